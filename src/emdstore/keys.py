@@ -1,0 +1,112 @@
+"""What a key is.
+
+A key names an artifact in a store, whatever the store: segments joined by ``/``, relative, taken exactly as written.
+Nothing is normalised, so one artifact has one key: ``/a``, ``a/``, ``a//b`` and ``a/./b`` are errors, not other
+spellings, and the NFC and NFD forms of a name are two keys. The limits are those of the file systems and object stores
+that people use: 255 bytes of UTF-8 for a segment, 1,024 for a key.
+
+Python orders `str` by code point, which is the order of the UTF-8 bytes: ``sorted(keys)`` is the store's order.
+"""
+
+from __future__ import annotations
+
+import re
+
+from emdstore.errors import InvalidKeyError
+
+MAX_KEY_BYTES = 1024
+MAX_SEGMENT_BYTES = 255
+
+STAGING_PREFIX = ".emdstore-"
+"""What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
+
+# Plain keys, which nearly all are, pass by this one match: printable ASCII without a backslash, no segment that starts
+# with a dot, short enough for every limit.
+_PLAIN = re.compile(r"(?=.{1,255}\Z)[ -\-0-\[\]-~][ -.0-\[\]-~]*(?:/[ -\-0-\[\]-~][ -.0-\[\]-~]*)*\Z").match
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+
+
+def validate_key(key: str) -> str:
+    """Check that a key is canonical, before any I/O.
+
+    Parameters
+    ----------
+    key
+        The key as the caller gave it.
+
+    Returns
+    -------
+    str
+        The same key.
+
+    Raises
+    ------
+    InvalidKeyError
+        With the reason. Nothing was read or written.
+    """
+    if isinstance(key, str) and _PLAIN(key):
+        return key
+    reason = _why_invalid(key)
+    if reason is not None:
+        raise InvalidKeyError(
+            f"not a valid key: {key!r}: {reason}", key=key if isinstance(key, str) else None
+        )
+    return key
+
+
+def is_valid_key(key: str) -> bool:
+    """Tell whether `validate_key` would accept the key."""
+    return _why_invalid(key) is None
+
+
+def validate_prefix(prefix: str) -> str:
+    """Check a prefix: ``""`` for everything, otherwise a folder, spelled like a key.
+
+    Raises
+    ------
+    InvalidKeyError
+        With the reason; a trailing ``/`` is one.
+    """
+    return prefix if prefix == "" else validate_key(prefix)
+
+
+def join_key(*parts: str) -> str:
+    """Join keys and prefixes; empty parts are left out. The result is not checked again."""
+    return "/".join(part for part in parts if part)
+
+
+def in_folder(key: str, prefix: str) -> bool:
+    """Tell whether the key lies under the prefix: ``run1/x`` lies under ``run1``, ``run10/x`` does not."""
+    return prefix == "" or key.startswith(prefix + "/")
+
+
+def is_staging(name: str) -> bool:
+    """Tell whether a segment is the name of a file that is not whole yet."""
+    return name.startswith(STAGING_PREFIX)
+
+
+def _why_invalid(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"a key is text, not {type(key).__name__}"
+    if key == "":
+        return "it is empty"
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        return "it cannot be written as UTF-8"
+    if size > MAX_KEY_BYTES:
+        return f"it is {size} bytes long, {MAX_KEY_BYTES} are allowed"
+    if _CONTROL(key):
+        return "it holds a control character"
+    if "\\" in key:
+        return "it holds a backslash; segments are separated by '/'"
+    for segment in key.split("/"):
+        if segment == "":
+            return "it has an empty segment (a leading, trailing or double '/')"
+        if segment in (".", ".."):
+            return f"it has the segment {segment!r}"
+        if len(segment.encode()) > MAX_SEGMENT_BYTES:
+            return f"a segment is longer than {MAX_SEGMENT_BYTES} bytes: {segment[:40]!r}..."
+        if is_staging(segment):
+            return f"names that start with {STAGING_PREFIX!r} are kept for unfinished files"
+    return None

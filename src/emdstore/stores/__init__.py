@@ -1,0 +1,1 @@
+"""The port for artifacts, and one adapter per module."""

@@ -1,0 +1,243 @@
+"""The port: what a store of artifacts is.
+
+`ArtifactStore` has four methods, and four are enough to take part in everything: transfer, materialize, publish, ingest,
+replay, verify. It is not a file-system interface on purpose. There are no directories, no seeking, no appending and no
+partial objects, because a published result is a whole object at a key or it is not there; what a store cannot promise on
+every back end is not in the port.
+
+What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides have
+it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
+`SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any adapter can be enrolled in.
+
+For every store:
+
+- Keys and prefixes are checked by `emdstore.keys` before any I/O; `InvalidKeyError` otherwise.
+- Errors are of `emdstore.errors`: `StoreUnavailableError` where trying again may help, `StoreError` where it will not.
+- A store pickles as its configuration and opens its engine lazily, once per process. Its ``repr`` is safe to log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, Self, runtime_checkable
+
+import attrs
+
+CHUNK_SIZE = 256 * 1024
+"""How many bytes a stream moves at a time. Larger chunks cost more page faults than they save calls."""
+
+
+@attrs.frozen
+class ArtifactInfo:
+    """What a store knows of an artifact without reading it.
+
+    Attributes
+    ----------
+    key
+        The artifact's key.
+    size
+        Bytes.
+    modified
+        When the bytes were last written, POSIX seconds, as exact as the store keeps it.
+    version
+        The store's own tag of this content (an ETag, say), where it has one; another tag means other bytes were written.
+    """
+
+    key: str
+    size: int
+    modified: float
+    version: str | None = None
+
+
+@attrs.frozen
+class Copied:
+    """What a copy session proved of one artifact that it copied.
+
+    Attributes
+    ----------
+    size
+        Bytes.
+    sha256
+        Hex digest of the bytes that passed through, or None where they did not pass through this process.
+    """
+
+    size: int
+    sha256: str | None
+
+
+@runtime_checkable
+class ArtifactStore(Protocol):
+    """A place that holds whole artifacts by key."""
+
+    def exists(self, key: str, /) -> bool:
+        """Tell whether an artifact lies at the key.
+
+        A mere prefix or directory is no artifact. A local link that leads out of the root raises `UnsafePathError`.
+        """
+        ...
+
+    def read_bytes(self, key: str, /) -> bytes:
+        """Return the artifact's bytes; ``b""`` is a value.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If nothing lies at the key.
+        """
+        ...
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        """Put the bytes at the key, in place of what was there, atomically.
+
+        Every reader at every instant, also after a crash, sees the old bytes or the new, whole. When the call returns,
+        the new bytes are there for every other process. When it raises, the old value stays and nothing else shows.
+
+        Raises
+        ------
+        KeyConflictError
+            If the store cannot hold this key beside one that it holds (``a`` beside ``a/b``).
+        """
+        ...
+
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        """Yield the keys under a folder (``""``: all), lazily, each once, in ascending order of their UTF-8 bytes.
+
+        Staging files never show, and what any process wrote before the call does: listings are never cached. An empty
+        or absent folder yields nothing; ``run1`` is no folder of ``run10/x``.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsInfo(Protocol):
+    """Size, time and version, one by one or along a listing."""
+
+    def info(self, key: str, /) -> ArtifactInfo:
+        """Return what is known of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
+        ...
+
+    def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+        """Yield the same keys as `iter_keys`, in the same order, each with its info, at the cost of the listing."""
+        ...
+
+
+class ArtifactReader(AbstractContextManager["ArtifactReader"], Protocol):
+    """An artifact that is being read from start to end."""
+
+    @property
+    def info(self) -> ArtifactInfo:
+        """What was opened: the size is that of the bytes that `read` will give in all."""
+        ...
+
+    def read(self, size: int = CHUNK_SIZE, /) -> bytes:
+        """Return the next bytes, at most `size` and at least one, or ``b""`` at the end.
+
+        Raises
+        ------
+        SourceChangedError
+            At the latest by the call that would return ``b""``, if what was read is not one whole version.
+        """
+        ...
+
+
+class ArtifactWriter(AbstractContextManager["ArtifactWriter"], Protocol):
+    """An artifact that is being written, all or nothing.
+
+    Leaving the ``with`` block puts the whole object in place, exactly as `ArtifactStore.write_bytes` would; leaving it by
+    an exception keeps the old value and removes what was staged.
+    """
+
+    def write(self, data: bytes, /) -> None:
+        """Append bytes."""
+        ...
+
+
+@runtime_checkable
+class SupportsStreaming(Protocol):
+    """Objects larger than memory."""
+
+    def open_reader(self, key: str, /) -> ArtifactReader:
+        """Open one version of the artifact for reading; `ArtifactNotFoundError` if nothing lies at the key."""
+        ...
+
+    def open_writer(self, key: str, /) -> ArtifactWriter:
+        """Open a new version of the artifact for writing; nothing shows until the ``with`` block is left."""
+        ...
+
+
+@runtime_checkable
+class SupportsDelete(Protocol):
+    """Removal."""
+
+    def delete(self, key: str, /) -> None:
+        """Remove the artifact. To remove what is not there is no error: afterwards it is not there."""
+        ...
+
+
+@runtime_checkable
+class SupportsCreate(Protocol):
+    """Put-if-absent; some S3 sites lack it."""
+
+    def create_bytes(self, key: str, data: bytes, /) -> None:
+        """Put the bytes at the key unless something lies there; of several racing writers exactly one succeeds.
+
+        Raises
+        ------
+        ArtifactExistsError
+            If something lies at the key; it is left as it was.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsPath(Protocol):
+    """Artifacts that are files of this machine."""
+
+    def local_path(self, key: str = "", /) -> Path:
+        """Return the path of an artifact, or of the store's root for ``""``.
+
+        The path is for reading and for comparing places; writing through it is not atomic. It need not exist.
+
+        Raises
+        ------
+        UnsafePathError
+            If a link leads it out of the root.
+        """
+        ...
+
+
+class CopySession(AbstractContextManager["CopySession"], Protocol):
+    """Copies artifacts from one store to another by a way that both know; holds what is worth keeping between keys."""
+
+    def copy(self, key: str, /) -> Copied:
+        """Copy one artifact to the same key, whole or not at all, with the errors of reading and of writing."""
+        ...
+
+
+@runtime_checkable
+class SupportsCopyFrom(Protocol):
+    """A way to take artifacts from another store that beats reading and writing them: in the kernel, or on the server."""
+
+    def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
+        """Open a session that copies from `source`, or return None where there is no such way from it."""
+        ...
+
+
+@runtime_checkable
+class SupportsScope(Protocol):
+    """A native store of one folder."""
+
+    def scope(self, prefix: str, /) -> Self:
+        """Return the store whose root is this folder of this store; see `emdstore.scoped`."""
+        ...
+
+
+@runtime_checkable
+class SupportsFlush(Protocol):
+    """Written bytes that a power cut could still take, as on a local disk."""
+
+    def flush(self) -> None:
+        """Return when everything that was written before the call survives a power cut."""
+        ...

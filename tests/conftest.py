@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """Return the real EMDS sets: beside the project, or where EMDSTORE_SAMPLES says."""
+    here = Path(__file__).resolve().parents[1]
+    path = Path(os.environ.get("EMDSTORE_SAMPLES") or here.parent / "shared" / "emds-samples")
+    if not (path / "SOURCES.md").is_file():
+        pytest.skip(f"no sample sets at {path}; set EMDSTORE_SAMPLES")
+    return path
