@@ -1,3 +1,3 @@
-"""emdstore: promote the artifacts of climate diagnostics, whole and verified, and load a database from what was published."""
+"""Promote the artifacts of climate diagnostics, whole and verified, and load a database from what was published."""
 
 __version__ = "0.1.0"

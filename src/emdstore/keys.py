@@ -48,9 +48,7 @@ def validate_key(key: str) -> str:
         return key
     reason = _why_invalid(key)
     if reason is not None:
-        raise InvalidKeyError(
-            f"not a valid key: {key!r}: {reason}", key=key if isinstance(key, str) else None
-        )
+        raise InvalidKeyError(f"not a valid key: {key!r}: {reason}", key=key if isinstance(key, str) else None)
     return key
 
 
