@@ -54,7 +54,7 @@ def validate_key(key: str) -> str:
 
 def is_valid_key(key: str) -> bool:
     """Tell whether `validate_key` would accept the key."""
-    return _why_invalid(key) is None
+    return _PLAIN(key) is not None or _why_invalid(key) is None
 
 
 def validate_prefix(prefix: str) -> str:

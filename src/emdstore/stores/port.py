@@ -1,13 +1,14 @@
 """The port: what a store of artifacts is.
 
-`ArtifactStore` has four methods, and four are enough to take part in everything: transfer, materialize, publish, ingest,
-replay, verify. It is not a file-system interface on purpose. There are no directories, no seeking, no appending and no
-partial objects, because a published result is a whole object at a key or it is not there; what a store cannot promise on
-every back end is not in the port.
+`ArtifactStore` has four methods, and four are enough to take part in everything: transfer, materialize, publish,
+ingest, replay, verify. It is not a file-system interface on purpose. There are no directories, no seeking, no appending
+and no partial objects, because a published result is a whole object at a key or it is not there; what a store cannot
+promise on every back end is not in the port.
 
-What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides have
-it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
-`SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any adapter can be enrolled in.
+What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
+have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
+`SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any adapter can be enrolled
+in.
 
 For every store:
 
@@ -42,7 +43,7 @@ class ArtifactInfo:
     modified
         When the bytes were last written, POSIX seconds, as exact as the store keeps it.
     version
-        The store's own tag of this content (an ETag, say), where it has one; another tag means other bytes were written.
+        The store's own tag of this content (an ETag, say), where it has one; another tag means another write.
     """
 
     key: str
@@ -145,8 +146,8 @@ class ArtifactReader(AbstractContextManager["ArtifactReader"], Protocol):
 class ArtifactWriter(AbstractContextManager["ArtifactWriter"], Protocol):
     """An artifact that is being written, all or nothing.
 
-    Leaving the ``with`` block puts the whole object in place, exactly as `ArtifactStore.write_bytes` would; leaving it by
-    an exception keeps the old value and removes what was staged.
+    Leaving the ``with`` block puts the whole object in place, exactly as `ArtifactStore.write_bytes` would; leaving it
+    by an exception keeps the old value and removes what was staged.
     """
 
     def write(self, data: bytes, /) -> None:
@@ -218,7 +219,7 @@ class CopySession(AbstractContextManager["CopySession"], Protocol):
 
 @runtime_checkable
 class SupportsCopyFrom(Protocol):
-    """A way to take artifacts from another store that beats reading and writing them: in the kernel, or on the server."""
+    """A way to take artifacts from another store that beats reading and writing: in the kernel, or on the server."""
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
         """Open a session that copies from `source`, or return None where there is no such way from it."""
