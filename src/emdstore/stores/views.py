@@ -1,0 +1,263 @@
+"""Stores that show another store in another way: one folder of it, or only what can be read.
+
+A view has exactly the capabilities that it can pass on from what it wraps. Since a capability is found by `isinstance`,
+the class of a view is put together for the store that it wraps: one small class per capability, below.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, NoReturn, Self, cast
+
+import attrs
+
+from emdstore.errors import StoreAccessError
+from emdstore.keys import join_key, validate_key, validate_prefix
+from emdstore.stores.port import (
+    ArtifactInfo,
+    ArtifactReader,
+    ArtifactStore,
+    ArtifactWriter,
+    Copied,
+    CopySession,
+    SupportsCopyFrom,
+    SupportsCreate,
+    SupportsDelete,
+    SupportsFlush,
+    SupportsInfo,
+    SupportsPath,
+    SupportsScope,
+    SupportsStreaming,
+)
+
+
+def scoped(store: ArtifactStore, prefix: str) -> ArtifactStore:
+    """Return one folder of a store as a store of its own.
+
+    Parameters
+    ----------
+    store
+        Any store.
+    prefix
+        The folder; ``""`` is the store itself.
+
+    Returns
+    -------
+    ArtifactStore
+        The store's own sub-store where it has such a thing, otherwise a view with the store's capabilities.
+
+    Raises
+    ------
+    InvalidKeyError
+        If the prefix is no canonical key.
+    UnsafePathError
+        If a link leads the folder out of a local store's root.
+    """
+    if not validate_prefix(prefix):
+        return store
+    return store.scope(prefix) if isinstance(store, SupportsScope) else ScopedStore(store, prefix)
+
+
+class StoreView:
+    """What views have in common: the four methods, passed on, and the capabilities of the store inside.
+
+    Subclasses change keys, or refuse, or take notes, in `_enter`; they name in `_withheld` what cannot be passed on.
+
+    Parameters
+    ----------
+    inner
+        The store that is shown.
+    """
+
+    _withheld: ClassVar[frozenset[type]] = frozenset()
+    _plain: ClassVar[type[StoreView]]
+    _inner: Any
+
+    def __new__(cls, inner: ArtifactStore, *args: object, **options: object) -> Self:
+        """Make a view with the capabilities of `inner`."""
+        found = frozenset(each for each in _VIEWS if each not in cls._withheld and isinstance(inner, each))
+        return cast("Self", super().__new__(_composed(cast("Any", cls), found)))
+
+    def __init__(self, inner: ArtifactStore) -> None:
+        self._inner = inner
+
+    def _enter(self, verb: str, key: str) -> str:
+        """Return the inner store's key for a key (or prefix) of this store, just before a verb is passed on."""
+        return validate_prefix(key) if verb in ("iter_keys", "iter_info", "scope", "local_path") else validate_key(key)
+
+    def _leave(self, key: str) -> str:
+        """Return this store's key for a key of the inner store."""
+        return key
+
+    def _arguments(self) -> tuple[object, ...]:
+        """Return what a copy of this view is made of; that is how it pickles and compares."""
+        return (self._inner,)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self._plain, self._arguments()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StoreView):
+            return NotImplemented
+        return self._plain is other._plain and self._arguments() == other._arguments()
+
+    def __hash__(self) -> int:
+        return hash((self._plain, self._arguments()))
+
+    def __repr__(self) -> str:
+        return f"{self._plain.__name__}({', '.join(map(repr, self._arguments()))})"
+
+    def exists(self, key: str, /) -> bool:
+        """See `ArtifactStore.exists`."""
+        return cast("bool", self._inner.exists(self._enter("exists", key)))
+
+    def read_bytes(self, key: str, /) -> bytes:
+        """See `ArtifactStore.read_bytes`."""
+        return cast("bytes", self._inner.read_bytes(self._enter("read_bytes", key)))
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        """See `ArtifactStore.write_bytes`."""
+        self._inner.write_bytes(self._enter("write_bytes", key), data)
+
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        """See `ArtifactStore.iter_keys`."""
+        return map(self._leave, self._inner.iter_keys(self._enter("iter_keys", prefix)))
+
+
+@functools.cache
+def _composed(view: type[StoreView], capabilities: frozenset[type]) -> Any:
+    bases = [_VIEWS[each] for each in _VIEWS if each in capabilities]
+    return type(view.__name__, (view, *bases), {"_plain": view, "__module__": view.__module__, "__doc__": view.__doc__})
+
+
+class _InfoView(StoreView):
+    def info(self, key: str, /) -> ArtifactInfo:
+        return attrs.evolve(cast("ArtifactInfo", self._inner.info(self._enter("info", key))), key=key)
+
+    def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+        inner = self._inner.iter_info(self._enter("iter_info", prefix))
+        return (attrs.evolve(info, key=self._leave(info.key)) for info in inner)
+
+
+class _StreamingView(StoreView):
+    def open_reader(self, key: str, /) -> ArtifactReader:
+        return cast("ArtifactReader", self._inner.open_reader(self._enter("open_reader", key)))
+
+    def open_writer(self, key: str, /) -> ArtifactWriter:
+        return cast("ArtifactWriter", self._inner.open_writer(self._enter("open_writer", key)))
+
+
+class _DeleteView(StoreView):
+    def delete(self, key: str, /) -> None:
+        self._inner.delete(self._enter("delete", key))
+
+
+class _CreateView(StoreView):
+    def create_bytes(self, key: str, data: bytes, /) -> None:
+        self._inner.create_bytes(self._enter("create_bytes", key), data)
+
+
+class _PathView(StoreView):
+    def local_path(self, key: str = "", /) -> Path:
+        return cast("Path", self._inner.local_path(self._enter("local_path", key)))
+
+
+class _FlushView(StoreView):
+    def flush(self) -> None:
+        self._inner.flush()
+
+
+class _CopyFromView(StoreView):
+    def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
+        session = self._inner.copy_from(source)
+        return None if session is None else _CopySessionView(self, session)
+
+
+class _CopySessionView:
+    def __init__(self, view: StoreView, session: CopySession) -> None:
+        self._view, self._session = view, session
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.__exit__(kind, error, traceback)
+
+    def copy(self, key: str, /) -> Copied:
+        return self._session.copy(self._view._enter("copy", key))
+
+
+class _ScopeView(StoreView):
+    def scope(self, prefix: str, /) -> StoreView:
+        """Return the same kind of view of the inner store's folder."""
+        _, *rest = self._arguments()
+        return self._plain(self._inner.scope(self._enter("scope", prefix)), *rest)
+
+
+_VIEWS: dict[type, type[StoreView]] = {
+    SupportsInfo: _InfoView,
+    SupportsStreaming: _StreamingView,
+    SupportsDelete: _DeleteView,
+    SupportsCreate: _CreateView,
+    SupportsPath: _PathView,
+    SupportsFlush: _FlushView,
+    SupportsCopyFrom: _CopyFromView,
+    SupportsScope: _ScopeView,
+}
+
+
+class ScopedStore(StoreView):
+    """One folder of a store that has no native sub-stores; see `scoped`.
+
+    Parameters
+    ----------
+    inner
+        The store.
+    prefix
+        The folder.
+    """
+
+    # A copy session keeps keys as they are, and here they differ inside and outside.
+    _withheld = frozenset({SupportsCopyFrom, SupportsScope})
+
+    def __init__(self, inner: ArtifactStore, prefix: str) -> None:
+        super().__init__(inner)
+        self._prefix = validate_key(prefix)
+
+    def _enter(self, verb: str, key: str) -> str:
+        # Checked before and after: `../x` may not become `folder/../x`, and the whole key has limits too.
+        return validate_key(join_key(self._prefix, super()._enter(verb, key)))
+
+    def _leave(self, key: str) -> str:
+        return key[len(self._prefix) + 1 :]
+
+    def _arguments(self) -> tuple[object, ...]:
+        return self._inner, self._prefix
+
+
+class ReadOnlyStore(StoreView):
+    """A store that cannot be changed through this view: for results that are only to be looked at.
+
+    `write_bytes` raises `StoreAccessError` before any I/O, and the capabilities that write are not there.
+
+    Parameters
+    ----------
+    inner
+        The store.
+    """
+
+    _withheld = frozenset({SupportsDelete, SupportsCreate, SupportsCopyFrom, SupportsFlush})
+
+    def _enter(self, verb: str, key: str) -> str:
+        if verb in ("write_bytes", "open_writer"):
+            self._refuse(validate_key(key))
+        return super()._enter(verb, key)
+
+    def _refuse(self, key: str) -> NoReturn:
+        raise StoreAccessError(f"{self!r} is read-only; {key!r} was not written", key=key, store=repr(self))
