@@ -24,7 +24,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NoReturn, Self
@@ -697,7 +697,7 @@ class _CopyFiles:
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self._leave()
 
-    def copy(self, key: str, /) -> Copied:
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         folder, _, name = validate_key(key).rpartition("/")
         if folder != self._folder:
             self._enter(folder, key)
@@ -706,11 +706,19 @@ class _CopyFiles:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 self._source._raise_not_found(key)
-            return self._copy(fd, before, folder, name, key)
+            return self._copy(fd, before, folder, name, key, moved)
         finally:
             os.close(fd)
 
-    def _copy(self, fd: int, before: os.stat_result, folder: str, name: str, key: str) -> Copied:
+    def _copy(
+        self,
+        fd: int,
+        before: os.stat_result,
+        folder: str,
+        name: str,
+        key: str,
+        moved: Callable[[int], object] | None,
+    ) -> Copied:
         whole = None
         if before.st_size <= _COPY_BUFFER:
             try:
@@ -722,8 +730,10 @@ class _CopyFiles:
             if whole is not None:
                 digest = hashlib.sha256(whole)
                 _write_all(out, whole)
+                if moved is not None:
+                    moved(len(whole))
             else:
-                digest = self._stream(fd, out, before, key)
+                digest = self._stream(fd, out, before, key, moved)
         except BaseException as error:
             _discard(self._dest_fd, staged, out)
             if isinstance(error, OSError):
@@ -732,7 +742,9 @@ class _CopyFiles:
         _put_in_place(self._dest, self._dest_fd, staged, out, name, key)
         return Copied(before.st_size, digest.hexdigest())
 
-    def _stream(self, fd: int, out: int, before: os.stat_result, key: str) -> hashlib._Hash:
+    def _stream(
+        self, fd: int, out: int, before: os.stat_result, key: str, moved: Callable[[int], object] | None
+    ) -> hashlib._Hash:
         # One buffer for the whole session: touching fresh memory costs more than the copy.
         if self._buffer is None:
             self._buffer = memoryview(bytearray(_COPY_BUFFER))
@@ -748,6 +760,8 @@ class _CopyFiles:
             digest.update(chunk)
             _write_all(out, chunk)
             size += count
+            if moved is not None:
+                moved(count)
         _check_unchanged(before, os.fstat(fd), size, key)
         return digest
 

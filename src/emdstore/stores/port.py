@@ -19,7 +19,7 @@ For every store:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -212,8 +212,12 @@ class SupportsPath(Protocol):
 class CopySession(AbstractContextManager["CopySession"], Protocol):
     """Copies artifacts from one store to another by a way that both know; holds what is worth keeping between keys."""
 
-    def copy(self, key: str, /) -> Copied:
-        """Copy one artifact to the same key, whole or not at all, with the errors of reading and of writing."""
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
+        """Copy one artifact to the same key, whole or not at all, with the errors of reading and of writing.
+
+        `moved` is called with the count of bytes that have just moved; what it raises ends the copy, and the old value
+        stays.
+        """
         ...
 
 

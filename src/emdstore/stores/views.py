@@ -7,7 +7,7 @@ the class of a view is put together for the store that it wraps: one small class
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, cast
@@ -189,8 +189,8 @@ class _CopySessionView:
     ) -> None:
         self._session.__exit__(kind, error, traceback)
 
-    def copy(self, key: str, /) -> Copied:
-        return self._session.copy(self._view._enter("copy", key))
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
+        return self._session.copy(self._view._enter("copy", key), moved)
 
 
 class _ScopeView(StoreView):

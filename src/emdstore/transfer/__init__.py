@@ -1,1 +1,27 @@
-"""emdstore.transfer."""
+"""Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
+
+from emdstore.transfer.engine import ProgressCallback, transfer
+from emdstore.transfer.plan import Step, Unchanged, decide, plan_transfer
+from emdstore.transfer.report import (
+    KeyOutcome,
+    Outcome,
+    TransferInterrupted,
+    TransferProgress,
+    TransferReport,
+)
+from emdstore.transfer.routes import digest_of
+
+__all__ = [
+    "KeyOutcome",
+    "Outcome",
+    "ProgressCallback",
+    "Step",
+    "TransferInterrupted",
+    "TransferProgress",
+    "TransferReport",
+    "Unchanged",
+    "decide",
+    "digest_of",
+    "plan_transfer",
+    "transfer",
+]

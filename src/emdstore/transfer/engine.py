@@ -1,0 +1,370 @@
+"""Moves a plan: workers, retries, progress.
+
+The calling thread plans, hands small batches of steps to workers, and collects their outcomes; nothing else is shared.
+A batch is plain data (two stores, some steps) and `run_batch` a plain function, so any `concurrent.futures.Executor`
+will do: threads, processes, or an engine that spans machines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+
+import attrs
+
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    InvalidKeyError,
+    StoreUnavailableError,
+    TransferError,
+    UnsafePathError,
+)
+from emdstore.stores.places import refuse_same_place
+from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
+from emdstore.transfer.plan import Step, Unchanged, plan_transfer
+from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
+from emdstore.transfer.routes import WHOLE_SIZE, Monitor, Route, digest_of
+
+_log = logging.getLogger(__name__)
+
+_PLAN_AHEAD = 20_000
+_BATCH_BYTES = 8 * WHOLE_SIZE
+_MOST_LARGE = 8
+_TICK_SECONDS = 0.2
+_ATTEMPTS = 5
+
+ProgressCallback = Callable[[TransferProgress], object]
+
+
+def transfer(
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    max_workers: int | None = None,
+    executor: Executor | None = None,
+    on_progress: ProgressCallback | None = None,
+    dry_run: bool = False,
+    flush: bool = False,
+) -> TransferReport:
+    """Copy artifacts from one store to another: verified, atomic one by one, and resumable.
+
+    Each artifact arrives whole or not at all, and a key that fails stops no other. Bytes are hashed as they pass. To
+    resume after any interruption is to call it again: what is there already is not moved twice. Nothing is deleted.
+
+    Parameters
+    ----------
+    source, dest
+        Any two stores; not the same place.
+    keys
+        The keys to move, in the order to start them; None for all that the source holds.
+    unchanged
+        What need not be copied again. ``"stat"``: of equal size and not older at the destination. ``"digest"``: of
+        equal bytes, which are read and hashed on both sides. ``"never"``: copy everything.
+    max_workers
+        How many threads; by default few for local files, and for object stores as many as their latency asks for.
+    executor
+        Where the work is to be done instead of in threads of this process. The stores must pickle.
+    on_progress
+        Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
+    dry_run
+        Only plan: the report says what would be done.
+    flush
+        Return only when what was copied survives a power cut (for stores on local disks; see `LocalStore.flush`).
+
+    Returns
+    -------
+    TransferReport
+        One outcome for each key, with the digest of what was copied. Transient errors were retried before they count.
+
+    Raises
+    ------
+    SameStoreError
+        If both stores are one place, or one lies inside the other; nothing was moved.
+    StoreError
+        If a whole store cannot be listed; what was copied until then is whole.
+    TransferInterrupted
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; running artifacts were left out, not torn.
+    """
+    refuse_same_place(source, dest)
+    started = time.monotonic()
+    plan = plan_transfer(source, dest, keys, unchanged=unchanged)
+    if dry_run:
+        would = tuple(_foreseen(step) for step in plan)
+        return TransferReport(would, time.monotonic() - started, dry_run=True)
+    run = _Run(source, dest, plan, on_progress, max_workers, executor)
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        run.stop()
+        raise TransferInterrupted(run.report(time.monotonic() - started)) from None
+    if flush and isinstance(dest, SupportsFlush):
+        dest.flush()
+    return run.report(time.monotonic() - started)
+
+
+# -- one batch, wherever it runs -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class BatchResult:
+    """What a worker brings back: outcomes in the order of its steps, fewer if it was stopped, and the time it took."""
+
+    outcomes: list[KeyOutcome]
+    seconds: float
+    cpu_seconds: float
+
+
+def run_batch(
+    source: ArtifactStore, dest: ArtifactStore, steps: list[Step], monitor: Monitor | None = None
+) -> BatchResult:
+    """Do the steps of one batch, one after the other; errors become outcomes."""
+    started, cpu_started = time.perf_counter(), time.thread_time()
+    outcomes: list[KeyOutcome] = []
+    with Route(source, dest, monitor) as route, contextlib.suppress(_Stopped):
+        for step in steps:
+            outcomes.append(_run_step(source, dest, step, route))  # noqa: PERF401 - kept when a later step is stopped
+    return BatchResult(outcomes, time.perf_counter() - started, time.thread_time() - cpu_started)
+
+
+def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+    try:
+        try:
+            return _move(source, dest, step, route)
+        except StoreUnavailableError:
+            return _retry(source, dest, step, route)
+    except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
+        return _outcome_of(step, error)
+
+
+def _retry(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+    import stamina  # slow to import, and seldom needed
+
+    for attempt in stamina.retry_context(on=StoreUnavailableError, attempts=_ATTEMPTS - 1, timeout=None):
+        with attempt:
+            return _move(source, dest, step, route)
+    raise AssertionError("a retry context ends by returning or raising")
+
+
+def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+    if step.action == "compare":
+        there = digest_of(dest, step.key)
+        if digest_of(source, step.key) == there:
+            return KeyOutcome(step.key, "unchanged", *there)
+    copied = route.copy(step.key, step.size)
+    return KeyOutcome(step.key, "copied", copied.size, copied.sha256)
+
+
+def _outcome_of(step: Step, error: Exception) -> KeyOutcome:
+    if isinstance(error, InvalidKeyError | UnsafePathError):
+        return KeyOutcome(step.key, "rejected", step.size, error=error)
+    if isinstance(error, ArtifactNotFoundError):
+        return KeyOutcome(step.key, "missing", step.size, error=error)
+    return KeyOutcome(step.key, "failed", step.size, error=error)
+
+
+def _foreseen(step: Step) -> KeyOutcome:
+    outcome = "copied" if step.action == "copy" or step.action == "compare" else step.action
+    return KeyOutcome(step.key, outcome, step.size, error=step.error)
+
+
+# -- all of them ---------------------------------------------------------------------------------------------------
+
+
+class _Stopped(BaseException):
+    """Ends a worker in the middle of an artifact, which then stays as it was."""
+
+
+class _Watch:
+    """What the calling thread and the threads of its pool share: a count of bytes, and whether to stop."""
+
+    def __init__(self) -> None:
+        self.bytes, self.stopped = 0, False
+        self._lock = threading.Lock()
+
+    def __call__(self, count: int, /) -> None:
+        if self.stopped:
+            raise _Stopped
+        with self._lock:
+            self.bytes += count
+
+
+class _Pace:
+    """How many batches to have under way: as many as keep this machine busy.
+
+    While the workers together use less than half a core, they are waiting for the other side, and twice as many wait
+    twice as fast. Latency needs not be known beforehand, and a fast store is not flooded.
+    """
+
+    _START, _MOST = 8, 64
+    _BUSY = 0.5
+
+    def __init__(self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None) -> None:
+        local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
+        cores = os.cpu_count() or 1
+        self.batch_keys = 64 if local else 8
+        self.limit = fixed or (min(4, cores) if local else self._START)
+        self.most = fixed or (self.limit if local else self._MOST)
+        self._seconds = self._cpu_seconds = 0.0
+        self._seen = 0
+
+    def learn(self, result: BatchResult) -> None:
+        if self.limit == self.most:
+            return
+        self._seconds += result.seconds
+        self._cpu_seconds += result.cpu_seconds
+        self._seen += 1
+        if self._seen >= self.limit:
+            if self._cpu_seconds * self.limit < self._BUSY * self._seconds:
+                self.limit = min(self.most, self.limit * 2)
+            self._seconds = self._cpu_seconds = 0.0
+            self._seen = 0
+
+
+class _Run:
+    def __init__(
+        self,
+        source: ArtifactStore,
+        dest: ArtifactStore,
+        plan: Iterator[Step],
+        on_progress: ProgressCallback | None,
+        max_workers: int | None,
+        executor: Executor | None,
+    ) -> None:
+        self._source, self._dest, self._plan = source, dest, plan
+        self._on_progress, self._executor = on_progress, executor
+        self._pace = _Pace(source, dest, max_workers)
+        if executor is not None:
+            self._pace.batch_keys = 64
+        self._watch = _Watch()
+        self._waiting: deque[tuple[int, Step]] = deque()
+        self._outcomes: list[KeyOutcome | None] = []
+        self._running: dict[Future[BatchResult], list[tuple[int, Step]]] = {}
+        self._large: set[Future[BatchResult]] = set()
+        self._complete = False
+        self._keys_done = self._bytes_done = self._bytes_planned = 0
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            executor = self._executor
+            if executor is None:
+                executor = ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore")
+                stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+            stack.callback(setattr, self._watch, "stopped", True)
+            while True:
+                self._plan_until(self._pace.batch_keys * self._pace.limit)
+                while len(self._running) < self._pace.limit and (batch := self._next_batch()):
+                    self._submit(executor, batch)
+                if not self._running:
+                    if self._complete and not self._waiting:
+                        break
+                    continue
+                self._plan_until(_PLAN_AHEAD)
+                done, _ = wait(self._running, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._collect(future)
+                self._tell()
+            self._tell()
+
+    def stop(self) -> None:
+        """Cancel what has not started, let running workers end, and keep their outcomes."""
+        self._watch.stopped = True
+        for future in self._running:
+            future.cancel()
+        wait(self._running)
+        for future in list(self._running):
+            if not future.cancelled() and future.exception() is None:
+                self._collect(future)
+
+    def report(self, seconds: float) -> TransferReport:
+        return TransferReport(tuple(each for each in self._outcomes if each is not None), seconds)
+
+    def _plan_until(self, count: int) -> None:
+        while not self._complete and len(self._waiting) < count:
+            step = next(self._plan, None)
+            if step is None:
+                self._complete = True
+                return
+            self._bytes_planned += step.size or 0
+            if step.action in ("copy", "compare"):
+                self._waiting.append((len(self._outcomes), step))
+                self._outcomes.append(None)
+            else:
+                self._outcomes.append(None)
+                self._settle(len(self._outcomes) - 1, _foreseen(step))
+
+    def _next_batch(self) -> list[tuple[int, Step]]:
+        """Take steps from the front: one large artifact, or several small ones."""
+        batch: list[tuple[int, Step]] = []
+        size = 0
+        while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
+            step_size = self._waiting[0][1].size
+            if step_size is None or step_size > WHOLE_SIZE:
+                if batch:
+                    break
+                # Large artifacts are streamed, each through buffers of its own: their number bounds the memory.
+                return [self._waiting.popleft()] if len(self._large) < _MOST_LARGE else []
+            size += step_size
+            batch.append(self._waiting.popleft())
+        return batch
+
+    def _submit(self, executor: Executor, batch: list[tuple[int, Step]]) -> None:
+        steps = [step for _, step in batch]
+        monitor = () if self._executor is not None else (self._watch,)
+        try:
+            future = executor.submit(run_batch, self._source, self._dest, steps, *monitor)
+        except RuntimeError as error:  # shut down, or its workers died
+            raise TransferError(
+                f"the executor takes no more work: {error}; start a new one and run it again"
+            ) from error
+        self._running[future] = batch
+        if len(steps) == 1 and (steps[0].size is None or steps[0].size > WHOLE_SIZE):
+            self._large.add(future)
+
+    def _collect(self, future: Future[BatchResult]) -> None:
+        batch = self._running.pop(future)
+        self._large.discard(future)
+        try:
+            result = future.result()
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - a worker was lost, with whatever error its engine has
+            lost = error if isinstance(error, EmdstoreError) else _lost(error)
+            for position, step in batch:
+                self._settle(position, KeyOutcome(step.key, "failed", step.size, error=lost))
+            return
+        self._pace.learn(result)
+        for (position, _), outcome in zip(batch, result.outcomes, strict=False):
+            self._settle(position, outcome)
+
+    def _settle(self, position: int, outcome: KeyOutcome) -> None:
+        self._outcomes[position] = outcome
+        self._keys_done += 1
+        if outcome.outcome != "copied" or self._executor is not None:  # otherwise the watch has counted them
+            self._bytes_done += outcome.size or 0
+
+    def _tell(self) -> None:
+        if self._on_progress is None:
+            return
+        progress = TransferProgress(
+            self._keys_done,
+            min(self._bytes_done + self._watch.bytes, self._bytes_planned),
+            len(self._outcomes),
+            self._bytes_planned,
+            self._complete,
+        )
+        try:
+            self._on_progress(progress)
+        except Exception:  # noqa: BLE001 - a display must not cost the result
+            _log.exception("the progress callback failed; the transfer goes on")
+
+
+def _lost(error: BaseException) -> TransferError:
+    return TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")

@@ -1,0 +1,207 @@
+"""What a transfer will do, decided before a byte moves.
+
+`decide` is the rule for one key and takes only values. `plan_transfer` feeds it from listings: for whole stores it
+merges the two sorted listings, so its memory does not grow with their length; for given keys it looks up just those.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import attrs
+
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, InvalidKeyError, UnsafePathError
+from emdstore.keys import validate_key
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
+
+Unchanged = Literal["stat", "digest", "never"]
+"""When an artifact that is at the destination counts as unchanged: see `emdstore.transfer.transfer`."""
+
+Action = Literal["copy", "compare", "unchanged", "missing", "rejected", "failed"]
+
+_LOOK_UP = 1000
+_LISTING_PER_KEY = 4
+
+
+@attrs.frozen
+class Step:
+    """What is to be done for one key.
+
+    Attributes
+    ----------
+    key
+        The artifact's key, the same in both stores.
+    action
+        ``copy``; ``compare`` both sides' bytes first and copy if they differ; or the outcome that is certain already.
+    size
+        Bytes at the source, where that is known.
+    error
+        Why the key is rejected, missing or failed.
+    """
+
+    key: str
+    action: Action
+    size: int | None = None
+    error: EmdstoreError | None = None
+
+
+def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
+    """Decide for one artifact, from what the two stores say of it.
+
+    Parameters
+    ----------
+    source
+        The artifact at the source.
+    dest
+        The artifact at the destination, or None if there is none.
+    unchanged
+        The rule.
+
+    Returns
+    -------
+    ``"copy"``, ``"compare"`` or ``"unchanged"``
+        With ``"stat"``, equal size and a destination that is not older is unchanged. Object stores keep whole seconds:
+        where the source was written within the second that the destination names, the order of the two is not known,
+        and the bytes are compared.
+    """
+    if dest is None or unchanged == "never" or source.size != dest.size:
+        return "copy"
+    if unchanged == "digest":
+        return "compare"
+    if dest.modified >= source.modified:
+        return "unchanged"
+    if dest.modified == int(dest.modified) and dest.modified + 1 > source.modified:
+        return "compare"
+    return "copy"
+
+
+def plan_transfer(
+    source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str] | None = None, *, unchanged: Unchanged = "stat"
+) -> Iterator[Step]:
+    """Plan a transfer: list, and decide for each key. Nothing is read or written.
+
+    Parameters
+    ----------
+    source, dest
+        The two stores. Those that cannot tell sizes and times (`SupportsInfo`) are compared by their bytes.
+    keys
+        The keys to move, in the order to move them; None for all that the source holds.
+    unchanged
+        The rule of `decide`.
+
+    Yields
+    ------
+    Step
+        One for each key, lazily. A given key that comes twice is planned once.
+
+    Raises
+    ------
+    StoreError
+        If a whole store cannot be listed. What goes wrong with one key is in its step.
+    """
+    if unchanged not in ("stat", "digest", "never"):
+        raise ValueError(f"unchanged is 'stat', 'digest' or 'never', not {unchanged!r}")
+    if keys is not None:
+        return _plan_keys(source, dest, keys, unchanged)
+    if isinstance(source, SupportsInfo) and isinstance(dest, SupportsInfo):
+        return _plan_infos(source.iter_info(), dest.iter_info(), unchanged)
+    return _plan_names(source.iter_keys(), dest.iter_keys(), unchanged)
+
+
+def _plan_infos(source: Iterator[ArtifactInfo], dest: Iterator[ArtifactInfo], unchanged: Unchanged) -> Iterator[Step]:
+    other = next(dest, None)
+    for info in source:
+        key = info.key
+        while other is not None and other.key < key:
+            other = next(dest, None)
+        same = other if other is not None and other.key == key else None
+        yield Step(key, decide(info, same, unchanged), info.size)
+
+
+def _plan_names(source: Iterator[str], dest: Iterator[str], unchanged: Unchanged) -> Iterator[Step]:
+    other = next(dest, None)
+    for key in source:
+        while other is not None and other < key:
+            other = next(dest, None)
+        yield Step(key, "compare" if other == key and unchanged != "never" else "copy")
+
+
+def _plan_keys(source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str], unchanged: Unchanged) -> Iterator[Step]:
+    remaining = iter(dict.fromkeys(keys))
+    while some := list(itertools.islice(remaining, _LOOK_UP)):
+        valid = [key for key in some if _error_of(key) is None]
+        at_source, at_dest = _list_some(source, valid), _list_some(dest, valid)
+        for key in some:
+            yield _plan_key(source, dest, key, at_source, at_dest, unchanged)
+
+
+def _error_of(key: str) -> InvalidKeyError | None:
+    try:
+        validate_key(key)
+    except InvalidKeyError as error:
+        return error
+    return None
+
+
+def _plan_key(
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    key: str,
+    at_source: dict[str, ArtifactInfo] | None,
+    at_dest: dict[str, ArtifactInfo] | None,
+    unchanged: Unchanged,
+) -> Step:
+    invalid = _error_of(key)
+    if invalid is not None:
+        return Step(key, "rejected", error=invalid)
+    try:
+        here = (at_source or {}).get(key) or (source.info(key) if isinstance(source, SupportsInfo) else None)
+        if here is None and not source.exists(key):
+            raise ArtifactNotFoundError(f"no artifact {key!r} in {source!r}", key=key, store=repr(source))
+        if here is None or not isinstance(dest, SupportsInfo):
+            there = unchanged != "never" and dest.exists(key)
+            return Step(key, "compare" if there else "copy", here.size if here else None)
+        return Step(key, decide(here, _info_or_none(dest, key, at_dest), unchanged), here.size)
+    except UnsafePathError as error:
+        return Step(key, "rejected", error=error)
+    except ArtifactNotFoundError as error:
+        return Step(key, "missing", error=error)
+    except EmdstoreError as error:
+        return Step(key, "failed", error=error)
+
+
+def _info_or_none(dest: SupportsInfo, key: str, listed: dict[str, ArtifactInfo] | None) -> ArtifactInfo | None:
+    if listed is not None:
+        return listed.get(key)
+    try:
+        return dest.info(key)
+    except ArtifactNotFoundError:
+        return None
+
+
+def _list_some(store: ArtifactStore, keys: list[str]) -> dict[str, ArtifactInfo] | None:
+    """Look up many keys by one listing of their common folder, where each look-up would be a request of its own.
+
+    Returns None where that does not pay: for local files, and where the folder holds much else.
+    """
+    if not isinstance(store, SupportsInfo) or isinstance(store, SupportsPath) or len(keys) < 2:
+        return None
+    wanted = set(keys)
+    first, last = min(wanted), max(wanted)
+    common = _common_folder(first, last)
+    found = {}
+    for seen, info in enumerate(store.iter_info(common)):
+        if info.key > last:
+            break
+        if seen > _LISTING_PER_KEY * len(wanted) + _LOOK_UP:
+            return None
+        if info.key in wanted:
+            found[info.key] = info
+    return found
+
+
+def _common_folder(first: str, last: str) -> str:
+    folders = zip(first.split("/")[:-1], last.split("/")[:-1], strict=False)
+    return "/".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], folders))

@@ -1,0 +1,154 @@
+"""What a transfer did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import cached_property
+from typing import Any, Literal
+
+import attrs
+
+from emdstore.errors import TransferError
+
+Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed")
+
+_NAMED_IN_ERROR = 5
+
+
+@attrs.frozen
+class KeyOutcome:
+    """What became of one key.
+
+    Attributes
+    ----------
+    key
+        The artifact's key.
+    outcome
+        ``copied``: its bytes are at the destination now; ``unchanged``: they were there; ``missing``: the source does
+        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error.
+    size
+        Bytes, where known.
+    sha256
+        Hex digest of the bytes, where they passed through or were compared; None for what was left unread, or copied
+        by the server.
+    error
+        Why it is missing, rejected or failed.
+    """
+
+    key: str
+    outcome: Outcome
+    size: int | None = None
+    sha256: str | None = None
+    error: Exception | None = None
+
+
+@attrs.frozen(slots=False)
+class TransferReport:
+    """One outcome for each key of a transfer.
+
+    Attributes
+    ----------
+    outcomes
+        In the order in which the keys were planned.
+    seconds
+        How long it took.
+    dry_run
+        Whether nothing was moved, and ``copied`` stands for what would be.
+    """
+
+    outcomes: tuple[KeyOutcome, ...]
+    seconds: float = 0.0
+    dry_run: bool = False
+
+    @cached_property
+    def counts(self) -> dict[Outcome, int]:
+        """How many keys there are of each outcome."""
+        found = Counter(each.outcome for each in self.outcomes)
+        return {outcome: found[outcome] for outcome in OUTCOMES}
+
+    def keys(self, outcome: Outcome) -> tuple[str, ...]:
+        """Return the keys that had this outcome."""
+        return tuple(each.key for each in self.outcomes if each.outcome == outcome)
+
+    @property
+    def bytes_copied(self) -> int:
+        """The bytes of all artifacts that were copied."""
+        return sum(each.size or 0 for each in self.outcomes if each.outcome == "copied")
+
+    @property
+    def failures(self) -> tuple[KeyOutcome, ...]:
+        """What did not arrive: missing, rejected and failed keys."""
+        return tuple(each for each in self.outcomes if each.outcome not in ("copied", "unchanged"))
+
+    @property
+    def ok(self) -> bool:
+        """Whether every artifact is at the destination."""
+        return not self.failures
+
+    def raise_for_failures(self) -> None:
+        """Raise `TransferError` if anything did not arrive; the first error is its cause."""
+        failures = self.failures
+        if failures:
+            named = "; ".join(f"{each.key}: {each.outcome}: {each.error}" for each in failures[:_NAMED_IN_ERROR])
+            more = f"; and {len(failures) - _NAMED_IN_ERROR} more" if len(failures) > _NAMED_IN_ERROR else ""
+            raise TransferError(
+                f"{len(failures)} of {len(self.outcomes)} artifacts did not arrive: {named}{more}", key=failures[0].key
+            ) from failures[0].error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "dry_run": self.dry_run,
+            "seconds": round(self.seconds, 3),
+            "bytes_copied": self.bytes_copied,
+            "counts": dict(self.counts),
+            "artifacts": [
+                {
+                    "key": each.key,
+                    "outcome": each.outcome,
+                    "size": each.size,
+                    "sha256": each.sha256,
+                    "error": None if each.error is None else str(each.error),
+                }
+                for each in self.outcomes
+            ],
+        }
+
+
+@attrs.frozen
+class TransferProgress:
+    """How far a transfer has come.
+
+    Attributes
+    ----------
+    keys_done, bytes_done
+        Keys with an outcome, and bytes that were moved or need not be.
+    keys_planned, bytes_planned
+        How many are known of so far.
+    complete
+        Whether planning is through, so that what is planned is all there is.
+    """
+
+    keys_done: int
+    bytes_done: int
+    keys_planned: int
+    bytes_planned: int
+    complete: bool
+
+
+class TransferInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a transfer. Every object is whole; running it again goes on from here.
+
+    Attributes
+    ----------
+    report
+        What was done until then.
+    """
+
+    def __init__(self, report: TransferReport) -> None:
+        super().__init__("the transfer was interrupted; run it again to go on")
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)

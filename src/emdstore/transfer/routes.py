@@ -1,0 +1,138 @@
+"""How the bytes of one artifact get from one store to another.
+
+There are three ways, and the first that both stores know is taken:
+
+1. a copy session of the destination (`SupportsCopyFrom`): files hashed and copied without a detour, or a copy that the
+   object store makes by itself;
+2. a stream, hashed chunk by chunk, for what is large or of unknown size;
+3. the whole bytes at once, for what is small, and for stores of four methods.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from types import TracebackType
+from typing import Protocol, Self
+
+from emdstore.errors import SourceChangedError
+from emdstore.stores.port import (
+    CHUNK_SIZE,
+    ArtifactStore,
+    Copied,
+    CopySession,
+    SupportsCopyFrom,
+    SupportsInfo,
+    SupportsStreaming,
+)
+
+WHOLE_SIZE = 1024 * 1024
+"""Up to this size an artifact is moved in one piece: one request instead of several, and still little memory."""
+
+
+class Monitor(Protocol):
+    """Who watches a worker: called with the count of bytes that have just moved; raises to stop the worker."""
+
+    def __call__(self, count: int, /) -> None: ...
+
+
+class Route:
+    """The way from one store to another, for as many artifacts as wanted; a context manager.
+
+    Parameters
+    ----------
+    source, dest
+        The stores.
+    monitor
+        Told of the bytes as they move.
+    """
+
+    def __init__(self, source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None = None) -> None:
+        self._source, self._dest, self._monitor = source, dest, monitor
+        self._session: CopySession | None = None
+        # A store that streams promises that what it reads is one version. Others are asked before and after.
+        self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
+
+    def __enter__(self) -> Self:
+        if isinstance(self._dest, SupportsCopyFrom):
+            self._session = self._dest.copy_from(self._source)
+            if self._session is not None:
+                self._session.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.__exit__(kind, error, traceback)
+
+    def copy(self, key: str, size: int | None) -> Copied:
+        """Copy one artifact, whole or not at all.
+
+        Parameters
+        ----------
+        key
+            The artifact's key, in both stores.
+        size
+            Its bytes, where known.
+
+        Raises
+        ------
+        SourceChangedError
+            If the source changed meanwhile. The destination has its old value, as after any other error.
+        """
+        if self._session is not None:
+            return self._session.copy(key, self._monitor)
+        small = size is not None and size <= WHOLE_SIZE
+        if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
+            return self._stream(self._source, self._dest, key)
+        return self._whole(key)
+
+    def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str) -> Copied:
+        digest, size = hashlib.sha256(), 0
+        with source.open_reader(key) as reader, dest.open_writer(key) as writer:
+            while chunk := reader.read(CHUNK_SIZE):
+                digest.update(chunk)
+                writer.write(chunk)
+                size += len(chunk)
+                if self._monitor is not None:
+                    self._monitor(len(chunk))
+            if size != reader.info.size:
+                raise SourceChangedError(
+                    f"{key!r} had {reader.info.size} bytes when it was opened and gave {size}; run it again", key=key
+                )
+        return Copied(size, digest.hexdigest())
+
+    def _whole(self, key: str) -> Copied:
+        before = self._ask.info(key) if self._ask is not None else None
+        data = self._source.read_bytes(key)
+        if self._monitor is not None:
+            self._monitor(len(data))
+        if self._ask is not None and before is not None and (self._ask.info(key) != before or len(data) != before.size):
+            raise SourceChangedError(f"{key!r} changed while it was read; run it again", key=key)
+        digest = hashlib.sha256(data).hexdigest()
+        self._dest.write_bytes(key, data)
+        return Copied(len(data), digest)
+
+
+def digest_of(store: ArtifactStore, key: str) -> tuple[int, str]:
+    """Hash an artifact where it lies.
+
+    Returns
+    -------
+    tuple
+        Its size in bytes and its SHA-256 as a hex digest.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        If the store does not hold it.
+    """
+    if not isinstance(store, SupportsStreaming):
+        data = store.read_bytes(key)
+        return len(data), hashlib.sha256(data).hexdigest()
+    digest, size = hashlib.sha256(), 0
+    with store.open_reader(key) as reader:
+        while chunk := reader.read(CHUNK_SIZE):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
