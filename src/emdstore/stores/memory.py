@@ -172,14 +172,38 @@ _named: dict[str, MemoryStore] = {}
 _alive: weakref.WeakValueDictionary[str, MemoryStore] = weakref.WeakValueDictionary()
 
 
-def _same_process(name: str, pid: int) -> MemoryStore:
+def _same_process(name: str, pid: int) -> MemoryStore | _Elsewhere:
     store = _alive.get(name) if pid == os.getpid() else None
-    if store is None:
-        raise StoreError(
-            f"MemoryStore({name!r}) lives in process {pid} and cannot be used in another one; "
+    return store if store is not None else _Elsewhere(name, pid)
+
+
+@attrs.frozen
+class _Elsewhere:
+    """What a `MemoryStore` unpickles to in another process.
+
+    It raises when it is used, not when it is unpickled: that would end the worker process that received it.
+    """
+
+    name: str
+    pid: int
+
+    def exists(self, key: str, /) -> bool:
+        raise self._error()
+
+    def read_bytes(self, key: str, /) -> bytes:
+        raise self._error()
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        raise self._error()
+
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        raise self._error()
+
+    def _error(self) -> StoreError:
+        return StoreError(
+            f"MemoryStore({self.name!r}) lives in process {self.pid} and cannot be used in another one; "
             "use threads, or a store that processes share"
         )
-    return store
 
 
 class _Reader:

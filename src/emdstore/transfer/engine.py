@@ -250,7 +250,8 @@ class _Run:
         self._outcomes: list[KeyOutcome | None] = []
         self._running: dict[Future[BatchResult], list[tuple[int, Step]]] = {}
         self._large: set[Future[BatchResult]] = set()
-        self._complete = False
+        self._complete = self._submitted = False
+        self._told = -_TICK_SECONDS
         self._keys_done = self._bytes_done = self._bytes_planned = 0
 
     def run(self) -> None:
@@ -273,7 +274,7 @@ class _Run:
                 for future in done:
                     self._collect(future)
                 self._tell()
-            self._tell()
+            self._tell(last=True)
 
     def stop(self) -> None:
         """Cancel what has not started, let running workers end, and keep their outcomes."""
@@ -323,9 +324,12 @@ class _Run:
         try:
             future = executor.submit(run_batch, self._source, self._dest, steps, *monitor)
         except RuntimeError as error:  # shut down, or its workers died
-            raise TransferError(
-                f"the executor takes no more work: {error}; start a new one and run it again"
-            ) from error
+            refused = TransferError(f"the executor takes no more work: {error}; start a new one and run it again")
+            if not self._submitted:
+                raise refused from error
+            self._fail(batch, refused)
+            return
+        self._submitted = True
         self._running[future] = batch
         if len(steps) == 1 and (steps[0].size is None or steps[0].size > WHOLE_SIZE):
             self._large.add(future)
@@ -336,13 +340,17 @@ class _Run:
         try:
             result = future.result()
         except (Exception, CancelledError) as error:  # noqa: BLE001 - a worker was lost, with whatever error its engine has
-            lost = error if isinstance(error, EmdstoreError) else _lost(error)
-            for position, step in batch:
-                self._settle(position, KeyOutcome(step.key, "failed", step.size, error=lost))
+            if not isinstance(error, EmdstoreError):
+                error = TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")
+            self._fail(batch, error)
             return
         self._pace.learn(result)
         for (position, _), outcome in zip(batch, result.outcomes, strict=False):
             self._settle(position, outcome)
+
+    def _fail(self, batch: list[tuple[int, Step]], error: EmdstoreError) -> None:
+        for position, step in batch:
+            self._settle(position, KeyOutcome(step.key, "failed", step.size, error=error))
 
     def _settle(self, position: int, outcome: KeyOutcome) -> None:
         self._outcomes[position] = outcome
@@ -350,9 +358,11 @@ class _Run:
         if outcome.outcome != "copied" or self._executor is not None:  # otherwise the watch has counted them
             self._bytes_done += outcome.size or 0
 
-    def _tell(self) -> None:
-        if self._on_progress is None:
+    def _tell(self, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._on_progress is None or (now - self._told < _TICK_SECONDS and not last):
             return
+        self._told = now
         progress = TransferProgress(
             self._keys_done,
             min(self._bytes_done + self._watch.bytes, self._bytes_planned),
@@ -364,7 +374,3 @@ class _Run:
             self._on_progress(progress)
         except Exception:  # noqa: BLE001 - a display must not cost the result
             _log.exception("the progress callback failed; the transfer goes on")
-
-
-def _lost(error: BaseException) -> TransferError:
-    return TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")

@@ -32,7 +32,9 @@ WHOLE_SIZE = 1024 * 1024
 class Monitor(Protocol):
     """Who watches a worker: called with the count of bytes that have just moved; raises to stop the worker."""
 
-    def __call__(self, count: int, /) -> None: ...
+    def __call__(self, count: int, /) -> None:
+        """Take note of `count` bytes."""
+        ...
 
 
 class Route:
