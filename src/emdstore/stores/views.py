@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, NoReturn, Self, cast
 
 import attrs
 
-from emdstore.errors import StoreAccessError
+from emdstore.errors import EmdstoreError, StoreAccessError
 from emdstore.keys import join_key, validate_key, validate_prefix
 from emdstore.stores.port import (
+    CHUNK_SIZE,
     ArtifactInfo,
     ArtifactReader,
     ArtifactStore,
@@ -92,6 +94,17 @@ class StoreView:
         """Return this store's key for a key of the inner store."""
         return key
 
+    @contextmanager
+    def _entered(self, verb: str, key: str) -> Iterator[str]:
+        """Give the inner store's key; an error then carries the key that this store was asked for."""
+        inner_key = self._enter(verb, key)
+        try:
+            yield inner_key
+        except EmdstoreError as error:
+            if error.key == inner_key:
+                error.key = key
+            raise
+
     def _arguments(self) -> tuple[object, ...]:
         """Return what a copy of this view is made of; that is how it pickles and compares."""
         return (self._inner,)
@@ -112,15 +125,18 @@ class StoreView:
 
     def exists(self, key: str, /) -> bool:
         """See `ArtifactStore.exists`."""
-        return cast("bool", self._inner.exists(self._enter("exists", key)))
+        with self._entered("exists", key) as inner_key:
+            return cast("bool", self._inner.exists(inner_key))
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
-        return cast("bytes", self._inner.read_bytes(self._enter("read_bytes", key)))
+        with self._entered("read_bytes", key) as inner_key:
+            return cast("bytes", self._inner.read_bytes(inner_key))
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""
-        self._inner.write_bytes(self._enter("write_bytes", key), data)
+        with self._entered("write_bytes", key) as inner_key:
+            self._inner.write_bytes(inner_key, data)
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`."""
@@ -135,7 +151,8 @@ def _composed(view: type[StoreView], capabilities: frozenset[type]) -> Any:
 
 class _InfoView(StoreView):
     def info(self, key: str, /) -> ArtifactInfo:
-        return attrs.evolve(cast("ArtifactInfo", self._inner.info(self._enter("info", key))), key=key)
+        with self._entered("info", key) as inner_key:
+            return attrs.evolve(cast("ArtifactInfo", self._inner.info(inner_key)), key=key)
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         inner = self._inner.iter_info(self._enter("iter_info", prefix))
@@ -144,25 +161,54 @@ class _InfoView(StoreView):
 
 class _StreamingView(StoreView):
     def open_reader(self, key: str, /) -> ArtifactReader:
-        return cast("ArtifactReader", self._inner.open_reader(self._enter("open_reader", key)))
+        with self._entered("open_reader", key) as inner_key:
+            reader = cast("ArtifactReader", self._inner.open_reader(inner_key))
+        return reader if key == inner_key else _ReaderView(reader, key)
 
     def open_writer(self, key: str, /) -> ArtifactWriter:
-        return cast("ArtifactWriter", self._inner.open_writer(self._enter("open_writer", key)))
+        with self._entered("open_writer", key) as inner_key:
+            return cast("ArtifactWriter", self._inner.open_writer(inner_key))
+
+
+class _ReaderView:
+    """A reader that names the artifact as it was asked for."""
+
+    def __init__(self, inner: ArtifactReader, key: str) -> None:
+        self._inner, self._key = inner, key
+
+    @property
+    def info(self) -> ArtifactInfo:
+        return attrs.evolve(self._inner.info, key=self._key)
+
+    def read(self, size: int = CHUNK_SIZE, /) -> bytes:
+        return self._inner.read(size)
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(kind, error, traceback)
 
 
 class _DeleteView(StoreView):
     def delete(self, key: str, /) -> None:
-        self._inner.delete(self._enter("delete", key))
+        with self._entered("delete", key) as inner_key:
+            self._inner.delete(inner_key)
 
 
 class _CreateView(StoreView):
     def create_bytes(self, key: str, data: bytes, /) -> None:
-        self._inner.create_bytes(self._enter("create_bytes", key), data)
+        with self._entered("create_bytes", key) as inner_key:
+            self._inner.create_bytes(inner_key, data)
 
 
 class _PathView(StoreView):
     def local_path(self, key: str = "", /) -> Path:
-        return cast("Path", self._inner.local_path(self._enter("local_path", key)))
+        with self._entered("local_path", key) as inner_key:
+            return cast("Path", self._inner.local_path(inner_key))
 
 
 class _FlushView(StoreView):
