@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+
+from emdstore.stores.memory import MemoryStore
+from emdstore.stores.port import SupportsCreate, SupportsDelete, SupportsInfo, SupportsStreaming
+from emdstore.testing import StoreContract, StoreHarness
+
+CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate}
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def harness(self) -> StoreHarness:
+        store = MemoryStore()
+        return StoreHarness(lambda: store, shared=False, claims=CLAIMS)
+
+
+class TestNamedMemoryStore(StoreContract):
+    """Opened again by its name, the store is the same."""
+
+    @pytest.fixture
+    def harness(self, request: pytest.FixtureRequest) -> StoreHarness:
+        name = request.node.nodeid
+        return StoreHarness(lambda: MemoryStore(name), shared=False, claims=CLAIMS, rounds=5, many=50)
