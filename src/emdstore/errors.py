@@ -125,6 +125,10 @@ class CatalogVersionError(CatalogError):
     """The catalog's schema is not the one that this emdstore works with."""
 
 
+class ClaimLostError(CatalogError):
+    """Somebody else has claimed the execution since. Nothing was changed."""
+
+
 class ExecutionNotFoundError(EmdstoreError, LookupError):
     """No execution of this id or fragment."""
 

@@ -1,0 +1,304 @@
+"""`Catalog`: the one door to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+from emdstore.catalog import claims, queries, writing
+from emdstore.catalog.claims import Changes, Claim, Holder
+from emdstore.catalog.content import ExecutionContent, ReplaceResult
+from emdstore.catalog.database import Database
+from emdstore.catalog.migrate import CatalogStatus
+from emdstore.catalog.queries import Filters, Query, RecordStamp, ValueFilters
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.errors import CatalogError
+from emdstore.keys import validate_prefix
+
+
+class Catalog:
+    """What was published, in a SQL database.
+
+    Nothing is opened before the first use. An empty database is set up then; several processes may do so at once. A
+    catalog pickles as its configuration and may be used in a forked child, by several threads, and by many processes:
+    writers wait for each other, readers wait for nobody.
+
+    Parameters
+    ----------
+    url
+        A path or ``sqlite:///…`` for a SQLite file; ``sqlite://`` for one that lives in memory, in this process, until
+        `close`; ``postgresql+psycopg://…`` (or just ``postgresql://…``) for PostgreSQL, which needs the extra
+        ``postgres``. Relative paths are taken from the current folder now, not later.
+    create
+        False to refuse an empty or missing database instead of setting it up.
+    busy_timeout
+        SQLite: how many seconds to wait for other writers.
+
+    Raises
+    ------
+    CatalogError
+        If the URL makes no sense. From every method: if the database cannot be reached or used; the message has the
+        reason and the URL without password. A call that raises has changed nothing.
+    CatalogVersionError
+        From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or not ours.
+    """
+
+    def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
+        self._database = Database(url, create=create, busy_timeout=busy_timeout)
+
+    def __repr__(self) -> str:
+        return f"Catalog({self._database.safe_url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The database, without password."""
+        return self._database.safe_url
+
+    def close(self) -> None:
+        """Close the connections. A later call opens new ones; a catalog in memory is gone."""
+        self._database.close()
+
+    # -- the schema ----------------------------------------------------------------------------------------------
+
+    def check(self) -> CatalogStatus:
+        """Tell what schema the database has, and change nothing."""
+        return self._database.check()
+
+    def upgrade(self) -> CatalogStatus:
+        """Bring the schema up to date and return the new status. If it fails, the old schema and its rows stay.
+
+        Raises
+        ------
+        CatalogVersionError
+            If a newer emdstore made the schema, or another program.
+        """
+        return self._database.upgrade()
+
+    def bind_results(self, url: str) -> None:
+        """Tie the catalog to a results store, the first time; from then on, check that it is the same one.
+
+        Parameters
+        ----------
+        url
+            The store's safe URL; it is stored, and shown in messages.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog belongs to another results store.
+        """
+        bound = writing.bind_results(self._database, url)
+        if bound != url:
+            raise CatalogError(
+                f"the catalog {self.url} belongs to the results store {bound}, not to {url}: give each results store a "
+                "catalog of its own",
+                store=self.url,
+            )
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def replace_execution(self, content: ExecutionContent, *, claim: Claim | None = None) -> ReplaceResult:
+        """Put one execution into the catalog, whole, in place of all that was held of it, in one transaction.
+
+        Afterwards, and for every reader at every instant, the catalog has either all of the old or all of the new.
+        Replacing twice by equal content leaves equal rows and equal ids.
+
+        Parameters
+        ----------
+        content
+            The execution. Its rows are consumed inside the transaction, one by one; there may be very many.
+        claim
+            The caller's claim, if it has one: it must still be the newest, and is given back with the commit.
+
+        Returns
+        -------
+        ReplaceResult
+            The id and what is held now.
+
+        Raises
+        ------
+        ClaimLostError
+            If somebody else has claimed the execution since. Nothing was changed.
+        CatalogError
+            If the database refused. Nothing was changed. An exception from one of the iterables passes through, and
+            nothing was changed either.
+        """
+        return writing.replace_execution(self._database, content, claim)
+
+    def delete_execution(self, fragment: str) -> bool:
+        """Remove an execution and all that belongs to it; False if there was none. Its group stays."""
+        return writing.delete_execution(self._database, fragment)
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    def executions(self, **filters: Unpack[Filters]) -> Query[ExecutionRow]:
+        """Return the executions, by fragment; see `Filters`."""
+        return queries.executions(self._database, **filters)
+
+    def artifacts(self, **filters: Unpack[Filters]) -> Query[ArtifactRow]:
+        """Return the files of the executions' sets, in curated order; see `Filters`."""
+        return queries.artifacts(self._database, **filters)
+
+    def outputs(self, **filters: Unpack[ValueFilters]) -> Query[OutputRow]:
+        """Return the entries of the output bundles, in the bundles' order; see `ValueFilters`."""
+        return queries.outputs(self._database, **filters)
+
+    def scalars(self, **filters: Unpack[ValueFilters]) -> Query[ScalarRow]:
+        """Return the scalars, in the bundles' order; see `ValueFilters`."""
+        return queries.scalars(self._database, **filters)
+
+    def series(self, **filters: Unpack[ValueFilters]) -> Query[SeriesRow]:
+        """Return the series, in the files' order; see `ValueFilters`."""
+        return queries.series(self._database, **filters)
+
+    def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:
+        """Return what ingest found odd, in the order it was found; see `Filters`."""
+        return queries.warnings(self._database, **filters)
+
+    def execution(self, wanted: str | int) -> ExecutionRow:
+        """Return one execution.
+
+        Parameters
+        ----------
+        wanted
+            Its fragment, or the end of it from a ``/`` on if no other fragment ends so, or its id.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If there is none, or more than one.
+        """
+        return queries.find_execution(self._database, wanted)
+
+    def record_stamps(self, prefix: str = "") -> Iterator[RecordStamp]:
+        """Yield which record each execution under a folder was read from, by fragment, in the order of a listing."""
+        return queries.record_stamps(self._database, validate_prefix(prefix))
+
+    # -- one execution's life --------------------------------------------------------------------------------------
+
+    def create_execution(self, content: ExecutionContent, *, host: str | None = None, pid: int | None = None) -> int:
+        """Enter a new execution, with its group; the parts of `content` are not looked at.
+
+        Parameters
+        ----------
+        content
+            Identity, status and times.
+        host, pid
+            Where it runs.
+
+        Returns
+        -------
+        int
+            The execution's id.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog holds an execution of this fragment already. It was left alone.
+        """
+        return claims.create_execution(self._database, content, host=host, pid=pid)
+
+    def transition(
+        self, fragment: str, *, allowed_from: Collection[str], to: str, **changes: Unpack[Changes]
+    ) -> ExecutionRow | None:
+        """Move an execution to another state, if it is in one of the expected ones (compare-and-swap).
+
+        Returns
+        -------
+        ExecutionRow | None
+            The execution as it is now, or None if its state was another; nothing was changed then.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If the catalog does not hold the execution.
+        """
+        return claims.transition(self._database, fragment, allowed_from=allowed_from, to=to, changes=changes)
+
+    def claim(
+        self,
+        fragment: str,
+        *,
+        owner: str,
+        lease_seconds: float,
+        allowed_from: Collection[str],
+        to: str = "pending_upload",
+    ) -> Claim | Holder:
+        """Claim an execution: move it to a state in which only its owner works on it, for a time.
+
+        It succeeds from an expected state, and also from the claimed state itself if its owner is gone: nobody is
+        named, or the lease ran out, by the server's clock on PostgreSQL and this host's on SQLite. Of several callers
+        at once, one succeeds.
+
+        Parameters
+        ----------
+        fragment
+            The execution.
+        owner
+            A name for the caller, for messages; the token tells callers apart.
+        lease_seconds
+            How long the claim holds unless it is renewed.
+        allowed_from
+            The states in which an execution may be claimed.
+        to
+            The claimed state.
+
+        Returns
+        -------
+        Claim | Holder
+            The claim, or who or what stands in the way; nothing was changed then.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If the catalog does not hold the execution.
+        """
+        return claims.claim(
+            self._database, fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=allowed_from, to=to
+        )
+
+    def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
+        """Prolong a claim from now on, also a lapsed one that nobody took over.
+
+        Raises
+        ------
+        ClaimLostError
+            If somebody else has claimed the execution since. Nothing was changed.
+        """
+        return claims.renew(self._database, claim, lease_seconds=lease_seconds)
+
+    def release(self, claim: Claim, *, to: str, **changes: Unpack[Changes]) -> ExecutionRow:
+        """Give a claim back, move the execution to another state, and return it as it is now.
+
+        Raises
+        ------
+        ClaimLostError
+            If somebody else has claimed the execution since. Nothing was changed.
+        """
+        return claims.release(self._database, claim, to=to, changes=changes)
+
+    def pending(self, statuses: Collection[str], *, claimed: str | None = "pending_upload") -> Query[ExecutionRow]:
+        """Return the executions that wait for somebody, oldest first.
+
+        Parameters
+        ----------
+        statuses
+            States in which an execution waits.
+        claimed
+            The claimed state: those whose owner is gone wait too. None leaves them out.
+        """
+        return claims.pending(self._database, statuses, claimed=claimed)
+
+    def set_dirty(self, provider: str, diagnostic: str, group: str, dirty: bool) -> bool:
+        """Say whether a group needs a run; False if the catalog does not hold the group."""
+        return claims.set_dirty(self._database, provider, diagnostic, group, dirty)

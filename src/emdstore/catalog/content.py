@@ -1,0 +1,117 @@
+"""What goes into the catalog: one execution, whole, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import attrs
+
+Attributes: TypeAlias = "Mapping[str, Any] | None"
+"""Free-form JSON; None is the same as none at all."""
+
+Artifact: TypeAlias = "tuple[str, str, int | None, str | None, str | None, str | None]"
+"""``(key, role, size, sha256, media_type, description)``; one row per key."""
+
+Output: TypeAlias = "tuple[str, str, str | None, str, str, str, Mapping[str, str]]"
+"""``(kind, name, key, filename, long_name, description, dimensions)``; no key where the filename was not resolved."""
+
+Scalar: TypeAlias = "tuple[float | None, Mapping[str, str], Attributes]"
+"""``(value, dimensions, attributes)``; None and NaN both mean "computed, no value" and become NULL."""
+
+Series: TypeAlias = "tuple[Mapping[str, str], str, Iterable[str | float], Iterable[float | None], Attributes]"
+"""``(dimensions, index_name, index, values, attributes)``."""
+
+IngestWarning: TypeAlias = "tuple[str, str, str | None]"
+"""``(code, message, place)``: what was odd in the input, and where."""
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionContent:
+    """Everything that the catalog is to hold of one execution, in place of what it held before.
+
+    Identity, outcome and times are plain values. The five parts are iterables of tuples, in file order, and are
+    consumed once, while the database is locked for writing: let them come from memory, not from a slow store.
+
+    Attributes
+    ----------
+    fragment
+        The execution's folder, its natural identity.
+    provider, diagnostic, group
+        Slugs and the key of the execution group that it belongs to; made if they are not there yet.
+    provider_name
+        What people call the provider; None leaves a name that is there.
+    selectors
+        What the group's input datasets have in common, as JSON; None leaves what is there.
+    dataset_hash
+        Identifies the exact input datasets of this execution.
+    description, status, failure, reason, error, retryable
+        The outcome, in the words of the lifecycle. The catalog stores them as they are.
+    dirty
+        Whether the group still needs a run after this execution; None says nothing of it. A group goes by its latest
+        execution that says something, whichever was written last.
+    created_at, started_at, stopped_at, published_at, uploaded_at
+        Aware datetimes.
+    upload_duration
+        Seconds.
+    record_digest
+        SHA-256 of the record that this came from.
+    record_size, record_modified, record_version
+        The record's size in bytes, time in POSIX seconds and version, as the store's listing tells them.
+    artifacts, outputs, scalars, series, warnings
+        See `Artifact`, `Output`, `Scalar`, `Series` and `IngestWarning` for the layouts.
+    """
+
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    status: str
+    provider_name: str | None = None
+    selectors: Any = None
+    dataset_hash: str | None = None
+    description: str | None = None
+    failure: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    retryable: bool | None = None
+    dirty: bool | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None
+    published_at: datetime | None = None
+    uploaded_at: datetime | None = None
+    upload_duration: float | None = None
+    record_digest: str | None = None
+    record_size: int | None = None
+    record_modified: float | None = None
+    record_version: str | None = None
+    artifacts: Iterable[Artifact] = ()
+    outputs: Iterable[Output] = ()
+    scalars: Iterable[Scalar] = ()
+    series: Iterable[Series] = ()
+    warnings: Iterable[IngestWarning] = ()
+
+
+@attrs.frozen
+class ReplaceResult:
+    """What a replacement did.
+
+    Attributes
+    ----------
+    execution_id
+        The execution's id, the same as before if it was there.
+    created
+        True if the catalog did not hold the execution before.
+    artifacts, outputs, scalars, series, warnings
+        How many rows of each it holds now.
+    """
+
+    execution_id: int
+    created: bool
+    artifacts: int
+    outputs: int
+    scalars: int
+    series: int
+    warnings: int

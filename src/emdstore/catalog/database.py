@@ -1,0 +1,329 @@
+"""A database as the catalog uses it: opened late, once per process, with the errors that our users get.
+
+Everything that differs between SQLite and PostgreSQL below the level of a query is here: how a connection is set up,
+how a write transaction begins, whose clock counts, how many rows go in at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy.pool import StaticPool
+
+from emdstore.catalog import migrate
+from emdstore.catalog.schema import SCHEMA_VERSION, UTCDateTime
+from emdstore.errors import CatalogError, CatalogVersionError, MissingExtraError, redact
+
+_WRITE = "emdstore_write"
+
+_ROWS_AT_A_TIME = 1000
+
+_inherited: list[sa.Engine] = []
+"""Engines that a forked child found. They are kept unused: closing their connections would disturb the parent's."""
+
+_ADVICE = {
+    "unable to open": "check that the folder exists and that you may write to it",
+    "not a database": "the file is something else; give the catalog another path",
+    "readonly": "the catalog cannot be written to; check the permissions of the file and its folder",
+    "locked": "another process is holding a transaction open; end it or try again later",
+    "full": "free some space and try again",
+    "password authentication": "check the user and the password in the catalog's URL",
+    "does not exist": "create the database first, or correct the catalog's URL",
+    "connection": "check that the server runs and that the catalog's URL is right, then try again",
+}
+
+
+class Database:
+    """A SQLite or PostgreSQL database that holds, or will hold, a catalog.
+
+    It pickles as its configuration. A forked child opens its own connections.
+    """
+
+    def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
+        self._url = _parse(url)
+        self._create = create
+        self._busy_timeout = busy_timeout
+        self._forget()
+
+    def _forget(self) -> None:
+        self._engine: sa.Engine | None = None
+        self._pid = os.getpid()
+        self._opening = threading.RLock()
+        self._is_prepared = False
+        # An in-memory database is one connection, so threads take turns.
+        self._turn: AbstractContextManager[Any] = threading.RLock() if self.in_memory else nullcontext()
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self.in_memory:
+            raise CatalogError("an in-memory catalog lives in one process and does not pickle; give it a file")
+        return {"url": self._url, "create": self._create, "busy_timeout": self._busy_timeout}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._url, self._create, self._busy_timeout = state["url"], state["create"], state["busy_timeout"]
+        self._forget()
+
+    @property
+    def safe_url(self) -> str:
+        """The URL without what must not be shown."""
+        return redact(self._url.render_as_string(hide_password=True), self._secrets)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """True on PostgreSQL, False on SQLite."""
+        return self._url.get_backend_name() == "postgresql"
+
+    @property
+    def in_memory(self) -> bool:
+        """True if the database goes when this object does."""
+        return not self.is_postgresql and self._url.database is None
+
+    @property
+    def _secrets(self) -> list[str]:
+        values = [self._url.password, *(v for k, v in self._url.query.items() if "password" in k)]
+        return [form for value in values if isinstance(value, str) and value for form in (value, quote(value, safe=""))]
+
+    # -- transactions --------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that only reads."""
+        self._prepare()
+        with self._transaction(write=False) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that is committed at the end, or rolled back whole by any exception."""
+        self._prepare()
+        with self._transaction(write=True) as connection:
+            yield connection
+
+    def stream(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+        """Yield the rows of a query in bounded memory, all from one point in time."""
+        with self.reading() as connection:
+            if not self.in_memory:
+                yield from connection.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME})
+                return
+            # The one connection must be free again before the caller sees a row, and what is in memory fits in memory.
+            rows = connection.execute(statement).all()
+        yield from rows
+
+    def now(self, offset: timedelta = timedelta()) -> sa.ColumnElement[datetime]:
+        """Return the time by the clock that all users of the database share, plus an offset.
+
+        PostgreSQL is shared by many hosts, whose clocks differ: its own clock counts. SQLite's users share a host.
+        """
+        if self.is_postgresql:
+            return sa.type_coerce(sa.func.clock_timestamp() + sa.literal(offset, sa.Interval), UTCDateTime)
+        return sa.literal(datetime.now(UTC) + offset, UTCDateTime)
+
+    def insert_rows(self, connection: sa.Connection, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> int:
+        """Insert tuples in the order of the table's columns, with one statement, however many there are.
+
+        JSON goes in as text. This talks to the driver itself, which takes an iterator: the rows need not be in memory.
+        """
+        driver: Any = connection.connection.driver_connection
+        preparer = connection.dialect.identifier_preparer
+        name = preparer.format_table(table)
+        columns = ", ".join(map(preparer.format_column, table.columns))
+        with _closing(driver.cursor()) as cursor:
+            if self.is_postgresql:
+                with cursor.copy(f"COPY {name} ({columns}) FROM STDIN") as copy:
+                    for row in rows:
+                        copy.write_row(row)
+            else:
+                marks = ", ".join("?" * len(table.columns))
+                cursor.executemany(f"INSERT INTO {name} ({columns}) VALUES ({marks})", rows)
+            return max(int(cursor.rowcount), 0)
+
+    # -- schema --------------------------------------------------------------------------------------------------
+
+    def check(self) -> migrate.CatalogStatus:
+        """Tell what schema the database has, and change nothing."""
+        state: migrate.SchemaState = "empty"
+        version = None
+        if not self._is_missing_file():
+            with self._transaction(write=False) as connection:
+                state, version = migrate.schema_state(connection)
+        return migrate.CatalogStatus(self.safe_url, version, SCHEMA_VERSION, state)
+
+    def upgrade(self) -> migrate.CatalogStatus:
+        """Bring the schema up to date, from nothing or from an older revision; see `Catalog.upgrade`."""
+        if not self.is_postgresql and not self.in_memory:
+            self._use_write_ahead_log()
+        with self._transaction(write=True) as connection:
+            migrate.take_turns(connection)
+            # Asked again, now that nobody else can change the answer.
+            state, version = migrate.schema_state(connection)
+            self._refuse(state, version, unless=("empty", "behind", "current"))
+            if state != "current":
+                migrate.apply_migrations(connection)
+        return self.check()
+
+    def _prepare(self) -> None:
+        if self._is_prepared and self._pid == os.getpid():
+            return
+        status = self.check()
+        if status.state == "empty":
+            if not self._create:
+                raise self._error("there is no catalog here yet", "fill one with `emdstore replay`, or correct the URL")
+            self.upgrade()
+        else:
+            self._refuse(status.state, status.version, unless=("current",))
+        self._is_prepared = True
+
+    def _refuse(self, state: migrate.SchemaState, version: str | None, *, unless: tuple[str, ...]) -> None:
+        if state in unless:
+            return
+        message = {
+            "behind": f"it has schema version {version}, this emdstore works with {SCHEMA_VERSION}: "
+            "run `emdstore db upgrade`",
+            "unknown": f"it has schema version {version}, which this emdstore (schema version {SCHEMA_VERSION}) does "
+            "not know: a newer emdstore made it; upgrade emdstore",
+            "foreign": "it holds tables of another program: give the catalog a database of its own",
+        }[state]
+        raise CatalogVersionError(f"the catalog {self.safe_url} cannot be used: {message}", store=self.safe_url)
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connections. The next use opens new ones; what was in memory only is gone."""
+        if self._engine is not None and self._pid == os.getpid():
+            self._engine.dispose()
+        self._forget()
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[sa.Connection]:
+        with self._turn, self._own_errors(), self._open().connect() as connection:
+            connection.execution_options(**{_WRITE: write})
+            with connection.begin():
+                yield connection
+
+    def _open(self) -> sa.Engine:
+        if self._pid != os.getpid():
+            if self._engine is not None:
+                _inherited.append(self._engine)
+                if self.in_memory:
+                    raise CatalogError("an in-memory catalog lives in the process that made it; give it a file")
+            self._forget()
+        with self._opening:
+            if self._engine is None:
+                self._engine = self._new_engine()
+            return self._engine
+
+    def _new_engine(self) -> sa.Engine:
+        options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
+        if self.is_postgresql:
+            if "connect_timeout" not in self._url.query:
+                options["connect_args"] = {"connect_timeout": 10}  # libpq's own is for ever
+            options["pool_pre_ping"] = True
+        else:
+            options["connect_args"] = {"check_same_thread": False, "timeout": self._busy_timeout}
+            if self.in_memory:
+                options["poolclass"] = StaticPool
+        try:
+            engine = sa.create_engine(self._url, **options)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.of("a catalog on PostgreSQL", "postgres") from error
+        if not self.is_postgresql:
+            event.listen(engine, "connect", _set_up_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _is_missing_file(self) -> bool:
+        database = self._url.database
+        return not self.is_postgresql and database is not None and not Path(database).exists()
+
+    def _use_write_ahead_log(self) -> None:
+        # Readers and the one writer do not wait for each other then. SQLite does not queue for this one change, hence
+        # the loop. Where the file system cannot do it, it stays in its old mode, which is slower and as safe.
+        give_up = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                with self._own_errors(), self._open().connect() as connection:
+                    connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
+                return
+            except CatalogError as error:
+                if "locked" not in str(error) or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.02)
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except StatementError as error:
+            if not isinstance(error, DBAPIError) and isinstance(error.orig, ValueError):
+                raise error.orig from None  # a value that one of our column types refused, before any SQL
+            raise self._error(str(error.orig)) from error
+        except SQLAlchemyError as error:
+            raise self._error(str(error)) from error
+        except Exception as error:
+            if self._engine is None or not isinstance(error, self._engine.dialect.loaded_dbapi.Error):
+                raise
+            raise self._error(str(error)) from error
+
+    def _error(self, what: str, advice: str | None = None) -> CatalogError:
+        what = " ".join(redact(what, self._secrets).split())
+        advice = advice or next((say for sign, say in _ADVICE.items() if sign in what), None)
+        message = f"the catalog {self.safe_url} cannot be used: {what}"
+        return CatalogError(f"{message}: {advice}" if advice else message, store=self.safe_url)
+
+
+def _parse(url: str | Path) -> sa.URL:
+    text = str(url)
+    if isinstance(url, Path) or "://" not in text:
+        return sa.URL.create("sqlite", database=os.path.abspath(text))
+    try:
+        parsed = sa.engine.make_url(text)
+    except (ArgumentError, ValueError):
+        raise CatalogError(f"not a catalog's URL: {redact(text)}: {_EXAMPLES}") from None
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            return sa.URL.create("sqlite")
+        # Absolute from here on: a worker that this is pickled to may stand in another folder.
+        return sa.URL.create("sqlite", database=os.path.abspath(parsed.database or ""))
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    raise CatalogError(f"no catalog can be kept in {backend}: {_EXAMPLES}")
+
+
+_EXAMPLES = "use a path, sqlite:///catalog.db, or postgresql+psycopg://user@host/database"
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver would begin transactions behind our back, and too late
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that starts as a reader and then writes fails at once if another one wrote in between, whatever the
+    # timeout says. One that says so at the start waits for its turn.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
+
+
+def _to_json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+@contextmanager
+def _closing(cursor: Any) -> Iterator[Any]:
+    try:
+        yield cursor
+    finally:
+        cursor.close()

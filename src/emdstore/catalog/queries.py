@@ -1,0 +1,266 @@
+"""Asking the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Generic, TypedDict, TypeVar
+
+import attrs
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from emdstore.catalog.database import Database
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.catalog.schema import (
+    artifact,
+    diagnostic,
+    execution,
+    execution_group,
+    ingest_warning,
+    output,
+    scalar_value,
+    series_value,
+)
+from emdstore.errors import ExecutionNotFoundError
+from emdstore.keys import validate_prefix
+
+Row = TypeVar("Row")
+OneOrMore = str | Collection[str]
+
+
+class Filters(TypedDict, total=False):
+    """What every query can be narrowed by. Several filters must all hold; of several values, one.
+
+    Attributes
+    ----------
+    fragment
+        A folder: ``run1`` selects the execution ``run1`` and all under ``run1/``, not ``run10``.
+    provider, diagnostic, group, status
+        A value, or several.
+    """
+
+    fragment: str
+    provider: OneOrMore
+    diagnostic: OneOrMore
+    group: OneOrMore
+    status: OneOrMore
+
+
+class ValueFilters(Filters, total=False):
+    """What queries of rows with dimensions can be narrowed by, besides `Filters`.
+
+    Attributes
+    ----------
+    dimensions
+        The value, or one of the values, that each named dimension must have; a row without the dimension is left out.
+    """
+
+    dimensions: Mapping[str, OneOrMore]
+
+
+@attrs.frozen(repr=False)
+class Query(Generic[Row]):
+    """Rows that will be read when they are asked for.
+
+    Each iteration asks anew and reads in bounded memory, in the order of fragment and position, all from one point in
+    time; rows that are written meanwhile do not disturb it.
+    """
+
+    row_type: Callable[..., Row]
+    """The class of the rows."""
+    _statement: sa.Select[Any]
+    _database: Database
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._database.stream(self._statement):
+            yield self.row_type(*row)
+
+    def count(self) -> int:
+        """Count the rows in the database, without reading them."""
+        counting = self._statement.with_only_columns(sa.func.count(), maintain_column_froms=True).order_by(None)
+        return int(next(iter(self._database.stream(counting)))[0])
+
+    def first(self) -> Row | None:
+        """Return the first row, or None if there is none."""
+        for row in self._database.stream(self._statement.limit(1)):
+            return self.row_type(*row)
+        return None
+
+    def __repr__(self) -> str:
+        return f"<Query for {getattr(self.row_type, '__name__', 'rows')} in {self._database.safe_url}>"
+
+
+@attrs.frozen
+class RecordStamp:
+    """Which record an execution's rows came from.
+
+    Attributes
+    ----------
+    fragment
+        The execution.
+    digest
+        SHA-256 of the record.
+    size, modified, version
+        What the store's listing said of the record then, as `ArtifactInfo` has it; None where nobody noted it.
+    """
+
+    fragment: str
+    digest: str
+    size: int | None
+    modified: float | None
+    version: str | None
+
+
+# -- one query per kind of row ---------------------------------------------------------------------------------------
+
+_PLACE = (
+    execution.c.id,
+    execution.c.fragment,
+    diagnostic.c.provider,
+    diagnostic.c.slug,
+    execution_group.c.key,
+)
+_EXECUTIONS = execution.join(execution_group).join(diagnostic)
+_DECIDED = [
+    execution.c[field.name] if field.name in execution.c else execution.c[f"n_{field.name}"]
+    for field in attrs.fields(ExecutionRow)[7:]
+]
+
+
+def select_executions(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Return the statement whose rows are those of `ExecutionRow`."""
+    columns = (*_PLACE, execution_group.c.selectors, execution_group.c.dirty, *_DECIDED)
+    return sa.select(*columns).select_from(_EXECUTIONS).where(*conditions)
+
+
+def executions(database: Database, **filters: Any) -> Query[ExecutionRow]:
+    """Return one row per execution."""
+    statement = select_executions(*_conditions(**filters)).order_by(execution.c.fragment)
+    return Query(ExecutionRow, statement, database)
+
+
+def artifacts(database: Database, **filters: Any) -> Query[ArtifactRow]:
+    """Return one row per artifact."""
+    columns = [artifact.c[name] for name in ("position", "key", "role", "size", "sha256", "media_type", "description")]
+    return Query(ArtifactRow, _parts(artifact, columns, filters), database)
+
+
+def outputs(database: Database, **filters: Any) -> Query[OutputRow]:
+    """Return one row per entry of an output bundle."""
+    return Query(OutputRow, _parts_with_dimensions(database, output, filters), database)
+
+
+def scalars(database: Database, **filters: Any) -> Query[ScalarRow]:
+    """Return one row per scalar."""
+    return Query(ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database)
+
+
+def series(database: Database, **filters: Any) -> Query[SeriesRow]:
+    """Return one row per series."""
+    return Query(SeriesRow, _parts_with_dimensions(database, series_value, filters), database)
+
+
+def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
+    """Return one row per warning."""
+    return Query(WarningRow, _parts(ingest_warning, list(ingest_warning.c)[1:], filters), database)
+
+
+def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
+    """Return the one execution that is meant; see `Catalog.execution`."""
+    text = str(wanted)
+    fragment = execution.c.fragment
+    meanings: list[sa.ColumnElement[bool]] = []
+    if isinstance(wanted, str):
+        # Compared as strings are, byte for byte: LIKE would fold case on SQLite.
+        ending = sa.func.substr(fragment, sa.func.length(fragment) - len(text))
+        meanings = [fragment == text, ending == "/" + text]
+    if text.isdecimal() and int(text) < 2**63:
+        meanings.append(execution.c.id == int(text))
+    for meaning in meanings:
+        found = list(database.stream(select_executions(meaning).order_by(fragment).limit(_CANDIDATES)))
+        if len(found) == 1:
+            return ExecutionRow(*found[0])
+        if found:
+            which = ", ".join(fragment for _, fragment, *_ in found)
+            message = f"{text!r} may mean several executions ({which}): give the whole fragment"
+            raise ExecutionNotFoundError(message, key=text, store=database.safe_url)
+    raise execution_not_found(database, text)
+
+
+_CANDIDATES = 4
+"""How many executions an ambiguous name is explained with."""
+
+
+def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundError:
+    """Say that there is no such execution, and how to find those that are."""
+    message = f"no execution {wanted!r} in the catalog {database.safe_url}: `emdstore list` shows those that are there"
+    return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
+
+
+def record_stamps(database: Database, prefix: str) -> Iterator[RecordStamp]:
+    """Yield the records that the catalog was filled from; see `Catalog.record_digests`."""
+    columns = [execution.c[name] for name in ("record_digest", "record_size", "record_modified", "record_version")]
+    statement = (
+        sa.select(execution.c.fragment, *columns)
+        .where(execution.c.record_digest.is_not(None), *_under(prefix))
+        .order_by(execution.c.fragment)
+    )
+    for row in database.stream(statement):
+        yield RecordStamp(*row)
+
+
+# -- how they are built ----------------------------------------------------------------------------------------------
+
+
+def _parts(table: sa.Table, columns: list[sa.Column[Any]], filters: Mapping[str, Any]) -> sa.Select[Any]:
+    return (
+        sa.select(*_PLACE, *columns)
+        .select_from(table.join(_EXECUTIONS, table.c.execution_id == execution.c.id))
+        .where(*_conditions(**filters))
+        .order_by(execution.c.fragment, table.c.position)
+    )
+
+
+def _parts_with_dimensions(database: Database, table: sa.Table, filters: dict[str, Any]) -> sa.Select[Any]:
+    dimensions: Mapping[str, OneOrMore] = filters.pop("dimensions", None) or {}
+    having = _has_postgresql if database.is_postgresql else _has_sqlite
+    conditions = [having(table.c.dimensions, name, _as_list(values)) for name, values in dimensions.items()]
+    return _parts(table, list(table.c)[1:], filters).where(*conditions)
+
+
+def _conditions(
+    *,
+    fragment: str | None = None,
+    provider: OneOrMore | None = None,
+    diagnostic: OneOrMore | None = None,
+    group: OneOrMore | None = None,
+    status: OneOrMore | None = None,
+) -> list[sa.ColumnElement[bool]]:
+    columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status)
+    wanted = zip(columns, (provider, diagnostic, group, status), strict=True)
+    chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
+    return [*_under(fragment or ""), *chosen]
+
+
+def _under(prefix: str) -> list[sa.ColumnElement[bool]]:
+    # A range of the index, which LIKE would not always be, and no wildcard to escape: "0" is what follows "/".
+    if not validate_prefix(prefix):
+        return []
+    fragment = execution.c.fragment
+    return [sa.or_(fragment == prefix, sa.and_(fragment >= prefix + "/", fragment < prefix + "0"))]
+
+
+def _has_sqlite(column: sa.Column[Any], name: str, values: list[str]) -> sa.ColumnElement[bool]:
+    # Name and value are compared, not put into a JSON path: quotes and dots in them mean nothing.
+    entry = sa.func.json_each(column).table_valued("key", "atom")
+    return sa.exists(sa.select(sa.literal(1)).select_from(entry).where(entry.c.key == name, entry.c.atom.in_(values)))
+
+
+def _has_postgresql(column: sa.Column[Any], name: str, values: list[str]) -> sa.ColumnElement[bool]:
+    # Containment is what the GIN index answers.
+    wanted = (sa.literal({name: value}, postgresql.JSONB) for value in values)
+    return sa.or_(sa.false(), *(column.op("@>", is_comparison=True)(one) for one in wanted))
+
+
+def _as_list(values: OneOrMore) -> list[str]:
+    return [values] if isinstance(values, str) else list(values)

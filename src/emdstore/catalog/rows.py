@@ -1,0 +1,178 @@
+"""What comes out of the catalog: frozen rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _numbers(values: Iterable[float | None]) -> tuple[float, ...]:
+    return tuple(map(_number, values))
+
+
+def _comparable(value: float) -> float | None:
+    # Two missing values are equal rows, which NaN on its own would deny.
+    return None if value != value else value
+
+
+def _comparable_all(values: tuple[float, ...]) -> tuple[float | None, ...]:
+    return tuple(map(_comparable, values))
+
+
+@attrs.frozen
+class ExecutionRow:
+    """One execution, with the counts of what belongs to it.
+
+    Attributes
+    ----------
+    execution_id
+        Derived from the fragment: the same in every catalog.
+    fragment, provider, diagnostic, group
+        Its folder and where it belongs.
+    selectors
+        What the group's input datasets have in common, or None.
+    group_dirty
+        Whether the group still needs a run.
+    dataset_hash, description, status, failure, reason, error, retryable, dirty
+        See `ExecutionContent`.
+    owner, lease_token, lease_expires
+        Who claimed it, how often it was claimed so far, and when the claim runs out; see `Claim`.
+    host, pid
+        Where it runs or ran.
+    created_at, started_at, stopped_at, published_at, uploaded_at
+        Aware UTC datetimes, None where it has not come to that.
+    upload_duration
+        Seconds.
+    record_digest, record_size, record_modified, record_version
+        The record that the rows came from.
+    artifacts, outputs, scalars, series, warnings
+        How many of each the catalog holds.
+    """
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    selectors: Any
+    group_dirty: bool
+    dataset_hash: str | None
+    description: str | None
+    status: str
+    failure: str | None
+    reason: str | None
+    error: str | None
+    retryable: bool | None
+    dirty: bool | None
+    owner: str | None
+    lease_token: int
+    lease_expires: datetime | None
+    host: str | None
+    pid: int | None
+    created_at: datetime | None
+    started_at: datetime | None
+    stopped_at: datetime | None
+    published_at: datetime | None
+    uploaded_at: datetime | None
+    upload_duration: float | None
+    record_digest: str | None
+    record_size: int | None
+    record_modified: float | None
+    record_version: str | None
+    artifacts: int
+    outputs: int
+    scalars: int
+    series: int
+    warnings: int
+
+
+@attrs.frozen
+class ArtifactRow:
+    """One file of an execution's set, by its key inside the fragment."""
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    key: str
+    role: str
+    size: int | None
+    sha256: str | None
+    media_type: str | None
+    description: str | None
+
+
+@attrs.frozen
+class OutputRow:
+    """One entry of the output bundle; `key` is the artifact that it names, or None if that was not resolved."""
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    kind: str
+    name: str
+    key: str | None
+    filename: str
+    long_name: str
+    description: str
+    dimensions: Mapping[str, str]
+
+
+@attrs.frozen
+class ScalarRow:
+    """One scalar of the metric bundle; NaN is a value that was computed and came to nothing."""
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    value: float = attrs.field(converter=_number, eq=_comparable)
+    dimensions: Mapping[str, str]
+    attributes: Mapping[str, Any]
+
+
+@attrs.frozen
+class SeriesRow:
+    """One series; `values` is as long as `index`, with NaN where a value is missing."""
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    dimensions: Mapping[str, str]
+    index_name: str
+    index: tuple[str | float, ...] = attrs.field(converter=tuple)
+    values: tuple[float, ...] = attrs.field(converter=_numbers, eq=_comparable_all)
+    attributes: Mapping[str, Any]
+
+
+@attrs.frozen
+class WarningRow:
+    """Something odd that ingest found in an execution's files, and where."""
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    code: str
+    message: str
+    place: str | None

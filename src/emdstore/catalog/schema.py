@@ -1,0 +1,219 @@
+"""The catalog's tables.
+
+Core tables, no mapped classes: what goes in are tuples, what comes out are frozen rows, and nothing in between needs an
+identity map. `emdstore.catalog.migrations` builds the same tables in a database; a test compares the two.
+
+Ids are the first 63 bits of a BLAKE2b hash of the natural key. A catalog that was deleted and replayed has the ids it
+had before, and concurrent writers agree on an id without asking the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+SCHEMA_VERSION = "0001"
+"""The revision that this emdstore reads and writes: the newest one in `emdstore.catalog.migrations`."""
+
+VERSION_TABLE = "catalog_version"
+"""Where the revision is kept. Not Alembic's usual name, so that another program's database is never taken for ours."""
+
+
+def surrogate_id(*natural_key: str) -> int:
+    """Derive a row's id from its table's name and its natural key: the same everywhere, positive, 63 bits.
+
+    Two keys that share an id are as likely as 1 in 18 million among a million executions. The fragment is unique in
+    its own right, so such a pair would be refused, not mixed up.
+    """
+    digest = hashlib.blake2b("\0".join(natural_key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+class UTCDateTime(sa.types.TypeDecorator[datetime]):
+    """A point in time. Python sees aware UTC; SQLite, which keeps no zone, holds the UTC clock."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Convert to UTC; a time without a zone is refused, since nobody knows what it means."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time in the catalog needs a time zone: {value!r}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Attach or convert to UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's own row id: no second index
+Name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")  # in the order of keys
+Labels = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+Document = sa.JSON(none_as_null=True)  # text on both: JSONB would rewrite large and signed-zero numbers
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+catalog_info = sa.Table(
+    "catalog_info",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    sa.Column("results_url", sa.Text),
+)
+
+provider = sa.Table(
+    "provider",
+    metadata,
+    sa.Column("slug", Name, primary_key=True),
+    sa.Column("name", sa.Text),
+)
+
+diagnostic = sa.Table(
+    "diagnostic",
+    metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("provider", Name, sa.ForeignKey("provider.slug"), nullable=False),
+    sa.Column("slug", Name, nullable=False),
+    sa.UniqueConstraint("provider", "slug"),
+)
+
+execution_group = sa.Table(
+    "execution_group",
+    metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("diagnostic_id", Id, sa.ForeignKey("diagnostic.id"), nullable=False),
+    sa.Column("key", Name, nullable=False),
+    sa.Column("selectors", Document),
+    sa.Column("dirty", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("diagnostic_id", "key"),
+)
+
+execution = sa.Table(
+    "execution",
+    metadata,
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("fragment", Name, nullable=False, unique=True),
+    sa.Column("group_id", Id, sa.ForeignKey("execution_group.id"), nullable=False, index=True),
+    sa.Column("dataset_hash", sa.Text),
+    sa.Column("description", sa.Text),
+    sa.Column("status", sa.Text, nullable=False, index=True),
+    sa.Column("failure", sa.Text),
+    sa.Column("reason", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("retryable", sa.Boolean),
+    sa.Column("dirty", sa.Boolean),
+    # who works on it, and until when nobody else may
+    sa.Column("owner", sa.Text),
+    sa.Column("lease_token", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("lease_expires", UTCDateTime),
+    sa.Column("host", sa.Text),
+    sa.Column("pid", sa.Integer),
+    sa.Column("created_at", UTCDateTime),
+    sa.Column("started_at", UTCDateTime),
+    sa.Column("stopped_at", UTCDateTime),
+    sa.Column("published_at", UTCDateTime),
+    sa.Column("uploaded_at", UTCDateTime),
+    sa.Column("upload_duration", sa.Double),
+    # the record that the rows came from; size, time and version let a replay skip it from the listing alone
+    sa.Column("record_digest", sa.Text),
+    sa.Column("record_size", sa.BigInteger),
+    sa.Column("record_modified", sa.Double),
+    sa.Column("record_version", sa.Text),
+    # kept here because only a replacement of the whole execution ever changes them
+    *(
+        sa.Column(f"n_{part}", sa.Integer, nullable=False, server_default="0")
+        for part in ("artifacts", "outputs", "scalars", "series", "warnings")
+    ),
+)
+
+
+def _part(name: str, *columns: sa.Column[Any], identity: sa.Column[Any] | None = None, **options: Any) -> sa.Table:
+    """Make a table of what belongs to one execution, goes with it, and is told apart by its place in it."""
+    return sa.Table(
+        name,
+        metadata,
+        sa.Column("execution_id", Id, sa.ForeignKey("execution.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("position", sa.Integer, primary_key=True) if identity is None else identity,
+        *columns,
+        **options,
+    )
+
+
+artifact = _part(
+    "artifact",
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("sha256", sa.Text),
+    sa.Column("media_type", sa.Text),
+    sa.Column("description", sa.Text),
+    identity=sa.Column("key", Name, primary_key=True),
+)
+
+output = _part(
+    "output",
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("key", Name),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("long_name", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("dimensions", Labels, nullable=False),
+)
+
+scalar_value = _part(
+    "scalar_value",
+    sa.Column("value", sa.Double),
+    sa.Column("dimensions", Labels, nullable=False),
+    sa.Column("attributes", Labels, nullable=False),
+    sqlite_with_rowid=False,  # short rows that arrive in key order: one B-tree instead of two
+)
+
+series_value = _part(
+    "series_value",
+    sa.Column("dimensions", Labels, nullable=False),
+    sa.Column("index_name", sa.Text, nullable=False),
+    sa.Column("index", Document, nullable=False),
+    sa.Column("values", Document, nullable=False),
+    sa.Column("attributes", Labels, nullable=False),
+)
+
+ingest_warning = _part(
+    "ingest_warning",
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("place", sa.Text),
+)
+
+for _table in (output, scalar_value, series_value):
+    sa.Index(
+        f"ix_{_table.name}_dimensions",
+        _table.c.dimensions,
+        postgresql_using="gin",
+        postgresql_ops={"dimensions": "jsonb_path_ops"},
+    ).ddl_if(dialect="postgresql")
+
+PARTS = {
+    "artifacts": artifact,
+    "outputs": output,
+    "scalars": scalar_value,
+    "series": series_value,
+    "warnings": ingest_warning,
+}
+"""The tables that hold what belongs to one execution, by the name of the `ExecutionContent` field that fills them."""

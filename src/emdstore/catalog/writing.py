@@ -1,0 +1,197 @@
+"""Putting one execution into the catalog, whole, in place of what was there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from emdstore.catalog.content import Artifact, ExecutionContent, IngestWarning, Output, ReplaceResult, Scalar, Series
+from emdstore.catalog.schema import PARTS, catalog_info, diagnostic, execution, execution_group, provider, surrogate_id
+from emdstore.errors import CatalogError, ClaimLostError
+
+if TYPE_CHECKING:
+    from emdstore.catalog.claims import Claim
+    from emdstore.catalog.database import Database
+
+_OUTCOME = [
+    field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
+]
+
+
+def replace_execution(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
+    """Replace what the catalog holds of one execution; see `Catalog.replace_execution`.
+
+    The number of statements is the same whatever the content. Rows are locked from the top down (group, execution,
+    parts) by everyone who comes this way, so writers wait for each other and never deadlock.
+    """
+    with database.writing() as connection:
+        group_id = ensure_group(connection, content)
+        created = insert_execution(connection, content, group_id)
+        execution_id = surrogate_id("execution", content.fragment)
+        held = connection.execute(
+            sa.select(execution.c.fragment, execution.c.lease_token, execution.c.owner)
+            .where(execution.c.id == execution_id)
+            .with_for_update()
+        ).one()
+        if held.fragment != content.fragment:
+            raise CatalogError(
+                f"{content.fragment} and {held.fragment} have the same id, {execution_id}: rename one of them",
+                key=content.fragment,
+                store=database.safe_url,
+            )
+        if claim is not None and (claim.token, claim.owner) != (held.lease_token, held.owner):
+            raise claim_lost(database, claim, held.owner)
+        counts: dict[str, int] = {}
+        for part, table in PARTS.items():
+            connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
+            rows = _ENCODE[part](execution_id, getattr(content, part))
+            counts[part] = database.insert_rows(connection, table, rows)
+        values = {name: getattr(content, name) for name in _OUTCOME} | {f"n_{part}": n for part, n in counts.items()}
+        if claim is not None:
+            values |= {"owner": None, "lease_expires": None}
+        connection.execute(
+            sa.update(execution).where(execution.c.id == execution_id).values(group_id=group_id, **values)
+        )
+        if content.dirty is not None:
+            _settle_group(connection, group_id)
+    return ReplaceResult(execution_id, created, **counts)
+
+
+def delete_execution(database: Database, fragment: str) -> bool:
+    """Remove an execution with all that belongs to it; see `Catalog.delete_execution`."""
+    with database.writing() as connection:
+        return bool(connection.execute(sa.delete(execution).where(execution.c.fragment == fragment)).rowcount)
+
+
+def bind_results(database: Database, url: str) -> str:
+    """Note the results store, unless one is noted already, and return the one that is."""
+    noted = sa.select(catalog_info.c.results_url)
+    with database.reading() as connection:
+        bound = connection.scalar(noted)
+    if bound is not None:
+        return str(bound)
+    with database.writing() as connection:
+        _insert_new(connection, catalog_info, id=1, results_url=url)
+        return str(connection.scalar(noted))
+
+
+def claim_lost(database: Database, claim: Claim, owner: str | None) -> ClaimLostError:
+    """Say that a claim does not count any more, and who has it now."""
+    return ClaimLostError(
+        f"{claim.owner} did not renew its claim of {claim.fragment} in time, and {owner or 'nobody'} holds it now. The "
+        "catalog was not changed: leave the execution to them, or commit it again later",
+        key=claim.fragment,
+        store=database.safe_url,
+    )
+
+
+def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
+    """Make the provider, the diagnostic and the group where they are missing; lock the group and return its id."""
+    diagnostic_id = surrogate_id("diagnostic", content.provider, content.diagnostic)
+    group_id = surrogate_id("execution_group", content.provider, content.diagnostic, content.group)
+    _insert_new(connection, provider, slug=content.provider)
+    if content.provider_name is not None:
+        connection.execute(
+            sa.update(provider).where(provider.c.slug == content.provider).values(name=content.provider_name)
+        )
+    _insert_new(connection, diagnostic, id=diagnostic_id, provider=content.provider, slug=content.diagnostic)
+    _insert_new(connection, execution_group, id=group_id, diagnostic_id=diagnostic_id, key=content.group, dirty=True)
+    changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
+    connection.execute(sa.update(execution_group).where(execution_group.c.id == group_id).values(changes))
+    return group_id
+
+
+def insert_execution(connection: sa.Connection, content: ExecutionContent, group_id: int, **columns: Any) -> bool:
+    """Insert the execution's own row if there is none of this fragment, and tell whether it did."""
+    return _insert_new(
+        connection,
+        execution,
+        id=surrogate_id("execution", content.fragment),
+        fragment=content.fragment,
+        group_id=group_id,
+        **{name: getattr(content, name) for name in _OUTCOME},
+        **columns,
+    )
+
+
+def _insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
+    # No conflict target: on PostgreSQL only this form is safe against a race on a table with two unique indexes.
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+
+
+def _settle_group(connection: sa.Connection, group_id: int) -> None:
+    # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
+    latest = (
+        sa.select(execution.c.dirty)
+        .where(execution.c.group_id == group_id, execution.c.dirty.is_not(None))
+        .order_by(execution.c.started_at.desc().nulls_last(), execution.c.fragment.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    connection.execute(sa.update(execution_group).where(execution_group.c.id == group_id).values(dirty=latest))
+
+
+# -- rows as the tables have them ------------------------------------------------------------------------------------
+
+
+def _artifacts(execution_id: int, rows: Iterable[Artifact]) -> Iterator[tuple[Any, ...]]:
+    for position, (key, *described) in enumerate(rows):
+        yield execution_id, key, position, *described
+
+
+def _outputs(execution_id: int, rows: Iterable[Output]) -> Iterator[tuple[Any, ...]]:
+    for position, (*named, dimensions) in enumerate(rows):
+        yield execution_id, position, *named, _to_json(dimensions)
+
+
+def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, ...]]:
+    # 100,000 rows come this way: bundles share one attributes object between many scalars, so it is encoded once.
+    last: object = None
+    attributes_json = "{}"
+    for position, (value, dimensions, attributes) in enumerate(rows):
+        if attributes is not last:
+            last, attributes_json = attributes, _to_json(attributes or {})
+        yield execution_id, position, value if value == value else None, _to_json(dimensions), attributes_json
+
+
+def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ...]]:
+    for position, (dimensions, index_name, index, values, attributes) in enumerate(rows):
+        numbers = list(values)
+        if inf in numbers or -inf in numbers:  # JSON has no word for it; `float` reads these
+            numbers = [{inf: "Infinity", -inf: "-Infinity"}.get(v, v) for v in numbers]  # type: ignore[misc,arg-type]
+        yield (
+            execution_id,
+            position,
+            _to_json(dimensions),
+            index_name,
+            _to_json(list(index)),
+            _to_json(numbers),
+            _to_json(attributes or {}),
+        )
+
+
+def _warnings(execution_id: int, rows: Iterable[IngestWarning]) -> Iterator[tuple[Any, ...]]:
+    for position, row in enumerate(rows):
+        yield execution_id, position, *row
+
+
+_ENCODE: Mapping[str, Callable[[int, Any], Iterator[tuple[Any, ...]]]] = {
+    "artifacts": _artifacts,
+    "outputs": _outputs,
+    "scalars": _scalars,
+    "series": _series,
+    "warnings": _warnings,
+}
+
+_encode = msgspec.json.Encoder(enc_hook=lambda value: dict(value) if isinstance(value, Mapping) else list(value)).encode
+
+
+def _to_json(value: object) -> str:
+    return _encode(value).decode()  # NaN becomes null, as it should
