@@ -1,1 +1,67 @@
-"""emdstore.emds."""
+"""The EMDS format: what one execution leaves behind, how to read it, which files belong to it, how to write it."""
+
+from __future__ import annotations
+
+from emdstore.emds.artifact_set import (
+    RECORD_NAME,
+    ArtifactRef,
+    ArtifactSet,
+    RejectedName,
+    Rejection,
+    ResolvedOutput,
+    Role,
+    artifact_set,
+    media_type,
+    resolve_name,
+)
+from emdstore.emds.bundles import (
+    BundleWarning,
+    MetricBundle,
+    OutputBundle,
+    OutputEntry,
+    OutputKind,
+    Scalar,
+    ScalarRow,
+    Series,
+    decode_metric_bundle,
+    decode_output_bundle,
+    decode_series,
+    encode_metric_bundle,
+    encode_output_bundle,
+    encode_series,
+)
+from emdstore.emds.vocabulary import Dimension, DimensionValue, Vocabulary, load_vocabulary
+from emdstore.emds.writer import OutputWriter, WrittenBundles
+
+__all__ = [
+    "RECORD_NAME",
+    "ArtifactRef",
+    "ArtifactSet",
+    "BundleWarning",
+    "Dimension",
+    "DimensionValue",
+    "MetricBundle",
+    "OutputBundle",
+    "OutputEntry",
+    "OutputKind",
+    "OutputWriter",
+    "RejectedName",
+    "Rejection",
+    "ResolvedOutput",
+    "Role",
+    "Scalar",
+    "ScalarRow",
+    "Series",
+    "Vocabulary",
+    "WrittenBundles",
+    "artifact_set",
+    "decode_metric_bundle",
+    "decode_output_bundle",
+    "decode_series",
+    "encode_metric_bundle",
+    "encode_output_bundle",
+    "encode_series",
+    "load_vocabulary",
+    "media_type",
+    "resolve_name",
+]

@@ -1,0 +1,322 @@
+"""Which files of a fragment make up one artifact set, and under which keys.
+
+A pure decision: names go in, keys and refusals come out, and nothing is read. A name in a bundle is text that some
+program wrote, perhaps on another machine. It becomes a key only if it names a file inside the fragment; otherwise it is
+reported, and nothing outside the fragment is ever looked at. Names are taken literally: percent signs are not decoded
+and Unicode is not normalised, so no spelling of ``..`` but the plain one means "up", and that one is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import attrs
+
+from emdstore.emds.jsontext import place
+from emdstore.emds.output import SECTIONS, OutputBundle, OutputKind
+from emdstore.emds.warning import BundleWarning
+from emdstore.errors import InvalidKeyError
+from emdstore.keys import validate_key
+
+Role = Literal["log", "metric", "output", "plot", "data", "html", "series"]
+RejectionCode = Literal["outside-fragment", "unmatched-path", "invalid-name", "reserved-name"]
+
+RECORD_NAME = "execution.json"
+"""The key of a set's record. No artifact may take it: a set is published if and only if its record is there."""
+
+_MEDIA_TYPES = {
+    "bib": "application/x-bibtex",
+    "bibtex": "application/x-bibtex",
+    "css": "text/css",
+    "csv": "text/csv",
+    "gif": "image/gif",
+    "geojson": "application/geo+json",
+    "gz": "application/gzip",
+    "htm": "text/html",
+    "html": "text/html",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "js": "text/javascript",
+    "json": "application/json",
+    "log": "text/plain",
+    "md": "text/markdown",
+    "nc": "application/x-netcdf",
+    "nc4": "application/x-netcdf",
+    "parquet": "application/vnd.apache.parquet",
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "ps": "application/postscript",
+    "svg": "image/svg+xml",
+    "tif": "image/tiff",
+    "tiff": "image/tiff",
+    "txt": "text/plain",
+    "webp": "image/webp",
+    "xml": "application/xml",
+    "yaml": "application/yaml",
+    "yml": "application/yaml",
+    "zip": "application/zip",
+}
+
+
+@attrs.frozen
+class Rejection:
+    """Why a name does not become a key.
+
+    Attributes
+    ----------
+    code
+        ``"outside-fragment"``: it leads out of the fragment. ``"unmatched-path"``: an absolute path of another place,
+        in which the fragment cannot be found. ``"invalid-name"``: no store takes it. ``"reserved-name"``: it is the
+        name of the set's record.
+    reason
+        The same for people.
+    """
+
+    code: RejectionCode
+    reason: str
+
+
+@attrs.frozen
+class ArtifactRef:
+    """One file of the set.
+
+    Attributes
+    ----------
+    key
+        Where it lies, relative to the fragment.
+    role
+        What it is. A file with several roles has the first in curated order.
+    description
+        The entry's description, or its long name where that is empty; ``""`` for the log, bundles and series.
+    media_type
+        Its MIME type, by its suffix.
+    """
+
+    key: str
+    role: Role
+    description: str
+    media_type: str
+
+
+@attrs.frozen
+class ResolvedOutput:
+    """One entry of the output bundle, with the key that its name became.
+
+    Attributes
+    ----------
+    position
+        Its number in the bundle: plots, then data, then html, from 0.
+    kind, name, filename, long_name, description, dimensions
+        As the bundle spells them.
+    key
+        The artifact; None if the name was rejected.
+    """
+
+    position: int
+    kind: OutputKind
+    name: str
+    key: str | None
+    filename: str
+    long_name: str
+    description: str
+    dimensions: Mapping[str, str]
+
+
+@attrs.frozen
+class RejectedName:
+    """A name that did not become a key.
+
+    Attributes
+    ----------
+    role
+        What the file would have been.
+    name
+        The entry's name in the output bundle; ``""`` for the log, bundles and series.
+    filename
+        The name as it was written.
+    code, reason
+        As in `Rejection`.
+    """
+
+    role: Role
+    name: str
+    filename: str
+    code: RejectionCode
+    reason: str
+
+
+@attrs.frozen
+class ArtifactSet:
+    """The files that one execution persists, in curated order.
+
+    Attributes
+    ----------
+    artifacts
+        Log, metric bundle, output bundle, plots, data, html, series; each key once.
+    outputs
+        Every entry of the output bundle; several may share an artifact.
+    rejected
+        The names that are not followed.
+    """
+
+    artifacts: tuple[ArtifactRef, ...]
+    outputs: tuple[ResolvedOutput, ...] = ()
+    rejected: tuple[RejectedName, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The artifacts' keys, in curated order."""
+        return tuple(artifact.key for artifact in self.artifacts)
+
+    @property
+    def warnings(self) -> tuple[BundleWarning, ...]:
+        """The rejected names, as warnings to keep with the execution."""
+        return tuple(_warning(name) for name in self.rejected)
+
+
+def artifact_set(
+    *,
+    log: str = "out.log",
+    metric: str | None = None,
+    output: str | None = None,
+    series: str | None = None,
+    bundle: OutputBundle | None = None,
+    ran_in: str | tuple[str, ...] | None = None,
+    fragment: str | None = None,
+) -> ArtifactSet:
+    """Decide which files make up one set.
+
+    Parameters
+    ----------
+    log, metric, output, series
+        The names that the execution's result gives; None where it gives none.
+    bundle
+        What the output bundle says; None where there is none.
+    ran_in, fragment
+        As in `resolve_name`.
+
+    Returns
+    -------
+    ArtifactSet
+        Whatever the names are: what cannot be followed is in `ArtifactSet.rejected`.
+    """
+    artifacts: dict[str, ArtifactRef] = {}
+    outputs: list[ResolvedOutput] = []
+    rejected: list[RejectedName] = []
+
+    def add(role: Role, filename: str, name: str = "", description: str = "") -> str | None:
+        key = resolve_name(filename, ran_in=ran_in, fragment=fragment)
+        if isinstance(key, Rejection):
+            rejected.append(RejectedName(role, name, filename, key.code, key.reason))
+            return None
+        artifacts.setdefault(key, ArtifactRef(key, role, description, media_type(key)))
+        return key
+
+    add("log", log)
+    if metric is not None:
+        add("metric", metric)
+    if output is not None:
+        add("output", output)
+    for position, entry in enumerate(bundle.entries if bundle else ()):
+        key = add(entry.kind, entry.filename, entry.name, entry.description or entry.long_name)
+        outputs.append(
+            ResolvedOutput(
+                position=position,
+                kind=entry.kind,
+                name=entry.name,
+                key=key,
+                filename=entry.filename,
+                long_name=entry.long_name,
+                description=entry.description,
+                dimensions=entry.dimensions,
+            )
+        )
+    if series is not None:
+        add("series", series)
+    return ArtifactSet(tuple(artifacts.values()), tuple(outputs), tuple(rejected))
+
+
+def resolve_name(
+    filename: str, *, ran_in: str | tuple[str, ...] | None = None, fragment: str | None = None
+) -> str | Rejection:
+    """Turn a file name, as a bundle or a result spells it, into a key inside the fragment.
+
+    Parameters
+    ----------
+    filename
+        Relative to the fragment, or absolute. It is normalised: ``plots/../plots/a.png`` is ``plots/a.png``.
+    ran_in
+        The absolute path of the directory that the diagnostic ran in, or all under which it is known; absolute names
+        are made relative to it.
+    fragment
+        The fragment's own path below its store. An absolute name from another machine is matched by it, as whole
+        segments; of several places the last that leaves a name.
+
+    Returns
+    -------
+    str or Rejection
+        A valid key, or why there is none.
+    """
+    segments = _normalised(filename)
+    if filename.startswith("/"):
+        inside = _inside(segments, ran_in, fragment)
+        if inside is None and _inside(filename.split("/"), ran_in, fragment) is None:
+            return Rejection("unmatched-path", "an absolute path of another place: the fragment's path is not in it")
+        segments = inside if inside is not None else [".."]  # it started inside and then went up
+    if segments[:1] == [".."]:
+        return Rejection("outside-fragment", "it leads out of the fragment")
+    if not segments:
+        return Rejection("invalid-name", "it names the fragment itself, not a file")
+    key = "/".join(segments)
+    try:
+        validate_key(key)
+    except InvalidKeyError as error:
+        return Rejection("invalid-name", str(error))
+    if key == RECORD_NAME:
+        return Rejection("reserved-name", f"{RECORD_NAME} is the set's own record")
+    return key
+
+
+def media_type(key: str) -> str:
+    """Return the MIME type for a key's suffix, the same on every machine; ``application/octet-stream`` if unknown."""
+    _, dot, suffix = key.rpartition("/")[2].rpartition(".")
+    return _MEDIA_TYPES.get(suffix.lower() if dot else "", "application/octet-stream")
+
+
+def _normalised(path: str) -> list[str]:
+    """Split a path and resolve ``.`` and ``..`` by name alone; what leads out of a relative path starts with ``..``."""
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment in ("", "."):
+            continue
+        if segment != "..":
+            segments.append(segment)
+        elif segments and segments[-1] != "..":
+            segments.pop()
+        elif not path.startswith("/"):
+            segments.append("..")
+    return segments
+
+
+def _inside(segments: list[str], ran_in: str | tuple[str, ...] | None, fragment: str | None) -> list[str] | None:
+    """Return what an absolute path says below the fragment; None if it is not known to lie there."""
+    segments = [segment for segment in segments if segment not in ("", ".")]
+    for known in (ran_in,) if isinstance(ran_in, str) else ran_in or ():
+        base = _normalised(known)
+        if known.startswith("/") and segments[: len(base)] == base:
+            return segments[len(base) :]
+    wanted = _normalised(fragment or "")
+    if wanted:
+        for start in range(len(segments) - len(wanted) - 1, -1, -1):
+            if segments[start : start + len(wanted)] == wanted:
+                return segments[start + len(wanted) :]
+    return None
+
+
+def _warning(rejected: RejectedName) -> BundleWarning:
+    message = f"{rejected.role} {rejected.filename!r} is not followed: {rejected.reason}"
+    at = ""
+    if rejected.role in ("plot", "data", "html"):
+        at = place(SECTIONS[rejected.role], rejected.name, "filename")
+    return BundleWarning(rejected.code, message, at)

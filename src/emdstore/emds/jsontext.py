@@ -1,0 +1,181 @@
+"""JSON as EMDS files hold it: bytes to plain values and back, and the words for a place inside.
+
+Frameworks write these files with Python's json, which has its own dialect: ``NaN``, ``Infinity`` and ``-Infinity`` as
+bare words. msgspec reads what the standard allows; what it refuses is read again by Python's json, which either knows
+the dialect or tells line and column of the mistake. NaN means "no value" and becomes None at this door, so that behind
+it there is one such value and not two.
+
+Written files are standard JSON: None and NaN are ``null``, and an infinite number is ``1e999``, which the grammar
+allows and which Python, JavaScript and others read as infinite again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from emdstore.errors import BundleError
+
+T = TypeVar("T")
+
+# Real files nest a dozen levels. Whatever reads the values later may recurse, and how deep Python lets it differs
+# between versions; this bound does not.
+_MAX_DEPTH = 100
+
+_WORDS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]").search
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z").match
+_BELOW = re.compile(r"(?P<what>.*) - at `\$(?P<below>.*)`\Z", re.DOTALL).match
+
+_JSON_NAMES = {type(None): "null", bool: "a boolean", str: "text", int: "a number", float: "a number"}
+_JSON_NAMES |= {dict: "an object", list: "a list"}
+
+
+def place(*steps: str | int) -> str:
+    """Spell a JSON path: ``place("plots", "fig 1", "filename")`` is ``$.plots["fig 1"].filename``."""
+    return "$" + "".join(
+        f".{step}" if isinstance(step, str) and _BARE(step) else f"[{json.dumps(step, ensure_ascii=False)}]"
+        for step in steps
+    )
+
+
+def json_name(value: object) -> str:
+    """Name a value's type as a reader of JSON would."""
+    return _JSON_NAMES.get(type(value), type(value).__name__)
+
+
+def reject(name: str, at: str, why: str) -> NoReturn:
+    """Raise the error that names the file, the place in it and the reason."""
+    raise BundleError(f"{name}: at {at}: {why}", key=name)
+
+
+def parse(data: bytes, name: str) -> Any:
+    """Read JSON text in either dialect.
+
+    Raises
+    ------
+    BundleError
+        Empty, not UTF-8, a byte-order mark, cut off, malformed, or nested too deep; with the line where there is one.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BundleError(f"{name}: not UTF-8, see byte {error.start} in line {line}", key=name) from None
+    if text.startswith("\ufeff"):
+        raise BundleError(f"{name}: starts with a byte-order mark; write it as plain UTF-8", key=name)
+    if not text.strip():
+        raise BundleError(f"{name}: the file is empty", key=name)
+    try:
+        value = _read(data, text, name)
+    except RecursionError:
+        value = None
+        too_deep = True
+    else:
+        too_deep = _deeper_than(value, _MAX_DEPTH)
+    if too_deep:
+        raise BundleError(f"{name}: nested more than {_MAX_DEPTH} levels deep", key=name)
+    return value
+
+
+def parse_object(data: bytes, name: str) -> dict[str, Any]:
+    """Read JSON text that must be one object; raises `BundleError` like `parse`."""
+    value = parse(data, name)
+    if not isinstance(value, dict):
+        reject(name, "$", f"the file must hold one object, not {json_name(value)}")
+    return value
+
+
+def convert(value: object, to: type[T], name: str, at: str) -> T:
+    """Check a value against a type, strictly, and raise `BundleError` with its place in the whole file."""
+    try:
+        return msgspec.convert(value, to)
+    except msgspec.ValidationError as error:
+        found = _BELOW(str(error))
+        what, below = (found["what"], found["below"]) if found else (str(error), "")
+        reject(name, at + below, what.replace("`", "'"))
+
+
+def render(value: object, name: str) -> bytes:
+    """Write standard JSON, indented, keys in the order given: equal values give equal bytes.
+
+    Raises
+    ------
+    BundleError
+        Something in the value has no form in JSON.
+    """
+    try:
+        text = msgspec.json.encode(_standard(value, name, ()))
+    except RecursionError:
+        raise BundleError(f"{name}: nested too deep to be written", key=name) from None
+    except UnicodeEncodeError as error:
+        raise BundleError(f"{name}: holds text that cannot be written as UTF-8: {error.object!r}", key=name) from None
+    return msgspec.json.format(text, indent=2) + b"\n"
+
+
+def _read(data: bytes, text: str, name: str) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        pass
+    try:
+        value = json.loads(text, parse_constant=_WORDS.__getitem__)
+        if _SURROGATE(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        why = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
+            why += "; the file looks cut off"
+        raise BundleError(f"{name}: not valid JSON: {why}", key=name) from None
+    except UnicodeEncodeError:
+        raise BundleError(
+            f"{name}: not valid JSON: text with half of a surrogate pair (\\ud800 ...)", key=name
+        ) from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise BundleError(f"{name}: not valid JSON: {error}", key=name) from None
+    return value
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _standard(value: object, name: str, steps: tuple[str | int, ...]) -> object:
+    """Return the value in types that msgspec writes as standard JSON, and as nothing else."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)  # plain text also of a subclass, such as an Enum's member
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return msgspec.Raw(b"1e999" if value > 0 else b"-1e999") if math.isinf(value) else float(value)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                reject(name, place(*steps), f"keys are text, not {key!r}")
+        return {key: _standard(inner, name, (*steps, key)) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_standard(inner, name, (*steps, i)) for i, inner in enumerate(value)]
+    if isinstance(value, Real):  # numpy's numbers, among others
+        return int(value) if isinstance(value, Integral) else _standard(float(value), name, steps)
+    reject(name, place(*steps), f"{type(value).__name__} has no form in JSON; use text, numbers, lists and dicts")

@@ -1,0 +1,222 @@
+"""The metric bundle: scalars in nested objects, one level for each dimension.
+
+::
+
+    {"DIMENSIONS": {"json_structure": ["region", "metric"],
+                    "region": {"global": {}, "arctic": {}}, "metric": {"bias": {}, "rmse": {}}},
+     "RESULTS":    {"global": {"attributes": {"units": "K"}, "bias": 0.3, "rmse": 1.1},
+                    "arctic": {"bias": null}}}
+
+Every level but the deepest holds exactly the declared values. ``attributes`` may stand at any level and is never a
+value. null is a value that was computed and does not exist: it is a row.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+
+from emdstore.emds.jsontext import convert, json_name, parse_object, place, reject, render
+from emdstore.emds.warning import BundleWarning
+
+ATTRIBUTES = "attributes"
+STRUCTURE = "json_structure"
+
+ScalarRow: TypeAlias = tuple[int, dict[str, str], float | None, Mapping[str, object] | None]
+
+# (the dimensions so far, the attributes that hold here, what lies here): an inner object, or at the end a leaf.
+_Cell: TypeAlias = tuple[dict[str, str], Mapping[str, object] | None, Any]
+
+_LARGEST = int(sys.float_info.max)
+
+
+@attrs.frozen
+class Scalar:
+    """One value of a metric bundle.
+
+    Attributes
+    ----------
+    position
+        Its number in the file, from 0: its identity.
+    dimensions
+        What it is a value of, outermost first.
+    value
+        The number; NaN where the bundle has null.
+    attributes
+        The innermost ``attributes`` around it, with outer ones filling in the keys it lacks.
+    """
+
+    position: int
+    dimensions: Mapping[str, str]
+    value: float
+    attributes: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class MetricBundle:
+    """What a metric bundle says. `decode_metric_bundle` makes one that is known to be whole and valid.
+
+    Attributes
+    ----------
+    dimensions
+        The dimensions' names, outermost first.
+    allowed
+        For each dimension its declared values, with what the bundle says of each.
+    results
+        The nested objects as they stand in the file. Not to be changed.
+    extra
+        The other keys of the file, untouched: provenance, notes, disclaimer.
+    warnings
+        Values that stand in the results and were not declared. They are kept.
+    """
+
+    dimensions: tuple[str, ...]
+    allowed: Mapping[str, Mapping[str, object]]
+    results: Mapping[str, Any]
+    extra: Mapping[str, object] = attrs.field(factory=dict)
+    warnings: tuple[BundleWarning, ...] = ()
+
+    def iter_rows(self) -> Iterator[ScalarRow]:
+        """Iterate over ``(position, dimensions, value or None, attributes or None)``, lazily and in file order.
+
+        The plain form of `iter_scalars`, for loading a database. Rows of one innermost object share their attributes:
+        do not change them.
+        """
+        if not self.results:
+            return
+        cells: Iterator[_Cell] = iter([({}, None, self.results)])
+        for dimension in self.dimensions:
+            cells = _descend(cells, dimension)
+        for position, (dimensions, attributes, leaf) in enumerate(cells):
+            value = None if leaf is None or leaf != leaf else float(leaf)
+            yield position, dimensions, value, attributes
+
+    def iter_scalars(self) -> Iterator[Scalar]:
+        """Iterate over the scalars, lazily and in file order."""
+        for position, dimensions, value, attributes in self.iter_rows():
+            yield Scalar(position, dimensions, math.nan if value is None else value, attributes or {})
+
+
+@attrs.frozen
+class _Head:
+    DIMENSIONS: dict[str, Any]
+    RESULTS: dict[str, Any]
+
+
+def decode_metric_bundle(data: bytes, *, name: str = "diagnostic.json") -> MetricBundle:
+    """Read a metric bundle and check all of it.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    name
+        What to call the file in errors.
+
+    Returns
+    -------
+    MetricBundle
+        Valid to the last leaf: iterating over it raises nothing.
+
+    Raises
+    ------
+    BundleError
+        With the file and the place in it that is wrong.
+    """
+    raw = parse_object(data, name)
+    head = convert(raw, _Head, name, "$")
+    dimensions, allowed = _declared(head.DIMENSIONS, name)
+    return MetricBundle(
+        dimensions=dimensions,
+        allowed=allowed,
+        results=head.RESULTS,
+        extra={key: raw[key] for key in raw if key not in ("DIMENSIONS", "RESULTS")},
+        warnings=_check_results(head.RESULTS, dimensions, allowed, name),
+    )
+
+
+def encode_metric_bundle(bundle: MetricBundle, *, name: str = "diagnostic.json") -> bytes:
+    """Write a metric bundle as JSON; equal bundles give equal bytes. NaN becomes null, infinity ``1e999``.
+
+    Raises
+    ------
+    BundleError
+        The bundle is not valid, or a value has no form in JSON.
+    """
+    declared = {STRUCTURE: list(bundle.dimensions), **bundle.allowed}
+    data = render({**bundle.extra, "DIMENSIONS": declared, "RESULTS": bundle.results}, name)
+    decode_metric_bundle(data, name=name)
+    return data
+
+
+def _descend(cells: Iterable[_Cell], dimension: str) -> Iterator[_Cell]:
+    """Go one level deeper, in order. A chain of these walks the whole tree without recursion, object by object."""
+    for outer, inherited, table in cells:
+        own = table.get(ATTRIBUTES)
+        attributes = {**inherited, **own} if inherited and own else own or inherited
+        for value, inner in table.items():
+            if value != ATTRIBUTES:
+                yield {**outer, dimension: value}, attributes, inner
+
+
+def _declared(raw: dict[str, Any], name: str) -> tuple[tuple[str, ...], dict[str, dict[str, object]]]:
+    if STRUCTURE not in raw:
+        reject(name, "$.DIMENSIONS", f"{STRUCTURE!r} is missing: the list of dimensions, outermost first")
+    structure = convert(raw[STRUCTURE], tuple[str, ...], name, place("DIMENSIONS", STRUCTURE))
+    allowed = {key: raw[key] for key in raw if key != STRUCTURE}
+    if len(set(structure)) != len(structure):
+        reject(name, place("DIMENSIONS", STRUCTURE), f"a dimension is listed twice: {', '.join(structure)}")
+    if difference := set(structure) ^ set(allowed):
+        odd = sorted(difference)[0]
+        why = "listed but not described" if odd in structure else f"described but not listed in {STRUCTURE!r}"
+        reject(name, "$.DIMENSIONS", f"dimension {odd!r} is {why}")
+    for dimension, values in allowed.items():
+        convert(values, dict[str, Any], name, place("DIMENSIONS", dimension))
+    return structure, allowed
+
+
+def _check_results(
+    results: dict[str, Any], dimensions: tuple[str, ...], allowed: Mapping[str, Mapping[str, object]], name: str
+) -> tuple[BundleWarning, ...]:
+    if not results:
+        return ()
+    if not dimensions:
+        reject(name, "$.RESULTS", f"holds values, but {STRUCTURE!r} lists no dimension")
+    *outer, deepest = dimensions
+    tables: list[_Cell] = [({}, None, results)]
+    for dimension in outer:
+        for path, _, table in tables:
+            _check_table(path, table, dimension, name)
+            if difference := (table.keys() - {ATTRIBUTES}) ^ allowed[dimension].keys():
+                odd = sorted(difference)[0]
+                why = "is not declared in DIMENSIONS" if odd in table else "is missing"
+                reject(name, place("RESULTS", *path.values()), f"{dimension} {odd!r} {why}")
+        tables = list(_descend(tables, dimension))
+    warnings: dict[str, BundleWarning] = {}
+    for path, _, table in tables:
+        _check_table(path, table, deepest, name)
+        for value, leaf in table.items():
+            kind = type(leaf)
+            if value == ATTRIBUTES:
+                continue
+            if not (kind is float or leaf is None or (kind is int and -_LARGEST <= leaf <= _LARGEST)):
+                why = "too large for a number" if kind is int else f"a value is a number or null, not {json_name(leaf)}"
+                reject(name, place("RESULTS", *path.values(), value), why)
+            if value not in allowed[deepest] and value not in warnings:
+                at = place("RESULTS", *path.values(), value)
+                message = f"{deepest} {value!r} is not declared in DIMENSIONS; its values are kept"
+                warnings[value] = BundleWarning("undeclared-value", message, at)
+    return tuple(warnings.values())
+
+
+def _check_table(path: Mapping[str, str], table: object, dimension: str, name: str) -> None:
+    at = ("RESULTS", *path.values())
+    if not isinstance(table, dict):
+        reject(name, place(*at), f"an object is due here, with a key for each {dimension}, not {json_name(table)}")
+    attributes = table.get(ATTRIBUTES)
+    if attributes is not None and not isinstance(attributes, dict):
+        reject(name, place(*at, ATTRIBUTES), f"attributes are an object or null, not {json_name(attributes)}")

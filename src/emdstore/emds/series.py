@@ -1,0 +1,129 @@
+"""The series file: a list of one-dimensional series, each with its index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from emdstore.emds.jsontext import convert, json_name, parse, place, reject, render
+
+# Newer frameworks write these beside the values; readers of theirs look for them there first.
+_BESIDE = ("kind", "reference_id", "value_units", "value_long_name", "index_units", "calendar")
+
+
+@attrs.frozen
+class Series:
+    """One series.
+
+    Attributes
+    ----------
+    position
+        Its number in the file, from 0: its identity, because real files hold several series with the same dimensions
+        and the same index.
+    dimensions
+        What it is a series of.
+    index_name, index
+        What it runs along, such as ``"time"``, and the text or finite number for each value.
+    values
+        As many numbers; NaN where the file has null.
+    attributes
+        What else the file says of it. The newer keys (``kind``, ``reference_id``, ``value_units``,
+        ``value_long_name``, ``index_units``, ``calendar``) and unknown ones are among them.
+    """
+
+    position: int
+    dimensions: Mapping[str, str]
+    index_name: str
+    index: tuple[str | int | float, ...]
+    values: tuple[float, ...]
+    attributes: Mapping[str, object] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class _Item:
+    dimensions: dict[str, str]
+    values: tuple[float | None, ...]
+    index: tuple[str | int | float, ...]
+    index_name: str
+    attributes: dict[str, Any] | None = None
+
+
+_ITEM_KEYS = frozenset(field.name for field in attrs.fields(_Item))
+
+
+def decode_series(data: bytes, *, name: str = "series.json") -> tuple[Series, ...]:
+    """Read and check a series file.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    name
+        What to call the file in errors.
+
+    Returns
+    -------
+    tuple of Series
+        In file order.
+
+    Raises
+    ------
+    BundleError
+        With the file and the place in it that is wrong.
+    """
+    raw = parse(data, name)
+    if not isinstance(raw, list):
+        reject(name, "$", f"the file must hold a list of series, not {json_name(raw)}")
+    return tuple(_series(position, item, name) for position, item in enumerate(raw))
+
+
+def encode_series(series: Iterable[Series], *, name: str = "series.json") -> bytes:
+    """Write series as JSON, in the order given; equal series give equal bytes. NaN becomes null, infinity ``1e999``.
+
+    Raises
+    ------
+    BundleError
+        A series is not valid, or a value has no form in JSON.
+    """
+    items = [
+        {
+            "dimensions": one.dimensions,
+            "index_name": one.index_name,
+            "index": one.index,
+            "values": one.values,
+            "attributes": {key: value for key, value in one.attributes.items() if not _goes_beside(key, value)},
+            **{key: one.attributes[key] for key in _BESIDE if _goes_beside(key, one.attributes.get(key))},
+        }
+        for one in series
+    ]
+    data = render(items, name)
+    decode_series(data, name=name)
+    return data
+
+
+def _goes_beside(key: str, value: object) -> bool:
+    return key in _BESIDE and isinstance(value, str)
+
+
+def _series(position: int, raw: Any, name: str) -> Series:
+    item = convert(raw, _Item, name, place(position))
+    if len(item.index) != len(item.values):
+        reject(name, place(position), f"{len(item.values)} values, but {len(item.index)} in the index")
+    for i, at in enumerate(item.index):
+        if isinstance(at, float) and not math.isfinite(at):
+            reject(name, place(position, "index", i), "an index holds text and finite numbers")
+    attributes = dict(item.attributes or {})
+    for key, value in raw.items():
+        if key not in _ITEM_KEYS and (value is not None or key not in attributes):
+            attributes[key] = value
+    return Series(
+        position=position,
+        dimensions=item.dimensions,
+        index_name=item.index_name,
+        index=item.index,
+        values=tuple(math.nan if value is None else value for value in item.values),
+        attributes=attributes,
+    )
