@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.servers.s3"]
+
 
 @pytest.fixture(scope="session")
 def samples_dir() -> Path:

@@ -1,0 +1,1 @@
+"""Real servers on the loopback interface, for tests that would otherwise need a mock."""

@@ -1,0 +1,584 @@
+"""What S3Store promises beyond the contract, against real servers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import attrs
+import pytest
+from tests.servers.s3 import FaultProxy, S3Server, free_ports
+
+from emdstore.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    EmdstoreError,
+    InvalidKeyError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+    StoreURLError,
+)
+from emdstore.stores import s3 as s3_module
+from emdstore.stores.s3 import MIB, S3Store
+
+NASTY = [
+    "a b", "a%20b", "a+b", "a#b", "a?b", "~t", "caf\u00e9", "cafe\u0301", "st*r", ".hidden", "b/..y", "x%2Fy", "%",
+    "a&b=c;d,e$!", "(°C)", "[1]", "{q}", "it's \"q\"", "<t>", "^`|", "a:b@c", "\U0001f600", "\uff5e", " lead", "trail ",
+    "b/...", "%2e%2e", "b/x", "b-", "b.txt", "b0",
+]  # fmt: skip
+
+
+class Place:
+    """A fresh bucket: as a store, and as another client sees it."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        self.client = server.client()
+        self.bucket = server.make_bucket()
+
+    def store(self, prefix: str = "", **options: Any) -> S3Store:
+        return S3Store(f"s3://{self.bucket}/{prefix}", **{**self.server.options, **options})
+
+    def names(self) -> set[str]:
+        return {each["Key"] for each in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])}
+
+    def put(self, name: str, data: bytes = b"x") -> None:
+        self.client.put_object(Bucket=self.bucket, Key=name, Body=data)
+
+    def get(self, name: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+        return body
+
+    def uploads(self) -> list[str]:
+        return [each["Key"] for each in self.client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])]
+
+
+@pytest.fixture
+def place(s3_server: S3Server) -> Place:
+    return Place(s3_server)
+
+
+@pytest.fixture
+def strict(seaweed_server: S3Server) -> Place:
+    """A bucket of the server that checks signatures and digests."""
+    return Place(seaweed_server)
+
+
+@pytest.fixture
+def faulty(s3_faults: FaultProxy, strict: Place) -> tuple[FaultProxy, S3Store]:
+    """A store that sees the strict server through a proxy, and does not try again."""
+    return s3_faults, S3Store(f"s3://{strict.bucket}/p", **s3_faults.server.options, retries=0)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_another_client_sees_exactly_the_keys_that_were_written(place: Place) -> None:
+    store = place.store("pre fix%41")
+    for key in NASTY:
+        store.write_bytes(key, key.encode())
+    assert place.names() == {f"pre fix%41/{key}" for key in NASTY}
+    assert list(store.iter_keys()) == sorted(NASTY)
+    assert {key: store.read_bytes(key) for key in NASTY} == {key: key.encode() for key in NASTY}
+    assert list(store.scope("b").iter_keys()) == ["...", "..y", "x"]
+
+
+def test_a_key_that_is_too_long_with_the_prefix_is_refused_before_any_request(place: Place) -> None:
+    folder = "f" * 200
+    key = "/".join(["k" * 200] * 5)[: 1024 - 150]
+    with pytest.raises(InvalidKeyError, match="shorter prefix"):
+        place.store(folder).write_bytes(key, b"")
+    assert place.names() == set()
+
+
+def test_copies_on_the_server_keep_every_key_exact(place: Place) -> None:
+    for key in NASTY:
+        place.put(f"one/{key}", key.encode())
+    session = place.store("two").copy_from(place.store("one"))
+    assert session is not None
+    with session:
+        for key in NASTY:
+            copied = session.copy(key)
+            assert (copied.size, copied.sha256) == (len(key.encode()), None)
+        with pytest.raises(ArtifactNotFoundError):
+            session.copy("absent")
+    assert place.store("two").read_bytes("cafe\u0301") == "cafe\u0301".encode()
+    assert place.names() == {f"{folder}/{key}" for folder in ("one", "two") for key in NASTY}
+
+
+def test_copies_on_the_server_are_not_offered_between_places_that_it_cannot_copy_between(place: Place) -> None:
+    other = place.server.make_bucket()
+    options = place.server.options
+    assert place.store().copy_from(S3Store(f"s3://{other}", **options)) is None
+    assert place.store().copy_from(place.store(secret_access_key="another")) is None
+    assert place.store().copy_from(place.store(endpoint_url="http://127.0.0.1:9")) is None
+
+
+def test_what_is_too_large_to_copy_in_one_request_is_streamed(
+    faulty: tuple[FaultProxy, S3Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy, store = faulty
+    source, dest = store.scope("one"), store.scope("two")
+    source.write_bytes("k", b"0123456789")
+    refusal = b"<Error><Code>InvalidRequest</Code><Message>The specified copy source is too large</Message></Error>"
+    proxy.fail("status", "PUT .*/two/k", status=400, body=refusal, times=1)
+    session = dest.copy_from(source)
+    assert session is not None
+    with pytest.raises(StoreError, match="too large"):
+        session.copy("k")
+    monkeypatch.setattr("emdstore.stores._s3_streams.LARGEST_COPY", 9)
+    proxy.fail("status", "PUT .*/two/k", status=400, body=refusal, times=1)
+    copied = session.copy("k")
+    assert copied.size == 10
+    assert copied.sha256 is not None
+    assert dest.read_bytes("k") == b"0123456789"
+
+
+# -- listing -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_artifact_is_left_out_of_the_listing(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("p/dir/", "p/", "p/sub/k", "p/ok", "p/.emdstore-left"):
+        place.put(name, b"" if name.endswith("/") else b"x")
+    place.put("p/empty", b"")
+    store = place.store("p")
+    assert list(store.iter_keys()) == ["empty", "ok", "sub/k"]
+    assert [info.key for info in store.iter_info()] == ["empty", "ok", "sub/k"]
+    assert not store.exists("dir")
+    assert ".emdstore-left" in caplog.text
+
+
+def test_a_name_that_cannot_be_listed_past_is_named(moto_server: S3Server) -> None:
+    place = Place(moto_server)
+    for name in ("p/a", "p/b//c", "p/d"):
+        place.put(name)
+    with pytest.raises(StoreError, match=r"p/b//c.*engine='s3fs'"):
+        list(place.store("p").iter_keys())
+    assert list(place.store("p/d").iter_keys()) == []
+
+
+@pytest.mark.parametrize("at_once", [3, 5_000])
+def test_the_order_is_that_of_the_keys_bytes_on_every_server(
+    place: Place, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_module, "_SORTED_AT_ONCE", at_once)
+    keys = [
+        "a-b",
+        "a.txt",
+        "a/x",
+        "a/x y",
+        "a/x/1",
+        "a/x/2",
+        "a/x/3",
+        "a/x/4",
+        "a0",
+        "b",
+        "b/c",
+        "é",
+        "\uff5e",
+        "\U0001f600",
+    ]
+    store = place.store("p")
+    for key in keys:
+        store.write_bytes(key, b"")
+    place.put("other")
+    assert list(store.iter_keys()) == sorted(keys)
+    assert list(store.iter_keys("a")) == [key for key in sorted(keys) if key.startswith("a/")]
+    assert list(store.iter_keys("a/x")) == [f"a/x/{n}" for n in (1, 2, 3, 4)]
+    assert list(store.iter_keys("nothing")) == []
+
+
+def test_a_server_that_was_trusted_and_lists_out_of_order_is_found_out(strict: Place) -> None:
+    for name in ("a/x", "a-b"):
+        strict.put(name)
+    with pytest.raises(StoreError, match="in_order=False"):
+        list(strict.store(in_order=True).iter_keys())
+
+
+def test_pages_join_without_gaps_or_repeats_and_come_as_they_are_asked_for(
+    faulty: tuple[FaultProxy, S3Store], strict: Place
+) -> None:
+    proxy, _ = faulty
+    keys = [f"k{n:05}" for n in range(2_300)]
+    store = strict.store()
+    for key in keys:
+        store.write_bytes(key, b"x")
+    listing = S3Store(f"s3://{strict.bucket}", **proxy.server.options, in_order=True).iter_keys()
+    assert proxy.requests == []
+    assert next(listing) == keys[0]
+    assert len(proxy.seen("list-type=2")) <= 2
+    assert [keys[0], *listing] == keys
+
+
+def test_a_listing_while_another_process_writes_shows_what_was_there_before(strict: Place) -> None:
+    store, other = strict.store("p"), strict.store("p")
+    for n in range(20):
+        other.write_bytes(f"k{n:02}", b"")
+        assert list(store.iter_keys())[-1] == f"k{n:02}"
+        assert store.exists(f"k{n:02}")
+    other.delete("k00")
+    assert next(store.iter_keys()) == "k01"
+    other.write_bytes("k01", b"new")
+    assert store.info("k01").size == 3
+
+
+# -- large objects -----------------------------------------------------------------------------------------------------
+
+
+def test_a_small_object_is_one_request_and_a_large_one_goes_up_in_parts(
+    faulty: tuple[FaultProxy, S3Store], strict: Place
+) -> None:
+    proxy, store = faulty
+    with store.open_writer("small") as writer:
+        writer.write(b"ab")
+        writer.write(b"cd")
+    assert [request.method for request in proxy.requests] == ["PUT"]
+    data = bytes(range(256)) * (20 * MIB // 256)
+    with store.open_writer("large") as writer:
+        for start in range(0, len(data), MIB):
+            writer.write(data[start : start + MIB])
+            assert "p/large" not in strict.names()
+    store.write_bytes("whole", data)
+    assert strict.get("p/small") == b"abcd"
+    assert strict.get("p/large") == strict.get("p/whole") == data
+    assert len(proxy.seen("PUT .*/large.partNumber=")) == len(proxy.seen("PUT .*/whole.partNumber=")) == 3
+    with store.open_reader("large") as reader:
+        sizes = []
+        while chunk := reader.read():
+            sizes.append(len(chunk))
+        assert reader.info.size == sum(sizes) == len(data)
+        assert max(sizes) <= 256 * 1024
+
+
+@pytest.mark.parametrize("size", [10, 20 * MIB], ids=["small", "in parts"])
+def test_a_writer_that_is_left_by_an_error_leaves_nothing(place: Place, size: int) -> None:
+    store = place.store("p")
+    store.write_bytes("k", b"old")
+
+    def write_and_fail() -> None:
+        with store.open_writer("k") as writer:
+            writer.write(b"x" * size)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
+    assert place.names() == {"p/k"}
+    assert place.get("p/k") == b"old"
+    assert place.uploads() == []
+
+
+@pytest.mark.parametrize("step", ["POST .*uploads", "partNumber=2", "partNumber=3", "POST .*uploadId"])
+@pytest.mark.parametrize("kind", ["status", "cut-request", "stall"])
+def test_an_upload_in_parts_that_fails_at_any_step_leaves_the_old_object(
+    faulty: tuple[FaultProxy, S3Store], strict: Place, step: str, kind: Any
+) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"old")
+    if kind == "stall":
+        store = attrs.evolve(store, timeout=1.0)
+    proxy.fail(kind, step, seconds=2.0)
+    with pytest.raises(StoreUnavailableError):
+        store.write_bytes("k", b"x" * (20 * MIB))
+    assert strict.get("p/k") == b"old"
+    assert strict.names() == {"p/k"}
+    assert strict.uploads() == []
+
+
+def test_more_parts_than_s3_allows_are_refused_with_what_to_do(strict: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emdstore.stores._s3_streams.MOST_PARTS", 2)
+    with pytest.raises(StoreError, match="larger part_size"):
+        strict.store(part_size=5 * MIB).write_bytes("k", b"x" * (10 * MIB + 1))
+    assert strict.names() == set()
+    assert strict.uploads() == []
+
+
+def test_a_part_size_that_s3_would_refuse_is_refused_at_once() -> None:
+    with pytest.raises(StoreURLError, match="part_size"):
+        S3Store("s3://b", part_size=MIB)
+
+
+# -- put-if-absent -----------------------------------------------------------------------------------------------------
+
+
+def test_of_racing_creators_exactly_one_wins(strict: Place) -> None:
+    wins: list[bytes] = []
+
+    def create(data: bytes) -> None:
+        try:
+            strict.store().create_bytes("k", data)
+        except ArtifactExistsError:
+            return
+        wins.append(data)
+
+    threads = [threading.Thread(target=create, args=(b"%d" % n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert strict.get("k") == wins[0]
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def every_verb(store: S3Store) -> dict[str, Any]:
+    def read_all() -> None:
+        with store.open_reader("k") as reader:
+            while reader.read():
+                pass
+
+    def write_all() -> None:
+        with store.open_writer("k") as writer:
+            writer.write(b"new")
+
+    return {
+        "exists": lambda: store.exists("k"),
+        "info": lambda: store.info("k"),
+        "read": lambda: store.read_bytes("k"),
+        "stream": read_all,
+        "write": lambda: store.write_bytes("k", b"new"),
+        "writer": write_all,
+        "create": lambda: store.create_bytes("k2", b"new"),
+        "list": lambda: list(store.iter_keys()),
+        "infos": lambda: list(store.iter_info()),
+        "delete": lambda: store.delete("k"),
+    }
+
+
+VERBS = ["exists", "info", "read", "stream", "write", "writer", "create", "list", "infos", "delete"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_missing_bucket_is_no_missing_artifact(s3_server: S3Server, verb: str) -> None:
+    store = S3Store("s3://no-such-bucket/p", **s3_server.options)
+    with pytest.raises(StoreError, match="there is no bucket 'no-such-bucket'") as caught:
+        every_verb(store)[verb]()
+    assert not isinstance(caught.value, ArtifactNotFoundError)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("wrong", ["secret_access_key", "access_key_id"])
+def test_wrong_credentials_are_refused_without_being_told(strict: Place, verb: str, wrong: str) -> None:
+    store = strict.store("p", **{wrong: "WRONG-CREDENTIAL-VALUE"})
+    with pytest.raises(StoreAccessError, match="check the credentials") as caught:
+        every_verb(store)[verb]()
+    text = str(caught.value) + repr(caught.value) + repr(store)
+    for secret in ("WRONG-CREDENTIAL-VALUE", strict.server.secret_key, strict.server.access_key):
+        assert secret not in text
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_busy_server_is_unavailable(faulty: tuple[FaultProxy, S3Store], verb: str) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"old")
+    proxy.fail("status")
+    with pytest.raises(StoreUnavailableError, match="503"):
+        every_verb(store)[verb]()
+    proxy.faults.clear()
+    assert store.read_bytes("k") == b"old"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("kind", ["cut-request", "stall"])
+def test_a_connection_that_drops_or_says_nothing_is_unavailable(
+    faulty: tuple[FaultProxy, S3Store], strict: Place, verb: str, kind: Any
+) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"old")
+    fault = proxy.fail(kind, seconds=1.0)
+    if kind == "stall":
+        store = attrs.evolve(store, timeout=0.4)
+    with pytest.raises(StoreUnavailableError):
+        every_verb(store)[verb]()
+    proxy.faults.remove(fault)
+    assert strict.get("p/k") == b"old"
+    assert strict.names() == {"p/k"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_server_that_is_not_there_is_unavailable(verb: str) -> None:
+    (port,) = free_ports(1)
+    store = S3Store(
+        "s3://b/p",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        access_key_id="AK",
+        secret_access_key="do-not-tell",
+        retries=0,
+    )
+    with pytest.raises(StoreUnavailableError, match="endpoint_url"):
+        every_verb(store)[verb]()
+
+
+@pytest.mark.parametrize("size", [100, 3 * MIB])
+def test_an_answer_that_is_cut_off_is_never_taken_for_the_whole(faulty: tuple[FaultProxy, S3Store], size: int) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"x" * size)
+    proxy.fail("cut-response", "GET")
+    with pytest.raises(StoreUnavailableError):
+        store.read_bytes("k")
+
+    def stream() -> None:
+        with store.open_reader("k") as reader:
+            while reader.read():
+                pass
+
+    with pytest.raises(StoreUnavailableError):
+        stream()
+    with pytest.raises(StoreUnavailableError):
+        list(store.iter_keys())
+
+
+@pytest.mark.parametrize("size", [100, 20 * MIB])
+def test_a_bit_that_flips_on_the_way_up_is_noticed(
+    faulty: tuple[FaultProxy, S3Store], strict: Place, size: int
+) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"old")
+    proxy.fail("flip", "PUT", times=1)
+    with pytest.raises(StoreError) as caught:
+        store.write_bytes("k", b"x" * size)
+    assert isinstance(caught.value, StoreUnavailableError), caught.value
+    assert strict.get("p/k") == b"old"
+    assert strict.uploads() == []
+    store.write_bytes("k", b"x" * size)
+    assert strict.get("p/k") == b"x" * size
+
+
+def test_a_passing_fault_is_got_over_without_the_caller_noticing(s3_faults: FaultProxy, strict: Place) -> None:
+    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options)
+    for kind in ("status", "cut-request"):
+        s3_faults.fail(kind, times=2)  # type: ignore[arg-type]
+        store.write_bytes(kind, b"x" * 100)
+        assert strict.get(kind) == b"x" * 100
+    assert len(s3_faults.requests) == 6
+
+
+def test_an_object_replaced_while_it_is_read_is_one_version_or_an_error(s3_faults: FaultProxy, strict: Place) -> None:
+    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options)
+    old, new = b"o" * (3 * MIB), b"n" * (3 * MIB)
+    store.write_bytes("k", old)
+    s3_faults.fail("cut-response", "GET", times=1)
+    s3_faults.before = lambda request: strict.put("k", new) if "range" in request.headers else None
+    read = b""
+    try:
+        with store.open_reader("k") as reader:
+            while chunk := reader.read():
+                read += chunk
+    except EmdstoreError:
+        return
+    assert read in (old, new)
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_pickles_as_its_configuration(place: Place) -> None:
+    store = place.store("p", part_size=6 * MIB, client_options={"user_agent": "me"})
+    store.write_bytes("k", b"v")
+    again = pickle.loads(pickle.dumps(store))
+    assert again == store
+    assert hash(again) == hash(store)
+    assert again.part_size == 6 * MIB
+    assert again.read_bytes("k") == b"v"
+    scoped = pickle.loads(pickle.dumps(place.store().scope("p")))
+    assert scoped == store
+    assert scoped.read_bytes("k") == b"v"
+
+
+def test_credentials_from_the_environment_stay_there(strict: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", strict.server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", strict.server.secret_key)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", strict.server.endpoint_url)
+    store = S3Store(f"s3://{strict.bucket}/p")
+    store.write_bytes("k", b"v")
+    assert strict.get("p/k") == b"v"
+    assert strict.server.secret_key.encode() not in pickle.dumps(store)
+
+
+def test_nothing_that_is_shown_holds_a_secret(strict: Place) -> None:
+    store = strict.store("p", session_token="TOKEN-VALUE", endpoint_url="http://user:pass@127.0.0.1:9")
+    for secret in (strict.server.secret_key, "TOKEN-VALUE", "pass"):
+        assert secret not in repr(store)
+        assert secret not in repr(store.scope("x"))
+    assert store.bucket in repr(store)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3:///p", "http://b/p", "s3://key:secret@bucket/p", "bucket", "s3://b//p", "s3://b/../p", None]
+)
+def test_a_url_that_is_none_is_refused(url: Any) -> None:
+    with pytest.raises(StoreURLError) as caught:
+        S3Store(url)
+    assert "secret@" not in str(caught.value)
+
+
+def test_a_trailing_slash_is_no_other_place() -> None:
+    assert S3Store("s3://b/p/") == S3Store("s3://b/p")
+    assert S3Store("s3://b/") == S3Store("s3://b")
+    assert S3Store("s3://b/p") != S3Store("s3://b/p", endpoint_url="http://localhost")
+
+
+def test_an_option_that_obstore_does_not_know_is_named() -> None:
+    with pytest.raises(StoreURLError, match="nonsense"):
+        S3Store("s3://b", config={"nonsense": "1"}).exists("k")
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def _use(store: S3Store, key: str) -> bytes:
+    store.write_bytes(key, b"by child")
+    assert key in list(store.iter_keys())
+    with pytest.raises(ArtifactNotFoundError):
+        store.read_bytes("absent")
+    with store.open_reader("from-parent") as reader:
+        return reader.read()
+
+
+def _use_in_grandchild(store: S3Store, key: str) -> bytes:
+    store.write_bytes(key + "-child", b"")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        return pool.submit(_use, store, key).result(30)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_store_that_was_used_works_in_child_processes(strict: Place, method: str) -> None:
+    store = strict.store("p")
+    store.write_bytes("from-parent", b"v")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        futures = [pool.submit(_use, store, f"k{n}") for n in range(4)]
+        assert [future.result(60) for future in futures] == [b"v"] * 4
+        store.write_bytes("again", b"by parent")
+    assert store.read_bytes("k3") == b"by child"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_of_a_fork_works_too(strict: Place) -> None:
+    store = strict.store("p")
+    store.write_bytes("from-parent", b"v")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        assert pool.submit(_use_in_grandchild, store, "k").result(60) == b"v"
+
+
+@pytest.fixture(autouse=True)
+def no_credentials_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_hundred_small_objects_take_little_time_of_this_process(strict: Place) -> None:
+    store = strict.store("p")
+    store.write_bytes("warm", b"")
+    before = time.process_time()
+    for n in range(100):
+        store.write_bytes(f"k{n}", b"x" * 1000)
+        store.read_bytes(f"k{n}")
+    assert time.process_time() - before < 0.5
