@@ -106,6 +106,10 @@ class RecordError(EmdstoreError, ValueError):
     """An execution record that cannot be read, or a set that does not match it."""
 
 
+class IncompleteSetError(RecordError):
+    """A published set of which something is missing, or not as its record says; perhaps it is still being copied."""
+
+
 class RecordVersionError(RecordError):
     """A record that a newer emdstore wrote."""
 

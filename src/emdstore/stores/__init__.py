@@ -1,1 +1,71 @@
-"""The port for artifacts, and one adapter per module."""
+"""The port for artifacts, and one adapter per module. An adapter's engine is imported when the adapter is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from emdstore.stores.port import (
+    ArtifactInfo,
+    ArtifactReader,
+    ArtifactStore,
+    ArtifactWriter,
+    Copied,
+    CopySession,
+    SupportsCopyFrom,
+    SupportsCreate,
+    SupportsDelete,
+    SupportsFlush,
+    SupportsInfo,
+    SupportsPath,
+    SupportsScope,
+    SupportsStreaming,
+)
+from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
+
+if TYPE_CHECKING:
+    from emdstore.stores.fsspec import FsspecStore
+    from emdstore.stores.local import LocalStore
+    from emdstore.stores.memory import MemoryStore
+    from emdstore.stores.s3 import S3Store
+    from emdstore.stores.urls import open_store
+
+__all__ = [
+    "ArtifactInfo",
+    "ArtifactReader",
+    "ArtifactStore",
+    "ArtifactWriter",
+    "Copied",
+    "CopySession",
+    "FsspecStore",
+    "LocalStore",
+    "MemoryStore",
+    "ReadOnlyStore",
+    "S3Store",
+    "ScopedStore",
+    "SupportsCopyFrom",
+    "SupportsCreate",
+    "SupportsDelete",
+    "SupportsFlush",
+    "SupportsInfo",
+    "SupportsPath",
+    "SupportsScope",
+    "SupportsStreaming",
+    "open_store",
+    "scoped",
+]
+
+_HOME = {
+    "FsspecStore": "fsspec",
+    "LocalStore": "local",
+    "MemoryStore": "memory",
+    "S3Store": "s3",
+    "open_store": "urls",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,267 @@
+"""The first verb: promote the files that make up one execution's result, and tell what arrived.
+
+It knows two stores and a result. There is no configuration in it, no database and no status.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+
+import attrs
+
+from emdstore.emds import (
+    RECORD_NAME,
+    ArtifactRef,
+    ArtifactSet,
+    BundleWarning,
+    OutputBundle,
+    ResolvedOutput,
+    artifact_set,
+    decode_metric_bundle,
+    decode_output_bundle,
+    decode_series,
+)
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    BundleError,
+    RecordError,
+    SourceChangedError,
+    StoreError,
+    UnsafePathError,
+)
+from emdstore.lifecycle.record import RecordedArtifact, decode_record
+from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_result
+from emdstore.stores.places import refuse_same_place
+from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.transfer import KeyOutcome, ProgressCallback, TransferReport, digest_of, transfer
+
+
+@attrs.frozen
+class ArtifactProblem:
+    """An artifact that did not arrive, or cannot be read, and why."""
+
+    key: str
+    error: Exception = attrs.field(eq=str)
+
+
+@attrs.frozen(kw_only=True)
+class MaterializeOutcome:
+    """What `materialize_outputs` did.
+
+    Attributes
+    ----------
+    log_copied, log_missing
+        Whether the log is in the results store (copied now, or unchanged); whether the run left none.
+    artifacts_copied, artifacts_unchanged
+        Keys of the payload (all but the log) that were copied, or were there already.
+    artifacts_missing
+        Keys that the result or the output bundle names and the source does not hold.
+    artifacts_rejected
+        Names, as they are written, that lead out of the fragment or are no keys. They were not followed.
+    artifacts_failed
+        What could not be shipped: the store or the source failed. Doing it again may help.
+    artifacts_unreadable
+        Bundles that arrived but do not follow the format.
+    artifacts
+        All that is in the results store of this set, in curated order, with digests.
+    outputs
+        The output bundle's entries, with the keys that their names became.
+    warnings
+        What is worth telling.
+    seconds
+        How long it took; not compared.
+    """
+
+    log_copied: bool
+    artifacts_copied: tuple[str, ...] = ()
+    artifacts_unchanged: tuple[str, ...] = ()
+    artifacts_missing: tuple[str, ...] = ()
+    artifacts_rejected: tuple[str, ...] = ()
+    artifacts_failed: tuple[ArtifactProblem, ...] = ()
+    artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
+    artifacts: tuple[RecordedArtifact, ...] = ()
+    outputs: tuple[ResolvedOutput, ...] = ()
+    warnings: tuple[BundleWarning, ...] = ()
+    seconds: float = attrs.field(default=0.0, eq=False)
+
+    @property
+    def log_missing(self) -> bool:
+        """Whether the run left no log."""
+        return not self.log_copied
+
+
+def materialize_outputs(
+    result: ResultLike,
+    *,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    fragment: str | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> MaterializeOutcome:
+    """Promote one execution's artifact set.
+
+    The log goes first, always; a failed result promotes nothing else. Then the bundles that the result names and the
+    files that the output bundle names, and no others. A set that is not complete is promoted as far as it goes. Calling
+    it again copies only what changed. Nothing is removed, and no record is written: see `publish_record`.
+
+    Parameters
+    ----------
+    result
+        What the run says of itself: an `ExecutionResult` of ours or of ``climate_ref_core``.
+    source, dest
+        The execution's folder in the scratch store and in the results store, as stores of their own (`scoped`).
+    fragment
+        The folder's path below the stores' roots. It finds the place of absolute names from another machine.
+    on_progress
+        See `transfer`.
+
+    Returns
+    -------
+    MaterializeOutcome
+        Also for what is missing, rejected or unreadable: that is reported, not raised.
+
+    Raises
+    ------
+    SameStoreError
+        If source and destination are one place, also through a link.
+    StoreError
+        If one of the stores cannot be used at all. Whatever has arrived is whole.
+    """
+    started = time.monotonic()
+    refuse_same_place(source, dest)
+    known = as_result(result)
+    log = transfer(source, dest, [LOG_NAME], on_progress=on_progress).outcomes[0]
+    if isinstance(log.error, StoreError):
+        raise log.error
+    if log.error is not None:
+        rejected = (LOG_NAME,) if log.outcome == "rejected" else ()
+        warning = BundleWarning("no-log", str(log.error), LOG_NAME)
+        return MaterializeOutcome(
+            log_copied=False,
+            artifacts_rejected=rejected,
+            warnings=(warning,),
+            seconds=time.monotonic() - started,
+        )
+    if known.successful:
+        read = _Bundles(source, known, fragment)
+        payload = transfer(source, dest, read.set.keys[1:], on_progress=on_progress)
+    else:
+        read = _Bundles(source, ExecutionResult(successful=False), fragment)
+        payload = TransferReport(())
+    return _outcome(log, payload, read, dest, time.monotonic() - started)
+
+
+class _Bundles:
+    """The set that a result describes, as its bundles in the source say it."""
+
+    def __init__(self, source: ArtifactStore, result: ExecutionResult, fragment: str | None) -> None:
+        self._source = source
+        self.digests: dict[str, str] = {}
+        self.unreadable: list[ArtifactProblem] = []
+        self.warnings: list[BundleWarning] = []
+        places = _places(source, result)
+        bare = artifact_set(
+            log=LOG_NAME,
+            metric=result.metric_bundle_filename,
+            output=result.output_bundle_filename,
+            series=result.series_filename,
+            ran_in=places,
+            fragment=fragment,
+        )
+        bundle: OutputBundle | None = None
+        for artifact in bare.artifacts:
+            data = self._read(artifact) if artifact.role in ("metric", "output", "series") else None
+            if data is None:
+                continue
+            try:
+                match artifact.role:
+                    case "metric":
+                        self.warnings.extend(decode_metric_bundle(data, name=artifact.key).warnings)
+                    case "series":
+                        decode_series(data, name=artifact.key)
+                    case _:
+                        bundle = decode_output_bundle(data, name=artifact.key)
+            except BundleError as error:
+                self.unreadable.append(ArtifactProblem(artifact.key, error))
+        self.set: ArtifactSet = artifact_set(
+            log=LOG_NAME,
+            metric=result.metric_bundle_filename,
+            output=result.output_bundle_filename,
+            series=result.series_filename,
+            bundle=bundle,
+            ran_in=places,
+            fragment=fragment,
+        )
+        self.warnings.extend(self.set.warnings)
+
+    def _read(self, artifact: ArtifactRef) -> bytes | None:
+        try:
+            data = self._source.read_bytes(artifact.key)
+        except (ArtifactNotFoundError, UnsafePathError, SourceChangedError):
+            return None  # the transfer reports it
+        self.digests[artifact.key] = hashlib.sha256(data).hexdigest()
+        return data
+
+
+def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
+    """Return the paths under which the run may have known its output directory."""
+    here = [os.fspath(source.local_path())] if isinstance(source, SupportsPath) else []
+    ran_in = [result.output_directory] if result.output_directory is not None else []
+    return tuple(dict.fromkeys([*ran_in, *here, *map(os.path.realpath, here)]))
+
+
+def _outcome(
+    log: KeyOutcome, payload: TransferReport, read: _Bundles, dest: ArtifactStore, seconds: float
+) -> MaterializeOutcome:
+    arrived = {each.key: each for each in (log, *payload.outcomes) if each.outcome in ("copied", "unchanged")}
+    failed = [
+        ArtifactProblem(each.key, each.error) for each in payload.failures if each.outcome == "failed" and each.error
+    ]
+    for key, digest in read.digests.items():
+        if key in arrived and arrived[key].sha256 not in (None, digest):
+            error = SourceChangedError(f"{key!r} changed while the set was promoted; run it again", key=key)
+            failed.append(ArtifactProblem(key, error))
+    known = _digests_of_record(dest) if any(each.sha256 is None for each in arrived.values()) else {}
+    artifacts = []
+    for ref in read.set.artifacts:
+        if (there := arrived.get(ref.key)) is not None:
+            size, digest = _size_and_digest(there, read.digests, known, dest)
+            artifacts.append(RecordedArtifact(ref.key, ref.role, size, digest, ref.media_type, ref.description))
+    missing = [
+        BundleWarning("missing-artifact", f"{key!r} is named and not there", key) for key in payload.keys("missing")
+    ]
+    return MaterializeOutcome(
+        log_copied=True,
+        artifacts_copied=payload.keys("copied"),
+        artifacts_unchanged=payload.keys("unchanged"),
+        artifacts_missing=payload.keys("missing"),
+        artifacts_rejected=(*(each.filename for each in read.set.rejected), *payload.keys("rejected")),
+        artifacts_failed=tuple(failed),
+        artifacts_unreadable=tuple(read.unreadable),
+        artifacts=tuple(artifacts),
+        outputs=read.set.outputs,
+        warnings=(*read.warnings, *missing),
+        seconds=seconds,
+    )
+
+
+def _size_and_digest(
+    there: KeyOutcome, read: Mapping[str, str], known: Mapping[tuple[str, int], str], dest: ArtifactStore
+) -> tuple[int, str]:
+    """Return what the record says of an artifact; hash it only if nobody has."""
+    if there.size is not None:
+        digest = there.sha256 or read.get(there.key) or known.get((there.key, there.size))
+        if digest is not None:
+            return there.size, digest
+    return digest_of(dest, there.key)
+
+
+def _digests_of_record(dest: ArtifactStore) -> dict[tuple[str, int], str]:
+    try:
+        record = decode_record(dest.read_bytes(RECORD_NAME))
+    except (ArtifactNotFoundError, RecordError):
+        return {}
+    return {(each.key, each.size): each.sha256 for each in record.artifacts}
