@@ -131,6 +131,7 @@ def test_a_relative_name_becomes_a_key(filename: str, key: str) -> None:
         ("//scratch//run/./a.png", "a.png"),
         ("/scratch/other/../run/a.png", "a.png"),
         ("/scratch/run/../run/a.png", "a.png"),
+        ("/../scratch/run/a.png", "a.png"),
     ],
 )
 def test_an_absolute_name_is_made_relative_to_where_it_ran(filename: str, key: str) -> None:
@@ -159,6 +160,8 @@ def test_an_absolute_name_of_another_machine_is_matched_by_the_fragment(filename
         ("../a.png", "outside-fragment"),
         ("plots/../../a.png", "outside-fragment"),
         ("a/../../run/a.png", "outside-fragment"),
+        ("../../a.png", "outside-fragment"),
+        ("../../../../etc/passwd", "outside-fragment"),
         ("..", "outside-fragment"),
         ("/scratch/run/../other/a.png", "outside-fragment"),
         (f"/data/{FRAGMENT}/../../../../etc/passwd", "outside-fragment"),
@@ -232,3 +235,9 @@ def test_every_name_becomes_a_valid_key_or_a_rejection(filename: str, ran_in: st
 )
 def test_media_types_are_the_same_on_every_machine(key: str, expected: str) -> None:
     assert media_type(key) == expected
+
+
+def test_a_tree_that_lies_below_further_folders_now_keeps_its_absolute_names() -> None:
+    there = "/data/scratch/esmvaltool/sea-ice/historical_g32/15/plots/a.png"
+    assert resolve_name(there, fragment="site-a/2026/esmvaltool/sea-ice/historical_g32/15") == "plots/a.png"
+    assert isinstance(resolve_name(there, fragment="site-a/ilamb/sea-ice/historical_g32/15"), Rejection)

@@ -25,6 +25,8 @@ RejectionCode = Literal["outside-fragment", "unmatched-path", "invalid-name", "r
 RECORD_NAME = "execution.json"
 """The key of a set's record. No artifact may take it: a set is published if and only if its record is there."""
 
+_USUAL_DEPTH = 4
+
 _MEDIA_TYPES = {
     "bib": "application/x-bibtex",
     "bibtex": "application/x-bibtex",
@@ -251,7 +253,8 @@ def resolve_name(
         are made relative to it.
     fragment
         The fragment's own path below its store. An absolute name from another machine is matched by it, as whole
-        segments; of several places the last that leaves a name.
+        segments; of several places the last that leaves a name. Where the tree lies below further folders now, leading
+        segments may be missing there, down to the usual four (provider, diagnostic, group, execution).
 
     Returns
     -------
@@ -307,10 +310,11 @@ def _inside(segments: list[str], ran_in: str | tuple[str, ...] | None, fragment:
         if known.startswith("/") and segments[: len(base)] == base:
             return segments[len(base) :]
     wanted = _normalised(fragment or "")
-    if wanted:
-        for start in range(len(segments) - len(wanted) - 1, -1, -1):
-            if segments[start : start + len(wanted)] == wanted:
-                return segments[start + len(wanted) :]
+    for first in range(max(1, len(wanted) - _USUAL_DEPTH + 1)) if wanted else ():
+        tail = wanted[first:]
+        for start in range(len(segments) - len(tail) - 1, -1, -1):
+            if segments[start : start + len(tail)] == tail:
+                return segments[start + len(tail) :]
     return None
 
 
