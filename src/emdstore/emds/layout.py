@@ -22,10 +22,10 @@ _NO_NOTES: Mapping[str, object] = {"PROVENANCE": None, "DISCLAIMER": None, "NOTE
 
 @attrs.frozen
 class Point:
-    """A scalar that has no place in a file yet; `value` is None for "no value"."""
+    """A scalar that has no place in a file yet; `value` is NaN for "no value"."""
 
     dimensions: Mapping[str, str]
-    value: float | None
+    value: float
     attributes: Mapping[str, object]
 
 

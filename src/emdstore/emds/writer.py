@@ -245,7 +245,7 @@ class OutputWriter:
             dimensions=_texts(dimensions, "dimensions"),
             index_name=_text(index_name, "index_name"),
             index=tuple(_index(one, f"{at}, index {i}") for i, one in enumerate(index)),
-            values=tuple(_or_nan(_number(one, f"{at}, value {i}")) for i, one in enumerate(values)),
+            values=tuple(_number(one, f"{at}, value {i}") for i, one in enumerate(values)),
             attributes=_plain(attributes or {}),
         )
         if len(series.values) != len(series.index):
@@ -351,23 +351,18 @@ def _plain(attributes: Mapping[str, object]) -> dict[str, object]:
     return copy
 
 
-def _number(value: object, at: str) -> float | None:
+def _number(value: object, at: str) -> float:
     if not isinstance(value, Real) and getattr(value, "ndim", None) == 0:
         # A single value of numpy or xarray. A masked one would otherwise come out as the number under the mask.
         value = None if getattr(value, "mask", False) else value.item()  # type: ignore[attr-defined]
     if value is None:
-        return None
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, Real):
         raise BundleError(f"{at}: a value is a number or None, not {value!r}")
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         raise BundleError(f"{at}: {value!r:.40} is too large for a number") from None
-    return None if math.isnan(number) else number
-
-
-def _or_nan(number: float | None) -> float:
-    return math.nan if number is None else number
 
 
 def _index(value: object, at: str) -> str | int | float:
