@@ -23,7 +23,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores import s3 as s3_module
+from emdstore.stores._s3_listing import Listing
 from emdstore.stores.s3 import MIB, S3Store
 
 NASTY = [
@@ -153,20 +153,46 @@ def test_what_is_no_artifact_is_left_out_of_the_listing(place: Place, caplog: py
     assert ".emdstore-left" in caplog.text
 
 
-def test_a_name_that_cannot_be_listed_past_is_named(moto_server: S3Server) -> None:
+STRANGE = ["p/b//c", "p//", "p//x", "p/z//"]
+
+
+@pytest.mark.parametrize("at_once", [2, 5_000])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_names_that_the_engine_cannot_list_hide_nothing(
+    moto_server: S3Server, at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emdstore.stores._s3_listing.SORTED_AT_ONCE", at_once)
     place = Place(moto_server)
-    for name in ("p/a", "p/b//c", "p/d"):
+    keys = ["a", "a b+c", "a%20b", "b/1", "b/2", "b/3", "f", "z/1"]
+    for name in (*(f"p/{key}" for key in keys), *STRANGE, "other"):
         place.put(name)
-    with pytest.raises(StoreError, match=r"p/b//c.*engine='s3fs'"):
-        list(place.store("p").iter_keys())
-    assert list(place.store("p/d").iter_keys()) == []
+    store = place.store("p", in_order=in_order)
+    assert list(store.iter_keys()) == keys
+    assert list(store.iter_keys("b")) == ["b/1", "b/2", "b/3"]
+    infos = list(store.iter_info())
+    assert [(info.key, info.size, info.version) for info in infos] == [
+        (key, 1, store.info(key).version) for key in keys
+    ]
+    assert all(abs(info.modified - store.info(info.key).modified) < 1 for info in infos)
+
+
+def test_the_engines_stand_in_for_listings_is_signed_and_turns_pages(strict: Place) -> None:
+    for n in range(1_050):
+        strict.store("p").write_bytes(f"k{n:04}", b"x")
+    strict.put("p/a\nb")
+    store = strict.store("p")
+    assert list(store.iter_keys()) == [f"k{n:04}" for n in range(1_050)]
+    with pytest.raises(StoreAccessError):
+        list(Listing(strict.store("p", secret_access_key="WRONG"), "p", False)._pages("p"))
+    with pytest.raises(StoreUnavailableError):
+        list(Listing(strict.store("p", endpoint_url="http://127.0.0.1:1"), "p", False)._pages("p"))
 
 
 @pytest.mark.parametrize("at_once", [3, 5_000])
 def test_the_order_is_that_of_the_keys_bytes_on_every_server(
     place: Place, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_module, "_SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr("emdstore.stores._s3_listing.SORTED_AT_ONCE", at_once)
     keys = [
         "a-b",
         "a.txt",

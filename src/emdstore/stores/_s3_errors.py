@@ -32,6 +32,10 @@ _CODE = re.compile(r"<Code>(\w+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
 
 
+class UnlistableNameError(StoreError):
+    """An object's name that obstore does not list, nor anything after it; `_s3_listing` gets over it."""
+
+
 @attrs.frozen
 class Speaker:
     """Who the errors are about.
@@ -59,7 +63,8 @@ class Speaker:
         text = str(error)
         status, code, reason = _answer(text)
         engine_kind = type(error).__name__
-        kind, advice = StoreError, "nothing was changed"
+        kind: type[StoreError] = StoreError
+        advice = "nothing was changed"
         if code == "NoSuchBucket":
             advice = f"there is no bucket {self.bucket!r}: check its name, endpoint_url and region"
         elif engine_kind == "AlreadyExistsError":
@@ -78,7 +83,7 @@ class Speaker:
         elif status is None and "HTTP error" in text:
             kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
         elif engine_kind == "InvalidPathError":
-            advice = "obstore cannot list past this name: rename that object, or open the store with engine='s3fs'"
+            kind, advice = UnlistableNameError, "the listing goes on without it, but more slowly"
         elif "redirect" in text:
             advice = "the bucket is probably in another region: pass region="
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"

@@ -17,8 +17,6 @@ at a time.
 from __future__ import annotations
 
 import functools
-import itertools
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -27,18 +25,16 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreError, StoreURLError, redact
+from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreURLError, redact
 from emdstore.keys import MAX_KEY_BYTES, join_key, validate_key, validate_prefix
 from emdstore.stores._obstore import extension
 from emdstore.stores._s3_errors import Speaker, first_line, is_of_engine
+from emdstore.stores._s3_listing import Listing
 from emdstore.stores._s3_streams import ObjectReader, ObjectWriter, ServerCopies, describe
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
 
-_log = logging.getLogger(__name__)
-
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
-_SORTED_AT_ONCE = 5_000
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -160,9 +156,7 @@ class S3Store:
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
 
-        Objects whose names are no keys, such as the ``folder/`` markers of other tools, are left out and logged. An
-        object with an empty, ``.`` or ``..`` segment in its name ends the listing with a `StoreError` that names it:
-        obstore cannot list past it, and a listing that silently left things out would be worse.
+        Objects whose names are no keys, such as the ``folder/`` markers of other tools, are left out and logged.
         """
         start = len(self._base)
         return (entry["path"][start:] for entry in self._entries(validate_prefix(prefix)))
@@ -310,71 +304,26 @@ class S3Store:
     # -- listing -------------------------------------------------------------------------------------------------
 
     def _entries(self, prefix: str) -> Iterator[Any]:
-        """Yield obstore's description of every artifact under a prefix of this store, in order."""
-        folder = join_key(self.prefix, prefix)
         trusted = self.in_order
         if trusted is None:
             trusted = self._endpoint() is None and not self.bucket.endswith("--x-s3")
-        return self._streamed(folder) if trusted else self._sorted(folder)
+        return iter(Listing(self, join_key(self.prefix, prefix), trusted))
 
-    def _streamed(self, folder: str) -> Iterator[Any]:
-        last = ""
-        for entry in self._listed(folder):
-            name = entry["path"]
-            if name > last:
-                last = name
-                yield entry
-            elif name < last:
-                raise StoreError(
-                    f"{self!r} does not list in the order of the keys' bytes ({name!r} comes after {last!r}); open it "
-                    "with in_order=False",
-                    store=repr(self),
-                )
-
-    def _sorted(self, folder: str) -> Iterator[Any]:
-        """Sort what comes from the server: a small folder at once, a large one folder by folder."""
-        found = list(itertools.islice(self._listed(folder), _SORTED_AT_ONCE + 1))
-        if len(found) <= _SORTED_AT_ONCE:
-            # In a dict, because a marker `a/` beside an object `a` comes as a second `a`.
-            by_name = {entry["path"]: entry for entry in found}
-            yield from (by_name[name] for name in sorted(by_name))
-            return
-        del found
+    def _signed(self, query: str) -> str:
+        """Return a URL that lists this bucket, with the signature in it, for the next five minutes."""
         obs, client = self._client()
-        with self._errors.trying("list", folder):
-            here = obs.list_with_delimiter(client, folder or None)
-        by_name = {entry["path"]: entry for entry in here["objects"] if self._is_artifact(entry, folder)}
-        # A folder sorts as its name plus "/", which is where its keys do.
-        for name in sorted([*by_name, *(each + "/" for each in here["common_prefixes"])]):
-            if name in by_name:
-                yield by_name[name]
-            else:
-                yield from self._sorted(name[:-1])
-
-    def _listed(self, folder: str) -> Iterator[Any]:
-        obs, client = self._client()
-        pages = obs.list(client, folder or None, chunk_size=1000)
-        while True:
-            with self._errors.trying("list", folder):
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from (entry for entry in page if self._is_artifact(entry, folder))
-
-    def _is_artifact(self, entry: Any, folder: str) -> bool:
-        name: str = entry["path"]
-        if folder and not name.startswith(folder + "/"):
-            return False  # the folder's own marker
-        try:
-            key = validate_key(name[len(self._base) :])
-        except InvalidKeyError as error:
-            _log.warning("left out of the listing of %r: %s", self, error)
-            return False
-        # obstore drops a trailing slash, so that a marker `a/`, which is empty, looks like an artifact `a`.
-        if entry["size"] == 0 and not self.exists(key):
-            _log.warning("left out of the listing of %r: the folder marker %r", self, name + "/")
-            return False
-        return True
+        config = dict(client.config)
+        endpoint = config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com"
+        hosted = str(config.get("virtual_hosted_style_request", False)).lower() == "true"
+        bucket = endpoint if hosted else f"{endpoint}/{self.bucket}"
+        if self.skip_signature:
+            return f"{bucket}?{query}"
+        # obstore signs URLs of objects only. At an endpoint that ends in a query, the URL of an object without a name
+        # is that of a listing; the slash before that name goes to a parameter that S3 ignores.
+        config |= {"endpoint": f"{bucket}?{query}&x-id=ListObjectsV2", "virtual_hosted_style_request": True}
+        signer = obs._store.S3Store(config=config, client_options=client.client_options)
+        url: str = obs.sign(signer, "GET", "", timedelta(minutes=5))
+        return url
 
 
 def _parse(url: str) -> tuple[str, str]:
