@@ -129,7 +129,7 @@ def _read(data: bytes, text: str, name: str) -> Any:
         if _SURROGATE(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
-        why = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        why = f"{error.msg}: line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
             why += "; the file looks cut off"
         raise BundleError(f"{name}: not valid JSON: {why}", key=name) from None
