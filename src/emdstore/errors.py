@@ -133,6 +133,18 @@ class ClaimLostError(CatalogError):
     """Somebody else has claimed the execution since. Nothing was changed."""
 
 
+class ClaimHeldError(CatalogError):
+    """Somebody else is committing this execution; the message says who, and until when its claim holds."""
+
+
+class InvalidTransitionError(EmdstoreError, RuntimeError):
+    """What was asked for cannot follow the state that the execution is in. Nothing was changed."""
+
+
+class WorkspaceError(EmdstoreError, ValueError):
+    """A workspace's configuration that cannot be used."""
+
+
 class ExecutionNotFoundError(EmdstoreError, LookupError):
     """No execution of this id or fragment."""
 

@@ -5,7 +5,8 @@ It knows two stores and a result. There is no configuration in it, no database a
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import itertools
 import os
 import time
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ import attrs
 
 from emdstore.emds import (
     RECORD_NAME,
-    ArtifactRef,
     ArtifactSet,
     BundleWarning,
     OutputBundle,
@@ -27,15 +27,15 @@ from emdstore.emds import (
 from emdstore.errors import (
     ArtifactNotFoundError,
     BundleError,
+    EmdstoreError,
     RecordError,
-    SourceChangedError,
     StoreError,
-    UnsafePathError,
 )
 from emdstore.lifecycle.record import RecordedArtifact, decode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_result
+from emdstore.stores.memory import MemoryStore
 from emdstore.stores.places import refuse_same_place
-from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
 from emdstore.transfer import KeyOutcome, ProgressCallback, TransferReport, digest_of, transfer
 
 
@@ -62,7 +62,8 @@ class MaterializeOutcome:
     artifacts_rejected
         Names, as they are written, that lead out of the fragment or are no keys. They were not followed.
     artifacts_failed
-        What could not be shipped: the store or the source failed. Doing it again may help.
+        What could not be shipped, the log among it: the store failed, or the source changed meanwhile. Doing it again
+        may help.
     artifacts_unreadable
         Bundles that arrived but do not follow the format.
     artifacts
@@ -89,8 +90,8 @@ class MaterializeOutcome:
 
     @property
     def log_missing(self) -> bool:
-        """Whether the run left no log."""
-        return not self.log_copied
+        """Whether the run left no log; one that is there and could not be shipped is in `artifacts_failed`."""
+        return not self.log_copied and all(each.key != LOG_NAME for each in self.artifacts_failed)
 
 
 def materialize_outputs(
@@ -137,17 +138,16 @@ def materialize_outputs(
     if isinstance(log.error, StoreError):
         raise log.error
     if log.error is not None:
-        rejected = (LOG_NAME,) if log.outcome == "rejected" else ()
-        warning = BundleWarning("no-log", str(log.error), LOG_NAME)
         return MaterializeOutcome(
             log_copied=False,
-            artifacts_rejected=rejected,
-            warnings=(warning,),
+            artifacts_rejected=(LOG_NAME,) if log.outcome == "rejected" else (),
+            artifacts_failed=(ArtifactProblem(LOG_NAME, log.error),) if log.outcome == "failed" else (),
+            warnings=(BundleWarning("no-log", str(log.error), LOG_NAME),),
             seconds=time.monotonic() - started,
         )
     if known.successful:
         read = _Bundles(source, known, fragment)
-        payload = transfer(source, dest, read.set.keys[1:], on_progress=on_progress)
+        payload = _ship(read, source, dest, on_progress)
     else:
         read = _Bundles(source, ExecutionResult(successful=False), fragment)
         payload = TransferReport(())
@@ -155,55 +155,66 @@ def materialize_outputs(
 
 
 class _Bundles:
-    """The set that a result describes, as its bundles in the source say it."""
+    """The set that a result describes, frozen: its bundles as they are now, and the list of files that they name.
+
+    The bundles are shipped as they were read here. A run that adds a plot meanwhile, and writes its bundles anew, does
+    not mix two states: what it adds waits for the next time.
+    """
 
     def __init__(self, source: ArtifactStore, result: ExecutionResult, fragment: str | None) -> None:
         self._source = source
-        self.digests: dict[str, str] = {}
+        self.frozen = MemoryStore()
+        self.unread: dict[str, EmdstoreError] = {}
         self.unreadable: list[ArtifactProblem] = []
         self.warnings: list[BundleWarning] = []
-        places = _places(source, result)
-        bare = artifact_set(
+        named = functools.partial(
+            artifact_set,
             log=LOG_NAME,
             metric=result.metric_bundle_filename,
             output=result.output_bundle_filename,
             series=result.series_filename,
-            ran_in=places,
+            ran_in=_places(source, result),
             fragment=fragment,
         )
-        bundle: OutputBundle | None = None
-        for artifact in bare.artifacts:
-            data = self._read(artifact) if artifact.role in ("metric", "output", "series") else None
-            if data is None:
-                continue
-            try:
-                match artifact.role:
-                    case "metric":
-                        self.warnings.extend(decode_metric_bundle(data, name=artifact.key).warnings)
-                    case "series":
-                        decode_series(data, name=artifact.key)
-                    case _:
-                        bundle = decode_output_bundle(data, name=artifact.key)
-            except BundleError as error:
-                self.unreadable.append(ArtifactProblem(artifact.key, error))
-        self.set: ArtifactSet = artifact_set(
-            log=LOG_NAME,
-            metric=result.metric_bundle_filename,
-            output=result.output_bundle_filename,
-            series=result.series_filename,
-            bundle=bundle,
-            ran_in=places,
-            fragment=fragment,
-        )
+        self.set: ArtifactSet = named(bundle=self._read_all(named()))
         self.warnings.extend(self.set.warnings)
 
-    def _read(self, artifact: ArtifactRef) -> bytes | None:
-        try:
-            data = self._source.read_bytes(artifact.key)
-        except (ArtifactNotFoundError, UnsafePathError, SourceChangedError):
-            return None  # the transfer reports it
-        self.digests[artifact.key] = hashlib.sha256(data).hexdigest()
-        return data
+    def _read_all(self, named: ArtifactSet) -> OutputBundle | None:
+        bundle = None
+        for artifact in named.artifacts:
+            if artifact.role == "log":
+                continue
+            try:
+                data = self._source.read_bytes(artifact.key)
+            except EmdstoreError as error:
+                self.unread[artifact.key] = error
+                continue
+            self.frozen.write_bytes(artifact.key, data)
+            try:
+                if artifact.role == "metric":
+                    self.warnings.extend(decode_metric_bundle(data, name=artifact.key).warnings)
+                elif artifact.role == "series":
+                    decode_series(data, name=artifact.key)
+                else:
+                    bundle = decode_output_bundle(data, name=artifact.key)
+            except BundleError as error:
+                self.unreadable.append(ArtifactProblem(artifact.key, error))
+        return bundle
+
+
+def _ship(
+    read: _Bundles, source: ArtifactStore, dest: ArtifactStore, on_progress: ProgressCallback | None
+) -> TransferReport:
+    """Ship all but the log, in curated order: metric and output bundle, the files that they name, series."""
+    payload = [artifact for artifact in read.set.artifacts if artifact.role != "log"]
+    outcomes: dict[str, KeyOutcome] = {}
+    for frozen, group in itertools.groupby(payload, lambda artifact: read.frozen.exists(artifact.key)):
+        # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
+        store, unchanged = (read.frozen, "digest") if frozen else (source, "stat")
+        keys = [artifact.key for artifact in group]
+        report = transfer(store, dest, keys, unchanged=unchanged, on_progress=on_progress)
+        outcomes.update((each.key, each) for each in report.outcomes)
+    return TransferReport(tuple(outcomes.values()))
 
 
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
@@ -220,15 +231,13 @@ def _outcome(
     failed = [
         ArtifactProblem(each.key, each.error) for each in payload.failures if each.outcome == "failed" and each.error
     ]
-    for key, digest in read.digests.items():
-        if key in arrived and arrived[key].sha256 not in (None, digest):
-            error = SourceChangedError(f"{key!r} changed while the set was promoted; run it again", key=key)
-            failed.append(ArtifactProblem(key, error))
+    # A bundle that could not be read and arrived all the same has not been looked at.
+    failed += [ArtifactProblem(key, error) for key, error in read.unread.items() if key in arrived]
     known = _digests_of_record(dest) if any(each.sha256 is None for each in arrived.values()) else {}
     artifacts = []
     for ref in read.set.artifacts:
         if (there := arrived.get(ref.key)) is not None:
-            size, digest = _size_and_digest(there, read.digests, known, dest)
+            size, digest = _size_and_digest(there, known, dest)
             artifacts.append(RecordedArtifact(ref.key, ref.role, size, digest, ref.media_type, ref.description))
     missing = [
         BundleWarning("missing-artifact", f"{key!r} is named and not there", key) for key in payload.keys("missing")
@@ -248,20 +257,27 @@ def _outcome(
     )
 
 
-def _size_and_digest(
-    there: KeyOutcome, read: Mapping[str, str], known: Mapping[tuple[str, int], str], dest: ArtifactStore
-) -> tuple[int, str]:
+def _size_and_digest(there: KeyOutcome, known: Mapping[tuple[str, int], str], dest: ArtifactStore) -> tuple[int, str]:
     """Return what the record says of an artifact; hash it only if nobody has."""
     if there.size is not None:
-        digest = there.sha256 or read.get(there.key) or known.get((there.key, there.size))
+        digest = there.sha256 or known.get((there.key, there.size))
         if digest is not None:
             return there.size, digest
     return digest_of(dest, there.key)
 
 
 def _digests_of_record(dest: ArtifactStore) -> dict[tuple[str, int], str]:
+    """Return what the record in the destination says of artifacts that were not written since.
+
+    A promotion that was cut off leaves new bytes, perhaps of the same size, beside the old record.
+    """
+    if not isinstance(dest, SupportsInfo):
+        return {}
     try:
+        published = dest.info(RECORD_NAME).modified
         record = decode_record(dest.read_bytes(RECORD_NAME))
     except (ArtifactNotFoundError, RecordError):
         return {}
-    return {(each.key, each.size): each.sha256 for each in record.artifacts}
+    # Many stores keep whole seconds, so what is as old as the record may be newer.
+    older = {info.key for info in dest.iter_info() if info.modified < published}
+    return {(each.key, each.size): each.sha256 for each in record.artifacts if each.key in older}

@@ -1,0 +1,107 @@
+"""Bytes, decision, record: what makes a set published, with or without a catalog."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import attrs
+
+from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record
+from emdstore.lifecycle.result import ResultLike, as_result
+from emdstore.lifecycle.status import StatusDecision, resolve_status
+from emdstore.stores.port import ArtifactStore
+from emdstore.transfer import ProgressCallback
+
+
+@attrs.frozen
+class Publication:
+    """What `publish_set` did.
+
+    Attributes
+    ----------
+    outcome, decision
+        What arrived, and what was decided from it.
+    record
+        The record; None if something could not be shipped, so that nothing was published.
+    record_written
+        False if the same record was there already.
+    """
+
+    outcome: MaterializeOutcome
+    decision: StatusDecision
+    record: ExecutionRecord | None
+    record_written: bool
+
+
+def publish_set(
+    identity: ExecutionRecord,
+    result: ResultLike,
+    *,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    on_progress: ProgressCallback | None = None,
+    before_record: Callable[[], object] | None = None,
+) -> Publication:
+    """Promote an execution's set, decide its status, and write its record, last.
+
+    Parameters
+    ----------
+    identity
+        Who the execution is; the rest of the record is filled in.
+    result
+        What the run says of itself.
+    source, dest
+        See `materialize_outputs`.
+    on_progress
+        See `transfer`.
+    before_record
+        Called when all bytes are there, just before the record is written; what it raises keeps the set unpublished.
+
+    Returns
+    -------
+    Publication
+        Without a record if the decision is ``upload_failed``: the next call goes on from there.
+
+    Raises
+    ------
+    SameStoreError, StoreError
+        See `materialize_outputs` and `publish_record`. The set is not published, or as it was published before.
+    """
+    started = time.monotonic()
+    outcome = materialize_outputs(result, source=source, dest=dest, fragment=identity.fragment, on_progress=on_progress)
+    decision = resolve_status(result, outcome, update_dirty=identity.reingest_of is None)
+    if decision.status == "upload_failed":
+        return Publication(outcome, decision, None, False)
+    stale = find_stale(dest, (artifact.key for artifact in outcome.artifacts))
+    record = record_of(identity, result, outcome, decision, stale)
+    if before_record is not None:
+        before_record()
+    timed = attrs.evolve(record, published_at=datetime.now(UTC), upload_duration=round(time.monotonic() - started, 6))
+    return Publication(outcome, decision, timed, publish_record(timed, dest))
+
+
+def record_of(
+    identity: ExecutionRecord,
+    result: ResultLike,
+    outcome: MaterializeOutcome,
+    decision: StatusDecision,
+    stale: tuple[str, ...] = (),
+) -> ExecutionRecord:
+    """Return the record of a set, without the times of its publication."""
+    return attrs.evolve(
+        identity,
+        result=as_result(result),
+        status=decision.status,
+        failure=decision.failure,
+        dirty=decision.dirty,
+        reason=decision.reason,
+        artifacts=outcome.artifacts,
+        missing=outcome.artifacts_missing,
+        rejected=outcome.artifacts_rejected,
+        unreadable=tuple(each.key for each in outcome.artifacts_unreadable),
+        stale=stale,
+        warnings=outcome.warnings,
+    )

@@ -1,0 +1,49 @@
+"""The states of an execution, and which may follow which: values and pure functions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from emdstore.errors import InvalidTransitionError
+
+Status = Literal["created", "running", "stopped", "pending_upload", "uploaded", "failed", "upload_failed", "aborted"]
+
+TRANSITIONS: dict[str, frozenset[str]] = {
+    "created": frozenset({"running", "aborted"}),
+    "running": frozenset({"stopped", "aborted"}),
+    "stopped": frozenset({"pending_upload", "aborted"}),
+    "pending_upload": frozenset({"uploaded", "failed", "upload_failed"}),
+    "upload_failed": frozenset({"pending_upload", "aborted"}),
+    "failed": frozenset({"pending_upload"}),
+    "uploaded": frozenset({"pending_upload"}),
+    "aborted": frozenset(),
+}
+"""For each state those that may follow it; see the table in ``docs/lifecycle.md``."""
+
+STATUSES = tuple(TRANSITIONS)
+
+NOT_SHIPPED = frozenset({"created", "running", "stopped", "pending_upload", "upload_failed"})
+"""States in which scratch may hold the only copy of the work."""
+
+_ADVICE = {
+    "created": "enter its `with` block first, or abort it",
+    "running": "stop it first; if its process is gone, recover it",
+    "stopped": "commit it, or abort it",
+    "pending_upload": "it is being committed; if its owner is gone, commit it again",
+    "upload_failed": "commit it again, or abort it",
+    "failed": "it was committed; start a new execution to run it again",
+    "uploaded": "it was committed; start a new execution to run it again",
+    "aborted": "it was given up; start a new execution",
+}
+
+
+def allowed_from(to: str) -> frozenset[str]:
+    """Return the states that a state may follow."""
+    return frozenset(state for state, following in TRANSITIONS.items() if to in following)
+
+
+def refuse_transition(fragment: str, state: str, to: str) -> InvalidTransitionError:
+    """Return the error that says why an execution cannot go to a state, and what to do instead."""
+    return InvalidTransitionError(
+        f"execution {fragment!r} is {state} and cannot become {to}: {_ADVICE.get(state, 'unknown state')}", key=fragment
+    )
