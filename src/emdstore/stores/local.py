@@ -212,11 +212,16 @@ class LocalStore:
         limit = time.time() - older_than
         for folder, _, names, fd in os.fwalk(self.root):
             for name in filter(is_staging, names):
-                with contextlib.suppress(FileNotFoundError):
+                path = os.path.relpath(os.path.join(folder, name), self.root)
+                try:
                     if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
                         if not dry_run:
                             os.unlink(name, dir_fd=fd)
-                        removed.append(os.path.relpath(os.path.join(folder, name), self.root))
+                        removed.append(path)
+                except FileNotFoundError:  # its writer is alive after all, and has just finished
+                    continue
+                except OSError as error:
+                    self._raise(error, path, "remove")
         return tuple(sorted(removed))
 
     # -- opening without leaving the root --------------------------------------------------------------------------
@@ -228,6 +233,14 @@ class LocalStore:
                 fd = self._open_root(create=create)
             except FileNotFoundError:
                 self._raise_not_found(key)
+            except (NotADirectoryError, FileExistsError) as error:
+                raised = StoreError(
+                    f"the root of {self!r} is not a folder; choose another one, or move away what is there",
+                    key=key,
+                    store=repr(self),
+                )
+                raised.errno = errno.ENOTDIR
+                raise raised from error
             except OSError as error:
                 self._raise(error, key, "open")
             done = 0
@@ -241,8 +254,8 @@ class LocalStore:
                             self._raise_not_found(key)
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(segment, dir_fd=fd)
-                            if self.durability == "object":
-                                os.fsync(fd)
+                        if self.durability == "object":
+                            os.fsync(fd)
                         below = os.open(segment, _FOLDER, dir_fd=fd)
                     os.close(fd)
                     fd = below
@@ -253,16 +266,20 @@ class LocalStore:
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP) or isinstance(error, EmdstoreError):
                     self._raise(error, key, "open")
                 blocker = "/".join(segments[: done + 1])
-                if not (self.root / blocker).is_symlink():
-                    if create:
-                        raise KeyConflictError(
-                            f"cannot hold {key!r} beside the artifact {blocker!r} in {self!r}: a file cannot be a "
-                            "folder too; choose another key or delete that artifact",
-                            key=key,
-                            store=repr(self),
-                        ) from None
+                path = self.root / blocker
+                if path.is_symlink():
+                    folder = join_key(self._inside(os.fspath(path), key), *segments[done + 1 :])
+                elif path.is_dir():
+                    continue  # it was a link a moment ago
+                elif create and path.exists():
+                    raise KeyConflictError(
+                        f"cannot hold {key!r} beside the artifact {blocker!r} in {self!r}: a file cannot be a "
+                        "folder too; choose another key or delete that artifact",
+                        key=key,
+                        store=repr(self),
+                    ) from None
+                else:
                     self._raise_not_found(key)
-                folder = join_key(self._inside(os.fspath(self.root / blocker), key), *segments[done + 1 :])
         raise UnsafePathError(f"too many links on the way to {key!r} in {self!r}", key=key, store=repr(self))
 
     def _open_root(self, *, create: bool) -> int:
@@ -271,8 +288,15 @@ class LocalStore:
         except FileNotFoundError:
             if not create:
                 raise
-            self.root.mkdir(parents=True, exist_ok=True)
+            self._make_root()
             return os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _make_root(self) -> None:
+        missing = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self.root.mkdir(parents=True, exist_ok=True)
+        if self.durability == "object":
+            for folder in missing:
+                _sync_folder(folder.parent)
 
     def _open(self, key: str) -> int:
         """Return a descriptor of the regular file at the key; the caller closes it."""
@@ -400,9 +424,10 @@ class LocalStore:
         for key, entry in self._walk(prefix):
             try:
                 status = self._stat(key) if entry.is_symlink() else entry.stat(follow_symlinks=False)
-            except FileNotFoundError:  # removed since the folder was read
+            except (FileNotFoundError, UnsafePathError):  # removed or swapped since the folder was read
                 continue
-            yield _info(key, status)
+            if stat.S_ISREG(status.st_mode):
+                yield _info(key, status)
 
     def _prune(self, folder: str) -> None:
         """Remove a folder and those above it while they are empty; the root stays."""
@@ -428,7 +453,7 @@ class LocalStore:
     def _raise(self, error: OSError, key: str, verb: str) -> NoReturn:
         if isinstance(error, EmdstoreError):
             raise error
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENXIO:  # ENXIO: a socket
             self._raise_not_found(key)
         kind, advice = _KINDS.get(error.errno or 0, (StoreError, "nothing was changed"))
         raised = kind(f"cannot {verb} {key!r} in {self!r}: {error.strerror}; {advice}", key=key, store=repr(self))
@@ -441,6 +466,7 @@ _KINDS: dict[int, tuple[type[StoreError], str]] = {
     errno.EPERM: (StoreAccessError, "check the permissions of the file and its folders"),
     errno.EROFS: (StoreAccessError, "the file system is mounted read-only"),
     errno.ENOSPC: (StoreError, "what was there before is intact; free some space and run it again"),
+    errno.EFBIG: (StoreError, "what was there before is intact; files of this size are not allowed here"),
     errno.EDQUOT: (StoreError, "what was there before is intact; the quota is used up"),
     errno.ESTALE: (StoreUnavailableError, "the file server changed it meanwhile; try again"),
     errno.ETIMEDOUT: (StoreUnavailableError, "the file server does not answer; try again"),
@@ -515,7 +541,8 @@ class _Writer:
         self._folder_fd = self._fd = -1
 
     def __enter__(self) -> Self:
-        self._folder_fd, self._staged, self._fd = _stage_in(self._store, self._folder, self._name, self._key)
+        self._staged = _staging_name()
+        self._folder_fd, self._fd = _stage_in(self._store, self._folder, self._name, self._key, self._staged)
         return self
 
     def write(self, data: bytes, /) -> None:
@@ -536,7 +563,11 @@ class _Writer:
             os.close(self._folder_fd)
 
 
-def _stage_in(store: LocalStore, folder: str, name: str, key: str) -> tuple[int, str, int]:
+def _staging_name() -> str:
+    return STAGING_PREFIX + secrets.token_hex(8)
+
+
+def _stage_in(store: LocalStore, folder: str, name: str, key: str, staged: str) -> tuple[int, int]:
     """Open the key's folder and a staging file in it; the folder may be pruned by another process in between."""
     for _ in range(_MOST_RACES):
         try:
@@ -544,7 +575,7 @@ def _stage_in(store: LocalStore, folder: str, name: str, key: str) -> tuple[int,
         except ArtifactNotFoundError:
             continue
         try:
-            return folder_fd, *_stage(store, folder_fd, name, key)
+            return folder_fd, _stage(store, folder_fd, name, key, staged)
         except FileNotFoundError:
             os.close(folder_fd)
         except BaseException:
@@ -553,16 +584,28 @@ def _stage_in(store: LocalStore, folder: str, name: str, key: str) -> tuple[int,
     raise StoreUnavailableError(f"{folder!r} in {store!r} is removed again and again", key=key, store=repr(store))
 
 
-def _stage(store: LocalStore, folder_fd: int, name: str, key: str) -> tuple[str, int]:
-    staged = STAGING_PREFIX + secrets.token_hex(8)
+def _stage(store: LocalStore, folder_fd: int, name: str, key: str, staged: str) -> int:
+    """Open a staging file, but first refuse, before a byte moves, what could not take its place."""
     try:
-        # A link that leads out of the root is refused before a byte moves.
-        store._what_is(folder_fd, name, key)
-        return staged, os.open(staged, _STAGE, 0o666, dir_fd=folder_fd)
+        if store._what_is(folder_fd, name, key) == "folder":
+            # A folder without artifacts is nothing in this store, so it may not stand in the way of one.
+            _remove_empty_folders(folder_fd, name)
+        return os.open(staged, _STAGE, 0o666, dir_fd=folder_fd)
     except FileNotFoundError:
         raise
+    except IsADirectoryError:
+        _raise_folder(store, key)
     except OSError as error:
         store._raise(error, key, "write")
+
+
+def _raise_folder(store: LocalStore, key: str) -> NoReturn:
+    raise KeyConflictError(
+        f"cannot hold {key!r} in {store!r} beside artifacts below it: a file cannot be a folder too; "
+        "choose another key or delete those artifacts",
+        key=key,
+        store=repr(store),
+    ) from None
 
 
 def _write_all(fd: int, data: bytes | memoryview) -> None:
@@ -596,9 +639,10 @@ def _put_in_place(
         finally:
             os.close(fd)
         if replace:
-            _rename(folder_fd, staged, name)
+            os.rename(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
         else:
-            _link(folder_fd, staged, name)
+            os.link(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            os.unlink(staged, dir_fd=folder_fd)
         if store.durability == "object":
             os.fsync(folder_fd)
     except BaseException as error:
@@ -608,36 +652,11 @@ def _put_in_place(
             raise ArtifactExistsError(
                 f"{key!r} is already there in {store!r}; it was left as it is", key=key, store=repr(store)
             ) from None
-        if isinstance(error, IsADirectoryError):
-            raise KeyConflictError(
-                f"cannot hold {key!r} in {store!r} beside artifacts below it: a file cannot be a folder too; "
-                "choose another key or delete those artifacts",
-                key=key,
-                store=repr(store),
-            ) from None
+        if isinstance(error, IsADirectoryError):  # made since the staging file was opened
+            _raise_folder(store, key)
         if isinstance(error, OSError):
             store._raise(error, key, "write")
         raise
-
-
-def _rename(folder_fd: int, staged: str, name: str) -> None:
-    try:
-        os.rename(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    except IsADirectoryError:
-        # A folder without artifacts is nothing in this store, so it may not stand in the way of one.
-        _remove_empty_folders(folder_fd, name)
-        os.rename(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-
-
-def _link(folder_fd: int, staged: str, name: str) -> None:
-    try:
-        os.link(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode):
-            raise
-        _remove_empty_folders(folder_fd, name)
-        os.link(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    os.unlink(staged, dir_fd=folder_fd)
 
 
 def _remove_empty_folders(folder_fd: int, name: str) -> None:
@@ -666,6 +685,14 @@ def _syncfs() -> ctypes._NamedFuncPointer | None:
         return None
 
 
+def _sync_folder(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def _sync_file_system(fd: int) -> None:
     syncfs = _syncfs()
     if syncfs is None:  # not Linux
@@ -681,15 +708,17 @@ def _sync_file_system(fd: int) -> None:
 class _CopyFiles:
     """Copies files between two local stores, hashing them on the way.
 
-    Sorted keys come folder by folder, so the session keeps the two folders of the last key open: most copies then cost
-    seven system calls, and no path is resolved twice.
+    Sorted keys come folder by folder, so the session keeps the two folders of the last key open, one name for its
+    staging files, which exist one at a time, and one buffer: touching fresh memory costs more than the copy. A small
+    file then costs ten system calls, and no path is resolved twice.
     """
 
     def __init__(self, source: LocalStore, dest: LocalStore) -> None:
         self._source, self._dest = source, dest
         self._folder: str | None = None
         self._source_fd = self._dest_fd = -1
-        self._buffer: memoryview | None = None
+        self._staged = _staging_name()
+        self._buffer = memoryview(bytearray(_COPY_BUFFER))
 
     def __enter__(self) -> Self:
         return self
@@ -706,50 +735,24 @@ class _CopyFiles:
             before = os.fstat(fd)
             if not stat.S_ISREG(before.st_mode):
                 self._source._raise_not_found(key)
-            return self._copy(fd, before, folder, name, key, moved)
+            out = self._stage(folder, name, key)
+            try:
+                size, digest = self._pour(fd, out, before.st_size, key, moved)
+                # Checked when all is written, so that whatever changes the source later gives it a later time than the
+                # copy has: the next transfer sees that.
+                _check_unchanged(before, os.fstat(fd), size, key)
+            except BaseException:
+                _discard(self._dest_fd, self._staged, out)
+                raise
+            _put_in_place(self._dest, self._dest_fd, self._staged, out, name, key)
         finally:
             os.close(fd)
+        return Copied(size, digest)
 
-    def _copy(
-        self,
-        fd: int,
-        before: os.stat_result,
-        folder: str,
-        name: str,
-        key: str,
-        moved: Callable[[int], object] | None,
-    ) -> Copied:
-        whole = None
-        if before.st_size <= _COPY_BUFFER:
-            try:
-                whole = _read_whole(fd, key)
-            except OSError as error:
-                self._source._raise(error, key, "read")
-        staged, out = self._stage(folder, name, key)
-        try:
-            if whole is not None:
-                digest = hashlib.sha256(whole)
-                _write_all(out, whole)
-                if moved is not None:
-                    moved(len(whole))
-            else:
-                digest = self._stream(fd, out, before, key, moved)
-        except BaseException as error:
-            _discard(self._dest_fd, staged, out)
-            if isinstance(error, OSError):
-                self._dest._raise(error, key, "write")
-            raise
-        _put_in_place(self._dest, self._dest_fd, staged, out, name, key)
-        return Copied(before.st_size, digest.hexdigest())
-
-    def _stream(
-        self, fd: int, out: int, before: os.stat_result, key: str, moved: Callable[[int], object] | None
-    ) -> hashlib._Hash:
-        # One buffer for the whole session: touching fresh memory costs more than the copy.
-        if self._buffer is None:
-            self._buffer = memoryview(bytearray(_COPY_BUFFER))
-        digest, size = hashlib.sha256(), 0
-        while True:
+    def _pour(self, fd: int, out: int, size: int, key: str, moved: Callable[[int], object] | None) -> tuple[int, str]:
+        """Copy that many bytes, or as many as there are; return their count and digest."""
+        digest, done = hashlib.sha256(), 0
+        while done < size:
             try:
                 count = os.readv(fd, [self._buffer])
             except OSError as error:
@@ -758,12 +761,14 @@ class _CopyFiles:
                 break
             chunk = self._buffer[:count]
             digest.update(chunk)
-            _write_all(out, chunk)
-            size += count
+            try:
+                _write_all(out, chunk)
+            except OSError as error:
+                self._dest._raise(error, key, "write")
+            done += count
             if moved is not None:
                 moved(count)
-        _check_unchanged(before, os.fstat(fd), size, key)
-        return digest
+        return done, digest.hexdigest()
 
     def _open(self, name: str, key: str) -> int:
         try:
@@ -773,15 +778,15 @@ class _CopyFiles:
                 return self._source._open(key)
             self._source._raise(error, key, "open")
 
-    def _stage(self, folder: str, name: str, key: str) -> tuple[str, int]:
+    def _stage(self, folder: str, name: str, key: str) -> int:
         if self._dest_fd >= 0:
             try:
-                return _stage(self._dest, self._dest_fd, name, key)
+                return _stage(self._dest, self._dest_fd, name, key, self._staged)
             except FileNotFoundError:  # the folder was pruned by another process
                 os.close(self._dest_fd)
                 self._dest_fd = -1
-        self._dest_fd, staged, out = _stage_in(self._dest, folder, name, key)
-        return staged, out
+        self._dest_fd, out = _stage_in(self._dest, folder, name, key, self._staged)
+        return out
 
     def _enter(self, folder: str, key: str) -> None:
         self._leave()

@@ -8,6 +8,7 @@ will do: threads, processes, or an engine that spans machines.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -36,8 +37,10 @@ from emdstore.transfer.routes import WHOLE_SIZE, Monitor, Route, digest_of
 _log = logging.getLogger(__name__)
 
 _PLAN_AHEAD = 20_000
+_PLAN_AT_ONCE = 512
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _MOST_LARGE = 8
+_MOST_GIVEN = 64
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
@@ -72,6 +75,7 @@ def transfer(
         equal bytes, which are read and hashed on both sides. ``"never"``: copy everything.
     max_workers
         How many threads; by default few for local files, and for object stores as many as their latency asks for.
+        With an executor, how many batches it is given at a time.
     executor
         Where the work is to be done instead of in threads of this process. The stores must pickle.
     on_progress
@@ -104,9 +108,11 @@ def transfer(
     run = _Run(source, dest, plan, on_progress, max_workers, executor)
     try:
         run.run()
-    except KeyboardInterrupt:
+    except BaseException as error:
         run.stop()
-        raise TransferInterrupted(run.report(time.monotonic() - started)) from None
+        if isinstance(error, KeyboardInterrupt):
+            raise TransferInterrupted(run.report(time.monotonic() - started)) from None
+        raise
     if flush and isinstance(dest, SupportsFlush):
         dest.flush()
     return run.report(time.monotonic() - started)
@@ -157,11 +163,18 @@ def _retry(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route)
 
 def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
     if step.action == "compare":
-        there = digest_of(dest, step.key)
-        if digest_of(source, step.key) == there:
-            return KeyOutcome(step.key, "unchanged", *there)
+        here = digest_of(source, step.key)
+        if here == _digest_or_none(dest, step.key):
+            return KeyOutcome(step.key, "unchanged", *here)
     copied = route.copy(step.key, step.size)
     return KeyOutcome(step.key, "copied", copied.size, copied.sha256)
+
+
+def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
+    try:
+        return digest_of(store, key)
+    except ArtifactNotFoundError:  # removed since it was planned
+        return None
 
 
 def _outcome_of(step: Step, error: Exception) -> KeyOutcome:
@@ -242,9 +255,14 @@ class _Run:
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
         self._on_progress, self._executor = on_progress, executor
-        self._pace = _Pace(source, dest, max_workers)
-        if executor is not None:
+        if executor is None:
+            self._pace = _Pace(source, dest, max_workers)
+            # Large artifacts are streamed, each through buffers of its own: here their number bounds the memory.
+            self._most_large = _MOST_LARGE
+        else:  # how many workers it has, and how busy they are, is its own business
+            self._pace = _Pace(source, dest, max_workers or _MOST_GIVEN)
             self._pace.batch_keys = 64
+            self._most_large = self._pace.limit
         self._watch = _Watch()
         self._waiting: deque[tuple[int, Step]] = deque()
         self._outcomes: list[KeyOutcome | None] = []
@@ -262,17 +280,17 @@ class _Run:
                 stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stack.callback(setattr, self._watch, "stopped", True)
             while True:
-                self._plan_until(self._pace.batch_keys * self._pace.limit)
+                # Planning goes on beside the work, a little at a time so that no worker waits for it.
+                planned = self._plan_some()
                 while len(self._running) < self._pace.limit and (batch := self._next_batch()):
                     self._submit(executor, batch)
-                if not self._running:
-                    if self._complete and not self._waiting:
-                        break
-                    continue
-                self._plan_until(_PLAN_AHEAD)
-                done, _ = wait(self._running, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    self._collect(future)
+                if self._running:
+                    timeout = 0 if planned else _TICK_SECONDS
+                    done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        self._collect(future)
+                elif not planned and not self._waiting:
+                    break
                 self._tell()
             self._tell(last=True)
 
@@ -289,19 +307,21 @@ class _Run:
     def report(self, seconds: float) -> TransferReport:
         return TransferReport(tuple(each for each in self._outcomes if each is not None), seconds)
 
-    def _plan_until(self, count: int) -> None:
-        while not self._complete and len(self._waiting) < count:
-            step = next(self._plan, None)
-            if step is None:
-                self._complete = True
-                return
+    def _plan_some(self) -> bool:
+        """Plan a little further, unless much is waiting already; return whether anything was planned."""
+        if self._complete or len(self._waiting) >= _PLAN_AHEAD:
+            return False
+        steps = list(itertools.islice(self._plan, _PLAN_AT_ONCE))
+        self._complete = len(steps) < _PLAN_AT_ONCE
+        for step in steps:
+            position = len(self._outcomes)
+            self._outcomes.append(None)
             self._bytes_planned += step.size or 0
             if step.action in ("copy", "compare"):
-                self._waiting.append((len(self._outcomes), step))
-                self._outcomes.append(None)
+                self._waiting.append((position, step))
             else:
-                self._outcomes.append(None)
-                self._settle(len(self._outcomes) - 1, _foreseen(step))
+                self._settle(position, step, _foreseen(step))
+        return bool(steps)
 
     def _next_batch(self) -> list[tuple[int, Step]]:
         """Take steps from the front: one large artifact, or several small ones."""
@@ -312,8 +332,7 @@ class _Run:
             if step_size is None or step_size > WHOLE_SIZE:
                 if batch:
                     break
-                # Large artifacts are streamed, each through buffers of its own: their number bounds the memory.
-                return [self._waiting.popleft()] if len(self._large) < _MOST_LARGE else []
+                return [self._waiting.popleft()] if len(self._large) < self._most_large else []
             size += step_size
             batch.append(self._waiting.popleft())
         return batch
@@ -345,16 +364,18 @@ class _Run:
             self._fail(batch, error)
             return
         self._pace.learn(result)
-        for (position, _), outcome in zip(batch, result.outcomes, strict=False):
-            self._settle(position, outcome)
+        for (position, step), outcome in zip(batch, result.outcomes, strict=False):
+            self._settle(position, step, outcome)
 
     def _fail(self, batch: list[tuple[int, Step]], error: EmdstoreError) -> None:
         for position, step in batch:
-            self._settle(position, KeyOutcome(step.key, "failed", step.size, error=error))
+            self._settle(position, step, KeyOutcome(step.key, "failed", step.size, error=error))
 
-    def _settle(self, position: int, outcome: KeyOutcome) -> None:
+    def _settle(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         self._outcomes[position] = outcome
         self._keys_done += 1
+        if step.size is None:  # a store that cannot tell: it is known only now
+            self._bytes_planned += outcome.size or 0
         if outcome.outcome != "copied" or self._executor is not None:  # otherwise the watch has counted them
             self._bytes_done += outcome.size or 0
 

@@ -12,7 +12,13 @@ from typing import Literal
 
 import attrs
 
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, InvalidKeyError, UnsafePathError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    InvalidKeyError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
 from emdstore.keys import validate_key
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
 
@@ -100,9 +106,13 @@ def plan_transfer(
     ------
     StoreError
         If a whole store cannot be listed. What goes wrong with one key is in its step.
+    ValueError, TypeError
+        If the rule is none of the three, or `keys` is one string.
     """
     if unchanged not in ("stat", "digest", "never"):
         raise ValueError(f"unchanged is 'stat', 'digest' or 'never', not {unchanged!r}")
+    if isinstance(keys, str):
+        raise TypeError(f"keys is an iterable of keys, not one key: [{keys!r}]")
     if keys is not None:
         return _plan_keys(source, dest, keys, unchanged)
     if isinstance(source, SupportsInfo) and isinstance(dest, SupportsInfo):
@@ -164,6 +174,8 @@ def _plan_key(
             there = unchanged != "never" and dest.exists(key)
             return Step(key, "compare" if there else "copy", here.size if here else None)
         return Step(key, decide(here, _info_or_none(dest, key, at_dest), unchanged), here.size)
+    except StoreUnavailableError:  # the worker will ask again, and again if need be
+        return Step(key, "copy" if unchanged == "never" else "compare")
     except UnsafePathError as error:
         return Step(key, "rejected", error=error)
     except ArtifactNotFoundError as error:
