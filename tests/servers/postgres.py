@@ -23,7 +23,6 @@ import attrs
 import psycopg
 import pytest
 from psycopg import sql
-
 from tests.servers.s3 import free_ports
 
 _numbers = itertools.count(1)

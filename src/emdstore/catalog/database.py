@@ -77,7 +77,9 @@ class Database:
     @property
     def safe_url(self) -> str:
         """The URL without what must not be shown."""
-        return redact(self._url.render_as_string(hide_password=True), self._secrets)
+        if self.is_postgresql:
+            return redact(self._url.render_as_string(hide_password=True), self._secrets)
+        return "sqlite://" if self.in_memory else f"sqlite:///{self._url.database}"
 
     @property
     def is_postgresql(self) -> bool:
@@ -112,13 +114,20 @@ class Database:
 
     def stream(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query in bounded memory, all from one point in time."""
-        with self.reading() as connection:
-            if not self.in_memory:
-                yield from connection.execute(statement, execution_options={"yield_per": _ROWS_AT_A_TIME})
-                return
+        if self.in_memory:
             # The one connection must be free again before the caller sees a row, and what is in memory fits in memory.
-            rows = connection.execute(statement).all()
-        yield from rows
+            yield from self.fetch(statement)
+            return
+        with (
+            self.reading() as connection,
+            connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement) as rows,
+        ):
+            yield from rows
+
+    def fetch(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+        """Return the rows of a query that has few."""
+        with self.reading() as connection:
+            return connection.execute(statement).all()
 
     def now(self, offset: timedelta = timedelta()) -> sa.ColumnElement[datetime]:
         """Return the time by the clock that all users of the database share, plus an offset.
@@ -293,7 +302,7 @@ def _parse(url: str | Path) -> sa.URL:
     except (ArgumentError, ValueError):
         raise CatalogError(f"not a catalog's URL: {redact(text)}: {_EXAMPLES}") from None
     backend = parsed.get_backend_name()
-    if backend == "sqlite":
+    if backend == "sqlite" and not parsed.host:  # with two slashes the path would be a host, and the catalog in memory
         if parsed.database in (None, "", ":memory:"):
             return sa.URL.create("sqlite")
         # Absolute from here on: a worker that this is pickled to may stand in another folder.

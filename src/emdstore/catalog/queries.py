@@ -78,13 +78,12 @@ class Query(Generic[Row]):
     def count(self) -> int:
         """Count the rows in the database, without reading them."""
         counting = self._statement.with_only_columns(sa.func.count(), maintain_column_froms=True).order_by(None)
-        return int(next(iter(self._database.stream(counting)))[0])
+        return int(self._database.fetch(counting)[0][0])
 
     def first(self) -> Row | None:
         """Return the first row, or None if there is none."""
-        for row in self._database.stream(self._statement.limit(1)):
-            return self.row_type(*row)
-        return None
+        rows = self._database.fetch(self._statement.limit(1))
+        return self.row_type(*rows[0]) if rows else None
 
     def __repr__(self) -> str:
         return f"<Query for {getattr(self.row_type, '__name__', 'rows')} in {self._database.safe_url}>"
@@ -177,7 +176,7 @@ def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
     if text.isdecimal() and int(text) < 2**63:
         meanings.append(execution.c.id == int(text))
     for meaning in meanings:
-        found = list(database.stream(select_executions(meaning).order_by(fragment).limit(_CANDIDATES)))
+        found = database.fetch(select_executions(meaning).order_by(fragment).limit(_CANDIDATES))
         if len(found) == 1:
             return ExecutionRow(*found[0])
         if found:

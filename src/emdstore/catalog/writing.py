@@ -123,7 +123,8 @@ def insert_execution(connection: sa.Connection, content: ExecutionContent, group
 def _insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
     # No conflict target: on PostgreSQL only this form is safe against a race on a table with two unique indexes.
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    statement = insert(table).values(values).on_conflict_do_nothing()
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def _settle_group(connection: sa.Connection, group_id: int) -> None:

@@ -1,0 +1,116 @@
+"""Content for catalogs, and what the tests' child processes do."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+
+from emdstore.catalog import Catalog, Claim, ExecutionContent
+
+NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
+
+FULL = ExecutionContent(
+    fragment="pmp/enso/historical_g58_v1/23",
+    provider="pmp",
+    provider_name="PCMDI Metrics Package",
+    diagnostic="enso",
+    group="historical/g58",
+    selectors={"source_id": ["ACCESS-ESM1-5", "Ünïcode"]},
+    dataset_hash="d905ddf2",
+    description="El Niño",
+    status="uploaded",
+    failure="none",
+    reason="complete",
+    retryable=False,
+    dirty=False,
+    created_at=NOON,
+    started_at=NOON.replace(microsecond=123456),
+    stopped_at=NOON.replace(hour=13),
+    published_at=NOON.replace(hour=14),
+    uploaded_at=NOON.replace(hour=14, microsecond=1),
+    upload_duration=1.5,
+    record_digest="ab" * 32,
+    record_size=4321,
+    record_modified=1748779200.123456,
+    record_version='"etag"',
+    artifacts=[
+        ("out.log", "log", 12, "cd" * 32, "text/plain", "the log"),
+        ("plots/tas (°C).png", "plot", 2**40, "ef" * 32, None, None),
+        ("unhashed.nc", "data", None, None, None, None),
+    ],
+    outputs=[
+        ("plots", "map", "plots/tas (°C).png", "plots/../plots/tas (°C).png", "Map", "A map", {"region": "global"}),
+        ("html", "page", None, "/other/machine/index.html", "Page", "", {}),
+    ],
+    scalars=[
+        (1.25, {"region": "global", "season": "DJF"}, {"units": "K"}),
+        (math.nan, {"region": "NINO3.4", "season": "DJF"}, {"units": "K"}),
+        (None, {"region": "NINO3.4", "season": "JJA"}, None),
+        (-math.inf, {"region": 'quo"ted', "a.b": "$.x[0]"}, {"nested": {"list": [1, None, "°"]}}),
+        (0, {}, {}),
+        (1e300, {"région": "côte d'Ivoire"}, {}),
+    ],
+    series=[
+        ({"region": "global"}, "time", ["1850-01", "1850-02"], [1.0, None], {"units": "K"}),
+        ({"region": "global"}, "time", ["1850-01", "1850-02"], [math.inf, math.nan], None),
+        ({"region": "NINO3.4"}, "lat", [-90, 0.5, 1e300], [1, -math.inf, 1e300], {}),
+    ],
+    warnings=[("vocabulary", "unknown dimension 'a.b'", "diagnostic.json"), ("path", "no such file", None)],
+)
+
+
+def execution_of(fragment: str, **changes: Any) -> ExecutionContent:
+    """Return a small execution."""
+    small = ExecutionContent(fragment=fragment, provider="pmp", diagnostic="enso", group="g", status="uploaded")
+    return attrs.evolve(small, **changes)
+
+
+def numbered(fragment: str) -> ExecutionContent:
+    """Return one of several executions in four groups, of which the latest leave two dirty."""
+    number = int(fragment.rpartition("/")[2])
+    scalars = [(float(number), {"n": str(n)}, None) for n in range(50)]
+    started_at = NOON.replace(minute=number)
+    return execution_of(fragment, group=f"g{number % 4}", scalars=scalars, started_at=started_at, dirty=number % 8 < 3)
+
+
+def everything(catalog: Catalog) -> list[Any]:
+    """Return all rows of all kinds."""
+    queries = (
+        catalog.executions(),
+        catalog.artifacts(),
+        catalog.outputs(),
+        catalog.scalars(),
+        catalog.series(),
+        catalog.warnings(),
+    )
+    return [row for query in queries for row in query]
+
+
+# -- what child processes do (top-level functions, so that they can be sent there) -------------------------------------
+
+
+def create(url: str, start_at: float) -> str:
+    time.sleep(max(0.0, start_at - time.time()))
+    with Catalog(url) as catalog:
+        catalog.replace_execution(execution_of("run/a"))
+        return catalog.check().state
+
+
+def write(url: str, fragments: list[str]) -> None:
+    with Catalog(url) as catalog:
+        for fragment in fragments:
+            catalog.replace_execution(numbered(fragment))
+
+
+def claim_each(url: str, owner: str, fragments: list[str]) -> list[str]:
+    with Catalog(url) as catalog:
+        tried = [catalog.claim(f, owner=owner, lease_seconds=60, allowed_from=["stopped"]) for f in fragments]
+    return [one.fragment for one in tried if isinstance(one, Claim)]
+
+
+def rows_in(catalog: Catalog) -> int:
+    return catalog.executions().count()

@@ -1,0 +1,162 @@
+"""What was put in is found again, by the filters people have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+from sqlalchemy import event
+from tests.catalog.examples import FULL, execution_of
+from tests.servers.postgres import PostgresServer
+
+from emdstore.catalog import Catalog
+from emdstore.errors import ExecutionNotFoundError, InvalidKeyError
+
+# Names that mean something to SQL, to LIKE, or to a JSON path.
+TRICKY = ['"', "'", "a.b", "$", "a[0]", "%", "_", "\\", 'x" OR 1=1 --', "", "naïve °C", "null", "key", "a\tb", "{}"]
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_names_and_values_of_dimensions_are_only_text(catalog: Catalog, name: str) -> None:
+    scalars = [(0.0, {name: name}, None), (1.0, {name: "other"}, None), (2.0, {"else": name}, None)]
+    catalog.replace_execution(execution_of("a", scalars=scalars))
+    assert [row.value for row in catalog.scalars(dimensions={name: name})] == [0.0]
+    assert [row.value for row in catalog.scalars(dimensions={name: [name, "other"]})] == [0.0, 1.0]
+    assert [row.value for row in catalog.scalars(dimensions={name: []})] == []
+    assert [row.value for row in catalog.scalars(dimensions={name + "x": name})] == []
+
+
+def test_dimensions_are_filtered_all_at_once(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    assert [row.position for row in catalog.scalars(dimensions={"region": "NINO3.4"})] == [1, 2]
+    assert [row.position for row in catalog.scalars(dimensions={"region": "NINO3.4", "season": "JJA"})] == [2]
+    assert [row.position for row in catalog.series(dimensions={"region": "global"})] == [0, 1]
+    assert [row.name for row in catalog.outputs(dimensions={"region": "global"})] == ["map"]
+
+
+def test_a_fragment_is_a_folder_and_not_a_beginning(catalog: Catalog) -> None:
+    for fragment in ("run1", "run1/a", "run1/b%c", "run10/x", "run1-x", "run1.x", "RUN1/a", "run_/a", "x/run1"):
+        catalog.replace_execution(execution_of(fragment, warnings=[("w", fragment, None)]))
+    assert [row.fragment for row in catalog.executions(fragment="run1")] == ["run1", "run1/a", "run1/b%c"]
+    assert [row.message for row in catalog.warnings(fragment="run1")] == ["run1", "run1/a", "run1/b%c"]
+    assert [row.fragment for row in catalog.executions(fragment="run_")] == ["run_/a"]
+    assert catalog.executions(fragment="").count() == 9
+    with pytest.raises(InvalidKeyError):
+        catalog.executions(fragment="run1/")
+
+
+def test_rows_come_in_the_order_of_the_stores(catalog: Catalog) -> None:
+    fragments = ["a", "B", "a/b", "a-b", "a b", "é", "z", "\U0001f600", "ﬀ", "a0"]
+    for fragment in fragments:
+        catalog.replace_execution(execution_of(fragment, record_digest=fragment, scalars=[(1.0, {}, None)] * 2))
+    assert [row.fragment for row in catalog.executions()] == sorted(fragments)
+    assert [stamp.fragment for stamp in catalog.record_stamps()] == sorted(fragments)
+    assert [(row.fragment, row.position) for row in catalog.scalars()] == [
+        (f, p) for f in sorted(fragments) for p in (0, 1)
+    ]
+
+
+def test_filters_of_every_kind_narrow_every_query(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    other = attrs.evolve(FULL, fragment="ilamb/x/1", provider="ilamb", diagnostic="x", group="h", status="failed")
+    catalog.replace_execution(other)
+    queries: list[tuple[Any, int]] = [
+        (catalog.executions, 1),
+        (catalog.artifacts, 3),
+        (catalog.outputs, 2),
+        (catalog.scalars, 6),
+        (catalog.series, 3),
+        (catalog.warnings, 2),
+    ]
+    for ask, rows in queries:
+        for narrow in ({"provider": "ilamb"}, {"diagnostic": ["x", "y"]}, {"group": "h"}, {"status": ("failed",)}):
+            found = list(ask(**narrow))
+            assert {row.fragment for row in found} == {"ilamb/x/1"}
+            assert len(found) == ask(**narrow).count() == rows
+        assert ask().count() == 2 * rows
+        assert ask(provider="ilamb", status="uploaded").count() == 0
+        assert ask(provider="ilamb", status="uploaded").first() is None
+        assert ask().first().fragment == "ilamb/x/1"
+        assert ask(status=[]).count() == 0
+        with pytest.raises(TypeError, match="provder"):
+            ask(provder="ilamb")
+
+
+def test_a_query_can_be_left_early_and_asked_again(catalog: Catalog) -> None:
+    catalog.replace_execution(execution_of("a", scalars=[(float(n), {}, None) for n in range(5000)]))
+    query = catalog.scalars()
+    for _ in range(50):  # more than there are connections
+        assert next(iter(query)).value == 0.0
+    assert sum(1 for _ in query) == 5000
+    assert str(catalog.url) in repr(query)
+
+
+def test_writing_goes_on_while_rows_are_read(catalog: Catalog) -> None:
+    catalog.replace_execution(execution_of("a", scalars=[(float(n), {}, None) for n in range(5000)]))
+    seen = 0
+    for row in catalog.scalars():
+        if row.position % 1000 == 0:
+            catalog.replace_execution(execution_of("a", scalars=[(-1.0, {}, None)]))
+        assert row.value >= 0
+        seen += 1
+    assert seen == 5000
+    assert catalog.scalars().count() == 1
+
+
+def test_an_execution_is_found_by_fragment_by_its_end_and_by_id(catalog: Catalog) -> None:
+    for fragment in ("pmp/a/1", "pmp/b/1", "pmp/b/22", "22", "pmp/c/%1"):
+        catalog.replace_execution(execution_of(fragment))
+    assert catalog.execution("pmp/a/1").fragment == "pmp/a/1"
+    assert catalog.execution("a/1").fragment == "pmp/a/1"
+    assert catalog.execution("22").fragment == "22"
+    assert catalog.execution("b/22").fragment == "pmp/b/22"
+    assert catalog.execution("%1").fragment == "pmp/c/%1"
+    row = catalog.execution("pmp/b/1")
+    assert catalog.execution(row.execution_id) == catalog.execution(str(row.execution_id)) == row
+
+
+@pytest.mark.parametrize("wanted", ["2", "A/1", "mp/a/1", "pmp", "x" * 300, "", "/a/1", 7, str(10**30)])
+def test_an_execution_that_is_not_there_is_said_so(catalog: Catalog, wanted: str | int) -> None:
+    catalog.replace_execution(execution_of("pmp/a/1"))
+    with pytest.raises(ExecutionNotFoundError, match="no execution"):
+        catalog.execution(wanted)
+
+
+def test_a_name_of_several_executions_is_answered_with_which(catalog: Catalog) -> None:
+    for n in range(9):
+        catalog.replace_execution(execution_of(f"pmp/{n}/last"))
+    with pytest.raises(ExecutionNotFoundError, match=r"pmp/0/last, pmp/1/last.*whole fragment"):
+        catalog.execution("last")
+
+
+def test_records_are_told_by_digest_and_by_what_the_listing_said(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(execution_of("pmp/bare"))
+    catalog.replace_execution(execution_of("pmp2/x", record_digest="d"))
+    (stamp,) = catalog.record_stamps("pmp")
+    assert attrs.astuple(stamp) == (FULL.fragment, "ab" * 32, 4321, 1748779200.123456, '"etag"')
+    assert [stamp.fragment for stamp in catalog.record_stamps()] == [FULL.fragment, "pmp2/x"]
+
+
+def test_rows_with_gaps_compare_equal() -> None:
+    with Catalog("sqlite://") as catalog:
+        catalog.replace_execution(FULL)
+        assert list(catalog.scalars()) == list(catalog.scalars())
+        assert list(catalog.series()) == list(catalog.series())
+        assert catalog.scalars().first() != attrs.evolve(catalog.scalars().first(), value=float("nan"))  # type: ignore[misc,type-var]
+
+
+def test_the_faceted_query_uses_the_index_on_postgresql(postgres_server: PostgresServer, postgres_url: str) -> None:
+    with Catalog(postgres_url) as catalog:
+        scalars = [(float(n), {"region": f"r{n % 5000}", "model": "m"}, None) for n in range(50_000)]
+        catalog.replace_execution(execution_of("a", scalars=scalars))
+        query = catalog.scalars(dimensions={"region": ["r7", "r8"]})
+        assert query.count() == 20
+        with postgres_server.connect(postgres_url.rpartition("/")[2]) as connection:
+            connection.execute("VACUUM ANALYZE")
+        explain = lambda *args: ("EXPLAIN " + args[2], args[3])  # noqa: E731
+        event.listen(catalog._database._open(), "before_cursor_execute", explain, retval=True)
+        with catalog._database.reading() as connection:
+            plan = str(connection.execute(query._statement).cursor.fetchall())  # type: ignore[union-attr]
+        assert "ix_scalar_value_dimensions" in plan

@@ -1,0 +1,198 @@
+"""One execution goes in whole, in place of what was there."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+from sqlalchemy import event
+from tests.catalog.examples import FULL, NOON, everything, execution_of
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.schema import surrogate_id
+from emdstore.errors import CatalogError, ExecutionNotFoundError
+
+
+def test_everything_comes_back_as_it_went_in(catalog: Catalog) -> None:
+    result = catalog.replace_execution(FULL)
+    assert (result.created, result.artifacts, result.outputs, result.scalars, result.series, result.warnings) == (
+        (True, 3, 2, 6, 3, 2)
+    )
+    row = catalog.execution(FULL.fragment)
+    assert row.execution_id == result.execution_id
+    same = [f.name for f in attrs.fields(type(FULL)) if f.name in attrs.fields_dict(type(row))]
+    same = [name for name in same if name not in ("artifacts", "outputs", "scalars", "series", "warnings")]
+    assert {name: getattr(row, name) for name in same} == {name: getattr(FULL, name) for name in same}
+    assert (row.artifacts, row.outputs, row.scalars, row.series, row.warnings) == (3, 2, 6, 3, 2)
+    assert row.group_dirty is False
+    assert [
+        (a.key, a.role, a.size, a.sha256, a.media_type, a.description) for a in catalog.artifacts()
+    ] == FULL.artifacts
+    assert [
+        (o.kind, o.name, o.key, o.filename, o.long_name, o.description, o.dimensions) for o in catalog.outputs()
+    ] == FULL.outputs
+    assert [(w.code, w.message, w.place) for w in catalog.warnings()] == FULL.warnings
+    assert [(s.dimensions, s.attributes) for s in catalog.scalars()] == [(d, a or {}) for _, d, a in FULL.scalars]
+    assert repr([s.value for s in catalog.scalars()]) == "[1.25, nan, nan, -inf, 0.0, 1e+300]"
+    series = list(catalog.series())
+    assert [(s.dimensions, s.index_name, list(s.index), s.attributes) for s in series] == [
+        (d, name, index, a or {}) for d, name, index, _, a in FULL.series
+    ]
+    assert repr([s.values for s in series]) == "[(1.0, nan), (inf, nan), (1.0, -inf, 1e+300)]"
+
+
+def test_a_missing_value_is_null_in_the_database_and_never_nan(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    with catalog._database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM scalar_value WHERE value IS NULL").scalar() == 2
+        texts = connection.exec_driver_sql(
+            'SELECT CAST("values" AS TEXT) FROM series_value ORDER BY position'
+        ).scalars()
+        assert list(texts) == ["[1.0,null]", '["Infinity",null]', '[1,"-Infinity",1e300]']
+
+
+def test_replacing_twice_is_the_same_as_once(catalog: Catalog) -> None:
+    first = catalog.replace_execution(FULL)
+    before = everything(catalog)
+    second = catalog.replace_execution(FULL)
+    assert second == attrs.evolve(first, created=False)
+    assert everything(catalog) == before
+
+
+def test_another_catalog_gives_equal_rows_and_ids(catalog: Catalog) -> None:
+    catalog.replace_execution(execution_of("other"))
+    catalog.replace_execution(FULL)
+    with Catalog("sqlite://") as another:
+        another.replace_execution(FULL)
+        another.replace_execution(execution_of("other"))
+        assert everything(another) == everything(catalog)
+
+
+def test_nothing_of_the_old_stays(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(execution_of("untouched", scalars=[(1.0, {}, None)]))
+    catalog.replace_execution(
+        attrs.evolve(FULL, status="failed", dirty=None, artifacts=(), outputs=(), scalars=(), series=(), warnings=())
+    )
+    row = catalog.execution(FULL.fragment)
+    assert (row.status, row.artifacts, row.outputs, row.scalars, row.series, row.warnings) == ("failed", 0, 0, 0, 0, 0)
+    assert [row.fragment for row in everything(catalog)] == [FULL.fragment, "untouched", "untouched"]
+
+
+def _cut_off(rows: Any) -> Iterator[Any]:
+    yield from rows
+    raise RuntimeError("the bundle ends here")
+
+
+@pytest.mark.parametrize("part", ["artifacts", "outputs", "scalars", "series", "warnings"])
+def test_a_failure_midway_leaves_all_of_the_old(catalog: Catalog, part: str) -> None:
+    catalog.replace_execution(FULL)
+    before = everything(catalog)
+    broken = attrs.evolve(FULL, status="failed", group="new", dirty=True, **{part: _cut_off(getattr(FULL, part))})
+    with pytest.raises(RuntimeError, match="ends here"):
+        catalog.replace_execution(broken)
+    assert everything(catalog) == before
+    catalog.replace_execution(FULL)  # and the catalog still works
+
+
+def test_a_key_that_comes_twice_is_refused_and_changes_nothing(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    before = everything(catalog)
+    with pytest.raises(CatalogError, match=r"artifact"):
+        catalog.replace_execution(attrs.evolve(FULL, artifacts=[FULL.artifacts[0]] * 2))  # type: ignore[index]
+    assert everything(catalog) == before
+
+
+def test_two_fragments_with_one_id_are_refused(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog.replace_execution(execution_of("one"))
+    same = lambda kind, *key: surrogate_id(kind, *(() if kind == "execution" else key))  # noqa: E731
+    monkeypatch.setattr("emdstore.catalog.writing.surrogate_id", same)
+    catalog.replace_execution(execution_of("two"))
+    with pytest.raises(CatalogError, match="three and two have the same id"):
+        catalog.replace_execution(execution_of("three"))
+    assert [row.fragment for row in catalog.executions()] == ["one", "two"]
+
+
+def _count_statements(catalog: Catalog, rows: int) -> list[str]:
+    statements: list[str] = []
+    engine = catalog._database._open()
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    below: list[str] = []
+    insert_rows = catalog._database.insert_rows
+    catalog._database.insert_rows = lambda c, table, rows: below.append(table.name) or insert_rows(c, table, rows)  # type: ignore[method-assign,func-returns-value]
+    scalars = [(1.0, {"n": str(n)}, None) for n in range(rows)]
+    series = [({"n": str(n)}, "time", [1], [1.0], None) for n in range(rows)]
+    catalog.replace_execution(attrs.evolve(FULL, scalars=scalars, series=series))
+    return [*statements, *below]
+
+
+def test_the_number_of_statements_does_not_grow_with_the_rows(url: str) -> None:
+    counts = []
+    for rows in (1, 5000):
+        with Catalog(url) as catalog:
+            catalog.replace_execution(execution_of("warm-up"))
+            counts.append(len(_count_statements(catalog, rows)))
+    assert counts[0] == counts[1] < 30
+
+
+def test_rows_are_taken_one_by_one_and_not_gathered(shared_url: str) -> None:
+    with Catalog(shared_url) as catalog:
+        catalog.replace_execution(execution_of("warm-up"))
+        tracemalloc.start()
+        many = ((float(n), {"n": str(n)}, None) for n in range(60_000))
+        catalog.replace_execution(execution_of("large", scalars=many))
+        peak = tracemalloc.get_traced_memory()[1]
+        assert peak < 4_000_000
+        tracemalloc.reset_peak()
+        assert sum(1 for _ in catalog.scalars()) == 60_000
+        assert tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0] < 4_000_000
+        tracemalloc.stop()
+
+
+def test_the_latest_execution_decides_about_its_group_in_whatever_order_they_come(url: str) -> None:
+    early = execution_of("g/1", started_at=NOON, dirty=True)
+    late = execution_of("g/2", started_at=NOON.replace(hour=20), dirty=False)
+    silent = execution_of("g/3", started_at=NOON.replace(hour=21), dirty=None)
+    for order in ([early, late, silent], [silent, late, early], [late, silent, early]):
+        with Catalog(url) as catalog:
+            for content in order:
+                catalog.replace_execution(content)
+            assert [row.group_dirty for row in catalog.executions()] == [False] * 3
+            for content in order:
+                catalog.delete_execution(content.fragment)
+
+
+def test_a_new_group_is_dirty_until_something_says_otherwise(catalog: Catalog) -> None:
+    catalog.replace_execution(execution_of("a", dirty=None))
+    assert catalog.execution("a").group_dirty is True
+    assert catalog.set_dirty("pmp", "enso", "g", False)
+    catalog.replace_execution(execution_of("a", dirty=None))
+    assert catalog.execution("a").group_dirty is False
+    assert not catalog.set_dirty("pmp", "enso", "unknown", False)
+
+
+def test_selectors_stay_when_an_execution_does_not_tell_them(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(attrs.evolve(FULL, selectors=None, provider_name=None))
+    assert catalog.execution(FULL.fragment).selectors == FULL.selectors
+
+
+def test_a_time_without_a_zone_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        catalog.replace_execution(execution_of("a", created_at=NOON.replace(tzinfo=None)))
+    assert everything(catalog) == []
+
+
+def test_deleting_takes_all_rows_of_one_execution_and_no_other(catalog: Catalog) -> None:
+    catalog.replace_execution(execution_of("kept", scalars=[(math.nan, {}, None)]))
+    kept = everything(catalog)
+    catalog.replace_execution(FULL)
+    assert catalog.delete_execution(FULL.fragment)
+    assert not catalog.delete_execution(FULL.fragment)
+    assert everything(catalog) == kept
+    with pytest.raises(ExecutionNotFoundError):
+        catalog.execution(FULL.fragment)
