@@ -233,6 +233,7 @@ class Catalog:
         lease_seconds: float,
         allowed_from: Collection[str],
         to: str = "pending_upload",
+        dead_owner: str | None = None,
     ) -> Claim | Holder:
         """Claim an execution: move it to a state in which only its owner works on it, for a time.
 
@@ -252,6 +253,8 @@ class Catalog:
             The states in which an execution may be claimed.
         to
             The claimed state.
+        dead_owner
+            An owner that the caller knows to be gone, though its lease has not run out.
 
         Returns
         -------
@@ -264,7 +267,13 @@ class Catalog:
             If the catalog does not hold the execution.
         """
         return claims.claim(
-            self._database, fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=allowed_from, to=to
+            self._database,
+            fragment,
+            owner=owner,
+            lease_seconds=lease_seconds,
+            allowed_from=allowed_from,
+            to=to,
+            dead_owner=dead_owner,
         )
 
     def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:

@@ -115,7 +115,14 @@ def transition(
 
 
 def claim(
-    database: Database, fragment: str, *, owner: str, lease_seconds: float, allowed_from: Collection[str], to: str
+    database: Database,
+    fragment: str,
+    *,
+    owner: str,
+    lease_seconds: float,
+    allowed_from: Collection[str],
+    to: str,
+    dead_owner: str | None,
 ) -> Claim | Holder:
     """Claim an execution, or tell who holds it; see `Catalog.claim`."""
     with database.writing() as connection:  # the clock is read inside: getting here may have taken a while
@@ -125,7 +132,7 @@ def claim(
             .where(
                 execution.c.fragment == fragment,
                 execution.c.status.in_([*allowed_from, to]),
-                _is_free(database),
+                sa.or_(_is_free(database), execution.c.owner == dead_owner),
             )
             .values(status=to, owner=owner, lease_token=execution.c.lease_token + 1, lease_expires=expires)
         )
