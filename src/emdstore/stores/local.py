@@ -210,9 +210,10 @@ class LocalStore:
         """
         removed = []
         limit = time.time() - older_than
-        for folder, _, names, fd in os.fwalk(self.root):
+        root = os.path.realpath(self.root)  # a root that is a link would not be walked
+        for folder, _, names, fd in os.fwalk(root) if os.path.exists(root) else ():
             for name in filter(is_staging, names):
-                path = os.path.relpath(os.path.join(folder, name), self.root)
+                path = os.path.relpath(os.path.join(folder, name), root)
                 try:
                     if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
                         if not dry_run:
@@ -340,7 +341,16 @@ class LocalStore:
 
     def _inside(self, path: str, key: str) -> str:
         """Return where a path really is, relative to the real root; refuse what lies outside."""
-        real_root, real = os.path.realpath(self.root), os.path.realpath(path)
+        for _ in range(_MOST_RACES):
+            try:
+                real_root, real = os.path.realpath(self.root), os.path.realpath(path)
+                break
+            except OSError:  # a link was swapped for something else between being seen and being read
+                continue
+        else:
+            raise StoreUnavailableError(
+                f"links on the way to {key!r} in {self!r} change again and again", key=key, store=repr(self)
+            )
         if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
             raise UnsafePathError(
                 f"{key!r} in {self!r} leads out of the store through a link; put the file itself there instead",

@@ -1,0 +1,48 @@
+"""Python in another process: killed, interrupted, on a full disk, or measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def start_python(code: str, *args: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start a fresh interpreter on some code; `before` is the command that it is run by, if any."""
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+def answer_of(child: subprocess.Popen[str], *, patience: float = 120) -> Any:
+    """Wait for the end of the child and return the JSON value that its last line of output is."""
+    try:
+        out, err = child.communicate(timeout=patience)
+    finally:
+        child.kill()
+    assert child.returncode == 0, f"the child ended with {child.returncode}:\n{err}"
+    return json.loads(out.splitlines()[-1])
+
+
+def answer_from_mount(options: str, folder: Path, code: str) -> Any:
+    """Run code where `folder`, its first argument, is a file system of its own, made by ``mount -t tmpfs -o options``.
+
+    The file system is in a mount namespace of the child's: nobody else sees it, and it goes with the child.
+    """
+    unshare = shutil.which("unshare")
+    namespace = (unshare or "", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+    mount = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
+    before = (*namespace, "sh", "-c", mount, str(folder))
+    if unshare is None or subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare(1) and the right to mount in a namespace of its own")
+    return answer_of(start_python(code, folder, before=before))
