@@ -88,7 +88,8 @@ class ArtifactRef:
     key
         Where it lies, relative to the fragment.
     role
-        What it is. A file with several roles has the first in curated order.
+        What it is. A file with several roles is the log or a bundle before anything else, then the first in curated
+        order.
     description
         The entry's description, or its long name where that is empty; ``""`` for the log, bundles and series.
     media_type
@@ -235,7 +236,10 @@ def artifact_set(
             )
         )
     if series is not None:
-        add("series", series)
+        key = add("series", series)
+        # An entry that names the series file gives it its place, but does not make it something else.
+        if key is not None and artifacts[key].role in SECTIONS:
+            artifacts[key] = attrs.evolve(artifacts[key], role="series")
     return ArtifactSet(tuple(artifacts.values()), tuple(outputs), tuple(rejected))
 
 

@@ -33,6 +33,7 @@ from emdstore.emds import (
 )
 from emdstore.errors import (
     ArtifactNotFoundError,
+    CatalogError,
     EmdstoreError,
     ExecutionNotFoundError,
     IncompleteSetError,
@@ -71,7 +72,8 @@ class IngestOutcome:
         The execution.
     state
         ``ingested``; ``unchanged``: the catalog had it; ``incomplete``: not all that its record names is there (yet);
-        ``invalid``: the record or a bundle cannot be read. The last two leave the catalog as it was.
+        ``invalid``: the record or a bundle cannot be read, or the database refuses what it says. The last two leave the
+        catalog as it was.
     status
         The execution's status, where it was read.
     artifacts, outputs, scalars, series, warnings
@@ -239,7 +241,7 @@ def replay(
     try:
         for read in bounded_map(executor or own, _read_if_changed, calls):
             if isinstance(read, ExecutionContent):
-                read = _ingested(read, catalog.replace_execution(read))
+                read = _replace(read, catalog)
             outcomes.append(read)
             _tell(on_progress, read, len(outcomes), len(found))
     except KeyboardInterrupt:
@@ -279,8 +281,11 @@ def _read_if_changed(
                 return IngestOutcome(fragment, "unchanged")
             if found.published and _digest(store.read_bytes(_in(found.location, RECORD_NAME))) == known.digest:
                 return IngestOutcome(fragment, "unchanged")
-        return read_set(store, found.location, vocabulary=vocabulary, stamp=found.stamp)
-    except IncompleteSetError as error:
+        content = read_set(store, found.location, vocabulary=vocabulary, stamp=found.stamp)
+        if known is not None and content.record_digest == known.digest:
+            return IngestOutcome(fragment, "unchanged")
+        return content
+    except (IncompleteSetError, ArtifactNotFoundError) as error:
         return IngestOutcome(fragment, "incomplete", error=error)
     except EmdstoreError as error:
         return IngestOutcome(fragment, "invalid", error=error)
@@ -290,6 +295,14 @@ def _stamp_of(known: RecordStamp) -> Stamp | None:
     if known.size is None or known.modified is None or known.version is None:
         return None
     return Stamp(known.size, known.modified, known.version)
+
+
+def _replace(content: ExecutionContent, catalog: Catalog) -> IngestOutcome:
+    try:
+        return _ingested(content, catalog.replace_execution(content))
+    except CatalogError as error:
+        catalog.check()  # raises if the database is gone: no other set would fare better
+        return IngestOutcome(content.fragment, "invalid", error=error)
 
 
 def _ingested(content: ExecutionContent, done: ReplaceResult) -> IngestOutcome:
@@ -411,6 +424,8 @@ def _read_published(
         reason=record.reason,
         retryable=record.result.retryable if record.result is not None else None,
         dirty=record.dirty,
+        host=record.host,
+        pid=record.pid,
         created_at=record.created_at,
         started_at=record.started_at,
         stopped_at=record.stopped_at,
@@ -457,6 +472,8 @@ def _read_bare(
         for key in found.keys
         if key not in there
     ]
+    sizes = {key: there[key] for key in found.keys if key in there}
+    digests.append(repr(sizes).encode())
     outputs = tuple(attrs.evolve(each, key=each.key if each.key in there else None) for each in found.outputs)
     warnings = [*metric.warnings, *found.warnings, *missing]
     warnings.extend(_vocabulary_warnings(vocabulary, metric, series, outputs))
@@ -469,11 +486,19 @@ def _read_bare(
         status="uploaded",
         reason="a bare set: read without a record",
         artifacts=[
-            (each.key, each.role, size, None, each.media_type, each.description)
+            (each.key, each.role, sizes[each.key], None, each.media_type, each.description)
             for each in found.artifacts
-            if (size := there.get(each.key, -1)) != -1
+            if each.key in sizes
         ],
-        **_parts(metric, outputs, series, warnings, _digest(b"".join(map(_hashed, digests))), stamp),
+        # What is missing may still come, and the stamp of the bundles would not show it: look again the next time.
+        **_parts(
+            metric,
+            outputs,
+            series,
+            warnings,
+            _digest(b"".join(map(_hashed, digests))),
+            None if missing else stamp,
+        ),
     )
 
 

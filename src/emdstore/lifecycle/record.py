@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import attrs
 import msgspec
@@ -23,6 +23,9 @@ from emdstore.lifecycle.result import ExecutionResult
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 
 RECORD_VERSION = 1
+
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone; without one nobody knows what it means."""
 
 
 @attrs.frozen
@@ -78,6 +81,8 @@ class ExecutionRecord:
         Aware datetimes.
     host, pid
         Where it ran.
+    reingest_of
+        The fragment of the execution that this one repeats without running; it leaves the group's flag as it is.
     result
         What the run said of itself; None while it runs, or if it was cut off.
     status, failure, dirty, reason
@@ -107,12 +112,13 @@ class ExecutionRecord:
     selectors: Mapping[str, Any] = attrs.field(factory=dict)
     dataset_hash: str | None = None
     description: str | None = None
-    created_at: datetime | None = None
-    started_at: datetime | None = None
-    stopped_at: datetime | None = None
-    published_at: datetime | None = None
+    created_at: Moment | None = None
+    started_at: Moment | None = None
+    stopped_at: Moment | None = None
+    published_at: Moment | None = None
     host: str | None = None
     pid: int | None = None
+    reingest_of: str | None = None
     result: ExecutionResult | None = None
     status: str | None = None
     failure: str | None = None
@@ -182,6 +188,8 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
         record = msgspec.json.decode(data, type=ExecutionRecord)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{name} is no valid execution record: {error}", key=name) from None
+    if not is_valid_key(record.fragment):
+        raise RecordError(f"{name} names a fragment that is no valid key: {record.fragment!r}", key=name)
     for artifact in record.artifacts:
         if not is_valid_key(artifact.key):
             raise RecordError(f"{name} names an artifact that is no valid key: {artifact.key!r}", key=name)

@@ -60,15 +60,15 @@ def resolve_status(result: ResultLike, outcome: MaterializeOutcome, *, update_di
 def _decide(successful: bool, retryable: bool, result: ResultLike, outcome: MaterializeOutcome) -> StatusDecision:
     if outcome.log_missing:
         return StatusDecision("failed", "system", True, "the run left no log")
+    if outcome.artifacts_failed:
+        keys = ", ".join(each.key for each in outcome.artifacts_failed)
+        return StatusDecision("upload_failed", "system", True, f"could not be shipped: {keys}")
     if not successful and retryable:
         return StatusDecision("failed", "system", True, "the run failed, and may succeed another time")
     if not successful:
         return StatusDecision("failed", "diagnostic", False, "the run failed")
     if as_result(result).metric_bundle_filename is None:
         return StatusDecision("failed", "diagnostic", False, "the run says it succeeded but names no metric bundle")
-    if outcome.artifacts_failed:
-        keys = ", ".join(each.key for each in outcome.artifacts_failed)
-        return StatusDecision("upload_failed", "system", True, f"could not be shipped: {keys}")
     for what, names in (
         ("missing", outcome.artifacts_missing),
         ("rejected", outcome.artifacts_rejected),

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.lifecycle.examples import FourMethods, put, small_run
+from tests.servers.s3 import S3Server
+
+from emdstore.catalog import Catalog
+from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> LocalStore:
+    """The directory that a small run has left."""
+    store = LocalStore(tmp_path / "scratch")
+    put(store, small_run())
+    return store
+
+
+@pytest.fixture(params=["local", "memory", "four-methods", "s3"])
+def results(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    """An empty results store of each kind."""
+    match request.param:
+        case "local":
+            return LocalStore(tmp_path / "results")
+        case "memory":
+            return MemoryStore()
+        case "four-methods":
+            return FourMethods(MemoryStore())
+        case _:
+            server: S3Server = request.getfixturevalue("moto_server")
+            return S3Store(f"s3://{server.make_bucket()}/results", **server.options)
+
+
+@pytest.fixture
+def catalog() -> Iterator[Catalog]:
+    with Catalog("sqlite://") as catalog:
+        yield catalog
