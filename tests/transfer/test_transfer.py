@@ -1,0 +1,397 @@
+"""What arrives, between any two stores, and what becomes of what does not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+from tests.transfer.stores import FourMethods, Meanwhile, Slow, Streams, WholeSeconds, WithInfo, contents, fill
+
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    InvalidKeyError,
+    KeyConflictError,
+    SameStoreError,
+    SourceChangedError,
+    StoreError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
+from emdstore.stores.local import LocalStore
+from emdstore.stores.memory import MemoryStore
+from emdstore.stores.port import ArtifactStore
+from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
+from emdstore.testing import Fault, FaultyStore, RecordingStore
+from emdstore.transfer import TransferReport, transfer
+
+LARGE = 3 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
+
+ARTIFACTS = {
+    "run/out.log": b"all well\n",
+    "run/empty": b"",
+    "run/data/tas (°C).nc": os.urandom(70_000),
+    "run/data/large.nc": os.urandom(LARGE),
+    "run/plots/été.png": b"\x89PNG\r\n\x1a\n",
+    "run!/beside": b"sorts before run/",
+}
+
+LOOKS = {"iter_keys", "iter_info", "read_bytes", "open_reader", "local_path"}
+
+SHAPES: dict[str, Callable[[Path], ArtifactStore]] = {
+    "local": LocalStore,
+    "memory": lambda path: MemoryStore(),
+    "four methods": lambda path: FourMethods(LocalStore(path)),
+    "infos": lambda path: WithInfo(MemoryStore()),
+    "streams": lambda path: Streams(LocalStore(path)),
+    "scope": lambda path: scoped(LocalStore(path), "some/folder"),
+    "generic scope": lambda path: ScopedStore(MemoryStore(), "some/folder"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_between_attempts() -> Any:
+    stamina.set_testing(True, attempts=10, cap=True)
+    yield
+    stamina.set_testing(False)
+
+
+@pytest.mark.parametrize("source_shape", SHAPES)
+@pytest.mark.parametrize("dest_shape", SHAPES)
+class TestBetweenAnyTwoStores:
+    def test_all_arrives_and_a_second_time_nothing_is_written(
+        self, tmp_path: Path, source_shape: str, dest_shape: str
+    ) -> None:
+        source = fill(SHAPES[source_shape](tmp_path / "source"), ARTIFACTS)
+        time.sleep(0.02)  # the clock of file times has a grain
+        dest = RecordingStore(SHAPES[dest_shape](tmp_path / "dest"))
+        first = transfer(source, dest)
+        assert [outcome.key for outcome in first.outcomes] == sorted(ARTIFACTS)
+        assert first.counts["copied"] == len(ARTIFACTS)
+        assert first.bytes_copied == sum(map(len, ARTIFACTS.values()))
+        assert {each.key: each.sha256 for each in first.outcomes} == {
+            key: hashlib.sha256(data).hexdigest() for key, data in ARTIFACTS.items()
+        }
+        assert contents(dest) == contents(source) == ARTIFACTS
+        before = len(dest.calls)
+        second = transfer(source, dest)
+        assert second.counts["unchanged"] == len(ARTIFACTS)
+        assert second.bytes_copied == 0
+        assert second.ok
+        assert {call.verb for call in dest.calls[before:]} <= LOOKS
+
+    def test_what_changed_is_replaced_and_what_is_beside_it_stays(
+        self, tmp_path: Path, source_shape: str, dest_shape: str
+    ) -> None:
+        source = fill(SHAPES[source_shape](tmp_path / "source"), {"a": b"old", "b": b"same"})
+        time.sleep(0.02)
+        dest = fill(SHAPES[dest_shape](tmp_path / "dest"), {"c": b"beside"})
+        transfer(source, dest)
+        time.sleep(0.02)
+        source.write_bytes("a", b"new")
+        report = transfer(source, dest, ["b", "a"])
+        assert [(each.key, each.outcome) for each in report.outcomes] == [("b", "unchanged"), ("a", "copied")]
+        assert contents(dest) == {"a": b"new", "b": b"same", "c": b"beside"}
+
+
+class TestGivenKeys:
+    def test_each_has_its_outcome_in_their_order(self, tmp_path: Path) -> None:
+        source = fill(LocalStore(tmp_path / "source"), {"b": b"2", "a/x": b"1", "same": b""})
+        (tmp_path / "source/way-out").symlink_to(tmp_path)
+        dest = MemoryStore()
+        transfer(source, dest, ["same"])
+        report = transfer(source, dest, ["b", "absent", "../b", "a/x", "b", "same", "a", "way-out/store"])
+        assert [(each.key, each.outcome) for each in report.outcomes] == [
+            ("b", "copied"),
+            ("absent", "missing"),
+            ("../b", "rejected"),
+            ("a/x", "copied"),
+            ("same", "unchanged"),
+            ("a", "missing"),
+            ("way-out/store", "rejected"),
+        ]
+        errors = [type(each.error) for each in report.outcomes if each.error]
+        assert errors == [ArtifactNotFoundError, InvalidKeyError, ArtifactNotFoundError, UnsafePathError]
+        assert contents(dest) == {"b": b"2", "a/x": b"1", "same": b""}
+
+    def test_none_is_not_all(self) -> None:
+        assert transfer(fill(MemoryStore(), ARTIFACTS), MemoryStore(), []).outcomes == ()
+
+    def test_they_may_come_one_by_one(self) -> None:
+        dest = MemoryStore()
+        assert transfer(fill(MemoryStore(), ARTIFACTS), dest, iter(ARTIFACTS)).ok
+        assert contents(dest) == ARTIFACTS
+
+
+class TestASourceThatChanges:
+    """`SourceChangedError`, and the destination keeps its old value, by each of the three routes."""
+
+    @pytest.mark.parametrize("size", [1000, LARGE])
+    @pytest.mark.parametrize("new", [b"", b"short", b"x" * (LARGE + 1)], ids=["empty", "short", "long"])
+    @pytest.mark.parametrize("shape", [WithInfo, Streams])
+    def test_is_a_failure_and_no_mixture(
+        self, tmp_path: Path, size: int, new: bytes, shape: Callable[[ArtifactStore], StoreView]
+    ) -> None:
+        held = fill(LocalStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
+        source = Meanwhile(shape(held), lambda: (tmp_path / "a").write_bytes(new))
+        dest = fill(MemoryStore(), {"a": b"old"})
+        report = transfer(source, dest, max_workers=1)
+        outcomes = {each.key: each for each in report.outcomes}
+        assert outcomes["b"].outcome == "copied"
+        assert contents(dest)["b"] == b"steady"
+        if outcomes["a"].outcome == "failed":
+            assert isinstance(outcomes["a"].error, SourceChangedError)
+            assert "run it again" in str(outcomes["a"].error)
+            assert contents(dest)["a"] == b"old"
+        else:  # the store had given all of its old version before
+            assert contents(dest)["a"] == b"x" * size
+            assert size == 1000
+            assert shape is Streams
+
+    @pytest.mark.parametrize("size", [1000, LARGE])
+    @pytest.mark.parametrize("shape", [FourMethods, WithInfo, Streams])
+    def test_one_that_disappears_is_whole_or_missing(
+        self, tmp_path: Path, size: int, shape: Callable[[ArtifactStore], StoreView]
+    ) -> None:
+        held = fill(LocalStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
+        source = Meanwhile(shape(held), lambda: [(tmp_path / key).unlink() for key in "ab"])
+        dest = fill(MemoryStore(), {"a": b"old"})
+        report = transfer(source, dest, max_workers=1)
+        assert report.outcomes[1].outcome == "missing"
+        if report.outcomes[0].outcome == "copied":
+            assert contents(dest) == {"a": b"x" * size}
+        else:
+            assert contents(dest) == {"a": b"old"}
+
+    def test_one_that_was_listed_and_is_gone_is_missing(self, tmp_path: Path) -> None:
+        source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+        gone = RecordingStore(source)
+        fault = Fault(verbs={"copy"}, keys={"run/empty"}, error=ArtifactNotFoundError)
+        report = transfer(source, FaultyStore(dest, fault))
+        assert report.keys("missing") == ("run/empty",)
+        assert report.counts["copied"] == len(ARTIFACTS) - 1
+        assert gone.calls == ()
+
+    def test_it_is_not_asked_again_within_one_transfer(self, tmp_path: Path) -> None:
+        """A run that still writes is not waited for: the next transfer takes what it leaves."""
+        held = RecordingStore(fill(LocalStore(tmp_path), {"a": b"x" * 1000}))
+        source = WithInfo(Meanwhile(held, lambda: (tmp_path / "a").write_bytes(b"new")))
+        assert transfer(source, dest := MemoryStore()).keys("failed") == ("a",)
+        assert [call.verb for call in held.calls].count("read_bytes") == 1
+        assert transfer(source, dest).ok
+        assert contents(dest) == {"a": b"new"}
+
+
+class TestFailures:
+    @pytest.mark.parametrize("dest_shape", SHAPES)
+    def test_one_key_stops_no_other(self, tmp_path: Path, dest_shape: str) -> None:
+        dest = FaultyStore(
+            SHAPES[dest_shape](tmp_path),
+            Fault(verbs={"write_bytes", "open_writer"}, keys={"run/empty", "run/data/large.nc"}, error=StoreError),
+        )
+        report = transfer(fill(MemoryStore(), ARTIFACTS), dest)
+        assert report.keys("failed") == ("run/data/large.nc", "run/empty")
+        assert all(isinstance(each.error, StoreError) for each in report.failures)
+        assert set(contents(dest)) == set(report.keys("copied")) == set(ARTIFACTS) - set(report.keys("failed"))
+
+    def test_an_error_that_no_store_should_raise_is_an_outcome_too(self) -> None:
+        source = FaultyStore(fill(MemoryStore(), ARTIFACTS), Fault(keys={"run/empty"}, error=ZeroDivisionError))
+        report = transfer(source, MemoryStore())
+        assert report.keys("failed") == ("run/empty",)
+        assert report.counts["copied"] == len(ARTIFACTS) - 1
+
+    def test_a_key_that_the_destination_cannot_hold_fails_alone(self, tmp_path: Path) -> None:
+        dest = fill(LocalStore(tmp_path), {"run": b"a file"})
+        report = transfer(fill(MemoryStore(), ARTIFACTS), dest)
+        assert report.keys("copied") == ("run!/beside",)
+        assert all(isinstance(each.error, KeyConflictError) for each in report.failures)
+        assert dest.read_bytes("run") == b"a file"
+
+    def test_one_that_was_removed_at_the_destination_meanwhile_is_copied(self) -> None:
+        """Guards against the destination's absence told as the source's."""
+        source = fill(MemoryStore(), {"a": b"value"})
+        inner = fill(MemoryStore(), {"a": b"value"})
+        dest = FaultyStore(inner, Fault(verbs={"open_reader"}, error=ArtifactNotFoundError))
+        report = transfer(source, dest, unchanged="digest")
+        assert report.keys("copied") == ("a",)
+
+    def test_a_store_that_cannot_be_listed_is_an_error(self) -> None:
+        broken = FaultyStore(MemoryStore(), Fault(verbs={"iter_info"}, error=StoreError))
+        with pytest.raises(StoreError):
+            transfer(broken, MemoryStore())
+        with pytest.raises(StoreError):
+            transfer(MemoryStore(), broken)
+
+    def test_when_a_listing_breaks_off_no_work_goes_on_behind_it(self, tmp_path: Path) -> None:
+        class BreaksOff(Streams):
+            def iter_info(self, prefix: str = "", /) -> Any:
+                yield from self._inner.iter_info()
+                raise StoreError("the listing broke off")
+
+        keys = {f"{number:05}": b"value" for number in range(3000)}
+        dest = RecordingStore(MemoryStore())
+        with pytest.raises(StoreError, match="broke off"):
+            transfer(BreaksOff(Slow(fill(MemoryStore(), keys), 0.001)), dest)
+        before = len(dest.calls)
+        time.sleep(0.1)
+        assert len(dest.calls) == before
+        assert set(contents(dest).values()) <= {b"value"}
+
+
+class TestRetries:
+    @pytest.mark.parametrize("verb", ["read_bytes", "info", "exists"])
+    @pytest.mark.parametrize("shape", [FourMethods, WithInfo])
+    def test_what_may_pass_is_tried_again(self, verb: str, shape: Callable[[ArtifactStore], StoreView]) -> None:
+        flaky = FaultyStore(fill(MemoryStore(), ARTIFACTS), Fault(verbs={verb}, every=3))
+        dest = MemoryStore()
+        report = transfer(shape(flaky), dest, list(ARTIFACTS), max_workers=1)
+        assert report.ok
+        assert contents(dest) == ARTIFACTS
+
+    @pytest.mark.parametrize("verb", ["write_bytes", "open_writer", "copy"])
+    def test_on_either_side(self, tmp_path: Path, verb: str) -> None:
+        source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
+        dest = FaultyStore(LocalStore(tmp_path / "dest"), Fault(verbs={verb}, nth={1, 3, 4}))
+        assert transfer(source if verb == "copy" else Streams(source), dest).ok
+        assert contents(dest) == ARTIFACTS
+
+    def test_but_not_for_ever(self) -> None:
+        source = RecordingStore(FaultyStore(fill(MemoryStore(), {"a": b""}), Fault(verbs={"read_bytes"})))
+        report = transfer(source, MemoryStore())
+        assert isinstance(report.outcomes[0].error, StoreUnavailableError)
+        assert [call.verb for call in source.calls].count("read_bytes") == 5
+
+    @pytest.mark.parametrize("error", [StoreError, ArtifactNotFoundError, UnsafePathError, ZeroDivisionError])
+    def test_what_will_not_pass_is_tried_once(self, error: Callable[[str], BaseException]) -> None:
+        source = RecordingStore(FaultyStore(fill(MemoryStore(), {"a": b""}), Fault(verbs={"read_bytes"}, error=error)))
+        assert not transfer(source, MemoryStore()).ok
+        assert [call.verb for call in source.calls].count("read_bytes") == 1
+
+
+class TestUnchanged:
+    def tampered(self, tmp_path: Path) -> tuple[LocalStore, LocalStore]:
+        """Return two stores of which the destination's `a` was changed behind our back, but for its size and time."""
+        source, dest = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "dest")
+        fill(source, {"a": b"value", "b": b"value"})
+        transfer(source, dest)
+        fill(dest, {"a": b"other"})
+        return source, dest
+
+    def test_by_stat_reads_nothing(self, tmp_path: Path) -> None:
+        source, dest = self.tampered(tmp_path)
+        recorded = RecordingStore(source), RecordingStore(dest)
+        assert transfer(*recorded).counts["unchanged"] == 2
+        assert {call.verb for store in recorded for call in store.calls} == {"iter_info", "local_path"}
+
+    def test_by_digest_finds_what_stat_cannot(self, tmp_path: Path) -> None:
+        source, dest = self.tampered(tmp_path)
+        report = transfer(source, dest, unchanged="digest")
+        assert (report.keys("copied"), report.keys("unchanged")) == (("a",), ("b",))
+        assert {each.sha256 for each in report.outcomes} == {hashlib.sha256(b"value").hexdigest()}
+        assert contents(dest) == contents(source)
+
+    def test_never_copies_everything(self, tmp_path: Path) -> None:
+        source, dest = self.tampered(tmp_path)
+        assert transfer(source, dest, unchanged="never").counts["copied"] == 2
+        assert contents(dest) == contents(source)
+
+    def test_a_clock_of_whole_seconds_hides_nothing_and_costs_no_second_copy(self) -> None:
+        """Guards against an S3 destination that looks older than its source for ever, or newer than it is."""
+        source, inner = fill(MemoryStore(), {"a": b"value"}), MemoryStore()
+        dest = WholeSeconds(inner)
+        while time.time() % 1 > 0.7:  # all of it within one second
+            time.sleep(0.05)
+        transfer(source, dest)
+        assert transfer(source, dest).counts["unchanged"] == 1
+        source.write_bytes("a", b"other")
+        assert transfer(source, dest).counts["copied"] == 1
+        assert contents(dest) == {"a": b"other"}
+
+    def test_what_changes_the_source_right_after_its_copy_is_seen_next_time(self, tmp_path: Path) -> None:
+        """Guards against a copy whose time is later than a change that it does not hold."""
+        source, dest = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "dest")
+        source.write_bytes("a", b"value")
+        transfer(source, dest)
+        time.sleep(0.02)  # the clock of file times has a grain
+        (tmp_path / "source/a").write_bytes(b"other")
+        assert transfer(source, dest).counts["copied"] == 1
+        assert contents(dest) == {"a": b"other"}
+
+
+class TestDryRun:
+    def test_says_what_would_be_done_and_does_nothing(self, tmp_path: Path) -> None:
+        source = RecordingStore(fill(LocalStore(tmp_path / "source"), ARTIFACTS))
+        dest = RecordingStore(LocalStore(tmp_path / "dest"))
+        report = transfer(source, dest, [*ARTIFACTS, "absent", "../out"], dry_run=True)
+        assert report.dry_run
+        assert report.counts == {"copied": 6, "unchanged": 0, "missing": 1, "rejected": 1, "failed": 0}
+        assert report.bytes_copied == sum(map(len, ARTIFACTS.values()))
+        assert {call.verb for store in (source, dest) for call in store.calls} <= {"info", "exists", "local_path"}
+        assert not (tmp_path / "dest").exists()
+
+    def test_foretells_the_transfer(self, tmp_path: Path) -> None:
+        source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+        transfer(source, dest, ["run/empty"])
+        foretold = transfer(source, dest, dry_run=True)
+        assert foretold.counts == transfer(source, dest).counts
+
+
+class TestSamePlace:
+    def test_a_store_is_not_moved_to_itself_or_into_itself(self, tmp_path: Path) -> None:
+        store = fill(LocalStore(tmp_path / "store"), ARTIFACTS)
+        (tmp_path / "link").symlink_to("store")
+        (tmp_path / "store/inner-link").symlink_to(tmp_path / "store/run")
+        for other in (
+            store,
+            LocalStore(tmp_path / "store"),
+            LocalStore(tmp_path / "link"),
+            LocalStore(tmp_path / "link/run"),
+            LocalStore(tmp_path / "store/inner-link"),
+            LocalStore(tmp_path / "store/not/made/yet"),
+            LocalStore(tmp_path),
+            scoped(store, "run"),
+            ScopedStore(store, "run"),
+            ReadOnlyStore(store),
+            RecordingStore(store),
+        ):
+            for pair in ((store, other), (other, store)):
+                with pytest.raises(SameStoreError, match="choose another destination"):
+                    transfer(*pair)
+        memory = fill(MemoryStore(), ARTIFACTS)
+        with pytest.raises(SameStoreError):
+            transfer(memory, memory)
+        assert contents(memory) == ARTIFACTS
+
+    def test_neighbours_are_two_places(self, tmp_path: Path) -> None:
+        store = fill(LocalStore(tmp_path / "store"), {"a/x": b"value"})
+        assert transfer(store, LocalStore(tmp_path / "store-2")).ok
+        assert transfer(scoped(store, "a"), scoped(store, "b")).ok
+        assert transfer(MemoryStore(), MemoryStore()).ok
+        assert (tmp_path / "store/b/x").read_bytes() == b"value"
+
+
+class TestFlush:
+    @pytest.mark.parametrize("flush", [True, False])
+    def test_is_done_once_at_the_end_if_asked_for(self, tmp_path: Path, flush: bool) -> None:
+        flushed: list[int] = []
+
+        class Flushed(Streams):
+            def flush(self) -> None:
+                flushed.append(len(list(self.iter_keys())))
+                self._inner.flush()
+
+        source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
+        transfer(source, Flushed(LocalStore(tmp_path / "dest")), flush=flush)
+        assert flushed == ([len(ARTIFACTS)] if flush else [])
+
+    def test_is_nothing_to_a_store_that_needs_none(self) -> None:
+        assert transfer(fill(MemoryStore(), ARTIFACTS), MemoryStore(), flush=True).ok
+
+
+def test_nothing_is_nothing_to_do(tmp_path: Path) -> None:
+    assert transfer(LocalStore(tmp_path / "absent"), MemoryStore()) == TransferReport((), pytest.approx(0, abs=5))
