@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,16 @@ def results(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
             return S3Store(f"s3://{server.make_bucket()}/results", **server.options)
 
 
+@pytest.fixture(scope="session")
+def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a catalog that was set up and holds nothing: setting one up takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "catalog.db"
+    with Catalog(path) as catalog:
+        catalog.upgrade()
+    return path
+
+
 @pytest.fixture
-def catalog() -> Iterator[Catalog]:
-    with Catalog("sqlite://") as catalog:
+def catalog(empty_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog(Path(shutil.copy(empty_catalog, tmp_path / "catalog.db"))) as catalog:
         yield catalog
