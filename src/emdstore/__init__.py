@@ -22,11 +22,13 @@ if TYPE_CHECKING:
         BundleError,
         CatalogError,
         CatalogVersionError,
+        ClaimHeldError,
         ClaimLostError,
         EmdstoreError,
         ExecutionNotFoundError,
         IncompleteSetError,
         InvalidKeyError,
+        InvalidTransitionError,
         KeyConflictError,
         MissingExtraError,
         RecordError,
@@ -40,13 +42,18 @@ if TYPE_CHECKING:
         TransferError,
         UnsafePathError,
         VocabularyError,
+        WorkspaceError,
     )
+    from emdstore.lifecycle.batch import CommitInterrupted
+    from emdstore.lifecycle.commit import UploadReport
+    from emdstore.lifecycle.execution import Execution, materialize_execution
     from emdstore.lifecycle.ingest import IngestOutcome, ReplayInterrupted, ReplayReport, ingest, replay
     from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
     from emdstore.lifecycle.record import ExecutionRecord, publish_record
     from emdstore.lifecycle.result import ExecutionResult
     from emdstore.lifecycle.status import StatusDecision, resolve_status
     from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
+    from emdstore.lifecycle.workspace import Workspace
     from emdstore.stores import (
         ArtifactInfo,
         ArtifactStore,
@@ -69,8 +76,11 @@ __all__ = [
     "Catalog",
     "CatalogError",
     "CatalogVersionError",
+    "ClaimHeldError",
     "ClaimLostError",
+    "CommitInterrupted",
     "EmdstoreError",
+    "Execution",
     "ExecutionNotFoundError",
     "ExecutionRecord",
     "ExecutionResult",
@@ -78,6 +88,7 @@ __all__ = [
     "IncompleteSetError",
     "IngestOutcome",
     "InvalidKeyError",
+    "InvalidTransitionError",
     "KeyConflictError",
     "KeyOutcome",
     "LocalStore",
@@ -103,13 +114,17 @@ __all__ = [
     "TransferProgress",
     "TransferReport",
     "UnsafePathError",
+    "UploadReport",
     "VerifyInterrupted",
     "VerifyReport",
     "Vocabulary",
     "VocabularyError",
+    "Workspace",
+    "WorkspaceError",
     "__version__",
     "ingest",
     "load_vocabulary",
+    "materialize_execution",
     "materialize_outputs",
     "open_store",
     "plan_transfer",
@@ -126,17 +141,21 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.emds": "OutputWriter Vocabulary load_vocabulary",
     "emdstore.errors": (
         "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogVersionError "
-        "ClaimLostError EmdstoreError ExecutionNotFoundError IncompleteSetError InvalidKeyError "
-        "KeyConflictError MissingExtraError RecordError RecordVersionError SameStoreError SourceChangedError "
-        "StoreAccessError StoreError StoreUnavailableError StoreURLError TransferError UnsafePathError "
-        "VocabularyError"
+        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError IncompleteSetError "
+        "InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError RecordError "
+        "RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
+        "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"
     ),
+    "emdstore.lifecycle.batch": "CommitInterrupted",
+    "emdstore.lifecycle.commit": "UploadReport",
+    "emdstore.lifecycle.execution": "Execution materialize_execution",
     "emdstore.lifecycle.ingest": "IngestOutcome ReplayInterrupted ReplayReport ingest replay",
     "emdstore.lifecycle.materialize": "MaterializeOutcome materialize_outputs",
     "emdstore.lifecycle.record": "ExecutionRecord publish_record",
     "emdstore.lifecycle.result": "ExecutionResult",
     "emdstore.lifecycle.status": "StatusDecision resolve_status",
     "emdstore.lifecycle.verify": "VerifyInterrupted VerifyReport verify",
+    "emdstore.lifecycle.workspace": "Workspace",
     "emdstore.stores": (
         "ArtifactInfo ArtifactStore FsspecStore LocalStore MemoryStore ReadOnlyStore S3Store open_store scoped"
     ),

@@ -31,7 +31,7 @@ def _claim(catalog: Catalog, owner: str = "me", lease_seconds: float = 60.0, fra
 
 def test_a_new_execution_is_entered_with_its_group(catalog: Catalog) -> None:
     created = attrs.evolve(FULL, status="created", dirty=None)
-    execution_id = catalog.create_execution(created, host="node7", pid=42)
+    execution_id = catalog.create_execution(attrs.evolve(created, host="node7", pid=42))
     row = catalog.execution(FULL.fragment)
     assert (row.execution_id, row.status, row.host, row.pid, row.created_at) == (
         execution_id,

@@ -186,15 +186,13 @@ class Catalog:
 
     # -- one execution's life --------------------------------------------------------------------------------------
 
-    def create_execution(self, content: ExecutionContent, *, host: str | None = None, pid: int | None = None) -> int:
+    def create_execution(self, content: ExecutionContent) -> int:
         """Enter a new execution, with its group; the parts of `content` are not looked at.
 
         Parameters
         ----------
         content
-            Identity, status and times.
-        host, pid
-            Where it runs.
+            Identity, status, place and times.
 
         Returns
         -------
@@ -206,7 +204,7 @@ class Catalog:
         CatalogError
             If the catalog holds an execution of this fragment already. It was left alone.
         """
-        return claims.create_execution(self._database, content, host=host, pid=pid)
+        return claims.create_execution(self._database, content)
 
     def transition(
         self, fragment: str, *, allowed_from: Collection[str], to: str, **changes: Unpack[Changes]

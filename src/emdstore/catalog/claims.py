@@ -86,11 +86,11 @@ class Changes(TypedDict, total=False):
     upload_duration: float | None
 
 
-def create_execution(database: Database, content: ExecutionContent, *, host: str | None, pid: int | None) -> int:
+def create_execution(database: Database, content: ExecutionContent) -> int:
     """Enter a new execution; see `Catalog.create_execution`."""
     with database.writing() as connection:
         group_id = ensure_group(connection, content)
-        if not insert_execution(connection, content, group_id, host=host, pid=pid):
+        if not insert_execution(connection, content, group_id):
             raise CatalogError(
                 f"the catalog {database.safe_url} holds an execution {content.fragment} already; resume it, or start a "
                 "new one under another fragment",

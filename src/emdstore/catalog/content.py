@@ -51,6 +51,8 @@ class ExecutionContent:
     dirty
         Whether the group still needs a run after this execution; None says nothing of it. A group goes by its latest
         execution that says something, whichever was written last.
+    host, pid
+        Where it runs or ran.
     created_at, started_at, stopped_at, published_at, uploaded_at
         Aware datetimes.
     upload_duration
@@ -77,6 +79,8 @@ class ExecutionContent:
     error: str | None = None
     retryable: bool | None = None
     dirty: bool | None = None
+    host: str | None = None
+    pid: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     stopped_at: datetime | None = None

@@ -84,5 +84,4 @@ def _alembic() -> Config:
 
     config = Config()  # in memory: an installed library has no alembic.ini
     config.set_main_option("script_location", "emdstore.catalog:migrations")
-    config.set_main_option("path_separator", "os")
     return config

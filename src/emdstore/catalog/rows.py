@@ -55,6 +55,11 @@ class ExecutionRow:
         The record that the rows came from.
     artifacts, outputs, scalars, series, warnings
         How many of each the catalog holds.
+
+    Notes
+    -----
+    Rows are equal if they say the same of the execution. Who holds it at the moment, and what a listing once said of
+    its record, are not compared: a catalog that was rebuilt does not know them.
     """
 
     execution_id: int
@@ -72,9 +77,9 @@ class ExecutionRow:
     error: str | None
     retryable: bool | None
     dirty: bool | None
-    owner: str | None
-    lease_token: int
-    lease_expires: datetime | None
+    owner: str | None = attrs.field(eq=False)
+    lease_token: int = attrs.field(eq=False)
+    lease_expires: datetime | None = attrs.field(eq=False)
     host: str | None
     pid: int | None
     created_at: datetime | None
@@ -84,9 +89,9 @@ class ExecutionRow:
     uploaded_at: datetime | None
     upload_duration: float | None
     record_digest: str | None
-    record_size: int | None
-    record_modified: float | None
-    record_version: str | None
+    record_size: int | None = attrs.field(eq=False)
+    record_modified: float | None = attrs.field(eq=False)
+    record_version: str | None = attrs.field(eq=False)
     artifacts: int
     outputs: int
     scalars: int

@@ -107,7 +107,7 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
     return group_id
 
 
-def insert_execution(connection: sa.Connection, content: ExecutionContent, group_id: int, **columns: Any) -> bool:
+def insert_execution(connection: sa.Connection, content: ExecutionContent, group_id: int) -> bool:
     """Insert the execution's own row if there is none of this fragment, and tell whether it did."""
     return _insert_new(
         connection,
@@ -116,7 +116,6 @@ def insert_execution(connection: sa.Connection, content: ExecutionContent, group
         fragment=content.fragment,
         group_id=group_id,
         **{name: getattr(content, name) for name in _OUTCOME},
-        **columns,
     )
 
 

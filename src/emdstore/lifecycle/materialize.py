@@ -36,7 +36,7 @@ from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_
 from emdstore.stores.memory import MemoryStore
 from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
-from emdstore.transfer import KeyOutcome, ProgressCallback, TransferReport, digest_of, transfer
+from emdstore.transfer import KeyOutcome, ProgressCallback, TransferReport, Unchanged, digest_of, transfer
 
 
 @attrs.frozen
@@ -70,6 +70,8 @@ class MaterializeOutcome:
         All that is in the results store of this set, in curated order, with digests.
     outputs
         The output bundle's entries, with the keys that their names became.
+    log_unchanged
+        Whether the log was there already; not compared.
     warnings
         What is worth telling.
     seconds
@@ -85,6 +87,7 @@ class MaterializeOutcome:
     artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
     artifacts: tuple[RecordedArtifact, ...] = ()
     outputs: tuple[ResolvedOutput, ...] = ()
+    log_unchanged: bool = attrs.field(default=False, eq=False)
     warnings: tuple[BundleWarning, ...] = ()
     seconds: float = attrs.field(default=0.0, eq=False)
 
@@ -210,9 +213,9 @@ def _ship(
     outcomes: dict[str, KeyOutcome] = {}
     for frozen, group in itertools.groupby(payload, lambda artifact: read.frozen.exists(artifact.key)):
         # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
-        store, unchanged = (read.frozen, "digest") if frozen else (source, "stat")
+        unchanged: Unchanged = "digest" if frozen else "stat"
         keys = [artifact.key for artifact in group]
-        report = transfer(store, dest, keys, unchanged=unchanged, on_progress=on_progress)
+        report = transfer(read.frozen if frozen else source, dest, keys, unchanged=unchanged, on_progress=on_progress)
         outcomes.update((each.key, each) for each in report.outcomes)
     return TransferReport(tuple(outcomes.values()))
 
@@ -244,6 +247,7 @@ def _outcome(
     ]
     return MaterializeOutcome(
         log_copied=True,
+        log_unchanged=log.outcome == "unchanged",
         artifacts_copied=payload.keys("copied"),
         artifacts_unchanged=payload.keys("unchanged"),
         artifacts_missing=payload.keys("missing"),

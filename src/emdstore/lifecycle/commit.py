@@ -1,0 +1,334 @@
+"""The one way to ship an execution: claim, freeze, bytes, record, rows, clean up.
+
+Everything that commits comes through `commit_execution`: the library call, a resumed execution, the batch and the
+command line. Killed between any two of its steps, running it again comes to the same end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+
+from emdstore.catalog import Claim, ExecutionContent, ExecutionRow
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    CatalogError,
+    ClaimHeldError,
+    ClaimLostError,
+    RecordError,
+    TransferError,
+)
+from emdstore.keys import STAGING_PREFIX
+from emdstore.lifecycle.ingest import read_set
+from emdstore.lifecycle.materialize import MaterializeOutcome
+from emdstore.lifecycle.process import is_gone, owner_name
+from emdstore.lifecycle.publish import Publication, publish_set
+from emdstore.lifecycle.record import ExecutionRecord, encode_record, read_record
+from emdstore.lifecycle.result import LOG_NAME
+from emdstore.lifecycle.states import allowed_from, refuse_transition
+from emdstore.stores.local import LocalStore
+from emdstore.stores.views import scoped
+from emdstore.transfer import ProgressCallback
+
+if TYPE_CHECKING:
+    from emdstore.lifecycle.workspace import Workspace
+
+_log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class RoleCounts:
+    """How many artifacts of one role were uploaded, were there already, and could not be shipped."""
+
+    uploaded: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def __add__(self, other: RoleCounts) -> RoleCounts:
+        return RoleCounts(self.uploaded + other.uploaded, self.unchanged + other.unchanged, self.failed + other.failed)
+
+
+@attrs.frozen
+class UploadError:
+    """Why an execution was not committed."""
+
+    fragment: str
+    error: Exception = attrs.field(eq=str)
+
+
+@attrs.frozen(kw_only=True)
+class UploadReport:
+    """What a commit, or several, did.
+
+    Attributes
+    ----------
+    statuses
+        For each execution that was committed its status now.
+    roles
+        For each role of artifacts what became of them.
+    bytes
+        How many were uploaded.
+    seconds
+        How long it took.
+    errors
+        The executions that could not be committed.
+    skipped
+        The executions that somebody else is committing, and who.
+    """
+
+    statuses: Mapping[str, str] = attrs.field(factory=dict)
+    roles: Mapping[str, RoleCounts] = attrs.field(factory=dict)
+    bytes: int = 0
+    seconds: float = 0.0
+    errors: tuple[UploadError, ...] = ()
+    skipped: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def uploaded(self) -> int:
+        """How many artifacts were uploaded."""
+        return sum(counts.uploaded for counts in self.roles.values())
+
+    @property
+    def unchanged(self) -> int:
+        """How many artifacts were there already."""
+        return sum(counts.unchanged for counts in self.roles.values())
+
+    @property
+    def failed(self) -> int:
+        """How many artifacts could not be shipped."""
+        return sum(counts.failed for counts in self.roles.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether every execution was committed, or is being committed by somebody else."""
+        return not self.errors
+
+    @classmethod
+    def merged(cls, reports: Iterable[UploadReport], *, seconds: float) -> UploadReport:
+        """Return one report of several."""
+        statuses: dict[str, str] = {}
+        roles: dict[str, RoleCounts] = {}
+        errors: list[UploadError] = []
+        skipped: dict[str, str] = {}
+        size = 0
+        for report in reports:
+            statuses |= report.statuses
+            for role, counts in report.roles.items():
+                roles[role] = roles.get(role, RoleCounts()) + counts
+            errors += report.errors
+            skipped |= report.skipped
+            size += report.bytes
+        return cls(statuses=statuses, roles=roles, bytes=size, seconds=seconds, errors=tuple(errors), skipped=skipped)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "executions": dict(self.statuses),
+            "uploaded": self.uploaded,
+            "unchanged": self.unchanged,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "roles": {role: attrs.asdict(counts) for role, counts in self.roles.items()},
+            "errors": [
+                {"fragment": each.fragment, "type": type(each.error).__name__, "error": str(each.error)}
+                for each in self.errors
+            ],
+            "skipped": dict(self.skipped),
+        }
+
+
+def commit_execution(
+    workspace: Workspace,
+    fragment: str,
+    *,
+    clean_folder: bool | None = None,
+    progress_callback: ProgressCallback | None = None,
+) -> UploadReport:
+    """Ship one execution; see `Execution.commit_output_assets`, which is how it is called."""
+    started = time.monotonic()
+    workspace.bind()
+    before = workspace.catalog.execution(fragment)
+    source, dest = scoped(workspace.scratch, fragment), scoped(workspace.results, fragment)
+    if before.status in ("uploaded", "failed") and not source.exists(RECORD_NAME):
+        return UploadReport(statuses={fragment: before.status})  # shipped, and cleaned up since
+    with Lease(workspace, before) as lease:
+        identity = _stopped_record(workspace.scratch, fragment)
+        assert identity.result is not None
+        publication = publish_set(
+            identity,
+            identity.result,
+            source=source,
+            dest=dest,
+            on_progress=progress_callback,
+            before_record=lease.check,
+        )
+        if publication.record is None:
+            problem = publication.outcome.artifacts_failed[0]
+            raise TransferError(
+                f"{fragment!r} {publication.decision.reason}: {problem.error}; commit it again", key=problem.key
+            ) from problem.error
+        if publication.record_written or before.record_digest != _published_digest(workspace, fragment):
+            lease.finish(read_set(workspace.results, fragment, vocabulary=workspace.vocabulary))
+        else:
+            lease.give_back(publication.decision.status)  # the catalog has these very rows
+    if workspace.clean_folder if clean_folder is None else clean_folder:
+        remove_scratch(workspace.scratch, fragment)
+    return _report(fragment, publication, time.monotonic() - started)
+
+
+class Lease:
+    """The claim of one commit: taken at its start, renewed while it lasts, and given back at its end, however it ends.
+
+    Parameters
+    ----------
+    workspace
+        Where the execution is.
+    row
+        The execution, as the catalog knows it.
+    """
+
+    def __init__(self, workspace: Workspace, row: ExecutionRow) -> None:
+        self._catalog, self._seconds, self._row = workspace.catalog, workspace.lease_seconds, row
+        self._claim: Claim | None = None
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Claim the execution.
+
+        Raises
+        ------
+        ClaimHeldError
+            If another owner holds it, with its name.
+        InvalidTransitionError
+            If an execution in its state cannot be committed.
+        """
+        fragment = self._row.fragment
+        claimed = self._catalog.claim(
+            fragment,
+            owner=owner_name(),
+            lease_seconds=self._seconds,
+            allowed_from=allowed_from("pending_upload"),
+            dead_owner=self._row.owner if is_gone(self._row.owner) else None,
+        )
+        if not isinstance(claimed, Claim):
+            if claimed.owner is not None and claimed.status == "pending_upload":
+                raise ClaimHeldError(
+                    f"execution {fragment!r} is being committed by {claimed.owner}, whose claim holds until "
+                    f"{claimed.expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
+                    key=fragment,
+                )
+            raise refuse_transition(fragment, claimed.status, "pending_upload")
+        self._claim = claimed
+        threading.Thread(target=self._keep, name="emdstore-lease", daemon=True).start()
+        return self
+
+    def check(self) -> None:
+        """Make sure that the claim is still ours, and renew it; `ClaimLostError` if it is not."""
+        assert self._claim is not None
+        self._claim = self._catalog.renew(self._claim, lease_seconds=self._seconds)
+
+    def finish(self, content: ExecutionContent) -> None:
+        """Write the rows and the status, and give the claim back, in one transaction that the claim must outlive."""
+        self._catalog.replace_execution(content, claim=self._claim)
+        self._claim = None
+
+    def give_back(self, status: str, error: str | None = None) -> None:
+        """Give the claim back without rows."""
+        assert self._claim is not None
+        claim, self._claim = self._claim, None
+        self._catalog.release(claim, to=status, error=error)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._claim is not None and error is not None:
+            # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
+            with contextlib.suppress(CatalogError):
+                self.give_back("upload_failed", str(error) or type(error).__name__)
+
+    def _keep(self) -> None:
+        while not self._over.wait(self._seconds / 3):
+            claim = self._claim
+            if claim is None:
+                return
+            try:
+                self._catalog.renew(claim, lease_seconds=self._seconds)
+            except ClaimLostError:
+                return  # the next step of the commit will find out and stop
+            except CatalogError:
+                _log.warning("the claim of %s could not be renewed; trying again", claim.fragment)
+
+
+def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:
+    record = read_scratch_record(scratch, fragment)
+    if record is None:
+        raise ArtifactNotFoundError(
+            f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
+            "abort the execution",
+            key=fragment,
+            store=repr(scratch),
+        )
+    if record.result is None:
+        raise RecordError(
+            f"the record of {fragment!r} in {scratch!r} has no outcome, though the execution was stopped: the file was "
+            "changed; stop a new run instead",
+            key=fragment,
+        )
+    return record
+
+
+def read_scratch_record(scratch: LocalStore, fragment: str) -> ExecutionRecord | None:
+    """Return what scratch knows of an execution; None if its folder or its record is gone."""
+    return read_record(scratch.scope(fragment))
+
+
+def write_scratch_record(scratch: LocalStore, record: ExecutionRecord) -> None:
+    """Keep in scratch what is known of an execution."""
+    scratch.scope(record.fragment).write_bytes(RECORD_NAME, encode_record(record))
+
+
+def remove_scratch(scratch: LocalStore, fragment: str) -> None:
+    """Remove an execution's folder from scratch.
+
+    It is renamed first, so that a removal that is cut off leaves no half folder that looks like a run; `gc_executions`
+    removes what is left of it.
+    """
+    folder = scratch.local_path(fragment)
+    trash = scratch.root / f"{STAGING_PREFIX}trash-{secrets.token_hex(8)}"
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(trash)
+        if trash.is_symlink():
+            trash.unlink()
+        else:
+            shutil.rmtree(trash)
+    scratch._prune(os.path.dirname(fragment))
+
+
+def _published_digest(workspace: Workspace, fragment: str) -> str:
+    return hashlib.sha256(scoped(workspace.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
+
+
+def _report(fragment: str, publication: Publication, seconds: float) -> UploadReport:
+    outcome: MaterializeOutcome = publication.outcome
+    copied = {*outcome.artifacts_copied, *(() if outcome.log_unchanged else (LOG_NAME,))}
+    roles: dict[str, RoleCounts] = {}
+    size = 0
+    for artifact in outcome.artifacts:
+        new = artifact.key in copied
+        roles[artifact.role] = roles.get(artifact.role, RoleCounts()) + RoleCounts(int(new), int(not new))
+        size += artifact.size if new else 0
+    return UploadReport(statuses={fragment: publication.decision.status}, roles=roles, bytes=size, seconds=seconds)

@@ -1,0 +1,52 @@
+"""Which process holds a claim or runs an execution, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import datetime
+
+_CLOCK_SECONDS = 2
+"""By how much the time at which a process began may differ between two looks: it is counted from the boot."""
+
+
+def owner_name() -> str:
+    """Return a name for a claim of this process: host, process id, when it began, and a number of its own.
+
+    The time tells the process from a later one with the same id.
+    """
+    return f"{host_name()}:{os.getpid()}:{_began(os.getpid())}:{secrets.token_hex(4)}"
+
+
+def host_name() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()
+
+
+def is_gone(owner: str | None) -> bool:
+    """Tell whether an owner is surely gone: a process of this machine that ended. Of others nothing is known."""
+    host, pid, began, *_ = *(owner or "").rsplit(":", 3), "", "", ""
+    if host != host_name() or not pid.isdigit() or not began.isdigit():
+        return False
+    now = _began(int(pid))
+    return now is None or abs(now - int(began)) > _CLOCK_SECONDS
+
+
+def is_runner_gone(host: str | None, pid: int | None, since: datetime | None) -> bool:
+    """Tell whether the process that started an execution on this machine has ended."""
+    if host != host_name() or pid is None:
+        return False
+    began = _began(pid)
+    # A process of the same id that began after the execution is another one.
+    return began is None or (since is not None and began > since.timestamp() + _CLOCK_SECONDS)
+
+
+def _began(pid: int) -> int | None:
+    import psutil  # only where processes are asked for
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())
+    except psutil.NoSuchProcess:
+        return None
