@@ -40,7 +40,9 @@ class FourMethods:
 class TestFourMethodsAreEnough(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
-        return StoreHarness(lambda: FourMethods(LocalStore(tmp_path)), claims=(), shared=False, forks=False, rounds=5, many=50)
+        return StoreHarness(
+            lambda: FourMethods(LocalStore(tmp_path)), claims=(), shared=False, forks=False, rounds=5, many=50
+        )
 
 
 class TestScopedMemoryStore(StoreContract):

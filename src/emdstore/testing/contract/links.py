@@ -110,8 +110,9 @@ class LinkClauses(Clauses):
         with pytest.raises((ArtifactNotFoundError, UnsafePathError)):
             store.read_bytes("a/itself")
 
+    @pytest.mark.parametrize("target", [os.curdir, os.pardir])
     def test_a_folder_that_links_to_itself_is_listed_to_an_end(
-        self, harness: StoreHarness, store: ArtifactStore
+        self, harness: StoreHarness, store: ArtifactStore, target: str
     ) -> None:
         """The listing ends, and names the real artifact.
 
@@ -120,8 +121,7 @@ class LinkClauses(Clauses):
         if harness.link is None:
             pytest.skip("the harness has no hook 'link'")
         harness.raw_put("a/kept", b"value")
-        harness.link("a/again", os.curdir)
-        harness.link("a/up", os.pardir)
+        harness.link("a/again", target)
         listed = list(islice(store.iter_keys(), 1000))
         assert "a/kept" in listed
         assert len(listed) < 10

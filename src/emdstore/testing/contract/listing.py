@@ -111,7 +111,7 @@ class ListingClauses(Clauses):
         """
         keys = [f"folder/{n:05}" for n in range(harness.many)]
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda key: harness.raw_put(key, b""), keys))
+            list(pool.map(lambda key: store.write_bytes(key, b""), keys))
         assert list(store.iter_keys()) == keys
         assert list(store.iter_keys("folder")) == keys
 
