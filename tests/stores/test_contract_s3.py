@@ -1,0 +1,94 @@
+"""`S3Store` on real HTTP servers, looked at from behind by another S3 client."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from emdstore.keys import MAX_KEY_BYTES
+from emdstore.stores.port import (
+    SupportsCopyFrom,
+    SupportsCreate,
+    SupportsDelete,
+    SupportsInfo,
+    SupportsScope,
+    SupportsStreaming,
+)
+from emdstore.testing import StoreContract, StoreHarness
+
+pytest.importorskip("obstore")
+
+from emdstore.stores.s3 import S3Store
+
+CLAIMS = {
+    SupportsInfo,
+    SupportsStreaming,
+    SupportsDelete,
+    SupportsCreate,
+    SupportsCopyFrom,
+    SupportsScope,
+}
+
+_folders = itertools.count()
+
+
+def objects_in(client: Any, bucket: str, folder: str) -> dict[str, Callable[..., Any]]:
+    """Return the harness' hooks for a store whose artifacts are the objects of one folder of a bucket."""
+
+    def put(key: str, data: bytes) -> None:
+        client.put_object(Bucket=bucket, Key=f"{folder}/{key}", Body=data)
+
+    def get(key: str) -> bytes | None:
+        try:
+            return client.get_object(Bucket=bucket, Key=f"{folder}/{key}")["Body"].read()
+        except client.exceptions.NoSuchKey:
+            return None
+
+    def keys() -> set[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{folder}/")
+        objects = {item["Key"][len(folder) + 1 :] for page in pages for item in page.get("Contents", ())}
+        # An upload that was begun and neither finished nor aborted takes room, too.
+        uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", ())
+        return objects | {f"unfinished: {each['Key']}" for each in uploads if each["Key"].startswith(f"{folder}/")}
+
+    return {"raw_put": put, "raw_get": get, "raw_keys": keys}
+
+
+def harness_on(server: Any, bucket: str, client: Any, **more: Any) -> StoreHarness:
+    folder = f"place {next(_folders)} (°C)"
+    url = f"s3://{bucket}/{folder}"
+    return StoreHarness(
+        lambda: S3Store(url, **server.options),
+        **objects_in(client, bucket, folder),
+        unreachable=lambda: S3Store(url, **server.options | {"endpoint_url": "http://127.0.0.1:1"}, retries=0),
+        secrets=[server.secret_key],
+        claims=CLAIMS,
+        key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),
+        rounds=6,
+        **more,
+    )
+
+
+@pytest.fixture(scope="module")
+def moto_bucket(moto_server: Any) -> tuple[Any, str, Any]:
+    return moto_server, moto_server.make_bucket(), moto_server.client()
+
+
+@pytest.fixture(scope="module")
+def seaweed_bucket(seaweed_server: Any) -> tuple[Any, str, Any]:
+    return seaweed_server, seaweed_server.make_bucket(), seaweed_server.client()
+
+
+class TestS3StoreOnMoto(StoreContract):
+    @pytest.fixture
+    def harness(self, moto_bucket: tuple[Any, str, Any]) -> StoreHarness:
+        return harness_on(*moto_bucket, many=50)
+
+
+class TestS3StoreOnSeaweedFS(StoreContract):
+    @pytest.fixture
+    def harness(self, seaweed_bucket: tuple[Any, str, Any]) -> StoreHarness:
+        return harness_on(*seaweed_bucket)
