@@ -1,0 +1,163 @@
+"""The commands, and what every one of them has in common: parsing, errors, exit codes.
+
+Commands live in modules by group and are imported when they are called. Each takes its arguments, makes one call of the
+library, renders what comes back, and returns its exit code: 0 all is well, 1 something failed, 2 the call or the
+configuration is wrong, 130 interrupted. What a command raises is rendered here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from emdstore import __version__
+from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.render import error_console, printable, show_json
+from emdstore.errors import (
+    CatalogVersionError,
+    EmdstoreError,
+    ExecutionNotFoundError,
+    InvalidKeyError,
+    MissingExtraError,
+    SameStoreError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+    StoreURLError,
+    VocabularyError,
+    redact,
+)
+
+OK, FAILED, WRONG_CALL, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+_COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
+    "demo": ("demo:demo", "Promote a handful of real sets from scratch to results, and load a catalog from there."),
+    "ls": ("stores:ls", "List the artifacts of a store."),
+    "transfer": ("stores:transfer_artifacts", "Copy artifacts from one store to another."),
+    "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
+    "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
+    "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
+    "show": ("results:show", "Show what the catalog holds of one execution."),
+}
+
+
+def make_app(called: str | None = None) -> App:
+    """Return the parser. The command that is called tells its whole docstring as help, the others their first line."""
+    app = App(
+        name="emdstore",
+        help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
+        help_epilogue=(
+            "A STORE is a folder or a URL: results, file:///data/results, s3://bucket/results. Exit codes: 0 all is "
+            "well, 1 something failed, 2 wrong call or configuration, 130 interrupted."
+        ),
+        version=__version__,
+        help_format="plaintext",
+        default_parameter=Parameter(negative=()),
+    )
+    for position, (name, (place, summary)) in enumerate(_COMMANDS.items()):
+        help_text = {} if name == called else {"help": summary}
+        app.command(f"emdstore.cli.{place}", name=name, sort_key=position, **help_text)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Nothing that a user can do wrong leaves a traceback."""
+    as_json = "--json" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A key that the terminal's encoding cannot show must not end a command.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    try:
+        try:
+            return _run(arguments)
+        except CycloptsError as error:
+            return _fail(WRONG_CALL, "UsageError", _without_values(str(error)), as_json=as_json, usage=True)
+        except EmdstoreError as error:
+            about = {"key": error.key, "store": error.store}
+            return _fail(exit_code(error), type(error).__name__, str(error), as_json=as_json, about=about)
+        except KeyboardInterrupt as error:
+            return _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted", as_json=as_json)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What is still buffered goes nowhere, without a message at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def exit_code(error: EmdstoreError) -> int:
+    """Tell a wrong call or configuration from something that failed."""
+    if isinstance(error, _WRONG_CALLS):
+        return WRONG_CALL
+    # A store that could not be used at all, for a reason that is neither passing nor the system's (a full disk), was
+    # given wrongly: a bucket that does not exist, say.
+    for_good = isinstance(error, StoreError) and not isinstance(error, StoreUnavailableError) and error.errno is None
+    return WRONG_CALL if for_good else FAILED
+
+
+_WRONG_CALLS = (
+    WrongCallError,
+    CatalogVersionError,
+    ExecutionNotFoundError,
+    InvalidKeyError,
+    MissingExtraError,
+    SameStoreError,
+    StoreAccessError,
+    StoreURLError,
+    VocabularyError,
+)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    app = make_app(next(iter(arguments), None))
+    command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+    output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
+    _log_to_stderr(output.verbose)
+    call: Callable[..., Any] = command
+    return call(*bound.args, **bound.kwargs) or OK
+
+
+def _fail(
+    code: int,
+    kind: str,
+    message: str,
+    *,
+    as_json: bool,
+    usage: bool = False,
+    about: Mapping[str, str | None] | None = None,
+) -> int:
+    if as_json:
+        show_json({"error": {"type": kind, "message": message, **(about or {})}, "exit_code": code})
+    else:
+        console = error_console()
+        console.print(f"error: {printable(message)}", style="red", soft_wrap=True)
+        if usage:
+            console.print("`emdstore --help` lists the commands, `emdstore COMMAND --help` what each takes.")
+    return code
+
+
+# Somebody may well try `--secret-access-key=...`: the value is theirs alone.
+_VALUE_OF_OPTION = re.compile(r"(--[\w-]+=)[^\s\"']+")
+
+
+def _without_values(message: str) -> str:
+    return redact(_VALUE_OF_OPTION.sub(r"\1***", message))
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment, which a progress bar replaces while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(printable(self.format(record)), file=sys.stderr)
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    handler = _ToStderr()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("emdstore").setLevel(logging.DEBUG if verbose else logging.WARNING)

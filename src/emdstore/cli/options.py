@@ -1,0 +1,106 @@
+"""What several commands take, and the stores and catalogs that it names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import attrs
+from cyclopts import Parameter
+
+from emdstore.errors import CatalogError, CatalogVersionError, EmdstoreError
+from emdstore.stores import ArtifactStore, SupportsPath, open_store
+
+if TYPE_CHECKING:
+    from emdstore.catalog import Catalog
+
+
+class WrongCallError(EmdstoreError, ValueError):
+    """The arguments of a command, or what they name, make no sense."""
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Output:
+    """How a command tells what it did.
+
+    Attributes
+    ----------
+    json
+        Write one JSON document to stdout instead of text, also for errors.
+    verbose
+        Log what the library does to stderr.
+    """
+
+    json: bool = False
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Access:
+    """How to reach stores that are not folders. Credentials come from the environment, never from arguments.
+
+    Attributes
+    ----------
+    endpoint_url
+        The S3 server, if it is not AWS. Credentials and region come from the environment (AWS_ACCESS_KEY_ID, ...).
+    engine
+        Which library speaks S3.
+    """
+
+    endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
+    engine: Literal["obstore", "s3fs"] | None = None
+
+    def options_for(self, place: str) -> dict[str, Any]:
+        """Return what `open_store` takes besides the place."""
+        return {name: value for name, value in attrs.asdict(self).items() if value and place.startswith("s3://")}
+
+
+PLAIN = Output()
+ANY = Access()
+
+CatalogURL = Annotated[str, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")]
+
+
+def open_existing(place: str, access: Access) -> ArtifactStore:
+    """Open a store that is to be read. A folder must be there: a mistyped one is not an empty store."""
+    store = open_store(place, **access.options_for(place))
+    if isinstance(store, SupportsPath) and not (path := store.local_path()).is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise WrongCallError(f"{str(path)!r} {what}: give the folder that holds the artifacts", store=repr(store))
+    return store
+
+
+def open_dest(place: str, access: Access) -> ArtifactStore:
+    """Open a store that is to be written; what is not there yet is made."""
+    return open_store(place, **access.options_for(place))
+
+
+def open_catalog(url: str, *, create: bool) -> Catalog:
+    """Open a catalog and see that it can be used."""
+    from emdstore.catalog import Catalog
+
+    try:
+        catalog = Catalog(url, create=create)
+        catalog.executions().first()
+    except CatalogVersionError:
+        raise
+    except CatalogError as error:
+        raise WrongCallError(str(error), store=error.store) from error
+    return catalog
+
+
+def fragment_of(place: str) -> str:
+    """Return the fragment of an execution's own folder as its place tells it: the last four segments of the path."""
+    path = place.partition("://")[2].partition("/")[2] if "://" in place else os.path.abspath(place)
+    segments = [segment for segment in path.split("/") if segment]
+    if not segments:
+        raise WrongCallError(f"{place!r} does not tell which execution it is: give --fragment")
+    return "/".join(segments[-4:])
+
+
+def refuse_empty(found: int, prefix: str, what: str, *, store: str) -> None:
+    """A folder that holds nothing was probably mistyped, and `all is well` would be the wrong answer."""
+    if prefix and not found:
+        raise WrongCallError(f"there is no {what} in the folder {prefix!r} of {store}", key=prefix, store=store)

@@ -1,0 +1,210 @@
+"""What people and programs see: tables, values, progress, JSON.
+
+Results go to stdout, everything else to stderr. What comes from artifacts (names, descriptions, messages) is data: it
+is never taken for markup, and control characters in it are shown, not sent to the terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, NoReturn, TextIO
+
+import attrs
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from emdstore.transfer import TransferProgress
+
+_SECONDS_BETWEEN_LINES = 10.0
+_UNLIMITED = 10_000
+_WIDE_ENOUGH_FOR_A_BAR = 100
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError  # handled in one place, for all output; see `emdstore.cli.app.run`
+
+
+def _console(stream: TextIO) -> Console:
+    # Without a terminal nothing is folded: whoever reads a pipe wants one row on one line.
+    width = None if stream.isatty() else _UNLIMITED
+    return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def console() -> Console:
+    """Return the console on stdout."""
+    return _console(sys.stdout)
+
+
+def error_console() -> Console:
+    """Return the console on stderr."""
+    return _console(sys.stderr)
+
+
+def printable(value: object) -> str:
+    """Return a value as text without control characters; line ends stay."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        f"\\x{ord(one):02x}" if unicodedata.category(one) == "Cc" and one not in "\n\t" else one for one in text
+    )
+
+
+# -- results -------------------------------------------------------------------------------------------------------
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
+    """Print a table; numbers stand on the right, None is nothing."""
+    body = [tuple(row) for row in rows]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
+    for position, name in enumerate(columns):
+        numeric = bool(body) and all(isinstance(row[position], int | float | None) for row in body)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in body:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console().print(table)
+
+
+def value_table(
+    rows: Sequence[Any], name: str, value: Callable[[Any], object]
+) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+    """Return the columns and rows for values with dimensions; a dimension that tells no two rows apart is left out."""
+    dimensions = list(dict.fromkeys(dimension for row in rows for dimension in row.dimensions))
+    telling = [one for one in dimensions if len({row.dimensions.get(one) for row in rows}) > 1] or dimensions[-1:]
+    return (*telling, name), [(*(row.dimensions.get(one) for one in telling), value(row)) for row in rows]
+
+
+def show_fields(fields: Mapping[str, object]) -> None:
+    """Print names and values, one pair a line; what is None is left out."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        if value is not None:
+            table.add_row(name, Text(_cell(value)))
+    console().print(table)
+
+
+def say(text: str, *, style: str | None = None) -> None:
+    """Print a line of results."""
+    console().print(Text(printable(text)), style=style, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Print a line that is not part of the results."""
+    error_console().print(Text(printable(text)), soft_wrap=True)
+
+
+def show_json(value: Any) -> None:
+    """Print plain values, rows and datetimes as one JSON document; NaN, which JSON lacks, is null."""
+    # Only ASCII: it is the same document in every locale.
+    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people."""
+    return decimal(int(size))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}"
+    if isinstance(value, Mapping):
+        return printable(", ".join(f"{name}={one}" for name, one in value.items()))
+    return printable(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if attrs.has(type(value)):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, Exception) else value
+
+
+# -- progress ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]]:
+    """Show how far a transfer is while the block runs: a bar on a terminal, otherwise a line now and then."""
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    def shown(progress: TransferProgress) -> tuple[float, float | None, str]:
+        total = progress.bytes_planned if progress.complete else None
+        return progress.bytes_done, total, f"{progress.keys_done} of {progress.keys_planned} artifacts"
+
+    with _progress(label, [DownloadColumn(), TransferSpeedColumn()], size_text) as update:
+        yield lambda progress: update(*shown(progress))
+
+
+@contextmanager
+def set_progress(label: str) -> Iterator[Callable[[object, int, int], None]]:
+    """Show how many sets are done while the block runs."""
+    from rich.progress import MofNCompleteColumn
+
+    with _progress(label, [MofNCompleteColumn()], lambda count: f"{count:.0f}") as update:
+        yield lambda _, done, total: update(done, total, "")
+
+
+@contextmanager
+def _progress(
+    label: str, columns: Sequence[Any], amount: Callable[[float], str]
+) -> Iterator[Callable[[float, float | None, str], None]]:
+    if sys.stderr.isatty():
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        err = error_console()
+        bars = [BarColumn()] if err.width >= _WIDE_ENOUGH_FOR_A_BAR else []
+        layout = [
+            TextColumn("{task.description}"),
+            *bars,
+            *columns,
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[more]}"),
+        ]
+        with Progress(*layout, console=err, transient=True) as bar:
+            task = bar.add_task(label, total=None, more="")
+
+            def update(done: float, total: float | None, more: str) -> None:
+                bar.update(task, completed=done, total=total, more=more)
+
+            yield update
+        return
+
+    started = told = time.monotonic()
+
+    def tell(done: float, total: float | None, more: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < _SECONDS_BETWEEN_LINES:
+            return
+        told, rate = now, done / (now - started)
+        parts = [more] if more else []
+        parts.append(f"{amount(done)} of {amount(total)}" if total else amount(done))
+        parts.append(f"{amount(rate)}/s")
+        if total and rate:
+            parts.append(f"{(total - done) / rate:.0f} s left")
+        note(f"{label}: {', '.join(parts)}")
+
+    yield tell

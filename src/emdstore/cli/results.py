@@ -1,0 +1,334 @@
+"""Commands on executions' results: publishing a set, checking it, loading the catalog, looking at what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+from cyclopts import Parameter
+
+from emdstore.catalog import ExecutionRow
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    CatalogURL,
+    Output,
+    WrongCallError,
+    fragment_of,
+    open_catalog,
+    open_dest,
+    open_existing,
+    refuse_empty,
+)
+from emdstore.cli.render import (
+    note,
+    say,
+    set_progress,
+    show_fields,
+    show_json,
+    show_table,
+    size_text,
+    transfer_progress,
+    value_table,
+)
+from emdstore.cli.stores import show_transfer
+from emdstore.emds import load_vocabulary
+from emdstore.keys import validate_key
+from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
+from emdstore.lifecycle.ingest import replay as replay_sets
+from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.lifecycle.publish import publish_set
+from emdstore.lifecycle.record import ExecutionRecord, read_record
+from emdstore.lifecycle.result import ExecutionResult
+from emdstore.lifecycle.status import StatusDecision, resolve_status
+from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
+from emdstore.transfer import TransferInterrupted
+
+if TYPE_CHECKING:
+    from emdstore.catalog import Catalog
+
+
+def materialize(
+    source: str,
+    dest: str,
+    /,
+    *,
+    metric: str | None = None,
+    output_bundle: Annotated[str | None, Parameter(name="--output")] = None,
+    series: str | None = None,
+    failed: bool = False,
+    retryable: bool = False,
+    output_directory: str | None = None,
+    fragment: str | None = None,
+    provider: str | None = None,
+    diagnostic: str | None = None,
+    group: str | None = None,
+    description: str | None = None,
+    record: Annotated[bool, Parameter(negative="--no-record")] = True,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Promote one execution's artifact set from scratch to results, and publish it.
+
+    The log first, then the bundles named here and the files that the output bundle names; the record last. What could
+    not be shipped keeps the set unpublished: run it again to go on.
+
+    Parameters
+    ----------
+    source
+        The execution's own folder in scratch.
+    dest
+        The execution's own folder in results.
+    metric
+        The metric bundle's name, usually diagnostic.json.
+    output_bundle
+        The output bundle's name, usually output.json.
+    series
+        The series file's name, usually series.json.
+    failed
+        The run failed: its log alone is promoted.
+    retryable
+        The failed run may succeed another time.
+    output_directory
+        Where the run took place, if not in SOURCE; absolute names in its bundles are relative to it.
+    fragment
+        The execution's path below the root of results; by default the last four segments of DEST.
+    provider
+        Whose diagnostic it is; by default the fragment's first segment.
+    diagnostic
+        Which diagnostic; by default the fragment's second segment.
+    group
+        Its group of input datasets; by default what lies between diagnostic and execution.
+    description
+        In your words.
+    record
+        Whether to publish the set by writing its record. It is withheld from a set that could not be shipped.
+    """
+    if retryable and not failed:
+        raise WrongCallError("--retryable is about a failed run: give --failed too")
+    run, results = open_existing(source, access), open_dest(dest, access)
+    published = read_record(results) if fragment is None else None
+    identity = ExecutionRecord.at(
+        validate_key(fragment or (published.fragment if published else fragment_of(dest))),
+        **{"description": description}
+        | {
+            name: value
+            for name, value in (("provider", provider), ("diagnostic", diagnostic), ("group", group))
+            if value
+        },
+    )
+    result = ExecutionResult(
+        successful=not failed,
+        metric_bundle_filename=metric,
+        output_bundle_filename=output_bundle,
+        series_filename=series,
+        retryable=retryable,
+        output_directory=output_directory,
+    )
+    said = "left out"
+    try:
+        with transfer_progress("materialize") as on_progress:
+            if record:
+                done = publish_set(identity, result, source=run, dest=results, on_progress=on_progress)
+                outcome, decision = done.outcome, done.decision
+                said = "withheld" if done.record is None else "written" if done.record_written else "unchanged"
+            else:
+                outcome = materialize_outputs(
+                    result, source=run, dest=results, fragment=identity.fragment, on_progress=on_progress
+                )
+                decision = resolve_status(result, outcome)
+    except TransferInterrupted as interrupted:
+        show_transfer(interrupted.report, output, interrupted=True)
+        return 130
+    _show_materialized(identity.fragment, outcome, decision, said, output)
+    as_told = decision.status == "uploaded" or (failed and outcome.log_copied and decision.status == "failed")
+    return 0 if as_told else 1
+
+
+def _show_materialized(
+    fragment: str, outcome: MaterializeOutcome, decision: StatusDecision, record: str, output: Output
+) -> None:
+    if output.json:
+        show_json({"fragment": fragment, "decision": decision, "record": record, "outcome": outcome})
+        return
+    show_fields(
+        {
+            "fragment": fragment,
+            "status": decision.status,
+            "failure": decision.failure,
+            "reason": decision.reason,
+            "log": "missing" if outcome.log_missing else "unchanged" if outcome.log_unchanged else "copied",
+            "artifacts": f"{len(outcome.artifacts_copied)} copied, {len(outcome.artifacts_unchanged)} unchanged",
+            "record": record,
+        }
+    )
+    problems = [("missing", key, "") for key in outcome.artifacts_missing]
+    problems += [("rejected", name, "") for name in outcome.artifacts_rejected]
+    problems += [("failed", each.key, str(each.error)) for each in outcome.artifacts_failed]
+    problems += [("unreadable", each.key, str(each.error)) for each in outcome.artifacts_unreadable]
+    problems += [("warning", each.place or "", each.message) for each in outcome.warnings]
+    if problems:
+        show_table(("finding", "artifact", "detail"), problems)
+
+
+def replay_store(
+    store: str,
+    /,
+    *,
+    catalog: CatalogURL,
+    prefix: str = "",
+    vocabulary: Path | None = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Load every set of a results store into the catalog: rebuild it, or bring it up to date.
+
+    What the catalog already has is not read again. One set that cannot be ingested stops no other.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    catalog
+        The database: a SQLite file, or a URL such as postgresql://host/name.
+    prefix
+        Only what lies in this folder.
+    vocabulary
+        A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
+    """
+    opened = open_existing(store, access)
+    words = load_vocabulary(vocabulary) if vocabulary is not None else None
+    with open_catalog(catalog, create=True) as database:
+        try:
+            with set_progress("replay") as on_progress:
+                report = replay_sets(opened, database, prefix, vocabulary=words, on_progress=on_progress)
+        except ReplayInterrupted as interrupted:
+            _show_replayed(interrupted.report, output, interrupted=True)
+            return 130
+    refuse_empty(len(report.outcomes), prefix, "set", store=repr(opened))
+    _show_replayed(report, output)
+    return 0 if report.ok else 1
+
+
+def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = False) -> None:
+    if output.json:
+        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+        return
+    for each in report.failures:
+        say(f"{each.state}  {each.fragment}: {each.error}", style="red")
+    say(", ".join(f"{count} {state}" for state, count in report.counts.items()) + f"; {report.seconds:.1f} s")
+    if not report.outcomes:
+        note("no sets were found")
+    if interrupted:
+        note("interrupted: run it again to go on")
+
+
+def verify_store(store: str, prefix: str = "", /, *, access: Access = ANY, output: Output = PLAIN) -> int:
+    """Hash every artifact again and compare it with its record. Nothing is changed.
+
+    Corrupt, missing and unreadable artifacts and invalid records are failures. Stale files, which a record no longer
+    names, and bare sets, which have no record, are shown and harm nothing.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    prefix
+        Only the sets in this folder.
+    """
+    opened = open_existing(store, access)
+    try:
+        with set_progress("verify") as on_progress:
+            report = verify(opened, prefix, on_progress=on_progress)
+    except VerifyInterrupted as interrupted:
+        _show_verified(interrupted.report, output, interrupted=True)
+        return 130
+    refuse_empty(len(report.sets), prefix, "set", store=repr(opened))
+    _show_verified(report, output)
+    return 0 if report.ok else 1
+
+
+def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = False) -> None:
+    if output.json:
+        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+        return
+    if report.problems:
+        rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
+        show_table(("finding", "fragment", "artifact", "detail"), rows)
+    done = report.as_dict()
+    whole = f"{done['artifacts']} artifacts ({size_text(done['bytes'])}) in {done['sets']} sets are as recorded"
+    say(f"{whole}, {len(report.problems)} findings; {report.seconds:.1f} s")
+    if not report.sets:
+        note("no sets were found")
+    if interrupted:
+        note("interrupted: what is above was checked")
+
+
+def show(
+    execution: str,
+    /,
+    *,
+    catalog: CatalogURL,
+    limit: Annotated[int, Parameter(alias="-n")] = 20,
+    output: Output = PLAIN,
+) -> int:
+    """Show what the catalog holds of one execution: status, counts, warnings, artifacts, values.
+
+    Parameters
+    ----------
+    execution
+        Its fragment, or the end of it, or its id.
+    catalog
+        The database: a SQLite file, or a URL such as postgresql://host/name.
+    limit
+        How many rows to show of each kind; 0 for all. JSON has all.
+    """
+    with open_catalog(catalog, create=False) as database:
+        row = database.execution(execution)
+        if output.json:
+            show_json({"execution": row} | {kind: list(rows) for kind, rows in _parts(database, row).items()})
+        else:
+            _show_execution(row, _parts(database, row), limit)
+    return 0
+
+
+def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
+    queries: dict[str, Callable[..., Iterable[Any]]] = {
+        "warnings": database.warnings,
+        "artifacts": database.artifacts,
+        "outputs": database.outputs,
+        "scalars": database.scalars,
+        "series": database.series,
+    }
+    return {
+        kind: (each for each in query(fragment=row.fragment) if each.execution_id == row.execution_id)
+        for kind, query in queries.items()
+    }
+
+
+def _show_execution(row: ExecutionRow, parts: dict[str, Iterator[Any]], limit: int) -> None:
+    counts = ("artifacts", "outputs", "scalars", "series", "warnings")
+    left_out = ("selectors", "record_digest", "record_size", "record_modified", "record_version", "lease_token")
+    fields = {name: value for name, value in attrs.asdict(row, recurse=False).items() if name not in left_out}
+    show_fields({name: value for name, value in fields.items() if name not in counts})
+    say(", ".join(f"{getattr(row, name)} {name}" for name in counts))
+    shown = {kind: list(islice(rows, limit or None)) for kind, rows in parts.items()}
+    tables: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
+        "warnings": (("code", "message", "place"), [(w.code, w.message, w.place) for w in shown["warnings"]]),
+        "artifacts": (("role", "size", "key"), [(a.role, a.size, a.key) for a in shown["artifacts"]]),
+        "outputs": (
+            ("kind", "name", "description"),
+            [(o.kind, o.long_name or o.name, o.description) for o in shown["outputs"]],
+        ),
+        "scalars": value_table(shown["scalars"], "value", lambda scalar: scalar.value),
+        "series": value_table(shown["series"], "points", lambda one: len(one.values)),
+    }
+    for kind, (columns, rows) in tables.items():
+        if rows:
+            say("")
+            total = getattr(row, kind)
+            show_table(columns, rows, title=kind if len(rows) == total else f"{kind}: {len(rows)} of {total}")

@@ -1,0 +1,141 @@
+"""Commands on stores: what is there, and moving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_dest, open_existing, refuse_empty
+from emdstore.cli.render import (
+    note,
+    say,
+    show_json,
+    size_text,
+    transfer_progress,
+)
+from emdstore.stores import ArtifactStore, SupportsInfo
+from emdstore.transfer import TransferInterrupted, TransferReport, transfer
+
+
+def ls(
+    store: str,
+    prefix: str = "",
+    /,
+    *,
+    long: Annotated[bool, Parameter(alias="-l")] = False,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """List the artifacts of a store, one key on a line, in the order of their bytes.
+
+    Parameters
+    ----------
+    store
+        A folder or a URL.
+    prefix
+        Only this folder of the store.
+    long
+        With sizes and times.
+    """
+    opened = open_existing(store, access)
+    listed = _listed(opened, prefix, with_info=long or output.json)
+    if output.json:
+        rows = list(listed)
+        refuse_empty(len(rows), prefix, "artifact", store=repr(opened))
+        show_json({"artifacts": rows})
+        return 0
+    count = 0
+    for each in listed:
+        count += 1
+        print(f"{each['size']:>14} {each['modified']:%Y-%m-%d %H:%M:%S} {each['key']}" if long else each["key"])
+    refuse_empty(count, prefix, "artifact", store=repr(opened))
+    return 0
+
+
+def _listed(store: ArtifactStore, prefix: str, *, with_info: bool) -> Iterator[dict[str, Any]]:
+    if not with_info:
+        return ({"key": key} for key in store.iter_keys(prefix))
+    if not isinstance(store, SupportsInfo):
+        raise WrongCallError(f"{store!r} does not tell sizes and times: leave out --long and --json")
+    return (
+        {"key": info.key, "size": info.size, "modified": datetime.fromtimestamp(info.modified, UTC)}
+        for info in store.iter_info(prefix)
+    )
+
+
+def transfer_artifacts(
+    source: str,
+    dest: str,
+    /,
+    *keys: str,
+    dry_run: bool = False,
+    unchanged: Literal["stat", "digest", "never"] = "stat",
+    workers: int | None = None,
+    flush: bool = False,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Copy artifacts from one store to another: verified, whole or not at all, and resumable.
+
+    To resume after an interruption, run it again. Nothing is deleted.
+
+    Parameters
+    ----------
+    source
+        The store to copy from.
+    dest
+        The store to copy to.
+    keys
+        Only these artifacts, instead of all.
+    dry_run
+        Only tell what would be copied.
+    unchanged
+        What need not be copied again: "stat", what has the same size and is not older at the destination; "digest",
+        what has the same SHA-256, for which both sides are read; "never", nothing.
+    workers
+        How many artifacts to move at a time; by default as many as the stores are good for.
+    flush
+        Return only when what was copied survives a power cut.
+    """
+    if workers is not None and workers < 1:
+        raise WrongCallError(f"--workers is at least 1, not {workers}")
+    opened, to = open_existing(source, access), open_dest(dest, access)
+    try:
+        with transfer_progress("transfer") as on_progress:
+            report = transfer(
+                opened,
+                to,
+                keys or None,
+                unchanged=unchanged,
+                max_workers=workers,
+                dry_run=dry_run,
+                flush=flush,
+                on_progress=on_progress,
+            )
+    except TransferInterrupted as interrupted:
+        show_transfer(interrupted.report, output, interrupted=True)
+        return 130
+    show_transfer(report, output)
+    return 0 if report.ok else 1
+
+
+def show_transfer(report: TransferReport, output: Output, *, interrupted: bool = False) -> None:
+    """Show what a transfer did, or did until it was interrupted."""
+    if output.json:
+        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+        return
+    if report.dry_run:
+        for each in report.outcomes:
+            if each.outcome == "copied":
+                say(f"would copy  {each.key}" + (f"  ({size_text(each.size)})" if each.size is not None else ""))
+    for each in report.failures:
+        say(f"{each.outcome}  {each.key}: {each.error}", style="red")
+    copied = "would be copied" if report.dry_run else "copied"
+    parts = [f"{report.counts['copied']} {copied} ({size_text(report.bytes_copied)})"]
+    parts += [f"{count} {outcome}" for outcome, count in report.counts.items() if count and outcome != "copied"]
+    say(f"{', '.join(parts)}; {report.seconds:.1f} s")
+    if interrupted:
+        note("interrupted: run it again to go on")

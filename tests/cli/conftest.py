@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import emdstore
+
+COMMAND = [sys.executable, "-m", "emdstore.cli"]
+
+
+@attrs.frozen
+class Answer:
+    """What the command line said, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+CLI = Callable[..., Answer]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment without what would change the answers."""
+    ours = ("AWS_", "EMDSTORE_", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    # The emdstore that this process imports, wherever the command is run.
+    return kept | {"PYTHONPATH": str(Path(emdstore.__file__).parents[1])} | extra
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> CLI:
+    """The real command line, in a process of its own, in an empty folder."""
+
+    def run(*arguments: object, code: int | None = 0, env: dict[str, str] | None = None) -> Answer:
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment(**env or {}),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+        answer = Answer(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in answer.err, answer.err
+        assert code is None or answer.code == code, answer
+        return answer
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results and a catalog as the demo leaves them; not to be changed."""
+    from emdstore.demo import run_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder)
+    return folder

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emdstore import LocalStore
+from tests.cli.conftest import CLI
+from tests.servers.s3 import S3Server
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    folder = tmp_path / "tree"
+    store = LocalStore(folder)
+    for key in ("run1/a.txt", "run1/[red]b[/red] (°C).txt", "run10/c.txt"):
+        store.write_bytes(key, key.encode())
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_ls_has_one_key_on_a_line_in_the_stores_order(cli: CLI, tree: Path) -> None:
+    assert cli("ls", tree).out.splitlines() == ["run1/[red]b[/red] (°C).txt", "run1/a.txt", "run10/c.txt"]
+    assert cli("ls", tree, "run1").out.splitlines() == ["run1/[red]b[/red] (°C).txt", "run1/a.txt"]
+
+
+def test_ls_tells_sizes_and_times(cli: CLI, tree: Path) -> None:
+    assert cli("ls", "-l", tree, "run10").out.split()[0] == "11"
+    rows = cli("ls", tree, "--json").json["artifacts"]
+    assert [row["size"] for row in rows] == [len(row["key"].encode()) for row in rows]
+    assert all(row["modified"].endswith("+00:00") for row in rows)
+
+
+def test_keys_survive_a_terminal_that_cannot_show_them(cli: CLI, tree: Path) -> None:
+    assert r"(\xb0C)" in cli("ls", tree, env={"PYTHONIOENCODING": "ascii"}).out
+
+
+def test_transfer_copies_everything_and_then_nothing(cli: CLI, tree: Path, tmp_path: Path) -> None:
+    assert cli("transfer", tree, "copy").out.startswith("3 copied (")
+    assert files(tmp_path / "copy") == files(tree)
+    again = cli("transfer", tree, "copy", "--json").json
+    assert (again["counts"]["copied"], again["counts"]["unchanged"], again["ok"]) == (0, 3, True)
+    assert cli("transfer", tree, "copy", "--unchanged", "never", "--workers", 1, "--flush").out.startswith("3 copied (")
+
+
+def test_a_dry_run_tells_what_would_be_copied_and_copies_nothing(cli: CLI, tree: Path, tmp_path: Path) -> None:
+    answer = cli("transfer", tree, "copy", "--dry-run")
+    assert "would copy  run10/c.txt" in answer.out
+    assert "3 would be copied" in answer.out
+    assert not (tmp_path / "copy").exists()
+
+
+def test_transfer_of_given_keys_tells_which_did_not_arrive(cli: CLI, tree: Path, tmp_path: Path) -> None:
+    answer = cli("transfer", tree, "copy", "run10/c.txt", "run2/nope", "../tree/run1/a.txt", code=1)
+    assert "missing  run2/nope" in answer.out
+    assert "rejected  ../tree/run1/a.txt" in answer.out
+    assert list(files(tmp_path / "copy")) == ["run10/c.txt"]
+    report = cli("transfer", tree, "copy", "run2/nope", "--json", code=1).json
+    assert (report["ok"], report["artifacts"][0]["outcome"]) == (False, "missing")
+
+
+def test_a_results_tree_goes_to_s3_and_comes_back(
+    cli: CLI, demo_folder: Path, moto_server: S3Server, tmp_path: Path
+) -> None:
+    place = f"s3://{moto_server.make_bucket()}/results"
+    env = {
+        "AWS_ACCESS_KEY_ID": moto_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto_server.secret_key,
+        "AWS_REGION": moto_server.region,
+    }
+    server = ("--endpoint-url", moto_server.endpoint_url)
+    count = len(files(demo_folder / "results"))
+    assert cli("transfer", demo_folder / "results", place, *server, env=env).out.startswith(f"{count} copied")
+    assert len(cli("ls", place, env=env | {"AWS_ENDPOINT_URL": moto_server.endpoint_url}).out.splitlines()) == count
+    assert cli("verify", place, *server, "--json", env=env).json["problems"] == []
+    assert cli("replay", place, *server, "--catalog", "catalog.db", env=env).out.startswith("5 ingested")
+    cli("transfer", place, "back", *server, env=env)
+    assert files(tmp_path / "back") == files(demo_folder / "results")
+
+
+@pytest.fixture
+def published(demo_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the demo's results that may be damaged."""
+    shutil.copytree(demo_folder / "results", tmp_path / "published")
+    return tmp_path / "published"
+
+
+def test_verify_finds_nothing_wrong_in_what_was_published(cli: CLI, published: Path) -> None:
+    assert "in 5 sets are as recorded, 0 findings" in cli("verify", published).out
+
+
+def test_verify_tells_corrupt_missing_and_stale(cli: CLI, published: Path) -> None:
+    plot = next(published.rglob("None_None_accumulation.png"))
+    plot.write_bytes(bytes([plot.read_bytes()[0] ^ 1]) + plot.read_bytes()[1:])
+    next(published.glob("ilamb/csoil*/*/*/Reference_global_mean.png")).unlink()
+    (plot.parent / "left-over.txt").write_text("x")
+    problems = cli("verify", published, "--json", code=1).json["problems"]
+    assert {(each["finding"], each["key"]) for each in problems} == {
+        ("corrupt", "None_None_accumulation.png"),
+        ("missing", "Reference_global_mean.png"),
+        ("stale", "left-over.txt"),
+    }
+    assert "stale" in cli("verify", published, code=1).out
+    assert cli("verify", published, "pmp").code == 0
+
+
+def test_stale_files_alone_are_shown_and_are_no_failure(cli: CLI, published: Path) -> None:
+    (next(published.glob("pmp/*/*/*")) / "left-over.txt").write_text("x")
+    assert "left-over.txt" in cli("verify", published).out
+
+
+@pytest.mark.parametrize("command", [["ls"], ["verify"], ["replay", "--catalog", "new.db", "--prefix"]])
+def test_a_folder_that_holds_nothing_is_a_wrong_call(cli: CLI, published: Path, command: list[str]) -> None:
+    verb, *options = command
+    assert "ilamp" in cli(verb, published, *options, "ilamp", code=2).err
