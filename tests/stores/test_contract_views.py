@@ -12,7 +12,7 @@ from emdstore.stores.local import LocalStore
 from emdstore.stores.memory import MemoryStore
 from emdstore.stores.port import ArtifactStore, SupportsCopyFrom, SupportsInfo, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
-from emdstore.testing import Fault, FaultyStore, RecordingStore, StoreContract, StoreHarness
+from emdstore.testing import FaultyStore, RecordingStore, StoreContract, StoreHarness
 from emdstore.testing.contract.capabilities import CAPABILITIES, claims
 
 PREFIX = "some (°C)/folder"
@@ -66,20 +66,7 @@ class TestScopedLocalStore(StoreContract):
         return StoreHarness(lambda: scoped(LocalStore(tmp_path), PREFIX), claims=CAPABILITIES, rounds=5, many=50)
 
 
-class TestRecordingStore(StoreContract):
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> StoreHarness:
-        return StoreHarness(lambda: RecordingStore(LocalStore(tmp_path)), claims=CAPABILITIES, rounds=5, many=50)
-
-
-class TestFaultyStoreBetweenItsFaults(StoreContract):
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> StoreHarness:
-        never = Fault(every=1_000_000)
-        return StoreHarness(lambda: FaultyStore(LocalStore(tmp_path), never), claims=CAPABILITIES, rounds=5, many=50)
-
-
-@pytest.mark.parametrize("view", [lambda store: scoped(store, "a"), RecordingStore, FaultyStore, ReadOnlyStore])
+@pytest.mark.parametrize("view", [lambda store: scoped(store, "a"), ReadOnlyStore, RecordingStore, FaultyStore])
 def test_no_view_claims_what_is_not_inside(view, tmp_path: Path) -> None:
     assert claims(view(FourMethods(LocalStore(tmp_path)))) == set()
 
