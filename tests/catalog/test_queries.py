@@ -147,6 +147,25 @@ def test_rows_with_gaps_compare_equal() -> None:
         assert catalog.scalars().first() != attrs.evolve(catalog.scalars().first(), value=float("nan"))  # type: ignore[misc,type-var]
 
 
+def test_postgresql_sends_rows_as_they_are_asked_for(postgres_server: PostgresServer, postgres_url: str) -> None:
+    with Catalog(postgres_url) as catalog:
+        catalog.replace_execution(execution_of("a", scalars=[(float(n), {}, None) for n in range(5000)]))
+        rows = iter(catalog.scalars())
+        next(rows)
+        with postgres_server.connect() as connection:
+            running = "SELECT query FROM pg_stat_activity WHERE datname = %s"
+            (query,) = connection.execute(running, [postgres_url.rpartition("/")[2]]).fetchone()  # type: ignore[misc]
+        assert query.startswith("FETCH FORWARD")
+        assert len(list(rows)) == 4999
+
+
+def test_postgresql_keeps_keys_in_byte_order_whatever_its_language(postgres_url: str) -> None:
+    with Catalog(postgres_url) as catalog, catalog._database.reading() as connection:
+        columns = "SELECT table_name, column_name FROM information_schema.columns WHERE collation_name = 'C'"
+        sorted_by_byte = set(connection.exec_driver_sql(columns).all())
+    assert {("execution", "fragment"), ("provider", "slug"), ("artifact", "key")} <= sorted_by_byte
+
+
 def test_the_faceted_query_uses_the_index_on_postgresql(postgres_server: PostgresServer, postgres_url: str) -> None:
     with Catalog(postgres_url) as catalog:
         scalars = [(float(n), {"region": f"r{n % 5000}", "model": "m"}, None) for n in range(50_000)]

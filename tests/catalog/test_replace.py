@@ -13,7 +13,7 @@ from sqlalchemy import event
 from tests.catalog.examples import FULL, NOON, everything, execution_of
 
 from emdstore.catalog import Catalog
-from emdstore.catalog.schema import surrogate_id
+from emdstore.catalog.schema import PARTS, surrogate_id
 from emdstore.errors import CatalogError, ExecutionNotFoundError
 
 
@@ -194,5 +194,7 @@ def test_deleting_takes_all_rows_of_one_execution_and_no_other(catalog: Catalog)
     assert catalog.delete_execution(FULL.fragment)
     assert not catalog.delete_execution(FULL.fragment)
     assert everything(catalog) == kept
+    with catalog._database.reading() as connection:  # looked at without the joins that would hide an orphan
+        assert sum(connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar_one() for t in PARTS.values()) == 1
     with pytest.raises(ExecutionNotFoundError):
         catalog.execution(FULL.fragment)
