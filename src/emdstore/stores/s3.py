@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pickle
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -37,6 +38,11 @@ MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+
+
+# To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
+# store that it is sent.
+_connected: dict[tuple[object, ...], Any] = {}
 
 
 def _check_part_size(store: object, field: object, value: int) -> None:
@@ -267,18 +273,23 @@ class S3Store:
             "retry_timeout": timedelta(seconds=60),
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
         }
+        settings = {
+            "bucket": self.bucket,
+            "config": {name: value for name, value in config.items() if value is not None} | dict(self.config),
+            "client_options": options | dict(self.client_options),
+            "retry_config": retry,
+        }
+        around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+        same = os.getpid(), pickle.dumps(settings), around
         try:
-            return obs, obs._store.S3Store(
-                self.bucket,
-                config={name: value for name, value in config.items() if value is not None} | dict(self.config),
-                client_options=options | dict(self.client_options),
-                retry_config=retry,
-            )
+            if same not in _connected:
+                _connected[same] = obs._store.S3Store(**settings)
         except Exception as error:
             if not is_of_engine(error):
                 raise
             reason = redact(first_line(str(error)), self._errors.secrets)
             raise StoreURLError(f"{self!r} cannot be opened with these options: {reason}", store=repr(self)) from None
+        return obs, _connected[same]
 
     def _endpoint(self) -> str | None:
         return self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)

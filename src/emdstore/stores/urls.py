@@ -1,0 +1,100 @@
+"""From a URL, or a path, to the store that it means."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from emdstore.errors import MissingExtraError, StoreURLError, redact
+from emdstore.stores.port import ArtifactStore
+from emdstore.stores.views import scoped
+
+Engine = Literal["obstore", "s3fs"]
+
+# What `S3Store` calls its options, and s3fs its own.
+_S3FS_NAMES = {
+    "access_key_id": "key",
+    "secret_access_key": "secret",
+    "session_token": "token",
+    "skip_signature": "anon",
+    "endpoint_url": "endpoint_url",
+}
+
+
+def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **options: Any) -> ArtifactStore:
+    """Open the store at a place.
+
+    Parameters
+    ----------
+    url
+        A path or ``file:///path`` for a folder of this machine; ``memory://name``, which is one store for the whole
+        process, or ``memory://name/prefix``; ``s3://bucket/prefix``; or any URL that fsspec knows.
+    engine
+        What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
+        endpoint, region and credentials; see `S3Store`.
+    **options
+        For the store that the URL means: see `LocalStore`, `S3Store` and `FsspecStore`.
+
+    Returns
+    -------
+    ArtifactStore
+        Nothing was read, written or connected to yet.
+
+    Raises
+    ------
+    StoreURLError
+        If the URL's scheme is unknown, or the URL or an option makes no sense.
+    MissingExtraError
+        If what serves the URL is not installed; the message has the command that installs it.
+    """
+    place = os.fspath(url)
+    scheme = place.partition("://")[0] if "://" in place else ""
+    if engine is not None and (scheme != "s3" or engine not in ("obstore", "s3fs")):
+        raise StoreURLError(f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3: obstore or s3fs")
+    try:
+        return _open(place, scheme, engine, options)
+    except TypeError as error:  # an option that this store does not have
+        raise StoreURLError(f"cannot open {safe_url(place)!r}: {error}") from None
+
+
+def safe_url(url: str) -> str:
+    """Return a URL as it may be shown: without ``user:password@`` and without secrets in its query."""
+    return redact(url)
+
+
+def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:
+    # Each engine is imported where it is needed, and only there.
+    if scheme == "s3":
+        return _open_s3(place, engine, options)
+    if scheme == "memory":
+        from emdstore.stores.memory import MemoryStore
+
+        name, _, prefix = place.removeprefix("memory://").partition("/")
+        return scoped(MemoryStore(name, **options), prefix.removesuffix("/"))
+    if not scheme and "::" not in place:
+        from emdstore.stores.local import LocalStore
+
+        return LocalStore(place, **options)
+    from emdstore.stores.fsspec import FsspecStore
+
+    store: ArtifactStore = FsspecStore(place, **options)
+    return store
+
+
+def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:
+    if engine is None:
+        engine = next((each for each in ("obstore", "s3fs") if find_spec(each)), None)
+        if engine is None:
+            raise MissingExtraError.of(f"{safe_url(place)!r}", "s3")
+    if engine == "obstore":
+        from emdstore.stores.s3 import S3Store
+
+        return S3Store(place, **options)
+    from emdstore.stores.fsspec import FsspecStore
+
+    renamed = {_S3FS_NAMES.get(name, name): value for name, value in options.items() if name != "region"}
+    if options.get("region"):
+        renamed["client_kwargs"] = {"region_name": options["region"], **renamed.get("client_kwargs", {})}
+    store: ArtifactStore = FsspecStore(place, **renamed)
+    return store

@@ -1,0 +1,286 @@
+"""What FsspecStore promises beyond the contract, on each kind of file system."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from tests.servers.renaming import RenamingStore
+from tests.servers.s3 import FaultProxy, S3Server
+
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    InvalidKeyError,
+    KeyConflictError,
+    MissingExtraError,
+    SourceChangedError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+    StoreURLError,
+    UnsafePathError,
+)
+from emdstore.stores.fsspec import FsspecStore
+from emdstore.stores.local import LocalStore
+
+MIB = 1024 * 1024
+
+
+def options_of(server: S3Server, **more: Any) -> dict[str, Any]:
+    return {"endpoint_url": server.endpoint_url, "key": server.access_key, "secret": server.secret_key, **more}
+
+
+@pytest.fixture(params=["memory", "renaming", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecStore:
+    if request.param == "memory":
+        return FsspecStore(f"memory://{tmp_path}")
+    if request.param == "renaming":
+        return RenamingStore(f"renaming://{tmp_path}")
+    server: S3Server = request.getfixturevalue("seaweed_server")
+    return FsspecStore(f"s3://{server.make_bucket()}/p", **options_of(server))
+
+
+# -- every kind --------------------------------------------------------------------------------------------------------
+
+
+def test_large_objects_stream_in_and_out(store: FsspecStore) -> None:
+    data = os.urandom(MIB) * 20
+    with store.open_writer("d/large") as writer:
+        for start in range(0, len(data), MIB):
+            writer.write(data[start : start + MIB])
+            assert not store.exists("d/large")
+            assert list(store.iter_keys()) == []
+    with store.open_reader("d/large") as reader:
+        assert reader.info.size == len(data)
+        read = bytearray()
+        while chunk := reader.read():
+            assert len(chunk) <= 256 * 1024
+            read += chunk
+    assert read == data
+
+
+def test_a_large_write_that_is_left_by_an_error_leaves_the_old_object(store: FsspecStore) -> None:
+    store.write_bytes("k", b"old")
+
+    def write_and_fail() -> None:
+        with store.open_writer("k") as writer:
+            writer.write(b"x" * (20 * MIB))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
+    assert store.read_bytes("k") == b"old"
+    assert list(store.iter_keys()) == ["k"]
+
+
+def test_a_stream_of_an_artifact_that_is_replaced_is_one_version_or_an_error(store: FsspecStore) -> None:
+    old, new = b"o" * (12 * MIB), b"n" * (12 * MIB)
+    store.write_bytes("k", old)
+    read = bytearray()
+    try:
+        with store.open_reader("k") as reader:
+            read += reader.read()
+            store.write_bytes("k", new)
+            while chunk := reader.read():
+                read += chunk
+    except SourceChangedError:
+        return
+    assert read == old
+
+
+def test_what_was_written_outside_shows_at_once(store: FsspecStore) -> None:
+    other = pickle.loads(pickle.dumps(store))
+    for n in range(5):
+        assert not store.exists(f"d/k{n}")
+        other.write_bytes(f"d/k{n}", b"v")
+        assert list(store.iter_keys("d")) == [f"d/k{m}" for m in range(n + 1)]
+        assert store.exists(f"d/k{n}")
+    other.write_bytes("d/k0", b"longer")
+    assert store.info("d/k0").size == 6
+    other.delete("d/k0")
+    assert next(store.iter_keys()) == "d/k1"
+
+
+def test_it_pickles_as_url_and_options(store: FsspecStore) -> None:
+    store.exists("k")
+    again = pickle.loads(pickle.dumps(store))
+    assert again == store
+    assert hash(again) == hash(store)
+    assert again.exists("k") is False
+    assert repr(again) == repr(store)
+
+
+# -- local and other disks ---------------------------------------------------------------------------------------------
+
+
+def test_a_file_url_has_the_guards_of_the_local_store(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"s")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "link").symlink_to(outside)
+    store = FsspecStore(f"file://{root}")
+    assert isinstance(store, LocalStore)
+    with pytest.raises(UnsafePathError):
+        store.read_bytes("link/secret")
+
+
+def test_a_staging_file_is_never_listed_and_goes_when_the_write_fails(tmp_path: Path) -> None:
+    store = RenamingStore(f"renaming://{tmp_path}")
+    (tmp_path / ".emdstore-left").write_bytes(b"by a writer that was killed")
+    assert list(store.iter_keys()) == []
+    store.write_bytes("a/b", b"v")
+    for key in ("a", "a/b/c"):
+        with pytest.raises(KeyConflictError):
+            store.write_bytes(key, b"v")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".emdstore-left", "a", "b"]
+
+
+def test_a_file_system_that_can_only_be_read_says_so(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("run/out.log", "log")
+    store = FsspecStore("zip://", fo=str(tmp_path / "set.zip"))
+    assert list(store.iter_keys()) == ["run/out.log"]
+    with store.open_reader("run/out.log") as reader:
+        assert reader.read() == b"log"
+    for write in (
+        lambda: store.write_bytes("k", b"v"),
+        lambda: store.open_writer("k").__enter__().__exit__(*[None] * 3),
+    ):
+        with pytest.raises(StoreError, match="neither put whole objects nor rename"):
+            write()
+
+
+# -- S3 by s3fs --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(seaweed_server: S3Server) -> str:
+    return seaweed_server.make_bucket()
+
+
+def test_caches_are_off_whatever_was_asked_for(seaweed_server: S3Server, bucket: str) -> None:
+    options = options_of(seaweed_server, use_listings_cache=True, skip_instance_cache=False)
+    store = FsspecStore(f"s3://{bucket}", **options)
+    fs = store._open()[0]
+    assert fs.dircache.use_listings_cache is False
+    assert fs is not fsspec.filesystem("s3", **options)
+
+
+def test_a_key_that_s3fs_would_cut_is_refused(seaweed_server: S3Server, bucket: str) -> None:
+    with pytest.raises(InvalidKeyError, match="versionId"):
+        FsspecStore(f"s3://{bucket}", **options_of(seaweed_server)).write_bytes("a?versionId=b", b"v")
+
+
+def test_uploads_that_fail_leave_no_parts(seaweed_server: S3Server, s3_faults: FaultProxy, bucket: str) -> None:
+    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store.write_bytes("k", b"old")
+
+    def write_in_parts() -> None:
+        with store.open_writer("k") as writer:
+            for _ in range(20):
+                writer.write(b"x" * MIB)
+
+    for step in ("partNumber=2", "POST .*uploadId"):
+        s3_faults.fail("status", step)
+        with pytest.raises(StoreUnavailableError):
+            write_in_parts()
+        s3_faults.faults.clear()
+    client = seaweed_server.client()
+    assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    assert store.read_bytes("k") == b"old"
+
+
+@pytest.mark.parametrize("kind", ["status", "cut-request", "cut-response"])
+def test_faults_on_the_way_are_unavailability(s3_faults: FaultProxy, bucket: str, kind: Any) -> None:
+    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store.write_bytes("k", b"old" * 1000)
+    s3_faults.fail(kind, "" if kind != "cut-response" else "GET")
+    with pytest.raises(StoreUnavailableError):
+        store.read_bytes("k")
+    with pytest.raises(StoreUnavailableError):
+        list(store.iter_keys())
+    if kind != "cut-response":
+        with pytest.raises(StoreUnavailableError):
+            store.write_bytes("k", b"new")
+        with pytest.raises(StoreUnavailableError):
+            store.exists("k")
+    s3_faults.faults.clear()
+    assert store.read_bytes("k") == b"old" * 1000
+
+
+def test_a_flipped_bit_is_noticed(s3_faults: FaultProxy, bucket: str) -> None:
+    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store.write_bytes("k", b"old")
+    s3_faults.fail("flip", "PUT")
+    with pytest.raises(StoreError):
+        store.write_bytes("k", b"new" * 1000)
+    assert store.read_bytes("k") == b"old"
+
+
+@pytest.mark.parametrize("verb", ["exists", "read_bytes", "open_reader", "delete", "write", "list"])
+def test_a_missing_bucket_is_no_missing_artifact(seaweed_server: S3Server, verb: str) -> None:
+    store = FsspecStore("s3://no-such-bucket/p", **options_of(seaweed_server))
+    calls = {"write": lambda: store.write_bytes("k", b""), "list": lambda: list(store.iter_keys())}
+    with pytest.raises(StoreError, match="there is no bucket 'no-such-bucket'") as caught:
+        calls.get(verb, lambda: getattr(store, verb)("k"))()
+    assert not isinstance(caught.value, ArtifactNotFoundError)
+
+
+def test_wrong_credentials_are_refused_without_being_told(seaweed_server: S3Server, bucket: str) -> None:
+    store = FsspecStore(f"s3://{bucket}", **options_of(seaweed_server, secret="WRONG-SECRET", token="A-TOKEN"))
+    for call in (lambda: store.read_bytes("k"), lambda: store.write_bytes("k", b""), lambda: list(store.iter_keys())):
+        with pytest.raises(StoreAccessError) as caught:
+            call()
+        for secret in ("WRONG-SECRET", "A-TOKEN", seaweed_server.secret_key):
+            assert secret not in str(caught.value) + repr(caught.value) + repr(store)
+
+
+def _use(store: FsspecStore, key: str) -> bytes:
+    store.write_bytes(key, b"by child")
+    assert key in list(store.iter_keys())
+    return store.read_bytes("from-parent")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_store_that_was_used_works_in_child_processes(seaweed_server: S3Server, bucket: str, method: str) -> None:
+    store = FsspecStore(f"s3://{bucket}", **options_of(seaweed_server))
+    store.write_bytes("from-parent", b"v")
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
+        assert [f.result(60) for f in [pool.submit(_use, store, f"k{n}") for n in range(4)]] == [b"v"] * 4
+    assert store.read_bytes("k3") == b"by child"
+
+
+# -- opening -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_scheme_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(scheme: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    with pytest.raises(MissingExtraError, match=r"emdstore\[s3fs\]"):
+        FsspecStore("s3://bucket")
+    with pytest.raises(MissingExtraError, match="Install s3fs"):
+        FsspecStore("sftp://host/p")
+
+
+@pytest.mark.parametrize("url", ["simplecache::s3://b", "filecache::memory://x", "blockcache::file:///x"])
+def test_a_cache_is_refused(url: str) -> None:
+    with pytest.raises(StoreURLError, match="stale"):
+        FsspecStore(url)
+
+
+def test_secrets_in_urls_and_options_are_not_shown() -> None:
+    store = FsspecStore("memory://user:pass@x", password="PASS-OPTION", client={"api_key": "DEEP"})
+    assert "pass@" not in repr(store)
+    assert not {"PASS-OPTION", "DEEP"} & set(repr(store).split("'"))

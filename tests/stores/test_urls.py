@@ -1,0 +1,131 @@
+"""Which store a URL opens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emdstore.errors import InvalidKeyError, MissingExtraError, StoreURLError
+from emdstore.stores import urls
+from emdstore.stores.fsspec import FsspecStore
+from emdstore.stores.local import LocalStore
+from emdstore.stores.s3 import S3Store
+from emdstore.stores.urls import open_store, safe_url
+
+
+def test_a_path_is_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path / "a b", str(tmp_path / "a b"), "a b", "./a b"):
+        assert open_store(place) == LocalStore(tmp_path / "a b")
+
+
+@pytest.mark.parametrize("written", ["file://{}", "file://localhost{}"])
+def test_a_file_url_is_a_local_folder(tmp_path: Path, written: str) -> None:
+    folder = tmp_path / "tas (°C) #1? ü"
+    assert open_store(written.format(folder)) == LocalStore(folder)
+    assert open_store(folder.as_uri()) == LocalStore(folder)
+    assert FsspecStore(written.format(folder)) == LocalStore(folder)
+
+
+def test_local_options_reach_the_local_store(tmp_path: Path) -> None:
+    assert open_store(tmp_path, durability="object") == LocalStore(tmp_path, durability="object")
+
+
+def test_a_memory_url_is_one_store_for_the_process() -> None:
+    one, other = open_store("memory://urls-1"), open_store("memory://urls-2")
+    one.write_bytes("sub/k", b"v")
+    assert open_store("memory://urls-1").read_bytes("sub/k") == b"v"
+    assert open_store("memory://urls-1/sub").read_bytes("k") == b"v"
+    assert not other.exists("sub/k")
+    with pytest.raises(InvalidKeyError):
+        open_store("memory://urls-1/a//b")
+
+
+def test_s3_is_served_by_the_engine_that_is_asked_for() -> None:
+    store = open_store("s3://bucket/p", endpoint_url="http://127.0.0.1:9", part_size=6 * 1024 * 1024)
+    assert isinstance(store, S3Store)
+    assert store.part_size == 6 * 1024 * 1024
+    assert isinstance(open_store("s3://bucket/p", engine="obstore"), S3Store)
+    by_s3fs = open_store("s3://bucket/p", engine="s3fs")
+    assert isinstance(by_s3fs, FsspecStore)
+    assert repr(by_s3fs) == "FsspecStore('s3://bucket/p')"
+
+
+def test_both_engines_take_the_same_options(seaweed_server: Any) -> None:
+    url = f"s3://{seaweed_server.make_bucket()}/p"
+    open_store(url, engine="obstore", **seaweed_server.options).write_bytes("k", b"v")
+    assert open_store(url, engine="s3fs", **seaweed_server.options).read_bytes("k") == b"v"
+
+
+@pytest.mark.parametrize(
+    ("installed", "kind"), [({"obstore", "s3fs"}, S3Store), ({"obstore"}, S3Store), ({"s3fs"}, FsspecStore)]
+)
+def test_obstore_is_preferred_where_it_is_installed(
+    installed: set[str], kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "find_spec", lambda name: name in installed or None)
+    assert isinstance(open_store("s3://bucket"), kind)
+
+
+def test_without_any_engine_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'emdstore\[s3\]'"):
+        open_store("s3://bucket")
+
+
+def test_other_schemes_go_to_fsspec(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("run/out.log", "log")
+    store = open_store(f"zip://::file://{tmp_path}/set.zip")
+    assert list(store.iter_keys()) == ["run/out.log"]
+    assert store.read_bytes("run/out.log") == b"log"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("nonsense://x", {}, "fsspec knows"),
+        ("s3://user:password@bucket", {}, "without credentials"),
+        ("s3://bucket//x", {}, "empty segment"),
+        ("s3://bucket", {"no_such_option": 1}, "no_such_option"),
+        ("/tmp", {"no_such_option": 1}, "no_such_option"),
+        ("memory://x", {"no_such_option": 1}, "no_such_option"),
+        ("/tmp", {"engine": "obstore"}, "makes no sense"),
+        ("s3://bucket", {"engine": "boto"}, "makes no sense"),
+        ("file://host/x", {}, "file:///absolute/path"),
+        ("file://", {}, "file:///absolute/path"),
+        ("simplecache::s3://bucket", {}, "stale"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_a_reason(url: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(StoreURLError, match=said) as caught:
+        open_store(url, **options)
+    assert "password" not in str(caught.value)
+
+
+def test_a_url_is_shown_without_its_secrets() -> None:
+    assert safe_url("sftp://me:secret@host/p") == "sftp://***@host/p"
+    assert safe_url("https://host/p?X-Amz-Signature=abc&x=1") == "https://host/p?X-Amz-Signature=***&x=1"
+
+
+def test_no_engine_is_imported_before_it_is_needed() -> None:
+    code = (
+        "import sys\n"
+        "from emdstore.stores.urls import open_store\n"
+        "open_store('/tmp'); open_store('memory://x')\n"
+        "assert not {'obstore', 'fsspec', 's3fs', 'boto3'} & set(sys.modules), sorted(sys.modules)\n"
+        "from emdstore.stores.s3 import S3Store\n"
+        "S3Store('s3://bucket')\n"
+        "assert not {'obstore', 'fsspec', 's3fs'} & set(sys.modules)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
