@@ -3,8 +3,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from emdstore.demo import RUNS, run_demo
 from tests.cli.conftest import CLI
+
+from emdstore.demo import RUNS, run_demo
 
 
 def test_the_demo_promotes_its_sets_and_the_second_time_there_is_nothing_to_do(cli: CLI, tmp_path: Path) -> None:

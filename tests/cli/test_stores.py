@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from emdstore import LocalStore
 from tests.cli.conftest import CLI
 from tests.servers.s3 import S3Server
+
+from emdstore import LocalStore
 
 
 @pytest.fixture

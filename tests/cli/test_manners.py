@@ -1,0 +1,228 @@
+"""What every command keeps to: exit codes, errors for people and programs, interruption, terminals, discretion."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import CLI, COMMAND, environment
+from tests.servers.s3 import FaultProxy, S3Server
+
+import emdstore
+from emdstore import LocalStore
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "nope"),
+        (["ls"], "STORE"),
+        (["ls", "here", "--bogus"], "--bogus"),
+        (["transfer", "here", "there", "--unchanged", "maybe"], "maybe"),
+        (["transfer", "here", "there", "--workers", "0"], "--workers"),
+        (["ls", "not-there"], "not-there"),
+        (["verify", "not-there"], "not-there"),
+        (["transfer", "not-there", "there"], "not-there"),
+        (["materialize", "not-there", "there"], "not-there"),
+        (["replay", "not-there", "--catalog", "c.db"], "not-there"),
+        (["ls", "here/a.txt"], "is a file"),
+        (["ls", "here", "/absolute"], "/absolute"),
+        (["ls", "zzz://x"], "zzz"),
+        (["ls", "s3://Not A Bucket/x"], "Not A Bucket"),
+        (["transfer", "here", "here"], "same"),
+        (["transfer", "here", "here/below"], "inside"),
+        (["materialize", "here", "there", "--retryable"], "--failed"),
+        (["replay", "here", "--catalog", "mysql://host/x"], "mysql"),
+        (["replay", "here", "--catalog", "no-such-folder/c.db"], "no-such-folder"),
+        (["replay", "here", "--catalog", "c.db", "--vocabulary", "no.yaml"], "no.yaml"),
+        (["show", "x", "--catalog", "not-there.db"], "not-there.db"),
+        (["show", "x"], "--catalog"),
+    ],
+    ids=" ".join,
+)
+def test_a_users_mistake_exits_2_with_a_message_for_people_and_for_programs(
+    cli: CLI, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    LocalStore(tmp_path / "here").write_bytes("a.txt", b"x")
+    for_people = cli(*arguments, code=2)
+    assert message in for_people.err
+    assert for_people.out == ""
+    for_programs = cli(*arguments, "--json", code=2)
+    assert message in for_programs.json["error"]["message"]
+    assert for_programs.json["error"]["type"]
+    assert for_programs.err == ""
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ls", f"s3://key:{SECRET}@bucket/x"],
+        ["ls", f"ftp://user:{SECRET}@127.0.0.1:1/x"],
+        ["show", "x", "--catalog", f"postgresql://user:{SECRET}@127.0.0.1:1/x"],
+        ["ls", "here", f"--secret-access-key={SECRET}"],
+        ["ls", "s3://bucket/x", "--endpoint-url", f"http://user:{SECRET}@127.0.0.1:1"],
+    ],
+    ids=lambda arguments: arguments[-1].partition("=")[0].partition(":")[0],
+)
+def test_no_secret_is_ever_shown(cli: CLI, arguments: list[str]) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "AKTESTS", "AWS_SECRET_ACCESS_KEY": SECRET + "-too", "AWS_REGION": "us-east-1"}
+    for more in ([], ["--json"], ["-v"]):
+        answer = cli(*arguments, *more, code=None, env=env)
+        assert answer.code != 0
+        assert SECRET not in answer.out + answer.err
+
+
+def test_a_missing_bucket_is_wrong_configuration_and_wrong_credentials_too(
+    cli: CLI, moto_server: S3Server, seaweed_server: S3Server
+) -> None:
+    for server, secret in ((moto_server, moto_server.secret_key), (seaweed_server, "wrong")):
+        env = {
+            "AWS_ACCESS_KEY_ID": server.access_key,
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_REGION": server.region,
+            "AWS_ENDPOINT_URL": server.endpoint_url,
+        }
+        assert "no-such-bucket" in cli("ls", "s3://no-such-bucket/x", env=env, code=2).err
+
+
+def test_a_server_that_cannot_be_reached_is_a_failure(cli: CLI) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    cli("ls", "s3://bucket/x", env=env, code=1)
+
+
+def test_an_interrupted_transfer_exits_130_with_what_was_done(tmp_path: Path, moto_server: S3Server) -> None:
+    source = LocalStore(tmp_path / "source")
+    for number in range(400):
+        source.write_bytes(f"{number:03}.txt", b"x")
+    with FaultProxy(moto_server) as slow:
+        slow.before = lambda request: time.sleep(0.05)
+        place = f"s3://{moto_server.make_bucket()}/x"
+        env = environment(
+            AWS_ACCESS_KEY_ID=moto_server.access_key,
+            AWS_SECRET_ACCESS_KEY=moto_server.secret_key,
+            AWS_REGION=moto_server.region,
+            AWS_ENDPOINT_URL=slow.server.endpoint_url,
+        )
+        running = subprocess.Popen(
+            [*COMMAND, "transfer", str(tmp_path / "source"), place, "--workers", "1", "--json"],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while not slow.seen("PUT "):
+            time.sleep(0.02)
+        time.sleep(1)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (130, "")
+    report = json.loads(out)
+    assert report["interrupted"] is True
+    assert 0 < report["counts"]["copied"] < 400
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for number in range(5000):
+        store.write_bytes(f"{number:05}-{'x' * 100}", b"")
+    with subprocess.Popen(
+        [*COMMAND, "ls", str(tmp_path)], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert listing.stdout.readline().startswith(b"00000-")
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+        assert listing.wait(60) == 141
+
+
+def on_a_terminal(*arguments: str, cwd: Path, **env: str) -> str:
+    """Run a command on a terminal of its own and return all that it wrote there."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(cwd)
+        os.execve(COMMAND[0], [*COMMAND, *arguments], environment(TERM="xterm-256color", **env))
+    written = b""
+    while True:
+        try:
+            read = os.read(terminal, 65536)
+        except OSError:  # Linux says so when the child is gone
+            break
+        if not read:
+            break
+        written += read
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, written
+    return written.decode()
+
+
+def test_a_terminal_sees_a_progress_bar_with_bytes_and_nothing_wider_than_itself(
+    demo_folder: Path, tmp_path: Path
+) -> None:
+    wide = on_a_terminal("transfer", str(demo_folder / "results"), "one", cwd=tmp_path, COLUMNS="120")
+    assert "━" in wide
+    assert "45 of 45 artifacts" in wide
+    assert " kB" in wide
+    plain = on_a_terminal(
+        "show", "sea-ice-sensitivity/cmip6_historical/1", "--catalog", str(demo_folder / "catalog.db"),
+        cwd=tmp_path, COLUMNS="40", NO_COLOR="1",
+    )  # fmt: skip
+    assert "\x1b[3" not in plain
+    bold = "\x1b[1m", "\x1b[0m"
+    lines = plain.replace(bold[0], "").replace(bold[1], "").splitlines()
+    assert max(map(len, lines)) <= max(40, len("11 artifacts, 7 outputs, 30 scalars, 0 series, 0 warnings"))
+
+
+def test_a_pipe_sees_no_progress_and_no_colour(cli: CLI, demo_folder: Path) -> None:
+    answer = cli("transfer", demo_folder / "results", "two")
+    assert answer.err == ""
+    assert "\x1b" not in answer.out
+
+
+def test_control_characters_in_data_are_shown_and_not_sent(cli: CLI, tmp_path: Path) -> None:
+    run = LocalStore(tmp_path / "run")
+    run.write_bytes("out.log", b"")
+    run.write_bytes("diagnostic.json", b'{"\\u001b[2J": 1, "DIMENSIONS": {"json_structure": ["\\u001b[2J"]}}')
+    out = cli("materialize", "run", "results/a/b/c/1", "--metric", "diagnostic.json", code=1).out
+    assert "\x1b" not in out
+
+
+def test_help_tells_the_commands_and_what_each_takes(cli: CLI) -> None:
+    everything = cli("--help").out
+    for command in ("demo", "ls", "transfer", "verify", "materialize", "replay", "show"):
+        assert command in everything
+        assert "--json" in cli(command, "--help").out
+    assert "--dry-run" in cli("transfer", "--help").out
+
+
+def test_the_version_is_told_without_loading_the_parser(cli: CLI) -> None:
+    assert cli("--version").out.strip() == emdstore.__version__
+    probe = (
+        "import sys; sys.argv = ['emdstore', '--version']\n"
+        "from emdstore.cli import main\n"
+        "assert main() == 0\n"
+        "assert not {'cyclopts', 'rich', 'sqlalchemy', 'fsspec'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", probe], env=environment(), check=True, capture_output=True)
+
+
+def test_without_the_extra_the_command_line_says_what_to_install() -> None:
+    probe = (
+        "import sys; sys.modules['cyclopts'] = None; sys.argv = ['emdstore', 'ls', 'x']\n"
+        "from emdstore.cli import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'emdstore[cli]'" in done.stderr
+    assert "Traceback" not in done.stderr
