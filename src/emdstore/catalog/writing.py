@@ -97,9 +97,9 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
     group_id = surrogate_id("execution_group", content.provider, content.diagnostic, content.group)
     _insert_new(connection, provider, slug=content.provider)
     if content.provider_name is not None:
-        connection.execute(
-            sa.update(provider).where(provider.c.slug == content.provider).values(name=content.provider_name)
-        )
+        # Only if it is another: an UPDATE would make all writers of this provider wait for each other.
+        renamed = sa.and_(provider.c.slug == content.provider, provider.c.name.is_distinct_from(content.provider_name))
+        connection.execute(sa.update(provider).where(renamed).values(name=content.provider_name))
     _insert_new(connection, diagnostic, id=diagnostic_id, provider=content.provider, slug=content.diagnostic)
     _insert_new(connection, execution_group, id=group_id, diagnostic_id=diagnostic_id, key=content.group, dirty=True)
     changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
