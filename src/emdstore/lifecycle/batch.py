@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from emdstore.errors import ClaimHeldError
-from emdstore.lifecycle.commit import UploadError, UploadReport
+from emdstore.lifecycle.commit import UploadError, UploadFailedError, UploadReport
 from emdstore.lifecycle.process import is_gone
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def commit_isolated(workspace: Workspace, fragment: str, clean_folder: bool | No
         return workspace.resume_execution(fragment).commit_output_assets(clean_folder)
     except ClaimHeldError as error:
         return UploadReport(skipped={fragment: str(error)})
+    except UploadFailedError as error:
+        return attrs.evolve(error.report, errors=(UploadError(fragment, error),))
     except Exception as error:  # noqa: BLE001 - one execution's failure stops no other, and is in the report
         return UploadReport(errors=(UploadError(fragment, error),))
 

@@ -28,15 +28,16 @@ from emdstore.errors import (
     ClaimHeldError,
     ClaimLostError,
     RecordError,
+    StoreError,
     TransferError,
 )
-from emdstore.keys import STAGING_PREFIX
+from emdstore.keys import STAGING_PREFIX, join_key
 from emdstore.lifecycle.ingest import read_set
 from emdstore.lifecycle.materialize import MaterializeOutcome
 from emdstore.lifecycle.process import is_gone, owner_name
 from emdstore.lifecycle.publish import Publication, publish_set
-from emdstore.lifecycle.record import ExecutionRecord, encode_record, read_record
-from emdstore.lifecycle.result import LOG_NAME
+from emdstore.lifecycle.record import ExecutionRecord, decode_record, encode_record
+from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
 from emdstore.lifecycle.states import allowed_from, refuse_transition
 from emdstore.stores.local import LocalStore
 from emdstore.stores.views import scoped
@@ -150,6 +151,20 @@ class UploadReport:
         }
 
 
+class UploadFailedError(TransferError):
+    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
+
+    Attributes
+    ----------
+    report
+        What was shipped and what was not, by role.
+    """
+
+    def __init__(self, message: str = "", *, report: UploadReport | None = None, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.report = UploadReport() if report is None else report
+
+
 def commit_execution(
     workspace: Workspace,
     fragment: str,
@@ -177,8 +192,10 @@ def commit_execution(
         )
         if publication.record is None:
             problem = publication.outcome.artifacts_failed[0]
-            raise TransferError(
-                f"{fragment!r} {publication.decision.reason}: {problem.error}; commit it again", key=problem.key
+            raise UploadFailedError(
+                f"{fragment!r} {publication.decision.reason}: {problem.error}; commit it again",
+                report=_report(fragment, identity.result, publication, time.monotonic() - started),
+                key=problem.key,
             ) from problem.error
         if publication.record_written or before.record_digest != _published_digest(workspace, fragment):
             lease.finish(read_set(workspace.results, fragment, vocabulary=workspace.vocabulary))
@@ -186,7 +203,7 @@ def commit_execution(
             lease.give_back(publication.decision.status)  # the catalog has these very rows
     if workspace.clean_folder if clean_folder is None else clean_folder:
         remove_scratch(workspace.scratch, fragment)
-    return _report(fragment, publication, time.monotonic() - started)
+    return _report(fragment, identity.result, publication, time.monotonic() - started)
 
 
 class Lease:
@@ -293,7 +310,11 @@ def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:
 
 def read_scratch_record(scratch: LocalStore, fragment: str) -> ExecutionRecord | None:
     """Return what scratch knows of an execution; None if its folder or its record is gone."""
-    return read_record(scratch.scope(fragment))
+    key = join_key(fragment, RECORD_NAME)
+    try:
+        return decode_record(scratch.read_bytes(key), name=key)
+    except ArtifactNotFoundError:
+        return None
 
 
 def write_scratch_record(scratch: LocalStore, record: ExecutionRecord) -> None:
@@ -305,16 +326,25 @@ def remove_scratch(scratch: LocalStore, fragment: str) -> None:
     """Remove an execution's folder from scratch.
 
     It is renamed first, so that a removal that is cut off leaves no half folder that looks like a run; `gc_executions`
-    removes what is left of it.
+    removes what is left of it. `StoreError` if the system refuses.
     """
     folder = scratch.local_path(fragment)
     trash = scratch.root / f"{STAGING_PREFIX}trash-{secrets.token_hex(8)}"
-    with contextlib.suppress(FileNotFoundError):
+    try:
         folder.rename(trash)
         if trash.is_symlink():
             trash.unlink()
         else:
             shutil.rmtree(trash)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(
+            f"the scratch folder of {fragment!r} could not be removed, all else is done: {error}; "
+            "`emdstore gc` removes it later",
+            key=fragment,
+            store=repr(scratch),
+        ) from error
     scratch._prune(os.path.dirname(fragment))
 
 
@@ -322,7 +352,7 @@ def _published_digest(workspace: Workspace, fragment: str) -> str:
     return hashlib.sha256(scoped(workspace.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
 
 
-def _report(fragment: str, publication: Publication, seconds: float) -> UploadReport:
+def _report(fragment: str, result: ExecutionResult, publication: Publication, seconds: float) -> UploadReport:
     outcome: MaterializeOutcome = publication.outcome
     copied = {*outcome.artifacts_copied, *(() if outcome.log_unchanged else (LOG_NAME,))}
     roles: dict[str, RoleCounts] = {}
@@ -331,4 +361,16 @@ def _report(fragment: str, publication: Publication, seconds: float) -> UploadRe
         new = artifact.key in copied
         roles[artifact.role] = roles.get(artifact.role, RoleCounts()) + RoleCounts(int(new), int(not new))
         size += artifact.size if new else 0
-    return UploadReport(statuses={fragment: publication.decision.status}, roles=roles, bytes=size, seconds=seconds)
+    role_of: dict[str | None, str] = {each.key or each.filename: each.kind for each in outcome.outputs}
+    role_of |= {
+        LOG_NAME: "log",
+        result.metric_bundle_filename: "metric",
+        result.output_bundle_filename: "output",
+        result.series_filename: "series",
+    }
+    failed = {each.key for each in outcome.artifacts_failed}
+    for key in failed.union(outcome.artifacts_missing, outcome.artifacts_rejected):
+        role = role_of.get(key, "data")
+        roles[role] = roles.get(role, RoleCounts()) + RoleCounts(failed=1)
+    statuses = {} if publication.record is None else {fragment: publication.decision.status}
+    return UploadReport(statuses=statuses, roles=roles, bytes=size, seconds=seconds)

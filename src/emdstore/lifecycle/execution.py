@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import attrs
 
 from emdstore.catalog import ExecutionContent, ExecutionRow
 from emdstore.emds import OutputWriter
-from emdstore.errors import ArtifactNotFoundError
+from emdstore.errors import ArtifactNotFoundError, BundleError, CatalogError
 from emdstore.lifecycle.commit import (
     UploadReport,
     commit_execution,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SIGNALLED = 128
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_READ_SIZE = 65536
 
 
 class Execution:
@@ -74,8 +78,10 @@ class Execution:
         self.workspace = workspace
         self.fragment = fragment
         self._context = contextlib.ExitStack()
+        self._log_file: TextIO | None = None
         self._writer: OutputWriter | None = None
         self._unwritten = False
+        self._wrote = False
 
     @classmethod
     def enter(cls, workspace: Workspace, identity: ExecutionRecord) -> Self:
@@ -126,28 +132,41 @@ class Execution:
         """
         now = datetime.now(UTC)
         self._move("running", started_at=now, host=host_name(), pid=os.getpid())
-        self._amend(started_at=now, host=host_name(), pid=os.getpid())
-        self._context.enter_context(capture_log(self.output_directory / LOG_NAME))
+        try:
+            self._amend(started_at=now, host=host_name(), pid=os.getpid())
+            self._log_file = self._context.enter_context(capture_log(self.output_directory / LOG_NAME))
+        except BaseException as error:
+            self._fail(error)
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if error is None:
-                if self.status == "running":
-                    self.stop()
-            else:
+            if error is not None:
                 self._fail(error)
+            elif self.status == "running":
+                try:
+                    result = self._own_result()
+                except Exception as mistake:
+                    self._fail(mistake)
+                    raise
+                self.stop(result)
         finally:
             self._context.close()
+            self._log_file = None
 
     def _fail(self, error: BaseException) -> None:
-        retryable = isinstance(error, OSError | MemoryError | KeyboardInterrupt | SystemExit)
-        with contextlib.suppress(OSError), (self.output_directory / LOG_NAME).open("a", encoding="utf-8") as log:
-            log.write("".join(traceback.format_exception(error)))
+        """Make an exception the run's outcome, unless the run had one already."""
+        retryable = isinstance(error, OSError | MemoryError | KeyboardInterrupt | SystemExit | CatalogError)
+        if self._log_file is not None:
+            with contextlib.suppress(OSError):
+                self._log_file.write("".join(traceback.format_exception(error)))
+        self._writer, self._unwritten = None, False  # what was added is of a run that did not come to its end
         try:
-            self.stop(ExecutionResult(successful=False, retryable=retryable))
+            if self.status == "running":
+                self.stop(ExecutionResult(successful=False, retryable=retryable))
         except Exception:  # noqa: BLE001 - the caller gets the error that ended the run, not this one
             _log.exception("the end of %s could not be recorded; recover it", self.fragment)
 
@@ -165,17 +184,15 @@ class Execution:
         InvalidTransitionError
             If it is not running.
         BundleError
-            If what was added does not make valid bundles. It is still running then.
+            If what was added does not make valid bundles, or would replace bundles that something else wrote. No file
+            was touched and it is still running then; where this ends the ``with`` block, it is the run's outcome.
         """
         status = self.status
         if status not in allowed_from("stopped"):
             raise refuse_transition(self.fragment, status, "stopped")
-        if result is None:
+        outcome = self._own_result() if result is None else as_result(result)
+        if outcome.successful:
             self._write_bundles()
-            folder = scoped(self.workspace.scratch, self.fragment)
-            outcome = attrs.evolve(usual_result(folder), successful=True)
-        else:
-            outcome = as_result(result)
         if outcome.output_directory is None:
             outcome = attrs.evolve(outcome, output_directory=os.fspath(self.output_directory))
         now = datetime.now(UTC)
@@ -197,7 +214,8 @@ class Execution:
 
         The program finds its output directory in ``EMDSTORE_OUTPUT_DIR``. What it prints, on both streams, is shown and
         goes into the log. The bundles of the usual names that it leaves there make the result. A program that a signal
-        ended may be tried again; another exit code than 0 is a failure of the diagnostic.
+        ended may be tried again; another exit code than 0 is a failure of the diagnostic. Signals that would end this
+        process (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2) are passed on to the program, which decides what comes of them.
 
         Parameters
         ----------
@@ -220,18 +238,14 @@ class Execution:
         process = subprocess.Popen(
             list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=variables
         )
-        assert process.stdout is not None
         try:
-            for line in process.stdout:
-                sys.stdout.write(line.decode(errors="backslashreplace"))
-                sys.stdout.flush()
-            code = process.wait()
+            with _signals_forwarded(process):
+                _show_output(process)
+                code = process.wait()
         except BaseException:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait()
             raise
-        finally:
-            process.stdout.close()
         code = code if code >= 0 else _SIGNALLED - code
         if code:
             print(f"{command[0]} ended with exit code {code}")  # noqa: T201 - into the log, as all that is printed
@@ -244,11 +258,16 @@ class Execution:
 
     @property
     def writer(self) -> OutputWriter:
-        """The writer of the bundles; its methods are those of this object."""
+        """The writer of the bundles, which are written when the run stops and before each commit.
+
+        Its methods are those of this object. `BundleError` if bundles lie there that this object did not write.
+        """
         if self._writer is None:
+            self._refuse_other_bundles()
             self._writer = OutputWriter(
                 self.output_directory, metric=METRIC_NAME, output=OUTPUT_NAME, series=SERIES_NAME
             )
+        self._unwritten = True
         return self._writer
 
     def add_plot(
@@ -261,9 +280,9 @@ class Execution:
         name: str | None = None,
     ) -> str:
         """Register a plot; see `OutputWriter.add_plot`."""
-        key = self.writer.add_plot(path, long_name=long_name, description=description, dimensions=dimensions, name=name)
-        self._unwritten = True
-        return key
+        return self.writer.add_plot(
+            path, long_name=long_name, description=description, dimensions=dimensions, name=name
+        )
 
     def add_data(
         self,
@@ -275,9 +294,9 @@ class Execution:
         name: str | None = None,
     ) -> str:
         """Register a data file; see `OutputWriter.add_data`."""
-        key = self.writer.add_data(path, long_name=long_name, description=description, dimensions=dimensions, name=name)
-        self._unwritten = True
-        return key
+        return self.writer.add_data(
+            path, long_name=long_name, description=description, dimensions=dimensions, name=name
+        )
 
     def add_html(
         self,
@@ -289,9 +308,9 @@ class Execution:
         name: str | None = None,
     ) -> str:
         """Register an html file; see `OutputWriter.add_html`."""
-        key = self.writer.add_html(path, long_name=long_name, description=description, dimensions=dimensions, name=name)
-        self._unwritten = True
-        return key
+        return self.writer.add_html(
+            path, long_name=long_name, description=description, dimensions=dimensions, name=name
+        )
 
     def add_scalar(
         self,
@@ -304,7 +323,6 @@ class Execution:
     ) -> None:
         """Add a scalar; see `OutputWriter.add_scalar`."""
         self.writer.add_scalar(value, attributes=attributes, dimensions=dimensions, **named)
-        self._unwritten = True
 
     def add_series(
         self,
@@ -317,7 +335,6 @@ class Execution:
     ) -> None:
         """Add a series; see `OutputWriter.add_series`."""
         self.writer.add_series(values, index, index_name=index_name, dimensions=dimensions, attributes=attributes)
-        self._unwritten = True
 
     def input_artifact(
         self, store: ArtifactStore, key: str, *, sha256: str | None = None, tags: Collection[str] = ()
@@ -376,17 +393,35 @@ class Execution:
             If it could not be shipped: its status is ``upload_failed`` then, with the error, and scratch is as it was.
             What arrived is whole; nothing is published that is not complete.
         """
-        self._write_bundles()
+        if self._unwritten and self.status in allowed_from("pending_upload"):
+            self._write_bundles()
         return commit_execution(
             self.workspace, self.fragment, clean_folder=clean_folder, progress_callback=progress_callback
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _own_result(self) -> ExecutionResult:
+        """Return the outcome of a run that came to its end and says nothing else of itself."""
+        self._write_bundles()
+        return attrs.evolve(usual_result(scoped(self.workspace.scratch, self.fragment)), successful=True)
+
     def _write_bundles(self) -> None:
-        if self._unwritten:
-            self.writer.write()
-            self._unwritten = False
+        if self._unwritten and self._writer is not None:
+            if not self._wrote:
+                self._refuse_other_bundles()
+            self._writer.write()
+            self._unwritten, self._wrote = False, True
+
+    def _refuse_other_bundles(self) -> None:
+        folder = scoped(self.workspace.scratch, self.fragment)
+        for name in (METRIC_NAME, OUTPUT_NAME, SERIES_NAME):
+            if folder.exists(name):
+                raise BundleError(
+                    f"{name!r} of execution {self.fragment!r} is there already, written by something else, and would "
+                    "be replaced: write the bundles with the add_... methods of one run, or all of them by other means",
+                    key=f"{self.fragment}/{name}",
+                )
 
     def _record(self) -> ExecutionRecord:
         record = read_scratch_record(self.workspace.scratch, self.fragment)
@@ -405,8 +440,33 @@ class Execution:
             raise refuse_transition(self.fragment, self.status, to)
 
 
+@contextlib.contextmanager
+def _signals_forwarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass signals that nobody here handles on to the program: whoever ends this process means it."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        unhandled = [number for number in _FORWARDED if signal.getsignal(number) == signal.SIG_DFL]
+        before = {number: signal.signal(number, lambda got, _: process.send_signal(got)) for number in unhandled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show_output(process: subprocess.Popen[bytes]) -> None:
+    """Print what a program prints as it comes, also where it ends no lines, until it closes its output."""
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    assert process.stdout is not None
+    with process.stdout as output:
+        while data := os.read(output.fileno(), _READ_SIZE):
+            sys.stdout.write(decoder.decode(data))
+            sys.stdout.flush()
+        sys.stdout.write(decoder.decode(b"", final=True))
+
+
 def materialize_execution(
-    workspace: Workspace, execution: str, result: ResultLike, *, on_progress: ProgressCallback | None = None
+    workspace: Workspace, execution: Execution | str, result: ResultLike, *, on_progress: ProgressCallback | None = None
 ) -> MaterializeOutcome:
     """Promote one execution's set from a workspace's scratch to its results; see `materialize_outputs`.
 
@@ -415,11 +475,12 @@ def materialize_execution(
     workspace
         Where both stores are.
     execution
-        The execution's fragment.
+        The execution, or its fragment.
     result
         What the run says of itself.
     on_progress
         See `transfer`.
     """
-    source, dest = scoped(workspace.scratch, execution), scoped(workspace.results, execution)
-    return materialize_outputs(result, source=source, dest=dest, fragment=execution, on_progress=on_progress)
+    fragment = execution if isinstance(execution, str) else execution.fragment
+    source, dest = scoped(workspace.scratch, fragment), scoped(workspace.results, fragment)
+    return materialize_outputs(result, source=source, dest=dest, fragment=fragment, on_progress=on_progress)

@@ -16,6 +16,10 @@ from emdstore.stores.views import scoped
 from emdstore.transfer import digest_of, transfer
 
 _FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
+_ON_THE_WAY = "arriving"
+
+ARRIVING = f"{_FOLDER}/{_ON_THE_WAY}"
+"""Where in scratch inputs are until their digest is known; what stays there never arrived."""
 
 
 def fetch_input(
@@ -59,7 +63,7 @@ def fetch_input(
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
     # What is on its way gets the folder that its digest names only when the digest is known.
     folder, _, _ = key.rpartition("/")
-    arriving = f"arriving/{secrets.token_hex(8)}"
+    arriving = f"{_ON_THE_WAY}/{secrets.token_hex(8)}"
     report = transfer(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
     outcome = report.outcomes[0]
     if outcome.error is not None:
@@ -70,7 +74,7 @@ def fetch_input(
             raise SourceChangedError(
                 f"{key!r} in {store!r} has SHA-256 {digest}, not {sha256} as asked for", key=key, store=repr(store)
             )
-        target = cache.root / digest
+        target = cache.local_path(digest)
         target.mkdir(exist_ok=True)
         (cache.root / arriving / name).replace(target / name)
     finally:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow
-from emdstore.errors import InvalidKeyError, StoreURLError, WorkspaceError
+from emdstore.errors import CatalogError, InvalidKeyError, MissingExtraError, WorkspaceError
 from emdstore.keys import join_key, validate_key
 from emdstore.lifecycle.record import ExecutionRecord
 from emdstore.lifecycle.states import STATUSES
@@ -121,7 +121,7 @@ class Workspace:
         try:
             settings["results"] = open_store(settings["results"], **options)
             return cls(**settings)
-        except (TypeError, ValueError, StoreURLError) as error:
+        except (TypeError, ValueError, CatalogError, MissingExtraError) as error:
             raise WorkspaceError(f"{file or 'the environment'}: {error}") from error
 
     @classmethod
@@ -325,7 +325,10 @@ class Workspace:
         stale: bool = False,
         dry_run: bool = False,
     ) -> GcReport:
-        """Remove from scratch what is not needed any more, with what writers and commits that were killed left behind.
+        """Remove from scratch what is not needed any more, with what was left behind by whatever was killed.
+
+        Leftovers are staging files, half-removed folders, inputs that never arrived, and folders of starts that were
+        cut off, which the catalog does not know.
 
         Parameters
         ----------
@@ -420,7 +423,7 @@ def _find_config(path: str | os.PathLike[str] | None) -> Path | None:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise WorkspaceError(f"{file}: {error}") from None
     if unknown := [name for name in settings if name not in _SETTINGS]:
         raise WorkspaceError(f"{file}: unknown setting {unknown[0]!r}; there are {', '.join(_SETTINGS)}")
