@@ -286,8 +286,9 @@ class _Run:
                     self._submit(executor, batch)
                 if self._running:
                     timeout = 0 if planned else _TICK_SECONDS
-                    done, _ = wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-                    for future in done:
+                    wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+                    # Asked one by one: `wait` never returns what was cancelled before it started.
+                    for future in [future for future in self._running if future.done()]:
                         self._collect(future)
                 elif not planned and not self._waiting:
                     break
@@ -297,10 +298,9 @@ class _Run:
     def stop(self) -> None:
         """Cancel what has not started, let running workers end, and keep their outcomes."""
         self._watch.stopped = True
-        for future in self._running:
-            future.cancel()
-        wait(self._running)
-        for future in list(self._running):
+        started = [future for future in self._running if not future.cancel()]
+        wait(started)
+        for future in started:
             if not future.cancelled() and future.exception() is None:
                 self._collect(future)
 
