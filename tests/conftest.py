@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.servers.s3"]
+pytest_plugins = ["tests.servers.postgres", "tests.servers.s3"]
 
 
 @pytest.fixture(scope="session")

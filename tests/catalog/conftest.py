@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.postgres import postgres_server, postgres_url  # noqa: F401  (fixtures)
 
 from emdstore.catalog import Catalog
 
