@@ -1,0 +1,146 @@
+"""Work done elsewhere: any `concurrent.futures.Executor`, also one that loses its workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.transfer.stores import DeadlyTo, Slow, contents, fill
+
+from emdstore.errors import StoreError, TransferError
+from emdstore.stores.local import LocalStore
+from emdstore.stores.memory import MemoryStore
+from emdstore.testing import RecordingStore
+from emdstore.transfer import TransferInterrupted, TransferProgress, transfer
+
+ARTIFACTS = {f"run{number % 7}/{number:03}": bytes(number) for number in range(300)} | {"large": bytes(5_000_000)}
+
+
+def processes() -> ProcessPoolExecutor:
+    """Return workers that start from nothing, as those on another machine do."""
+    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
+
+
+class ByMail(Executor):
+    """An engine that sends work away as bytes, and takes its time to look for an answer."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        letter = pickle.dumps((fn, args, kwargs))
+
+        def work() -> None:
+            fn, args, kwargs = pickle.loads(letter)
+            future.set_running_or_notify_cancel()
+            try:
+                future.set_result(pickle.loads(pickle.dumps(fn(*args, **kwargs))))
+            except Exception as error:
+                future.set_exception(error)
+
+        threading.Timer(0.01, work).start()
+        return future
+
+
+@pytest.mark.parametrize("engine", [processes, lambda: ThreadPoolExecutor(2), ByMail], ids=["spawn", "threads", "mail"])
+def test_any_executor_does_it_and_is_left_open(
+    tmp_path: Path, engine: Callable[[], AbstractContextManager[Any]]
+) -> None:
+    source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+    told: list[TransferProgress] = []
+    with engine() as executor:
+        report = transfer(source, dest, [*ARTIFACTS, "absent"], executor=executor, on_progress=told.append)
+        again = transfer(source, dest, executor=executor, unchanged="digest")
+        assert executor.submit(len, "open").result(10) == 4
+    assert report.counts == {"copied": 301, "unchanged": 0, "missing": 1, "rejected": 0, "failed": 0}
+    assert [each.key for each in report.outcomes] == [*ARTIFACTS, "absent"]
+    assert again.counts["unchanged"] == len(ARTIFACTS)
+    assert contents(dest) == contents(ARTIFACTS)
+    total = sum(map(len, ARTIFACTS.values()))
+    assert told[-1] == TransferProgress(302, total, 302, total, complete=True)
+
+
+def test_workers_are_given_more_than_one_batch_at_a_time() -> None:
+    """Guards against a cluster of which two workers have something to do."""
+    most = 0
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            nonlocal most
+            most = max(most, self._work_queue.qsize())
+            return super().submit(fn, *args, **kwargs)
+
+    keys = {f"{number:05}": b"" for number in range(4000)}
+    with Counting(1) as executor:
+        assert transfer(Slow(fill(MemoryStore(), keys), 0.0001), MemoryStore(), executor=executor).ok
+    assert most > 20
+
+
+def test_what_a_lost_worker_had_in_hand_fails_and_says_so(tmp_path: Path) -> None:
+    source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
+    dest = LocalStore(tmp_path / "dest")
+    with processes() as executor:
+        report = transfer(DeadlyTo(source, "run3/003"), dest, executor=executor)
+    assert [each.key for each in report.outcomes] == sorted(ARTIFACTS)
+    assert "run3/003" in report.keys("failed")
+    assert all(isinstance(each.error, TransferError) for each in report.failures)
+    assert all("run it again" in str(each.error) for each in report.failures)
+    held = contents(dest)
+    assert set(report.keys("copied")) <= set(held)
+    assert held == {key: value for key, value in contents(ARTIFACTS).items() if key in held}
+    assert transfer(source, dest).ok
+
+
+def test_a_store_that_lives_in_this_process_is_an_outcome_there(tmp_path: Path) -> None:
+    """Guards against a copy of the store that is filled elsewhere and thrown away."""
+    with processes() as executor:
+        report = transfer(fill(LocalStore(tmp_path), ARTIFACTS), MemoryStore(), executor=executor)
+    assert report.counts["failed"] == len(ARTIFACTS)
+    assert all(isinstance(each.error, StoreError) and "process" in str(each.error) for each in report.failures)
+
+
+def test_an_executor_that_is_shut_down_is_an_error_before_any_work(tmp_path: Path) -> None:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
+    with pytest.raises(TransferError, match=r"takes no more work.*start a new one"):
+        transfer(source, LocalStore(tmp_path / "dest"), executor=executor)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_one_that_is_shut_down_meanwhile_leaves_a_full_account() -> None:
+    """Guards against waiting for ever for batches that nobody will do."""
+    executor = ThreadPoolExecutor(1)
+    source = Slow(fill(MemoryStore(), ARTIFACTS), 0.002)
+
+    def shut_down(progress: TransferProgress) -> None:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+    dest = MemoryStore()
+    report = transfer(source, dest, executor=executor, on_progress=shut_down)
+    assert len(report.outcomes) == len(ARTIFACTS)
+    assert all(isinstance(each.error, TransferError) for each in report.failures)
+    assert set(report.keys("copied")) == set(contents(dest)) != set(ARTIFACTS)
+
+
+def test_work_that_the_executor_still_has_is_not_left_behind() -> None:
+    """Guards against a transfer that has ended, and artifacts that come all the same."""
+    dest = RecordingStore(MemoryStore())
+
+    def ctrl_c(progress: TransferProgress) -> None:
+        if progress.keys_done:
+            raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as executor:
+        with pytest.raises(TransferInterrupted) as caught:
+            transfer(Slow(fill(MemoryStore(), ARTIFACTS), 0.005), dest, executor=executor, on_progress=ctrl_c)
+        before = len(dest.calls)
+        time.sleep(0.1)
+        assert len(dest.calls) == before
+    assert set(caught.value.report.keys("copied")) == set(contents(dest)) != set(ARTIFACTS)

@@ -1,0 +1,39 @@
+"""Memory is bounded by workers and buffers, whatever the artifacts' size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.children import answer_of, start_python
+
+SIZE = 300 * 1024 * 1024
+
+CHILD = """
+import json, resource, sys
+from pathlib import Path
+from emdstore.stores.local import LocalStore
+from emdstore.transfer import transfer
+from tests.transfer.stores import Streams
+
+source, dest = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2]))
+if sys.argv[3] == "streams":
+    source, dest = Streams(source), Streams(dest)
+report = transfer(source, dest, unchanged=sys.argv[4])
+report.raise_for_failures()
+print(json.dumps([report.as_dict()["counts"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ["files", "streams"])
+def test_a_large_artifact_is_never_held_whole(tmp_path: Path, route: str) -> None:
+    (tmp_path / "source").mkdir()
+    with (tmp_path / "source/large.nc").open("wb") as file:
+        file.truncate(SIZE)  # takes no room on the disk
+    for unchanged, outcome in (("stat", "copied"), ("digest", "unchanged")):
+        child = start_python(CHILD, tmp_path / "source", tmp_path / "dest", route, unchanged)
+        counts, most_kib = answer_of(child)
+        assert counts[outcome] == 1
+        assert most_kib < 150 * 1024
+    (tmp_path / "dest/large.nc").unlink()
