@@ -153,6 +153,14 @@ def test_what_is_no_artifact_is_left_out_of_the_listing(place: Place, caplog: py
     assert ".emdstore-left" in caplog.text
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_name_with_a_leading_slash_is_no_artifact(moto_server: S3Server, in_order: bool) -> None:
+    place = Place(moto_server)
+    for name in ("/lead", "/zlead", "//", "-", "0", "full", "mark/", "z"):
+        place.put(name, b"" if name == "mark/" else b"x")
+    assert list(place.store(in_order=in_order).iter_keys()) == ["-", "0", "full", "z"]
+
+
 STRANGE = ["p/b//c", "p//", "p//x", "p/z//"]
 
 

@@ -91,6 +91,9 @@ class Listing:
         obs, client = self.store._client()
         pages = obs.list(client, folder or None, chunk_size=1000)
         last = ""
+        # obstore drops a leading slash, too, so that in a whole bucket `/a` looks like `a`. Those names come together,
+        # before the first that starts with a letter and is there.
+        certain = bool(folder)
         while True:
             try:
                 with self.store._errors.trying("list", folder):
@@ -100,7 +103,13 @@ class Listing:
                 break
             if page is None:
                 return
-            yield from (entry for entry in page if self._is_artifact(entry, folder))
+            for entry in page:
+                if not certain and entry["path"] > "/":
+                    certain = self._is_there(entry["path"], "/" + entry["path"])
+                    if not certain:
+                        continue
+                if self._is_artifact(entry, folder):
+                    yield entry
             last = page[-1]["path"]
         for page, _ in self._pages(folder, after=last if self.in_order else ""):
             yield from (entry for entry in page if self._is_artifact(entry, folder))
@@ -131,10 +140,14 @@ class Listing:
         if not self._is_key(name):
             return False
         # obstore drops a trailing slash, so that a marker `a/`, which is empty, looks like an artifact `a`.
-        if entry["size"] == 0 and not self.store.exists(name[len(self.store._base) :]):
-            _log.warning("left out of the listing of %r: the folder marker %r", self.store, name + "/")
-            return False
-        return True
+        return entry["size"] > 0 or self._is_there(name, name + "/")
+
+    def _is_there(self, name: str, otherwise: str) -> bool:
+        """Tell whether an object has this name, where obstore may have made it of another one."""
+        if self._is_key(name) and self.store.exists(name[len(self.store._base) :]):
+            return True
+        _log.warning("left out of the listing of %r: %r is no key", self.store, otherwise)
+        return False
 
     def _is_key(self, name: str) -> bool:
         try:
