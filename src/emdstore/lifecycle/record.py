@@ -139,7 +139,8 @@ class ExecutionRecord:
     def at(cls, fragment: str, **fields: Any) -> ExecutionRecord:
         """Return a record whose identity is read from its fragment: ``provider/diagnostic/group.../execution``."""
         provider, diagnostic, group = identity_of(fragment)
-        return cls(**{"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment} | fields)
+        told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
+        return cls(**told | fields)
 
 
 def identity_of(fragment: str) -> tuple[str, str, str]:

@@ -84,7 +84,9 @@ class Workspace:
     vocabulary: Vocabulary | None = attrs.field(default=None, repr=False)
     clean_folder: bool = False
     lease_seconds: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    _temporary: tempfile.TemporaryDirectory[str] | None = attrs.field(default=None, repr=False, eq=False)
+    _temporary: tempfile.TemporaryDirectory[str] | None = attrs.field(
+        default=None, alias="temporary", repr=False, eq=False
+    )
 
     @classmethod
     def open(cls, path: str | os.PathLike[str] | None = None) -> Self:

@@ -1,0 +1,56 @@
+"""The examples are run as a reader would run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import emdstore
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(*command: str, cwd: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
+    environment["PYTHONPATH"] = str(Path(emdstore.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_local_promotion_ends_in_a_catalog_that_can_be_asked(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "promote_local.py"), "here", cwd=tmp_path)
+    assert out.splitlines() == [
+        "mytool/sea-ice/historical/1: uploaded, 5 artifacts",
+        "  arctic: -0.52",
+        "  antarctic: 0.02",
+    ]
+    assert run(str(EXAMPLES / "promote_local.py"), "here", cwd=tmp_path) == out
+
+
+def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "results_to_s3.py"), cwd=tmp_path)
+    assert "45 copied, 0 unchanged" in out
+    assert out.endswith("as recorded\n5 executions, 35 scalars\n")
+
+
+def test_a_framework_tests_itself_against_memory(tmp_path: Path) -> None:
+    out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_against_memory.py"), cwd=tmp_path)
+    assert "3 passed" in out
+
+
+def test_every_example_is_run_here() -> None:
+    named = Path(__file__).read_text()
+    assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in named] == []
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_says_how_to_run_it(path: Path) -> None:
+    assert re.search(rf"(python|pytest) {path.name}", path.read_text())

@@ -1,0 +1,147 @@
+"""What `import emdstore` promises."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import emdstore
+
+SOURCE = Path(emdstore.__file__).parent
+
+# Engines and faces: whoever does not use them need not have them.
+OPTIONAL = {
+    "obstore",
+    "s3fs",
+    "psycopg",
+    "cyclopts",
+    "rich",
+    "yaml",
+    "pytest",
+    "hypothesis",
+    "climate_ref_core",
+}
+HEAVY = OPTIONAL | {"sqlalchemy", "alembic", "fsspec", "stamina"}
+
+
+def in_a_new_process(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_importing_the_package_loads_no_engine_and_no_database() -> None:
+    loaded = in_a_new_process("import sys, emdstore; print(*{name.partition('.')[0] for name in sys.modules})").split()
+    assert HEAVY & set(loaded) == set()
+
+
+def test_importing_the_package_takes_less_than_150_ms_beyond_the_interpreter() -> None:
+    # Processor time, and the best of several: neither waiting for a busy machine nor a cold cache counts.
+    def seconds(code: str) -> float:
+        before = os.times()
+        in_a_new_process(code)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    best = min(seconds("import emdstore") for _ in range(7))
+    assert best - min(seconds("pass") for _ in range(7)) < 0.150
+
+
+@pytest.mark.parametrize("name", sorted(emdstore.__all__))
+def test_every_public_name_resolves_and_says_what_it_is(name: str) -> None:
+    found = getattr(emdstore, name)
+    assert name == "__version__" or found.__doc__
+
+
+def test_the_public_names_are_those_that_type_checkers_see() -> None:
+    source = (SOURCE / "__init__.py").read_text()
+    imported = re.findall(r"^    from emdstore\S* import (?:\(([^)]*)\)|(.*))$", source, re.MULTILINE)
+    names = {name for one in imported for name in re.findall(r"\w+", "".join(one))}
+    assert names | {"transfer", "__version__"} == set(emdstore.__all__)
+    assert dir(emdstore) == emdstore.__all__ == sorted(emdstore.__all__)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        emdstore.no_such_name  # noqa: B018
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    try:
+        installed = metadata.version("emdstore")
+    except metadata.PackageNotFoundError:
+        pytest.skip("emdstore runs from its source tree here")
+    assert emdstore.__version__ == installed
+
+
+def test_the_package_is_typed_and_has_its_data() -> None:
+    for name in ("py.typed", "demo/sets/SOURCES.md", "catalog/migrations/versions/v0001_baseline.py"):
+        assert (SOURCE / name).is_file(), name
+
+
+def test_the_core_works_without_any_extra() -> None:
+    in_a_new_process(
+        f"""
+import sys
+for name in {sorted(OPTIONAL)!r}:
+    sys.modules[name] = None
+import emdstore
+scratch, results = emdstore.MemoryStore(), emdstore.MemoryStore()
+scratch.write_bytes("out.log", b"")
+scratch.write_bytes("diagnostic.json", b'{{"DIMENSIONS": {{"json_structure": []}}, "RESULTS": {{}}}}')
+result = emdstore.ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json")
+outcome = emdstore.materialize_outputs(result, source=scratch, dest=results)
+assert emdstore.resolve_status(result, outcome).status == "uploaded"
+with emdstore.Catalog("sqlite://") as catalog:
+    assert emdstore.replay(results, catalog).counts["ingested"] == 1
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "extra"),
+    [("emdstore.open_store('s3://bucket', engine='obstore').read_bytes('k')", "s3"),
+     ("emdstore.open_store('s3://bucket', engine='s3fs')", "s3fs"),
+     ("emdstore.Catalog('postgresql://127.0.0.1/x').check()", "postgres"),
+     ("emdstore.load_vocabulary('words.yaml')", "vocabulary")],
+)  # fmt: skip
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(call: str, extra: str, tmp_path: Path) -> None:
+    (tmp_path / "words.yaml").write_text("dimensions: []")
+    said = in_a_new_process(
+        f"""
+import os, sys
+os.chdir({str(tmp_path)!r})
+for name in {sorted(OPTIONAL)!r}:
+    sys.modules[name] = None
+import emdstore
+try:
+    {call}
+except emdstore.MissingExtraError as error:
+    print(error)
+"""
+    )
+    assert f"pip install 'emdstore[{extra}]'" in said
+
+
+def test_no_module_needs_an_extra_to_be_imported() -> None:
+    """The command line, the testing kit and integrations are the extras' own faces."""
+    faces = ("cli", "testing", "integrations", "migrations")
+    modules = [
+        ".".join(("emdstore", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in sorted(SOURCE.rglob("*.py"))
+        if not any(face in path.parts for face in faces) and path.name != "__init__.py"
+    ]
+    assert "emdstore.stores.s3" in modules
+    in_a_new_process(
+        f"import sys\nfor name in {sorted(OPTIONAL)!r}: sys.modules[name] = None\n"
+        f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
+    )
+    assert importlib.import_module("emdstore.cli")
