@@ -31,6 +31,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
     VocabularyError,
+    WorkspaceError,
     redact,
 )
 
@@ -43,11 +44,22 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
-    "show": ("results:show", "Show what the catalog holds of one execution."),
+    "show": ("executions:show", "Show what the catalog holds of one execution."),
+    "init": ("executions:init", "Write the emdstore.toml of a new workspace."),
+    "run": ("executions:run", "Run a program as an execution."),
+    "commit": ("executions:commit", "Ship executions: bytes, then the record, then the rows."),
+    "list": ("executions:list_executions", "List the executions of the workspace."),
+    "abort": ("executions:abort", "Give executions up that were not shipped."),
+    "recover": ("executions:recover", "Stop running executions whose process is gone."),
+    "reingest": ("executions:reingest", "Publish and ingest an execution's set again, as a new execution."),
+    "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
+    "db check": ("database:check", "Tell which schema the catalog has."),
+    "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
 }
+_GROUPS = {"db": "Look after the catalog's schema: check, upgrade."}
 
 
-def make_app(called: str | None = None) -> App:
+def make_app(called: Sequence[str] = ()) -> App:
     """Return the parser. The command that is called tells its whole docstring as help, the others their first line."""
     app = App(
         name="emdstore",
@@ -60,15 +72,21 @@ def make_app(called: str | None = None) -> App:
         help_format="plaintext",
         default_parameter=Parameter(negative=()),
     )
+    groups = {"": app}
+    for name, summary in _GROUPS.items():
+        groups[name] = App(name=name, help=summary, sort_key=len(_COMMANDS))
+        app.command(groups[name])
     for position, (name, (place, summary)) in enumerate(_COMMANDS.items()):
-        help_text = {} if name == called else {"help": summary}
-        app.command(f"emdstore.cli.{place}", name=name, sort_key=position, **help_text)
+        group, _, last = name.rpartition(" ")
+        help_text = {} if name.split() == list(called[: name.count(" ") + 1]) else {"help": summary}
+        groups[group].command(f"emdstore.cli.{place}", name=last, sort_key=position, **help_text)
     return app
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Nothing that a user can do wrong leaves a traceback."""
-    as_json = "--json" in arguments
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest is a program's own
+    as_json = "--json" in ours
     for stream in (sys.stdout, sys.stderr):
         # A key that the terminal's encoding cannot show must not end a command.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
@@ -110,11 +128,12 @@ _WRONG_CALLS = (
     StoreAccessError,
     StoreURLError,
     VocabularyError,
+    WorkspaceError,
 )
 
 
 def _run(arguments: Sequence[str]) -> int:
-    app = make_app(next(iter(arguments), None))
+    app = make_app(arguments)
     command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
     output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
     _log_to_stderr(output.verbose)

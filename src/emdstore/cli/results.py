@@ -268,31 +268,13 @@ def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = 
         note("interrupted: what is above was checked")
 
 
-def show(
-    execution: str,
-    /,
-    *,
-    catalog: CatalogURL,
-    limit: Annotated[int, Parameter(alias="-n")] = 20,
-    output: Output = PLAIN,
-) -> int:
-    """Show what the catalog holds of one execution: status, counts, warnings, artifacts, values.
-
-    Parameters
-    ----------
-    execution
-        Its fragment, or the end of it, or its id.
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name.
-    limit
-        How many rows to show of each kind; 0 for all. JSON has all.
-    """
-    with open_catalog(catalog, create=False) as database:
-        row = database.execution(execution)
-        if output.json:
-            show_json({"execution": row} | {kind: list(rows) for kind, rows in _parts(database, row).items()})
-        else:
-            _show_execution(row, _parts(database, row), limit)
+def show_execution(database: Catalog, execution: str, *, limit: int, output: Output) -> int:
+    """Show what a catalog holds of one execution; see `emdstore.cli.executions.show`."""
+    row = database.execution(execution)
+    if output.json:
+        show_json({"execution": row} | {kind: list(rows) for kind, rows in _parts(database, row).items()})
+    else:
+        _show_execution(row, _parts(database, row), limit)
     return 0
 
 

@@ -1,0 +1,456 @@
+"""Commands on the executions of a workspace: run, ship, list, clean up."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
+from emdstore.errors import CatalogError, CatalogVersionError, EmdstoreError, WorkspaceError
+from emdstore.lifecycle.batch import CommitInterrupted
+from emdstore.lifecycle.result import METRIC_NAME
+from emdstore.lifecycle.states import Status
+from emdstore.lifecycle.workspace import Workspace, write_config
+
+if TYPE_CHECKING:
+    from emdstore.catalog import ExecutionRow
+    from emdstore.lifecycle.commit import UploadReport
+    from emdstore.lifecycle.execution import Execution
+    from emdstore.lifecycle.housekeeping import GcReport
+
+Config = Annotated[Path | None, Parameter(name="--config", env_var="EMDSTORE_CONFIG")]
+Age = Annotated[timedelta, Parameter(name="--older-than")]
+
+_TOP_FOLDER = Path()
+
+
+@contextmanager
+def catalog_is_configuration() -> Iterator[None]:
+    """Make a catalog that cannot be used at all a matter of how the command was called."""
+    try:
+        yield
+    except CatalogVersionError:
+        raise
+    except CatalogError as error:
+        raise WrongCallError(str(error), store=error.store) from error
+
+
+def find_workspace(config: Path | None, *, instead: str | None = None) -> Workspace:
+    """Find the workspace of a command; `instead` is the option that would do without one."""
+    try:
+        return Workspace.open(config)
+    except WorkspaceError as error:
+        if instead is None or config is not None:
+            raise
+        raise WorkspaceError(f"{error}; or give {instead}") from error
+
+
+@contextmanager
+def open_workspace(config: Path | None, *, instead: str | None = None) -> Iterator[Workspace]:
+    """Open the workspace of a command, and see that its catalog can be used."""
+    with find_workspace(config, instead=instead) as workspace:
+        with catalog_is_configuration():
+            workspace.bind()
+        yield workspace
+
+
+def init(
+    folder: Path = _TOP_FOLDER,
+    /,
+    *,
+    scratch: str = "scratch",
+    results: str = "results",
+    catalog: str = "catalog.db",
+    vocabulary: str | None = None,
+    output: Output = PLAIN,
+) -> int:
+    """Write the emdstore.toml of a new workspace. Relative paths in it are relative to the file.
+
+    Parameters
+    ----------
+    folder
+        Where to write it.
+    scratch
+        The folder in which executions run.
+    results
+        The store in which their sets are published: a folder or a URL.
+    catalog
+        The database: a SQLite file, or a URL such as postgresql://host/name.
+    vocabulary
+        A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
+    """
+    file = write_config(folder, scratch=scratch, results=results, catalog=catalog, vocabulary=vocabulary)
+    try:
+        workspace = Workspace.open(file)
+    except EmdstoreError:
+        file.unlink()  # a mistake in the arguments is not kept
+        raise
+    with workspace:
+        places = {"scratch": workspace.scratch, "results": workspace.results, "catalog": workspace.catalog}
+        if output.json:
+            show_json({"config": str(file.resolve())} | {name: repr(place) for name, place in places.items()})
+        else:
+            show_fields({"config": file} | places)
+            say("\nnext: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ...")
+    return 0
+
+
+def run(
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    provider: str,
+    diagnostic: str,
+    group: str = "default",
+    description: str | None = None,
+    dataset_hash: str | None = None,
+    selector: tuple[str, ...] = (),
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Run a program as an execution: emdstore run --provider pmp --diagnostic enso -- python enso.py.
+
+    The program writes to the folder that EMDSTORE_OUTPUT_DIR names; what it prints becomes out.log; the bundles
+    diagnostic.json, output.json and series.json that it leaves there make its result. Signals are passed on to it.
+    Nothing is shipped: `emdstore commit` does that. The exit code is 0 if the program's is, otherwise 1.
+
+    Parameters
+    ----------
+    command
+        The program and its arguments, after `--`.
+    provider
+        Who made the diagnostic.
+    diagnostic
+        Its name.
+    group
+        The group of input datasets that it runs over.
+    description
+        In your words.
+    dataset_hash
+        Identifies the exact input datasets.
+    selector
+        What the group's datasets have in common, as NAME=VALUE; may be given several times.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    if not command:
+        raise WrongCallError("give the program to run, and its arguments, after --")
+    if shutil.which(command[0]) is None:
+        raise WrongCallError(f"there is no program {command[0]!r} that can be run")
+    selectors = dict(_name_and_value(each) for each in selector)
+    with open_workspace(config) as workspace:
+        execution = workspace.start_execution(
+            provider=provider,
+            diagnostic=diagnostic,
+            group=group,
+            selectors=selectors,
+            dataset_hash=dataset_hash,
+            description=description,
+        )
+        code: int | None = None
+        try:
+            # One JSON document is all that stdout gets if it gets any.
+            with redirect_stdout(sys.stderr) if output.json else nullcontext(), execution:
+                code = execution.run(command)
+        except EmdstoreError:
+            raise
+        except OSError as error:
+            note(f"error: {command[0]!r} could not be run: {error}")
+        except KeyboardInterrupt:
+            note(f"interrupted: {execution.fragment} is {execution.status}; {_next_step(execution)}")
+            raise
+        _show_run(execution, code, output)
+    return 0 if code == 0 else 1
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise WrongCallError(f"a selector is NAME=VALUE, not {text!r}")
+    return name, value
+
+
+def _next_step(execution: Execution) -> str:
+    return f"next: emdstore commit {shlex.quote(execution.fragment)}"
+
+
+def _show_run(execution: Execution, code: int | None, output: Output) -> None:
+    row, folder = execution.row, execution.output_directory
+    if output.json:
+        show_json({"execution": row, "program_exit_code": code, "output_directory": str(folder)})
+        return
+    show_fields(
+        {"execution": row.fragment, "status": row.status, "exit code of the program": code, "output directory": folder}
+    )
+    if code == 0 and not (folder / METRIC_NAME).is_file():
+        note(f"the program left no {METRIC_NAME}: committed as it is, this counts as a failure of the diagnostic")
+    say(_next_step(execution))
+
+
+def commit(
+    *executions: str,
+    pending: bool = False,
+    clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Ship executions: bytes first, then the record, then the rows in the catalog.
+
+    One that fails stops no other. To go on after any interruption, run it again.
+
+    Parameters
+    ----------
+    executions
+        Their fragments, or the ends of them.
+    pending
+        All that wait: stopped, failed to upload, or left behind by a commit that was killed.
+    clean_folder
+        Remove each one's scratch folder when all is done; by default what the workspace says.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    if pending == bool(executions):
+        raise WrongCallError("name the executions to commit, or give --pending for all that wait")
+    with open_workspace(config) as workspace:
+        try:
+            with set_progress("commit") as on_progress:
+                report = workspace.commit_pending_executions(
+                    execution_ids=None if pending else executions,
+                    clean_folder=clean_folder,
+                    progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
+                )
+        except CommitInterrupted as interrupted:
+            _show_report(workspace, interrupted.report, output, interrupted=True)
+            return 130
+        done = _show_report(workspace, report, output)
+    return 0 if done and (pending or not report.skipped) else 1
+
+
+def reingest(execution: str, /, *, config: Config = None, output: Output = PLAIN) -> int:
+    """Publish and ingest an execution's set again, as a new execution of the same group. Nothing runs.
+
+    Parameters
+    ----------
+    execution
+        Its fragment, or the end of it.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    with open_workspace(config) as workspace:
+        return 0 if _show_report(workspace, workspace.reingest(execution), output) else 1
+
+
+def _show_report(workspace: Workspace, report: UploadReport, output: Output, *, interrupted: bool = False) -> bool:
+    """Show what became of executions, and tell whether every one is as it said it would be."""
+    rows = [workspace.catalog.execution(fragment) for fragment in report.statuses]
+    ok = report.ok and not any(row.failure == "result" for row in rows)
+    if output.json:
+        show_json(report.as_dict() | {"ok": ok and not interrupted, "interrupted": interrupted})
+        return ok
+    for row in rows:
+        why = f": {row.failure}: {row.reason}" if row.failure else ""
+        say(f"{row.status}  {row.fragment}{why}", style="red" if row.failure == "result" else None)
+    for fragment, holder in report.skipped.items():
+        say(f"skipped  {fragment}: {holder}")
+    for each in report.errors:
+        say(f"not committed  {each.fragment}: {each.error}", style="red")
+    if report.roles:
+        counted = [
+            (role, counts.uploaded, counts.unchanged, counts.failed) for role, counts in sorted(report.roles.items())
+        ]
+        show_table(("artifacts", "uploaded", "unchanged", "failed"), counted)
+    say(f"{len(rows)} executions committed ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
+    if interrupted:
+        note("interrupted: run it again to go on")
+    return ok
+
+
+def list_executions(
+    *, status: Annotated[tuple[Status, ...], Parameter()] = (), config: Config = None, output: Output = PLAIN
+) -> int:
+    """List the executions of the workspace.
+
+    Parameters
+    ----------
+    status
+        Only those in this state; may be given several times.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    with open_workspace(config) as workspace:
+        rows = list(workspace.list_executions(status=status or None))
+    if output.json:
+        show_json({"executions": rows})
+    else:
+        columns = ("execution", "status", "created", "artifacts", "scalars", "description", "note")
+        show_table(columns, map(_listed, rows))
+    return 0
+
+
+def _listed(row: ExecutionRow) -> tuple[object, ...]:
+    return (
+        row.fragment,
+        row.status,
+        row.created_at,
+        row.artifacts,
+        row.scalars,
+        row.description,
+        row.error or (f"held by {row.owner}" if row.owner else row.reason if row.failure else None),
+    )
+
+
+def show(
+    execution: str,
+    /,
+    *,
+    catalog: Annotated[str | None, Parameter(env_var="EMDSTORE_CATALOG")] = None,
+    limit: Annotated[int, Parameter(alias="-n")] = 20,
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Show what the catalog holds of one execution: status, counts, warnings, artifacts, values.
+
+    Parameters
+    ----------
+    execution
+        Its fragment, or the end of it, or its id.
+    catalog
+        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
+    limit
+        How many rows to show of each kind; 0 for all. JSON has all.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    from emdstore.cli.options import open_catalog
+    from emdstore.cli.results import show_execution
+
+    if catalog is not None:
+        with open_catalog(catalog, create=False) as database:
+            return show_execution(database, execution, limit=limit, output=output)
+    with open_workspace(config, instead="--catalog") as workspace:
+        return show_execution(workspace.catalog, execution, limit=limit, output=output)
+
+
+def gc(
+    *,
+    status: tuple[Status, ...] = ("uploaded", "failed", "aborted"),
+    older_than: Age = timedelta(0),
+    force: bool = False,
+    stale: bool = False,
+    yes: bool = False,
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Remove scratch folders that are not needed any more, with what was left behind by whatever was killed.
+
+    Shows first what it would remove, and removes it if you say so on a terminal, or with --yes.
+
+    Parameters
+    ----------
+    status
+        Folders of executions in this state; may be given several times.
+    older_than
+        Only if nothing has happened to them for so long: 7d, 12h.
+    force
+        Also what was not shipped: scratch may hold the only copy.
+    stale
+        Also files in the results store that lie in a set's folder and are not part of it any more.
+    yes
+        Remove it without asking.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    what: dict[str, Any] = {"status": status, "older_than": older_than, "force": force, "stale": stale}
+    with open_workspace(config) as workspace:
+        if not yes:
+            preview = workspace.gc_executions(**what, dry_run=True)
+            _show_gc(preview, output)
+            if output.json or not preview.removed:
+                return 0
+            if not _confirmed("remove it?"):
+                note("nothing was removed; give --yes to remove it")
+                return 0
+        _show_gc(workspace.gc_executions(**what), output)
+    return 0
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    note(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _show_gc(report: GcReport, output: Output) -> None:
+    if output.json:
+        show_json(report.as_dict())
+        return
+    for fragment, reason in report.refused.items():
+        say(f"kept  {fragment}: {reason}")
+    for each in report.removed:
+        size = f"  ({each.files} files, {size_text(each.bytes)})" if each.bytes else ""
+        say(f"{'would remove' if report.dry_run else 'removed'}  {each.what}  {each.name}{size}")
+    total = f"{len(report.removed)} things ({size_text(sum(each.bytes for each in report.removed))})"
+    say(f"{total} {'would be removed' if report.dry_run else 'removed'}, {len(report.refused)} kept")
+
+
+def abort(*executions: str, reason: str | None = None, config: Config = None, output: Output = PLAIN) -> int:
+    """Give executions up that were not shipped. Their scratch folders stay until gc removes them.
+
+    Parameters
+    ----------
+    executions
+        Their fragments, or the ends of them.
+    reason
+        In your words; kept in the catalog.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    if not executions:
+        raise WrongCallError("name the executions to give up")
+    with open_workspace(config) as workspace:
+        handles = [workspace.resume_execution(each) for each in executions]
+        for execution in handles:
+            execution.abort(reason)
+    _show_names("aborted", [each.fragment for each in handles], output)
+    return 0
+
+
+def recover(
+    *,
+    older_than: Annotated[timedelta | None, Parameter()] = None,
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Stop running executions whose process is gone, so that their logs can be committed.
+
+    Parameters
+    ----------
+    older_than
+        Also those of other machines that started so long ago (7d, 12h); what runs there cannot be seen from here.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    with open_workspace(config) as workspace:
+        stopped = workspace.recover(older_than=older_than)
+    _show_names("recovered", stopped, output)
+    if stopped and not output.json:
+        say("next: emdstore commit --pending")
+    return 0
+
+
+def _show_names(what: str, fragments: Sequence[str], output: Output) -> None:
+    if output.json:
+        show_json({what: list(fragments)})
+        return
+    for fragment in fragments:
+        say(f"{what}  {fragment}")
+    if not fragments:
+        note(f"nothing was {what}")
