@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.executions import Config, catalog_is_configuration
+from emdstore.cli.executions import Config, catalog_is_configuration, find_workspace
 from emdstore.cli.options import PLAIN, Output
 from emdstore.cli.render import show_fields, show_json
 
@@ -57,10 +57,11 @@ def upgrade(*, catalog: CatalogURL = None, config: Config = None, output: Output
 @contextmanager
 def _catalog(url: str | None, config: Config) -> Iterator[Catalog]:
     from emdstore.catalog import Catalog
-    from emdstore.lifecycle.workspace import Workspace
 
-    with catalog_is_configuration(), Catalog(url) if url is not None else Workspace.open(config).catalog as catalog:
-        yield catalog
+    with catalog_is_configuration():
+        chosen = Catalog(url) if url is not None else find_workspace(config, instead="--catalog").catalog
+        with chosen as catalog:
+            yield catalog
 
 
 def _show(status: CatalogStatus, output: Output) -> int:
