@@ -133,10 +133,29 @@ def test_a_file_url_has_the_guards_of_the_local_store(tmp_path: Path) -> None:
         store.read_bytes("link/secret")
 
 
-def test_a_staging_file_is_never_listed_and_goes_when_the_write_fails(tmp_path: Path) -> None:
+def test_a_file_that_is_changed_in_place_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    store = RenamingStore(f"renaming://{tmp_path}")
+    store.write_bytes("k", b"o" * MIB)
+
+    def read_while_it_changes() -> None:
+        with store.open_reader("k") as reader:
+            reader.read()
+            with (tmp_path / "k").open("r+b") as file:
+                file.write(b"n" * MIB)
+            while reader.read():
+                pass
+
+    with pytest.raises(SourceChangedError):
+        read_while_it_changes()
+
+
+def test_a_staging_file_is_never_listed_and_goes_when_the_write_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store = RenamingStore(f"renaming://{tmp_path}")
     (tmp_path / ".emdstore-left").write_bytes(b"by a writer that was killed")
     assert list(store.iter_keys()) == []
+    assert caplog.text == ""  # it is nothing to warn of
     store.write_bytes("a/b", b"v")
     for key in ("a", "a/b/c"):
         with pytest.raises(KeyConflictError):

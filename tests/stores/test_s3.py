@@ -408,6 +408,14 @@ def test_wrong_credentials_are_refused_without_being_told(strict: Place, verb: s
     assert len(str(caught.value)) < 500
 
 
+def test_a_server_that_quotes_a_secret_is_not_quoted(s3_faults: FaultProxy, strict: Place) -> None:
+    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options, session_token="TOKEN-VALUE", retries=0)
+    said = f"<Error><Code>Odd</Code><Message>{strict.server.secret_key} TOKEN-VALUE</Message></Error>"
+    s3_faults.fail("status", status=400, body=said.encode())
+    with pytest.raises(StoreError, match=r"Odd \*\*\* \*\*\*"):
+        store.read_bytes("k")
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_busy_server_is_unavailable(faulty: tuple[FaultProxy, S3Store], verb: str) -> None:
     proxy, store = faulty
