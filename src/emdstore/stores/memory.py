@@ -50,16 +50,18 @@ class MemoryStore:
             if name is not None and name in _named:
                 return _named[name]
             store = super().__new__(cls)
-            store._name = f"#{next(_numbers)}" if name is None else name
+            store._number = next(_numbers)
+            store._name = f"#{store._number}" if name is None else name
             store._objects = {}
             store._sorted = None
             store._versions = itertools.count(1)
             store._lock = threading.Lock()
-            _alive[store._name] = store
+            _alive[store._number] = store
             if name is not None:
                 _named[name] = store
             return store
 
+    _number: int
     _name: str
     _objects: dict[str, _Held]
     _sorted: list[str] | None
@@ -70,7 +72,7 @@ class MemoryStore:
         return f"MemoryStore({self._name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _same_process, (self._name, os.getpid())
+        return _same_process, (self._number, self._name, os.getpid())
 
     # -- the port ------------------------------------------------------------------------------------------------
 
@@ -169,11 +171,11 @@ class MemoryStore:
 _registry_lock = threading.Lock()
 _numbers = itertools.count(1)
 _named: dict[str, MemoryStore] = {}
-_alive: weakref.WeakValueDictionary[str, MemoryStore] = weakref.WeakValueDictionary()
+_alive: weakref.WeakValueDictionary[int, MemoryStore] = weakref.WeakValueDictionary()
 
 
-def _same_process(name: str, pid: int) -> MemoryStore | _Elsewhere:
-    store = _alive.get(name) if pid == os.getpid() else None
+def _same_process(number: int, name: str, pid: int) -> MemoryStore | _Elsewhere:
+    store = _alive.get(number) if pid == os.getpid() else None
     return store if store is not None else _Elsewhere(name, pid)
 
 
