@@ -14,21 +14,17 @@ and writes in the one way that is atomic on the kind of file system at hand:
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import logging
 import os
-import pickle
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import fsspec
-from fsspec.implementations.memory import MemoryFileSystem
 
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -36,26 +32,28 @@ from emdstore.errors import (
     InvalidKeyError,
     KeyConflictError,
     MissingExtraError,
-    SourceChangedError,
-    StoreAccessError,
     StoreError,
-    StoreUnavailableError,
     StoreURLError,
     redact,
 )
-from emdstore.keys import MAX_KEY_BYTES, STAGING_PREFIX, is_staging, validate_key, validate_prefix
+from emdstore.keys import STAGING_PREFIX, is_staging, validate_key, validate_prefix
+from emdstore.stores._fsspec_streams import BLOCK, FileReader, FileWriter
+from emdstore.stores._fsspec_systems import (
+    Mechanics,
+    describe,
+    meaning,
+    mechanics_of,
+    open_file_system,
+    secrets_in,
+    why_not_a_path,
+)
 from emdstore.stores.local import LocalStore
-from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo
+from emdstore.stores.port import ArtifactInfo
 
 _log = logging.getLogger(__name__)
 
-_BLOCK = 8 * 1024 * 1024
 _LOCAL = ("file", "local")
 _CACHING = ("blockcache", "cached", "filecache", "simplecache")
-_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "cos", "swift"}
-_SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|sas|connection_string", re.IGNORECASE).search
-
-Mechanics = Literal["memory", "whole", "rename", "read"]
 
 
 class FsspecStore:
@@ -104,7 +102,7 @@ class FsspecStore:
             raise MissingExtraError(f"{redact(url)!r} needs another package: {error}") from error
         self._url = url
         self._options = storage_options
-        self._name = f"FsspecStore({redact(url, _secrets_in(storage_options))!r})"
+        self._name = f"FsspecStore({redact(url, secrets_in(storage_options))!r})"
         self._opened: dict[int, tuple[Any, str, Mechanics]] = {}
         self._root_seen = False
 
@@ -163,27 +161,27 @@ class FsspecStore:
             found = fs.info(path)
         if found["type"] != "file":
             self._raise_not_found(key)
-        return _info(key, found)
+        return describe(key, found)
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
         validate_prefix(prefix)
-        return (_info(key, found) for key, found in self._walk(prefix))
+        return (describe(key, found) for key, found in self._walk(prefix))
 
-    def open_reader(self, key: str, /) -> _Reader:
+    def open_reader(self, key: str, /) -> FileReader:
         """See `SupportsStreaming.open_reader`."""
         info = self.info(key)
         fs, path, mechanics = self._at(key)
         with self._trying("read", key):
             if mechanics == "memory":  # whose files are one shared object with one position
                 data = fs.cat_file(path)
-                return _Reader(self, ArtifactInfo(key, len(data), info.modified, info.version), io.BytesIO(data))
-            return _Reader(self, info, fs.open(path, "rb", block_size=_BLOCK))
+                return FileReader(self, ArtifactInfo(key, len(data), info.modified, info.version), io.BytesIO(data))
+            return FileReader(self, info, fs.open(path, "rb", block_size=BLOCK))
 
-    def open_writer(self, key: str, /) -> _Writer:
+    def open_writer(self, key: str, /) -> FileWriter:
         """See `SupportsStreaming.open_writer`; what is smaller than 8 MiB is written in one call."""
         self._at(key)
-        return _Writer(self, key)
+        return FileWriter(self, key)
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
@@ -203,21 +201,21 @@ class FsspecStore:
         pid = os.getpid()
         if pid not in self._opened:
             try:
-                fs, root = _open_file_system(self._url, self._options)
+                fs, root = open_file_system(self._url, self._options)
             except (ImportError, OSError, TypeError, ValueError) as error:
                 raise StoreURLError(
                     f"{self!r} cannot be opened with these options: {self._first_line(error)}", store=repr(self)
                 ) from None
             # Some file systems have a slash before the first name, some have none.
             base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
-            self._opened[pid] = fs, base, _mechanics(fs)
+            self._opened[pid] = fs, base, mechanics_of(fs)
         return self._opened[pid]
 
     def _at(self, key: str) -> tuple[Any, str, Mechanics]:
         validate_key(key)
         fs, base, mechanics = self._open()
         path = base + key
-        if (reason := _why_not(fs, path, mechanics)) is not None:
+        if (reason := why_not_a_path(fs, path, mechanics)) is not None:
             raise InvalidKeyError(f"not a valid key: {key!r}: {reason} in {self!r}", key=key, store=repr(self))
         return fs, path, mechanics
 
@@ -347,13 +345,13 @@ class FsspecStore:
             if verb == "write":
                 self._raise_conflict(key)
             self._raise_not_found(key)
-        kind, advice = _meaning(error)
+        kind, advice = meaning(error)
         what = f"cannot {verb} {key!r} in {self!r}" if key else f"cannot {verb} {self!r}"
         raise kind(f"{what}: {self._first_line(error)}; {advice}", key=key or None, store=repr(self)) from None
 
     def _first_line(self, error: Exception) -> str:
         said = str(error).partition("\n")[0][:300] or type(error).__name__
-        return redact(said, _secrets_in(self._options))
+        return redact(said, secrets_in(self._options))
 
 
 def local_path(url: str) -> str:
@@ -364,93 +362,9 @@ def local_path(url: str) -> str:
     return unquote("/" + path)
 
 
-# Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
-# it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
-_file_systems: dict[tuple[object, ...], Any] = {}
-
-
-def _open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return a file system of this process, shared by stores of the same options, and the path that the URL names."""
-    options = {**given, "use_listings_cache": False, "skip_instance_cache": True}
-    if _protocols(url) & {"s3", "s3a"}:
-        options.setdefault("config_kwargs", {"retries": {"mode": "standard", "total_max_attempts": 3}})
-    if "::" in url:  # a chain's file system depends on the paths in it
-        fs, root = fsspec.core.url_to_fs(url, **options)
-        return fs, str(root)
-    scheme = url.partition("://")[0]
-    # The environment, because credentials may come from it.
-    key = os.getpid(), scheme, pickle.dumps(sorted(options.items())), frozenset(os.environ.items())
-    if key not in _file_systems:
-        fs, _ = fsspec.core.url_to_fs(url, **options)
-        if _protocols(fs) & {"s3", "s3a"}:
-            fs.retries = 1  # s3fs tries again what botocore has tried again
-        _file_systems[key] = fs
-    return _file_systems[key], str(_file_systems[key]._strip_protocol(url))
-
-
-def _why_not(fs: Any, path: str, mechanics: Mechanics) -> str | None:
-    if fs._strip_protocol(path) != path:
-        return "it would be read as another name"
-    if mechanics != "whole":
-        return None
-    if "?versionId=" in path:  # s3fs takes what follows for a version, whether or not it is asked for versions
-        return "what follows '?versionId=' would be lost"
-    if len(path.partition("/")[2].encode()) > MAX_KEY_BYTES:
-        return f"with the store's prefix it is longer than {MAX_KEY_BYTES} bytes"
-    return None
-
-
 def _open_again(kind: type[FsspecStore], url: str, options: dict[str, Any]) -> FsspecStore:
     store: FsspecStore = kind(url, **options)
     return store
-
-
-def _protocols(of: Any) -> set[str]:
-    if isinstance(of, str):
-        return {of.partition("://")[0]}
-    return {of.protocol} if isinstance(of.protocol, str) else set(of.protocol)
-
-
-def _mechanics(fs: Any) -> Mechanics:
-    if isinstance(fs, MemoryFileSystem):
-        return "memory"
-    if _protocols(fs) & _OBJECT_STORES:
-        return "whole"
-    # What fsspec inherits to a file system that has no rename of its own is a copy and a removal.
-    return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
-
-
-def _secrets_in(options: object, named: bool = False) -> list[str]:
-    if isinstance(options, Mapping):
-        return [s for name, value in options.items() for s in _secrets_in(value, bool(_SECRET_OPTION(str(name))))]
-    return [options] if named and isinstance(options, str) else []
-
-
-def _info(key: str, found: Mapping[str, Any]) -> ArtifactInfo:
-    version = next((str(found[name]) for name in ("ETag", "etag", "generation") if found.get(name)), None)
-    return ArtifactInfo(key, int(found["size"]), _modified(found), version)
-
-
-def _modified(found: Mapping[str, Any]) -> float:
-    names = ("LastModified", "last_modified", "mtime", "modified", "updated", "time", "created")
-    when = next((found[name] for name in names if found.get(name) is not None), None)
-    if isinstance(when, str):
-        with contextlib.suppress(ValueError):
-            when = datetime.fromisoformat(when)
-    if isinstance(when, datetime):
-        return when.timestamp()
-    return float(when) if isinstance(when, int | float) else float("nan")
-
-
-# -- errors ------------------------------------------------------------------------------------------------------------
-
-_PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EREMOTEIO, errno.ESTALE, errno.EPIPE}
-_PASSING_TEXT = re.compile(
-    r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|reduce your request rate|Could not connect"
-    r"|Connection was closed|Connection reset|BadDigest|XAmzContent\w+Mismatch|IncompleteBody"
-).search
-_PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.exceptions")
-_PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
 
 
 class _ChangedMeanwhileError(EmdstoreError):
@@ -473,129 +387,3 @@ class _Trying:
             raise _ChangedMeanwhileError from None  # so fsspec's memory says it
         if isinstance(error, Exception) and not isinstance(error, EmdstoreError):
             self._store._raise(error, self._verb, self._key)
-
-
-def _code(error: Exception) -> str:
-    """Return the code that S3 gave, which s3fs leaves in the error that it translates."""
-    answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
-
-
-def _meaning(error: Exception) -> tuple[type[StoreError], str]:
-    name, module = type(error).__name__, type(error).__module__
-    if isinstance(error, PermissionError) or "Credentials" in name:
-        return StoreAccessError, "check the credentials and permissions"
-    if isinstance(error, FileNotFoundError):
-        return StoreUnavailableError, "its folder was removed meanwhile; try again"
-    if (
-        isinstance(error, ConnectionError | TimeoutError)
-        or (isinstance(error, OSError) and error.errno in _PASSING)
-        or module.startswith(_PASSING_MODULES)
-        or _PASSING_NAMES(name)
-        or _PASSING_TEXT(f"{_code(error)} {error}")
-    ):
-        return StoreUnavailableError, "check the address and the network, or try again later"
-    if isinstance(error, NotImplementedError):
-        return StoreError, "its file system cannot do that"
-    return StoreError, "nothing was changed"
-
-
-# -- streams -----------------------------------------------------------------------------------------------------------
-
-
-class _Reader:
-    def __init__(self, store: FsspecStore, info: ArtifactInfo, file: Any) -> None:
-        self.info = info
-        self._store, self._file = store, file
-        self._left = info.size
-
-    def read(self, size: int = CHUNK_SIZE, /) -> bytes:
-        with self._store._trying("read", self.info.key):
-            try:
-                data = bytes(self._file.read(size))
-            except Exception as error:
-                if type(error).__name__ == "FileExpired" or "PreconditionFailed" in str(error):
-                    self._raise_changed()
-                raise
-        self._left -= len(data)
-        if self._left < 0 or (not data and (self._left or self._replaced())):
-            self._raise_changed()
-        return data
-
-    def _replaced(self) -> bool:
-        """Tell whether the artifact at the end is another one than at the start; not all file systems would say."""
-        if isinstance(self._file, io.BytesIO):
-            return False
-        now = self._store.info(self.info.key)
-        return (now.size, now.version) != (self.info.size, self.info.version) or now.modified > self.info.modified
-
-    def _raise_changed(self) -> NoReturn:
-        raise SourceChangedError(
-            f"{self.info.key!r} in {self._store!r} changed while it was read; run it again when its writer is done",
-            key=self.info.key,
-            store=repr(self._store),
-        ) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._file.close()
-
-
-class _Writer:
-    """Keeps what fits one block; what is larger goes to a file of the file system that shows when it is finished."""
-
-    _file: Any = None
-
-    def __init__(self, store: FsspecStore, key: str) -> None:
-        self._store, self._key = store, key
-        self._head = bytearray()
-        self._unfinished: contextlib.ExitStack | None = None
-
-    def write(self, data: bytes, /) -> None:
-        if self._unfinished is None:
-            self._head += data
-            if len(self._head) <= _BLOCK or self._store._at(self._key)[2] == "memory":
-                return
-            data, self._head = bytes(self._head), bytearray()
-            self._start()
-        with self._store._trying("write", self._key):
-            self._file.write(data)
-
-    def _start(self) -> None:
-        store, key = self._store, self._key
-        store._refuse_folder(key)
-        fs, path, mechanics = store._at(key)
-        with store._trying("write", key), contextlib.ExitStack() as stack:
-            if mechanics == "rename":
-                self._file = stack.enter_context(fs.open(stack.enter_context(store._staged(key)), "wb"))
-            else:
-                self._file = stack.enter_context(_completed(fs.open(path, "wb", block_size=_BLOCK, autocommit=False)))
-            self._unfinished = stack.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._unfinished is not None:
-            with self._store._trying("write", self._key):
-                self._unfinished.__exit__(kind, error, traceback)
-        elif kind is None:
-            self._store.write_bytes(self._key, bytes(self._head))
-
-
-@contextlib.contextmanager
-def _completed(file: Any) -> Iterator[Any]:
-    """Complete an upload at the end, or take back its parts."""
-    try:
-        yield file
-        file.close()
-        file.commit()
-    except BaseException:
-        file.closed = True  # or the file would upload the rest of what it has when it is collected
-        with contextlib.suppress(Exception):
-            file.discard()
-        raise

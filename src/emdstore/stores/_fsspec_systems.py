@@ -1,0 +1,139 @@
+"""What emdstore has to know of fsspec's file systems: how to open them, what they can do, what their errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import fsspec
+from fsspec.implementations.memory import MemoryFileSystem
+
+from emdstore.errors import StoreAccessError, StoreError, StoreUnavailableError
+from emdstore.keys import MAX_KEY_BYTES
+from emdstore.stores.port import ArtifactInfo
+
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "cos", "swift"}
+_SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|sas|connection_string", re.IGNORECASE).search
+
+Mechanics = Literal["memory", "whole", "rename", "read"]
+"""How a file system can be written to: see `emdstore.stores.fsspec`."""
+
+# Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
+# it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
+_file_systems: dict[tuple[object, ...], Any] = {}
+
+
+def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return a file system of this process, shared by stores of the same options, and the path that the URL names."""
+    options = {**given, "use_listings_cache": False, "skip_instance_cache": True}
+    if _protocols(url) & {"s3", "s3a"}:
+        options.setdefault("config_kwargs", {"retries": {"mode": "standard", "total_max_attempts": 3}})
+    if "::" in url:  # a chain's file system depends on the paths in it
+        fs, root = fsspec.core.url_to_fs(url, **options)
+        return fs, str(root)
+    scheme = url.partition("://")[0]
+    # The environment, because credentials may come from it.
+    key = os.getpid(), scheme, pickle.dumps(sorted(options.items())), frozenset(os.environ.items())
+    if key not in _file_systems:
+        fs, _ = fsspec.core.url_to_fs(url, **options)
+        if _protocols(fs) & {"s3", "s3a"}:
+            fs.retries = 1  # s3fs tries again what botocore has tried again
+        _file_systems[key] = fs
+    return _file_systems[key], str(_file_systems[key]._strip_protocol(url))
+
+
+def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
+    """Return why this path cannot stand for a key, or None."""
+    if fs._strip_protocol(path) != path:
+        return "it would be read as another name"
+    if mechanics != "whole":
+        return None
+    if "?versionId=" in path:  # s3fs takes what follows for a version, whether or not it is asked for versions
+        return "what follows '?versionId=' would be lost"
+    if len(path.partition("/")[2].encode()) > MAX_KEY_BYTES:
+        return f"with the store's prefix it is longer than {MAX_KEY_BYTES} bytes"
+    return None
+
+
+def _protocols(of: Any) -> set[str]:
+    if isinstance(of, str):
+        return {of.partition("://")[0]}
+    return {of.protocol} if isinstance(of.protocol, str) else set(of.protocol)
+
+
+def mechanics_of(fs: Any) -> Mechanics:
+    """Return how the file system can be written to."""
+    if isinstance(fs, MemoryFileSystem):
+        return "memory"
+    if _protocols(fs) & _OBJECT_STORES:
+        return "whole"
+    # What fsspec inherits to a file system that has no rename of its own is a copy and a removal.
+    return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
+
+
+def secrets_in(options: object, named: bool = False) -> list[str]:
+    """Return the values in storage options that look like secrets by their names."""
+    if isinstance(options, Mapping):
+        return [s for name, value in options.items() for s in secrets_in(value, bool(_SECRET_OPTION(str(name))))]
+    return [options] if named and isinstance(options, str) else []
+
+
+def describe(key: str, found: Mapping[str, Any]) -> ArtifactInfo:
+    """Return what the file system's description of a file says of the artifact."""
+    version = next((str(found[name]) for name in ("ETag", "etag", "generation") if found.get(name)), None)
+    return ArtifactInfo(key, int(found["size"]), _modified(found), version)
+
+
+def _modified(found: Mapping[str, Any]) -> float:
+    names = ("LastModified", "last_modified", "mtime", "modified", "updated", "time", "created")
+    when = next((found[name] for name in names if found.get(name) is not None), None)
+    if isinstance(when, str):
+        with contextlib.suppress(ValueError):
+            when = datetime.fromisoformat(when)
+    if isinstance(when, datetime):
+        return when.timestamp()
+    return float(when) if isinstance(when, int | float) else float("nan")
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+_PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ESTALE, errno.EPIPE}
+_PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # what s3fs says for an internal error; not on every system
+_PASSING_TEXT = re.compile(
+    r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|reduce your request rate|Could not connect"
+    r"|Connection was closed|Connection reset|BadDigest|XAmzContent\w+Mismatch|IncompleteBody"
+).search
+_PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.exceptions")
+_PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
+
+
+def _code(error: Exception) -> str:
+    """Return the code that S3 gave, which s3fs leaves in the error that it translates."""
+    answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
+    return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
+
+
+def meaning(error: Exception) -> tuple[type[StoreError], str]:
+    """Return which error of ours says what one of the file system's means, and what to do about it."""
+    name, module = type(error).__name__, type(error).__module__
+    if isinstance(error, PermissionError) or "Credentials" in name:
+        return StoreAccessError, "check the credentials and permissions"
+    if isinstance(error, FileNotFoundError):
+        return StoreUnavailableError, "its folder was removed meanwhile; try again"
+    if (
+        isinstance(error, ConnectionError | TimeoutError)
+        or (isinstance(error, OSError) and error.errno in _PASSING)
+        or module.startswith(_PASSING_MODULES)
+        or _PASSING_NAMES(name)
+        or _PASSING_TEXT(f"{_code(error)} {error}")
+    ):
+        return StoreUnavailableError, "check the address and the network, or try again later"
+    if isinstance(error, NotImplementedError):
+        return StoreError, "its file system cannot do that"
+    return StoreError, "nothing was changed"
