@@ -9,6 +9,7 @@ from tests.lifecycle.examples import FourMethods, put, small_run
 from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
+from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store
 
 
@@ -48,3 +49,11 @@ def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def catalog(empty_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
     with Catalog(Path(shutil.copy(empty_catalog, tmp_path / "catalog.db"))) as catalog:
         yield catalog
+
+
+@pytest.fixture
+def workspace(catalog: Catalog, tmp_path: Path) -> Workspace:
+    """A workspace on disk, with nothing in it."""
+    return Workspace(
+        scratch=LocalStore(tmp_path / "ws-scratch"), results=LocalStore(tmp_path / "ws-results"), catalog=catalog
+    )
