@@ -5,23 +5,40 @@ from __future__ import annotations
 import os
 
 from emdstore.errors import SameStoreError
+from emdstore.keys import join_key
 from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.views import ScopedStore
 
 
 def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
     """Refuse to move artifacts between two stores that are one place, or of which one lies inside the other.
 
-    Local stores are compared by their real paths, so that a link does not hide it, others by their configuration.
+    Local stores are compared by their real paths, so that a link does not hide it, others by their URL and server.
 
     Raises
     ------
     SameStoreError
         With both stores' names. Nothing was read or written.
     """
-    if source is dest or source == dest:
-        raise SameStoreError(f"source and destination are the same store: {source!r}; choose another destination")
-    if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
-        one, other = (os.path.realpath(store.local_path()) for store in (source, dest))
-        if os.path.commonpath([one, other]) in (one, other):
-            how = "the same folder" if one == other else "one inside the other"
-            raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
+    (one_root, one), (other_root, other) = _place_of(source), _place_of(dest)
+    if one_root != other_root or not _holds(one, other) and not _holds(other, one):
+        return
+    how = "the same place" if one == other else "one inside the other"
+    raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
+
+
+def _place_of(store: ArtifactStore) -> tuple[object, str]:
+    """Return what holds the store, in a form that compares, and the store's path in there."""
+    if isinstance(store, SupportsPath):
+        return "file system", os.path.realpath(store.local_path()).strip("/")
+    if isinstance(store, ScopedStore):
+        root, path = _place_of(store.inner)
+        return root, join_key(path, store.prefix)
+    url = getattr(store, "url", None)
+    if isinstance(url, str):
+        return (type(store), getattr(store, "endpoint_url", None)), url.rstrip("/")
+    return store, ""
+
+
+def _holds(one: str, other: str) -> bool:
+    return one in ("", other) or other.startswith(one + "/")

@@ -276,6 +276,16 @@ class ScopedStore(StoreView):
         super().__init__(inner)
         self._prefix = validate_key(prefix)
 
+    @property
+    def inner(self) -> ArtifactStore:
+        """The whole store."""
+        return cast("ArtifactStore", self._inner)
+
+    @property
+    def prefix(self) -> str:
+        """The folder."""
+        return self._prefix
+
     def _enter(self, verb: str, key: str) -> str:
         # Checked before and after: `../x` may not become `folder/../x`, and the whole key has limits too.
         return validate_key(join_key(self._prefix, super()._enter(verb, key)))

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emdstore.errors import SameStoreError
+from emdstore.stores.local import LocalStore
+from emdstore.stores.memory import MemoryStore
+from emdstore.stores.places import refuse_same_place
+from emdstore.stores.port import ArtifactStore
+from emdstore.stores.s3 import S3Store
+from emdstore.stores.views import ReadOnlyStore, scoped
+
+_MEMORY = MemoryStore()
+_BUCKET = S3Store("s3://bucket", endpoint_url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("source", "dest"),
+    [
+        (_MEMORY, _MEMORY),
+        (_MEMORY, scoped(_MEMORY, "a")),
+        (scoped(_MEMORY, "a/b"), scoped(_MEMORY, "a")),
+        (_BUCKET, _BUCKET.scope("a")),
+        (_BUCKET.scope("a"), S3Store("s3://bucket/a", endpoint_url="http://127.0.0.1:1")),
+    ],
+    ids=repr,
+)
+def test_one_place_and_a_place_inside_another_are_refused(source: ArtifactStore, dest: ArtifactStore) -> None:
+    with pytest.raises(SameStoreError):
+        refuse_same_place(source, dest)
+
+
+@pytest.mark.parametrize(
+    ("source", "dest"),
+    [
+        (MemoryStore(), MemoryStore()),
+        (scoped(_MEMORY, "run1"), scoped(_MEMORY, "run10")),
+        (_BUCKET.scope("run1"), _BUCKET.scope("run10")),
+        (_BUCKET, S3Store("s3://bucket", endpoint_url="http://127.0.0.1:2")),
+    ],
+    ids=repr,
+)
+def test_places_beside_each_other_are_not(source: ArtifactStore, dest: ArtifactStore) -> None:
+    refuse_same_place(source, dest)
+
+
+def test_a_view_and_a_link_do_not_hide_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "real")
+    store.write_bytes("a", b"")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for other in (ReadOnlyStore(store), LocalStore(tmp_path / "link"), LocalStore(tmp_path / "link" / "below")):
+        with pytest.raises(SameStoreError):
+            refuse_same_place(other, store)
