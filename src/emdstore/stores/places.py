@@ -21,7 +21,7 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
         With both stores' names. Nothing was read or written.
     """
     (one_root, one), (other_root, other) = _place_of(source), _place_of(dest)
-    if one_root != other_root or not _holds(one, other) and not _holds(other, one):
+    if one_root != other_root or (not _holds(one, other) and not _holds(other, one)):
         return
     how = "the same place" if one == other else "one inside the other"
     raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
