@@ -43,8 +43,11 @@ def but_for_copies(outcome: MaterializeOutcome) -> MaterializeOutcome:
 # -- the four promises -------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_result_copies_only_the_log(scratch: LocalStore, results: ArtifactStore) -> None:
-    outcome = materialize_outputs(FAILURE, source=scratch, dest=results)
+@pytest.mark.parametrize("result", [FAILURE, attrs.evolve(SUCCESS, successful=False)], ids=["bare", "with bundles"])
+def test_a_failed_result_copies_only_the_log(
+    scratch: LocalStore, results: ArtifactStore, result: ExecutionResult
+) -> None:
+    outcome = materialize_outputs(result, source=scratch, dest=results)
     assert held(results) == {"out.log": b"it ran\n"}
     assert outcome.log_copied
     assert [each.key for each in outcome.artifacts] == ["out.log"]

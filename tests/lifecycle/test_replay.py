@@ -33,6 +33,7 @@ from tests.lifecycle.examples import (
 from emdstore.catalog import Catalog
 from emdstore.emds import load_vocabulary
 from emdstore.errors import (
+    ArtifactNotFoundError,
     BundleError,
     CatalogError,
     IncompleteSetError,
@@ -180,6 +181,12 @@ def test_a_set_that_the_store_cannot_read_is_reported(catalog: Catalog) -> None:
     assert replay(results, catalog).counts["ingested"] == 1
 
 
+def test_a_set_that_is_removed_while_it_is_read_is_incomplete(catalog: Catalog) -> None:
+    gone = Fault(keys={f"{FRAGMENTS[1]}/diagnostic.json"}, error=ArtifactNotFoundError)
+    report = replay(FaultyStore(fill(MemoryStore()), gone), catalog)
+    assert [(each.fragment, each.state) for each in report.failures] == [(FRAGMENTS[1], "incomplete")]
+
+
 def test_a_store_that_cannot_be_listed_raises(catalog: Catalog) -> None:
     with pytest.raises(StoreError):
         replay(FaultyStore(fill(MemoryStore()), Fault(verbs={"iter_info"}, error=StoreError)), catalog)
@@ -221,6 +228,15 @@ def test_bundles_in_working_directories_are_no_sets(results: ArtifactStore, cata
     put(results, small_run(), "bare/x/y/1")
     put(results, small_run(), "bare/x/y/1/run/2")
     assert states(replay(results, catalog)) == {"bare/x/y/1": "ingested", FRAGMENT: "ingested"}
+
+
+def test_a_failed_run_that_left_bundles_in_working_directories_is_one_set(
+    results: ArtifactStore, catalog: Catalog
+) -> None:
+    promote(FAILURE, put(MemoryStore(), small_run()), results)
+    put(results, small_run(), f"{FRAGMENT}/executions/recipe_1/work")
+    (outcome,) = replay(results, catalog).outcomes
+    assert (outcome.fragment, outcome.status, outcome.scalars) == (FRAGMENT, "failed", 0)
 
 
 def test_a_record_below_a_record_is_part_of_the_outer_set(results: ArtifactStore, catalog: Catalog) -> None:
@@ -390,8 +406,8 @@ except ReplayInterrupted as interrupted:
 @pytest.mark.parametrize("patience", [0.0, 0.013])
 def test_an_interrupted_replay_leaves_whole_executions_and_goes_on(tmp_path: Path, patience: float) -> None:
     results = LocalStore(tmp_path / "results")
-    fragments = tuple(f"p/d/g/{n:03}" for n in range(80))
-    run = small_run(diagnostic=metric_bundle({str(n): {"a": 1, "b": 2} for n in range(250)}))
+    fragments = tuple(f"p/d/g/{n:03}" for n in range(40))
+    run = small_run(diagnostic=metric_bundle({str(n): {"a": 1, "b": 2} for n in range(150)}))
     promote(SUCCESS, put(MemoryStore(), run), results, fragments[0])
     whole = scoped(results, fragments[0])
     record = read_record(whole)
@@ -418,8 +434,8 @@ def test_an_interrupted_replay_leaves_whole_executions_and_goes_on(tmp_path: Pat
         there = [row.fragment for row in catalog.executions()]
         assert 5 <= int(told[1]) <= len(there) < len(fragments)
         for row in catalog.executions():
-            assert (row.artifacts, row.outputs, row.scalars, row.series) == (7, 3, 500, 1)
-        assert catalog.scalars().count() == 500 * len(there)
+            assert (row.artifacts, row.outputs, row.scalars, row.series) == (7, 3, 300, 1)
+        assert catalog.scalars().count() == 300 * len(there)
         report = replay(results, catalog)
         assert report.counts["unchanged"] == len(there)
         assert report.counts["ingested"] == len(fragments) - len(there)
