@@ -1,0 +1,1 @@
+"""Measures emdstore beside the tools that people copy with: ``python -m benchmarks --help``."""

@@ -1,0 +1,65 @@
+"""What is to be reached: ratios of medians, emdstore to a peer, measured in one run."""
+
+from __future__ import annotations
+
+import attrs
+
+RSYNC, DURABLE_RSYNC, CP = "rsync -a", "rsync -a --fsync", "cp -a"
+S5CMD, S3FS, RCLONE = "s5cmd", "s3fs", "rclone, tuned"
+
+EMDSTORE, FLUSHED, COMMIT = "emdstore", "emdstore --flush", "emdstore commit"
+LIBRARY = " (library)"
+
+MOST_MB = 150.0
+MOST_MS_TO_START = 150.0
+
+
+@attrs.frozen
+class Goal:
+    """At most so much of a peer's time.
+
+    Attributes
+    ----------
+    workload, route
+        Where.
+    subject, peer
+        Who is compared with whom.
+    most
+        The highest ratio that meets the goal.
+    """
+
+    workload: str
+    route: str
+    subject: str
+    peer: str
+    most: float
+
+
+def _both(workload: str, route: str, peer: str, most: float, subject: str = EMDSTORE) -> list[Goal]:
+    return [Goal(workload, route, subject + face, peer, most) for face in ("", LIBRARY)]
+
+
+GOALS: list[Goal] = [
+    *_both("W1", "local-local", RSYNC, 0.8),
+    *_both("W1", "local-local", CP, 1.3),
+    *_both("W1", "local-local", DURABLE_RSYNC, 0.5, FLUSHED),
+    *(goal for route in ("local-s3", "s3-local") for goal in _both("W1", route, S5CMD, 0.5)),
+    *(goal for route in ("local-s3", "s3-local") for goal in _both("W1", route, S3FS, 0.1)),
+    *_both("W1", "s3-s3", S5CMD, 0.4),
+    *_both("W2", "local-local", RSYNC, 0.8),
+    *_both("W2", "local-s3", S5CMD, 0.8),
+    *_both("W2", "s3-local", RCLONE, 1.2),
+    *_both("W3", "local-local", RSYNC, 0.7),
+    *_both("W3", "local-s3", S5CMD, 0.6),
+    Goal("W3", "local-local", COMMIT + LIBRARY, RSYNC, 1.0),
+    Goal("W3", "local-s3", COMMIT + LIBRARY, S5CMD, 1.0),
+    Goal("W1 again", "local-local", EMDSTORE + LIBRARY, RSYNC, 1.0),
+    *(Goal("W1 again", route, EMDSTORE, S5CMD, 0.7) for route in ("local-s3", "s3-local")),
+    *(
+        goal
+        for workload in ("W1 remote", "W2 remote", "W3 remote")
+        for route in ("local-s3", "s3-local", "s3-s3")
+        for goal in _both(workload, route, S5CMD, 1.0)
+    ),
+    Goal("100,000 scalars", "ingest", "emdstore ingest", "raw executemany", 1.5),
+]
