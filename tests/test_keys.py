@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from emdstore import keys
@@ -108,6 +108,7 @@ def test_a_prefix_is_everything_or_a_folder_spelled_like_a_key() -> None:
             validate_prefix(prefix)
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec=None) | st.sampled_from("/.\\\x00 aé"), max_size=12))
 @example(f"{STAGING_PREFIX}x")
 @example("a" * 256)
@@ -122,11 +123,13 @@ segments = st.text(st.characters(codec="utf-8", exclude_characters="/\\", exclud
 valid_keys = st.lists(segments, min_size=1, max_size=4).map("/".join).filter(is_valid_key)
 
 
+@settings(deadline=None)
 @given(st.lists(valid_keys))
 def test_sorted_text_is_in_the_order_of_its_bytes(some: list[str]) -> None:
     assert [key.encode() for key in sorted(some)] == sorted(key.encode() for key in some)
 
 
+@settings(deadline=None)
 @given(valid_keys, valid_keys)
 def test_what_is_joined_lies_in_its_folder_and_in_no_namesake(folder: str, key: str) -> None:
     joined = join_key(folder, key)

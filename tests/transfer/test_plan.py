@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.transfer.stores import FourMethods, fill
 
@@ -59,6 +59,7 @@ class TestDecide:
         assert decide(info(5, NOON), dest, "digest") == digest
         assert decide(info(5, NOON), dest, "never") == never
 
+    @settings(deadline=None)
     @given(
         st.integers(0, 3),
         st.integers(0, 3),
@@ -115,6 +116,7 @@ class Told:
 
 
 class TestWholeStores:
+    @settings(deadline=None)
     @given(holdings, holdings, st.sampled_from(["stat", "digest", "never"]))
     def test_the_merge_decides_as_looking_up_each_key_would(
         self, source: dict[str, tuple[int, int]], dest: dict[str, tuple[int, int]], unchanged: str
