@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from emdstore.errors import ClaimHeldError
-from emdstore.lifecycle.commit import UploadError, UploadFailedError, UploadReport
+from emdstore.errors import ClaimHeldError, InvalidTransitionError
+from emdstore.lifecycle.commit import COMMITTABLE, UploadError, UploadFailedError, UploadReport, commit_execution
 from emdstore.lifecycle.process import is_gone
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def commit_pending_executions(
     """Commit what waits; see `Workspace.commit_pending_executions`, which is how it is called."""
     started = time.monotonic()
     workspace.bind()
+    named = execution_ids is not None
     fragments = _waiting(workspace) if execution_ids is None else _named(workspace, execution_ids)
     reports: list[UploadReport] = []
     own = ThreadPoolExecutor(_WORKERS, thread_name_prefix="emdstore-commit") if executor is None else None
@@ -69,7 +70,7 @@ def commit_pending_executions(
     running: dict[Future[UploadReport], str] = {}
     try:
         for fragment in fragments:
-            running[pool.submit(commit_isolated, workspace, fragment, clean_folder)] = fragment
+            running[pool.submit(commit_isolated, workspace, fragment, clean_folder, named)] = fragment
         for future in as_completed(running):
             reports.append(_result(future, running[future]))
             _tell(progress_callback, BatchProgress(running[future], len(reports), len(fragments), reports[-1]))
@@ -83,11 +84,13 @@ def commit_pending_executions(
     return UploadReport.merged(reports, seconds=time.monotonic() - started)
 
 
-def commit_isolated(workspace: Workspace, fragment: str, clean_folder: bool | None) -> UploadReport:
-    """Commit one execution of a batch; what goes wrong is in the report."""
+def commit_isolated(workspace: Workspace, fragment: str, clean_folder: bool | None, named: bool) -> UploadReport:
+    """Commit one execution of a batch: a named one, or one that waits if it still does. Errors are in the report."""
+    states = COMMITTABLE if named else WAITING
+    taken = (ClaimHeldError,) if named else (ClaimHeldError, InvalidTransitionError)  # by others, since it was listed
     try:
-        return workspace.resume_execution(fragment).commit_output_assets(clean_folder)
-    except ClaimHeldError as error:
+        return commit_execution(workspace, fragment, clean_folder=clean_folder, states=states)
+    except taken as error:
         return UploadReport(skipped={fragment: str(error)})
     except UploadFailedError as error:
         return attrs.evolve(error.report, errors=(UploadError(fragment, error),))

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,7 +34,7 @@ from emdstore.errors import (
 from emdstore.keys import STAGING_PREFIX, join_key
 from emdstore.lifecycle.ingest import read_set
 from emdstore.lifecycle.materialize import MaterializeOutcome
-from emdstore.lifecycle.process import is_gone, owner_name
+from emdstore.lifecycle.process import is_gone, new_owner, retire
 from emdstore.lifecycle.publish import Publication, publish_set
 from emdstore.lifecycle.record import ExecutionRecord, decode_record, encode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace
 
 _log = logging.getLogger(__name__)
+
+COMMITTABLE = allowed_from("pending_upload")
+_SHIPPED = frozenset({"uploaded", "failed"})
 
 
 @attrs.frozen
@@ -86,7 +89,7 @@ class UploadReport:
     errors
         The executions that could not be committed.
     skipped
-        The executions that somebody else is committing, and who.
+        The executions that somebody else is committing, or has committed since they were listed.
     """
 
     statuses: Mapping[str, str] = attrs.field(factory=dict)
@@ -171,25 +174,36 @@ def commit_execution(
     *,
     clean_folder: bool | None = None,
     progress_callback: ProgressCallback | None = None,
+    states: Collection[str] = COMMITTABLE,
 ) -> UploadReport:
-    """Ship one execution; see `Execution.commit_output_assets`, which is how it is called."""
+    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called."""
     started = time.monotonic()
     workspace.bind()
     before = workspace.catalog.execution(fragment)
-    source, dest = scoped(workspace.scratch, fragment), scoped(workspace.results, fragment)
-    if before.status in ("uploaded", "failed") and not source.exists(RECORD_NAME):
+    if before.status in _SHIPPED.intersection(states) and not workspace.scratch.scope(fragment).exists(RECORD_NAME):
         return UploadReport(statuses={fragment: before.status})  # shipped, and cleaned up since
-    with Lease(workspace, before) as lease:
-        identity = _stopped_record(workspace.scratch, fragment)
-        assert identity.result is not None
-        publication = publish_set(
-            identity,
-            identity.result,
-            source=source,
-            dest=dest,
-            on_progress=progress_callback,
-            before_record=lease.check,
-        )
+    with Lease(workspace, before, states) as lease:
+
+        def permit_record() -> None:
+            _stopped_record(workspace.scratch, fragment)  # it goes in one piece: if it is there, nothing went meanwhile
+            lease.check()
+
+        try:
+            identity = _stopped_record(workspace.scratch, fragment)
+            assert identity.result is not None
+            publication = publish_set(
+                identity,
+                identity.result,
+                source=scoped(workspace.scratch, fragment),
+                dest=scoped(workspace.results, fragment),
+                on_progress=progress_callback,
+                before_record=permit_record,
+            )
+        except ArtifactNotFoundError:
+            if (status := _shipped_meanwhile(workspace, fragment)) is None:
+                raise
+            lease.give_back(status)
+            return UploadReport(statuses={fragment: status})
         if publication.record is None:
             problem = publication.outcome.artifacts_failed[0]
             raise UploadFailedError(
@@ -215,10 +229,13 @@ class Lease:
         Where the execution is.
     row
         The execution, as the catalog knows it.
+    states
+        Those from which it may be claimed.
     """
 
-    def __init__(self, workspace: Workspace, row: ExecutionRow) -> None:
-        self._catalog, self._seconds, self._row = workspace.catalog, workspace.lease_seconds, row
+    def __init__(self, workspace: Workspace, row: ExecutionRow, states: Collection[str] = COMMITTABLE) -> None:
+        self._catalog, self._seconds = workspace.catalog, workspace.lease_seconds
+        self._row, self._states = row, states
         self._claim: Claim | None = None
         self._over = threading.Event()
 
@@ -232,25 +249,33 @@ class Lease:
         InvalidTransitionError
             If an execution in its state cannot be committed.
         """
+        self._owner = new_owner()
+        try:
+            self._claim = self._take()
+            threading.Thread(target=self._keep, name="emdstore-lease", daemon=True).start()
+        except BaseException:  # also Ctrl-C when the catalog has noted the claim already
+            retire(self._owner)
+            raise
+        return self
+
+    def _take(self) -> Claim:
         fragment = self._row.fragment
         claimed = self._catalog.claim(
             fragment,
-            owner=owner_name(),
+            owner=self._owner,
             lease_seconds=self._seconds,
-            allowed_from=allowed_from("pending_upload"),
+            allowed_from=self._states,
             dead_owner=self._row.owner if is_gone(self._row.owner) else None,
         )
-        if not isinstance(claimed, Claim):
-            if claimed.owner is not None and claimed.status == "pending_upload":
-                raise ClaimHeldError(
-                    f"execution {fragment!r} is being committed by {claimed.owner}, whose claim holds until "
-                    f"{claimed.expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
-                    key=fragment,
-                )
-            raise refuse_transition(fragment, claimed.status, "pending_upload")
-        self._claim = claimed
-        threading.Thread(target=self._keep, name="emdstore-lease", daemon=True).start()
-        return self
+        if isinstance(claimed, Claim):
+            return claimed
+        if claimed.owner is not None and claimed.status == "pending_upload":
+            raise ClaimHeldError(
+                f"execution {fragment!r} is being committed by {claimed.owner}, whose claim holds until "
+                f"{claimed.expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
+                key=fragment,
+            )
+        raise refuse_transition(fragment, claimed.status, "pending_upload")
 
     def check(self) -> None:
         """Make sure that the claim is still ours, and renew it; `ClaimLostError` if it is not."""
@@ -272,10 +297,13 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._over.set()
-        if self._claim is not None and error is not None:
-            # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
-            with contextlib.suppress(CatalogError):
-                self.give_back("upload_failed", str(error) or type(error).__name__)
+        try:
+            if self._claim is not None and error is not None:
+                # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
+                with contextlib.suppress(CatalogError):
+                    self.give_back("upload_failed", str(error) or type(error).__name__)
+        finally:
+            retire(self._owner)
 
     def _keep(self) -> None:
         while not self._over.wait(self._seconds / 3):
@@ -346,6 +374,16 @@ def remove_scratch(scratch: LocalStore, fragment: str) -> None:
             store=repr(scratch),
         ) from error
     scratch._prune(os.path.dirname(fragment))
+
+
+def _shipped_meanwhile(workspace: Workspace, fragment: str) -> str | None:
+    """Return the status of an execution whose folder is gone because somebody else shipped it and cleaned up."""
+    dest = scoped(workspace.results, fragment)
+    if workspace.scratch.scope(fragment).exists(RECORD_NAME) or not dest.exists(RECORD_NAME):
+        return None
+    published = dest.read_bytes(RECORD_NAME)
+    known = workspace.catalog.execution(fragment).record_digest
+    return decode_record(published).status if hashlib.sha256(published).hexdigest() == known else None
 
 
 def _published_digest(workspace: Workspace, fragment: str) -> str:

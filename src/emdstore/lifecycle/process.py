@@ -11,12 +11,23 @@ _CLOCK_SECONDS = 2
 """By how much the time at which a process began may differ between two looks: it is counted from the boot."""
 
 
-def owner_name() -> str:
+_at_work: set[str] = set()
+"""The owners of this process whose work has not ended."""
+
+
+def new_owner() -> str:
     """Return a name for a claim of this process: host, process id, when it began, and a number of its own.
 
-    The time tells the process from a later one with the same id.
+    The time tells the process from a later one with the same id. It counts as gone after `retire`.
     """
-    return f"{host_name()}:{os.getpid()}:{_began(os.getpid())}:{secrets.token_hex(4)}"
+    owner = f"{host_name()}:{os.getpid()}:{_began(os.getpid())}:{secrets.token_hex(4)}"
+    _at_work.add(owner)
+    return owner
+
+
+def retire(owner: str) -> None:
+    """Say that an owner of this process works no more, whether or not the catalog could be told."""
+    _at_work.discard(owner)
 
 
 def host_name() -> str:
@@ -25,12 +36,17 @@ def host_name() -> str:
 
 
 def is_gone(owner: str | None) -> bool:
-    """Tell whether an owner is surely gone: a process of this machine that ended. Of others nothing is known."""
+    """Tell whether an owner is surely gone: a process of this machine that ended, or work in this one that did.
+
+    Of other machines nothing is known.
+    """
     host, pid, began, *_ = *(owner or "").rsplit(":", 3), "", "", ""
     if host != host_name() or not pid.isdigit() or not began.isdigit():
         return False
     now = _began(int(pid))
-    return now is None or abs(now - int(began)) > _CLOCK_SECONDS
+    if now is None or abs(now - int(began)) > _CLOCK_SECONDS:
+        return True
+    return int(pid) == os.getpid() and owner not in _at_work
 
 
 def is_runner_gone(host: str | None, pid: int | None, since: datetime | None) -> bool:

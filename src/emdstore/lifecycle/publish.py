@@ -58,7 +58,8 @@ def publish_set(
     on_progress
         See `transfer`.
     before_record
-        Called when all bytes are there, just before the record is written; what it raises keeps the set unpublished.
+        Called when all bytes are there, right before the record is written, if it changes; what it raises keeps the
+        set unpublished.
 
     Returns
     -------
@@ -77,10 +78,8 @@ def publish_set(
         return Publication(outcome, decision, None, False)
     stale = find_stale(dest, (artifact.key for artifact in outcome.artifacts))
     record = record_of(identity, result, outcome, decision, stale)
-    if before_record is not None:
-        before_record()
     timed = attrs.evolve(record, published_at=datetime.now(UTC), upload_duration=round(time.monotonic() - started, 6))
-    return Publication(outcome, decision, timed, publish_record(timed, dest))
+    return Publication(outcome, decision, timed, publish_record(timed, dest, before_write=before_record))
 
 
 def record_of(

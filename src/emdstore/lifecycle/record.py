@@ -8,7 +8,7 @@ was cut off.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 
@@ -205,7 +205,9 @@ def read_record(store: ArtifactStore) -> ExecutionRecord | None:
         return None
 
 
-def publish_record(record: ExecutionRecord, dest: ArtifactStore) -> bool:
+def publish_record(
+    record: ExecutionRecord, dest: ArtifactStore, *, before_write: Callable[[], object] | None = None
+) -> bool:
     """Publish a set: write its record, last.
 
     What the record names is made durable first, and the record after it, so that a power cut cannot leave a record
@@ -217,6 +219,8 @@ def publish_record(record: ExecutionRecord, dest: ArtifactStore) -> bool:
         The record.
     dest
         The execution's folder in the results store, as a store of its own.
+    before_write
+        Called right before the record is written, if it is; what it raises passes through, and nothing is written.
 
     Returns
     -------
@@ -232,6 +236,8 @@ def publish_record(record: ExecutionRecord, dest: ArtifactStore) -> bool:
         return False
     if isinstance(dest, SupportsFlush):
         dest.flush()
+    if before_write is not None:
+        before_write()
     dest.write_bytes(RECORD_NAME, encode_record(record))
     if isinstance(dest, SupportsFlush):
         dest.flush()

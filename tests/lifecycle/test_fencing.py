@@ -1,0 +1,180 @@
+"""Of all who try to commit an execution one does, and who lost its claim changes nothing any more."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+from tests.lifecycle.crash import Answer, Child, Linger, Scene, Step, Task, commit, commit_all, end_state, pause
+from tests.lifecycle.examples import held
+
+from emdstore.errors import ClaimHeldError, ClaimLostError
+from emdstore.lifecycle.ingest import replay
+from emdstore.lifecycle.workspace import Workspace
+
+LEASE = 1.0
+
+
+@pytest.fixture(params=[False, True], ids=["kept", "cleaned"])
+def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    workspace = Workspace(
+        scratch=folder / "scratch",
+        results=folder / "results",
+        catalog=folder / "catalog.db",
+        lease_seconds=LEASE,
+        clean_folder=request.param,
+    )
+    return Scene(workspace, folder)
+
+
+# Nobody is paused inside a transaction: on SQLite all others would wait for its end, and nothing would be lost.
+
+
+def _first(steps: list[Step], text: str) -> int:
+    """Return the number of the first step that looks like this."""
+    return next(number for number, step in enumerate(steps, 1) if text in str(step))
+
+
+def _transaction_of(steps: list[Step], text: str) -> int:
+    """Return the number of the step that begins the transaction of a statement."""
+    begins = [number for number, step in enumerate(steps, 1) if step.about == "BEGIN IMMEDIATE"]
+    return max(number for number in begins if number < _first(steps, text))
+
+
+def _record(steps: list[Step]) -> int:
+    """Return the number of the step that puts the record in its place."""
+    rows = _first(steps, "INSERT INTO provider")
+    return max(number for number, step in enumerate(steps, 1) if step.what == "os.rename" and number < rows)
+
+
+BEFORE: dict[str, Callable[[list[Step]], int]] = {
+    "the first artifact": lambda steps: _first(steps, "os.rename"),
+    "the record": lambda steps: _transaction_of(steps, "UPDATE execution SET lease_expires"),
+    "the rows": lambda steps: _transaction_of(steps, "INSERT INTO provider"),
+}
+
+
+def _finish(child: Child) -> Answer:
+    child.resume()
+    answer = child.wait()
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.parametrize("moment", BEFORE)
+def test_an_owner_that_is_paused_beyond_its_lease_cannot_finish(scene: Scene, moment: str) -> None:
+    at = BEFORE[moment](scene.steps())
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with scene.child(at=at, action=pause) as owner:
+        assert owner.wait_until_paused()
+        with pytest.raises(ClaimHeldError, match=f":{owner.pid}:"):
+            commit(scene.workspace, scene.fragment)
+        time.sleep(LEASE)
+        commit(scene.workspace, scene.fragment)
+        assert end_state(scene.workspace, scene.fragment) == undisturbed
+        files = held(scene.workspace.results)
+        assert isinstance(_finish(owner).error, ClaimLostError)
+    assert end_state(scene.workspace, scene.fragment) == undisturbed
+    assert held(scene.workspace.results) == files
+
+
+def test_a_record_that_a_late_owner_writes_over_another_says_the_same(scene: Scene) -> None:
+    # Between the last look at the claim and the record there is an instant that no store lets us guard.
+    at = _record(scene.steps())
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with scene.child(at=at, action=pause) as owner:
+        assert owner.wait_until_paused()
+        time.sleep(LEASE)
+        commit(scene.workspace, scene.fragment)
+        assert isinstance(_finish(owner).error, ClaimLostError)
+    late = end_state(scene.workspace, scene.fragment)
+    assert {name for name in late if late[name] != undisturbed[name]} == {"timed", "rows of this record"}
+    assert replay(scene.workspace.results, scene.workspace.catalog).ok
+    assert end_state(scene.workspace, scene.fragment) == undisturbed
+
+
+def test_an_owner_on_another_machine_is_taken_over_when_its_lease_has_run_out(scene: Scene) -> None:
+    at = BEFORE["the rows"](scene.steps())
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    workspace = attrs.evolve(scene.workspace, lease_seconds=3.0)
+    assert Child(commit, workspace, scene.fragment, at=at, host="elsewhere").wait() is None
+    with pytest.raises(ClaimHeldError, match="elsewhere:"):
+        commit(workspace, scene.fragment)
+    assert workspace.commit_pending_executions().statuses == {}
+    time.sleep(3.0)
+    assert workspace.commit_pending_executions().statuses == {scene.fragment: "uploaded"}
+    assert end_state(workspace, scene.fragment) == undisturbed
+
+
+def test_an_owner_that_is_alive_keeps_its_claim_beyond_its_lease(scene: Scene) -> None:
+    at = BEFORE["the first artifact"](scene.steps())
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with scene.child(at=at, action=Linger(3 * LEASE)) as owner:
+        while scene.workspace.catalog.execution(scene.fragment).status != "pending_upload":
+            time.sleep(0.01)
+        until = time.monotonic() + 2 * LEASE
+        while time.monotonic() < until:
+            with pytest.raises(ClaimHeldError):
+                commit(scene.workspace, scene.fragment)
+            time.sleep(LEASE / 5)
+        answer = owner.wait()
+    assert answer is not None
+    assert answer.error is None
+    assert scene.workspace.catalog.execution(scene.fragment).lease_token == 1
+    assert end_state(scene.workspace, scene.fragment) == undisturbed
+
+
+@pytest.mark.parametrize("task", [commit, commit_all])
+def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene: Scene, task: Task) -> None:
+    args = (scene.workspace, scene.fragment) if task is commit else (scene.workspace,)
+    scene.reset()
+    steps = Child(task, *args).wait()
+    assert steps is not None
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with Child(task, *args, at=_transaction_of(list(steps.steps), "SET status"), action=pause) as late:
+        assert late.wait_until_paused()
+        commit(scene.workspace, scene.fragment)
+        answer = _finish(late)
+    assert answer.error is None
+    assert (answer.value.ok, answer.value.uploaded) == (True, 0)
+    if task is commit_all:
+        assert (set(answer.value.skipped), answer.value.statuses) == ({scene.fragment}, {})
+    assert end_state(scene.workspace, scene.fragment) == undisturbed
+
+
+@pytest.mark.parametrize("scene", [True], ids=["cleaned"], indirect=True)
+def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it(scene: Scene) -> None:
+    steps = scene.steps()
+    cleaning = max(number for number, step in enumerate(steps, 1) if step.what == "os.rename")
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with scene.child(at=cleaning, action=pause) as first:
+        assert first.wait_until_paused()
+        again = Child(_commit_and_keep, scene.workspace, scene.fragment).wait()
+    assert again is not None
+    claimed = _first(list(again.steps), "COMMIT")
+    quiet = [n for n, step in enumerate(again.steps, 1) if n > claimed and not step.what.startswith("sql")]
+    for at in quiet[:: len(quiet) // 12]:
+        scene.reset()
+        with scene.child(at=cleaning, action=pause) as first, contextlib.ExitStack() as later:
+            assert first.wait_until_paused()
+            second = later.enter_context(scene.child(at=at, action=pause))
+            assert second.wait_until_paused()
+            assert _finish(first).error is None
+            assert _finish(second).error is None
+        assert end_state(scene.workspace, scene.fragment) == undisturbed, f"paused before {again.steps[at - 1]}"
+
+
+def _commit_and_keep(workspace: Workspace, fragment: str) -> None:
+    workspace.resume_execution(fragment).commit_output_assets(clean_folder=False)
