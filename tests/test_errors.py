@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pickle
 
 import pytest
 
 from emdstore import errors
-from emdstore.errors import EmdstoreError, MissingExtraError, StoreUnavailableError, redact
+from emdstore.errors import EmdstoreError, MissingExtraError, StoreError, StoreUnavailableError, redact
 
 FAMILY = [
     each
@@ -82,3 +83,10 @@ class TestRedact:
         assert (
             redact("the key abc-def was refused; abc too", ["abc", "abc-def", ""]) == "the key *** was refused; *** too"
         )
+
+
+def test_the_number_of_a_system_error_crosses_processes() -> None:
+    error = StoreError("the disk is full", key="a")
+    error.errno = errno.ENOSPC
+    there = pickle.loads(pickle.dumps(error))
+    assert (there.errno, there.key, str(there)) == (errno.ENOSPC, "a", "the disk is full")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class EmdstoreError(Exception):
@@ -57,6 +58,10 @@ class UnsafePathError(EmdstoreError, PermissionError):
 
 class StoreError(EmdstoreError, OSError):
     """The store's engine failed for good: read-only, full, wrong configuration. Old values are intact."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # `OSError` keeps the number outside of what is pickled.
+        return type(self), self.args, self.__dict__ | {"errno": self.errno}
 
 
 class StoreAccessError(StoreError, PermissionError):

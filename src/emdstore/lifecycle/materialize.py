@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -36,7 +37,17 @@ from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_
 from emdstore.stores.memory import MemoryStore
 from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
-from emdstore.transfer import KeyOutcome, ProgressCallback, TransferReport, Unchanged, digest_of, transfer
+from emdstore.transfer import (
+    KeyOutcome,
+    ProgressCallback,
+    TransferProgress,
+    TransferReport,
+    Unchanged,
+    digest_of,
+    transfer,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -137,7 +148,8 @@ def materialize_outputs(
     started = time.monotonic()
     refuse_same_place(source, dest)
     known = as_result(result)
-    log = transfer(source, dest, [LOG_NAME], on_progress=on_progress).outcomes[0]
+    progress = _JoinedProgress(on_progress)
+    log = transfer(source, dest, [LOG_NAME], on_progress=progress.part()).outcomes[0]
     if isinstance(log.error, StoreError):
         raise log.error
     if log.error is not None:
@@ -150,11 +162,44 @@ def materialize_outputs(
         )
     if known.successful:
         read = _Bundles(source, known, fragment)
-        payload = _ship(read, source, dest, on_progress)
+        payload = _ship(read, source, dest, progress)
     else:
         read = _Bundles(source, ExecutionResult(successful=False), fragment)
         payload = TransferReport(())
+    progress.end()
     return _outcome(log, payload, read, dest, time.monotonic() - started)
+
+
+class _JoinedProgress:
+    """The progress of several transfers as that of one, which only goes up and is complete once."""
+
+    def __init__(self, callback: ProgressCallback | None) -> None:
+        self._callback = callback
+        self._so_far = TransferProgress(0, 0, 0, 0, complete=False)
+
+    def part(self) -> ProgressCallback | None:
+        """Return the callback for the next transfer."""
+        before = self._so_far
+        return None if self._callback is None else functools.partial(self._tell, before)
+
+    def end(self) -> None:
+        """Tell that there is no further transfer."""
+        if self._callback is not None:
+            try:
+                self._callback(attrs.evolve(self._so_far, complete=True))
+            except Exception:  # noqa: BLE001 - a display must not cost the result
+                _log.exception("the progress callback failed")
+
+    def _tell(self, before: TransferProgress, now: TransferProgress) -> None:
+        assert self._callback is not None
+        self._so_far = TransferProgress(
+            before.keys_done + now.keys_done,
+            before.bytes_done + now.bytes_done,
+            before.keys_planned + now.keys_planned,
+            before.bytes_planned + now.bytes_planned,
+            complete=False,
+        )
+        self._callback(self._so_far)
 
 
 class _Bundles:
@@ -205,9 +250,7 @@ class _Bundles:
         return bundle
 
 
-def _ship(
-    read: _Bundles, source: ArtifactStore, dest: ArtifactStore, on_progress: ProgressCallback | None
-) -> TransferReport:
+def _ship(read: _Bundles, source: ArtifactStore, dest: ArtifactStore, progress: _JoinedProgress) -> TransferReport:
     """Ship all but the log, in curated order: metric and output bundle, the files that they name, series."""
     payload = [artifact for artifact in read.set.artifacts if artifact.role != "log"]
     outcomes: dict[str, KeyOutcome] = {}
@@ -215,7 +258,9 @@ def _ship(
         # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
         unchanged: Unchanged = "digest" if frozen else "stat"
         keys = [artifact.key for artifact in group]
-        report = transfer(read.frozen if frozen else source, dest, keys, unchanged=unchanged, on_progress=on_progress)
+        report = transfer(
+            read.frozen if frozen else source, dest, keys, unchanged=unchanged, on_progress=progress.part()
+        )
         outcomes.update((each.key, each) for each in report.outcomes)
     return TransferReport(tuple(outcomes.values()))
 

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from emdstore import (
+    Catalog,
+    ExecutionRecord,
+    ExecutionResult,
+    LocalStore,
+    MemoryStore,
+    TransferProgress,
+    ingest,
+    scoped,
+)
+from emdstore.lifecycle.publish import publish_set
+
+FRAGMENT = "esmvaltool/sea-ice/historical/1"
+RESULT = ExecutionResult(
+    successful=True, metric_bundle_filename="diagnostic.json", output_bundle_filename="output.json"
+)
+
+
+def _run(folder: Path) -> LocalStore:
+    """A run that names its page by an absolute path, as ESMValTool does."""
+    entry = {"filename": f"{folder}/index.html", "long_name": "All plots", "description": ""}
+    provenance = {"environment": {}, "modeldata": [], "obsdata": {}, "log": f"{folder}/out.log"}
+    files = {
+        "out.log": b"done\n",
+        "index.html": b"<html></html>",
+        "diagnostic.json": json.dumps({"DIMENSIONS": {"json_structure": []}, "RESULTS": {}}).encode(),
+        "output.json": json.dumps({"provenance": provenance, "html": {"index": entry}}).encode(),
+    }
+    store = LocalStore(folder)
+    for name, data in files.items():
+        store.write_bytes(name, data)
+    return store
+
+
+def test_an_absolute_name_that_promotion_followed_is_followed_by_ingest_too(tmp_path: Path) -> None:
+    run, results = _run(tmp_path / "somewhere"), MemoryStore()
+    publish_set(ExecutionRecord.at(FRAGMENT), RESULT, source=run, dest=scoped(results, FRAGMENT))
+    with Catalog("sqlite://") as catalog:
+        ingest(results, FRAGMENT, catalog)
+        assert [row.key for row in catalog.outputs()] == ["index.html"]
+
+
+def test_the_progress_of_a_promotion_only_goes_up_and_is_complete_once(tmp_path: Path) -> None:
+    seen: list[TransferProgress] = []
+    publish_set(
+        ExecutionRecord.at(FRAGMENT),
+        RESULT,
+        source=_run(tmp_path),
+        dest=MemoryStore(),
+        on_progress=seen.append,
+    )
+    done = [each.keys_done for each in seen]
+    assert done == sorted(done)
+    assert done[-1] == 4
+    assert [each.complete for each in seen] == [False] * (len(seen) - 1) + [True]
