@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outpu
 from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record
 from emdstore.lifecycle.result import ResultLike, as_result
 from emdstore.lifecycle.status import StatusDecision, resolve_status
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfer import ProgressCallback
 
 
@@ -77,7 +78,11 @@ def publish_set(
     if decision.status == "upload_failed":
         return Publication(outcome, decision, None, False)
     stale = find_stale(dest, (artifact.key for artifact in outcome.artifacts))
-    record = record_of(identity, result, outcome, decision, stale)
+    known = as_result(result)
+    if known.output_directory is None and isinstance(source, SupportsPath):
+        # Absolute names in the bundles were found by it; whoever reads the record must find them too.
+        known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
+    record = record_of(identity, known, outcome, decision, stale)
     timed = attrs.evolve(record, published_at=datetime.now(UTC), upload_duration=round(time.monotonic() - started, 6))
     return Publication(outcome, decision, timed, publish_record(timed, dest, before_write=before_record))
 
