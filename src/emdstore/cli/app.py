@@ -18,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from emdstore import __version__
 from emdstore.cli.options import PLAIN, Output, WrongCallError
-from emdstore.cli.render import error_console, printable, show_json
+from emdstore.cli.render import note, printable, show_json
 from emdstore.errors import (
     CatalogVersionError,
     EmdstoreError,
@@ -153,10 +153,9 @@ def _fail(
     if as_json:
         show_json({"error": {"type": kind, "message": message, **(about or {})}, "exit_code": code})
     else:
-        console = error_console()
-        console.print(f"error: {printable(message)}", style="red", soft_wrap=True)
+        note(f"error: {message}", style="red")
         if usage:
-            console.print("`emdstore --help` lists the commands, `emdstore COMMAND --help` what each takes.")
+            note("`emdstore --help` lists the commands, `emdstore COMMAND --help` what each takes.")
     return code
 
 

@@ -2,6 +2,8 @@
 
 Results go to stdout, everything else to stderr. What comes from artifacts (names, descriptions, messages) is data: it
 is never taken for markup, and control characters in it are shown, not sent to the terminal.
+
+rich is imported where something is laid out or styled: it takes as long to import as a small transfer takes to run.
 """
 
 from __future__ import annotations
@@ -14,40 +16,30 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import attrs
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 from emdstore.transfer import TransferProgress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
 _UNLIMITED = 10_000
 _WIDE_ENOUGH_FOR_A_BAR = 100
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        raise BrokenPipeError  # handled in one place, for all output; see `emdstore.cli.app.run`
-
-
 def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    class OurConsole(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            raise BrokenPipeError  # handled in one place, for all output; see `emdstore.cli.app.run`
+
     # Without a terminal nothing is folded: whoever reads a pipe wants one row on one line.
     width = None if stream.isatty() else _UNLIMITED
-    return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
-
-
-def console() -> Console:
-    """Return the console on stdout."""
-    return _console(sys.stdout)
-
-
-def error_console() -> Console:
-    """Return the console on stderr."""
-    return _console(sys.stderr)
+    return OurConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def printable(value: object) -> str:
@@ -65,6 +57,9 @@ def printable(value: object) -> str:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """Print a table; numbers stand on the right, None is nothing."""
+    from rich.table import Table
+    from rich.text import Text
+
     body = [tuple(row) for row in rows]
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     for position, name in enumerate(columns):
@@ -72,7 +67,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
         table.add_row(*(Text(_cell(value)) for value in row))
-    console().print(table)
+    _console(sys.stdout).print(table)
 
 
 def value_table(
@@ -86,23 +81,35 @@ def value_table(
 
 def show_fields(fields: Mapping[str, object]) -> None:
     """Print names and values, one pair a line; what is None is left out."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in fields.items():
         if value is not None:
             table.add_row(name, Text(_cell(value)))
-    console().print(table)
+    _console(sys.stdout).print(table)
 
 
 def say(text: str, *, style: str | None = None) -> None:
     """Print a line of results."""
-    console().print(Text(printable(text)), style=style, soft_wrap=True)
+    _print_line(text, sys.stdout, style)
 
 
-def note(text: str) -> None:
+def note(text: str, *, style: str | None = None) -> None:
     """Print a line that is not part of the results."""
-    error_console().print(Text(printable(text)), soft_wrap=True)
+    _print_line(text, sys.stderr, style)
+
+
+def _print_line(text: str, stream: TextIO, style: str | None) -> None:
+    if not stream.isatty():
+        print(printable(text), file=stream)
+        return
+    from rich.text import Text
+
+    _console(stream).print(Text(printable(text)), style=style, soft_wrap=True)
 
 
 def show_json(value: Any) -> None:
@@ -113,6 +120,8 @@ def show_json(value: Any) -> None:
 
 def size_text(size: float) -> str:
     """Return a number of bytes for people."""
+    from rich.filesize import decimal
+
     return decimal(int(size))
 
 
@@ -148,38 +157,46 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]]:
     """Show how far a transfer is while the block runs: a bar on a terminal, otherwise a line now and then."""
-    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    def columns() -> list[Any]:
+        from rich.progress import DownloadColumn, TransferSpeedColumn
+
+        return [DownloadColumn(), TransferSpeedColumn()]
 
     def shown(progress: TransferProgress) -> tuple[float, float | None, str]:
         total = progress.bytes_planned if progress.complete else None
         return progress.bytes_done, total, f"{progress.keys_done} of {progress.keys_planned} artifacts"
 
-    with _progress(label, [DownloadColumn(), TransferSpeedColumn()], size_text) as update:
+    with _progress(label, columns, size_text) as update:
         yield lambda progress: update(*shown(progress))
 
 
 @contextmanager
 def set_progress(label: str) -> Iterator[Callable[[object, int, int], None]]:
     """Show how many sets are done while the block runs."""
-    from rich.progress import MofNCompleteColumn
 
-    with _progress(label, [MofNCompleteColumn()], lambda count: f"{count:.0f}") as update:
+    def columns() -> list[Any]:
+        from rich.progress import MofNCompleteColumn
+
+        return [MofNCompleteColumn()]
+
+    with _progress(label, columns, lambda count: f"{count:.0f}") as update:
         yield lambda _, done, total: update(done, total, "")
 
 
 @contextmanager
 def _progress(
-    label: str, columns: Sequence[Any], amount: Callable[[float], str]
+    label: str, columns: Callable[[], list[Any]], amount: Callable[[float], str]
 ) -> Iterator[Callable[[float, float | None, str], None]]:
     if sys.stderr.isatty():
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        err = error_console()
+        err = _console(sys.stderr)
         bars = [BarColumn()] if err.width >= _WIDE_ENOUGH_FOR_A_BAR else []
         layout = [
             TextColumn("{task.description}"),
             *bars,
-            *columns,
+            *columns(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
         ]

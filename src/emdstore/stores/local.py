@@ -15,9 +15,7 @@ when, and why, is in `_put_in_place` and `LocalStore.flush`.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import functools
 import hashlib
 import logging
 import os
@@ -687,14 +685,6 @@ def _remove_empty_folders(folder_fd: int, name: str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
 
 
-@functools.cache
-def _syncfs() -> ctypes._NamedFuncPointer | None:
-    try:
-        return ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        return None
-
-
 def _sync_folder(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -704,10 +694,14 @@ def _sync_folder(path: Path) -> None:
 
 
 def _sync_file_system(fd: int) -> None:
-    syncfs = _syncfs()
-    if syncfs is None:  # not Linux
+    import ctypes  # for this alone
+
+    try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):  # not Linux
         os.sync()
-    elif syncfs(fd) != 0:
+        return
+    if syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
