@@ -117,7 +117,7 @@ class ServerCopies:
     def __init__(self, source: S3Store, dest: S3Store, copy_object: Callable[[S3Store, str], None]) -> None:
         self._source, self._dest, self._copy_object = source, dest, copy_object
 
-    def copy(self, key: str, /) -> Copied:
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`; what is too large for one request of the server is streamed instead."""
         try:
             self._copy_object(self._source, key)
@@ -126,15 +126,17 @@ class ServerCopies:
         except StoreError:
             if self._source.info(key).size <= LARGEST_COPY:
                 raise
-            return self._stream(key)
-        return Copied(self._dest.info(key).size, None)
+            return self._stream(key, moved)
+        return Copied(None, None)
 
-    def _stream(self, key: str) -> Copied:
+    def _stream(self, key: str, moved: Callable[[int], object] | None) -> Copied:
         digest = hashlib.sha256()
         with self._source.open_reader(key) as reader, self._dest.open_writer(key) as writer:
             while chunk := reader.read():
                 digest.update(chunk)
                 writer.write(chunk)
+                if moved is not None:
+                    moved(len(chunk))
         return Copied(reader.info.size, digest.hexdigest())
 
     def __enter__(self) -> Self:

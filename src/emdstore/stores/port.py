@@ -59,12 +59,12 @@ class Copied:
     Attributes
     ----------
     size
-        Bytes.
+        Bytes that passed through, or None where none passed through this process.
     sha256
-        Hex digest of the bytes that passed through, or None where they did not pass through this process.
+        Hex digest of these bytes, or None.
     """
 
-    size: int
+    size: int | None
     sha256: str | None
 
 

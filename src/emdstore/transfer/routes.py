@@ -83,7 +83,12 @@ class Route:
             If the source changed meanwhile. The destination has its old value, as after any other error.
         """
         if self._session is not None:
-            return self._session.copy(key, self._monitor)
+            copied = self._session.copy(key, self._monitor)
+            if copied.size is None and size is not None:  # the server copied it, whole, and nobody counted
+                if self._monitor is not None:
+                    self._monitor(size)
+                return Copied(size, None)
+            return copied
         small = size is not None and size <= WHOLE_SIZE
         if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
             return self._stream(self._source, self._dest, key)

@@ -96,7 +96,7 @@ class NeighbourClauses(Clauses):
         harness.raw_put("source/a (°C)/b", data)
         with session:
             copied = session.copy("a (°C)/b")
-        assert copied.size == len(data)
+        assert copied.size in (None, len(data))
         assert copied.sha256 in (None, hashlib.sha256(data).hexdigest())
         same = harness.raw_get("dest/a (°C)/b") == data
         assert same
