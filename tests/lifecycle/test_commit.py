@@ -49,8 +49,9 @@ from emdstore.errors import (
 )
 from emdstore.lifecycle.commit import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.ingest import ingest, read_set
+from emdstore.lifecycle.ingest import ingest
 from emdstore.lifecycle.process import host_name
+from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, read_record
 from emdstore.lifecycle.result import ExecutionResult
 from emdstore.lifecycle.workspace import Workspace

@@ -37,7 +37,8 @@ from emdstore.errors import (
     RecordVersionError,
     StoreError,
 )
-from emdstore.lifecycle.ingest import ingest, read_set
+from emdstore.lifecycle.ingest import ingest
+from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, encode_record, read_record
 from emdstore.lifecycle.result import ExecutionResult
 from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, scoped

@@ -32,10 +32,10 @@ from emdstore.errors import (
     TransferError,
 )
 from emdstore.keys import STAGING_PREFIX, join_key
-from emdstore.lifecycle.ingest import read_set
 from emdstore.lifecycle.materialize import MaterializeOutcome
 from emdstore.lifecycle.process import is_gone, new_owner, retire
 from emdstore.lifecycle.publish import Publication, publish_set
+from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, decode_record, encode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
 from emdstore.lifecycle.states import allowed_from, refuse_transition

@@ -17,9 +17,9 @@ from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
 from emdstore.keys import STAGING_PREFIX, is_staging
 from emdstore.lifecycle.commit import Lease, UploadReport, read_scratch_record, remove_scratch, write_scratch_record
-from emdstore.lifecycle.ingest import read_set
 from emdstore.lifecycle.inputs import ARRIVING
 from emdstore.lifecycle.process import is_runner_gone
+from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
 from emdstore.lifecycle.states import NOT_SHIPPED
