@@ -127,19 +127,18 @@ class BatchResult:
 
     outcomes: list[KeyOutcome]
     seconds: float
-    cpu_seconds: float
 
 
 def run_batch(
     source: ArtifactStore, dest: ArtifactStore, steps: list[Step], monitor: Monitor | None = None
 ) -> BatchResult:
     """Do the steps of one batch, one after the other; errors become outcomes."""
-    started, cpu_started = time.perf_counter(), time.thread_time()
+    started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
     with Route(source, dest, monitor) as route, contextlib.suppress(_Stopped):
         for step in steps:
             outcomes.append(_run_step(source, dest, step, route))  # noqa: PERF401 - kept when a later step is stopped
-    return BatchResult(outcomes, time.perf_counter() - started, time.thread_time() - cpu_started)
+    return BatchResult(outcomes, time.perf_counter() - started)
 
 
 def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
@@ -212,14 +211,14 @@ class _Watch:
 
 
 class _Pace:
-    """How many batches to have under way: as many as keep this machine busy.
+    """How many batches to have under way: so many that together they keep about one core busy.
 
-    While the workers together use less than half a core, they are waiting for the other side, and twice as many wait
-    twice as fast. Latency needs not be known beforehand, and a fast store is not flooded.
+    The fastest batch so far tells how far away the other side is. Unlike the mean, its time does not grow when this
+    machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
     """
 
     _START, _MOST = 8, 64
-    _BUSY = 0.5
+    _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
 
     def __init__(self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None) -> None:
         local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
@@ -227,20 +226,15 @@ class _Pace:
         self.batch_keys = 64 if local else 8
         self.limit = fixed or (min(4, cores) if local else self._START)
         self.most = fixed or (self.limit if local else self._MOST)
-        self._seconds = self._cpu_seconds = 0.0
-        self._seen = 0
+        self._adapts = self.limit != self.most
+        self._least_seconds = float("inf")
 
     def learn(self, result: BatchResult) -> None:
-        if self.limit == self.most:
-            return
-        self._seconds += result.seconds
-        self._cpu_seconds += result.cpu_seconds
-        self._seen += 1
-        if self._seen >= self.limit:
-            if self._cpu_seconds * self.limit < self._BUSY * self._seconds:
-                self.limit = min(self.most, self.limit * 2)
-            self._seconds = self._cpu_seconds = 0.0
-            self._seen = 0
+        """Take note of how long a batch of small artifacts took."""
+        if self._adapts and result.outcomes:
+            self._least_seconds = min(self._least_seconds, result.seconds / len(result.outcomes))
+            enough = round(self._least_seconds * self._SMALL_PER_SECOND)
+            self.limit = min(self.most, max(self._START, enough))
 
 
 class _Run:
@@ -355,6 +349,7 @@ class _Run:
 
     def _collect(self, future: Future[BatchResult]) -> None:
         batch = self._running.pop(future)
+        is_large = future in self._large
         self._large.discard(future)
         try:
             result = future.result()
@@ -363,7 +358,8 @@ class _Run:
                 error = TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")
             self._fail(batch, error)
             return
-        self._pace.learn(result)
+        if not is_large:
+            self._pace.learn(result)
         for (position, step), outcome in zip(batch, result.outcomes, strict=False):
             self._settle(position, step, outcome)
 
