@@ -25,13 +25,14 @@ from typing import Any
 import attrs
 import psutil
 import sqlalchemy as sa
-from tests.lifecycle.examples import FAILURE, held, put, rows_of, small_run
+from tests.lifecycle.examples import held, put, rows_of, small_run
 
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
 from emdstore.keys import is_staging
 from emdstore.lifecycle.commit import UploadReport
 from emdstore.lifecycle.record import read_record
+from emdstore.lifecycle.result import ExecutionResult
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, S3Store, scoped
 
@@ -39,7 +40,7 @@ from emdstore.stores import LocalStore, S3Store, scoped
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["pytest", "sqlalchemy.dialects.sqlite", "psutil", __name__])
 
-_PATIENCE = 60
+_PATIENCE = 300
 
 Action = Callable[[], object]
 Task = Callable[..., Any]
@@ -290,14 +291,16 @@ def _main(
 # -- what is committed -------------------------------------------------------------------------------------------------
 
 
-def stopped_execution(workspace: Workspace, *, successful: bool = True, **identity: Any) -> str:
-    """Run an execution that leaves the files of a small run, and return its fragment."""
+def stopped_execution(
+    workspace: Workspace, *, result: ExecutionResult | None = None, data: int = 0, **identity: Any
+) -> str:
+    """Run an execution that leaves the files of a small run, one of them as large as is said; return its fragment."""
     where = {"provider": "pmp", "diagnostic": "enso_tel", "group": "historical", "description": "El Niño"} | identity
     with workspace.start_execution(**where) as execution:
         print("it ran")  # noqa: T201 - into the log
-        files = small_run(tas=os.urandom(1_200_000)) if successful else {}
-        put(workspace.scratch, {name: data for name, data in files.items() if name != "out.log"}, execution.fragment)
-        execution.stop(None if successful else FAILURE)
+        files = small_run(tas=os.urandom(data), out=None)
+        put(workspace.scratch, files, execution.fragment)
+        execution.stop(result)
     return execution.fragment
 
 
@@ -306,9 +309,29 @@ def commit(workspace: Workspace, fragment: str) -> UploadReport:
     return workspace.resume_execution(fragment).commit_output_assets()
 
 
-def commit_all(workspace: Workspace) -> UploadReport:
-    """Commit what waits."""
+def commit_all(workspace: Workspace, not_before: float = 0.0) -> UploadReport:
+    """Commit what waits, from some time on."""
+    time.sleep(max(0.0, not_before - time.time()))
     return workspace.commit_pending_executions()
+
+
+def commit_twice(workspace: Workspace, fragment: str) -> str | None:
+    """Commit, and again if Ctrl-C comes in between; return the state that this leaves, None if it came too late."""
+    try:
+        commit(workspace, fragment)
+    except KeyboardInterrupt:
+        interrupted = workspace.catalog.execution(fragment).status
+        commit(workspace, fragment)
+        return interrupted
+    return None
+
+
+def commit_all_twice(workspace: Workspace) -> tuple[UploadReport | None, UploadReport]:
+    """Commit what waits, and again if Ctrl-C comes in between; return what both say, None if nothing."""
+    try:
+        return None, commit_all(workspace)
+    except KeyboardInterrupt as error:
+        return getattr(error, "report", None), commit_all(workspace)
 
 
 class Scene:
@@ -322,7 +345,7 @@ class Scene:
 
     def __init__(self, workspace: Workspace, folder: Path) -> None:
         self.workspace, self._folder = workspace, folder
-        self.fragment = stopped_execution(workspace)
+        self.fragment = stopped_execution(workspace, data=1_200_000)
         self.files = held(workspace.scratch, self.fragment)
         self._first = folder.with_name(folder.name + "-first")
         workspace.close()

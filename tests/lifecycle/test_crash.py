@@ -1,15 +1,33 @@
-"""A commit may be killed anywhere: what can be seen is true at every moment, and the next commit completes it."""
+"""A commit may be killed, or interrupted, anywhere: what can be seen is true, and the next commit completes it.
+
+Steps that only look at something are left out: to be killed before one of them leaves what being killed before the next
+change leaves. ``EMDSTORE_TESTS_EVERY_STEP=1`` takes them all, in some ten times the time.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from tests.lifecycle.crash import Scene, assert_rows_are_true, clean_up_later, commit, end_state
+from tests.lifecycle.crash import (
+    Child,
+    Scene,
+    assert_rows_are_true,
+    clean_up_later,
+    commit,
+    commit_all_twice,
+    commit_twice,
+    end_state,
+    interrupt,
+    stopped_execution,
+)
 from tests.servers.s3 import S3Server
 
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalStore, S3Store
+
+ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -31,14 +49,14 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path, results_elsewhere: Art
 
 def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Scene) -> None:
     workspace, fragment = scene.workspace, scene.fragment
-    steps = scene.steps(only_changes=True)
+    steps = scene.steps(only_changes=ONLY_CHANGES)
     undisturbed = end_state(workspace, fragment)
     assert undisturbed["timed"]
     assert undisturbed["rows of this record"]
     for number, step in enumerate(steps, 1):
         scene.reset()
         where = f"killed at step {number} of {len(steps)}: {step}"
-        assert scene.child(at=number, only_changes=True).wait() is None, where
+        assert scene.child(at=number, only_changes=ONLY_CHANGES).wait() is None, where
         try:
             assert_rows_are_true(workspace, fragment, scene.files)
             commit(workspace, fragment)
@@ -47,3 +65,39 @@ def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Sce
         except Exception as error:
             error.add_note(where)
             raise
+
+
+@pytest.mark.parametrize(
+    ("results_elsewhere", "scene"), [("local", True)], ids=["local-cleaned"], indirect=["results_elsewhere", "scene"]
+)
+def test_a_commit_that_is_interrupted_anywhere_says_so_and_is_completed_by_the_next(scene: Scene) -> None:
+    steps = scene.steps(only_changes=ONLY_CHANGES)
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    written = [number for number, step in enumerate(steps, 1) if step.about == "COMMIT" and step.changes]
+    for number, step in list(enumerate(steps, 1))[:: 3 if ONLY_CHANGES else 1]:
+        scene.reset()
+        where = f"interrupted at step {number} of {len(steps)}: {step}"
+        child = Child(
+            commit_twice, scene.workspace, scene.fragment, at=number, action=interrupt, only_changes=ONLY_CHANGES
+        )
+        answer = child.wait()
+        assert answer is not None, where
+        assert answer.error is None, where
+        expected = "stopped" if number <= written[0] else "upload_failed" if number <= written[-1] else "uploaded"
+        assert answer.value == expected, where
+        clean_up_later(scene.workspace)
+        assert end_state(scene.workspace, scene.fragment) == undisturbed, where
+
+
+@pytest.mark.parametrize("at", [20, 150, 300, 450])
+def test_a_batch_that_is_interrupted_says_what_it_did_and_the_next_does_the_rest(tmp_path: Path, at: int) -> None:
+    workspace = Workspace(scratch=tmp_path / "scratch", results=tmp_path / "results", catalog=tmp_path / "catalog.db")
+    fragments = {stopped_execution(workspace, group=f"g{number}") for number in range(10)}
+    workspace.close()
+    answer = Child(commit_all_twice, workspace, at=at, action=interrupt, only_changes=True).wait()
+    assert answer is not None
+    assert answer.error is None
+    first, second = answer.value
+    assert sorted([*first.statuses, *second.statuses]) == sorted(fragments)
+    assert {row.status for row in workspace.list_executions()} == {"uploaded"}
+    assert {row.lease_token for row in workspace.list_executions()} == {1}

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 import pytest
-from tests.lifecycle.crash import Answer, Child, Linger, Scene, Step, Task, commit, commit_all, end_state, pause
+from tests.lifecycle.crash import (
+    Answer,
+    Child,
+    Linger,
+    Scene,
+    Step,
+    Task,
+    commit,
+    commit_all,
+    end_state,
+    pause,
+    stopped_execution,
+)
 from tests.lifecycle.examples import held
 
-from emdstore.errors import ClaimHeldError, ClaimLostError
+from emdstore.catalog import Catalog
+from emdstore.errors import CatalogError, ClaimHeldError, ClaimLostError
 from emdstore.lifecycle.ingest import replay
 from emdstore.lifecycle.workspace import Workspace
 
 LEASE = 1.0
 
 
-@pytest.fixture(params=[False, True], ids=["kept", "cleaned"])
+@pytest.fixture
 def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
     folder = tmp_path / "here"
     folder.mkdir()
@@ -28,9 +42,12 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
         results=folder / "results",
         catalog=folder / "catalog.db",
         lease_seconds=LEASE,
-        clean_folder=request.param,
+        clean_folder=getattr(request, "param", True),
     )
     return Scene(workspace, folder)
+
+
+kept_and_cleaned = pytest.mark.parametrize("scene", [False, True], ids=["kept", "cleaned"], indirect=True)
 
 
 # Nobody is paused inside a transaction: on SQLite all others would wait for its end, and nothing would be lost.
@@ -67,6 +84,7 @@ def _finish(child: Child) -> Answer:
     return answer
 
 
+@kept_and_cleaned
 @pytest.mark.parametrize("moment", BEFORE)
 def test_an_owner_that_is_paused_beyond_its_lease_cannot_finish(scene: Scene, moment: str) -> None:
     at = BEFORE[moment](scene.steps())
@@ -134,6 +152,7 @@ def test_an_owner_that_is_alive_keeps_its_claim_beyond_its_lease(scene: Scene) -
     assert end_state(scene.workspace, scene.fragment) == undisturbed
 
 
+@kept_and_cleaned
 @pytest.mark.parametrize("task", [commit, commit_all])
 def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene: Scene, task: Task) -> None:
     args = (scene.workspace, scene.fragment) if task is commit else (scene.workspace,)
@@ -153,7 +172,6 @@ def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene
     assert end_state(scene.workspace, scene.fragment) == undisturbed
 
 
-@pytest.mark.parametrize("scene", [True], ids=["cleaned"], indirect=True)
 def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it(scene: Scene) -> None:
     steps = scene.steps()
     cleaning = max(number for number, step in enumerate(steps, 1) if step.what == "os.rename")
@@ -178,3 +196,20 @@ def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it
 
 def _commit_and_keep(workspace: Workspace, fragment: str) -> None:
     workspace.resume_execution(fragment).commit_output_assets(clean_folder=False)
+
+
+def test_a_claim_that_could_not_be_given_back_is_not_in_the_way_of_the_next_commit(tmp_path: Path) -> None:
+    catalog = Catalog(tmp_path / "catalog.db", busy_timeout=0.1)
+    workspace = Workspace(scratch=tmp_path / "scratch", results=tmp_path / "results", catalog=catalog)
+    fragment = stopped_execution(workspace)
+    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as other:
+
+        def hold_a_transaction_open(_: object) -> None:
+            if not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(CatalogError, match="another process is holding a transaction open"):
+            workspace.resume_execution(fragment).commit_output_assets(progress_callback=hold_a_transaction_open)
+        other.rollback()
+    assert workspace.catalog.execution(fragment).status == "pending_upload"
+    assert workspace.commit_pending_executions().statuses == {fragment: "uploaded"}

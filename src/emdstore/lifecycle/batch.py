@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import TYPE_CHECKING
 
 import attrs
@@ -42,7 +42,7 @@ class CommitInterrupted(KeyboardInterrupt):
     Attributes
     ----------
     report
-        What was done until then.
+        What was done, also by the commits that were brought to their end.
     """
 
     def __init__(self, report: UploadReport) -> None:
@@ -75,8 +75,13 @@ def commit_pending_executions(
             reports.append(_result(future, running[future]))
             _tell(progress_callback, BatchProgress(running[future], len(reports), len(fragments), reports[-1]))
     except KeyboardInterrupt:
-        for future in running:
-            future.cancel()
+        ending = [future for future in running if not future.cancel()]
+        wait(ending)
+        reports = [
+            _result(future, running[future])
+            for future in ending
+            if not isinstance(future.exception(), KeyboardInterrupt)
+        ]
         raise CommitInterrupted(UploadReport.merged(reports, seconds=time.monotonic() - started)) from None
     finally:
         if own is not None:
