@@ -131,19 +131,17 @@ def test_an_interrupted_transfer_exits_130_with_what_was_done(tmp_path: Path, mo
     assert 0 < report["counts"]["copied"] < 400
 
 
-def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    for number in range(5000):
-        store.write_bytes(f"{number:05}-{'x' * 100}", b"")
+@pytest.mark.parametrize("command", ["ls results", "show nbp-hoffman/{group}/1 --catalog catalog.db"])
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(command: str, demo_folder: Path) -> None:
+    arguments = command.format(group="cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5").split()
     with subprocess.Popen(
-        [*COMMAND, "ls", str(tmp_path)], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as listing:
-        assert listing.stdout is not None
-        assert listing.stderr is not None
-        assert listing.stdout.readline().startswith(b"00000-")
-        listing.stdout.close()
-        assert listing.stderr.read() == b""
-        assert listing.wait(60) == 141
+        [*COMMAND, *arguments], cwd=demo_folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 141
 
 
 def on_a_terminal(*arguments: str, cwd: Path, **env: str) -> str:
@@ -192,8 +190,12 @@ def test_a_pipe_sees_no_progress_and_no_colour(cli: CLI, demo_folder: Path) -> N
 def test_control_characters_in_data_are_shown_and_not_sent(cli: CLI, tmp_path: Path) -> None:
     run = LocalStore(tmp_path / "run")
     run.write_bytes("out.log", b"")
-    run.write_bytes("diagnostic.json", b'{"\\u001b[2J": 1, "DIMENSIONS": {"json_structure": ["\\u001b[2J"]}}')
-    out = cli("materialize", "run", "results/a/b/c/1", "--metric", "diagnostic.json", code=1).out
+    dimensions = {"json_structure": ["metric"], "metric": {"\x1b[2J": {}}}
+    run.write_bytes("diagnostic.json", json.dumps({"DIMENSIONS": dimensions, "RESULTS": {"\x1b[2J": 1}}).encode())
+    cli("materialize", "run", "results/a/b/c/1", "--metric", "diagnostic.json")
+    cli("replay", "results", "--catalog", "catalog.db")
+    out = cli("show", "a/b/c/1", "--catalog", "catalog.db").out
+    assert r"\x1b[2J" in out
     assert "\x1b" not in out
 
 

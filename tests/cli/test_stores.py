@@ -104,7 +104,8 @@ def test_verify_tells_corrupt_missing_and_stale(cli: CLI, published: Path) -> No
         ("missing", "Reference_global_mean.png"),
         ("stale", "left-over.txt"),
     }
-    assert "stale" in cli("verify", published, code=1).out
+    lines = cli("verify", published, code=1).out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["missing", "corrupt", "stale"]
     assert cli("verify", published, "pmp").code == 0
 
 
