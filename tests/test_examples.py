@@ -35,6 +35,18 @@ def test_a_local_promotion_ends_in_a_catalog_that_can_be_asked(tmp_path: Path) -
     assert run(str(EXAMPLES / "promote_local.py"), "here", cwd=tmp_path) == out
 
 
+def test_a_run_is_committed_and_a_failed_one_is_too(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "run_and_commit.py"), cwd=tmp_path)
+    assert out.splitlines() == [
+        "reading arctic.csv",
+        "arctic: uploaded, 5 artifacts",
+        "reading antarctic.csv",
+        "antarctic: the series is too short for a trend",
+        "antarctic: failed, diagnostic failure, 0 values",
+        "arctic: uploaded, no failure, 1 values",
+    ]
+
+
 def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "results_to_s3.py"), cwd=tmp_path)
     assert "45 copied, 0 unchanged" in out

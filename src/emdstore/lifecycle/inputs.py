@@ -79,7 +79,6 @@ def fetch_input(
         (cache.root / arriving / name).replace(target / name)
     finally:
         cache.delete(f"{arriving}/{name}")
-        cache._prune(arriving)
     _note(cache, store, key, digest)
     return target / name, RecordedInput(repr(store), key, size, digest, tuple(tags))
 

@@ -18,7 +18,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "uploaded": frozenset({"pending_upload"}),
     "aborted": frozenset(),
 }
-"""For each state those that may follow it; see the table in ``docs/lifecycle.md``."""
+"""For each state those that may follow it; see the table in ``docs/workspace.md``."""
 
 STATUSES = tuple(TRANSITIONS)
 
