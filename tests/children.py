@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,16 @@ def start_python(code: str, *args: object, before: tuple[str, ...] = ()) -> subp
 
 def answer_of(child: subprocess.Popen[str], *, patience: float = 120) -> Any:
     """Wait for the end of the child and return the JSON value that its last line of output is."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    overdue = threading.Timer(patience, child.kill)
+    overdue.start()
     try:
-        out, err = child.communicate(timeout=patience)
+        # Not `communicate`, which would miss what a `readline` before it has put into the buffer.
+        out, err = child.stdout.read(), child.stderr.read()
+        child.wait()
     finally:
+        overdue.cancel()
         child.kill()
     assert child.returncode == 0, f"the child ended with {child.returncode}:\n{err}"
     return json.loads(out.splitlines()[-1])

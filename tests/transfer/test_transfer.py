@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ from emdstore.stores.memory import MemoryStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfer import TransferReport, transfer
+from emdstore.transfer import TransferInterrupted, TransferReport, transfer
 
 LARGE = 3 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 
@@ -408,3 +409,31 @@ class TestFlush:
 
 def test_nothing_is_nothing_to_do(tmp_path: Path) -> None:
     assert transfer(LocalStore(tmp_path / "absent"), MemoryStore()) == TransferReport((), pytest.approx(0, abs=5))
+
+
+class TestALittle:
+    """All that fits into one batch is done where it was asked for: to start a thread takes longer."""
+
+    def test_needs_no_other_thread(self, tmp_path: Path) -> None:
+        threads: set[str] = set()
+        source = Meanwhile(MemoryStore(), lambda: threads.add(threading.current_thread().name))
+        report = transfer(fill(source, {"a": b"1", "b": b"2"}), LocalStore(tmp_path))
+        assert report.ok
+        assert threads == {threading.current_thread().name}
+
+    def test_is_interrupted_with_a_true_report_and_goes_on(self, tmp_path: Path) -> None:
+        source = fill(MemoryStore(), {"a": b"1", "b": b"2", "c": b"3"})
+        dest = LocalStore(tmp_path)
+
+        class CtrlC(StoreView):
+            def read_bytes(self, key: str, /) -> bytes:
+                if key == "b":
+                    raise KeyboardInterrupt
+                return super().read_bytes(key)
+
+        with pytest.raises(TransferInterrupted) as caught:
+            transfer(CtrlC(source), dest)
+        assert caught.value.report.keys("copied") == ("a",)
+        assert contents(dest) == {"a": b"1"}
+        assert dest.remove_staging(older_than=0) == ()
+        assert transfer(source, dest, unchanged="digest").keys("copied") == ("b", "c")

@@ -86,6 +86,9 @@ class Changes(TypedDict, total=False):
     upload_duration: float | None
 
 
+_SELECT = select_executions(execution.c.fragment == sa.bindparam("wanted"))
+
+
 def create_execution(database: Database, content: ExecutionContent) -> int:
     """Enter a new execution; see `Catalog.create_execution`."""
     with database.writing() as connection:
@@ -196,7 +199,7 @@ def _as_owner(database: Database, held: Claim, changes: Callable[[], dict[str, A
 
 
 def _row(database: Database, connection: sa.Connection, fragment: str) -> ExecutionRow:
-    row: Sequence[Any] | None = connection.execute(select_executions(execution.c.fragment == fragment)).one_or_none()
+    row: Sequence[Any] | None = connection.execute(_SELECT, {"wanted": fragment}).one_or_none()
     if row is None:
         raise execution_not_found(database, fragment)
     return ExecutionRow(*row)

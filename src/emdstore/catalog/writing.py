@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,25 @@ _OUTCOME = [
     field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
 ]
 
+# Statements are made once: to put one together takes several times as long as SQLite takes to carry it out.
+_OF_EXECUTION: sa.BindParameter[int] = sa.bindparam("execution_id")
+_SELECT_HELD = (
+    sa.select(execution.c.fragment, execution.c.lease_token, execution.c.owner)
+    .where(execution.c.id == _OF_EXECUTION)
+    .with_for_update()
+)
+_DELETE_PART = {part: sa.delete(table).where(table.c.execution_id == _OF_EXECUTION) for part, table in PARTS.items()}
+_UPDATE_EXECUTION = sa.update(execution).where(execution.c.id == _OF_EXECUTION)
+_UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
+# The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
+_SETTLE_GROUP = _UPDATE_GROUP.values(
+    dirty=sa.select(execution.c.dirty)
+    .where(execution.c.group_id == sa.bindparam("group_id"), execution.c.dirty.is_not(None))
+    .order_by(execution.c.started_at.desc().nulls_last(), execution.c.fragment.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+
 
 def replace_execution(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
     """Replace what the catalog holds of one execution; see `Catalog.replace_execution`.
@@ -34,11 +54,7 @@ def replace_execution(database: Database, content: ExecutionContent, claim: Clai
         group_id = ensure_group(connection, content)
         created = insert_execution(connection, content, group_id)
         execution_id = surrogate_id("execution", content.fragment)
-        held = connection.execute(
-            sa.select(execution.c.fragment, execution.c.lease_token, execution.c.owner)
-            .where(execution.c.id == execution_id)
-            .with_for_update()
-        ).one()
+        held = connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one()
         if held.fragment != content.fragment:
             raise CatalogError(
                 f"{content.fragment} and {held.fragment} have the same id, {execution_id}: rename one of them",
@@ -49,17 +65,15 @@ def replace_execution(database: Database, content: ExecutionContent, claim: Clai
             raise claim_lost(database, claim, held.owner)
         counts: dict[str, int] = {}
         for part, table in PARTS.items():
-            connection.execute(sa.delete(table).where(table.c.execution_id == execution_id))
+            connection.execute(_DELETE_PART[part], {"execution_id": execution_id})
             rows = _ENCODE[part](execution_id, getattr(content, part))
             counts[part] = database.insert_rows(connection, table, rows)
         values = {name: getattr(content, name) for name in _OUTCOME} | {f"n_{part}": n for part, n in counts.items()}
         if claim is not None:
             values |= {"owner": None, "lease_expires": None}
-        connection.execute(
-            sa.update(execution).where(execution.c.id == execution_id).values(group_id=group_id, **values)
-        )
+        connection.execute(_UPDATE_EXECUTION, {"execution_id": execution_id, "group_id": group_id, **values})
         if content.dirty is not None:
-            _settle_group(connection, group_id)
+            connection.execute(_SETTLE_GROUP, {"group_id": group_id})
     return ReplaceResult(execution_id, created, **counts)
 
 
@@ -103,7 +117,7 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
     _insert_new(connection, diagnostic, id=diagnostic_id, provider=content.provider, slug=content.diagnostic)
     _insert_new(connection, execution_group, id=group_id, diagnostic_id=diagnostic_id, key=content.group, dirty=True)
     changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
-    connection.execute(sa.update(execution_group).where(execution_group.c.id == group_id).values(changes))
+    connection.execute(_UPDATE_GROUP, {"group_id": group_id, **changes})
     return group_id
 
 
@@ -120,22 +134,15 @@ def insert_execution(connection: sa.Connection, content: ExecutionContent, group
 
 
 def _insert_new(connection: sa.Connection, table: sa.Table, **values: Any) -> bool:
+    statement = _insert_new_into(table, connection.dialect.name)
+    return connection.execute(statement, values, execution_options={"preserve_rowcount": True}).rowcount == 1
+
+
+@functools.cache
+def _insert_new_into(table: sa.Table, dialect: str) -> sa.Insert:
     # No conflict target: on PostgreSQL only this form is safe against a race on a table with two unique indexes.
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(values).on_conflict_do_nothing()
-    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
-
-
-def _settle_group(connection: sa.Connection, group_id: int) -> None:
-    # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
-    latest = (
-        sa.select(execution.c.dirty)
-        .where(execution.c.group_id == group_id, execution.c.dirty.is_not(None))
-        .order_by(execution.c.started_at.desc().nulls_last(), execution.c.fragment.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    connection.execute(sa.update(execution_group).where(execution_group.c.id == group_id).values(dirty=latest))
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
 
 
 # -- rows as the tables have them ------------------------------------------------------------------------------------

@@ -135,10 +135,19 @@ def run_batch(
     """Do the steps of one batch, one after the other; errors become outcomes."""
     started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
-    with Route(source, dest, monitor) as route, contextlib.suppress(_Stopped):
-        for step in steps:
-            outcomes.append(_run_step(source, dest, step, route))  # noqa: PERF401 - kept when a later step is stopped
+    with contextlib.suppress(_Stopped):
+        for outcome in run_steps(source, dest, steps, monitor):
+            outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, time.perf_counter() - started)
+
+
+def run_steps(
+    source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step], monitor: Monitor | None = None
+) -> Iterator[KeyOutcome]:
+    """Do steps one after the other, and yield their outcomes; errors become outcomes."""
+    with Route(source, dest, monitor) as route:
+        for step in steps:
+            yield _run_step(source, dest, step, route)
 
 
 def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
@@ -267,6 +276,26 @@ class _Run:
         self._keys_done = self._bytes_done = self._bytes_planned = 0
 
     def run(self) -> None:
+        self._plan_some()
+        if self._executor is None and self._is_little():
+            self._run_here()
+        else:
+            self._run_there()
+        self._tell(last=True)
+
+    def _is_little(self) -> bool:
+        """Tell whether all that is to be done is one batch of small artifacts: to start a thread would take longer."""
+        sizes = [_BATCH_BYTES if step.size is None else step.size for _, step in self._waiting]
+        return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= WHOLE_SIZE
+
+    def _run_here(self) -> None:
+        waiting = list(self._waiting)
+        outcomes = run_steps(self._source, self._dest, [step for _, step in waiting], self._watch)
+        for outcome, (position, step) in zip(outcomes, waiting, strict=True):
+            self._settle(position, step, outcome)
+            self._tell()
+
+    def _run_there(self) -> None:
         with ExitStack() as stack:
             executor = self._executor
             if executor is None:
@@ -287,7 +316,6 @@ class _Run:
                 elif not planned and not self._waiting:
                     break
                 self._tell()
-            self._tell(last=True)
 
     def stop(self) -> None:
         """Cancel what has not started, let running workers end, and keep their outcomes."""
