@@ -92,6 +92,15 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     return value
 
 
+def learnt(cls: type[T]) -> type[T]:
+    """Have msgspec learn a class when its module is imported.
+
+    It would do so at the first use, and crash if several threads have their first use at the same time.
+    """
+    msgspec.json.Decoder(cls)
+    return cls
+
+
 def convert(value: object, to: type[T], name: str, at: str) -> T:
     """Check a value against a type, strictly, and raise `BundleError` with its place in the whole file."""
     try:

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from emdstore.emds.jsontext import convert, json_name, parse_object, place, reject, render
+from emdstore.emds.jsontext import convert, json_name, learnt, parse_object, place, reject, render
 from emdstore.emds.warning import BundleWarning
 
 ATTRIBUTES = "attributes"
@@ -101,6 +101,7 @@ class MetricBundle:
             yield Scalar(position, dimensions, math.nan if value is None else value, attributes or {})
 
 
+@learnt
 @attrs.frozen
 class _Head:
     DIMENSIONS: dict[str, Any]

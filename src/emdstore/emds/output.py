@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from emdstore.emds.jsontext import convert, parse_object, place, reject, render
+from emdstore.emds.jsontext import convert, learnt, parse_object, place, reject, render
 
 OutputKind = Literal["plot", "data", "html"]
 
@@ -70,6 +70,7 @@ class OutputBundle:
     extra: Mapping[str, object] = attrs.field(factory=dict)
 
 
+@learnt
 @attrs.frozen
 class _Provenance:
     environment: dict[str, str | None]
@@ -78,6 +79,7 @@ class _Provenance:
     log: str
 
 
+@learnt
 @attrs.frozen
 class _Entry:
     filename: str
@@ -86,6 +88,7 @@ class _Entry:
     dimensions: dict[str, str] | None = None
 
 
+@learnt
 @attrs.frozen
 class _Head:
     provenance: dict[str, Any]

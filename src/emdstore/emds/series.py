@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from emdstore.emds.jsontext import convert, json_name, parse, place, reject, render
+from emdstore.emds.jsontext import convert, json_name, learnt, parse, place, reject, render
 
 # Newer frameworks write these beside the values; readers of theirs look for them there first.
 _BESIDE = ("kind", "reference_id", "value_units", "value_long_name", "index_units", "calendar")
@@ -42,6 +42,7 @@ class Series:
     attributes: Mapping[str, object] = attrs.field(factory=dict)
 
 
+@learnt
 @attrs.frozen
 class _Item:
     dimensions: dict[str, str]

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import msgspec
 
+from emdstore.emds.jsontext import learnt
 from emdstore.emds.warning import BundleWarning
 from emdstore.errors import MissingExtraError, VocabularyError
 
@@ -123,6 +124,7 @@ def _missing(name: str) -> BundleWarning:
     return BundleWarning("missing-dimension", f"the vocabulary requires dimension {name!r}", name)
 
 
+@learnt
 @attrs.frozen
 class _File:
     dimensions: tuple[Dimension, ...]

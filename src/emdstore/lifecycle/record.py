@@ -177,7 +177,7 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
         If it is no record; the message says what is wrong, and where.
     """
     try:
-        version = msgspec.json.decode(data, type=_Head).record_version
+        version = _head.decode(data).record_version
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{name} is no execution record: {error}", key=name) from None
     if version > RECORD_VERSION:
@@ -186,7 +186,7 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
             key=name,
         )
     try:
-        record = msgspec.json.decode(data, type=ExecutionRecord)
+        record = _record.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(f"{name} is no valid execution record: {error}", key=name) from None
     if not is_valid_key(record.fragment):
@@ -266,3 +266,8 @@ def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
 @attrs.frozen
 class _Head:
     record_version: int
+
+
+# Made here and not at the first use: msgspec crashes if several threads have it learn a class at the same time.
+_head = msgspec.json.Decoder(_Head)
+_record = msgspec.json.Decoder(ExecutionRecord)
