@@ -30,6 +30,6 @@ for thread in threads: thread.join()
 
 @pytest.mark.parametrize("attempt", range(6))
 def test_the_first_decoding_may_happen_in_many_threads_at_once(attempt: int) -> None:
-    """msgspec learns a class at its first use, and two threads that had theirs together ended the process."""
+    """Msgspec learns a class at its first use, and two threads that had theirs together ended the process."""
     done = subprocess.run([sys.executable, "-c", _SCRIPT], capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")

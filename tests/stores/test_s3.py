@@ -18,6 +18,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
     InvalidKeyError,
+    KeyConflictError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
@@ -640,3 +641,11 @@ def test_a_hundred_small_objects_take_little_time_of_this_process(strict: Place)
         store.write_bytes(f"k{n}", b"x" * 1000)
         store.read_bytes(f"k{n}")
     assert time.process_time() - before < 0.5
+
+
+def test_a_folder_that_the_server_keeps_is_not_taken_for_an_artifact(seaweed_server: S3Server) -> None:
+    store = S3Store(f"s3://{seaweed_server.make_bucket()}", **seaweed_server.options)
+    store.write_bytes("a/b", b"")
+    with pytest.raises(KeyConflictError, match="folder"):
+        store.create_bytes("a", b"")
+    assert not store.exists("a")

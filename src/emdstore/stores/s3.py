@@ -26,7 +26,14 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreURLError, redact
+from emdstore.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    InvalidKeyError,
+    KeyConflictError,
+    StoreURLError,
+    redact,
+)
 from emdstore.keys import MAX_KEY_BYTES, join_key, validate_key, validate_prefix
 from emdstore.stores._obstore import extension
 from emdstore.stores._s3_errors import Speaker, first_line, is_of_engine
@@ -75,7 +82,7 @@ class S3Store:
         backoff. It is small because `emdstore.transfer` repeats whole artifacts: the two multiply.
     part_size
         Bytes of one part of a large object; what is smaller goes up in one request. An object has at most 10,000
-        parts, so the default carries 84 GB.
+        parts, so the default, which is the smallest that S3 takes, carries 52 GB.
     part_uploads
         How many parts of one object are on their way at once. A writer holds about ``part_size`` times one more than
         that in memory.
@@ -97,7 +104,7 @@ class S3Store:
     skip_signature: bool = attrs.field(default=False, eq=False)
     timeout: float = attrs.field(default=120.0, eq=False)
     retries: int = attrs.field(default=2, eq=False)
-    part_size: int = attrs.field(default=8 * MIB, eq=False, validator=_check_part_size)
+    part_size: int = attrs.field(default=_SMALLEST_PART, eq=False, validator=_check_part_size)
     part_uploads: int = attrs.field(default=3, eq=False)
     checksum: Literal["SHA256"] | None = attrs.field(default="SHA256", eq=False)
     in_order: bool | None = attrs.field(default=None, eq=False)
@@ -210,8 +217,19 @@ class S3Store:
         """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""
         name = self._name(key)
         obs, client = self._client()
-        with self._errors.trying("create", key):
-            obs.put(client, name, data, mode="create", use_multipart=False)
+        try:
+            with self._errors.trying("create", key):
+                obs.put(client, name, data, mode="create", use_multipart=False)
+        except ArtifactExistsError:
+            if self.exists(key):
+                raise
+            # SeaweedFS keeps folders, and takes the one above `a/b` for an object `a` that is there.
+            raise KeyConflictError(
+                f"{self!r} does not create {key!r}: the server has a folder of that name; write it instead, or choose "
+                "another key",
+                key=key,
+                store=repr(self),
+            ) from None
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
