@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -39,7 +40,8 @@ _log = logging.getLogger(__name__)
 _PLAN_AHEAD = 20_000
 _PLAN_AT_ONCE = 512
 _BATCH_BYTES = 8 * WHOLE_SIZE
-_MOST_LARGE = 8
+_STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
+_MOST_BYTES = 4 * _STREAM_BYTES
 _MOST_GIVEN = 64
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
@@ -236,7 +238,7 @@ class _Pace:
         self.limit = fixed or (min(4, cores) if local else self._START)
         self.most = fixed or (self.limit if local else self._MOST)
         self._adapts = self.limit != self.most
-        self._least_seconds = float("inf")
+        self._least_seconds = math.inf
 
     def learn(self, result: BatchResult) -> None:
         """Take note of how long a batch of small artifacts took."""
@@ -244,6 +246,15 @@ class _Pace:
             self._least_seconds = min(self._least_seconds, result.seconds / len(result.outcomes))
             enough = round(self._least_seconds * self._SMALL_PER_SECOND)
             self.limit = min(self.most, max(self._START, enough))
+
+
+def _is_large(step: Step) -> bool:
+    return step.size is None or step.size > WHOLE_SIZE
+
+
+def _held_by(step: Step) -> int:
+    """Return how many bytes of the artifact are in memory at once while it is moved, at most."""
+    return _STREAM_BYTES if step.size is None else min(step.size, _STREAM_BYTES)
 
 
 class _Run:
@@ -260,17 +271,16 @@ class _Run:
         self._on_progress, self._executor = on_progress, executor
         if executor is None:
             self._pace = _Pace(source, dest, max_workers)
-            # Large artifacts are streamed, each through buffers of its own: here their number bounds the memory.
-            self._most_large = _MOST_LARGE
+            self._most_bytes: float = _MOST_BYTES
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = _Pace(source, dest, max_workers or _MOST_GIVEN)
             self._pace.batch_keys = 64
-            self._most_large = self._pace.limit
+            self._most_bytes = math.inf
         self._watch = _Watch()
         self._waiting: deque[tuple[int, Step]] = deque()
         self._outcomes: list[KeyOutcome | None] = []
         self._running: dict[Future[BatchResult], list[tuple[int, Step]]] = {}
-        self._large: set[Future[BatchResult]] = set()
+        self._in_memory: dict[Future[BatchResult], int] = {}
         self._complete = self._submitted = False
         self._told = -_TICK_SECONDS
         self._keys_done = self._bytes_done = self._bytes_planned = 0
@@ -285,7 +295,7 @@ class _Run:
 
     def _is_little(self) -> bool:
         """Tell whether all that is to be done is one batch of small artifacts: to start a thread would take longer."""
-        sizes = [_BATCH_BYTES if step.size is None else step.size for _, step in self._waiting]
+        sizes = [_held_by(step) for _, step in self._waiting]
         return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= WHOLE_SIZE
 
     def _run_here(self) -> None:
@@ -346,17 +356,18 @@ class _Run:
         return bool(steps)
 
     def _next_batch(self) -> list[tuple[int, Step]]:
-        """Take steps from the front: one large artifact, or several small ones."""
+        """Take steps from the front, one large artifact or several small ones; none while too much is in memory."""
         batch: list[tuple[int, Step]] = []
         size = 0
+        room = self._most_bytes - sum(self._in_memory.values())
         while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
-            step_size = self._waiting[0][1].size
-            if step_size is None or step_size > WHOLE_SIZE:
-                if batch:
-                    break
-                return [self._waiting.popleft()] if len(self._large) < self._most_large else []
-            size += step_size
+            step = self._waiting[0][1]
+            if (batch and _is_large(step)) or _held_by(step) > room:
+                break
+            size += _held_by(step)
             batch.append(self._waiting.popleft())
+            if _is_large(step):
+                break
         return batch
 
     def _submit(self, executor: Executor, batch: list[tuple[int, Step]]) -> None:
@@ -372,13 +383,11 @@ class _Run:
             return
         self._submitted = True
         self._running[future] = batch
-        if len(steps) == 1 and (steps[0].size is None or steps[0].size > WHOLE_SIZE):
-            self._large.add(future)
+        self._in_memory[future] = max(map(_held_by, steps))
 
     def _collect(self, future: Future[BatchResult]) -> None:
         batch = self._running.pop(future)
-        is_large = future in self._large
-        self._large.discard(future)
+        del self._in_memory[future]
         try:
             result = future.result()
         except (Exception, CancelledError) as error:  # noqa: BLE001 - a worker was lost, with whatever error its engine has
@@ -386,7 +395,7 @@ class _Run:
                 error = TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")
             self._fail(batch, error)
             return
-        if not is_large:
+        if not _is_large(batch[0][1]):
             self._pace.learn(result)
         for (position, step), outcome in zip(batch, result.outcomes, strict=False):
             self._settle(position, step, outcome)

@@ -140,11 +140,12 @@ def _plan_names(source: Iterator[str], dest: Iterator[str], unchanged: Unchanged
 
 def _plan_keys(source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str], unchanged: Unchanged) -> Iterator[Step]:
     remaining = iter(dict.fromkeys(keys))
+    sides = _Side.of(source), _Side.of(dest)
     while some := list(itertools.islice(remaining, _LOOK_UP)):
         valid = [key for key in some if _error_of(key) is None]
         at_source, at_dest = _list_some(source, valid), _list_some(dest, valid)
         for key in some:
-            yield _plan_key(source, dest, key, at_source, at_dest, unchanged)
+            yield _plan_key(*sides, key, at_source, at_dest, unchanged)
 
 
 def _error_of(key: str) -> InvalidKeyError | None:
@@ -155,9 +156,21 @@ def _error_of(key: str) -> InvalidKeyError | None:
     return None
 
 
+@attrs.frozen
+class _Side:
+    """One of the two stores, and the same one again if it tells infos: asked once, because asking takes its time."""
+
+    store: ArtifactStore
+    infos: SupportsInfo | None
+
+    @classmethod
+    def of(cls, store: ArtifactStore) -> _Side:
+        return cls(store, store if isinstance(store, SupportsInfo) else None)
+
+
 def _plan_key(
-    source: ArtifactStore,
-    dest: ArtifactStore,
+    source: _Side,
+    dest: _Side,
     key: str,
     at_source: dict[str, ArtifactInfo] | None,
     at_dest: dict[str, ArtifactInfo] | None,
@@ -167,13 +180,14 @@ def _plan_key(
     if invalid is not None:
         return Step(key, "rejected", error=invalid)
     try:
-        here = (at_source or {}).get(key) or (source.info(key) if isinstance(source, SupportsInfo) else None)
-        if here is None and not source.exists(key):
-            raise ArtifactNotFoundError(f"no artifact {key!r} in {source!r}", key=key, store=repr(source))
-        if here is None or not isinstance(dest, SupportsInfo):
-            there = unchanged != "never" and dest.exists(key)
+        here = (at_source or {}).get(key) or (source.infos.info(key) if source.infos is not None else None)
+        if here is None and not source.store.exists(key):
+            name = repr(source.store)
+            raise ArtifactNotFoundError(f"no artifact {key!r} in {name}", key=key, store=name)
+        if here is None or dest.infos is None:
+            there = unchanged != "never" and dest.store.exists(key)
             return Step(key, "compare" if there else "copy", here.size if here else None)
-        return Step(key, decide(here, _info_or_none(dest, key, at_dest), unchanged), here.size)
+        return Step(key, decide(here, _info_or_none(dest.infos, key, at_dest), unchanged), here.size)
     except StoreUnavailableError:  # the worker will ask again, and again if need be
         return Step(key, "copy" if unchanged == "never" else "compare")
     except UnsafePathError as error:
