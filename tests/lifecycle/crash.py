@@ -244,6 +244,8 @@ class Child:
                 raise TimeoutError("the child does not come to an end")
             return self._answer.recv()  # type: ignore[no-any-return]
         except EOFError:
+            self._process.join(_PATIENCE)
+            assert self._process.exitcode == -signal.SIGKILL, f"the child ended with {self._process.exitcode}"
             return None
         finally:
             self.end()
@@ -341,15 +343,24 @@ class Scene:
     ----------
     workspace
         Its scratch, its catalog and, if that is local, its results lie in `folder`.
+    folder
+        All of it is replaced by `reset`.
+    data
+        How many bytes the largest artifact has.
     """
 
-    def __init__(self, workspace: Workspace, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, folder: Path, *, data: int = 1_200_000) -> None:
         self.workspace, self._folder = workspace, folder
-        self.fragment = stopped_execution(workspace, data=1_200_000)
+        self.fragment = stopped_execution(workspace, data=data)
         self.files = held(workspace.scratch, self.fragment)
         self._first = folder.with_name(folder.name + "-first")
-        workspace.close()
-        shutil.copytree(folder, self._first)
+        self.keep()
+
+    def keep(self) -> None:
+        """Let `reset` put things back to how they are now; results on S3 are always put back to nothing."""
+        self.workspace.close()
+        shutil.rmtree(self._first, ignore_errors=True)
+        shutil.copytree(self._folder, self._first)
 
     def reset(self) -> None:
         self.workspace.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.lifecycle.crash import Answer, Child, Linger, Scene, commit_all, end_state, stopped_execution
 from tests.lifecycle.examples import FAILURE, NOON, SUCCESS, promote, put, rows_of, small_run
-from tests.servers.postgres import PostgresServer, postgres_server  # noqa: F401  (a fixture)
+from tests.servers.postgres import PostgresServer
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError

@@ -7,6 +7,7 @@ change leaves. ``EMDSTORE_TESTS_EVERY_STEP=1`` takes them all, in some ten times
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,13 @@ from tests.lifecycle.crash import (
     interrupt,
     stopped_execution,
 )
+from tests.lifecycle.examples import encode, held, metric_bundle, put
 from tests.servers.s3 import S3Server
 
+from emdstore.emds import RECORD_NAME
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalStore, S3Store
+from emdstore.stores.s3 import MIB
 
 ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 
@@ -65,6 +69,63 @@ def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Sce
         except Exception as error:
             error.add_note(where)
             raise
+
+
+@pytest.mark.parametrize(
+    ("results_elsewhere", "scene"), [("local", False)], ids=["local-kept"], indirect=["results_elsewhere", "scene"]
+)
+def test_a_commit_of_changed_work_that_is_killed_anywhere_is_completed_by_the_next(scene: Scene) -> None:
+    workspace, fragment = scene.workspace, scene.fragment
+    commit(workspace, fragment)
+    old_files, old_rows = _shipped(scene)
+    changed = {"data/tas.nc": os.urandom(len(scene.files["data/tas.nc"])), "diagnostic.json": encode(metric_bundle({}))}
+    put(workspace.scratch, changed, fragment)
+    scene.keep()
+    steps = scene.steps(only_changes=ONLY_CHANGES)
+    new_files, new_rows = _shipped(scene)
+    undisturbed = end_state(workspace, fragment)
+    for number, step in enumerate(steps, 1):
+        scene.reset()
+        where = f"killed at step {number} of {len(steps)}: {step}"
+        assert scene.child(at=number, only_changes=ONLY_CHANGES).wait() is None, where
+        files, rows = _shipped(scene)
+        assert files == {key: (old_files if data == old_files[key] else new_files)[key] for key, data in files.items()}
+        assert rows in (old_rows, new_rows), where
+        commit(workspace, fragment)
+        clean_up_later(workspace)
+        assert end_state(workspace, fragment) == undisturbed, where
+
+
+def _shipped(scene: Scene) -> tuple[dict[str, bytes], list[object]]:
+    """Return the artifacts of the scene's execution, and the rows of what belongs to it."""
+    files = held(scene.workspace.results, scene.fragment)
+    del files[RECORD_NAME]
+    catalog = scene.workspace.catalog
+    return files, [*catalog.artifacts(), *catalog.outputs(), *catalog.scalars(), *catalog.series()]
+
+
+def test_a_commit_to_s3_that_is_killed_at_any_time_is_completed_by_the_next(
+    moto_server: S3Server, tmp_path: Path
+) -> None:
+    # At any time, not between two steps: requests are cut off on their way, an upload in parts among them.
+    folder = tmp_path / "here"
+    folder.mkdir()
+    results = S3Store(f"s3://{moto_server.make_bucket()}/results", part_size=5 * MIB, **moto_server.options)
+    workspace = Workspace(scratch=folder / "scratch", results=results, catalog=folder / "catalog.db")
+    scene = Scene(workspace, folder, data=6 * MIB)
+    scene.reset()
+    started = time.monotonic()
+    scene.next_steps()
+    seconds = time.monotonic() - started
+    undisturbed = end_state(workspace, scene.fragment)
+    for number in range(25):
+        scene.reset()
+        child = scene.child()
+        time.sleep(number / 25 * seconds)
+        child.end()
+        assert_rows_are_true(workspace, scene.fragment, scene.files)
+        commit(workspace, scene.fragment)
+        assert end_state(workspace, scene.fragment) == undisturbed, f"killed after {number}/25 of its time"
 
 
 @pytest.mark.parametrize(
