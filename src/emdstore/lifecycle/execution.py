@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -235,17 +235,18 @@ class Execution:
             If it cannot be started. As an exception in the block this is the run's outcome.
         """
         variables = {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)}
-        process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=variables
-        )
-        try:
-            with _signals_forwarded(process):
+        with _signals_forwarded() as started:
+            process = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=variables
+            )
+            try:
+                started(process)
                 _show_output(process)
                 code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
         code = code if code >= 0 else _SIGNALLED - code
         if code:
             print(f"{command[0]} ended with exit code {code}")  # noqa: T201 - into the log, as all that is printed
@@ -441,14 +442,31 @@ class Execution:
 
 
 @contextlib.contextmanager
-def _signals_forwarded(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Pass signals that nobody here handles on to the program: whoever ends this process means it."""
+def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Pass signals that nobody here handles on to a program: whoever ends this process means it.
+
+    Yields what is to be called with the program when it has been started. Signals that come before wait for it.
+    """
+    programs: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        if programs:
+            programs[0].send_signal(number)
+        else:
+            early.append(number)
+
+    def started(program: subprocess.Popen[bytes]) -> None:
+        programs.append(program)
+        for number in early:
+            program.send_signal(number)
+
     before = {}
     if threading.current_thread() is threading.main_thread():
         unhandled = [number for number in _FORWARDED if signal.getsignal(number) == signal.SIG_DFL]
-        before = {number: signal.signal(number, lambda got, _: process.send_signal(got)) for number in unhandled}
+        before = {number: signal.signal(number, forward) for number in unhandled}
     try:
-        yield
+        yield started
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
