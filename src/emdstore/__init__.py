@@ -45,13 +45,13 @@ if TYPE_CHECKING:
         WorkspaceError,
     )
     from emdstore.lifecycle.batch import CommitInterrupted
-    from emdstore.lifecycle.commit import UploadReport
     from emdstore.lifecycle.execution import Execution, materialize_execution
     from emdstore.lifecycle.ingest import IngestOutcome, ReplayInterrupted, ReplayReport, ingest, replay
     from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
     from emdstore.lifecycle.record import ExecutionRecord, publish_record
     from emdstore.lifecycle.result import ExecutionResult
     from emdstore.lifecycle.status import StatusDecision, resolve_status
+    from emdstore.lifecycle.upload import UploadReport
     from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
     from emdstore.lifecycle.workspace import Workspace
     from emdstore.stores import (
@@ -147,7 +147,7 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
         "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"
     ),
     "emdstore.lifecycle.batch": "CommitInterrupted",
-    "emdstore.lifecycle.commit": "UploadReport",
+    "emdstore.lifecycle.upload": "UploadReport",
     "emdstore.lifecycle.execution": "Execution materialize_execution",
     "emdstore.lifecycle.ingest": "IngestOutcome ReplayInterrupted ReplayReport ingest replay",
     "emdstore.lifecycle.materialize": "MaterializeOutcome materialize_outputs",

@@ -30,9 +30,9 @@ from tests.lifecycle.examples import held, put, rows_of, small_run
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
 from emdstore.keys import is_staging
-from emdstore.lifecycle.commit import UploadReport
 from emdstore.lifecycle.record import read_record
 from emdstore.lifecycle.result import ExecutionResult
+from emdstore.lifecycle.upload import UploadReport
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, S3Store, scoped
 

@@ -13,9 +13,9 @@ from tests.lifecycle.runs import SET, WRITES, committed, faulty, gone_pid, in_st
 
 from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, InvalidTransitionError
 from emdstore.lifecycle.batch import BatchProgress
-from emdstore.lifecycle.commit import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.process import host_name
 from emdstore.lifecycle.states import STATUSES
+from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.workspace import Workspace
 
 

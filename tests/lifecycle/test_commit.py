@@ -47,13 +47,13 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.lifecycle.commit import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.execution import Execution
 from emdstore.lifecycle.ingest import ingest
 from emdstore.lifecycle.process import host_name
 from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, read_record
 from emdstore.lifecycle.result import ExecutionResult
+from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore

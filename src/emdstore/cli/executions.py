@@ -23,9 +23,9 @@ from emdstore.lifecycle.workspace import Workspace, write_config
 
 if TYPE_CHECKING:
     from emdstore.catalog import ExecutionRow
-    from emdstore.lifecycle.commit import UploadReport
     from emdstore.lifecycle.execution import Execution
     from emdstore.lifecycle.housekeeping import GcReport
+    from emdstore.lifecycle.upload import UploadReport
 
 Config = Annotated[Path | None, Parameter(name="--config", env_var="EMDSTORE_CONFIG")]
 Age = Annotated[timedelta, Parameter(name="--older-than")]

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from emdstore.errors import ClaimHeldError, InvalidTransitionError
-from emdstore.lifecycle.commit import COMMITTABLE, UploadError, UploadFailedError, UploadReport, commit_execution
+from emdstore.lifecycle.commit import commit_execution
+from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
+from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
 
 if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace

@@ -6,39 +6,29 @@ command line. Killed between any two of its steps, running it again comes to the
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import os
 import secrets
 import shutil
-import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-import attrs
-
-from emdstore.catalog import Claim, ExecutionContent, ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
-    CatalogError,
-    ClaimHeldError,
-    ClaimLostError,
     RecordError,
     StoreError,
-    TransferError,
 )
 from emdstore.keys import STAGING_PREFIX, join_key
+from emdstore.lifecycle.lease import COMMITTABLE, Lease
 from emdstore.lifecycle.materialize import MaterializeOutcome
-from emdstore.lifecycle.process import is_gone, new_owner, retire
 from emdstore.lifecycle.publish import Publication, publish_set
 from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, decode_record, encode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
-from emdstore.lifecycle.states import allowed_from, refuse_transition
+from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
 from emdstore.stores.local import LocalStore
 from emdstore.stores.views import scoped
 from emdstore.transfer import ProgressCallback
@@ -48,124 +38,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-COMMITTABLE = allowed_from("pending_upload")
 _SHIPPED = frozenset({"uploaded", "failed"})
-
-
-@attrs.frozen
-class RoleCounts:
-    """How many artifacts of one role were uploaded, were there already, and could not be shipped."""
-
-    uploaded: int = 0
-    unchanged: int = 0
-    failed: int = 0
-
-    def __add__(self, other: RoleCounts) -> RoleCounts:
-        return RoleCounts(self.uploaded + other.uploaded, self.unchanged + other.unchanged, self.failed + other.failed)
-
-
-@attrs.frozen
-class UploadError:
-    """Why an execution was not committed."""
-
-    fragment: str
-    error: Exception = attrs.field(eq=str)
-
-
-@attrs.frozen(kw_only=True)
-class UploadReport:
-    """What a commit, or several, did.
-
-    Attributes
-    ----------
-    statuses
-        For each execution that was committed its status now.
-    roles
-        For each role of artifacts what became of them.
-    bytes
-        How many were uploaded.
-    seconds
-        How long it took.
-    errors
-        The executions that could not be committed.
-    skipped
-        The executions that somebody else is committing, or has committed since they were listed.
-    """
-
-    statuses: Mapping[str, str] = attrs.field(factory=dict)
-    roles: Mapping[str, RoleCounts] = attrs.field(factory=dict)
-    bytes: int = 0
-    seconds: float = 0.0
-    errors: tuple[UploadError, ...] = ()
-    skipped: Mapping[str, str] = attrs.field(factory=dict)
-
-    @property
-    def uploaded(self) -> int:
-        """How many artifacts were uploaded."""
-        return sum(counts.uploaded for counts in self.roles.values())
-
-    @property
-    def unchanged(self) -> int:
-        """How many artifacts were there already."""
-        return sum(counts.unchanged for counts in self.roles.values())
-
-    @property
-    def failed(self) -> int:
-        """How many artifacts could not be shipped."""
-        return sum(counts.failed for counts in self.roles.values())
-
-    @property
-    def ok(self) -> bool:
-        """Whether every execution was committed, or is being committed by somebody else."""
-        return not self.errors
-
-    @classmethod
-    def merged(cls, reports: Iterable[UploadReport], *, seconds: float) -> UploadReport:
-        """Return one report of several."""
-        statuses: dict[str, str] = {}
-        roles: dict[str, RoleCounts] = {}
-        errors: list[UploadError] = []
-        skipped: dict[str, str] = {}
-        size = 0
-        for report in reports:
-            statuses |= report.statuses
-            for role, counts in report.roles.items():
-                roles[role] = roles.get(role, RoleCounts()) + counts
-            errors += report.errors
-            skipped |= report.skipped
-            size += report.bytes
-        return cls(statuses=statuses, roles=roles, bytes=size, seconds=seconds, errors=tuple(errors), skipped=skipped)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, for JSON."""
-        return {
-            "executions": dict(self.statuses),
-            "uploaded": self.uploaded,
-            "unchanged": self.unchanged,
-            "failed": self.failed,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 3),
-            "roles": {role: attrs.asdict(counts) for role, counts in self.roles.items()},
-            "errors": [
-                {"fragment": each.fragment, "type": type(each.error).__name__, "error": str(each.error)}
-                for each in self.errors
-            ],
-            "skipped": dict(self.skipped),
-        }
-
-
-class UploadFailedError(TransferError):
-    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
-
-    Attributes
-    ----------
-    report
-        What was shipped and what was not, by role.
-    """
-
-    def __init__(self, message: str = "", *, report: UploadReport | None = None, key: str | None = None) -> None:
-        super().__init__(message, key=key)
-        self.report = UploadReport() if report is None else report
 
 
 def commit_execution(
@@ -218,104 +91,6 @@ def commit_execution(
     if workspace.clean_folder if clean_folder is None else clean_folder:
         remove_scratch(workspace.scratch, fragment)
     return _report(fragment, identity.result, publication, time.monotonic() - started)
-
-
-class Lease:
-    """The claim of one commit: taken at its start, renewed while it lasts, and given back at its end, however it ends.
-
-    Parameters
-    ----------
-    workspace
-        Where the execution is.
-    row
-        The execution, as the catalog knows it.
-    states
-        Those from which it may be claimed.
-    """
-
-    def __init__(self, workspace: Workspace, row: ExecutionRow, states: Collection[str] = COMMITTABLE) -> None:
-        self._catalog, self._seconds = workspace.catalog, workspace.lease_seconds
-        self._row, self._states = row, states
-        self._claim: Claim | None = None
-        self._over = threading.Event()
-
-    def __enter__(self) -> Self:
-        """Claim the execution.
-
-        Raises
-        ------
-        ClaimHeldError
-            If another owner holds it, with its name.
-        InvalidTransitionError
-            If an execution in its state cannot be committed.
-        """
-        self._owner = new_owner()
-        try:
-            self._claim = self._take()
-            threading.Thread(target=self._keep, name="emdstore-lease", daemon=True).start()
-        except BaseException:  # also Ctrl-C when the catalog has noted the claim already
-            retire(self._owner)
-            raise
-        return self
-
-    def _take(self) -> Claim:
-        fragment = self._row.fragment
-        claimed = self._catalog.claim(
-            fragment,
-            owner=self._owner,
-            lease_seconds=self._seconds,
-            allowed_from=self._states,
-            dead_owner=self._row.owner if is_gone(self._row.owner) else None,
-        )
-        if isinstance(claimed, Claim):
-            return claimed
-        if claimed.owner is not None and claimed.status == "pending_upload":
-            raise ClaimHeldError(
-                f"execution {fragment!r} is being committed by {claimed.owner}, whose claim holds until "
-                f"{claimed.expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
-                key=fragment,
-            )
-        raise refuse_transition(fragment, claimed.status, "pending_upload")
-
-    def check(self) -> None:
-        """Make sure that the claim is still ours, and renew it; `ClaimLostError` if it is not."""
-        assert self._claim is not None
-        self._claim = self._catalog.renew(self._claim, lease_seconds=self._seconds)
-
-    def finish(self, content: ExecutionContent) -> None:
-        """Write the rows and the status, and give the claim back, in one transaction that the claim must outlive."""
-        self._catalog.replace_execution(content, claim=self._claim)
-        self._claim = None
-
-    def give_back(self, status: str, error: str | None = None) -> None:
-        """Give the claim back without rows."""
-        assert self._claim is not None
-        claim, self._claim = self._claim, None
-        self._catalog.release(claim, to=status, error=error)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._over.set()
-        try:
-            if self._claim is not None and error is not None:
-                # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
-                with contextlib.suppress(CatalogError):
-                    self.give_back("upload_failed", str(error) or type(error).__name__)
-        finally:
-            retire(self._owner)
-
-    def _keep(self) -> None:
-        while not self._over.wait(self._seconds / 3):
-            claim = self._claim
-            if claim is None:
-                return
-            try:
-                self._catalog.renew(claim, lease_seconds=self._seconds)
-            except ClaimLostError:
-                return  # the next step of the commit will find out and stop
-            except CatalogError:
-                _log.warning("the claim of %s could not be renewed; trying again", claim.fragment)
 
 
 def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:

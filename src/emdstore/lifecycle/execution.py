@@ -22,12 +22,7 @@ import attrs
 from emdstore.catalog import ExecutionContent, ExecutionRow
 from emdstore.emds import OutputWriter
 from emdstore.errors import ArtifactNotFoundError, BundleError, CatalogError
-from emdstore.lifecycle.commit import (
-    UploadReport,
-    commit_execution,
-    read_scratch_record,
-    write_scratch_record,
-)
+from emdstore.lifecycle.commit import commit_execution, read_scratch_record, write_scratch_record
 from emdstore.lifecycle.inputs import fetch_input
 from emdstore.lifecycle.logs import capture_log
 from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
@@ -44,6 +39,7 @@ from emdstore.lifecycle.result import (
     usual_result,
 )
 from emdstore.lifecycle.states import allowed_from, refuse_transition
+from emdstore.lifecycle.upload import UploadReport
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfer import ProgressCallback

@@ -16,13 +16,15 @@ from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
 from emdstore.keys import STAGING_PREFIX, is_staging
-from emdstore.lifecycle.commit import Lease, UploadReport, read_scratch_record, remove_scratch, write_scratch_record
+from emdstore.lifecycle.commit import read_scratch_record, remove_scratch, write_scratch_record
 from emdstore.lifecycle.inputs import ARRIVING
+from emdstore.lifecycle.lease import Lease
 from emdstore.lifecycle.process import is_runner_gone
 from emdstore.lifecycle.reading import read_set
 from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult
 from emdstore.lifecycle.states import NOT_SHIPPED
+from emdstore.lifecycle.upload import UploadReport
 from emdstore.stores.local import LocalStore
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped

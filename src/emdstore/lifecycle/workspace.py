@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from emdstore.catalog import Query
     from emdstore.emds import Vocabulary
     from emdstore.lifecycle.batch import BatchCallback
-    from emdstore.lifecycle.commit import UploadReport
     from emdstore.lifecycle.execution import Execution
     from emdstore.lifecycle.housekeeping import GcReport
+    from emdstore.lifecycle.upload import UploadReport
 
 CONFIG_NAME = "emdstore.toml"
 _ENVIRONMENT = "EMDSTORE_"

@@ -1,0 +1,126 @@
+"""What a commit, or several, did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from emdstore.errors import TransferError
+
+
+@attrs.frozen
+class RoleCounts:
+    """How many artifacts of one role were uploaded, were there already, and could not be shipped."""
+
+    uploaded: int = 0
+    unchanged: int = 0
+    failed: int = 0
+
+    def __add__(self, other: RoleCounts) -> RoleCounts:
+        return RoleCounts(self.uploaded + other.uploaded, self.unchanged + other.unchanged, self.failed + other.failed)
+
+
+@attrs.frozen
+class UploadError:
+    """Why an execution was not committed."""
+
+    fragment: str
+    error: Exception = attrs.field(eq=str)
+
+
+@attrs.frozen(kw_only=True)
+class UploadReport:
+    """What a commit, or several, did.
+
+    Attributes
+    ----------
+    statuses
+        For each execution that was committed its status now.
+    roles
+        For each role of artifacts what became of them.
+    bytes
+        How many were uploaded.
+    seconds
+        How long it took.
+    errors
+        The executions that could not be committed.
+    skipped
+        The executions that somebody else is committing, or has committed since they were listed.
+    """
+
+    statuses: Mapping[str, str] = attrs.field(factory=dict)
+    roles: Mapping[str, RoleCounts] = attrs.field(factory=dict)
+    bytes: int = 0
+    seconds: float = 0.0
+    errors: tuple[UploadError, ...] = ()
+    skipped: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def uploaded(self) -> int:
+        """How many artifacts were uploaded."""
+        return sum(counts.uploaded for counts in self.roles.values())
+
+    @property
+    def unchanged(self) -> int:
+        """How many artifacts were there already."""
+        return sum(counts.unchanged for counts in self.roles.values())
+
+    @property
+    def failed(self) -> int:
+        """How many artifacts could not be shipped."""
+        return sum(counts.failed for counts in self.roles.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether every execution was committed, or is being committed by somebody else."""
+        return not self.errors
+
+    @classmethod
+    def merged(cls, reports: Iterable[UploadReport], *, seconds: float) -> UploadReport:
+        """Return one report of several."""
+        statuses: dict[str, str] = {}
+        roles: dict[str, RoleCounts] = {}
+        errors: list[UploadError] = []
+        skipped: dict[str, str] = {}
+        size = 0
+        for report in reports:
+            statuses |= report.statuses
+            for role, counts in report.roles.items():
+                roles[role] = roles.get(role, RoleCounts()) + counts
+            errors += report.errors
+            skipped |= report.skipped
+            size += report.bytes
+        return cls(statuses=statuses, roles=roles, bytes=size, seconds=seconds, errors=tuple(errors), skipped=skipped)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "executions": dict(self.statuses),
+            "uploaded": self.uploaded,
+            "unchanged": self.unchanged,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "roles": {role: attrs.asdict(counts) for role, counts in self.roles.items()},
+            "errors": [
+                {"fragment": each.fragment, "type": type(each.error).__name__, "error": str(each.error)}
+                for each in self.errors
+            ],
+            "skipped": dict(self.skipped),
+        }
+
+
+class UploadFailedError(TransferError):
+    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
+
+    Attributes
+    ----------
+    report
+        What was shipped and what was not, by role.
+    """
+
+    def __init__(self, message: str = "", *, report: UploadReport | None = None, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.report = UploadReport() if report is None else report
