@@ -399,12 +399,15 @@ def test_a_file_that_grows_while_it_is_copied_is_not_shipped(site: Site, key: st
     assert dest.read_bytes(key) == LARGE + b"more"
 
 
-@pytest.mark.parametrize("content", [b"small", LARGE], ids=["small", "large"])
-def test_a_file_that_disappears_is_missing(site: Site, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "last"), [(b"small", "plots/map (°C).png"), (LARGE, "series.json")], ids=["small", "large"]
+)
+def test_a_file_that_disappears_is_missing(site: Site, content: bytes, last: str) -> None:
+    """A small file goes between two copies; a large one, which is copied beside the others, just before them."""
     put(site.scratch, {"data/tas.nc": content})
     source = RestlessStore(site.scratch)
     dest = MemoryStore()
-    source.then = lambda read: site.scratch.delete("data/tas.nc") if read == "plots/map (°C).png" else None
+    source.then = lambda read: site.scratch.delete("data/tas.nc") if read == last else None
     outcome = materialize_outputs(SUCCESS, source=source, dest=dest)
     assert outcome.artifacts_missing == ("data/tas.nc",)
     assert set(held(dest)) == set(CURATED) - {"data/tas.nc"}
