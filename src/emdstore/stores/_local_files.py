@@ -246,6 +246,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file_system(fd: int) -> None:
+    import ctypes  # for this alone
 
     try:
         syncfs = ctypes.CDLL(None, use_errno=True).syncfs
