@@ -124,10 +124,10 @@ class Database:
         ):
             yield from rows
 
-    def fetch(self, statement: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+    def fetch(self, statement: sa.Select[Any], **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a query that has few."""
         with self.reading() as connection:
-            return connection.execute(statement).all()
+            return connection.execute(statement, parameters).all()
 
     def now(self, offset: timedelta = timedelta()) -> sa.ColumnElement[datetime]:
         """Return the time by the clock that all users of the database share, plus an offset.

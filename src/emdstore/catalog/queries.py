@@ -164,19 +164,34 @@ def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
     return Query(WarningRow, _parts(ingest_warning, list(ingest_warning.c)[1:], filters), database)
 
 
+_CANDIDATES = 4
+"""How many executions an ambiguous name is explained with."""
+
+
+def _meant(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return select_executions(condition).order_by(execution.c.fragment).limit(_CANDIDATES)
+
+
+# Made once, because every step of an execution's life asks so.
+_OF_FRAGMENT = _meant(execution.c.fragment == sa.bindparam("fragment"))
+_OF_ID = _meant(execution.c.id == sa.bindparam("id"))
+# Compared as strings are, byte for byte: LIKE would fold case on SQLite.
+_OF_ENDING = _meant(
+    sa.func.substr(execution.c.fragment, sa.func.length(execution.c.fragment) - sa.bindparam("size", type_=sa.Integer))
+    == sa.bindparam("ending")
+)
+
+
 def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
     """Return the one execution that is meant; see `Catalog.execution`."""
     text = str(wanted)
-    fragment = execution.c.fragment
-    meanings: list[sa.ColumnElement[bool]] = []
+    meanings: list[tuple[sa.Select[Any], dict[str, Any]]] = []
     if isinstance(wanted, str):
-        # Compared as strings are, byte for byte: LIKE would fold case on SQLite.
-        ending = sa.func.substr(fragment, sa.func.length(fragment) - len(text))
-        meanings = [fragment == text, ending == "/" + text]
+        meanings = [(_OF_FRAGMENT, {"fragment": text}), (_OF_ENDING, {"ending": "/" + text, "size": len(text)})]
     if text.isdecimal() and int(text) < 2**63:
-        meanings.append(execution.c.id == int(text))
-    for meaning in meanings:
-        found = database.fetch(select_executions(meaning).order_by(fragment).limit(_CANDIDATES))
+        meanings.append((_OF_ID, {"id": int(text)}))
+    for statement, meant in meanings:
+        found = database.fetch(statement, **meant)
         if len(found) == 1:
             return ExecutionRow(*found[0])
         if found:
@@ -184,10 +199,6 @@ def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
             message = f"{text!r} may mean several executions ({which}): give the whole fragment"
             raise ExecutionNotFoundError(message, key=text, store=database.safe_url)
     raise execution_not_found(database, text)
-
-
-_CANDIDATES = 4
-"""How many executions an ambiguous name is explained with."""
 
 
 def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundError:

@@ -341,7 +341,8 @@ class LocalStore:
         """Return where a path really is, relative to the real root; refuse what lies outside."""
         for _ in range(MOST_RACES):
             try:
-                real_root, real = os.path.realpath(self.root), os.path.realpath(path)
+                real_root = os.path.realpath(self.root)
+                real = real_root if path == os.fspath(self.root) else os.path.realpath(path)
                 break
             except OSError:  # a link was swapped for something else between being seen and being read
                 continue
