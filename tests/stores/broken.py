@@ -287,6 +287,7 @@ class SharesStagingNames(GoodStore):
         with staged.open("wb", buffering=0) as file:
             for start in range(0, len(data), 4096):
                 file.write(data[start : start + 4096])
+        time.sleep(0.001)
         staged.replace(path)
 
 
