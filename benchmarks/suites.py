@@ -118,9 +118,7 @@ class Bench:
             tempfile.TemporaryDirectory(dir=self.disks.work, prefix="commit-") as staged,
         ):
             env = environment(endpoint, self.cache)
-            scratch, template, catalog = (
-                os.path.join(staged, name) for name in ("scratch", "template.db", "catalog.db")
-            )
+            scratch, template = (os.path.join(staged, name) for name in ("scratch", "template.db"))
             with self._dest(workload, route, endpoint) as dest:
                 told = run([*_INSIDE, "stage-executions", workload.folder.url, scratch, dest.url, template], env).told
             expected = {
@@ -131,10 +129,8 @@ class Bench:
             }
 
             def once() -> Run:
-                for suffix in ("-wal", "-shm"):
-                    Path(catalog + suffix).unlink(missing_ok=True)
-                shutil.copy(template, catalog)
-                with self._dest(workload, route, endpoint) as dest:
+                with self._dest(workload, route, endpoint) as dest, self._beside(dest) as folder:
+                    catalog = os.fspath(shutil.copy(template, folder))
                     done = run([*_INSIDE, "commit", scratch, dest.url, catalog], env)
                     _check_published(dest, expected, len(told["fragments"]))
                 if done.told["committed"] != len(told["fragments"]):
@@ -310,6 +306,15 @@ class Bench:
             yield dest
         finally:
             dest.clear()
+
+    @contextlib.contextmanager
+    def _beside(self, dest: Place) -> Iterator[Path]:
+        """Give a folder for the catalog: on the file system of the copy, or on another fresh one."""
+        if isinstance(dest, Folder):
+            yield dest.path.parent
+        else:
+            with self.disks.fresh(0) as folder:
+                yield folder
 
 
 def _call(function: Callable[[Any], Run], argument: Any) -> Callable[[], Run]:
