@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import socket
@@ -20,7 +21,7 @@ def new_owner() -> str:
 
     The time tells the process from a later one with the same id. It counts as gone after `retire`.
     """
-    owner = f"{host_name()}:{os.getpid()}:{_began(os.getpid())}:{secrets.token_hex(4)}"
+    owner = f"{host_name()}:{os.getpid()}:{_began_here(os.getpid())}:{secrets.token_hex(4)}"
     _at_work.add(owner)
     return owner
 
@@ -56,6 +57,11 @@ def is_runner_gone(host: str | None, pid: int | None, since: datetime | None) ->
     began = _began(pid)
     # A process of the same id that began after the execution is another one.
     return began is None or (since is not None and began > since.timestamp() + _CLOCK_SECONDS)
+
+
+@functools.cache
+def _began_here(own_pid: int) -> int | None:
+    return _began(own_pid)  # asked once: it takes as long as a claim, and cannot change
 
 
 def _began(pid: int) -> int | None:

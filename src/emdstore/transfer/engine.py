@@ -235,6 +235,7 @@ class _Pace:
         local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         cores = os.cpu_count() or 1
         self.batch_keys = 64 if local else 8
+        self.little_bytes = _BATCH_BYTES if local else WHOLE_SIZE
         self.limit = fixed or (min(4, cores) if local else self._START)
         self.most = fixed or (self.limit if local else self._MOST)
         self._adapts = self.limit != self.most
@@ -294,9 +295,9 @@ class _Run:
         self._tell(last=True)
 
     def _is_little(self) -> bool:
-        """Tell whether all that is to be done is one batch of small artifacts: to start a thread would take longer."""
+        """Tell whether all that is to be done is one small batch: to start a thread for it would take longer."""
         sizes = [_held_by(step) for _, step in self._waiting]
-        return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= WHOLE_SIZE
+        return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
 
     def _run_here(self) -> None:
         waiting = list(self._waiting)
