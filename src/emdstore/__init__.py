@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ClaimLostError,
         EmdstoreError,
         ExecutionNotFoundError,
+        ExecutorError,
         IncompleteSetError,
         InvalidKeyError,
         InvalidTransitionError,
@@ -84,6 +85,7 @@ __all__ = [
     "ExecutionNotFoundError",
     "ExecutionRecord",
     "ExecutionResult",
+    "ExecutorError",
     "FsspecStore",
     "IncompleteSetError",
     "IngestOutcome",
@@ -141,7 +143,7 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.emds": "OutputWriter Vocabulary load_vocabulary",
     "emdstore.errors": (
         "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogVersionError "
-        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError IncompleteSetError "
+        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError IncompleteSetError "
         "InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError RecordError "
         "RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
         "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"

@@ -85,6 +85,10 @@ class MissingExtraError(EmdstoreError, ImportError):
         return cls(f"{feature} needs the extra {extra!r}: pip install 'emdstore[{extra}]'")
 
 
+class ExecutorError(EmdstoreError, RuntimeError):
+    """An executor takes no work, cannot do it, or lost its workers. What was not done is as it was."""
+
+
 # -- transfer --------------------------------------------------------------------------------------------------------
 
 

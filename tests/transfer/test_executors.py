@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.transfer.stores import DeadlyTo, Slow, contents, fill
 
-from emdstore.errors import StoreError, TransferError
+from emdstore.errors import ExecutorError
 from emdstore.stores.local import LocalStore
 from emdstore.stores.memory import MemoryStore
 from emdstore.testing import RecordingStore
@@ -45,6 +45,15 @@ class ByMail(Executor):
                 future.set_exception(error)
 
         threading.Timer(0.01, work).start()
+        return future
+
+
+class InLine(Executor):
+    """An engine that is none, as programs use it to find their faults."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
         return future
 
 
@@ -82,14 +91,14 @@ def test_workers_are_given_more_than_one_batch_at_a_time() -> None:
     assert most > 20
 
 
-def test_what_a_lost_worker_had_in_hand_fails_and_says_so(tmp_path: Path) -> None:
+def test_what_a_broken_pool_was_given_fails_and_says_so(tmp_path: Path) -> None:
     source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
     dest = LocalStore(tmp_path / "dest")
     with processes() as executor:
         report = transfer(DeadlyTo(source, "run3/003"), dest, executor=executor)
     assert [each.key for each in report.outcomes] == sorted(ARTIFACTS)
     assert "run3/003" in report.keys("failed")
-    assert all(isinstance(each.error, TransferError) for each in report.failures)
+    assert all(isinstance(each.error, ExecutorError) for each in report.failures)
     assert all("run it again" in str(each.error) for each in report.failures)
     held = contents(dest)
     assert set(report.keys("copied")) <= set(held)
@@ -97,19 +106,26 @@ def test_what_a_lost_worker_had_in_hand_fails_and_says_so(tmp_path: Path) -> Non
     assert transfer(source, dest).ok
 
 
-def test_a_store_that_lives_in_this_process_is_an_outcome_there(tmp_path: Path) -> None:
+def test_a_store_that_lives_in_this_process_is_refused_before_any_work(tmp_path: Path) -> None:
     """Guards against a copy of the store that is filled elsewhere and thrown away."""
-    with processes() as executor:
-        report = transfer(fill(LocalStore(tmp_path), ARTIFACTS), MemoryStore(), executor=executor)
-    assert report.counts["failed"] == len(ARTIFACTS)
-    assert all(isinstance(each.error, StoreError) and "process" in str(each.error) for each in report.failures)
+    inner = fill(MemoryStore(), ARTIFACTS)
+    with processes() as executor, pytest.raises(ExecutorError, match=r"MemoryStore.*lives in this process.*threads"):
+        transfer(RecordingStore(inner), LocalStore(tmp_path / "dest"), executor=executor)
+    assert not (tmp_path / "dest").exists()
+
+
+def test_it_is_used_as_it_is_where_the_work_is_done_in_this_process() -> None:
+    dest = MemoryStore()
+    with InLine() as executor:
+        assert transfer(fill(MemoryStore(), ARTIFACTS), dest, executor=executor).ok
+    assert contents(dest) == contents(ARTIFACTS)
 
 
 def test_an_executor_that_is_shut_down_is_an_error_before_any_work(tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
-    with pytest.raises(TransferError, match=r"takes no more work.*start a new one"):
+    with pytest.raises(ExecutorError, match=r"takes no more work.*start a new one"):
         transfer(source, LocalStore(tmp_path / "dest"), executor=executor)
     assert not (tmp_path / "dest").exists()
 
@@ -125,7 +141,7 @@ def test_one_that_is_shut_down_meanwhile_leaves_a_full_account() -> None:
     dest = MemoryStore()
     report = transfer(source, dest, executor=executor, on_progress=shut_down)
     assert len(report.outcomes) == len(ARTIFACTS)
-    assert all(isinstance(each.error, TransferError) for each in report.failures)
+    assert all(isinstance(each.error, ExecutorError) for each in report.failures)
     assert set(report.keys("copied")) == set(contents(dest)) != set(ARTIFACTS)
 
 

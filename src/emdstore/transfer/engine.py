@@ -2,7 +2,7 @@
 
 The calling thread plans, hands small batches of steps to workers, and collects their outcomes; nothing else is shared.
 A batch is plain data (two stores, some steps) and `run_batch` a plain function, so any `concurrent.futures.Executor`
-will do: threads, processes, or an engine that spans machines.
+will do (see `emdstore.executors`): threads, processes, or an engine that spans machines.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 
 import attrs
 
 from emdstore.errors import (
     ArtifactNotFoundError,
-    EmdstoreError,
+    ExecutorError,
     InvalidKeyError,
     StoreUnavailableError,
-    TransferError,
     UnsafePathError,
 )
+from emdstore.executors import GIVEN, Backlog
 from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.transfer.plan import Step, Unchanged, plan_transfer
@@ -42,7 +42,6 @@ _PLAN_AT_ONCE = 512
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
 _MOST_BYTES = 4 * _STREAM_BYTES
-_MOST_GIVEN = 64
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
@@ -79,7 +78,8 @@ def transfer(
         How many threads; by default few for local files, and for object stores as many as their latency asks for.
         With an executor, how many batches it is given at a time.
     executor
-        Where the work is to be done instead of in threads of this process. The stores must pickle.
+        Where the work is to be done instead of in threads of this process. The stores must pickle. What a lost worker
+        had in hand is done by another one.
     on_progress
         Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
     dry_run
@@ -98,6 +98,8 @@ def transfer(
         If both stores are one place, or one lies inside the other; nothing was moved.
     StoreError
         If a whole store cannot be listed; what was copied until then is whole.
+    ExecutorError
+        If the executor takes no work, a store cannot be sent to its workers, or these have another emdstore.
     TransferInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; running artifacts were left out, not torn.
     """
@@ -123,6 +125,10 @@ def transfer(
 # -- one batch, wherever it runs -----------------------------------------------------------------------------------
 
 
+Batch = Sequence[tuple[int, Step]]
+"""Steps, with their positions in the report."""
+
+
 @attrs.frozen
 class BatchResult:
     """What a worker brings back: outcomes in the order of its steps, fewer if it was stopped, and the time it took."""
@@ -131,14 +137,12 @@ class BatchResult:
     seconds: float
 
 
-def run_batch(
-    source: ArtifactStore, dest: ArtifactStore, steps: list[Step], monitor: Monitor | None = None
-) -> BatchResult:
+def run_batch(source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, batch: Batch) -> BatchResult:
     """Do the steps of one batch, one after the other; errors become outcomes."""
     started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
     with contextlib.suppress(_Stopped):
-        for outcome in run_steps(source, dest, steps, monitor):
+        for outcome in run_steps(source, dest, [step for _, step in batch], monitor):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, time.perf_counter() - started)
 
@@ -258,6 +262,10 @@ def _held_by(step: Step) -> int:
     return _STREAM_BYTES if step.size is None else min(step.size, _STREAM_BYTES)
 
 
+def _most_held(batch: Batch) -> int:
+    return max(_held_by(step) for _, step in batch)
+
+
 class _Run:
     def __init__(
         self,
@@ -274,15 +282,15 @@ class _Run:
             self._pace = _Pace(source, dest, max_workers)
             self._most_bytes: float = _MOST_BYTES
         else:  # how many workers it has, and how busy they are, is its own business
-            self._pace = _Pace(source, dest, max_workers or _MOST_GIVEN)
+            self._pace = _Pace(source, dest, max_workers or GIVEN)
             self._pace.batch_keys = 64
             self._most_bytes = math.inf
         self._watch = _Watch()
         self._waiting: deque[tuple[int, Step]] = deque()
         self._outcomes: list[KeyOutcome | None] = []
-        self._running: dict[Future[BatchResult], list[tuple[int, Step]]] = {}
-        self._in_memory: dict[Future[BatchResult], int] = {}
-        self._complete = self._submitted = False
+        self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
+        self._in_memory = 0
+        self._complete = False
         self._told = -_TICK_SECONDS
         self._keys_done = self._bytes_done = self._bytes_planned = 0
 
@@ -313,17 +321,19 @@ class _Run:
                 executor = ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore")
                 stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stack.callback(setattr, self._watch, "stopped", True)
+            monitor = self._watch if self._executor is None else None
+            backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
+                executor, run_batch, self._source, self._dest, monitor
+            )
             while True:
                 # Planning goes on beside the work, a little at a time so that no worker waits for it.
                 planned = self._plan_some()
-                while len(self._running) < self._pace.limit and (batch := self._next_batch()):
-                    self._submit(executor, batch)
-                if self._running:
-                    timeout = 0 if planned else _TICK_SECONDS
-                    wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-                    # Asked one by one: `wait` never returns what was cancelled before it started.
-                    for future in [future for future in self._running if future.done()]:
-                        self._collect(future)
+                while len(backlog) < self._pace.limit and (batch := self._next_batch()):
+                    backlog.submit(batch)
+                    self._in_memory += _most_held(batch)
+                if backlog:
+                    for done, result in backlog.finished(0 if planned else _TICK_SECONDS):
+                        self._collect(done, result)
                 elif not planned and not self._waiting:
                     break
                 self._tell()
@@ -331,11 +341,9 @@ class _Run:
     def stop(self) -> None:
         """Cancel what has not started, let running workers end, and keep their outcomes."""
         self._watch.stopped = True
-        started = [future for future in self._running if not future.cancel()]
-        wait(started)
-        for future in started:
-            if not future.cancelled() and future.exception() is None:
-                self._collect(future)
+        if self._backlog is not None:
+            for batch, result in self._backlog.stop():
+                self._collect(batch, result)
 
     def report(self, seconds: float) -> TransferReport:
         return TransferReport(tuple(each for each in self._outcomes if each is not None), seconds)
@@ -360,7 +368,7 @@ class _Run:
         """Take steps from the front, one large artifact or several small ones; none while too much is in memory."""
         batch: list[tuple[int, Step]] = []
         size = 0
-        room = self._most_bytes - sum(self._in_memory.values())
+        room = self._most_bytes - self._in_memory
         while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
             step = self._waiting[0][1]
             if (batch and _is_large(step)) or _held_by(step) > room:
@@ -371,39 +379,16 @@ class _Run:
                 break
         return batch
 
-    def _submit(self, executor: Executor, batch: list[tuple[int, Step]]) -> None:
-        steps = [step for _, step in batch]
-        monitor = () if self._executor is not None else (self._watch,)
-        try:
-            future = executor.submit(run_batch, self._source, self._dest, steps, *monitor)
-        except RuntimeError as error:  # shut down, or its workers died
-            refused = TransferError(f"the executor takes no more work: {error}; start a new one and run it again")
-            if not self._submitted:
-                raise refused from error
-            self._fail(batch, refused)
-            return
-        self._submitted = True
-        self._running[future] = batch
-        self._in_memory[future] = max(map(_held_by, steps))
-
-    def _collect(self, future: Future[BatchResult]) -> None:
-        batch = self._running.pop(future)
-        del self._in_memory[future]
-        try:
-            result = future.result()
-        except (Exception, CancelledError) as error:  # noqa: BLE001 - a worker was lost, with whatever error its engine has
-            if not isinstance(error, EmdstoreError):
-                error = TransferError(f"a worker was lost: {type(error).__name__}: {error}; run it again")
-            self._fail(batch, error)
+    def _collect(self, batch: Batch, result: BatchResult | ExecutorError) -> None:
+        self._in_memory -= _most_held(batch)
+        if isinstance(result, ExecutorError):
+            for position, step in batch:
+                self._settle(position, step, KeyOutcome(step.key, "failed", step.size, error=result))
             return
         if not _is_large(batch[0][1]):
             self._pace.learn(result)
         for (position, step), outcome in zip(batch, result.outcomes, strict=False):
             self._settle(position, step, outcome)
-
-    def _fail(self, batch: list[tuple[int, Step]], error: EmdstoreError) -> None:
-        for position, step in batch:
-            self._settle(position, step, KeyOutcome(step.key, "failed", step.size, error=error))
 
     def _settle(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         self._outcomes[position] = outcome
