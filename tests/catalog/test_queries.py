@@ -51,7 +51,6 @@ def test_rows_come_in_the_order_of_the_stores(catalog: Catalog) -> None:
     for fragment in fragments:
         catalog.replace_execution(execution_of(fragment, record_digest=fragment, scalars=[(1.0, {}, None)] * 2))
     assert [row.fragment for row in catalog.executions()] == sorted(fragments)
-    assert [stamp.fragment for stamp in catalog.record_stamps()] == sorted(fragments)
     assert [(row.fragment, row.position) for row in catalog.scalars()] == [
         (f, p) for f in sorted(fragments) for p in (0, 1)
     ]
@@ -134,9 +133,21 @@ def test_records_are_told_by_digest_and_by_what_the_listing_said(catalog: Catalo
     catalog.replace_execution(FULL)
     catalog.replace_execution(execution_of("pmp/bare"))
     catalog.replace_execution(execution_of("pmp2/x", record_digest="d"))
-    (stamp,) = catalog.record_stamps("pmp")
+    known = catalog.record_stamps([FULL.fragment, "pmp/bare", "pmp2/x", "pmp/none"])
+    assert known.keys() == {FULL.fragment, "pmp2/x"}
+    stamp = known[FULL.fragment]
     assert attrs.astuple(stamp) == (FULL.fragment, "ab" * 32, 4321, 1748779200.123456, '"etag"')
-    assert [stamp.fragment for stamp in catalog.record_stamps()] == [FULL.fragment, "pmp2/x"]
+    assert catalog.record_stamps([]) == {}
+
+
+def test_what_a_listing_says_of_a_record_is_noted_if_the_record_is_the_same(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(execution_of("pmp2/x", record_digest="d"))
+    known = catalog.record_stamps([FULL.fragment, "pmp2/x"])
+    same = attrs.evolve(known["pmp2/x"], size=7, modified=1.5, version="v")
+    other = attrs.evolve(known[FULL.fragment], digest="of another record", version="w")
+    catalog.note_stamps([same, other])
+    assert catalog.record_stamps([FULL.fragment, "pmp2/x"]) == known | {"pmp2/x": same}
 
 
 def test_rows_with_gaps_compare_equal() -> None:

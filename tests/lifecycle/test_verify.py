@@ -13,7 +13,7 @@ import pytest
 from tests.lifecycle.examples import CURATED, FAILURE, FRAGMENT, SUCCESS, held, promote, put, small_run
 
 from emdstore.errors import StoreError
-from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
+from emdstore.lifecycle.verify import VerifiedSet, VerifyInterrupted, VerifyReport, verify
 from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, ReadOnlyStore
 from emdstore.testing import Fault, FaultyStore
 
@@ -27,6 +27,13 @@ def published(results: ArtifactStore) -> ArtifactStore:
     return results
 
 
+def checked(store: ArtifactStore, prefix: str = "") -> list[VerifiedSet]:
+    """Return what is checked of each set."""
+    sets: list[VerifiedSet] = []
+    verify(store, prefix, on_progress=lambda each, done, total: sets.append(each))
+    return sets
+
+
 def found(report: VerifyReport) -> list[tuple[str, str, str]]:
     return [(each.fragment, each.key, each.finding) for each in report.problems]
 
@@ -36,9 +43,11 @@ def test_what_is_as_its_record_says_is_well(published: ArtifactStore) -> None:
     report = verify(ReadOnlyStore(published))
     assert report.ok
     assert found(report) == []
-    assert [(each.fragment, each.artifacts) for each in report.sets] == [(FRAGMENT, 7), (OTHER, 7)]
-    assert [each.bytes for each in report.sets] == [
-        sum(len(before[f"{fragment}/{key}"]) for key in CURATED) for fragment in (FRAGMENT, OTHER)
+    sizes = [sum(len(before[f"{fragment}/{key}"]) for key in CURATED) for fragment in (FRAGMENT, OTHER)]
+    assert (report.sets, report.artifacts, report.bytes) == (2, 14, sum(sizes))
+    assert [(each.fragment, each.artifacts, each.bytes) for each in checked(published)] == [
+        (FRAGMENT, 7, sizes[0]),
+        (OTHER, 7, sizes[1]),
     ]
     assert report.as_dict()["artifacts"] == 14
     assert held(published) == before
@@ -67,7 +76,7 @@ def test_other_bytes_are_corrupt(published: ArtifactStore, key: str, damage: str
     assert not report.ok
     assert found(report) == [(FRAGMENT, key, "corrupt")]
     assert detail in report.problems[0].detail
-    assert [each.artifacts for each in report.sets] == [6, 7]
+    assert [each.artifacts for each in checked(published)] == [6, 7]
 
 
 def test_what_is_gone_is_missing(published: ArtifactStore) -> None:
@@ -91,7 +100,7 @@ def test_a_record_that_cannot_be_read_is_invalid(published: ArtifactStore, recor
     report = verify(published)
     assert not report.ok
     assert found(report) == [(FRAGMENT, "execution.json", "invalid")]
-    assert report.sets[1].artifacts == 7
+    assert report.artifacts == 7
 
 
 def test_a_bare_set_is_told_and_does_no_harm(published: ArtifactStore) -> None:
@@ -103,7 +112,7 @@ def test_a_bare_set_is_told_and_does_no_harm(published: ArtifactStore) -> None:
 
 def test_a_failed_set_is_checked_for_its_log(results: ArtifactStore) -> None:
     promote(FAILURE, put(MemoryStore(), small_run()), results)
-    assert verify(results).sets[0].artifacts == 1
+    assert verify(results).artifacts == 1
     put(results, {"out.log": b"other"}, FRAGMENT)
     assert found(verify(results)) == [(FRAGMENT, "out.log", "corrupt")]
 
@@ -111,7 +120,7 @@ def test_a_failed_set_is_checked_for_its_log(results: ArtifactStore) -> None:
 def test_only_a_folder_is_checked_if_that_is_asked_for(published: ArtifactStore) -> None:
     published.write_bytes(f"{FRAGMENT}/out.log", b"other")
     assert verify(published, "pmp/enso_tel/other").ok
-    assert [each.fragment for each in verify(published, FRAGMENT).sets] == [FRAGMENT]
+    assert [each.fragment for each in checked(published, FRAGMENT)] == [FRAGMENT]
 
 
 def test_an_artifact_that_the_store_cannot_read_stops_no_other() -> None:
@@ -154,14 +163,14 @@ def test_progress_is_told_and_an_interrupt_gives_the_report_so_far(caplog: pytes
     results = MemoryStore()
     for fragment in (FRAGMENT, OTHER):
         promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
-    told: list[tuple[str, int, int]] = []
+    told: list[tuple[str, int, int | None]] = []
 
-    def display(each: Any, done: int, total: int) -> None:
+    def display(each: Any, done: int, total: int | None) -> None:
         told.append((each.fragment, done, total))
         raise ZeroDivisionError if done == 1 else KeyboardInterrupt
 
     with pytest.raises(VerifyInterrupted) as caught:
         verify(results, on_progress=display)
     assert told == [(FRAGMENT, 1, 2), (OTHER, 2, 2)]
-    assert len(caught.value.report.sets) == 2
+    assert caught.value.report.sets == 2
     assert "progress callback failed" in caplog.text

@@ -19,6 +19,7 @@ from emdstore.errors import CatalogError, ClaimLostError
 if TYPE_CHECKING:
     from emdstore.catalog.claims import Claim
     from emdstore.catalog.database import Database
+    from emdstore.catalog.queries import RecordStamp
 
 _OUTCOME = [
     field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
@@ -33,6 +34,11 @@ _SELECT_HELD = (
 )
 _DELETE_PART = {part: sa.delete(table).where(table.c.execution_id == _OF_EXECUTION) for part, table in PARTS.items()}
 _UPDATE_EXECUTION = sa.update(execution).where(execution.c.id == _OF_EXECUTION)
+_NOTE_STAMP = (
+    sa.update(execution)
+    .where(execution.c.fragment == sa.bindparam("fragment"), execution.c.record_digest == sa.bindparam("digest"))
+    .values({f"record_{name}": sa.bindparam(name) for name in ("size", "modified", "version")})
+)
 _UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
 # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
 _SETTLE_GROUP = _UPDATE_GROUP.values(
@@ -75,6 +81,12 @@ def replace_execution(database: Database, content: ExecutionContent, claim: Clai
         if content.dirty is not None:
             connection.execute(_SETTLE_GROUP, {"group_id": group_id})
     return ReplaceResult(execution_id, created, **counts)
+
+
+def note_stamps(database: Database, stamps: Iterable[RecordStamp]) -> None:
+    """Note what a listing says of records; see `Catalog.note_stamps`."""
+    with database.writing() as connection:
+        connection.execute(_NOTE_STAMP, [attrs.asdict(stamp) for stamp in stamps])
 
 
 def delete_execution(database: Database, fragment: str) -> bool:

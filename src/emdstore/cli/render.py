@@ -172,7 +172,7 @@ def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]
 
 
 @contextmanager
-def set_progress(label: str) -> Iterator[Callable[[object, int, int], None]]:
+def set_progress(label: str) -> Iterator[Callable[[object, int, int | None], None]]:
     """Show how many sets are done while the block runs."""
 
     def columns() -> list[Any]:

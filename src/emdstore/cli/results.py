@@ -209,7 +209,7 @@ def replay_store(
         except ReplayInterrupted as interrupted:
             _show_replayed(interrupted.report, output, interrupted=True)
             return 130
-    refuse_empty(len(report.outcomes), prefix, "set", store=repr(opened))
+    refuse_empty(report.sets, prefix, "set", store=repr(opened))
     _show_replayed(report, output)
     return 0 if report.ok else 1
 
@@ -220,11 +220,17 @@ def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = 
         return
     for each in report.failures:
         say(f"{each.state}  {each.fragment}: {each.error}", style="red")
+    _note_left_out(len(report.failures), report.counts["incomplete"] + report.counts["invalid"], "failures")
     say(", ".join(f"{count} {state}" for state, count in report.counts.items()) + f"; {report.seconds:.1f} s")
-    if not report.outcomes:
+    if not report.sets:
         note("no sets were found")
     if interrupted:
         note("interrupted: run it again to go on")
+
+
+def _note_left_out(shown: int, total: int, what: str) -> None:
+    if shown < total:
+        note(f"{total - shown} more {what} are only counted")
 
 
 def verify_store(store: str, prefix: str = "", /, *, access: Access = ANY, output: Output = PLAIN) -> int:
@@ -247,7 +253,7 @@ def verify_store(store: str, prefix: str = "", /, *, access: Access = ANY, outpu
     except VerifyInterrupted as interrupted:
         _show_verified(interrupted.report, output, interrupted=True)
         return 130
-    refuse_empty(len(report.sets), prefix, "set", store=repr(opened))
+    refuse_empty(report.sets, prefix, "set", store=repr(opened))
     _show_verified(report, output)
     return 0 if report.ok else 1
 
@@ -259,9 +265,10 @@ def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = 
     if report.problems:
         rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
         show_table(("finding", "fragment", "artifact", "detail"), rows)
-    done = report.as_dict()
-    whole = f"{done['artifacts']} artifacts ({size_text(done['bytes'])}) in {done['sets']} sets are as recorded"
-    say(f"{whole}, {len(report.problems)} findings; {report.seconds:.1f} s")
+    findings = sum(report.counts.values())
+    _note_left_out(len(report.problems), findings, "findings")
+    whole = f"{report.artifacts} artifacts ({size_text(report.bytes)}) in {report.sets} sets are as recorded"
+    say(f"{whole}, {findings} findings; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
     if interrupted:

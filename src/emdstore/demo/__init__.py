@@ -64,7 +64,7 @@ class DemoReport:
     def changed(self) -> bool:
         """Whether anything was copied, published or ingested; the second time nothing is."""
         copied = any(each.outcome.artifacts_copied or each.record_written for each in self.publications)
-        return copied or any(each.state != "unchanged" for each in self.replayed.outcomes)
+        return copied or bool(self.replayed.outcomes)
 
 
 def run_demo(folder: str | os.PathLike[str]) -> DemoReport:

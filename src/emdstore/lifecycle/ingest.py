@@ -7,37 +7,38 @@ scratch nor the machine that ran anything: a results tree that was copied from e
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
 
-from emdstore.catalog import ExecutionContent, ReplaceResult
+from emdstore.catalog import ExecutionContent, RecordStamp, ReplaceResult
 from emdstore.emds import RECORD_NAME, Vocabulary
 from emdstore.errors import ArtifactNotFoundError, CatalogError, EmdstoreError, IncompleteSetError
 from emdstore.keys import join_key
 from emdstore.lifecycle.reading import digest, read_set
 from emdstore.lifecycle.sets import FoundSet, Stamp, find_sets, fragment_at
+from emdstore.lifecycle.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
 
 if TYPE_CHECKING:
-    from emdstore.catalog import Catalog, RecordStamp
-
-_log = logging.getLogger(__name__)
+    from emdstore.catalog import Catalog
 
 T = TypeVar("T")
 
 _READERS = 8
 _AHEAD = 16
+_ASKED_AT_ONCE = 500
 
 State = Literal["ingested", "unchanged", "incomplete", "invalid"]
 STATES: tuple[State, ...] = ("ingested", "unchanged", "incomplete", "invalid")
+_FAILED: tuple[State, ...] = ("incomplete", "invalid")
 
-ReplayCallback = Callable[["IngestOutcome", int, int], object]
+ReplayCallback = Callable[["IngestOutcome", int, int | None], object]
 
 
 @attrs.frozen
@@ -73,33 +74,37 @@ class IngestOutcome:
 
 @attrs.frozen
 class ReplayReport:
-    """One outcome for each set that was found.
+    """What became of the sets that were found.
 
     Attributes
     ----------
+    counts
+        How many sets there are of each state.
     outcomes
-        In the order of their folders.
+        Of those that were ingested, and of those that could not be, the first 10,000 each, in the order in which they
+        were found. What is unchanged is only counted: to see every set, pass `on_progress` to `replay`.
     seconds
         How long it took.
     """
 
-    outcomes: tuple[IngestOutcome, ...]
+    counts: Mapping[State, int]
+    outcomes: tuple[IngestOutcome, ...] = ()
     seconds: float = 0.0
 
     @property
-    def counts(self) -> dict[State, int]:
-        """How many sets there are of each state."""
-        return {state: sum(each.state == state for each in self.outcomes) for state in STATES}
+    def sets(self) -> int:
+        """How many sets were found."""
+        return sum(self.counts.values())
 
     @property
     def failures(self) -> tuple[IngestOutcome, ...]:
-        """The sets that could not be ingested."""
-        return tuple(each for each in self.outcomes if each.state in ("incomplete", "invalid"))
+        """The sets that could not be ingested, as far as `outcomes` has them."""
+        return tuple(each for each in self.outcomes if each.state in _FAILED)
 
     @property
     def ok(self) -> bool:
         """Whether the catalog holds every set that was found."""
-        return not self.failures
+        return not any(self.counts[state] for state in _FAILED)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -179,7 +184,7 @@ def replay(
 
     Finds published sets by their records, and bare ones (see `find_sets`). Each is ingested by itself, and one that
     fails stops no other. A set that the catalog has, by its record's digest, is not read again; where the store tells
-    sizes, times and versions, that costs nothing but the listing.
+    sizes, times and versions, that costs nothing but the listing. Memory does not grow with the store.
 
     Parameters
     ----------
@@ -194,12 +199,13 @@ def replay(
     executor
         Where sets are read and decoded, ahead of the database, which this thread writes; by default a few threads.
     on_progress
-        Called after each set with its outcome, the number done, and the number found. What it raises is logged.
+        Called after each set with its outcome, the number done, and the number found; that is None until the listing
+        has come to its end. What it raises is logged.
 
     Returns
     -------
     ReplayReport
-        One outcome for each set.
+        How many sets there are of each state, and what was ingested or could not be.
 
     Raises
     ------
@@ -210,24 +216,88 @@ def replay(
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    started = time.monotonic()
-    known = {stamp.fragment: stamp for stamp in catalog.record_stamps(prefix)}
-    found = find_sets(store, prefix)
-    calls = ((store, each, known.get(fragment_at(store, each.location)), vocabulary) for each in found)
-    outcomes: list[IngestOutcome] = []
+    run = _Replay(store, catalog, vocabulary, on_progress)
     own = ThreadPoolExecutor(_READERS, thread_name_prefix="emdstore-read") if executor is None else None
     try:
-        for read in bounded_map(executor or own, _read_if_changed, calls):
-            if isinstance(read, ExecutionContent):
-                read = _replace(read, catalog)
-            outcomes.append(read)
-            _tell(on_progress, read, len(outcomes), len(found))
+        for read in bounded_map(executor or own, _read_if_changed, run.changed(prefix)):
+            run.settle(read)
+        run.note_stamps()
     except KeyboardInterrupt:
-        raise ReplayInterrupted(ReplayReport(tuple(outcomes), time.monotonic() - started)) from None
+        raise ReplayInterrupted(run.report()) from None
     finally:
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
-    return ReplayReport(tuple(outcomes), time.monotonic() - started)
+    return run.report()
+
+
+class _Replay:
+    """What one replay has come to. All of it happens in the calling thread; only sets are read elsewhere."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        catalog: Catalog,
+        vocabulary: Vocabulary | None,
+        on_progress: ReplayCallback | None,
+    ) -> None:
+        self._store, self._catalog, self._vocabulary = store, catalog, vocabulary
+        self._tally = Tally(on_progress)
+        self._counts = dict.fromkeys(STATES, 0)
+        self._kept: list[IngestOutcome] = []
+        self._stamps: list[RecordStamp] = []
+        self._started = time.monotonic()
+
+    def changed(
+        self, prefix: str
+    ) -> Iterator[tuple[ArtifactStore, FoundSet, str, RecordStamp | None, Vocabulary | None]]:
+        """Find the sets; yield what `_read_if_changed` takes for each that is not surely as the catalog has it."""
+        found = self._tally.count(find_sets(self._store, prefix))
+        # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
+        while some := list(islice(found, _ASKED_AT_ONCE)):
+            named = [(each, fragment_at(self._store, each.location)) for each in some]
+            known = self._catalog.record_stamps([fragment for _, fragment in named])
+            for each, fragment in named:
+                before = known.get(fragment)
+                if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
+                    self._done(IngestOutcome(fragment, "unchanged"))
+                else:
+                    yield self._store, each, fragment, before, self._vocabulary
+
+    def settle(self, read: ExecutionContent | RecordStamp | IngestOutcome) -> None:
+        """Write what was read, if it has to be."""
+        if isinstance(read, ExecutionContent):
+            self._done(self._replace(read))
+        elif isinstance(read, RecordStamp):
+            if read.version is not None:
+                self._stamps.append(read)
+                if len(self._stamps) == _ASKED_AT_ONCE:
+                    self.note_stamps()
+            self._done(IngestOutcome(read.fragment, "unchanged"))
+        else:
+            self._done(read)
+
+    def note_stamps(self) -> None:
+        """Have the catalog note what the listing says now of sets that it has: they will not be read the next time."""
+        stamps, self._stamps = self._stamps, []
+        if stamps:
+            self._catalog.note_stamps(stamps)
+
+    def report(self) -> ReplayReport:
+        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)
+
+    def _done(self, outcome: IngestOutcome) -> None:
+        self._counts[outcome.state] += 1
+        kind: tuple[State, ...] = _FAILED if outcome.state in _FAILED else (outcome.state,)
+        if outcome.state != "unchanged" and sum(self._counts[state] for state in kind) <= KEPT:
+            self._kept.append(outcome)
+        self._tally.done(outcome)
+
+    def _replace(self, content: ExecutionContent) -> IngestOutcome:
+        try:
+            return _ingested(content, self._catalog.replace_execution(content))
+        except CatalogError as error:
+            self._catalog.check()  # raises if the database is gone: no other set would fare better
+            return IngestOutcome(content.fragment, "invalid", error=error)
 
 
 def bounded_map(executor: Executor | None, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
@@ -250,18 +320,16 @@ def bounded_map(executor: Executor | None, function: Callable[..., T], calls: It
 
 
 def _read_if_changed(
-    store: ArtifactStore, found: FoundSet, known: RecordStamp | None, vocabulary: Vocabulary | None
-) -> ExecutionContent | IngestOutcome:
-    fragment = fragment_at(store, found.location)
+    store: ArtifactStore, found: FoundSet, fragment: str, known: RecordStamp | None, vocabulary: Vocabulary | None
+) -> ExecutionContent | RecordStamp | IngestOutcome:
+    """Read a set; of one that turns out to be as the catalog has it return the stamp that it has now."""
     try:
-        if known is not None:
-            if found.stamp is not None and found.stamp == _stamp_of(known):
-                return IngestOutcome(fragment, "unchanged")
-            if found.published and digest(store.read_bytes(join_key(found.location, RECORD_NAME))) == known.digest:
-                return IngestOutcome(fragment, "unchanged")
+        record = join_key(found.location, RECORD_NAME)
+        if found.published and known is not None and digest(store.read_bytes(record)) == known.digest:
+            return _restamped(known, found.stamp)
         content = read_set(store, found.location, vocabulary=vocabulary, stamp=found.stamp)
         if known is not None and content.record_digest == known.digest:
-            return IngestOutcome(fragment, "unchanged")
+            return _restamped(known, found.stamp if content.record_version is not None else None)
         return content
     except (IncompleteSetError, ArtifactNotFoundError) as error:
         return IngestOutcome(fragment, "incomplete", error=error)
@@ -269,18 +337,15 @@ def _read_if_changed(
         return IngestOutcome(fragment, "invalid", error=error)
 
 
+def _restamped(known: RecordStamp, stamp: Stamp | None) -> RecordStamp:
+    told = (None, None, None) if stamp is None else (stamp.size, stamp.modified, stamp.version)
+    return RecordStamp(known.fragment, known.digest, *told)
+
+
 def _stamp_of(known: RecordStamp) -> Stamp | None:
     if known.size is None or known.modified is None or known.version is None:
         return None
     return Stamp(known.size, known.modified, known.version)
-
-
-def _replace(content: ExecutionContent, catalog: Catalog) -> IngestOutcome:
-    try:
-        return _ingested(content, catalog.replace_execution(content))
-    except CatalogError as error:
-        catalog.check()  # raises if the database is gone: no other set would fare better
-        return IngestOutcome(content.fragment, "invalid", error=error)
 
 
 def _ingested(content: ExecutionContent, done: ReplaceResult) -> IngestOutcome:
@@ -294,11 +359,3 @@ def _ingested(content: ExecutionContent, done: ReplaceResult) -> IngestOutcome:
         done.series,
         done.warnings,
     )
-
-
-def _tell(on_progress: ReplayCallback | None, outcome: IngestOutcome, done: int, total: int) -> None:
-    if on_progress is not None:
-        try:
-            on_progress(outcome, done, total)
-        except Exception:  # noqa: BLE001 - a display must not cost the result
-            _log.exception("the progress callback failed; the replay goes on")

@@ -26,8 +26,8 @@ from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, Incom
 from emdstore.keys import join_key
 from emdstore.lifecycle.record import ExecutionRecord, RecordedArtifact, decode_record
 from emdstore.lifecycle.result import usual_result
-from emdstore.lifecycle.sets import Stamp, fragment_at
-from emdstore.stores.port import ArtifactStore, SupportsInfo
+from emdstore.lifecycle.sets import Stamp, fragment_at, stamp_of
+from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsStreaming
 from emdstore.stores.views import scoped
 
 _NAMED = 5
@@ -51,7 +51,8 @@ def read_set(
     vocabulary
         See `ingest`.
     stamp
-        What a listing said of the record, to be kept for the next replay.
+        What a listing said of the record, to be kept for the next replay; by default what the store says of the record
+        when it is read.
 
     Returns
     -------
@@ -67,11 +68,19 @@ def read_set(
     folder = scoped(store, location)
     fragment = fragment_at(store, location)
     try:
-        data = folder.read_bytes(RECORD_NAME)
+        data, told = _read_with_stamp(folder, RECORD_NAME)
     except ArtifactNotFoundError:
         return _read_bare(folder, fragment, vocabulary, stamp)
     record = decode_record(data, name=join_key(location, RECORD_NAME))
-    return _read_published(folder, fragment, record, digest(data), vocabulary, stamp)
+    return _read_published(folder, fragment, record, digest(data), vocabulary, stamp or told)
+
+
+def _read_with_stamp(folder: ArtifactStore, key: str) -> tuple[bytes, Stamp | None]:
+    """Read a file whole, and take what the store says of that very version along where it costs nothing."""
+    if not isinstance(folder, SupportsStreaming):
+        return folder.read_bytes(key), None
+    with folder.open_reader(key) as reader:
+        return b"".join(iter(reader.read, b"")), stamp_of(reader.info)
 
 
 @attrs.frozen

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -15,17 +14,19 @@ from emdstore.errors import ArtifactNotFoundError, EmdstoreError
 from emdstore.lifecycle.ingest import bounded_map
 from emdstore.lifecycle.record import decode_record, find_stale
 from emdstore.lifecycle.sets import FoundSet, find_sets, fragment_at
+from emdstore.lifecycle.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfer import digest_of
-
-_log = logging.getLogger(__name__)
 
 _WORKERS = 8
 
 Finding = Literal["corrupt", "missing", "stale", "invalid", "unreadable", "unpublished"]
 
-VerifyCallback = Callable[["VerifiedSet", int, int], object]
+FINDINGS: tuple[Finding, ...] = ("corrupt", "missing", "stale", "invalid", "unreadable", "unpublished")
+_HARMLESS: tuple[Finding, ...] = ("stale", "unpublished")
+
+VerifyCallback = Callable[["VerifiedSet", int, int | None], object]
 
 
 @attrs.frozen
@@ -67,31 +68,37 @@ class VerifyReport:
     Attributes
     ----------
     sets
-        One for each set that was found.
+        How many sets were found.
+    artifacts, bytes
+        How many were as their records say.
+    counts
+        How many findings there are of each kind.
+    problems
+        The findings: the first 10,000 that do harm, and as many of those that do not (stale files, bare sets).
     seconds
         How long it took.
     """
 
-    sets: tuple[VerifiedSet, ...]
+    sets: int
+    artifacts: int
+    bytes: int
+    counts: Mapping[Finding, int]
+    problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """All findings."""
-        return tuple(problem for each in self.sets for problem in each.problems)
 
     @property
     def ok(self) -> bool:
         """Whether every artifact of every published set is whole; stale files and bare sets do no harm to that."""
-        return all(problem.finding in ("stale", "unpublished") for problem in self.problems)
+        return not any(count for finding, count in self.counts.items() if finding not in _HARMLESS)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
         return {
             "seconds": round(self.seconds, 3),
-            "sets": len(self.sets),
-            "artifacts": sum(each.artifacts for each in self.sets),
-            "bytes": sum(each.bytes for each in self.sets),
+            "sets": self.sets,
+            "artifacts": self.artifacts,
+            "bytes": self.bytes,
+            "counts": dict(self.counts),
             "problems": [attrs.asdict(problem) for problem in self.problems],
         }
 
@@ -113,6 +120,8 @@ def verify(
 ) -> VerifyReport:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
+    Memory does not grow with the store.
+
     Parameters
     ----------
     store
@@ -122,7 +131,8 @@ def verify(
     executor
         Where artifacts are read and hashed; by default a few threads.
     on_progress
-        Called after each set with what was checked, the number done, and the number found. What it raises is logged.
+        Called after each set with what was checked, the number done, and the number found; that is None until the
+        listing has come to its end. What it raises is logged.
 
     Returns
     -------
@@ -136,24 +146,45 @@ def verify(
     VerifyInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    started = time.monotonic()
-    found = find_sets(store, prefix)
-    checked: list[VerifiedSet] = []
+    run = _Verification(on_progress)
     own = ThreadPoolExecutor(_WORKERS, thread_name_prefix="emdstore-verify") if executor is None else None
+    found = run.tally.count(find_sets(store, prefix))
     try:
-        for each in bounded_map(executor or own, verify_set, ((store, one) for one in found)):
-            checked.append(each)
-            if on_progress is not None:
-                try:
-                    on_progress(each, len(checked), len(found))
-                except Exception:  # noqa: BLE001 - a display must not cost the result
-                    _log.exception("the progress callback failed; the verification goes on")
+        for checked in bounded_map(executor or own, verify_set, ((store, each) for each in found)):
+            run.add(checked)
     except KeyboardInterrupt:
-        raise VerifyInterrupted(VerifyReport(tuple(checked), time.monotonic() - started)) from None
+        raise VerifyInterrupted(run.report()) from None
     finally:
         if own is not None:
             own.shutdown(wait=True, cancel_futures=True)
-    return VerifyReport(tuple(checked), time.monotonic() - started)
+    return run.report()
+
+
+class _Verification:
+    """What one verification has come to."""
+
+    def __init__(self, on_progress: VerifyCallback | None) -> None:
+        self.tally = Tally(on_progress)
+        self._sets = self._artifacts = self._bytes = 0
+        self._counts = dict.fromkeys(FINDINGS, 0)
+        self._problems: list[Problem] = []
+        self._started = time.monotonic()
+
+    def add(self, checked: VerifiedSet) -> None:
+        self._sets += 1
+        self._artifacts += checked.artifacts
+        self._bytes += checked.bytes
+        for problem in checked.problems:
+            self._counts[problem.finding] += 1
+            harmless = problem.finding in _HARMLESS
+            if sum(n for finding, n in self._counts.items() if (finding in _HARMLESS) == harmless) <= KEPT:
+                self._problems.append(problem)
+        self.tally.done(checked)
+
+    def report(self) -> VerifyReport:
+        seconds = time.monotonic() - self._started
+        counts = dict(self._counts)
+        return VerifyReport(self._sets, self._artifacts, self._bytes, counts, tuple(self._problems), seconds)
 
 
 def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
