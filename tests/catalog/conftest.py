@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.servers.postgres import PostgresServer
 
 from emdstore.catalog import Catalog
 
@@ -16,19 +18,47 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared_url(request: pytest.FixtureRequest) -> str:
-    """A database that several processes can share."""
+    """A database that several processes can share, without a catalog yet."""
     return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Any database that a catalog can be kept in."""
+    """Any database that a catalog can be kept in, without one yet."""
     if request.param == "memory":
         return "sqlite://"
     return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty catalog."""
+    path = tmp_path_factory.mktemp("template") / "catalog.db"
+    with Catalog(path) as catalog:
+        catalog.upgrade()
+    return path
+
+
 @pytest.fixture
-def catalog(url: str) -> Iterator[Catalog]:
+def sqlite_catalog_url(sqlite_template: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'catalog.db')}"
+
+
+@pytest.fixture
+def postgresql_catalog_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    with postgres_server.new_database(postgres_template) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared_catalog_url(request: pytest.FixtureRequest) -> str:
+    """An empty catalog that several processes can share."""
+    return str(request.getfixturevalue(f"{request.param}_catalog_url"))
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def catalog(request: pytest.FixtureRequest) -> Iterator[Catalog]:
+    """An empty catalog of each kind."""
+    url = "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_catalog_url")
     with Catalog(url) as catalog:
         yield catalog

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -11,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import pytest
 from tests.catalog.examples import FULL, NOON, claim_each, everything, execution_of
+from tests.processes import FORKS
 
 from emdstore.catalog import Catalog, Claim, Holder
 from emdstore.errors import CatalogError, ClaimLostError, ExecutionNotFoundError
@@ -165,13 +165,12 @@ def test_a_catalog_belongs_to_one_results_store(catalog: Catalog) -> None:
     catalog.bind_results("s3://bucket/results")
 
 
-@pytest.mark.slow
-def test_of_many_processes_that_claim_at_once_each_execution_goes_to_one(shared_url: str) -> None:
+def test_of_many_processes_that_claim_at_once_each_execution_goes_to_one(shared_catalog_url: str) -> None:
     fragments = [f"run/{n}" for n in range(40)]
-    with Catalog(shared_url) as catalog:
+    with Catalog(shared_catalog_url) as catalog:
         for fragment in fragments:
             _stopped(catalog, fragment)
-    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
-        tries = [pool.submit(claim_each, shared_url, f"owner {n}", fragments) for n in range(4)]
+    with ProcessPoolExecutor(4, FORKS) as pool:
+        tries = [pool.submit(claim_each, shared_catalog_url, f"owner {n}", fragments) for n in range(4)]
         claimed = [fragment for one in tries for fragment in one.result()]
     assert sorted(claimed) == sorted(fragments)

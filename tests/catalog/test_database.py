@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from tests.catalog.examples import FULL, everything, execution_of, numbered, rows_in, write
+from tests.processes import FORKS
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import free_ports
 
 from emdstore.catalog import Catalog
 from emdstore.errors import CatalogError
 
-SPAWN = multiprocessing.get_context("spawn")
 FORK = multiprocessing.get_context("fork")
 
 
@@ -58,13 +58,13 @@ def test_a_url_that_makes_no_sense_is_refused_at_once(url: str) -> None:
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_catalog_pickles_as_its_configuration(shared_url: str) -> None:
-    with Catalog(shared_url) as catalog:
+def test_a_catalog_pickles_as_its_configuration(shared_catalog_url: str) -> None:
+    with Catalog(shared_catalog_url) as catalog:
         catalog.replace_execution(FULL)
         assert list(catalog.scalars())
         with pickle.loads(pickle.dumps(catalog)) as copy:
             assert everything(copy) == everything(catalog)
-        with ProcessPoolExecutor(1, SPAWN) as pool:
+        with ProcessPoolExecutor(1, FORKS) as pool:
             assert pool.submit(rows_in, catalog).result() == 1
 
 
@@ -92,8 +92,8 @@ def _attempt_kept() -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_forked_child_has_connections_of_its_own(shared_url: str) -> None:
-    with Catalog(shared_url) as catalog:
+def test_a_forked_child_has_connections_of_its_own(shared_catalog_url: str) -> None:
+    with Catalog(shared_catalog_url) as catalog:
         catalog.replace_execution(FULL)
         rows = iter(catalog.scalars())
         next(rows)
@@ -123,8 +123,8 @@ def test_threads_can_share_a_catalog(catalog: Catalog) -> None:
     assert catalog.scalars().count() == 800
 
 
-def test_a_closed_catalog_opens_again(shared_url: str) -> None:
-    catalog = Catalog(shared_url)
+def test_a_closed_catalog_opens_again(shared_catalog_url: str) -> None:
+    catalog = Catalog(shared_catalog_url)
     catalog.replace_execution(FULL)
     catalog.close()
     assert catalog.executions().count() == 1
@@ -132,8 +132,7 @@ def test_a_closed_catalog_opens_again(shared_url: str) -> None:
     catalog.close()
 
 
-@pytest.mark.slow
-def test_eight_processes_write_to_one_catalog_and_none_is_turned_away(shared_url: str) -> None:
+def test_eight_processes_write_to_one_catalog_and_none_is_turned_away(shared_catalog_url: str) -> None:
     fragments = [f"run/{n:02}" for n in range(40)]
     with Catalog("sqlite://") as alone:
         for fragment in fragments:
@@ -141,9 +140,9 @@ def test_eight_processes_write_to_one_catalog_and_none_is_turned_away(shared_url
         expected = everything(alone)
     # Two write each fragment, in opposite orders.
     shares = [fragments[n % 4 :: 4][:: 1 if n < 4 else -1] for n in range(8)]
-    with ProcessPoolExecutor(8, SPAWN) as pool:
-        list(pool.map(write, [shared_url] * 8, shares))
-    with Catalog(shared_url) as catalog:
+    with ProcessPoolExecutor(8, FORKS) as pool:
+        list(pool.map(write, [shared_catalog_url] * 8, shares))
+    with Catalog(shared_catalog_url) as catalog:
         assert everything(catalog) == expected
 
 

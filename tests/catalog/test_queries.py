@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import pytest
 from sqlalchemy import event
 from tests.catalog.examples import FULL, execution_of
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, name_in
 
 from emdstore.catalog import Catalog
+from emdstore.catalog.schema import PARTS
 from emdstore.errors import ExecutionNotFoundError, InvalidKeyError
 
 # Names that mean something to SQL, to LIKE, or to a JSON path.
@@ -33,6 +35,23 @@ def test_dimensions_are_filtered_all_at_once(catalog: Catalog) -> None:
     assert [row.position for row in catalog.scalars(dimensions={"region": "NINO3.4", "season": "JJA"})] == [2]
     assert [row.position for row in catalog.series(dimensions={"region": "global"})] == [0, 1]
     assert [row.name for row in catalog.outputs(dimensions={"region": "global"})] == ["map"]
+
+
+def test_values_are_counted_by_each_value_of_each_dimension(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(execution_of("b", scalars=[(1.0, {"region": "global", "a": "x"}, None)]))
+    facets = catalog.scalars().facets()
+    assert facets == {
+        "a": {"x": 1},
+        "a.b": {"$.x[0]": 1},
+        "region": {"NINO3.4": 2, "global": 2, 'quo"ted': 1},
+        "région": {"côte d'Ivoire": 1},
+        "season": {"DJF": 2, "JJA": 1},
+    }
+    assert [list(facets), list(facets["region"])] == [sorted(facets), sorted(facets["region"])]
+    assert catalog.scalars(dimensions={"season": "JJA"}).facets() == {"region": {"NINO3.4": 1}, "season": {"JJA": 1}}
+    assert catalog.series(fragment="pmp").facets() == {"region": {"NINO3.4": 1, "global": 2}}
+    assert catalog.outputs(provider="ilamb").facets() == {}
 
 
 def test_a_fragment_is_a_folder_and_not_a_beginning(catalog: Catalog) -> None:
@@ -165,7 +184,7 @@ def test_postgresql_sends_rows_as_they_are_asked_for(postgres_server: PostgresSe
         next(rows)
         with postgres_server.connect() as connection:
             running = "SELECT query FROM pg_stat_activity WHERE datname = %s"
-            (query,) = connection.execute(running, [postgres_url.rpartition("/")[2]]).fetchone()  # type: ignore[misc]
+            (query,) = connection.execute(running, [name_in(postgres_url)]).fetchone()  # type: ignore[misc]
         assert query.startswith("FETCH FORWARD")
         assert len(list(rows)) == 4999
 
@@ -177,16 +196,47 @@ def test_postgresql_keeps_keys_in_byte_order_whatever_its_language(postgres_url:
     assert {("execution", "fragment"), ("provider", "slug"), ("artifact", "key")} <= sorted_by_byte
 
 
-def test_the_faceted_query_uses_the_index_on_postgresql(postgres_server: PostgresServer, postgres_url: str) -> None:
-    with Catalog(postgres_url) as catalog:
-        scalars = [(float(n), {"region": f"r{n % 5000}", "model": "m"}, None) for n in range(50_000)]
-        catalog.replace_execution(execution_of("a", scalars=scalars))
-        query = catalog.scalars(dimensions={"region": ["r7", "r8"]})
-        assert query.count() == 20
-        with postgres_server.connect(postgres_url.rpartition("/")[2]) as connection:
+# What people ask of values that have dimensions.
+FACETED: dict[str, Callable[[Catalog], object]] = {
+    "rows": lambda catalog: len(list(catalog.scalars(dimensions={"region": "r7"}))),
+    "rows of several values": lambda catalog: len(list(catalog.scalars(dimensions={"region": ["r7", "r8"]}))),
+    "rows of two dimensions": lambda catalog: len(list(catalog.scalars(dimensions={"region": "r7", "model": "m"}))),
+    "count": lambda catalog: catalog.scalars(dimensions={"region": "r7"}).count(),
+    "facets": lambda catalog: catalog.scalars(dimensions={"region": "r7"}).facets()["season"],
+    "facets of one provider": lambda catalog: catalog.scalars(dimensions={"region": "r7"}, provider="pmp").facets(),
+    "series": lambda catalog: len(list(catalog.series(dimensions={"region": "r7"}))),
+    "outputs": lambda catalog: catalog.outputs(dimensions={"region": "r7"}).facets(),
+}
+
+
+@pytest.fixture(scope="module")
+def large_catalog(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Catalog]:
+    """A catalog of so many values that PostgreSQL would rather not read them all."""
+    labels = [{"region": f"r{n % 5000}", "model": "m", "season": ("DJF", "JJA")[n % 2]} for n in range(20_000)]
+    content = execution_of(
+        "a",
+        scalars=[(float(n), each, None) for n, each in enumerate(labels)],
+        series=[(each, "time", [1], [1.0], None) for each in labels],
+        outputs=[("plots", str(n), None, "f.png", "", "", each) for n, each in enumerate(labels)],
+    )
+    with postgres_server.new_database(postgres_template) as url, Catalog(url) as catalog:
+        catalog.replace_execution(content)
+        with postgres_server.connect(name_in(url)) as connection:
             connection.execute("VACUUM ANALYZE")
-        explain = lambda *args: ("EXPLAIN " + args[2], args[3])  # noqa: E731
-        event.listen(catalog._database._open(), "before_cursor_execute", explain, retval=True)
-        with catalog._database.reading() as connection:
-            plan = str(connection.execute(query._statement).cursor.fetchall())  # type: ignore[union-attr]
-        assert "ix_scalar_value_dimensions" in plan
+        yield catalog
+
+
+@pytest.mark.parametrize("asked", FACETED)
+def test_a_faceted_query_uses_the_index_on_postgresql(large_catalog: Catalog, asked: str) -> None:
+    statements: list[tuple[str, Any]] = []
+    engine = large_catalog._database._open()
+    note = lambda *args: statements.append((args[2], args[3]))  # noqa: E731
+    event.listen(engine, "before_cursor_execute", note)
+    FACETED[asked](large_catalog)
+    event.remove(engine, "before_cursor_execute", note)
+    ((statement, parameters),) = [each for each in statements if each[0].startswith("SELECT")]
+    with large_catalog._database.reading() as connection:
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+    table = asked if asked in ("series", "outputs") else "scalars"
+    assert f"Bitmap Index Scan on ix_{PARTS[table].name}_dimensions" in plan, plan
+    assert f"Seq Scan on {PARTS[table].name}" not in plan, plan

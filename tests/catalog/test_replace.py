@@ -139,17 +139,17 @@ def test_the_number_of_statements_does_not_grow_with_the_rows(url: str) -> None:
     assert counts[0] == counts[1] < 30
 
 
-def test_rows_are_taken_one_by_one_and_not_gathered(shared_url: str) -> None:
-    with Catalog(shared_url) as catalog:
+def test_rows_are_taken_one_by_one_and_not_gathered(shared_catalog_url: str) -> None:
+    with Catalog(shared_catalog_url) as catalog:
         catalog.replace_execution(execution_of("warm-up"))
         tracemalloc.start()
-        many = ((float(n), {"n": str(n)}, None) for n in range(60_000))
+        many = ((float(n), {"n": str(n)}, None) for n in range(20_000))
         catalog.replace_execution(execution_of("large", scalars=many))
         peak = tracemalloc.get_traced_memory()[1]
-        assert peak < 4_000_000
+        assert peak < 2_500_000
         tracemalloc.reset_peak()
-        assert sum(1 for _ in catalog.scalars()) == 60_000
-        assert tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0] < 4_000_000
+        assert sum(1 for _ in catalog.scalars()) == 20_000
+        assert tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0] < 2_500_000
         tracemalloc.stop()
 
 

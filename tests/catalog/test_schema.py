@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.catalog.examples import FULL, create, everything, execution_of
+from tests.processes import FORKS
 
 from emdstore.catalog import Catalog, migrate
 from emdstore.catalog.schema import SCHEMA_VERSION, VERSION_TABLE, metadata
 from emdstore.errors import CatalogError, CatalogVersionError
+
+
+@pytest.fixture
+def catalog(url: str) -> Iterator[Catalog]:
+    """One of each kind, which nobody has set up yet."""
+    with Catalog(url) as catalog:
+        yield catalog
 
 
 def _execute(catalog: Catalog, *statements: str) -> None:
@@ -137,11 +145,10 @@ def test_with_create_false_nothing_is_made(shared_url: str, tmp_path: Path) -> N
         assert catalog.executions().count() == 1
 
 
-@pytest.mark.slow
 def test_processes_that_set_up_one_database_at_once_all_succeed(shared_url: str) -> None:
-    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(time.sleep, [0.01] * 4))
-        start_at = time.time() + 2.5  # by then all have started and imported
+    with ProcessPoolExecutor(4, FORKS) as pool:
+        list(pool.map(time.sleep, [0.05] * 4))  # all have started
+        start_at = time.time() + 0.2
         assert list(pool.map(create, [shared_url] * 4, [start_at] * 4)) == ["current"] * 4
     with Catalog(shared_url) as catalog:
         assert [row.fragment for row in catalog.executions()] == ["run/a"]

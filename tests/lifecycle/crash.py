@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -26,6 +25,7 @@ import attrs
 import psutil
 import sqlalchemy as sa
 from tests.lifecycle.examples import held, put, rows_of, small_run
+from tests.processes import FORKS
 
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
@@ -35,10 +35,6 @@ from emdstore.lifecycle.result import ExecutionResult
 from emdstore.lifecycle.upload import UploadReport
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, S3Store, scoped
-
-# A server that forks children which have everything imported: some 10 ms each, where a fresh interpreter takes 500.
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload(["pytest", "sqlalchemy.dialects.sqlite", "psutil", __name__])
 
 _PATIENCE = 300
 
@@ -221,8 +217,8 @@ class Child:
         only_changes: bool = False,
         host: str | None = None,
     ) -> None:
-        self._answer, theirs = _forks.Pipe(duplex=False)
-        self._process = _forks.Process(target=_main, args=(theirs, task, args, at, action, only_changes, host))
+        self._answer, theirs = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=_main, args=(theirs, task, args, at, action, only_changes, host))
         self._process.start()
         theirs.close()
 

@@ -12,6 +12,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -28,9 +29,9 @@ from tests.servers.s3 import free_ports
 _numbers = itertools.count(1)
 
 
-@attrs.frozen
+@attrs.define
 class PostgresServer:
-    """A server that is up.
+    """A server that is up, unless it was stopped.
 
     Attributes
     ----------
@@ -41,8 +42,11 @@ class PostgresServer:
     """
 
     port: int
+    _command: list[str | Path] = attrs.field(repr=False)
+    _options: dict[str, Any] = attrs.field(repr=False)
     user: str = "emdstore"
     password: str = attrs.field(default="pg p@ss/w%rd", repr=False)  # has to be quoted in a URL, and is never to show
+    _process: subprocess.Popen[bytes] | None = attrs.field(default=None, init=False, repr=False)
 
     def url(self, database: str) -> str:
         """Return the URL of a database."""
@@ -61,16 +65,53 @@ class PostgresServer:
         )
 
     @contextlib.contextmanager
-    def new_database(self) -> Iterator[str]:
-        """Make a database of its own for a test, give its URL, and drop it afterwards, whoever is still connected."""
+    def new_database(self, template: str = "template1") -> Iterator[str]:
+        """Make a database of its own for a test, give its URL, and drop it afterwards, whoever is still connected.
+
+        Parameters
+        ----------
+        template
+            The name, or the URL, of the database that it is to be like.
+        """
         name = f"catalog_{os.getpid()}_{next(_numbers)}"
+        making = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         with self.connect() as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(making.format(sql.Identifier(name), sql.Identifier(name_in(template))))
         try:
             yield self.url(name)
         finally:
             with self.connect() as connection:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        log = self._options["stdout"]
+        log.truncate(0)
+        self._process = subprocess.Popen(self._command, **self._options)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(
+                        f"postgres did not start: {log.read().decode(errors='replace')[-2000:]}"
+                    ) from None
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server and its sessions: SIGINT as an administrator does, SIGQUIT as a crash does."""
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(20)
+
+
+def name_in(url: str) -> str:
+    """Return the name of the database in a URL."""
+    return url.rpartition("/")[2]
 
 
 @contextlib.contextmanager
@@ -82,18 +123,24 @@ def run_postgres() -> Iterator[PostgresServer]:
     RuntimeError
         If there is no PostgreSQL to run, or it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="emdstore-postgres-") as folder:
+    with tempfile.TemporaryDirectory(prefix="emdstore-postgres-") as folder, tempfile.TemporaryFile() as log:
         account = _account(Path(folder))
         programs = _programs(Path(folder), account)
         (port,) = free_ports(1)
-        server = PostgresServer(port)
         data = Path(folder) / "data"
+        # Nothing here has to outlive the machine.
+        settings = {"fsync": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": 0}
+        settings |= {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder}
+        command: list[str | Path] = [programs / "postgres", "-D", data]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "cwd": folder, "start_new_session": True}
+        server = PostgresServer(port, command, options | account)
         password_file = Path(folder) / "password"
         password_file.write_text(server.password)
         password_file.chmod(0o644)
-        options = ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        how = ["--auth=scram-sha-256", f"--pwfile={password_file}", "--encoding=UTF8", "--locale=C", "--no-sync"]
         made = subprocess.run(
-            [programs / "initdb", "-D", data, "-U", server.user, *options],
+            [programs / "initdb", "-D", data, "-U", server.user, *how],
             capture_output=True,
             text=True,
             cwd=folder,
@@ -102,23 +149,11 @@ def run_postgres() -> Iterator[PostgresServer]:
         )
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stderr[-2000:]}")
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, "fsync": "off"}
-        command = [programs / "postgres", "-D", data]
-        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, start_new_session=True, **account
-            )
-            try:
-                _wait_until_it_answers(server, process, log)
-                yield server
-            finally:
-                process.terminate()
-                try:
-                    process.wait(5)  # SIGTERM waits for clients; SIGINT, which follows, sends them away
-                except subprocess.TimeoutExpired:
-                    process.send_signal(2)
-                    process.wait(20)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def _account(folder: Path) -> dict[str, Any]:
@@ -172,20 +207,6 @@ def _runs(programs: Path, account: dict[str, Any]) -> bool:
     return False
 
 
-def _wait_until_it_answers(server: PostgresServer, process: subprocess.Popen[bytes], log: Any) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            server.connect().close()
-        except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                raise RuntimeError(f"postgres did not start: {log.read().decode(errors='replace')[-2000:]}") from None
-            time.sleep(0.05)
-        else:
-            return
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """Run one server for the session; without one, fail, unless EMDSTORE_TESTS_WITHOUT_POSTGRES says that is fine."""
@@ -193,6 +214,17 @@ def postgres_server() -> Iterator[PostgresServer]:
         pytest.skip("EMDSTORE_TESTS_WITHOUT_POSTGRES is set")
     with run_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> Iterator[str]:
+    """Give the URL of a database with an empty catalog, to make others like it: that is quicker than setting one up."""
+    from emdstore.catalog import Catalog
+
+    with postgres_server.new_database() as url:
+        with Catalog(url) as catalog:
+            catalog.upgrade()
+        yield url
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
     from emdstore.catalog.claims import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
-    from emdstore.catalog.queries import Query, RecordStamp
+    from emdstore.catalog.queries import Query, RecordStamp, ValueQuery
 
 __all__ = [
     "ArtifactRow",
@@ -32,6 +32,7 @@ __all__ = [
     "ReplaceResult",
     "ScalarRow",
     "SeriesRow",
+    "ValueQuery",
     "WarningRow",
 ]
 
@@ -42,6 +43,7 @@ _HOME = {
     "Holder": "claims",
     "Query": "queries",
     "RecordStamp": "queries",
+    "ValueQuery": "queries",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -12,9 +12,10 @@ from emdstore.catalog.claims import Changes, Claim, Holder
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
 from emdstore.catalog.migrate import CatalogStatus
-from emdstore.catalog.queries import Filters, Query, RecordStamp, ValueFilters
+from emdstore.catalog.queries import Filters, Query, RecordStamp, ValueFilters, ValueQuery
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 from emdstore.errors import CatalogError
+from emdstore.keys import validate_prefix
 
 
 class Catalog:
@@ -134,13 +135,6 @@ class Catalog:
         """
         return writing.replace_execution(self._database, content, claim)
 
-    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
-        """Note what a listing says now of records that are the same as before, in one transaction.
-
-        An execution whose record is another one by now is left as it is.
-        """
-        writing.note_stamps(self._database, stamps)
-
     def delete_execution(self, fragment: str) -> bool:
         """Remove an execution and all that belongs to it; False if there was none. Its group stays."""
         return writing.delete_execution(self._database, fragment)
@@ -155,15 +149,15 @@ class Catalog:
         """Return the files of the executions' sets, in curated order; see `Filters`."""
         return queries.artifacts(self._database, **filters)
 
-    def outputs(self, **filters: Unpack[ValueFilters]) -> Query[OutputRow]:
+    def outputs(self, **filters: Unpack[ValueFilters]) -> ValueQuery[OutputRow]:
         """Return the entries of the output bundles, in the bundles' order; see `ValueFilters`."""
         return queries.outputs(self._database, **filters)
 
-    def scalars(self, **filters: Unpack[ValueFilters]) -> Query[ScalarRow]:
+    def scalars(self, **filters: Unpack[ValueFilters]) -> ValueQuery[ScalarRow]:
         """Return the scalars, in the bundles' order; see `ValueFilters`."""
         return queries.scalars(self._database, **filters)
 
-    def series(self, **filters: Unpack[ValueFilters]) -> Query[SeriesRow]:
+    def series(self, **filters: Unpack[ValueFilters]) -> ValueQuery[SeriesRow]:
         """Return the series, in the files' order; see `ValueFilters`."""
         return queries.series(self._database, **filters)
 
@@ -186,9 +180,9 @@ class Catalog:
         """
         return queries.find_execution(self._database, wanted)
 
-    def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
-        """Return, for some executions at once, which record each was read from; those that have none are left out."""
-        return queries.record_stamps(self._database, fragments)
+    def record_stamps(self, prefix: str = "") -> Iterator[RecordStamp]:
+        """Yield which record each execution under a folder was read from, by fragment, in the order of a listing."""
+        return queries.record_stamps(self._database, validate_prefix(prefix))
 
     # -- one execution's life --------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 from emdstore.catalog.database import Database
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 from emdstore.catalog.schema import (
+    Name,
     artifact,
     diagnostic,
     execution,
@@ -89,6 +90,29 @@ class Query(Generic[Row]):
         return f"<Query for {getattr(self.row_type, '__name__', 'rows')} in {self._database.safe_url}>"
 
 
+@attrs.frozen(repr=False)
+class ValueQuery(Query[Row]):
+    """Rows with dimensions, which can be counted by them too."""
+
+    def facets(self) -> dict[str, dict[str, int]]:
+        """Count the rows by each value of each dimension, in the database.
+
+        Returns
+        -------
+        dict
+            Of every dimension that these rows have, by name, its values and how many rows have each of them.
+        """
+        entries = sa.func.jsonb_each_text if self._database.is_postgresql else sa.func.json_each
+        dimensions = self._statement.selected_columns.dimensions
+        entry = entries(dimensions).table_valued("key", "value", joins_implicitly=True)
+        named = (sa.cast(entry.c.key, Name), sa.cast(entry.c.value, Name))  # sorted as keys are, byte by byte
+        counting = self._statement.with_only_columns(*named, sa.func.count(), maintain_column_froms=True)
+        found: dict[str, dict[str, int]] = {}
+        for name, value, count in self._database.fetch(counting.group_by(*named).order_by(None).order_by(*named)):
+            found.setdefault(name, {})[value] = count
+        return found
+
+
 @attrs.frozen
 class RecordStamp:
     """Which record an execution's rows came from.
@@ -144,19 +168,19 @@ def artifacts(database: Database, **filters: Any) -> Query[ArtifactRow]:
     return Query(ArtifactRow, _parts(artifact, columns, filters), database)
 
 
-def outputs(database: Database, **filters: Any) -> Query[OutputRow]:
+def outputs(database: Database, **filters: Any) -> ValueQuery[OutputRow]:
     """Return one row per entry of an output bundle."""
-    return Query(OutputRow, _parts_with_dimensions(database, output, filters), database)
+    return ValueQuery(OutputRow, _parts_with_dimensions(database, output, filters), database)
 
 
-def scalars(database: Database, **filters: Any) -> Query[ScalarRow]:
+def scalars(database: Database, **filters: Any) -> ValueQuery[ScalarRow]:
     """Return one row per scalar."""
-    return Query(ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database)
+    return ValueQuery(ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database)
 
 
-def series(database: Database, **filters: Any) -> Query[SeriesRow]:
+def series(database: Database, **filters: Any) -> ValueQuery[SeriesRow]:
     """Return one row per series."""
-    return Query(SeriesRow, _parts_with_dimensions(database, series_value, filters), database)
+    return ValueQuery(SeriesRow, _parts_with_dimensions(database, series_value, filters), database)
 
 
 def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
@@ -207,17 +231,16 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
     return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
 
 
-_STAMPS: sa.Select[Any] = sa.select(
-    *(execution.c[f"record_{name}" if name != "fragment" else name] for name in attrs.fields_dict(RecordStamp))
-).where(
-    execution.c.record_digest.is_not(None),
-    execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)),
-)
-
-
-def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, RecordStamp]:
-    """Return the records that executions were read from; see `Catalog.record_stamps`."""
-    return {row[0]: RecordStamp(*row) for row in database.fetch(_STAMPS, fragments=list(fragments))}
+def record_stamps(database: Database, prefix: str) -> Iterator[RecordStamp]:
+    """Yield the records that the catalog was filled from; see `Catalog.record_digests`."""
+    columns = [execution.c[name] for name in ("record_digest", "record_size", "record_modified", "record_version")]
+    statement = (
+        sa.select(execution.c.fragment, *columns)
+        .where(execution.c.record_digest.is_not(None), *_under(prefix))
+        .order_by(execution.c.fragment)
+    )
+    for row in database.stream(statement):
+        yield RecordStamp(*row)
 
 
 # -- how they are built ----------------------------------------------------------------------------------------------
