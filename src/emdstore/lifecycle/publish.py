@@ -43,6 +43,7 @@ def publish_set(
     *,
     source: ArtifactStore,
     dest: ArtifactStore,
+    update_dirty: bool = True,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
 ) -> Publication:
@@ -56,6 +57,8 @@ def publish_set(
         What the run says of itself.
     source, dest
         See `materialize_outputs`.
+    update_dirty
+        See `resolve_status`; a reingest never updates.
     on_progress
         See `transfer`.
     before_record
@@ -74,7 +77,7 @@ def publish_set(
     """
     started = time.monotonic()
     outcome = materialize_outputs(result, source=source, dest=dest, fragment=identity.fragment, on_progress=on_progress)
-    decision = resolve_status(result, outcome, update_dirty=identity.reingest_of is None)
+    decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
         return Publication(outcome, decision, None, False)
     stale = find_stale(dest, (artifact.key for artifact in outcome.artifacts))

@@ -99,6 +99,8 @@ class ExecutionRecord:
         What lies in the folder and is not part of this set.
     warnings
         What is worth telling.
+    extra
+        What a framework keeps for itself, by its name. It is passed on as it is.
     producer
         What wrote the record.
     record_version
@@ -132,6 +134,7 @@ class ExecutionRecord:
     unreadable: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     warnings: tuple[BundleWarning, ...] = ()
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
     producer: str = f"emdstore {__version__}"
     record_version: int = RECORD_VERSION
 
