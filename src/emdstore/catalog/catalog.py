@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -15,7 +15,6 @@ from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.queries import Filters, Query, RecordStamp, ValueFilters, ValueQuery
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 from emdstore.errors import CatalogError
-from emdstore.keys import validate_prefix
 
 
 class Catalog:
@@ -135,6 +134,13 @@ class Catalog:
         """
         return writing.replace_execution(self._database, content, claim)
 
+    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
+        """Note what a listing says now of records that are the same as before, in one transaction.
+
+        An execution whose record is another one by now is left as it is.
+        """
+        writing.note_stamps(self._database, stamps)
+
     def delete_execution(self, fragment: str) -> bool:
         """Remove an execution and all that belongs to it; False if there was none. Its group stays."""
         return writing.delete_execution(self._database, fragment)
@@ -180,9 +186,9 @@ class Catalog:
         """
         return queries.find_execution(self._database, wanted)
 
-    def record_stamps(self, prefix: str = "") -> Iterator[RecordStamp]:
-        """Yield which record each execution under a folder was read from, by fragment, in the order of a listing."""
-        return queries.record_stamps(self._database, validate_prefix(prefix))
+    def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
+        """Return, for some executions at once, which record each was read from; those that have none are left out."""
+        return queries.record_stamps(self._database, fragments)
 
     # -- one execution's life --------------------------------------------------------------------------------------
 

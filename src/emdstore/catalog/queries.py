@@ -231,16 +231,17 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
     return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
 
 
-def record_stamps(database: Database, prefix: str) -> Iterator[RecordStamp]:
-    """Yield the records that the catalog was filled from; see `Catalog.record_digests`."""
-    columns = [execution.c[name] for name in ("record_digest", "record_size", "record_modified", "record_version")]
-    statement = (
-        sa.select(execution.c.fragment, *columns)
-        .where(execution.c.record_digest.is_not(None), *_under(prefix))
-        .order_by(execution.c.fragment)
-    )
-    for row in database.stream(statement):
-        yield RecordStamp(*row)
+_STAMPS: sa.Select[Any] = sa.select(
+    *(execution.c[f"record_{name}" if name != "fragment" else name] for name in attrs.fields_dict(RecordStamp))
+).where(
+    execution.c.record_digest.is_not(None),
+    execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)),
+)
+
+
+def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, RecordStamp]:
+    """Return the records that executions were read from; see `Catalog.record_stamps`."""
+    return {row[0]: RecordStamp(*row) for row in database.fetch(_STAMPS, fragments=list(fragments))}
 
 
 # -- how they are built ----------------------------------------------------------------------------------------------
