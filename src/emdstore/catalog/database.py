@@ -99,10 +99,10 @@ class Database:
     # -- transactions --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that only reads."""
+    def reading(self, *, same_instant: bool = False) -> Iterator[sa.Connection]:
+        """Give a connection in a transaction that only reads; on request all its statements see the same instant."""
         self._prepare()
-        with self._transaction(write=False) as connection:
+        with self._transaction(write=False, same_instant=same_instant) as connection:
             yield connection
 
     @contextmanager
@@ -114,15 +114,26 @@ class Database:
 
     def stream(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query in bounded memory, all from one point in time."""
-        if self.in_memory:
-            # The one connection must be free again before the caller sees a row, and what is in memory fits in memory.
-            yield from self.fetch(statement)
-            return
-        with (
-            self.reading() as connection,
-            connection.execution_options(yield_per=_ROWS_AT_A_TIME).execute(statement) as rows,
-        ):
+        with self.snapshot(statement) as (_, rows):
             yield from rows
+
+    @contextmanager
+    def snapshot(
+        self, statement: sa.Select[Any], *questions: sa.Select[Any], at_a_time: int = _ROWS_AT_A_TIME
+    ) -> Iterator[tuple[list[Sequence[Sequence[Any]]], Iterator[Sequence[Any]]]]:
+        """Give the answers to some questions, each of few rows, and the rows of a query, all from one point in time.
+
+        The rows are streamed in bounded memory while the block runs, `at_a_time` from the server.
+        """
+        with self.reading(same_instant=bool(questions)) as connection:
+            answers: list[Sequence[Sequence[Any]]] = [connection.execute(question).all() for question in questions]
+            if not self.in_memory:
+                with connection.execution_options(yield_per=at_a_time).execute(statement) as rows:
+                    yield answers, iter(rows)
+                return
+            # The one connection must be free again before the caller sees a row, and what is in memory fits in memory.
+            held = connection.execute(statement).all()
+        yield answers, iter(held)
 
     def fetch(self, statement: sa.Select[Any], **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a query that has few."""
@@ -214,9 +225,11 @@ class Database:
         self._forget()
 
     @contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[sa.Connection]:
+    def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:
         with self._turn, self._own_errors(), self._open().connect() as connection:
             connection.execution_options(**{_WRITE: write})
+            if same_instant and self.is_postgresql:  # where each statement sees what was committed until it began
+                connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 
