@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from emdstore.lifecycle.execution import Execution, materialize_execution
     from emdstore.lifecycle.ingest import IngestOutcome, ReplayInterrupted, ReplayReport, ingest, replay
     from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
+    from emdstore.lifecycle.offline import publish_execution, publish_pending_executions
     from emdstore.lifecycle.record import ExecutionRecord, publish_record
     from emdstore.lifecycle.result import ExecutionResult
     from emdstore.lifecycle.status import StatusDecision, resolve_status
@@ -130,6 +131,8 @@ __all__ = [
     "materialize_outputs",
     "open_store",
     "plan_transfer",
+    "publish_execution",
+    "publish_pending_executions",
     "publish_record",
     "replay",
     "resolve_status",
@@ -153,6 +156,7 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.lifecycle.execution": "Execution materialize_execution",
     "emdstore.lifecycle.ingest": "IngestOutcome ReplayInterrupted ReplayReport ingest replay",
     "emdstore.lifecycle.materialize": "MaterializeOutcome materialize_outputs",
+    "emdstore.lifecycle.offline": "publish_execution publish_pending_executions",
     "emdstore.lifecycle.record": "ExecutionRecord publish_record",
     "emdstore.lifecycle.result": "ExecutionResult",
     "emdstore.lifecycle.status": "StatusDecision resolve_status",

@@ -20,6 +20,7 @@ from emdstore.catalog import Catalog
 from emdstore.errors import StoreError
 from emdstore.lifecycle.execution import Execution
 from emdstore.lifecycle.ingest import replay
+from emdstore.lifecycle.offline import publish_execution
 from emdstore.lifecycle.result import ExecutionResult
 from emdstore.lifecycle.workspace import Workspace, write_config
 
@@ -55,6 +56,7 @@ RUNS = {
 
 # -- how it is committed -------------------------------------------------------------------------------------------
 
+NOBODY = "postgresql://nobody@127.0.0.1:1/none"
 OPEN = "import sys; from emdstore import Workspace; workspace = Workspace.open(sys.argv[1]); "
 
 
@@ -84,6 +86,18 @@ def command_line_for_all(workspace: Workspace, execution: Execution, config: Pat
     _emdstore("commit", "--pending", "--config", str(config))
 
 
+def without_the_catalog(workspace: Workspace, execution: Execution, config: Path) -> None:
+    publish_execution(workspace, execution.fragment)
+    replay(workspace.results, workspace.catalog)
+
+
+def command_line_without_the_catalog(workspace: Workspace, execution: Execution, config: Path) -> None:
+    _emdstore("commit", "--no-catalog", "--pending", "--config", str(config), EMDSTORE_CATALOG=NOBODY)
+    assert execution.status == "stopped"
+    catalog = workspace.catalog.url
+    _emdstore("replay", str(config.parent / "results"), "--catalog", catalog)
+
+
 def after_a_failure(workspace: Workspace, execution: Execution, config: Path) -> None:
     with pytest.raises(StoreError):
         faulty(workspace).resume_execution(execution.fragment).commit_output_assets()
@@ -95,8 +109,8 @@ def twice(workspace: Workspace, execution: Execution, config: Path) -> None:
     execution.commit_output_assets()
 
 
-def _emdstore(*arguments: str) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+def _emdstore(*arguments: str, **variables: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
     done = subprocess.run(
         [sys.executable, "-m", "emdstore.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60
     )
@@ -109,6 +123,8 @@ WAYS: tuple[Callable[[Workspace, Execution, Path], None], ...] = (
     batch_in_processes,
     command_line,
     command_line_for_all,
+    without_the_catalog,
+    command_line_without_the_catalog,
     after_a_failure,
     twice,
 )
@@ -140,7 +156,14 @@ def _end(workspace: Workspace, run: Callable[[Execution], None], way: Any, confi
 
 @pytest.mark.parametrize(
     ("run", "way"),
-    [*((success, way) for way in WAYS), (incomplete, batch), (failure, batch), (failure_of_the_system, command_line)],
+    [
+        *((success, way) for way in WAYS),
+        (incomplete, batch),
+        (incomplete, without_the_catalog),
+        (failure, batch),
+        (failure, without_the_catalog),
+        (failure_of_the_system, command_line),
+    ],
     ids=lambda function: function.__name__,
 )
 def test_every_way_to_commit_leaves_the_same_end_state(

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,14 @@ from cyclopts import Parameter
 
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
-from emdstore.errors import CatalogError, CatalogVersionError, EmdstoreError, WorkspaceError
+from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError, WorkspaceError
 from emdstore.lifecycle.batch import CommitInterrupted
+from emdstore.lifecycle.offline import publish_pending_executions
+from emdstore.lifecycle.record import ExecutionRecord, read_record
 from emdstore.lifecycle.result import METRIC_NAME
 from emdstore.lifecycle.states import Status
 from emdstore.lifecycle.workspace import Workspace, write_config
+from emdstore.stores.views import scoped
 
 if TYPE_CHECKING:
     from emdstore.catalog import ExecutionRow
@@ -30,7 +34,10 @@ if TYPE_CHECKING:
 Config = Annotated[Path | None, Parameter(name="--config", env_var="EMDSTORE_CONFIG")]
 Age = Annotated[timedelta, Parameter(name="--older-than")]
 
+NoCatalog = Annotated[bool, Parameter(name="--no-catalog")]
+
 _TOP_FOLDER = Path()
+_IN_MEMORY = "sqlite://"
 
 
 @contextmanager
@@ -38,16 +45,16 @@ def catalog_is_configuration() -> Iterator[None]:
     """Make a catalog that cannot be used at all a matter of how the command was called."""
     try:
         yield
-    except CatalogVersionError:
+    except (CatalogUnavailableError, CatalogVersionError):
         raise
     except CatalogError as error:
         raise WrongCallError(str(error), store=error.store) from error
 
 
-def find_workspace(config: Path | None, *, instead: str | None = None) -> Workspace:
+def find_workspace(config: Path | None, *, instead: str | None = None, catalog: str | None = None) -> Workspace:
     """Find the workspace of a command; `instead` is the option that would do without one."""
     try:
-        return Workspace.open(config)
+        return Workspace.open(config, catalog=catalog)
     except WorkspaceError as error:
         if instead is None or config is not None:
             raise
@@ -55,9 +62,12 @@ def find_workspace(config: Path | None, *, instead: str | None = None) -> Worksp
 
 
 @contextmanager
-def open_workspace(config: Path | None, *, instead: str | None = None) -> Iterator[Workspace]:
-    """Open the workspace of a command, and see that its catalog can be used."""
-    with find_workspace(config, instead=instead) as workspace:
+def open_workspace(config: Path | None, *, instead: str | None = None, no_catalog: bool = False) -> Iterator[Workspace]:
+    """Open the workspace of a command, and see that its catalog can be used.
+
+    Without the catalog, one in memory stands in for it, and goes with the command.
+    """
+    with find_workspace(config, instead=instead, catalog=_IN_MEMORY if no_catalog else None) as workspace:
         with catalog_is_configuration():
             workspace.bind()
         yield workspace
@@ -112,6 +122,7 @@ def run(
     description: str | None = None,
     dataset_hash: str | None = None,
     selector: tuple[str, ...] = (),
+    no_catalog: NoCatalog = False,
     config: Config = None,
     output: Output = PLAIN,
 ) -> int:
@@ -137,6 +148,9 @@ def run(
         Identifies the exact input datasets.
     selector
         What the group's datasets have in common, as NAME=VALUE; may be given several times.
+    no_catalog
+        Do not touch the catalog, which need not answer: the execution is known in scratch alone, until
+        `emdstore commit --no-catalog` publishes it and `emdstore replay` takes it in.
     config
         The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
@@ -145,7 +159,7 @@ def run(
     if shutil.which(command[0]) is None:
         raise WrongCallError(f"there is no program {command[0]!r} that can be run")
     selectors = dict(_name_and_value(each) for each in selector)
-    with open_workspace(config) as workspace:
+    with open_workspace(config, no_catalog=no_catalog) as workspace:
         execution = workspace.start_execution(
             provider=provider,
             diagnostic=diagnostic,
@@ -164,9 +178,9 @@ def run(
         except OSError as error:
             note(f"error: {command[0]!r} could not be run: {error}")
         except KeyboardInterrupt:
-            note(f"interrupted: {execution.fragment} is {execution.status}; {_next_step(execution)}")
+            note(f"interrupted: {execution.fragment} is {execution.status}; {_next_step(execution, no_catalog)}")
             raise
-        _show_run(execution, code, output)
+        _show_run(execution, code, no_catalog, output)
     return 0 if code == 0 else 1
 
 
@@ -177,11 +191,11 @@ def _name_and_value(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _next_step(execution: Execution) -> str:
-    return f"next: emdstore commit {shlex.quote(execution.fragment)}"
+def _next_step(execution: Execution, no_catalog: bool) -> str:
+    return f"next: emdstore commit {'--no-catalog ' if no_catalog else ''}{shlex.quote(execution.fragment)}"
 
 
-def _show_run(execution: Execution, code: int | None, output: Output) -> None:
+def _show_run(execution: Execution, code: int | None, no_catalog: bool, output: Output) -> None:
     row, folder = execution.row, execution.output_directory
     if output.json:
         show_json({"execution": row, "program_exit_code": code, "output_directory": str(folder)})
@@ -191,19 +205,24 @@ def _show_run(execution: Execution, code: int | None, output: Output) -> None:
     )
     if code == 0 and not (folder / METRIC_NAME).is_file():
         note(f"the program left no {METRIC_NAME}: committed as it is, this counts as a failure of the diagnostic")
-    say(_next_step(execution))
+    say(_next_step(execution, no_catalog))
 
 
 def commit(
     *executions: str,
     pending: bool = False,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
+    no_catalog: NoCatalog = False,
     config: Config = None,
     output: Output = PLAIN,
 ) -> int:
     """Ship executions: bytes first, then the record, then the rows in the catalog.
 
     One that fails stops no other. To go on after any interruption, run it again.
+
+    With --no-catalog the rows are left out, and the catalog is not touched and need not answer: `emdstore replay` takes
+    the executions in later. All that wait are then those that lie in scratch and have stopped; what is published
+    already is compared and left as it is.
 
     Parameters
     ----------
@@ -213,23 +232,26 @@ def commit(
         All that wait: stopped, failed to upload, or left behind by a commit that was killed.
     clean_folder
         Remove each one's scratch folder when all is done; by default what the workspace says.
+    no_catalog
+        Publish them and leave the catalog alone.
     config
         The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     if pending == bool(executions):
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
-    with open_workspace(config) as workspace:
+    with open_workspace(config, no_catalog=no_catalog) as workspace:
+        ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
             with set_progress("commit") as on_progress:
-                report = workspace.commit_pending_executions(
+                report = ship(
                     execution_ids=None if pending else executions,
                     clean_folder=clean_folder,
                     progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
                 )
         except CommitInterrupted as interrupted:
-            _show_report(workspace, interrupted.report, output, interrupted=True)
+            _show_report(workspace, interrupted.report, output, interrupted=True, no_catalog=no_catalog)
             return 130
-        done = _show_report(workspace, report, output)
+        done = _show_report(workspace, report, output, no_catalog=no_catalog)
     return 0 if done and (pending or not report.skipped) else 1
 
 
@@ -247,9 +269,17 @@ def reingest(execution: str, /, *, config: Config = None, output: Output = PLAIN
         return 0 if _show_report(workspace, workspace.reingest(execution), output) else 1
 
 
-def _show_report(workspace: Workspace, report: UploadReport, output: Output, *, interrupted: bool = False) -> bool:
+def _show_report(
+    workspace: Workspace,
+    report: UploadReport,
+    output: Output,
+    *,
+    interrupted: bool = False,
+    no_catalog: bool = False,
+) -> bool:
     """Show what became of executions, and tell whether every one is as it said it would be."""
-    rows = [workspace.catalog.execution(fragment) for fragment in report.statuses]
+    known = partial(_record_of, workspace) if no_catalog else workspace.catalog.execution
+    rows = [known(fragment) for fragment in report.statuses]
     ok = report.ok and not any(row.failure == "result" for row in rows)
     if output.json:
         show_json(report.as_dict() | {"ok": ok and not interrupted, "interrupted": interrupted})
@@ -266,10 +296,17 @@ def _show_report(workspace: Workspace, report: UploadReport, output: Output, *, 
             (role, counts.uploaded, counts.unchanged, counts.failed) for role, counts in sorted(report.roles.items())
         ]
         show_table(("artifacts", "uploaded", "unchanged", "failed"), counted)
-    say(f"{len(rows)} executions committed ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
+    done = "published" if no_catalog else "committed"
+    say(f"{len(rows)} executions {done} ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
     if interrupted:
         note("interrupted: run it again to go on")
     return ok
+
+
+def _record_of(workspace: Workspace, fragment: str) -> ExecutionRecord:
+    record = read_record(scoped(workspace.results, fragment))
+    assert record is not None, "it was published"
+    return record
 
 
 def list_executions(

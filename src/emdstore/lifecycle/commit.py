@@ -12,8 +12,10 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
+
+import attrs
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
@@ -56,41 +58,76 @@ def commit_execution(
     if before.status in _SHIPPED.intersection(states) and not workspace.scratch.scope(fragment).exists(RECORD_NAME):
         return UploadReport(statuses={fragment: before.status})  # shipped, and cleaned up since
     with Lease(workspace, before, states) as lease:
-
-        def permit_record() -> None:
-            _stopped_record(workspace.scratch, fragment)  # it goes in one piece: if it is there, nothing went meanwhile
-            lease.check()
-
         try:
-            identity = _stopped_record(workspace.scratch, fragment)
-            assert identity.result is not None
-            publication = publish_set(
-                identity,
-                identity.result,
-                source=scoped(workspace.scratch, fragment),
-                dest=scoped(workspace.results, fragment),
-                on_progress=progress_callback,
-                before_record=permit_record,
+            publication, report = publish_stopped(
+                workspace, fragment, on_progress=progress_callback, before_record=lease.check
             )
         except ArtifactNotFoundError:
             if (status := _shipped_meanwhile(workspace, fragment)) is None:
                 raise
             lease.give_back(status)
             return UploadReport(statuses={fragment: status})
-        if publication.record is None:
-            problem = publication.outcome.artifacts_failed[0]
-            raise UploadFailedError(
-                f"{fragment!r} {publication.decision.reason}: {problem.error}; commit it again",
-                report=_report(fragment, identity.result, publication, time.monotonic() - started),
-                key=problem.key,
-            ) from problem.error
         if publication.record_written or before.record_digest != _published_digest(workspace, fragment):
             lease.finish(read_set(workspace.results, fragment, vocabulary=workspace.vocabulary))
         else:
             lease.give_back(publication.decision.status)  # the catalog has these very rows
     if workspace.clean_folder if clean_folder is None else clean_folder:
         remove_scratch(workspace.scratch, fragment)
-    return _report(fragment, identity.result, publication, time.monotonic() - started)
+    return attrs.evolve(report, seconds=time.monotonic() - started)
+
+
+def publish_stopped(
+    workspace: Workspace,
+    fragment: str,
+    *,
+    on_progress: ProgressCallback | None = None,
+    before_record: Callable[[], object] = lambda: None,
+) -> tuple[Publication, UploadReport]:
+    """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
+
+    Parameters
+    ----------
+    workspace
+        Where it is.
+    fragment
+        The execution.
+    on_progress
+        See `transfer`.
+    before_record
+        See `publish_set`.
+
+    Raises
+    ------
+    ArtifactNotFoundError, RecordError
+        If its folder is gone from scratch, also while it was being shipped, or its record has no outcome.
+    UploadFailedError
+        If something could not be shipped. Nothing was published.
+    """
+    started = time.monotonic()
+
+    def permit_record() -> None:
+        _stopped_record(workspace.scratch, fragment)  # it goes in one piece: if it is there, nothing went meanwhile
+        before_record()
+
+    identity = _stopped_record(workspace.scratch, fragment)
+    assert identity.result is not None
+    publication = publish_set(
+        identity,
+        identity.result,
+        source=scoped(workspace.scratch, fragment),
+        dest=scoped(workspace.results, fragment),
+        on_progress=on_progress,
+        before_record=permit_record,
+    )
+    report = _report(fragment, identity.result, publication, time.monotonic() - started)
+    if publication.record is None:
+        problem = publication.outcome.artifacts_failed[0]
+        raise UploadFailedError(
+            f"{fragment!r} {publication.decision.reason}: {problem.error}; commit it again",
+            report=report,
+            key=problem.key,
+        ) from problem.error
+    return publication, report
 
 
 def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:

@@ -89,7 +89,7 @@ class Workspace:
     )
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | None = None) -> Self:
+    def open(cls, path: str | os.PathLike[str] | None = None, *, catalog: str | None = None) -> Self:
         """Open the workspace that a file describes, as ``emdstore init`` writes it.
 
         Parameters
@@ -99,6 +99,8 @@ class Workspace:
             Relative paths in it are relative to it. ``EMDSTORE_SCRATCH``, ``EMDSTORE_RESULTS``, ``EMDSTORE_CATALOG``,
             ``EMDSTORE_VOCABULARY``, ``EMDSTORE_CLEAN_FOLDER`` and ``EMDSTORE_LEASE_SECONDS`` come before what it says,
             and may replace it altogether.
+        catalog
+            Another catalog than they say, or where they say none.
 
         Raises
         ------
@@ -109,6 +111,8 @@ class Workspace:
         settings = _read_config(file) if file is not None else {}
         base = file.parent if file is not None else Path.cwd()
         settings = {name: _anchored(name, value, base) for name, value in settings.items()} | _from_environment()
+        if catalog is not None:
+            settings["catalog"] = catalog
         missing = [name for name in ("scratch", "results", "catalog") if name not in settings]
         if missing:
             raise WorkspaceError(
