@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from emdstore._version import __version__
 
 # Not lazy: once anything has loaded the package `emdstore.transfer`, this name would stand for the package.
 from emdstore.transfer import transfer

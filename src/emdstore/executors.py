@@ -21,7 +21,7 @@ import os
 import pickle
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -36,7 +36,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 
-import emdstore
+from emdstore._version import __version__
 from emdstore.errors import ExecutorError, redact
 from emdstore.stores.memory import MemoryStore
 
@@ -51,6 +51,19 @@ GIVEN = 64
 _ATTEMPTS = 3
 _TICK_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
+
+
+@contextlib.contextmanager
+def executor_or_threads(executor: Executor | None, workers: int, name: str) -> Iterator[Executor]:
+    """Give the executor, which is left open; or if there is none so many threads, which end with the block."""
+    if executor is not None:
+        yield executor
+        return
+    own = ThreadPoolExecutor(workers, thread_name_prefix=f"emdstore-{name}")
+    try:
+        yield own
+    finally:
+        own.shutdown(wait=True, cancel_futures=True)
 
 
 @attrs.frozen
@@ -162,7 +175,7 @@ class Backlog(Generic[Item, Result]):
                 future = self._executor.submit(run_here, self._call, given.items)
             else:
                 items = pickle.dumps((given.attempt, given.items))  # no two attempts are equal calls
-                future = self._executor.submit(run_packed, emdstore.__version__, self._packed, items)
+                future = self._executor.submit(run_packed, __version__, self._packed, items)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
             if not self._taken:
                 raise _refused(error) from error
@@ -175,7 +188,7 @@ class Backlog(Generic[Item, Result]):
         if (missing := _missing_module(error)) is not None:
             raise ExecutorError(
                 f"the workers have no module {missing!r}, or another version of it: {_said(error)}; install there the "
-                f"emdstore {emdstore.__version__} that is here"
+                f"emdstore {__version__} that is here"
             ) from error
         if isinstance(error, BrokenExecutor):
             self._lost.append((given.items, _refused(error)))
@@ -197,7 +210,7 @@ def map_batches(
     items: Iterable[Item],
     size: int = 1,
     given: int = GIVEN,
-) -> Iterator[tuple[Item, Result | ExecutorError]]:
+) -> Generator[tuple[Item, Result | ExecutorError], None, None]:
     """Call a function in an executor on batches of items, and yield each item with its result, in order.
 
     Parameters
@@ -250,7 +263,7 @@ def _unnumbered(function: Callable[..., Result], *common_and_batch: Any) -> Resu
 
 
 _Answer = tuple[str, Any]
-"""``done`` and the result, ``raised`` and the error, ``refused`` and the reason, or ``pickled`` and one of them as bytes."""
+"""What came of a batch (done, raised, refused), and the result, error or reason; or all that in bytes (pickled)."""
 
 
 def run_here(call: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> _Answer:
@@ -263,9 +276,9 @@ def run_here(call: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> _Ans
 
 def run_packed(version: str, packed: bytes, items: bytes) -> _Answer:
     """Do one batch in a worker, which may have another emdstore."""
-    if version != emdstore.__version__:
+    if version != __version__:
         return "refused", (
-            f"a worker on {os.uname().nodename} has emdstore {emdstore.__version__}, and here it is {version}; "
+            f"a worker on {os.uname().nodename} has emdstore {__version__}, and here it is {version}; "
             "install the same one on both sides"
         )
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import attrs
 
-from emdstore.errors import ClaimHeldError, InvalidTransitionError
+from emdstore.errors import ClaimHeldError, ExecutorError, InvalidTransitionError
+from emdstore.executors import GIVEN, Backlog, executor_or_threads
 from emdstore.lifecycle.commit import commit_execution
 from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
@@ -23,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 WAITING = ("stopped", "upload_failed")
 _WORKERS = 4
+_LAPSES = 1.5  # a claim that outlives this is being renewed
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 @attrs.frozen
@@ -66,37 +70,67 @@ def commit_pending_executions(
     named = execution_ids is not None
     fragments = _waiting(workspace) if execution_ids is None else _named(workspace, execution_ids)
     reports: list[UploadReport] = []
-    own = ThreadPoolExecutor(_WORKERS, thread_name_prefix="emdstore-commit") if executor is None else None
-    pool = executor or own
-    assert pool is not None
-    running: dict[Future[UploadReport], str] = {}
-    try:
-        for fragment in fragments:
-            running[pool.submit(commit_isolated, workspace, fragment, clean_folder, named)] = fragment
-        for future in as_completed(running):
-            reports.append(_result(future, running[future]))
-            _tell(progress_callback, BatchProgress(running[future], len(reports), len(fragments), reports[-1]))
-    except KeyboardInterrupt:
-        ending = [future for future in running if not future.cancel()]
-        wait(ending)
-        reports = [
-            _result(future, running[future])
-            for future in ending
-            if not isinstance(future.exception(), KeyboardInterrupt)
-        ]
-        raise CommitInterrupted(UploadReport.merged(reports, seconds=time.monotonic() - started)) from None
-    finally:
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
+
+    def keep(orders: Sequence[_Order], result: UploadReport | ExecutorError) -> None:
+        (order,) = orders
+        if isinstance(result, ExecutorError):
+            result = UploadReport(errors=(UploadError(order.fragment, result),))
+        reports.append(result)
+        _tell(progress_callback, BatchProgress(order.fragment, len(reports), len(fragments), result))
+
+    with executor_or_threads(executor, _WORKERS, "commit") as pool:
+        backlog = Backlog[_Order, UploadReport](
+            pool, commit_isolated, workspace, clean_folder, named, retried=_Order.after_a_loss
+        )
+        waiting = (_Order(fragment) for fragment in fragments)
+        try:
+            while True:
+                for order in islice(waiting, GIVEN - len(backlog)):
+                    backlog.submit([order])
+                if not backlog:
+                    break
+                for orders, result in backlog.finished():
+                    keep(orders, result)
+        except BaseException as error:
+            for orders, report in backlog.stop():
+                keep(orders, report)
+            if isinstance(error, KeyboardInterrupt):
+                report = UploadReport.merged(reports, seconds=time.monotonic() - started)
+                raise CommitInterrupted(report) from None
+            raise
     return UploadReport.merged(reports, seconds=time.monotonic() - started)
 
 
-def commit_isolated(workspace: Workspace, fragment: str, clean_folder: bool | None, named: bool) -> UploadReport:
+@attrs.frozen
+class _Order:
+    """An execution to commit; whether a worker was lost with it, which then still holds its claim."""
+
+    fragment: str
+    lost: bool = False
+
+    def after_a_loss(self) -> _Order:
+        return _Order(self.fragment, lost=True)
+
+
+def commit_isolated(
+    workspace: Workspace, clean_folder: bool | None, named: bool, orders: Sequence[_Order]
+) -> UploadReport:
     """Commit one execution of a batch: a named one, or one that waits if it still does. Errors are in the report."""
-    states = COMMITTABLE if named else WAITING
+    (order,) = orders
+    fragment = order.fragment
+    # What a lost worker had in hand may be done already: to commit it again is to tell so.
+    states = COMMITTABLE if named or order.lost else WAITING
     taken = (ClaimHeldError,) if named else (ClaimHeldError, InvalidTransitionError)  # by others, since it was listed
+    # On another machine nobody knows that its owner is gone before the claim has run out.
+    patience = time.monotonic() + (_LAPSES * workspace.lease_seconds if order.lost else 0)
     try:
-        return commit_execution(workspace, fragment, clean_folder=clean_folder, states=states)
+        while True:
+            try:
+                return commit_execution(workspace, fragment, clean_folder=clean_folder, states=states)
+            except ClaimHeldError:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(_LOOK_AGAIN_SECONDS)
     except taken as error:
         return UploadReport(skipped={fragment: str(error)})
     except UploadFailedError as error:
@@ -114,15 +148,6 @@ def _waiting(workspace: Workspace) -> list[str]:
 
 def _named(workspace: Workspace, execution_ids: Collection[str]) -> list[str]:
     return list(dict.fromkeys(workspace.catalog.execution(each).fragment for each in execution_ids))
-
-
-def _result(future: Future[UploadReport], fragment: str) -> UploadReport:
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if not isinstance(error, Exception):
-        raise error
-    return UploadReport(errors=(UploadError(fragment, error),))  # a worker was lost
 
 
 def _tell(callback: BatchCallback | None, progress: BatchProgress) -> None:

@@ -8,17 +8,18 @@ scratch nor the machine that ran anything: a results tree that was copied from e
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from emdstore.catalog import ExecutionContent, RecordStamp, ReplaceResult
 from emdstore.emds import RECORD_NAME, Vocabulary
-from emdstore.errors import ArtifactNotFoundError, CatalogError, EmdstoreError, IncompleteSetError
+from emdstore.errors import ArtifactNotFoundError, CatalogError, EmdstoreError, ExecutorError, IncompleteSetError
+from emdstore.executors import executor_or_threads, map_batches
 from emdstore.keys import join_key
 from emdstore.lifecycle.reading import digest, read_set
 from emdstore.lifecycle.sets import FoundSet, Stamp, find_sets, fragment_at
@@ -28,10 +29,9 @@ from emdstore.stores.port import ArtifactStore
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
 
-T = TypeVar("T")
-
 _READERS = 8
-_AHEAD = 16
+_AHEAD = 16  # each may hold all values of a set
+_AHEAD_ELSEWHERE = 32
 _ASKED_AT_ONCE = 500
 
 State = Literal["ingested", "unchanged", "incomplete", "invalid"]
@@ -51,8 +51,8 @@ class IngestOutcome:
         The execution.
     state
         ``ingested``; ``unchanged``: the catalog had it; ``incomplete``: not all that its record names is there (yet);
-        ``invalid``: the record or a bundle cannot be read, or the database refuses what it says. The last two leave the
-        catalog as it was.
+        ``invalid``: the record or a bundle cannot be read, the database refuses what it says, or each worker that read
+        it was lost. The last two leave the catalog as it was.
     status
         The execution's status, where it was read.
     artifacts, outputs, scalars, series, warnings
@@ -198,6 +198,7 @@ def replay(
         See `ingest`.
     executor
         Where sets are read and decoded, ahead of the database, which this thread writes; by default a few threads.
+        The store must pickle for processes. What a lost worker had in hand is read by another one.
     on_progress
         Called after each set with its outcome, the number done, and the number found; that is None until the listing
         has come to its end. What it raises is logged.
@@ -213,20 +214,25 @@ def replay(
         If the store cannot be listed.
     CatalogError
         If the database cannot be used. What was ingested until then is whole.
+    ExecutorError
+        If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    run = _Replay(store, catalog, vocabulary, on_progress)
-    own = ThreadPoolExecutor(_READERS, thread_name_prefix="emdstore-read") if executor is None else None
+    run = _Replay(store, catalog, on_progress)
+    ahead = _AHEAD if executor is None else _AHEAD_ELSEWHERE
     try:
-        for read in bounded_map(executor or own, _read_if_changed, run.changed(prefix)):
-            run.settle(read)
+        with (
+            executor_or_threads(executor, _READERS, "read") as readers,
+            closing(
+                map_batches(readers, _read_changed, store, vocabulary, items=run.changed(prefix), given=ahead)
+            ) as sets,
+        ):
+            for (_, fragment, _), read in sets:
+                run.settle(IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read)
         run.note_stamps()
     except KeyboardInterrupt:
         raise ReplayInterrupted(run.report()) from None
-    finally:
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
     return run.report()
 
 
@@ -237,20 +243,17 @@ class _Replay:
         self,
         store: ArtifactStore,
         catalog: Catalog,
-        vocabulary: Vocabulary | None,
         on_progress: ReplayCallback | None,
     ) -> None:
-        self._store, self._catalog, self._vocabulary = store, catalog, vocabulary
+        self._store, self._catalog = store, catalog
         self._tally = Tally(on_progress)
         self._counts = dict.fromkeys(STATES, 0)
         self._kept: list[IngestOutcome] = []
         self._stamps: list[RecordStamp] = []
         self._started = time.monotonic()
 
-    def changed(
-        self, prefix: str
-    ) -> Iterator[tuple[ArtifactStore, FoundSet, str, RecordStamp | None, Vocabulary | None]]:
-        """Find the sets; yield what `_read_if_changed` takes for each that is not surely as the catalog has it."""
+    def changed(self, prefix: str) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
+        """Find the sets; yield what `_read_changed` takes for each that is not surely as the catalog has it."""
         found = self._tally.count(find_sets(self._store, prefix))
         # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
         while some := list(islice(found, _ASKED_AT_ONCE)):
@@ -261,7 +264,7 @@ class _Replay:
                 if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
                     self._done(IngestOutcome(fragment, "unchanged"))
                 else:
-                    yield self._store, each, fragment, before, self._vocabulary
+                    yield each, fragment, before
 
     def settle(self, read: ExecutionContent | RecordStamp | IngestOutcome) -> None:
         """Write what was read, if it has to be."""
@@ -300,23 +303,10 @@ class _Replay:
             return IngestOutcome(content.fragment, "invalid", error=error)
 
 
-def bounded_map(executor: Executor | None, function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-    """Call a function in an executor for each tuple of arguments; yield what it returns in order, a few calls ahead.
-
-    What the function raises is raised here. Calls that have not started when the iteration ends are cancelled.
-    """
-    assert executor is not None
-    running: deque[Future[T]] = deque()
-    try:
-        for arguments in calls:
-            running.append(executor.submit(function, *arguments))
-            if len(running) > _AHEAD:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()
+def _read_changed(
+    store: ArtifactStore, vocabulary: Vocabulary | None, batch: Sequence[tuple[FoundSet, str, RecordStamp | None]]
+) -> list[ExecutionContent | RecordStamp | IngestOutcome]:
+    return [_read_if_changed(store, *each, vocabulary) for each in batch]
 
 
 def _read_if_changed(

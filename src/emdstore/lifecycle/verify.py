@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from typing import Any, Literal
 
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError
-from emdstore.lifecycle.ingest import bounded_map
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutorError
+from emdstore.executors import executor_or_threads, map_batches
 from emdstore.lifecycle.record import decode_record, find_stale
 from emdstore.lifecycle.sets import FoundSet, find_sets, fragment_at
 from emdstore.lifecycle.tally import KEPT, Tally
@@ -20,6 +21,7 @@ from emdstore.stores.views import scoped
 from emdstore.transfer import digest_of
 
 _WORKERS = 8
+_BATCH_ELSEWHERE = 8
 
 Finding = Literal["corrupt", "missing", "stale", "invalid", "unreadable", "unpublished"]
 
@@ -129,7 +131,8 @@ def verify(
     prefix
         Only sets in this folder.
     executor
-        Where artifacts are read and hashed; by default a few threads.
+        Where artifacts are read and hashed; by default a few threads. The store must pickle for processes. What a lost
+        worker had in hand is checked by another one.
     on_progress
         Called after each set with what was checked, the number done, and the number found; that is None until the
         listing has come to its end. What it raises is logged.
@@ -143,20 +146,23 @@ def verify(
     ------
     StoreError
         If the store cannot be listed.
+    ExecutorError
+        If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
     VerifyInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
     run = _Verification(on_progress)
-    own = ThreadPoolExecutor(_WORKERS, thread_name_prefix="emdstore-verify") if executor is None else None
     found = run.tally.count(find_sets(store, prefix))
+    size = 1 if executor is None else _BATCH_ELSEWHERE
     try:
-        for checked in bounded_map(executor or own, verify_set, ((store, each) for each in found)):
-            run.add(checked)
+        with (
+            executor_or_threads(executor, _WORKERS, "verify") as workers,
+            closing(map_batches(workers, _verify_sets, store, items=found, size=size)) as sets,
+        ):
+            for each, checked in sets:
+                run.add(_unchecked(store, each, checked) if isinstance(checked, ExecutorError) else checked)
     except KeyboardInterrupt:
         raise VerifyInterrupted(run.report()) from None
-    finally:
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
     return run.report()
 
 
@@ -185,6 +191,15 @@ class _Verification:
         seconds = time.monotonic() - self._started
         counts = dict(self._counts)
         return VerifyReport(self._sets, self._artifacts, self._bytes, counts, tuple(self._problems), seconds)
+
+
+def _verify_sets(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[VerifiedSet]:
+    return [verify_set(store, each) for each in batch]
+
+
+def _unchecked(store: ArtifactStore, found: FoundSet, error: ExecutorError) -> VerifiedSet:
+    fragment = fragment_at(store, found.location)
+    return VerifiedSet(fragment, 0, 0, (Problem(fragment, "", "unreadable", str(error)),))
 
 
 def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
