@@ -1,0 +1,37 @@
+"""Climate-REF on emdstore: its results published whole, its database loaded from what was published.
+
+::
+
+    from emdstore.integrations.climate_ref import install
+
+    install()  # from here on, Climate-REF's executors handle results through emdstore
+
+Needs the extra ``climate-ref``. `docs/climate-ref.md` says what changes, and how to go back.
+"""
+
+from __future__ import annotations
+
+from emdstore.errors import MissingExtraError
+
+try:
+    import climate_ref as _  # noqa: F401
+except ModuleNotFoundError as error:
+    raise MissingExtraError.of("the integration with Climate-REF", "climate-ref") from error
+
+from emdstore.integrations.climate_ref.handling import handle_execution_result
+from emdstore.integrations.climate_ref.installing import Installation, install, uninstall
+from emdstore.integrations.climate_ref.reingesting import reingest_execution
+from emdstore.integrations.climate_ref.replaying import replay
+from emdstore.integrations.climate_ref.report import ReplayedSet, ReplayInterrupted, ReplayReport
+
+__all__ = [
+    "Installation",
+    "ReplayInterrupted",
+    "ReplayReport",
+    "ReplayedSet",
+    "handle_execution_result",
+    "install",
+    "reingest_execution",
+    "replay",
+    "uninstall",
+]

@@ -1,0 +1,160 @@
+"""The handler that Climate-REF calls with the result of an execution, in emdstore's steps."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from climate_ref.models.execution import Execution
+from sqlalchemy.exc import SQLAlchemyError
+
+from emdstore.errors import EmdstoreError, SameStoreError
+from emdstore.integrations.climate_ref.identity import record_of_execution
+from emdstore.integrations.climate_ref.rows import RefRows, rows_of
+from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
+from emdstore.integrations.climate_ref.writing import replace_rows
+from emdstore.lifecycle.publish import publish_set
+from emdstore.lifecycle.reading import read_set
+from emdstore.lifecycle.status import StatusDecision
+from emdstore.stores import ArtifactStore, LocalStore, scoped
+
+if TYPE_CHECKING:
+    from climate_ref.config import Config
+    from climate_ref.database import Database
+    from climate_ref_core.diagnostics import ExecutionResult
+
+_log = logging.getLogger(__name__)
+
+_REASONS = {"system": "system_error", "diagnostic": "diagnostic_error", "result": "result_error"}
+
+
+def handle_execution_result(
+    config: Config,
+    database: Database,
+    execution: Execution,
+    result: ExecutionResult,
+    *,
+    update_dirty: bool = True,
+    results: ArtifactStore | None = None,
+    queue_seconds: float | None = None,
+    detail: str | None = None,
+) -> None:
+    """Publish the result of an execution, and load it into Climate-REF's database from what was published.
+
+    The same call as theirs. The set goes from scratch to results, whole and verified; the record is written last; what
+    the results store then holds is loaded, in place of what the database held of this execution. Doing it twice is the
+    same as once. The session's transaction is left open, as theirs does: whoever began it commits it.
+
+    Parameters
+    ----------
+    config
+        Theirs; ``config.paths`` says where scratch and results are.
+    database
+        Theirs; its session is used.
+    execution
+        The row to be updated.
+    result
+        What the run said. A bad one is not raised: it makes the execution a failed one, and the log says why.
+    update_dirty
+        False leaves the group's flag as it is, for a reingest.
+    results
+        The results store; by default the folder ``config.paths.results``.
+    queue_seconds, detail
+        What 0.20's executors tell besides: how long the execution waited, and why they failed it.
+
+    Raises
+    ------
+    CatalogVersionError
+        If the database is of a version that we do not know. Nothing was changed.
+    SameStoreError
+        If scratch and results are one place. Nothing was moved.
+    """
+    session = database.session
+    session.flush()
+    schema = read_schema(session.connection())
+    _note_resources(execution, result, queue_seconds)
+    fragment = execution.output_fragment
+    scratch = Path(config.paths.scratch) / fragment
+    store = LocalStore(config.paths.results) if results is None else results
+    decision, rows, metric = _published(
+        schema, store, fragment, scratch, record_of_execution(session, execution, detail), result, update_dirty
+    )
+    try:
+        replace_rows(session, schema, execution.id, rows)
+    except SQLAlchemyError as error:
+        decision = _not_loaded(error, update_dirty)
+    session.expire(execution, ["outputs", "values"])
+    settle(execution, schema, decision, metric, started=scratch.is_dir())
+    if decision.status != "uploaded":
+        _log.error("%s failed (%s): %s%s", fragment, decision.failure, decision.reason, f"; {detail}" if detail else "")
+
+
+def settle(
+    execution: Execution, schema: RefSchema, decision: StatusDecision, metric: str | None, *, started: bool = True
+) -> None:
+    """Write a decision into the columns of their execution, and its group's flag."""
+    execution.successful = decision.status == "uploaded"
+    if execution.successful and metric is not None:
+        execution.path = metric
+    if schema.has_failure_reasons:
+        execution.failure_reason = None if execution.successful else failure_reason(decision, started)
+    if decision.dirty is not None:
+        execution.execution_group.dirty = decision.dirty
+
+
+def failure_reason(decision: StatusDecision, started: bool) -> str:
+    """Return their word for a failure."""
+    if not started:
+        return "not_started"
+    if decision.status == "upload_failed":
+        return "result_error"
+    return _REASONS.get(decision.failure or "", "unknown")
+
+
+def _published(
+    schema: RefSchema,
+    store: ArtifactStore,
+    fragment: str,
+    scratch: Path,
+    identity: Any,
+    result: ExecutionResult,
+    update_dirty: bool,
+) -> tuple[StatusDecision, RefRows, str | None]:
+    """Publish a set and read it back; whatever a bad result causes becomes a decision."""
+    try:
+        folder = scoped(store, fragment)
+        done = publish_set(identity, result, source=LocalStore(scratch), dest=folder, update_dirty=update_dirty)
+        for warning in done.outcome.warnings:
+            _log.warning("%s: %s", fragment, warning.message)
+        if done.decision.status != "uploaded":
+            return done.decision, RefRows(), None
+        content = read_set(store, fragment)
+        rows = rows_of(content, schema, folder)
+    except SameStoreError:
+        raise
+    except EmdstoreError as error:
+        return _not_loaded(error, update_dirty), RefRows(), None
+    except Exception as error:
+        # A result is data from another program: whatever is wrong with it must not end the solve of all the others.
+        _log.exception("the result of %s could not be handled", fragment)
+        return _not_loaded(error, update_dirty), RefRows(), None
+    for note in rows.notes:
+        _log.warning("%s: %s", fragment, note)
+    return done.decision, rows, next(key for key, role, *_ in content.artifacts if role == "metric")
+
+
+def _not_loaded(error: Exception, update_dirty: bool) -> StatusDecision:
+    return StatusDecision("failed", "result", True if update_dirty else None, f"could not be loaded: {error}")
+
+
+def _note_resources(execution: Execution, result: ExecutionResult, queue_seconds: float | None) -> None:
+    """Keep what their worker measured, in versions that have columns for it."""
+    apply = getattr(execution, "apply_resource_usage", None)
+    if apply is None:
+        return
+    try:
+        apply(getattr(result, "resource_usage", None), queue_seconds=queue_seconds)
+    except Exception:
+        _log.warning("what was measured of %s cannot be stored", execution.output_fragment, exc_info=True)

@@ -1,0 +1,379 @@
+"""Loading Climate-REF's database from a results tree, without scratch and without the machine that ran anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import sqlalchemy as sa
+from climate_ref.models import Diagnostic, Provider
+from climate_ref.models.dataset import Dataset
+from climate_ref.models.diagnostic import recompute_promoted_version
+from climate_ref.models.execution import Execution, ExecutionGroup, execution_datasets
+from climate_ref_core.datasets import SourceDatasetType
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from emdstore.catalog import ExecutionContent
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    CatalogError,
+    EmdstoreError,
+    ExecutorError,
+    IncompleteSetError,
+    MissingExtraError,
+    RecordError,
+    redact,
+)
+from emdstore.executors import executor_or_threads, map_batches
+from emdstore.integrations.climate_ref.handling import settle
+from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
+from emdstore.integrations.climate_ref.report import FAILED, STATES, ReplayedSet, ReplayInterrupted, ReplayReport
+from emdstore.integrations.climate_ref.rows import RefRows, rows_of
+from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
+from emdstore.integrations.climate_ref.writing import replace_rows
+from emdstore.lifecycle.reading import read_set
+from emdstore.lifecycle.record import ExecutionRecord, read_record
+from emdstore.lifecycle.sets import FoundSet, find_sets, fragment_at
+from emdstore.lifecycle.status import StatusDecision
+from emdstore.lifecycle.tally import KEPT, Tally
+from emdstore.stores import ArtifactStore, scoped
+
+if TYPE_CHECKING:
+    from climate_ref.database import Database
+
+_READERS = 8
+_AHEAD = 16
+_BUSY_SECONDS = 60
+_UNKNOWN = "unknown"
+
+ReplayCallback = Callable[[ReplayedSet, int, int | None], object]
+
+
+def replay(
+    store: ArtifactStore,
+    database: Database | str | Path,
+    prefix: str = "",
+    *,
+    create_unknown: bool = True,
+    on_progress: ReplayCallback | None = None,
+) -> ReplayReport:
+    """Load every set below a prefix of a results store into Climate-REF's database.
+
+    Each set is loaded in one transaction: its group and execution are made if they are not there, its outputs, scalars
+    and series replace those that are, and its datasets are linked as far as the database knows them. A set that the
+    database has already, whoever loaded it, is left alone. One that fails stops no other.
+
+    Parameters
+    ----------
+    store
+        The results store: sets with a record, or bare ones as Climate-REF's own handler leaves them.
+    database
+        Theirs, or its URL or SQLite file. It must have been set up (``ref db migrate``).
+    prefix
+        Only what lies in this folder.
+    create_unknown
+        Whether to make providers and diagnostics that the database does not know; otherwise their sets are invalid.
+    on_progress
+        Called after each set with its outcome, the number done, and the number found; that is None until the listing
+        has come to its end. What it raises is logged.
+
+    Returns
+    -------
+    ReplayReport
+        How many sets there are of each state, and what was ingested or could not be.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be listed.
+    CatalogError
+        If the database cannot be used, or is of a version that we do not know (`CatalogVersionError`). What was loaded
+        until then is whole.
+    ReplayInterrupted
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
+    """
+    done = _Done(on_progress)
+    with _engine_of(database) as engine:
+        schema = _look_at(engine)
+        sets = done.tally.count(find_sets(store, prefix))
+        try:
+            with (
+                executor_or_threads(None, _READERS, "read") as readers,
+                closing(map_batches(readers, _read_sets, store, items=sets, given=_AHEAD)) as read_ahead,
+            ):
+                for found, read in read_ahead:
+                    if isinstance(read, ExecutorError):
+                        read = ReplayedSet(fragment_at(store, found.location), "invalid", error=read)
+                    done.add(_load(engine, schema, read, create_unknown) if isinstance(read, _ReadSet) else read)
+        except KeyboardInterrupt:
+            raise ReplayInterrupted(done.report()) from None
+    return done.report()
+
+
+class _Done:
+    """What one replay has come to."""
+
+    def __init__(self, on_progress: ReplayCallback | None) -> None:
+        self.tally = Tally(on_progress)
+        self._counts = dict.fromkeys(STATES, 0)
+        self._kept: list[ReplayedSet] = []
+        self._started = time.monotonic()
+
+    def add(self, outcome: ReplayedSet) -> None:
+        self._counts[outcome.state] += 1
+        kind = FAILED if outcome.state in FAILED else (outcome.state,)
+        if outcome.state != "unchanged" and sum(self._counts[state] for state in kind) <= KEPT:
+            self._kept.append(outcome)
+        self.tally.done(outcome)
+
+    def report(self) -> ReplayReport:
+        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)
+
+
+@attrs.frozen
+class _ReadSet:
+    """A set as it was read: its content, the record if it has one, and its own folder."""
+
+    content: ExecutionContent
+    record: ExecutionRecord | None
+    folder: ArtifactStore
+
+
+def _read_sets(store: ArtifactStore, sets: Sequence[FoundSet]) -> list[_ReadSet | ReplayedSet]:
+    return [_read(store, each.location) for each in sets]
+
+
+def _read(store: ArtifactStore, location: str) -> _ReadSet | ReplayedSet:
+    fragment = location
+    try:
+        fragment = fragment_at(store, location)
+        folder = scoped(store, location)
+        return _ReadSet(read_set(store, location), read_record(folder), folder)
+    except (IncompleteSetError, ArtifactNotFoundError) as error:
+        return ReplayedSet(fragment, "incomplete", error=error)
+    except EmdstoreError as error:
+        return ReplayedSet(fragment, "invalid", error=error)
+
+
+def _load(engine: sa.Engine, schema: RefSchema, read: _ReadSet, create_unknown: bool) -> ReplayedSet:
+    content = read.content
+    try:
+        rows = rows_of(content, schema, read.folder) if content.status == "uploaded" else RefRows()
+        with Session(engine) as session, session.begin():
+            execution = _execution(session, read, create_unknown)
+            changed = bool(session.new) or execution is None
+            if execution is None:
+                execution = _new_execution(session, read, create_unknown)
+            notes = list(rows.notes)
+            changed |= _link_datasets(session, execution, ours_in(read.record), notes)
+            changed |= replace_rows(session, schema, execution.id, rows)
+            settle(execution, schema, _decision(session, execution, content, changed), _metric_of(content))
+            changed |= any(session.is_modified(each) for each in session.dirty)
+    except EmdstoreError as error:
+        return ReplayedSet(content.fragment, "invalid", content.status, error=error)
+    except SQLAlchemyError as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise _error(engine, error) from error
+        _look_at(engine)  # raises if the database is gone: no other set would fare better
+        return ReplayedSet(content.fragment, "invalid", content.status, error=_error(engine, error))
+    return ReplayedSet(
+        content.fragment,
+        "ingested" if changed else "unchanged",
+        content.status,
+        len(rows.outputs),
+        len(rows.scalars),
+        len(rows.series),
+        tuple(notes),
+    )
+
+
+def _execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execution | None:
+    """Find the execution of a set in the database, by its folder; refuse one that contradicts it."""
+    content, record = read.content, read.record
+    by_fragment = sa.select(Execution).order_by(Execution.id).limit(1)
+    known = session.scalar(by_fragment.where(Execution.output_fragment == content.fragment))
+    if known is None:
+        if record is not None and record.fragment != content.fragment:
+            elsewhere = session.scalar(by_fragment.where(Execution.output_fragment == record.fragment))
+            if elsewhere is not None:
+                raise RecordError(
+                    f"the set at {content.fragment!r} is {record.fragment!r} by its record, and the database knows that "
+                    f"execution (id {elsewhere.id}) by that folder: move the set back, or replay it into a database of "
+                    "its own",
+                    key=content.fragment,
+                )
+        return None
+    if content.dataset_hash is not None and known.dataset_hash != content.dataset_hash:
+        raise RecordError(
+            f"the database knows {content.fragment!r} as another execution (id {known.id}), with other datasets: two "
+            "sites have used the same folder; replay one of them into a database of its own",
+            key=content.fragment,
+        )
+    return known
+
+
+def _new_execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execution:
+    content, ours = read.content, ours_in(read.record)
+    group = _group(session, _diagnostic(session, content, ours, create_unknown), content, ours)
+    execution = Execution(
+        execution_group=group, dataset_hash=content.dataset_hash or _UNKNOWN, output_fragment=content.fragment
+    )
+    if content.created_at is not None:
+        execution.created_at = content.created_at.replace(tzinfo=None)
+    for name, value in _mapping(ours, "execution").items():
+        if name in MEASURED and hasattr(execution, name):
+            setattr(execution, name, value)
+    session.add(execution)
+    session.flush()
+    recompute_promoted_version(group.diagnostic_id, session)
+    return execution
+
+
+def _diagnostic(
+    session: Session, content: ExecutionContent, ours: Mapping[str, Any], create_unknown: bool
+) -> Diagnostic:
+    provider = session.scalar(sa.select(Provider).where(Provider.slug == content.provider))
+    diagnostic = None
+    if provider is not None:
+        by_slug = sa.select(Diagnostic).where(Diagnostic.slug == content.diagnostic)
+        diagnostic = session.scalar(by_slug.where(Diagnostic.provider_id == provider.id))
+    if diagnostic is not None:
+        return diagnostic
+    if not create_unknown:
+        what = f"provider {content.provider!r}" if provider is None else f"diagnostic {content.diagnostic!r}"
+        raise RecordError(
+            f"the database does not know the {what} of {content.fragment!r}: register it with Climate-REF first, or let "
+            "unknown ones be created",
+            key=content.fragment,
+        )
+    if provider is None:
+        told = _mapping(ours, "provider")
+        provider = Provider(
+            slug=content.provider,
+            name=str(told.get("name", content.provider)),
+            version=str(told.get("version", _UNKNOWN)),
+        )
+        session.add(provider)
+    name = _mapping(ours, "diagnostic").get("name", content.diagnostic)
+    diagnostic = Diagnostic(slug=content.diagnostic, name=str(name), provider=provider)
+    session.add(diagnostic)
+    session.flush()
+    return diagnostic
+
+
+def _group(
+    session: Session, diagnostic: Diagnostic, content: ExecutionContent, ours: Mapping[str, Any]
+) -> ExecutionGroup:
+    version = _mapping(ours, "diagnostic").get("version", diagnostic.promoted_version)
+    known = session.scalar(
+        sa.select(ExecutionGroup).where(
+            ExecutionGroup.diagnostic_id == diagnostic.id,
+            ExecutionGroup.key == content.group,
+            ExecutionGroup.diagnostic_version == version,
+        )
+    )
+    if known is not None:
+        return known
+    types = {each.value for each in SourceDatasetType}
+    selectors = {name: pairs for name, pairs in (content.selectors or {}).items() if name in types}
+    group = ExecutionGroup(
+        diagnostic=diagnostic,
+        key=content.group,
+        diagnostic_version=version,
+        selectors=selectors,
+        dirty=content.status != "uploaded",
+    )
+    session.add(group)
+    session.flush()
+    return group
+
+
+def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, Any], notes: list[str]) -> bool:
+    """Link the datasets that the record names and the database knows, unless they are linked."""
+    slugs = {slug for named in _mapping(ours, "datasets").values() for slug in named}
+    if not slugs:
+        return False
+    known = dict(session.execute(sa.select(Dataset.id, Dataset.slug).where(Dataset.slug.in_(slugs))).tuples())
+    if unknown := slugs - set(known.values()):
+        notes.append(f"{len(unknown)} of {len(slugs)} input datasets are not in the database: {min(unknown)!r}, ...")
+    own = execution_datasets.c.execution_id == execution.id
+    linked = set(session.scalars(sa.select(execution_datasets.c.dataset_id).where(own)))
+    rows = [{"execution_id": execution.id, "dataset_id": one} for one in sorted(known.keys() - linked)]
+    if rows:
+        session.execute(execution_datasets.insert(), rows)
+    return bool(rows)
+
+
+def _decision(session: Session, execution: Execution, content: ExecutionContent, changed: bool) -> StatusDecision:
+    """Return what the set says of its outcome; of the group's flag only if it is news, and nobody ran it later."""
+    latest = sa.select(Execution.id).where(Execution.execution_group_id == execution.execution_group_id)
+    is_latest = session.scalar(latest.order_by(Execution.created_at.desc(), Execution.id.desc()).limit(1)) == execution.id
+    status: Any = content.status
+    failure: Any = content.failure
+    news = changed or execution.successful is not (content.status == "uploaded")
+    return StatusDecision(status, failure, content.dirty if news and is_latest else None, content.reason or "")
+
+
+def _metric_of(content: ExecutionContent) -> str | None:
+    return next((key for key, role, *_ in content.artifacts if role == "metric"), None)
+
+
+def _mapping(ours: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = ours.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+# -- the database ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _engine_of(database: Database | str | Path) -> Iterator[sa.Engine]:
+    if not isinstance(database, str | Path):
+        yield database.session.get_bind()
+        return
+    engine = _open(str(database))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _open(place: str) -> sa.Engine:
+    try:
+        url = sa.engine.make_url(place if "://" in place else f"sqlite:///{os.path.abspath(place)}")
+    except sa.exc.ArgumentError:
+        raise CatalogError(f"not a database's URL: {redact(place)}: give a path, or sqlite:///... or postgresql://...") from None
+    if url.get_backend_name() == "sqlite":
+        if url.database is None or not Path(url.database).is_file():  # SQLite would make an empty one
+            raise CatalogError(f"there is no database at {url.database}: `ref db migrate` sets one up", store=str(url))
+        return sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+    if url.get_backend_name() != "postgresql":
+        raise CatalogError(f"Climate-REF keeps no database in {url.get_backend_name()}: {redact(place)}")
+    try:
+        return sa.create_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError:
+        try:
+            return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.of("a database on PostgreSQL", "postgres") from error
+
+
+def _look_at(engine: sa.Engine) -> RefSchema:
+    try:
+        with engine.connect() as connection:
+            return read_schema(connection)
+    except SQLAlchemyError as error:
+        raise _error(engine, error) from error
+
+
+def _error(engine: sa.Engine, error: SQLAlchemyError) -> CatalogError:
+    where = engine.url.render_as_string(hide_password=True)
+    said = " ".join(str(getattr(error, "orig", None) or error).split())
+    secrets = [engine.url.password] if isinstance(engine.url.password, str) else []
+    return CatalogError(f"the database {where} refused: {redact(said, secrets)}", store=where)
