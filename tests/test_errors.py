@@ -9,7 +9,14 @@ import pickle
 import pytest
 
 from emdstore import errors
-from emdstore.errors import EmdstoreError, MissingExtraError, StoreError, StoreUnavailableError, redact
+from emdstore.errors import (
+    CatalogUnavailableError,
+    EmdstoreError,
+    MissingExtraError,
+    StoreError,
+    StoreUnavailableError,
+    redact,
+)
 
 FAMILY = [
     each
@@ -28,6 +35,7 @@ BUILTINS = {
     "StoreError": OSError,
     "StoreURLError": ValueError,
     "StoreUnavailableError": ConnectionError,
+    "CatalogUnavailableError": ConnectionError,
     "UnsafePathError": PermissionError,
 }
 
@@ -56,7 +64,7 @@ class TestEveryError:
 
 def test_only_what_may_pass_is_worth_another_try() -> None:
     passing = [kind for kind in FAMILY if issubclass(kind, ConnectionError)]
-    assert passing == [StoreUnavailableError]
+    assert passing == [CatalogUnavailableError, StoreUnavailableError]
 
 
 def test_a_missing_extra_comes_with_the_command_that_installs_it() -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ArtifactNotFoundError,
         BundleError,
         CatalogError,
+        CatalogUnavailableError,
         CatalogVersionError,
         ClaimHeldError,
         ClaimLostError,
@@ -77,6 +78,7 @@ __all__ = [
     "BundleError",
     "Catalog",
     "CatalogError",
+    "CatalogUnavailableError",
     "CatalogVersionError",
     "ClaimHeldError",
     "ClaimLostError",
@@ -145,7 +147,7 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.catalog": "Catalog",
     "emdstore.emds": "OutputWriter Vocabulary load_vocabulary",
     "emdstore.errors": (
-        "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogVersionError "
+        "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogUnavailableError CatalogVersionError "
         "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError IncompleteSetError "
         "InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError RecordError "
         "RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "

@@ -134,6 +134,10 @@ class CatalogError(EmdstoreError, RuntimeError):
     """The catalog's database cannot be used. What it held before is unchanged."""
 
 
+class CatalogUnavailableError(CatalogError, ConnectionError):
+    """The database cannot be reached, or is held up by somebody else's transaction. Trying again may help."""
+
+
 class CatalogVersionError(CatalogError):
     """The catalog's schema is not the one that this emdstore works with."""
 

@@ -33,13 +33,18 @@ class Catalog:
     create
         False to refuse an empty or missing database instead of setting it up.
     busy_timeout
-        SQLite: how many seconds to wait for other writers.
+        How many seconds to wait for other writers, and for a PostgreSQL server that went away while an execution was
+        being replaced. A writer that is suspended for half that time loses its transaction on PostgreSQL, so that it is
+        in nobody's way.
 
     Raises
     ------
     CatalogError
-        If the URL makes no sense. From every method: if the database cannot be reached or used; the message has the
-        reason and the URL without password. A call that raises has changed nothing.
+        If the URL makes no sense. From every method: if the database cannot be used; the message has the reason and the
+        URL without password. A call that raises has changed nothing.
+    CatalogUnavailableError
+        From every method: if the database cannot be reached, or somebody's transaction was in the way for too long.
+        Nothing was changed, unless the connection broke in the instant of the commit: then all was, or nothing.
     CatalogVersionError
         From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or not ours.
     """
@@ -110,7 +115,8 @@ class Catalog:
         """Put one execution into the catalog, whole, in place of all that was held of it, in one transaction.
 
         Afterwards, and for every reader at every instant, the catalog has either all of the old or all of the new.
-        Replacing twice by equal content leaves equal rows and equal ids.
+        Replacing twice by equal content leaves equal rows and equal ids. If the server goes away meanwhile, it is tried
+        again for as long as the catalog waits (`busy_timeout`), unless there is a claim or a part is an iterator.
 
         Parameters
         ----------

@@ -32,7 +32,8 @@ class ExecutionContent:
     """Everything that the catalog is to hold of one execution, in place of what it held before.
 
     Identity, outcome and times are plain values. The five parts are iterables of tuples, in file order, and are
-    consumed once, while the database is locked for writing: let them come from memory, not from a slow store.
+    consumed while the database is locked for writing: let them come from memory, not from a slow store. Iterators can
+    be consumed only once, so what has one is not tried again when the database goes away.
 
     Attributes
     ----------

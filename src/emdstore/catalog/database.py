@@ -6,14 +6,15 @@ how a write transaction begins, whose clock counts, how many rows go in at once.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -23,26 +24,24 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, Statement
 from sqlalchemy.pool import StaticPool
 
 from emdstore.catalog import migrate
+from emdstore.catalog.failures import explain
 from emdstore.catalog.schema import SCHEMA_VERSION, UTCDateTime
-from emdstore.errors import CatalogError, CatalogVersionError, MissingExtraError, redact
+from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, MissingExtraError, redact
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _WRITE = "emdstore_write"
 
 _ROWS_AT_A_TIME = 1000
+"""How many rows are in memory at once while a query is streamed."""
 
 _inherited: list[sa.Engine] = []
 """Engines that a forked child found. They are kept unused: closing their connections would disturb the parent's."""
 
-_ADVICE = {
-    "unable to open": "check that the folder exists and that you may write to it",
-    "not a database": "the file is something else; give the catalog another path",
-    "readonly": "the catalog cannot be written to; check the permissions of the file and its folder",
-    "locked": "another process is holding a transaction open; end it or try again later",
-    "full": "free some space and try again",
-    "password authentication": "check the user and the password in the catalog's URL",
-    "does not exist": "create the database first, or correct the catalog's URL",
-    "connection": "check that the server runs and that the catalog's URL is right, then try again",
-}
+_CONNECTING = {"connect_timeout": 10, "keepalives_idle": 60, "application_name": "emdstore"}
+"""What libpq would leave to chance: it waits for ever for a server, and for hours for one that is cut off."""
 
 
 class Database:
@@ -54,7 +53,7 @@ class Database:
     def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
         self._url = _parse(url)
         self._create = create
-        self._busy_timeout = busy_timeout
+        self.busy_timeout = busy_timeout
         self._forget()
 
     def _forget(self) -> None:
@@ -68,10 +67,10 @@ class Database:
     def __getstate__(self) -> dict[str, Any]:
         if self.in_memory:
             raise CatalogError("an in-memory catalog lives in one process and does not pickle; give it a file")
-        return {"url": self._url, "create": self._create, "busy_timeout": self._busy_timeout}
+        return {"url": self._url, "create": self._create, "busy_timeout": self.busy_timeout}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._url, self._create, self._busy_timeout = state["url"], state["create"], state["busy_timeout"]
+        self._url, self._create, self.busy_timeout = state["url"], state["create"], state["busy_timeout"]
         self._forget()
 
     @property
@@ -111,6 +110,24 @@ class Database:
         self._prepare()
         with self._transaction(write=True) as connection:
             yield connection
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do what may be done again, and do so if a server that has answered goes away, while patience lasts."""
+        started = time.monotonic()
+        try:
+            return work()
+        except CatalogUnavailableError as error:
+            patience = self.busy_timeout - (time.monotonic() - started)
+            if patience <= 0 or not self._is_prepared:
+                raise
+            _log.warning("%s; trying again for %.0f s", error, patience)
+
+        import stamina  # slow to import, and seldom needed
+
+        for attempt in stamina.retry_context(on=CatalogUnavailableError, attempts=None, timeout=patience):
+            with attempt:
+                return work()
+        raise AssertionError("a retry context ends by returning or raising")
 
     def stream(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query in bounded memory, all from one point in time."""
@@ -198,7 +215,8 @@ class Database:
         status = self.check()
         if status.state == "empty":
             if not self._create:
-                raise self._error("there is no catalog here yet", "fill one with `emdstore replay`, or correct the URL")
+                message = "there is no catalog here yet: fill one with `emdstore replay`, or correct the URL"
+                raise CatalogError(f"the catalog {self.safe_url} cannot be used: {message}", store=self.safe_url)
             self.upgrade()
         else:
             self._refuse(status.state, status.version, unless=("current",))
@@ -248,21 +266,31 @@ class Database:
     def _new_engine(self) -> sa.Engine:
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_postgresql:
-            if "connect_timeout" not in self._url.query:
-                options["connect_args"] = {"connect_timeout": 10}  # libpq's own is for ever
-            options["pool_pre_ping"] = True
+            options["connect_args"] = {name: _CONNECTING[name] for name in _CONNECTING.keys() - self._url.query.keys()}
+            options |= {"pool_pre_ping": True, "isolation_level": "READ COMMITTED"}
         else:
-            options["connect_args"] = {"check_same_thread": False, "timeout": self._busy_timeout}
+            options["connect_args"] = {"check_same_thread": False, "timeout": self.busy_timeout}
             if self.in_memory:
                 options["poolclass"] = StaticPool
         try:
             engine = sa.create_engine(self._url, **options)
         except ModuleNotFoundError as error:
             raise MissingExtraError.of("a catalog on PostgreSQL", "postgres") from error
-        if not self.is_postgresql:
+        if self.is_postgresql:
+            event.listen(engine, "begin", self._begin_postgresql)
+        else:
             event.listen(engine, "connect", _set_up_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    def _begin_postgresql(self, connection: sa.Connection) -> None:
+        # For this transaction only, so that a connection pooler on the way may give the connection to others. A writer
+        # that was suspended loses its locks before those who wait for them lose patience.
+        milliseconds = max(2, int(self.busy_timeout * 1000))
+        settings = [f"lock_timeout = {milliseconds}"]
+        if connection.get_execution_options().get(_WRITE):
+            settings.append(f"idle_in_transaction_session_timeout = {milliseconds // 2}")
+        connection.exec_driver_sql("; ".join(f"SET LOCAL {setting}" for setting in settings))
 
     def _is_missing_file(self) -> bool:
         database = self._url.database
@@ -271,14 +299,14 @@ class Database:
     def _use_write_ahead_log(self) -> None:
         # Readers and the one writer do not wait for each other then. SQLite does not queue for this one change, hence
         # the loop. Where the file system cannot do it, it stays in its old mode, which is slower and as safe.
-        give_up = time.monotonic() + self._busy_timeout
+        give_up = time.monotonic() + self.busy_timeout
         while True:
             try:
                 with self._own_errors(), self._open().connect() as connection:
                     connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
                 return
-            except CatalogError as error:
-                if "locked" not in str(error) or time.monotonic() > give_up:
+            except CatalogUnavailableError:
+                if time.monotonic() > give_up:
                     raise
                 time.sleep(0.02)
 
@@ -291,19 +319,19 @@ class Database:
         except StatementError as error:
             if not isinstance(error, DBAPIError) and isinstance(error.orig, ValueError):
                 raise error.orig from None  # a value that one of our column types refused, before any SQL
-            raise self._error(str(error.orig)) from error
+            raise self._error(error.orig or error) from error
         except SQLAlchemyError as error:
-            raise self._error(str(error)) from error
+            raise self._error(error) from error
         except Exception as error:
             if self._engine is None or not isinstance(error, self._engine.dialect.loaded_dbapi.Error):
                 raise
-            raise self._error(str(error)) from error
+            raise self._error(error) from error
 
-    def _error(self, what: str, advice: str | None = None) -> CatalogError:
-        what = " ".join(redact(what, self._secrets).split())
-        advice = advice or next((say for sign, say in _ADVICE.items() if sign in what), None)
-        message = f"the catalog {self.safe_url} cannot be used: {what}"
-        return CatalogError(f"{message}: {advice}" if advice else message, store=self.safe_url)
+    def _error(self, error: BaseException) -> CatalogError:
+        what = " ".join(redact(str(error), self._secrets).split())
+        failure = explain(error, what)
+        message = f"the catalog {self.safe_url} {failure.lead}: {what}"
+        return failure.kind(f"{message}: {failure.advice}" if failure.advice else message, store=self.safe_url)
 
 
 def _parse(url: str | Path) -> sa.URL:

@@ -241,7 +241,8 @@ _STAMPS: sa.Select[Any] = sa.select(
 
 def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, RecordStamp]:
     """Return the records that executions were read from; see `Catalog.record_stamps`."""
-    return {row[0]: RecordStamp(*row) for row in database.fetch(_STAMPS, fragments=list(fragments))}
+    rows = database.patiently(lambda: database.fetch(_STAMPS, fragments=list(fragments)))
+    return {row[0]: RecordStamp(*row) for row in rows}
 
 
 # -- how they are built ----------------------------------------------------------------------------------------------

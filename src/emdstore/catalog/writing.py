@@ -51,16 +51,25 @@ _SETTLE_GROUP = _UPDATE_GROUP.values(
 
 
 def replace_execution(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
-    """Replace what the catalog holds of one execution; see `Catalog.replace_execution`.
+    """Replace what the catalog holds of one execution; see `Catalog.replace_execution`."""
+    # Whether a lost commit of a claim's owner came through is for its next commit to find out.
+    if claim is not None or any(isinstance(getattr(content, part), Iterator) for part in PARTS):
+        return _replace_once(database, content, claim)
+    return database.patiently(lambda: _replace_once(database, content, claim))
 
-    The number of statements is the same whatever the content. Rows are locked from the top down (group, execution,
-    parts) by everyone who comes this way, so writers wait for each other and never deadlock.
+
+def _replace_once(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
+    """Replace in one transaction.
+
+    The number of statements is the same whatever the content. Rows are locked from the top down (provider, diagnostic,
+    group, execution, parts) by everyone who comes this way, so writers wait for each other and never deadlock.
     """
     with database.writing() as connection:
         group_id = ensure_group(connection, content)
-        created = insert_execution(connection, content, group_id)
         execution_id = surrogate_id("execution", content.fragment)
-        held = connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one()
+        created = insert_execution(connection, content, group_id)
+        while (held := connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one_or_none()) is None:
+            created = insert_execution(connection, content, group_id)  # it was there, and was deleted just now
         if held.fragment != content.fragment:
             raise CatalogError(
                 f"{content.fragment} and {held.fragment} have the same id, {execution_id}: rename one of them",
@@ -85,8 +94,13 @@ def replace_execution(database: Database, content: ExecutionContent, claim: Clai
 
 def note_stamps(database: Database, stamps: Iterable[RecordStamp]) -> None:
     """Note what a listing says of records; see `Catalog.note_stamps`."""
-    with database.writing() as connection:
-        connection.execute(_NOTE_STAMP, [attrs.asdict(stamp) for stamp in stamps])
+    in_order = [attrs.asdict(stamp) for stamp in sorted(stamps, key=lambda stamp: stamp.fragment)]  # no deadlocks
+
+    def note() -> None:
+        with database.writing() as connection:
+            connection.execute(_NOTE_STAMP, in_order)
+
+    database.patiently(note)
 
 
 def delete_execution(database: Database, fragment: str) -> bool:

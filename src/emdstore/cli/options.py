@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import attrs
 from cyclopts import Parameter
 
-from emdstore.errors import CatalogError, CatalogVersionError, EmdstoreError
+from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
 from emdstore.stores import ArtifactStore, SupportsPath, open_store
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def open_catalog(url: str, *, create: bool) -> Catalog:
     try:
         catalog = Catalog(url, create=create)
         catalog.executions().first()
-    except CatalogVersionError:
+    except (CatalogUnavailableError, CatalogVersionError):
         raise
     except CatalogError as error:
         raise WrongCallError(str(error), store=error.store) from error
