@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from emdstore.catalog import claims, queries, writing
+from emdstore.catalog import browse, claims, queries, writing
 from emdstore.catalog.claims import Changes, Claim, Holder
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
@@ -191,6 +191,10 @@ class Catalog:
             If there is none, or more than one.
         """
         return queries.find_execution(self._database, wanted)
+
+    def survey(self, search: str = "", *, concerns: bool = False, **filters: Unpack[Filters]) -> browse.Survey:
+        """Return the executions for somebody who looks around: what needs attention first; see `Survey`."""
+        return browse.Survey(self._database, search, concerns, filters)
 
     def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
         """Return, for some executions at once, which record each was read from; those that have none are left out."""

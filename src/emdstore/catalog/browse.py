@@ -1,0 +1,142 @@
+"""Asking the catalog as somebody does who looks around: what needs attention first, page by page, with facets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import sqlalchemy as sa
+
+from emdstore.catalog import queries
+from emdstore.catalog.database import Database
+from emdstore.catalog.rows import ExecutionRow
+from emdstore.catalog.schema import artifact, diagnostic, execution, execution_group
+
+FACETS = ("status", "provider", "diagnostic", "group")
+"""What executions are counted by."""
+
+Counts = Mapping[str, Mapping[str, int]]
+"""For each facet: how many rows there are of each value."""
+
+_FACET_COLUMNS = dict(
+    zip(FACETS, (execution.c.status, diagnostic.c.provider, diagnostic.c.slug, execution_group.c.key), strict=True)
+)
+_CALM = 9
+
+
+def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
+    """Tell why an execution needs attention; None if it does not.
+
+    Parameters
+    ----------
+    row
+        The execution.
+    now
+        The time that a lease is compared with; by default this host's.
+
+    Returns
+    -------
+    str | None
+        ``upload_failed``; ``lease``: whoever committed it is gone; ``incomplete``: something of the set is missing or
+        unreadable; ``failed``: the run itself did.
+    """
+    if row.status == "upload_failed":
+        return "upload_failed"
+    if row.status == "pending_upload" and (row.lease_expires is None or row.lease_expires < (now or datetime.now(UTC))):
+        return "lease"
+    if row.status == "failed":
+        return "incomplete" if row.failure == "result" else "failed"
+    return None
+
+
+@attrs.frozen
+class Survey:
+    """The executions that match, those that need attention first, then by time, newest first.
+
+    Attributes
+    ----------
+    search
+        Words, each of which is in the fragment, the description, the reason or the error, whatever its case.
+    concerns
+        Only executions that need attention.
+    filters
+        As for `Catalog.executions`.
+    """
+
+    _database: Database = attrs.field(repr=False)
+    search: str = ""
+    concerns: bool = False
+    filters: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def rows(self, limit: int, offset: int = 0) -> list[ExecutionRow]:
+        """Return one page of them."""
+        when = sa.func.coalesce(
+            execution.c.published_at, execution.c.stopped_at, execution.c.started_at, execution.c.created_at
+        )
+        statement = (
+            self._matching()
+            .order_by(None)
+            .order_by(self._rank(), when.desc().nulls_last(), execution.c.fragment)
+            .limit(limit)
+            .offset(offset)
+        )
+        return [ExecutionRow(*row) for row in self._database.fetch(statement)]
+
+    def count(self) -> int:
+        """Count them."""
+        counting = self._matching().with_only_columns(sa.func.count(), maintain_column_froms=True).order_by(None)
+        return int(self._database.fetch(counting)[0][0])
+
+    def count_concerns(self) -> int:
+        """Count those of them that need attention."""
+        return attrs.evolve(self, concerns=True).count()
+
+    def facets(self) -> Counts:
+        """Count them by status, provider, diagnostic and group, most frequent first.
+
+        Each count disregards the filter on its own facet: it tells what another choice would select.
+        """
+        return {name: self._facet(name, column) for name, column in _FACET_COLUMNS.items()}
+
+    def sizes(self, rows: Collection[ExecutionRow]) -> Mapping[int, int]:
+        """Return the bytes of the artifacts of some executions, by their ids."""
+        ids = [row.execution_id for row in rows]
+        statement: Any = (
+            sa.select(artifact.c.execution_id, sa.func.sum(artifact.c.size))
+            .where(artifact.c.execution_id.in_(ids))
+            .group_by(artifact.c.execution_id)
+        )
+        return {each: int(size or 0) for each, size in self._database.fetch(statement)}
+
+    def _facet(self, name: str, column: sa.ColumnElement[str]) -> Mapping[str, int]:
+        others = attrs.evolve(self, filters={each: value for each, value in self.filters.items() if each != name})
+        number = sa.func.count()
+        counting: sa.Select[Any] = (
+            others._matching().with_only_columns(column, number, maintain_column_froms=True).group_by(column)
+        )
+        found: Any = self._database.fetch(counting.order_by(None).order_by(number.desc(), column))
+        return dict(found)
+
+    def _matching(self) -> sa.Select[Any]:
+        texts = [
+            sa.func.lower(sa.func.coalesce(execution.c[name], ""))
+            for name in ("fragment", "description", "reason", "error")
+        ]
+        statement = queries.executions(self._database, **self.filters)._statement
+        for word in self.search.split():
+            statement = statement.where(sa.or_(*(text.contains(word.lower(), autoescape=True) for text in texts)))
+        return statement.where(self._rank() != _CALM) if self.concerns else statement
+
+    def _rank(self) -> sa.ColumnElement[int]:
+        # The same decision as `concern_of`, where the database can sort and count by it.
+        c = execution.c
+        lapsed = sa.or_(c.lease_expires.is_(None), c.lease_expires < self._database.now())
+        return sa.case(
+            (c.status == "upload_failed", 0),
+            (sa.and_(c.status == "pending_upload", lapsed), 1),
+            (sa.and_(c.status == "failed", c.failure == "result"), 2),
+            (c.status == "failed", 3),
+            else_=_CALM,
+        )

@@ -1,0 +1,287 @@
+"""The site over HTTP: read-only, its pages from the catalog, its artifacts from the results store."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import URL
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFoundError, IncompleteSetError
+from emdstore.keys import is_valid_key
+from emdstore.stores import ArtifactStore
+from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
+from emdstore.web.execution import artifacts_of, read_execution
+from emdstore.web.executions import read_executions
+from emdstore.web.places import Places
+from emdstore.web.selection import Selection
+from emdstore.web.shelf import PATIENCE, Shelf
+from emdstore.web.site import POLICY, own_file, own_file_type, render
+
+_log = logging.getLogger(__name__)
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Cache-Control": "private, no-cache",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_ARTIFACT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src 'self' data: blob:; media-src 'self' data:; font-src 'self' "
+    "data:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; frame-src 'self'; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'self'"
+)
+"""An artifact that is a page is nobody's origin: what it runs reaches neither this site nor any other."""
+
+_LONGEST_FORM = 256 * 1024
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+
+
+def make_app(
+    catalog: Catalog, results: ArtifactStore, *, access: Access | None = None, patience: float = PATIENCE
+) -> Starlette:
+    """Return the site as an ASGI application.
+
+    Parameters
+    ----------
+    catalog
+        What was ingested. It is only read.
+    results
+        Where the artifacts are. It is only read, and pages go without it where it does not answer.
+    access
+        Who is let in; by default whoever reaches this machine's loopback address.
+    patience
+        Seconds that a page waits for the results store.
+    """
+    access = access or Access("127.0.0.1")
+    site = _Site(catalog, Shelf(results, patience=patience), (access.token or secrets.token_urlsafe()).encode())
+    return Starlette(
+        routes=[
+            Route("/", site.executions),
+            Route("/execution/{execution_id:int}", site.execution),
+            Route("/execution/{execution_id:int}/verify", site.verify, methods=["POST"]),
+            Route("/artifacts/{rest:path}", site.artifact),
+            Route("/static/{name}", site.own_file),
+        ],
+        middleware=[Middleware(_Gate, access=access)],
+        exception_handlers={
+            HTTPException: _refuse,
+            ExecutionNotFoundError: _not_found,
+            IncompleteSetError: _corrupt,
+            EmdstoreError: _unavailable,
+        },
+    )
+
+
+class _Site:
+    def __init__(self, catalog: Catalog, shelf: Shelf, secret: bytes) -> None:
+        self.catalog, self.shelf, self.secret = catalog, shelf, secret
+
+    def places(self, root: str = "") -> Places:
+        return Places(root=root, secret=self.secret)
+
+    def executions(self, request: Request) -> Response:
+        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))
+        return _page("executions", self.places(), page=page)
+
+    def execution(self, request: Request) -> Response:
+        row = self._row(request.path_params["execution_id"])
+        return _page("execution", self.places("../"), page=read_execution(self.catalog, self.shelf, row))
+
+    async def verify(self, request: Request) -> Response:
+        if not same_origin(request.headers):
+            raise HTTPException(403, "This was asked for by another site.")
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LONGEST_FORM:
+                raise HTTPException(413)
+        keys = [value for name, value in parse_qsl(body.decode("utf-8", "replace")) if name == "key"]
+        return await run_in_threadpool(self._verify, request.path_params["execution_id"], keys)
+
+    def _verify(self, execution_id: int, keys: list[str]) -> Response:
+        page = read_execution(self.catalog, self.shelf, self._row(execution_id), check=keys)
+        return _page("execution", self.places("../../"), page=page)
+
+    def artifact(self, request: Request) -> Response:
+        segments = _segments(request)[1:]
+        name, _, seal = segments[0].partition("-") if segments else ("", "", "")
+        key = "/".join(segments[1:])
+        if not name.isdecimal() or not secrets.compare_digest(seal.encode(), self.places().seal(int(name)).encode()):
+            raise HTTPException(404)
+        row = self._row(int(name))
+        artifact = next((each for each in artifacts_of(self.catalog, row) if each.key == key), None)
+        if artifact is None:
+            raise HTTPException(404, f"{key!r} is not in the record of this execution.")
+        return _send(request, self.shelf, artifact)
+
+    def own_file(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        data = own_file(name)
+        if data is None:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+        return Response(data, media_type=own_file_type(name), headers=headers)
+
+    def _row(self, execution_id: int) -> ExecutionRow:
+        if execution_id >= 2**63:
+            raise HTTPException(404)
+        return self.catalog.execution(execution_id)
+
+
+# -- artifacts -------------------------------------------------------------------------------------------------------
+
+
+def _send(request: Request, shelf: Shelf, artifact: ArtifactRow) -> Response:
+    """Send an artifact, or the part of it that was asked for, or say that it is as the browser has it."""
+    media_type = artifact.media_type or "application/octet-stream"
+    headers = {
+        "Content-Security-Policy": _ARTIFACT_POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "private, no-cache",
+    }
+    if artifact.sha256:
+        headers["ETag"] = f'"{artifact.sha256}"'
+        if request.query_params.get("v") == artifact.sha256[:16]:
+            headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        if headers["ETag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+    if media_type.startswith("text/") and "charset" not in media_type:
+        media_type += "; charset=utf-8"
+    headers["Content-Type"] = media_type
+    if artifact.size is not None:
+        headers["Accept-Ranges"] = "bytes"
+    try:
+        part = _range(request, artifact, headers.get("ETag"))
+        if part is None:
+            chunks = shelf.read(artifact)
+            length = artifact.size
+        else:
+            start, stop = part
+            chunks = shelf.read_range(artifact, start, stop)
+            length = stop - start
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{artifact.size}"
+    except ArtifactNotFoundError:
+        raise HTTPException(404, f"{artifact.key!r} is missing from the results store.") from None
+    if length is not None:
+        headers["Content-Length"] = str(length)
+    return StreamingResponse(chunks, status_code=200 if part is None else 206, headers=headers)
+
+
+def _range(request: Request, artifact: ArtifactRow, tag: str | None) -> tuple[int, int] | None:
+    """Return the part that was asked for, from and up to; None for all of it."""
+    asked = _RANGE.match(request.headers.get("range", ""))
+    if asked is None or not artifact.size or request.headers.get("if-range", tag) != tag:
+        return None
+    first, last = asked.groups()
+    if first:
+        start, stop = int(first), min(int(last) + 1 if last else artifact.size, artifact.size)
+    elif last:
+        start, stop = max(0, artifact.size - int(last)), artifact.size
+    else:
+        return None
+    if start >= stop:
+        raise HTTPException(416, headers={"Content-Range": f"bytes */{artifact.size}"})
+    return start, stop
+
+
+def _segments(request: Request) -> list[str]:
+    """Return the segments of the path as they were sent, each decoded by itself: an encoded slash joins none."""
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    root = request.scope.get("root_path", "").encode()
+    try:
+        segments = [unquote_to_bytes(each).decode() for each in raw.removeprefix(root).split(b"/")[1:]]
+    except UnicodeDecodeError:
+        raise HTTPException(404) from None
+    if any("/" in each for each in segments) or not is_valid_key("/".join(segments)):
+        raise HTTPException(404)
+    return segments
+
+
+# -- pages and answers -----------------------------------------------------------------------------------------------
+
+
+def _page(template: str, places: Places, *, status: int = 200, **values: object) -> Response:
+    return HTMLResponse(render(template, places, **values), status, _PAGE_HEADERS)
+
+
+def _message(request: Request, status: int, title: str, text: str, headers: dict[str, str] | None = None) -> Response:
+    depth = request.url.path.removeprefix(request.scope.get("root_path", "")).count("/") - 1
+    page = _page("message", Places("../" * depth), status=status, title=title, text=text)
+    page.headers.update(headers or {})
+    return page
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = {404: "There is nothing here", 403: "Not allowed"}.get(error.status_code, error.detail)
+    text = "" if error.detail in (title, "Not Found") else error.detail
+    return _message(request, error.status_code, title, text, dict(error.headers or {}))
+
+
+def _not_found(request: Request, error: Exception) -> Response:
+    return _message(request, 404, "There is no such execution", str(error))
+
+
+def _corrupt(request: Request, error: Exception) -> Response:
+    return _message(request, 500, "This file is not as recorded", str(error))
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    _log.warning("%s: %s", request.url.path, error)
+    return _message(request, 503, "This cannot be shown now", str(error))
+
+
+class _Gate:
+    """Lets in who may look; see `Access`."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        answer = self._answer(request)
+        await (answer or self._app)(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response | None:
+        if not self._access.knows_host(request.headers.get("host", "")):
+            return _message(request, 421, "This is another server", "Ask for it by the address that it told.")
+        if self._access.token is None or request.url.path.startswith(("/artifacts/", "/static/")):
+            return None  # the address of an artifact is sealed; the site's own files are nobody's secret
+        offered = request.query_params.get(PARAMETER)
+        if offered is not None and self._access.admits(offered):
+            return _welcome(request, offered)
+        if self._access.admits(request.cookies.get(COOKIE)):
+            return None
+        return _message(request, 401, "This site wants its token", "Open it with the whole address that was printed.")
+
+
+def _welcome(request: Request, token: str) -> Response:
+    """Keep the token in a cookie, and lead to the same page without it in the address.
+
+    The page leads there itself: after a redirect from another site the browser would not send the cookie.
+    """
+    rest = URL(str(request.url)).remove_query_params(PARAMETER)
+    page = _message(request, 200, "Welcome", "")
+    # Relative, as all links are: the site may lie below a path that only a proxy knows.
+    page.headers["Refresh"] = f"0; url={rest.path.rpartition('/')[2] or './'}{'?' + rest.query if rest.query else ''}"
+    page.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+    return page

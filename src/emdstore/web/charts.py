@@ -1,0 +1,226 @@
+"""What is drawn: charts as plain values. The browser draws them, and lists their numbers in a table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Literal
+
+import attrs
+
+from emdstore.catalog import ScalarRow, SeriesRow
+from emdstore.web import words
+
+MOST_TRACES = 12
+"""More lines than this in one chart cannot be told apart; the next ones go into another chart."""
+
+MOST_DOTS = 40
+
+_TOPICS = ("variable_id", "metric", "statistic")
+"""Dimensions whose values are different things, not the same thing elsewhere: one chart for each."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@attrs.frozen
+class Trace:
+    """One line, or one set of dots. A missing value is None."""
+
+    name: str
+    x: tuple[str | float | None, ...]
+    y: tuple[str | float | None, ...]
+    reference: bool = False
+
+
+@attrs.frozen
+class Chart:
+    """What one chart shows.
+
+    Attributes
+    ----------
+    title, caption
+        What it is, in the words of whoever wrote the values.
+    kind
+        ``line``; ``points``: where the index does not run in one direction; ``dots``: values along x, labels along y.
+    axis
+        What x is: ``date``, ``linear`` or ``category``.
+    x_title, y_title
+        With units.
+    traces
+        What is drawn.
+    """
+
+    title: str
+    caption: str
+    kind: Literal["line", "points", "dots"]
+    axis: Literal["date", "linear", "category"]
+    x_title: str
+    y_title: str
+    traces: tuple[Trace, ...]
+
+    @property
+    def points(self) -> int:
+        """How many values are drawn."""
+        return sum(sum(one is not None for one in (t.x if self.kind == "dots" else t.y)) for t in self.traces)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return attrs.asdict(self)
+
+
+def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
+    """Arrange series in charts: together what has the same index, units and topic.
+
+    Parameters
+    ----------
+    named
+        Series, each with the name of the execution that it belongs to, or ``""`` if there is only one.
+    """
+    groups: dict[tuple[str, ...], list[tuple[str, SeriesRow]]] = {}
+    for name, row in named:
+        topic = tuple(row.dimensions.get(one, "") for one in _TOPICS)
+        key = (*topic, row.index_name, _units(row), _text(row, "index_units"))
+        groups.setdefault(key, []).append((name, row))
+    return tuple(
+        _series_chart(members[start : start + MOST_TRACES])
+        for members in groups.values()
+        for start in range(0, len(members), MOST_TRACES)
+    )
+
+
+def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
+    rows = [row for _, row in members]
+    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in _TOPICS]
+    plain = [" · ".join(filter(None, (name, words.label(row.dimensions, tell)))) for name, row in members]
+    seen: Counter[str] = Counter()
+    traces = []
+    for row, name in zip(rows, plain, strict=True):
+        seen[name] += 1
+        reference = _is_reference(row)
+        shown = name or ("reference" if reference else words.label(row.dimensions, ["source_id"]) or "values")
+        if reference and "reference" not in shown.lower():
+            shown += " (reference)"
+        if seen[name] > 1:
+            shown += f" ({seen[name]})"
+        traces.append(Trace(shown, row.index, tuple(map(_finite, row.values)), reference))
+    first = next((row for row in rows if not _is_reference(row)), rows[0])
+    topics = words.label(first.dimensions, _TOPICS)
+    long_name = " ".join(_text(first, "value_long_name", "long_name").split())
+    axis = _axis(rows)
+    runs = axis != "linear" or all(_runs(row.index) for row in rows)
+    caption = _text(first, "caption")
+    if not caption:
+        common = words.shared([row.dimensions for row in rows])
+        caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in _TOPICS)
+    return Chart(
+        title=" – ".join(dict.fromkeys(filter(None, (long_name, topics)))) or first.index_name,
+        caption=caption,
+        kind="line" if runs else "points",
+        axis=axis,
+        x_title=_with_units(
+            _text(first, "index_long_name") or words.name_text(first.index_name), _text(first, "index_units")
+        ),
+        y_title=_with_units(_text(first, "values_name") or first.dimensions.get("variable_id", ""), _units(first)),
+        traces=tuple(traces),
+    )
+
+
+def dot_chart(
+    title: str, caption: str, x_title: str, named: Sequence[tuple[str, Sequence[tuple[str, float]]]]
+) -> Chart:
+    """Draw values along x, one line of dots for each label; `named` has the labels and values of each colour."""
+    traces = tuple(
+        Trace(name, tuple(_finite(value) for _, value in dots), tuple(text for text, _ in dots)) for name, dots in named
+    )
+    return Chart(title, caption, "dots", "linear", x_title, "", traces)
+
+
+def scalar_charts(rows: Sequence[ScalarRow], by: str | None = None) -> tuple[Chart, ...]:
+    """Draw scalars as dots: one chart for each topic, a line for each label.
+
+    Parameters
+    ----------
+    rows
+        What is drawn; of each topic the first values, as many as can be read.
+    by
+        The dimension to colour by.
+    """
+    return tuple(
+        _scalar_chart(topic, members, by) for topic, members in by_topic(rows).items() if any(map(_drawable, members))
+    )
+
+
+def by_topic(rows: Iterable[ScalarRow]) -> dict[str, list[ScalarRow]]:
+    """Part scalars by what they are values of."""
+    groups: dict[str, list[ScalarRow]] = {}
+    for row in rows:
+        groups.setdefault(words.label(row.dimensions, _TOPICS), []).append(row)
+    return groups
+
+
+def _scalar_chart(topic: str, rows: Sequence[ScalarRow], by: str | None) -> Chart:
+    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in (*_TOPICS, by)]
+    colours: dict[str, list[tuple[str, float]]] = {}
+    labels: dict[str, None] = {}
+    for row in rows:
+        text = words.label(row.dimensions, tell) or row.group
+        if text not in labels and len(labels) == MOST_DOTS:
+            continue
+        labels[text] = None
+        colours.setdefault(row.dimensions.get(by, "") if by else "", []).append((text, row.value))
+    units = next((_text(row, "units", "value_units") for row in rows if _text(row, "units", "value_units")), "")
+    common = words.shared([row.dimensions for row in rows])
+    caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in _TOPICS)
+    named = [(name or topic or "value", dots) for name, dots in colours.items()]
+    return dot_chart(topic or "Values", caption, _with_units("value", units), named)
+
+
+def _drawable(row: ScalarRow) -> bool:
+    return math.isfinite(row.value)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _is_reference(row: SeriesRow) -> bool:
+    return row.attributes.get("kind") == "reference" or row.dimensions.get("source_id", "").lower() == "reference"
+
+
+def _text(row: SeriesRow | ScalarRow, *names: str) -> str:
+    return next((value for name in names if isinstance(value := row.attributes.get(name), str)), "")
+
+
+def _units(row: SeriesRow) -> str:
+    return _text(row, "value_units", "units")
+
+
+def _with_units(name: str, units: str) -> str:
+    return f"{name} [{units}]" if name and units else name or units
+
+
+def _axis(rows: Sequence[SeriesRow]) -> Literal["date", "linear", "category"]:
+    index = [one for row in rows for one in row.index]
+    if all(isinstance(one, int | float) for one in index):
+        return "linear"
+    return "date" if all(isinstance(one, str) and _is_date(one) for one in index) else "category"
+
+
+def _is_date(text: str) -> bool:
+    # Model calendars have days that no clock knows, such as 30 February.
+    if not _DATE.match(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _runs(index: Sequence[Any]) -> bool:
+    pairs = list(pairwise(index))
+    return all(a <= b for a, b in pairs) or all(a >= b for a, b in pairs)

@@ -1,0 +1,290 @@
+"""The page of one execution: its life, why it failed, plots, values, files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Protocol, TypeVar
+
+import attrs
+
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, ScalarRow, WarningRow
+from emdstore.web import words
+from emdstore.web.charts import Chart, series_charts
+from emdstore.web.executions import Line, lines_of
+from emdstore.web.shelf import Check, LogEnd, Look, Shelf
+
+
+class _OfExecution(Protocol):
+    @property
+    def execution_id(self) -> int: ...
+
+
+Row = TypeVar("Row", bound=_OfExecution)
+
+MOST_SCALARS = 500
+MOST_SERIES = 120
+MOST_OTHERS = 12
+
+ROLES = {
+    "log": "log",
+    "metric": "metric bundle",
+    "output": "output bundle",
+    "series": "series",
+    "plot": "plot",
+    "data": "data",
+    "html": "html",
+}
+"""What a role is called."""
+
+
+@attrs.frozen
+class Step:
+    """One point of an execution's life, and how long after the one before it."""
+
+    name: str
+    at: datetime
+    after: str = ""
+    detail: str = ""
+
+
+@attrs.frozen
+class Item:
+    """An artifact: its row, what the store says of it, what the bundle says of it, what a check has found."""
+
+    row: ArtifactRow
+    state: str
+    outputs: tuple[OutputRow, ...] = ()
+    check: Check | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of its key."""
+        return self.row.key.rpartition("/")[2]
+
+    @property
+    def title(self) -> str:
+        """What the bundle calls it, or else its name."""
+        return next((each.long_name for each in self.outputs if each.long_name.strip()), "") or self.name
+
+    @property
+    def description(self) -> str:
+        """What the bundle says of it beyond its title."""
+        texts = [*(each.description for each in self.outputs), self.row.description or ""]
+        return next((text for text in texts if text.strip() and text.strip() != self.title.strip()), "")
+
+    @property
+    def dimensions(self) -> Mapping[str, str]:
+        """What it is of."""
+        return next((each.dimensions for each in self.outputs if each.dimensions), {})
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a browser shows it as a picture."""
+        return (self.row.media_type or "").startswith("image/") and "tiff" not in (self.row.media_type or "")
+
+    @property
+    def is_html(self) -> bool:
+        """Whether it is a page of its own."""
+        return self.row.media_type in ("text/html", "application/xhtml+xml")
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, in words; ``""`` if nothing is known to be."""
+        if self.check is not None and self.check.outcome in ("corrupt", "missing", "unreadable"):
+            return {"corrupt": "not as recorded", "missing": "missing"}.get(self.check.outcome, "cannot be read")
+        return {"missing": "missing", "changed": "not as recorded"}.get(self.state, "")
+
+
+@attrs.frozen
+class ScalarTable:
+    """Scalars as a table.
+
+    Attributes
+    ----------
+    common
+        The dimensions that all rows share; they are said once.
+    columns
+        The names of the others.
+    rows
+        The scalars.
+    total
+        How many there are in all.
+    """
+
+    common: Mapping[str, str]
+    columns: tuple[str, ...]
+    rows: tuple[ScalarRow, ...]
+    total: int
+
+    @property
+    def has_units(self) -> bool:
+        """Whether any scalar says its units."""
+        return any(map(self.units, self.rows))
+
+    @staticmethod
+    def units(row: ScalarRow) -> str:
+        """Return the units of a scalar, where its attributes say them."""
+        return next((str(row.attributes[name]) for name in ("units", "value_units") if row.attributes.get(name)), "")
+
+    @classmethod
+    def of(cls, rows: Sequence[ScalarRow], total: int) -> ScalarTable:
+        """Arrange rows as a table."""
+        dimensions = [row.dimensions for row in rows]
+        if len(rows) == 1:
+            return cls({}, tuple(rows[0].dimensions), tuple(rows), total)
+        return cls(words.shared(dimensions), tuple(words.telling(dimensions)), tuple(rows), total)
+
+
+@attrs.frozen
+class ExecutionPage:
+    """One execution.
+
+    Attributes
+    ----------
+    line
+        The execution.
+    steps
+        Its life.
+    look
+        What the results store said.
+    items
+        Its artifacts, in curated order.
+    unresolved
+        What the output bundle names and is not in the set.
+    warnings
+        What ingest found odd.
+    scalars
+        Its scalars.
+    charts, more_series
+        Its series, and how many are not drawn.
+    others
+        Other executions of its diagnostic, to compare it with.
+    checked
+        Whether artifacts were hashed again for this page.
+    """
+
+    line: Line
+    steps: tuple[Step, ...]
+    look: Look
+    items: tuple[Item, ...]
+    unresolved: tuple[OutputRow, ...]
+    warnings: tuple[WarningRow, ...]
+    scalars: ScalarTable
+    charts: tuple[Chart, ...]
+    more_series: int
+    others: tuple[Line, ...]
+    checked: bool = False
+
+    @property
+    def plots(self) -> tuple[Item, ...]:
+        """The pictures."""
+        return tuple(each for each in self.items if each.is_image)
+
+    @property
+    def pages(self) -> tuple[Item, ...]:
+        """The html outputs."""
+        return tuple(each for each in self.items if each.is_html)
+
+    @property
+    def data(self) -> tuple[Item, ...]:
+        """The data files."""
+        return tuple(each for each in self.items if each.row.role == "data" and not each.is_image)
+
+    @property
+    def log(self) -> LogEnd | None:
+        """The end of the log."""
+        return self.look.log
+
+    @property
+    def log_item(self) -> Item | None:
+        """The log as an artifact."""
+        return next((each for each in self.items if each.row.role == "log"), None)
+
+
+def read_execution(
+    catalog: Catalog, shelf: Shelf, row: ExecutionRow, *, check: Iterable[str] | None = None
+) -> ExecutionPage:
+    """Ask the catalog, and the results store as far as it answers, for one execution.
+
+    Parameters
+    ----------
+    catalog, shelf
+        Where to ask.
+    row
+        The execution.
+    check
+        The keys of artifacts to hash again; none of them may be given to mean all.
+    """
+    artifacts = artifacts_of(catalog, row)
+    look = shelf.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
+    checks = {}
+    if check is not None:
+        wanted = set(check)
+        checks = shelf.check([each for each in artifacts if not wanted or each.key in wanted])
+    outputs = own(catalog.outputs(fragment=row.fragment), row)
+    scalars = list(islice(own(catalog.scalars(fragment=row.fragment), row), MOST_SCALARS))
+    series = islice(own(catalog.series(fragment=row.fragment), row), MOST_SERIES)
+    others = catalog.survey(provider=row.provider, diagnostic=row.diagnostic).rows(MOST_OTHERS + 1)
+    items, unresolved = pair(artifacts, outputs, look, checks)
+    (line,) = lines_of(catalog, [row])
+    return ExecutionPage(
+        line=line,
+        steps=tuple(_life(row)),
+        look=look,
+        items=items,
+        unresolved=unresolved,
+        warnings=tuple(own(catalog.warnings(fragment=row.fragment), row)),
+        scalars=ScalarTable.of(scalars, row.scalars),
+        charts=series_charts(("", each) for each in series),
+        more_series=max(0, row.series - MOST_SERIES),
+        others=lines_of(catalog, [each for each in others if each.execution_id != row.execution_id][:MOST_OTHERS]),
+        checked=check is not None,
+    )
+
+
+def own(rows: Iterable[Row], of: ExecutionRow) -> Iterator[Row]:
+    """Leave out the rows of executions that lie in folders below."""
+    return (row for row in rows if row.execution_id == of.execution_id)
+
+
+def artifacts_of(catalog: Catalog, row: ExecutionRow) -> list[ArtifactRow]:
+    """Return the artifacts of one execution, in curated order."""
+    return list(own(catalog.artifacts(fragment=row.fragment), row))
+
+
+def pair(
+    artifacts: Iterable[ArtifactRow],
+    outputs: Iterable[OutputRow],
+    look: Look,
+    checks: Mapping[str, Check] | None = None,
+) -> tuple[tuple[Item, ...], tuple[OutputRow, ...]]:
+    """Bring artifacts together with what the bundle says of them; and return what names none of them."""
+    named: dict[str | None, list[OutputRow]] = {}
+    for output in outputs:
+        named.setdefault(output.key, []).append(output)
+    checks = checks or {}
+    items = tuple(
+        Item(each, look.state(each), tuple(named.pop(each.key, ())), checks.get(each.key)) for each in artifacts
+    )
+    return items, tuple(output for rest in named.values() for output in rest)
+
+
+def _life(row: ExecutionRow) -> Iterator[Step]:
+    shipped = f"shipping took {words.duration_text(row.upload_duration)}" if row.upload_duration is not None else ""
+    where = f"on {row.host}" if row.host else ""
+    steps = (
+        ("created", row.created_at, ""),
+        ("started", row.started_at, where),
+        ("stopped", row.stopped_at, ""),
+        ("published", row.published_at, shipped),
+    )
+    before: datetime | None = None
+    for name, at, detail in steps:
+        if at is not None:
+            gap = (at - before).total_seconds() if before is not None else 0.0
+            yield Step(name, at, words.duration_text(gap) if gap > 0 else "", detail)
+            before = at
+    if row.status == "pending_upload" and row.lease_expires is not None:
+        yield Step("claim runs out", row.lease_expires, "", f"held by {row.owner}")

@@ -1,0 +1,155 @@
+"""What a page was asked to show: the part of its address after the question mark, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from emdstore.errors import InvalidKeyError
+from emdstore.keys import validate_prefix
+
+PLACES = ("provider", "diagnostic", "group", "status")
+"""What every row can be chosen by; other names are dimensions, marked by ``d.`` before them."""
+
+_DIMENSION = "d."
+_MOST_CHOICES = 12
+_MOST_PAGES = 10**6
+
+
+@attrs.frozen
+class Selection:
+    """What was asked for.
+
+    Attributes
+    ----------
+    chosen
+        Of each facet, the values that were chosen; a dimension's name starts with ``d.``.
+    search
+        Words to look for.
+    concerns
+        Only what needs attention.
+    fragment
+        Only this folder.
+    by
+        The dimension to colour by.
+    page
+        From 1.
+    """
+
+    chosen: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
+    search: str = ""
+    concerns: bool = False
+    fragment: str = ""
+    by: str = ""
+    page: int = 1
+
+    @classmethod
+    def of(cls, items: Iterable[tuple[str, str]]) -> Selection:
+        """Read a query; what makes no sense in it is left out."""
+        chosen: dict[str, list[str]] = {}
+        plain: dict[str, str] = {}
+        for name, value in items:
+            if name in PLACES or (name.startswith(_DIMENSION) and name != _DIMENSION):
+                chosen.setdefault(name, []).append(value)
+            else:
+                plain[name] = value.strip()
+        page = plain.get("page", "")
+        return cls(
+            chosen={name: tuple(dict.fromkeys(values)) for name, values in chosen.items()},
+            search=plain.get("q", ""),
+            concerns=plain.get("attention") == "1",
+            fragment=_folder(plain.get("in", "")),
+            by=plain.get("by", ""),
+            page=min(int(page), _MOST_PAGES) if page.isascii() and page.isdecimal() and int(page) else 1,
+        )
+
+    def query(self, **changes: Any) -> dict[str, str | Sequence[str]]:
+        """Return the query that leads here with some changes; to the first page, unless `page` is among them."""
+        there = attrs.evolve(self, **({"page": 1} | changes))
+        query: dict[str, str | Sequence[str]] = {name: values for name, values in there.chosen.items() if values}
+        plain = {
+            "q": there.search,
+            "attention": "1" if there.concerns else "",
+            "in": there.fragment,
+            "by": there.by,
+            "page": str(there.page) if there.page > 1 else "",
+        }
+        return query | {name: value for name, value in plain.items() if value}
+
+    def toggled(self, name: str, value: str) -> dict[str, str | Sequence[str]]:
+        """Return the query that chooses a value, or gives it up."""
+        values = self.chosen.get(name, ())
+        now = tuple(one for one in values if one != value) if value in values else (*values, value)
+        return self.query(chosen={**self.chosen, name: now})
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """What the catalog's queries are narrowed by, without dimensions."""
+        filters: dict[str, Any] = {name: list(self.chosen[name]) for name in PLACES if name in self.chosen}
+        return filters | ({"fragment": self.fragment} if self.fragment else {})
+
+    @property
+    def value_filters(self) -> dict[str, Any]:
+        """The same with dimensions."""
+        dimensions = {
+            name.removeprefix(_DIMENSION): list(values) for name, values in self.chosen.items() if name not in PLACES
+        }
+        return self.filters | ({"dimensions": dimensions} if dimensions else {})
+
+
+@attrs.frozen
+class Choice:
+    """One value of a facet: how many rows have it, and the query that chooses it or gives it up."""
+
+    value: str
+    count: int
+    chosen: bool
+    query: Mapping[str, str | Sequence[str]]
+
+
+@attrs.frozen
+class Facet:
+    """What rows can be narrowed by: the most frequent values, and those that are chosen.
+
+    Attributes
+    ----------
+    name
+        As it is in the query.
+    title
+        As it is shown.
+    choices
+        Its values.
+    more
+        How many values are not among them.
+    """
+
+    name: str
+    title: str
+    choices: tuple[Choice, ...]
+    more: int = 0
+
+
+def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
+    """Make the facet of a name in the query from the counts of its values."""
+    chosen = selection.chosen.get(name, ())
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [*ranked[:_MOST_CHOICES], *(item for item in ranked[_MOST_CHOICES:] if item[0] in chosen)]
+    lost = [(value, 0) for value in chosen if value not in counts]
+    choices = tuple(
+        Choice(value, count, value in chosen, selection.toggled(name, value)) for value, count in [*shown, *lost]
+    )
+    return Facet(name, name.removeprefix(_DIMENSION).replace("_", " "), choices, len(ranked) - len(shown))
+
+
+def dimension_facet(name: str) -> str:
+    """Return a dimension's name in the query."""
+    return _DIMENSION + name
+
+
+def _folder(text: str) -> str:
+    try:
+        return validate_prefix(text)
+    except InvalidKeyError:
+        return ""

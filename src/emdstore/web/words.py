@@ -1,0 +1,76 @@
+"""How numbers, sizes, times and dimensions are written for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+Dimensions = Mapping[str, str]
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def number_text(value: float | None) -> str:
+    """Write a number with six digits; the page has all of them at hand. NaN is a value that came to nothing."""
+    if value is None or math.isnan(value):
+        return "no value"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.6g}".replace("-", "−")
+
+
+def size_text(size: float | None) -> str:
+    """Write a number of bytes."""
+    if size is None:
+        return ""
+    step = 0
+    while size >= 1000 and step < len(_UNITS) - 1:
+        size, step = size / 1000, step + 1
+    return f"{size:.0f} {_UNITS[step]}" if step == 0 or size >= 100 else f"{size:.1f} {_UNITS[step]}"
+
+
+def duration_text(seconds: float | None) -> str:
+    """Write how long something took."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def time_text(moment: datetime | None) -> str:
+    """Write a point in time."""
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def count_text(number: int, one: str, many: str | None = None) -> str:
+    """Write a number of things."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def name_text(name: str) -> str:
+    """Write the name of a dimension or a field as words; values are left as they were written."""
+    return name.replace("_", " ")
+
+
+def shared(rows: Iterable[Dimensions]) -> dict[str, str]:
+    """Return the dimensions that all rows have with one value."""
+    common: dict[str, str] | None = None
+    for row in rows:
+        common = dict(row) if common is None else {k: v for k, v in common.items() if row.get(k) == v}
+    return common or {}
+
+
+def telling(rows: Sequence[Dimensions]) -> list[str]:
+    """Return the names of the dimensions that tell rows apart, in the order in which they come up."""
+    common = shared(rows)
+    return list(dict.fromkeys(name for row in rows for name in row if name not in common))
+
+
+def label(dimensions: Dimensions, names: Iterable[str]) -> str:
+    """Write the values of some dimensions in a line."""
+    return " · ".join(dimensions[name] for name in names if name in dimensions)
