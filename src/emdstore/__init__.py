@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         EmdstoreError,
         ExecutionNotFoundError,
         ExecutorError,
+        ExportError,
         IncompleteSetError,
         InvalidKeyError,
         InvalidTransitionError,
@@ -89,6 +90,7 @@ __all__ = [
     "ExecutionRecord",
     "ExecutionResult",
     "ExecutorError",
+    "ExportError",
     "FsspecStore",
     "IncompleteSetError",
     "IngestOutcome",
@@ -148,7 +150,7 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.emds": "OutputWriter Vocabulary load_vocabulary",
     "emdstore.errors": (
         "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogUnavailableError CatalogVersionError "
-        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError IncompleteSetError "
+        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError ExportError IncompleteSetError "
         "InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError RecordError "
         "RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
         "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"

@@ -150,6 +150,10 @@ class ClaimHeldError(CatalogError):
     """Somebody else is committing this execution; the message says who, and until when its claim holds."""
 
 
+class ExportError(EmdstoreError, ValueError):
+    """Rows that cannot be exported, or laid out, in the way that was asked for. Nothing was written."""
+
+
 class InvalidTransitionError(EmdstoreError, RuntimeError):
     """What was asked for cannot follow the state that the execution is in. Nothing was changed."""
 

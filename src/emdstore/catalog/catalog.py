@@ -12,8 +12,8 @@ from emdstore.catalog.claims import Changes, Claim, Holder
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
 from emdstore.catalog.migrate import CatalogStatus
-from emdstore.catalog.queries import Filters, Query, RecordStamp, ValueFilters, ValueQuery
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.catalog.queries import Filters, Query, RecordStamp, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, WarningRow
 from emdstore.errors import CatalogError
 
 
@@ -169,8 +169,8 @@ class Catalog:
         """Return the scalars, in the bundles' order; see `ValueFilters`."""
         return queries.scalars(self._database, **filters)
 
-    def series(self, **filters: Unpack[ValueFilters]) -> ValueQuery[SeriesRow]:
-        """Return the series, in the files' order; see `ValueFilters`."""
+    def series(self, **filters: Unpack[SeriesFilters]) -> SeriesQuery:
+        """Return the series, in the files' order; see `SeriesFilters`."""
         return queries.series(self._database, **filters)
 
     def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:

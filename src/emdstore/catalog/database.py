@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 _WRITE = "emdstore_write"
 
-_ROWS_AT_A_TIME = 1000
+ROWS_AT_A_TIME = 1000
 """How many rows are in memory at once while a query is streamed."""
 
 _inherited: list[sa.Engine] = []
@@ -129,14 +129,14 @@ class Database:
                 return work()
         raise AssertionError("a retry context ends by returning or raising")
 
-    def stream(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+    def stream(self, statement: sa.Select[Any], *, at_a_time: int = ROWS_AT_A_TIME) -> Iterator[Sequence[Any]]:
         """Yield the rows of a query in bounded memory, all from one point in time."""
-        with self.snapshot(statement) as (_, rows):
+        with self.snapshot(statement, at_a_time=at_a_time) as (_, rows):
             yield from rows
 
     @contextmanager
     def snapshot(
-        self, statement: sa.Select[Any], *questions: sa.Select[Any], at_a_time: int = _ROWS_AT_A_TIME
+        self, statement: sa.Select[Any], *questions: sa.Select[Any], at_a_time: int = ROWS_AT_A_TIME
     ) -> Iterator[tuple[list[Sequence[Sequence[Any]]], Iterator[Sequence[Any]]]]:
         """Give the answers to some questions, each of few rows, and the rows of a query, all from one point in time.
 

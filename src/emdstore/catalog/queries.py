@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Generic, TypedDict, TypeVar
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
 
 import attrs
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from emdstore.catalog.database import Database
+from emdstore.catalog import frames
+from emdstore.catalog.database import ROWS_AT_A_TIME, Database
+from emdstore.catalog.export import Format, export_table
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 from emdstore.catalog.schema import (
     Name,
@@ -22,11 +25,19 @@ from emdstore.catalog.schema import (
     scalar_value,
     series_value,
 )
+from emdstore.catalog.table import Table, open_table
 from emdstore.errors import ExecutionNotFoundError
 from emdstore.keys import validate_prefix
 
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+    import xarray
+
 Row = TypeVar("Row")
 OneOrMore = str | Collection[str]
+
+_SERIES_AT_A_TIME = 50  # each may hold thousands of points
 
 
 class Filters(TypedDict, total=False):
@@ -59,6 +70,18 @@ class ValueFilters(Filters, total=False):
     dimensions: Mapping[str, OneOrMore]
 
 
+class SeriesFilters(ValueFilters, total=False):
+    """What queries of series can be narrowed by, besides `ValueFilters`.
+
+    Attributes
+    ----------
+    index_name
+        What the series run along, such as ``time``.
+    """
+
+    index_name: OneOrMore
+
+
 @attrs.frozen(repr=False)
 class Query(Generic[Row]):
     """Rows that will be read when they are asked for.
@@ -71,9 +94,10 @@ class Query(Generic[Row]):
     """The class of the rows."""
     _statement: sa.Select[Any]
     _database: Database
+    _at_a_time: int = ROWS_AT_A_TIME
 
     def __iter__(self) -> Iterator[Row]:
-        for row in self._database.stream(self._statement):
+        for row in self._database.stream(self._statement, at_a_time=self._at_a_time):
             yield self.row_type(*row)
 
     def count(self) -> int:
@@ -85,6 +109,58 @@ class Query(Generic[Row]):
         """Return the first row, or None if there is none."""
         rows = self._database.fetch(self._statement.limit(1))
         return self.row_type(*rows[0]) if rows else None
+
+    def export(self, format: Format, *, on_progress: Callable[[int, int], object] | None = None) -> Iterator[bytes]:
+        """Write the rows as a file, which comes piece by piece, in bounded memory; docs/query.md has the layout.
+
+        Parameters
+        ----------
+        format
+            ``"csv"``, ``"jsonl"`` (a JSON object per line) or ``"parquet"`` (needs the extra ``arrow``).
+        on_progress
+            Called with the numbers of rows that are done and of all, as pieces are made.
+
+        Returns
+        -------
+        iterator of bytes
+            The pieces, of one point in time; ``file.writelines`` takes them.
+
+        Raises
+        ------
+        ExportError
+            If there is no such format. Nothing was read.
+        MissingExtraError
+            If the extra is not installed. Nothing was read.
+        """
+        return export_table(self._table(), format, on_progress)
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return the rows as an Arrow table, each dimension a column; needs the extra ``arrow``.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra is not installed.
+        """
+        return frames.to_arrow(self._table())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return the rows as a pandas frame, each dimension a column; needs the extra ``pandas``.
+
+        Its types do not depend on which values are missing: ``string``, ``Int64``, ``boolean``, ``float64`` (missing is
+        NaN) and times in UTC. Attributes are dicts, a series' index and values are arrays.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra is not installed.
+        """
+        return frames.to_pandas(self._table())
+
+    def _table(self) -> AbstractContextManager[Table]:
+        row_type: Any = self.row_type
+        fields = [field.name for field in attrs.fields(row_type)]
+        return open_table(self._database, self._statement, fields, self._at_a_time)
 
     def __repr__(self) -> str:
         return f"<Query for {getattr(self.row_type, '__name__', 'rows')} in {self._database.safe_url}>"
@@ -111,6 +187,30 @@ class ValueQuery(Query[Row]):
         for name, value, count in self._database.fetch(counting.group_by(*named).order_by(None).order_by(*named)):
             found.setdefault(name, {})[value] = count
         return found
+
+
+@attrs.frozen(repr=False)
+class SeriesQuery(ValueQuery[SeriesRow]):
+    """Series, which can be laid beside each other along their index."""
+
+    def to_xarray(self) -> xarray.Dataset:
+        """Return the series as an xarray dataset along their common index; needs the extra ``xarray``.
+
+        Returns
+        -------
+        xarray.Dataset
+            ``value`` and ``given``, both of the dimensions ``series`` and the index's name. The index holds what occurs
+            in any of the series; where a series does not have it, ``given`` is False and ``value`` NaN. Everything else
+            that a row has is a coordinate along ``series``.
+
+        Raises
+        ------
+        ExportError
+            If the series run along different indices, such as time and latitude: choose by ``series(index_name=...)``.
+        MissingExtraError
+            If the extra is not installed.
+        """
+        return frames.to_xarray(self)
 
 
 @attrs.frozen
@@ -178,9 +278,12 @@ def scalars(database: Database, **filters: Any) -> ValueQuery[ScalarRow]:
     return ValueQuery(ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database)
 
 
-def series(database: Database, **filters: Any) -> ValueQuery[SeriesRow]:
+def series(database: Database, *, index_name: OneOrMore | None = None, **filters: Any) -> SeriesQuery:
     """Return one row per series."""
-    return ValueQuery(SeriesRow, _parts_with_dimensions(database, series_value, filters), database)
+    statement = _parts_with_dimensions(database, series_value, filters)
+    if index_name is not None:
+        statement = statement.where(series_value.c.index_name.in_(_as_list(index_name)))
+    return SeriesQuery(SeriesRow, statement, database, _SERIES_AT_A_TIME)
 
 
 def warnings(database: Database, **filters: Any) -> Query[WarningRow]:

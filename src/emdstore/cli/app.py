@@ -45,6 +45,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
     "show": ("executions:show", "Show what the catalog holds of one execution."),
+    "export": ("export:export", "Write rows of the catalog to a CSV, JSON lines or Parquet file."),
     "serve": ("web:serve", "Look at what was ingested in a browser."),
     "init": ("executions:init", "Write the emdstore.toml of a new workspace."),
     "run": ("executions:run", "Run a program as an execution."),

@@ -1,0 +1,208 @@
+"""Rows as what people compute with: Arrow tables, pandas frames, xarray datasets.
+
+Each library is imported when it is asked for. A frame is made from an Arrow table, so both have the same columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from emdstore.catalog.rows import SeriesRow
+from emdstore.catalog.table import Kind, Table, Values, name_dimensions
+from emdstore.errors import ExportError, MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+    import xarray
+
+
+def _load(module: str, what: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of(what, extra) from error
+
+
+# -- Arrow -----------------------------------------------------------------------------------------------------------
+
+
+def load_pyarrow(what: str = "an Arrow table", extra: str = "arrow") -> Any:
+    """Import pyarrow for what somebody wants to have."""
+    return _load("pyarrow", what, extra)
+
+
+def to_arrow(opened: AbstractContextManager[Table]) -> pyarrow.Table:
+    """Read a table into memory; see `Query.to_arrow`."""
+    load_pyarrow()
+    with opened as table:
+        schema, batches = record_batches(table)
+        return joined(schema, batches)
+
+
+def record_batches(table: Table) -> tuple[Any, Iterator[Any]]:
+    """Return the Arrow schema of a table, and its rows as record batches that are made one by one."""
+    pa = load_pyarrow()
+    types: dict[Kind, Any] = {
+        "text": pa.string(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "json": pa.string(),
+        "texts": pa.list_(pa.string()),
+        "integers": pa.list_(pa.int64()),
+        "numbers": pa.list_(pa.float64()),
+    }
+    schema = pa.schema([(column.name, types[column.kind]) for column in table.columns])
+
+    def batch(rows: list[Values]) -> Any:
+        arrays = []
+        for column, field, values in zip(table.columns, schema, zip(*rows, strict=True), strict=True):
+            plain = _PLAIN.get(column.kind)
+            if plain is not None:
+                values = tuple(None if one is None else plain(one) for one in values)
+            arrays.append(pa.array(values, field.type))
+        return pa.record_batch(arrays, schema=schema)
+
+    return schema, map(batch, table.batches)
+
+
+_PLAIN: dict[Kind, Callable[[Any], Any]] = {
+    "json": lambda value: msgspec.json.encode(value).decode(),
+    "texts": lambda values: list(map(str, values)),
+    "numbers": lambda values: [None if one is None else float(one) for one in values],
+}
+
+
+def joined(schema: Any, batches: Iterable[Any]) -> pyarrow.Table:
+    """Return batches as one table."""
+    return load_pyarrow().Table.from_batches(batches, schema)
+
+
+# -- pandas ----------------------------------------------------------------------------------------------------------
+
+
+def to_pandas(opened: AbstractContextManager[Table]) -> pandas.DataFrame:
+    """Read a table into memory; see `Query.to_pandas`."""
+    pd = _load("pandas", "a pandas frame", "pandas")
+    pa = load_pyarrow("a pandas frame", "pandas")
+    with opened as table:
+        schema, batches = record_batches(table)
+        arrow = joined(schema, batches)
+    # Types that do not change when the first value is missing.
+    types = {pa.string(): pd.StringDtype(), pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+    frame: pandas.DataFrame = arrow.to_pandas(types_mapper=types.get)
+    for column in table.columns:
+        if column.kind == "json":
+            texts = frame[column.name]
+            frame[column.name] = pd.Series(
+                [None if one is pd.NA else msgspec.json.decode(one) for one in texts], index=texts.index, dtype=object
+            )
+    return frame
+
+
+# -- xarray ----------------------------------------------------------------------------------------------------------
+
+_OF_VALUES = ("value", "given")
+_DESCRIBED = ("units", "long_name", "standard_name")
+
+
+def to_xarray(query: Iterable[SeriesRow]) -> xarray.Dataset:
+    """Lay series beside each other along their common index; see `SeriesQuery.to_xarray`."""
+    xr = _load("xarray", "an xarray dataset", "xarray")
+    np = import_module("numpy")
+    rows = list(query)
+    index_name = _common_index_name(rows)
+    fields = {field.name for field in attrs.fields(SeriesRow)}
+    along = "index" if index_name in ("", "series", *_OF_VALUES, *fields) else index_name
+    axis, places = _common_index(rows)
+    value = np.full((len(rows), len(axis)), np.nan)
+    given = np.zeros(value.shape, dtype=bool)
+    for number, row in enumerate(rows):
+        value[number, places[row.index]] = row.values
+        given[number, places[row.index]] = True
+
+    def coordinate(values: Iterable[Any], dtype: Any = object) -> tuple[str, Any]:
+        return "series", np.array(list(values), dtype=dtype)
+
+    coordinates: dict[str, Any] = {
+        along: (
+            along,
+            np.array(axis, dtype=None if axis else str),
+            _described(rows, "index") | _agreed(rows, "calendar"),
+        ),
+        **{name: coordinate((getattr(row, name) for row in rows), np.int64) for name in ("execution_id", "position")},
+        **{name: coordinate(getattr(row, name) for row in rows) for name in _PLACE},
+        "attributes": coordinate(msgspec.json.encode(row.attributes).decode() for row in rows),
+    }
+    dimensions = {name for row in rows for name in row.dimensions}
+    for name, column in name_dimensions(dimensions, {"series", along, *_OF_VALUES, *fields}).items():
+        coordinates[column] = coordinate(row.dimensions.get(name) for row in rows)
+    shape = ("series", along)
+    dataset: xarray.Dataset = xr.Dataset(
+        {"value": (shape, value, _described(rows, "value")), "given": (shape, given)},
+        coordinates,
+        {"index_name": index_name},
+    )
+    return dataset
+
+
+_PLACE = ("fragment", "provider", "diagnostic", "group")
+
+
+def _common_index_name(rows: list[SeriesRow]) -> str:
+    names = Counter(row.index_name for row in rows)
+    if len(names) > 1:
+        which = ", ".join(f"{name!r}: {count}" for name, count in names.most_common())
+        raise ExportError(f"the series run along different indices ({which}): choose by series(index_name=...)")
+    return next(iter(names), "index")
+
+
+def _common_index(rows: list[SeriesRow]) -> tuple[list[Any], dict[tuple[Any, ...], list[int]]]:
+    """Return what occurs in any series' index, and for each index where its entries are in that.
+
+    It is sorted if each series is, otherwise in the order of appearance. An entry that a series has twice is there
+    twice. Numbers become text where there is text among them.
+    """
+    indices = dict.fromkeys(row.index for row in rows)
+    as_text = any(isinstance(entry, str) for index in indices for entry in index)
+    numbered = {index: _numbered(map(str, index) if as_text else index) for index in indices}
+    union = list(dict.fromkeys(entry for entries in numbered.values() for entry in entries))
+    if all(entries == sorted(entries) for entries in numbered.values()):
+        union.sort()
+    place = {entry: number for number, entry in enumerate(union)}
+    return [entry for entry, _ in union], {
+        index: [place[entry] for entry in entries] for index, entries in numbered.items()
+    }
+
+
+def _numbered(index: Iterable[Any]) -> list[tuple[Any, int]]:
+    """Tell entries that are equal apart, by how many there were before."""
+    seen: Counter[Any] = Counter()
+    entries = []
+    for entry in index:
+        entries.append((entry, seen[entry]))
+        seen[entry] += 1
+    return entries
+
+
+def _described(rows: list[SeriesRow], what: str) -> dict[str, str]:
+    """Return what all series say of their values or of their index, by the names that xarray labels plots with."""
+    found = {name: _agreed(rows, f"{what}_{name}") for name in _DESCRIBED}
+    return {name: text for name, one in found.items() for text in one.values()}
+
+
+def _agreed(rows: list[SeriesRow], name: str) -> dict[str, str]:
+    """Return an attribute if it is one and the same text in all series."""
+    first = rows[0].attributes.get(name) if rows else None
+    if isinstance(first, str) and all(row.attributes.get(name) == first for row in rows):
+        return {name: first}
+    return {}

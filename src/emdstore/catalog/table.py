@@ -1,0 +1,179 @@
+"""A query's rows as a table: columns that are known before the first row is read, and plain values in batches.
+
+Every export and frame is made from this one table, so that all of them have the same columns. Which columns there are
+depends on the rows: each dimension that any of them has is one. They are asked for first, at the same point in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+import sqlalchemy as sa
+
+from emdstore.catalog.schema import UTCDateTime
+
+if TYPE_CHECKING:
+    from emdstore.catalog.database import Database
+
+Kind = Literal["text", "integer", "number", "boolean", "time", "json", "texts", "integers", "numbers"]
+"""What the values of a column are. The last three are lists; ``json`` is whatever JSON knows.
+
+``texts`` may hold numbers too, and ``numbers`` integers: one series' index is text and another's is not.
+"""
+
+Values = tuple[Any, ...]
+"""One row: a value, or None, per column."""
+
+_KINDS: dict[type[sa.types.TypeEngine[Any]], Kind] = {
+    sa.Text: "text",
+    sa.Integer: "integer",
+    sa.Double: "number",
+    sa.Boolean: "boolean",
+    UTCDateTime: "time",
+    sa.JSON: "json",
+}
+_ESCAPE = "dimension."
+
+
+@attrs.frozen
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name
+        Its name, which no other column of the table has.
+    kind
+        What its values are.
+    """
+
+    name: str
+    kind: Kind
+
+
+@attrs.frozen
+class Table:
+    """Rows as plain values, in the order of the columns.
+
+    Attributes
+    ----------
+    columns
+        All of them, in order.
+    total
+        How many rows there are.
+    batches
+        The rows, some at a time. A value that is missing is None; no number is NaN; times are aware UTC; the lists
+        ``index`` and ``values`` of one row are equally long.
+    """
+
+    columns: tuple[Column, ...]
+    total: int
+    batches: Iterator[list[Values]]
+
+
+def name_dimensions(dimensions: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """Give each dimension the name of its column: its own, unless that is taken.
+
+    A name that is taken gets ``dimension.`` before it, and so does one that begins with that: no two become one.
+    """
+    return {one: _ESCAPE + one if one in taken or one.startswith(_ESCAPE) else one for one in sorted(dimensions)}
+
+
+@contextmanager
+def open_table(database: Database, statement: sa.Select[Any], fields: list[str], at_a_time: int) -> Iterator[Table]:
+    """Read a statement as a table while the block runs; columns, total and rows are of one point in time.
+
+    Parameters
+    ----------
+    database
+        Where to ask.
+    statement
+        What to ask.
+    fields
+        What its columns are called in the rows that people get.
+    at_a_time
+        How many rows make a batch.
+    """
+    questions = [_of_all_rows(statement, sa.func.count())]
+    if "dimensions" in fields:
+        questions.append(_names_of_dimensions(database, statement))
+    if "index" in fields:
+        questions.append(_kinds_of_index(database, statement))
+    with database.snapshot(statement, *questions, at_a_time=at_a_time) as (answers, rows):
+        ((total,),), *found = answers
+        sets = [{one for (one,) in answer} for answer in found]
+        named = name_dimensions(sets[0], fields) if "dimensions" in fields else {}
+        index = _kind_of_index(sets[1]) if "index" in fields else "texts"
+        columns: list[Column] = []
+        for field, source in zip(fields, statement.selected_columns, strict=True):
+            if field == "dimensions":
+                columns += [Column(name, "text") for name in named.values()]
+            elif field == "index":
+                columns.append(Column(field, index))
+            else:
+                kind: Kind = next(kind for type_, kind in _KINDS.items() if isinstance(source.type, type_))
+                columns.append(Column(field, "numbers" if field == "values" else kind))
+        plain = _plain(fields, list(named))
+        yield Table(tuple(columns), total, iter(lambda: list(map(plain, islice(rows, at_a_time))), []))
+
+
+def _plain(fields: list[str], dimensions: list[str]) -> Callable[[Sequence[Any]], Values]:
+    """Return what makes values of a row as the database gives it."""
+    if "dimensions" not in fields:
+        return tuple
+    place = fields.index("dimensions")
+
+    def flat(row: Sequence[Any]) -> Values:
+        return (*row[:place], *map(row[place].get, dimensions), *row[place + 1 :])
+
+    if "values" not in fields:
+        return flat
+    values = fields.index("values")
+
+    def flat_series(row: Sequence[Any]) -> Values:
+        numbers = [None if one is None else float(one) for one in row[values]]  # infinity is text in the database
+        return flat((*row[:values], numbers, *row[values + 1 :]))
+
+    return flat_series
+
+
+# -- what is asked before the rows are read ---------------------------------------------------------------------------
+
+
+def _of_all_rows(statement: sa.Select[Any], *what: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    return statement.with_only_columns(*what, maintain_column_froms=True).order_by(None)
+
+
+def _names_of_dimensions(database: Database, statement: sa.Select[Any]) -> sa.Select[Any]:
+    dimensions = statement.selected_columns["dimensions"]
+    if database.is_postgresql:
+        return _of_all_rows(statement, sa.func.jsonb_object_keys(dimensions)).distinct()
+    entry = sa.func.json_each(dimensions).table_valued("key", joins_implicitly=True)
+    return _of_all_rows(statement, entry.c.key).distinct()
+
+
+def _kinds_of_index(database: Database, statement: sa.Select[Any]) -> sa.Select[Any]:
+    # Many series share one index: it is looked at once.
+    text = sa.cast(statement.selected_columns["index"], sa.Text).label("text")
+    indices = _of_all_rows(statement, text).distinct().subquery()
+    if database.is_postgresql:
+        entry = sa.func.json_array_elements(sa.cast(indices.c.text, sa.JSON)).table_valued("value")
+        written = sa.cast(entry.c.value, sa.Text)
+        is_text, is_integer = written.startswith('"'), written.regexp_match("^-?[0-9]{1,17}$")
+    else:
+        entry = sa.func.json_each(indices.c.text).table_valued("type", "atom")
+        is_text = entry.c.type == "text"
+        is_integer = sa.and_(entry.c.type == "integer", sa.func.length(entry.c.atom) <= 17)
+    kind = sa.case((is_text, "texts"), (is_integer, "integers"), else_="numbers")
+    return sa.select(kind).select_from(indices.join(entry, sa.true())).distinct()
+
+
+def _kind_of_index(found: Collection[Kind]) -> Kind:
+    """One kind must do for all: text, if there is any."""
+    if not found or "texts" in found:
+        return "texts"
+    return "numbers" if "numbers" in found else "integers"

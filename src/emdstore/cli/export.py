@@ -1,0 +1,169 @@
+"""The command that takes rows out of the catalog, for other programs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import PurePosixPath
+from typing import Annotated, Any, BinaryIO, Literal, get_args
+
+from cyclopts import Parameter
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.export import Format
+from emdstore.cli.executions import Config, open_workspace
+from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_dest, refuse_empty
+from emdstore.cli.render import note, say, set_progress, show_json, size_text
+from emdstore.lifecycle.states import Status
+from emdstore.stores import SupportsStreaming
+from emdstore.stores.port import ArtifactWriter
+
+Kind = Literal["executions", "artifacts", "outputs", "scalars", "series", "warnings"]
+
+_WITH_DIMENSIONS = ("outputs", "scalars", "series")
+_STDOUT = "-"
+
+
+def export(
+    kind: Kind,
+    /,
+    *,
+    file: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)],
+    format: Format | None = None,
+    where: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    status: tuple[Status, ...] = (),
+    provider: tuple[str, ...] = (),
+    diagnostic: tuple[str, ...] = (),
+    group: tuple[str, ...] = (),
+    fragment: str = "",
+    catalog: Annotated[str | None, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")] = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Write rows of the catalog to a file, each dimension a column. However many there are, memory is bounded.
+
+    The file is there when all is written, and not before. An option that is given several times selects any of its
+    values.
+
+    Parameters
+    ----------
+    kind
+        Which rows.
+    file
+        Where to: a file, a URL in any store (s3://bucket/scalars.parquet), or - for stdout.
+    format
+        How to write it; by default what the file's name ends in.
+    where
+        Only rows with this value of a dimension, as NAME=VALUE; of several dimensions, all must hold.
+    status
+        Only of executions in this state.
+    provider
+        Only of this provider.
+    diagnostic
+        Only of this diagnostic.
+    group
+        Only of this group.
+    fragment
+        Only of the executions in this folder.
+    catalog
+        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    chosen = format or _format_of(file)
+    if file == _STDOUT and output.json:
+        raise WrongCallError("--json and -o - both write to stdout: give a file")
+    given = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
+    filters: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if where and kind not in _WITH_DIMENSIONS:
+        raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
+    if where:
+        filters["dimensions"] = _dimensions(where)
+    with _open_catalog(catalog, config) as database:
+        if fragment:
+            refuse_empty(database.executions(fragment=fragment).count(), fragment, "execution", store=database.url)
+        rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
+    if output.json:
+        show_json({"kind": kind, "file": file, "format": chosen, "rows": rows, "bytes": size, "ok": True})
+    elif file != _STDOUT:
+        say(f"{rows} {kind} ({size_text(size)}) written to {file}")
+    if not rows and not output.json:
+        note("no rows were found")
+    return 0
+
+
+def _write(query: Any, format: Format, file: str, access: Access) -> tuple[int, int]:
+    """Export a query to a file and return the numbers of rows and bytes."""
+    rows = size = 0
+    # A bar among the rows that a terminal shows would be no help.
+    shown = nullcontext() if file == _STDOUT and sys.stdout.isatty() else set_progress("export")
+    try:
+        with shown as update:
+
+            def on_progress(done: int, total: int) -> None:
+                nonlocal rows
+                rows = done
+                if update is not None:
+                    update(None, done, total)
+
+            pieces = query.export(format, on_progress=on_progress)
+            with _open_file(file, access) as writer:
+                for piece in pieces:
+                    writer.write(piece)
+                    size += len(piece)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {file} was not written" if file != _STDOUT else "") from None
+    return rows, size
+
+
+@contextmanager
+def _open_catalog(url: str | None, config: Config) -> Iterator[Catalog]:
+    if url is not None:
+        with open_catalog(url, create=False) as catalog:
+            yield catalog
+        return
+    with open_workspace(config, instead="--catalog") as workspace:
+        yield workspace.catalog
+
+
+@contextmanager
+def _open_file(file: str, access: Access) -> Iterator[ArtifactWriter | BinaryIO]:
+    if file == _STDOUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if "://" in file:
+        folder, _, name = file.rpartition("/")
+    else:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise WrongCallError(f"{file!r} is there and is not a file: give another name, or - for stdout")
+        folder, name = os.path.split(os.path.realpath(file))  # through a link, as a redirection would
+    store = open_dest(folder, access)
+    if not isinstance(store, SupportsStreaming):
+        raise WrongCallError(f"{store!r} takes no streams: export to a folder of this machine, and copy it", key=name)
+    with store.open_writer(name) as writer:
+        yield writer
+
+
+_FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+
+def _format_of(file: str) -> Format:
+    format = _FORMATS.get(PurePosixPath(file).suffix.lower())
+    if format is None:
+        what = "stdout tells no format" if file == _STDOUT else f"{file!r} ends in none of {', '.join(_FORMATS)}"
+        raise WrongCallError(f"{what}: give --format, one of {', '.join(get_args(Format))}")
+    return format
+
+
+def _dimensions(where: Sequence[str]) -> dict[str, list[str]]:
+    wanted: dict[str, list[str]] = {}
+    for each in where:
+        name, equals, value = each.partition("=")
+        if not name or not equals:
+            raise WrongCallError(f"--where takes NAME=VALUE, such as region=global, not {each!r}")
+        wanted.setdefault(name, []).append(value)
+    return wanted
