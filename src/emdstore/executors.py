@@ -20,6 +20,7 @@ import logging
 import os
 import pickle
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
@@ -51,6 +52,7 @@ GIVEN = 64
 _ATTEMPTS = 3
 _TICK_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
+_QUIET_SECONDS = 30.0
 
 
 @contextlib.contextmanager
@@ -107,6 +109,7 @@ class Backlog(Generic[Item, Result]):
         self._running: dict[Future[_Answer], _Given[Item]] = {}
         self._lost: deque[tuple[Sequence[Item], ExecutorError]] = deque()
         self._taken = False
+        self._heard = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._running) + len(self._lost)
@@ -149,7 +152,12 @@ class Backlog(Generic[Item, Result]):
         if not self._lost:
             wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         # Asked one by one: `wait` never returns what was cancelled before it started.
-        for future in [future for future in self._running if future.done()]:
+        done = [future for future in self._running if future.done()]
+        if done or not self._running:
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > _QUIET_SECONDS:
+            self._see_whether_it_lives()
+        for future in done:
             given = self._running.pop(future)
             if (error := CancelledError() if future.cancelled() else future.exception()) is not None:
                 self._give_again(given, error)
@@ -184,6 +192,16 @@ class Backlog(Generic[Item, Result]):
         self._taken = True
         self._running[future] = given
 
+    def _see_whether_it_lives(self) -> None:
+        """Give up what is under way if the executor takes no more work: some forget what they had when they end."""
+        self._heard = time.monotonic()
+        _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
+        try:
+            _cancel(self._executor.submit(whereabouts))
+        except Exception as error:  # as in `_give`
+            self._lost.extend((given.items, _refused(error)) for given in self._running.values())
+            self._running.clear()
+
     def _give_again(self, given: _Given[Item], error: BaseException) -> None:
         if (missing := _missing_module(error)) is not None:
             raise ExecutorError(
@@ -198,7 +216,8 @@ class Backlog(Generic[Item, Result]):
             lost = ExecutorError(f"a worker was lost {times}, the last time with {_said(error)}; run it again")
             self._lost.append((given.items, lost))
             return
-        _log.warning("a worker was lost (%s); its work is given out again", _said(error))
+        level = logging.WARNING if given.attempt == 1 else logging.INFO
+        _log.log(level, "a worker was lost (%s); its work is given out again", _said(error))
         for item in given.items:
             self._give(_Given((item if self._retried is None else self._retried(item),), given.attempt + 1))
 

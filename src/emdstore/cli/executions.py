@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError, WorkspaceError
@@ -213,6 +214,7 @@ def commit(
     pending: bool = False,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
     no_catalog: NoCatalog = False,
+    on: Workers = HERE,
     config: Config = None,
     output: Output = PLAIN,
 ) -> int:
@@ -242,10 +244,11 @@ def commit(
     with open_workspace(config, no_catalog=no_catalog) as workspace:
         ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
-            with set_progress("commit") as on_progress:
+            with on.executor() as executor, set_progress("commit") as on_progress:
                 report = ship(
                     execution_ids=None if pending else executions,
                     clean_folder=clean_folder,
+                    executor=executor,
                     progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
                 )
         except CommitInterrupted as interrupted:

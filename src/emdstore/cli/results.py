@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import attrs
 from cyclopts import Parameter
 
 from emdstore.catalog import ExecutionRow
+from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -36,6 +38,7 @@ from emdstore.cli.render import (
     value_table,
 )
 from emdstore.cli.stores import show_transfer
+from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
 from emdstore.keys import validate_key
 from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
@@ -182,12 +185,17 @@ def replay_store(
     catalog: CatalogURL,
     prefix: str = "",
     vocabulary: Path | None = None,
+    watch: float | None = None,
+    on: Workers = HERE,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
     """Load every set of a results store into the catalog: rebuild it, or bring it up to date.
 
     What the catalog already has is not read again. One set that cannot be ingested stops no other.
+
+    With --watch it goes on until SIGTERM, which is no failure, or Ctrl-C, and tells each round in a line (with --json,
+    in a JSON document of one line). A store or a database that is away is told, and tried again the next round.
 
     Parameters
     ----------
@@ -199,17 +207,25 @@ def replay_store(
         Only what lies in this folder.
     vocabulary
         A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
+    watch
+        Replay again and again, with so many seconds in between.
     """
-    opened = open_existing(store, access)
     words = load_vocabulary(vocabulary) if vocabulary is not None else None
-    with open_catalog(catalog, create=True) as database:
-        try:
-            with set_progress("replay") as on_progress:
-                report = replay_sets(opened, database, prefix, vocabulary=words, on_progress=on_progress)
-        except ReplayInterrupted as interrupted:
-            _show_replayed(interrupted.report, output, interrupted=True)
-            return 130
-    refuse_empty(report.sets, prefix, "set", store=repr(opened))
+
+    def replay_once(executor: Executor | None) -> ReplayReport:
+        opened = open_existing(store, access)
+        with open_catalog(catalog, create=True) as database, set_progress("replay") as on_progress:
+            return replay_sets(opened, database, prefix, vocabulary=words, executor=executor, on_progress=on_progress)
+
+    try:
+        with on.executor() as executor:
+            if watch is not None:
+                return watch_store(lambda: replay_once(executor), watch, output)
+            report = replay_once(executor)
+    except ReplayInterrupted as interrupted:
+        _show_replayed(interrupted.report, output, interrupted=True)
+        return 130
+    refuse_empty(report.sets, prefix, "set", store=store)
     _show_replayed(report, output)
     return 0 if report.ok else 1
 
@@ -233,7 +249,9 @@ def _note_left_out(shown: int, total: int, what: str) -> None:
         note(f"{total - shown} more {what} are only counted")
 
 
-def verify_store(store: str, prefix: str = "", /, *, access: Access = ANY, output: Output = PLAIN) -> int:
+def verify_store(
+    store: str, prefix: str = "", /, *, on: Workers = HERE, access: Access = ANY, output: Output = PLAIN
+) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
     Corrupt, missing and unreadable artifacts and invalid records are failures. Stale files, which a record no longer
@@ -248,8 +266,8 @@ def verify_store(store: str, prefix: str = "", /, *, access: Access = ANY, outpu
     """
     opened = open_existing(store, access)
     try:
-        with set_progress("verify") as on_progress:
-            report = verify(opened, prefix, on_progress=on_progress)
+        with on.executor() as executor, set_progress("verify") as on_progress:
+            report = verify(opened, prefix, executor=executor, on_progress=on_progress)
     except VerifyInterrupted as interrupted:
         _show_verified(interrupted.report, output, interrupted=True)
         return 130

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_dest, open_existing, refuse_empty
 from emdstore.cli.render import (
     note,
@@ -73,8 +74,8 @@ def transfer_artifacts(
     *keys: str,
     dry_run: bool = False,
     unchanged: Literal["stat", "digest", "never"] = "stat",
-    workers: int | None = None,
     flush: bool = False,
+    on: Workers = HERE,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
@@ -95,22 +96,19 @@ def transfer_artifacts(
     unchanged
         What need not be copied again: "stat", what has the same size and is not older at the destination; "digest",
         what has the same SHA-256, for which both sides are read; "never", nothing.
-    workers
-        How many artifacts to move at a time; by default as many as the stores are good for.
     flush
         Return only when what was copied survives a power cut.
     """
-    if workers is not None and workers < 1:
-        raise WrongCallError(f"--workers is at least 1, not {workers}")
     opened, to = open_existing(source, access), open_dest(dest, access)
     try:
-        with transfer_progress("transfer") as on_progress:
+        with on.engine() as executor, transfer_progress("transfer") as on_progress:
             report = transfer(
                 opened,
                 to,
                 keys or None,
                 unchanged=unchanged,
-                max_workers=workers,
+                max_workers=on.workers,
+                executor=executor,
                 dry_run=dry_run,
                 flush=flush,
                 on_progress=on_progress,

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import attrs
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ExecutionNotFoundError, RecordError
-from emdstore.executors import map_batches
+from emdstore.executors import executor_or_threads, map_batches
 from emdstore.keys import is_valid_key, join_key
 from emdstore.lifecycle.batch import BatchCallback, BatchProgress, CommitInterrupted
 from emdstore.lifecycle.commit import publish_stopped, read_scratch_record, remove_scratch
@@ -99,6 +100,7 @@ def publish_pending_executions(
     *,
     execution_ids: Collection[str] | None = None,
     clean_folder: bool | None = None,
+    executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
     """Commit all that waits in scratch without the catalog, each by `publish_execution`; one that fails stops no other.
@@ -112,7 +114,7 @@ def publish_pending_executions(
         Where scratch and results are.
     execution_ids
         Only these: fragments, or the ends of them.
-    clean_folder, progress_callback
+    clean_folder, executor, progress_callback
         See `Workspace.commit_pending_executions`.
 
     Returns
@@ -131,8 +133,10 @@ def publish_pending_executions(
     fragments = _waiting(workspace) if execution_ids is None else _named(workspace, execution_ids)
     reports: list[UploadReport] = []
     try:
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="emdstore-publish") as pool:
-            done = map_batches(pool, _publish_isolated, workspace, clean_folder, items=fragments, given=_WORKERS)
+        with (
+            executor_or_threads(executor, _WORKERS, "publish") as pool,
+            closing(map_batches(pool, _publish_isolated, workspace, clean_folder, items=fragments)) as done,
+        ):
             for fragment, came in done:
                 report = came if isinstance(came, UploadReport) else _failed(fragment, came)
                 reports.append(report)

@@ -21,7 +21,6 @@ from emdstore.stores.views import scoped
 from emdstore.transfer import digest_of
 
 _WORKERS = 8
-_BATCH_ELSEWHERE = 8
 
 Finding = Literal["corrupt", "missing", "stale", "invalid", "unreadable", "unpublished"]
 
@@ -153,11 +152,10 @@ def verify(
     """
     run = _Verification(on_progress)
     found = run.tally.count(find_sets(store, prefix))
-    size = 1 if executor is None else _BATCH_ELSEWHERE
     try:
         with (
             executor_or_threads(executor, _WORKERS, "verify") as workers,
-            closing(map_batches(workers, _verify_sets, store, items=found, size=size)) as sets,
+            closing(map_batches(workers, _verify_sets, store, items=found)) as sets,
         ):
             for each, checked in sets:
                 run.add(_unchecked(store, each, checked) if isinstance(checked, ExecutorError) else checked)
