@@ -112,10 +112,10 @@ def _print_line(text: str, stream: TextIO, style: str | None) -> None:
     _console(stream).print(Text(printable(text)), style=style, soft_wrap=True)
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, *, one_line: bool = False) -> None:
     """Print plain values, rows and datetimes as one JSON document; NaN, which JSON lacks, is null."""
     # Only ASCII: it is the same document in every locale.
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    print(json.dumps(_plain(value), indent=None if one_line else 2, allow_nan=False))
 
 
 def size_text(size: float) -> str:

@@ -1,0 +1,110 @@
+"""Replaying a results store again and again, until somebody ends it."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
+from emdstore.cli.options import Output, WrongCallError
+from emdstore.cli.render import note, say, show_json
+from emdstore.errors import CatalogVersionError, EmdstoreError
+from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
+
+
+def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Output) -> int:
+    """Replay in rounds until SIGTERM or Ctrl-C, one line of output for each.
+
+    A store or a database that is away is told, and tried again the next round. What is wrong from the start with how
+    the command was called ends it, and so does a catalog of another schema, which does not pass by itself.
+
+    Parameters
+    ----------
+    replay_once
+        One round; opens what it needs, so that what comes back is found.
+    seconds
+        From the end of a round to the start of the next.
+    output
+        With `json` a line is a JSON document.
+
+    Returns
+    -------
+    int
+        The exit code: 0 after SIGTERM, which is how such a program is ended, 130 after Ctrl-C. The set in hand was
+        finished or rolled back.
+    """
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise WrongCallError(f"--watch takes a number of seconds above 0, not {seconds:g}")
+    rounds = _Rounds(seconds, output)
+    with _terminated() as signals:
+        try:
+            while not signals:
+                try:
+                    rounds.show(replay_once())
+                except EmdstoreError as error:
+                    if isinstance(error, CatalogVersionError) or (rounds.is_first and exit_code(error) == WRONG_CALL):
+                        raise
+                    rounds.show_error(error)
+                time.sleep(seconds)
+        except ReplayInterrupted as interrupted:
+            rounds.show(interrupted.report, interrupted=True)
+        except KeyboardInterrupt:
+            pass  # between two rounds, or for the second time
+    return OK if signals else INTERRUPTED
+
+
+@contextmanager
+def _terminated() -> Iterator[list[int]]:
+    """Make of SIGTERM what Ctrl-C is, and note that it came."""
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Rounds:
+    def __init__(self, seconds: float, output: Output) -> None:
+        self.is_first = True
+        self._seconds, self._json = seconds, output.json
+        self._told: set[tuple[str, str]] = set()
+
+    def show(self, report: ReplayReport, *, interrupted: bool = False) -> None:
+        self.is_first = False
+        if self._json:
+            self._show(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+            return
+        counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
+        self._say(f"{counts}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
+        failures = {(each.fragment, str(each.error)): each.state for each in report.failures}
+        for (fragment, error), state in failures.items():
+            if (fragment, error) not in self._told:
+                note(f"{state}  {fragment}: {error}", style="red")
+        self._told = set(failures)
+
+    def show_error(self, error: EmdstoreError) -> None:
+        if self._json:
+            about = {"type": type(error).__name__, "message": str(error), "key": error.key, "store": error.store}
+            self._show({"error": about})
+        else:
+            self._say(f"not replayed: {error}; trying again in {self._seconds:g} s")
+
+    def _show(self, document: dict[str, Any]) -> None:
+        show_json({"time": datetime.now(UTC)} | document, one_line=True)
+        sys.stdout.flush()
+
+    def _say(self, text: str) -> None:
+        say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {text}")
+        sys.stdout.flush()

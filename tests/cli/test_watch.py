@@ -1,0 +1,221 @@
+"""`emdstore replay --watch`: a process that goes on until it is told to end, whatever happens to what it watches."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+import pytest
+from tests.children import start_python
+from tests.cli.conftest import COMMAND, environment
+from tests.lifecycle.examples import SUCCESS, promote, put, small_run
+from tests.servers.s3 import free_ports
+
+from emdstore.catalog import Catalog
+from emdstore.cli.app import run
+from emdstore.emds import RECORD_NAME
+from emdstore.stores import LocalStore, MemoryStore
+
+FRAGMENTS = tuple(f"p/d/g/{n}" for n in range(5))
+_PATIENCE = 60
+
+
+class Watch:
+    """A watching process; its lines are read as they come."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: Queue[str] = Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+
+    def line(self) -> str:
+        """Return the next line of output."""
+        try:
+            return self._lines.get(timeout=_PATIENCE)
+        except Empty:
+            raise AssertionError("no line came") from None
+
+    def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Return the next round of which something holds."""
+        while True:
+            round_: dict[str, Any] = json.loads(self.line())
+            if holds(round_):
+                return round_
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal; return the exit code and what was said on stderr."""
+        self.send(number)
+        assert self._process.stderr is not None
+        errors = self._process.stderr.read()
+        return self._process.wait(_PATIENCE), errors
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> LocalStore:
+    results = LocalStore(tmp_path / "results")
+    publish(results, FRAGMENTS[0])
+    return results
+
+
+def publish(results: LocalStore, fragment: str) -> None:
+    promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
+
+
+Start = Callable[..., Watch]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start the real command in a process of its own, which is killed at the end of the test if it still runs."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def run(*options: object, store: object = "results", catalog: str = "catalog.db", seconds: str = "0.05") -> Watch:
+        command = [*COMMAND, "replay", str(store), "--catalog", catalog, "--watch", seconds, *map(str, options)]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        processes.append(process)
+        return Watch(process)
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ingested(count: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda round_: "counts" in round_ and round_["counts"]["ingested"] == count
+
+
+def test_what_is_published_meanwhile_is_taken_in_and_sigterm_is_no_failure(
+    start: Start, results: LocalStore, tmp_path: Path
+) -> None:
+    watch = start("--json")
+    first = json.loads(watch.line())
+    assert (first["counts"]["ingested"], first["ok"], first["interrupted"]) == (1, True, False)
+    assert watch.until(ingested(0))["counts"]["unchanged"] == 1
+    publish(results, FRAGMENTS[1])
+    later = watch.until(ingested(1))
+    assert [each["fragment"] for each in later["executions"]] == [FRAGMENTS[1]]
+    assert watch.end(signal.SIGTERM) == (0, "")
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        assert [row.fragment for row in catalog.executions()] == list(FRAGMENTS[:2])
+
+
+def test_people_get_a_line_a_round_and_each_failure_once(start: Start, results: LocalStore) -> None:
+    results.write_bytes(f"{FRAGMENTS[1]}/{RECORD_NAME}", b"{")
+    watch = start()
+    lines = [watch.line() for _ in range(3)]
+    assert [line.partition("  ")[2].partition(";")[0] for line in lines] == [
+        "1 ingested, 0 unchanged, 0 incomplete, 1 invalid",
+        *["0 ingested, 1 unchanged, 0 incomplete, 1 invalid"] * 2,
+    ]
+    code, errors = watch.end(signal.SIGINT)
+    assert code == 130
+    assert errors.count("is no execution record") == 1
+
+
+def test_what_is_away_is_told_and_found_again(start: Start, results: LocalStore, tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    watch = start("--json", catalog="db/catalog.db")
+    watch.until(ingested(1))
+    for number, (folder, said) in enumerate([("results", "does not exist"), ("db", "db/catalog.db")], 1):
+        publish(results, FRAGMENTS[number])
+        (tmp_path / folder).rename(tmp_path / "away")
+        # What was read before the folder went may have been one round more.
+        assert said in watch.until(lambda round_: "error" in round_)["error"]["message"]
+        (tmp_path / "away").rename(tmp_path / folder)
+        publish(results, FRAGMENTS[number + 2])
+        assert watch.until(lambda round_, n=number: round_.get("counts", {}).get("unchanged") == 1 + 2 * n)["ok"]  # type: ignore[misc]
+    for path in (tmp_path / "db").iterdir():
+        path.unlink(missing_ok=True)
+    assert watch.until(ingested(5))["ok"]  # a catalog that is deleted is made again
+    assert watch.end(signal.SIGTERM)[0] == 0
+
+
+CHILD = """
+import sys, time
+from emdstore import Catalog, LocalStore, replay
+from emdstore.cli.options import Output
+from emdstore.cli.watch import watch
+
+def slowly(outcome, done, total):
+    print(done, file=sys.stderr, flush=True)
+    time.sleep(0.02)
+
+def replay_once():
+    with Catalog(sys.argv[2]) as catalog:
+        return replay(LocalStore(sys.argv[1]), catalog, on_progress=slowly)
+
+sys.exit(watch(replay_once, 300, Output(json=True)))
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "patience"), [(signal.SIGTERM, 0, 0.0), (signal.SIGINT, 130, 0.023)])
+def test_a_signal_in_the_middle_of_a_round_leaves_whole_executions(
+    tmp_path: Path, number: signal.Signals, code: int, patience: float
+) -> None:
+    results = LocalStore(tmp_path / "results")
+    for n in range(12):
+        publish(results, f"p/d/g/{n:02}")
+    with start_python(CHILD, results.root, tmp_path / "catalog.db") as child:
+        assert child.stderr is not None
+        while child.stderr.readline() != "2\n":
+            assert child.poll() is None
+        time.sleep(patience)
+        child.send_signal(number)
+        out, errors = child.communicate(timeout=_PATIENCE)
+    assert child.returncode == code, errors
+    assert "Traceback" not in errors
+    (line,) = out.splitlines()
+    last = json.loads(line)
+    assert (last["ok"], last["interrupted"]) == (False, True)
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        rows = list(catalog.executions())
+        assert 2 <= last["counts"]["ingested"] <= len(rows) < 12
+        assert {(row.artifacts, row.outputs, row.scalars, row.status) for row in rows} == {(7, 3, 3, "uploaded")}
+        assert catalog.scalars().count() == 3 * len(rows)
+
+
+def test_a_server_that_does_not_answer_yet_is_waited_for(start: Start, results: LocalStore) -> None:
+    (port,) = free_ports(1)
+    watch = start(catalog=f"postgresql://me:secret@127.0.0.1:{port}/none")
+    line = watch.line()
+    assert "not replayed: " in line
+    assert "trying again in 0.05 s" in line
+    assert "secret" not in line
+    assert watch.end(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_number_of_seconds_that_makes_no_sense_is_a_wrong_call(
+    results: LocalStore, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalog = tmp_path / "catalog.db"
+    assert run(["replay", str(results.root), "--catalog", str(catalog), f"--watch={seconds}"]) == 2
+    assert "--watch" in capsys.readouterr().err
+    assert not catalog.exists()
+
+
+def test_what_is_wrong_from_the_start_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "other.db").write_bytes(b"not a database at all, but long enough to look like one" * 30)
+    for store, said in (("mistyped", "does not exist"), ("results", "not a database")):
+        call = ["replay", str(tmp_path / store), "--catalog", str(tmp_path / "other.db"), "--watch", "1"]
+        assert run(call) == 2
+        assert said in capsys.readouterr().err
