@@ -198,7 +198,7 @@ class Backlog(Generic[Item, Result]):
         _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
         try:
             _cancel(self._executor.submit(whereabouts))
-        except Exception as error:  # as in `_give`
+        except Exception as error:  # noqa: BLE001 - as in `_give`
             self._lost.extend((given.items, _refused(error)) for given in self._running.values())
             self._running.clear()
 

@@ -77,21 +77,28 @@ HERE = Workers()
 def _dask(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port, normalize_address
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("--dask", "dask") from error
-    where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+    shown = redact(address)
     try:
-        client = Client(**where, timeout=_PATIENCE_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError) as error:
+        if Path(address).is_file():
+            client = Client(scheduler_file=address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+        else:
+            get_address_host_port(normalize_address(address), strict=True)  # a `Client` of a wrong one is slow to end
+            client = Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+    except OSError as error:
         raise ExecutorError(
-            f"no Dask scheduler answered at {redact(address)} within {_PATIENCE_SECONDS} s: start one with `dask "
-            "scheduler`, or correct the address; nothing was done"
+            f"no Dask scheduler answered at {shown} within {_PATIENCE_SECONDS} s: start one with `dask scheduler`, or "
+            "correct the address; nothing was done"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WrongCallError(f"--dask {redact(address)} is no address as tcp://host:8786: {error}") from error
+    except (ValueError, KeyError) as error:
+        raise WrongCallError(
+            f"--dask {shown} is no address as tcp://host:8786, and no scheduler file: {error}"
+        ) from error
     with client:
         if not client.nthreads():
-            note(f"the Dask cluster at {redact(address)} has no workers yet; waiting for them")
+            note(f"the Dask cluster at {shown} has no workers yet; waiting for them")
         yield client.get_executor()
 
 
