@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import random
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 
-from emdstore.catalog import Catalog, Claim, ExecutionContent
+from emdstore.catalog import Catalog, Claim, ExecutionContent, RecordStamp
+from emdstore.errors import ClaimLostError, ExecutionNotFoundError
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
@@ -110,6 +113,56 @@ def claim_each(url: str, owner: str, fragments: list[str]) -> list[str]:
     with Catalog(url) as catalog:
         tried = [catalog.claim(f, owner=owner, lease_seconds=60, allowed_from=["stopped"]) for f in fragments]
     return [one.fragment for one in tried if isinstance(one, Claim)]
+
+
+def arrive_first(url: str, start_at: float, number: int) -> int:
+    """Be one of many who bring in what nobody has brought before, each in an order of its own."""
+    order = list(range(12))
+    random.Random(number).shuffle(order)
+    with Catalog(url) as catalog:
+        catalog.executions().count()
+        time.sleep(max(0.0, start_at - time.time()))
+        for n in order:
+            fragment = f"run/{n:02}"
+            place = {"provider": f"p{n % 3}", "diagnostic": f"d{n % 4}", "group": f"g{n % 2}"}
+            named = f"Provider {n % 3} by {number}"
+            content = execution_of(fragment, **place, provider_name=named, scalars=[(float(n), {}, None)], dirty=True)
+            catalog.replace_execution(content)
+    return number
+
+
+def do_everything_at_once(url: str, start_at: float, number: int) -> int:
+    """Do all that one can do to a few executions, in an order of its own, and return how many steps that were."""
+    chance = random.Random(number)
+    fragments = [f"run/{n}" for n in range(4)]
+    steps = 0
+    with Catalog(url) as catalog:
+        stamps = [RecordStamp(fragment, "d", 1, 1.0, "v") for fragment in fragments]
+        catalog.executions().count()
+        time.sleep(max(0.0, start_at - time.time()))
+        while steps < 60:
+            steps += 1
+            fragment = chance.choice(fragments)
+            group = chance.choice(["g", "h"])  # an execution may even move to another group
+            content = execution_of(fragment, group=group, record_digest="d", dirty=chance.random() < 0.5)
+            chance.shuffle(stamps)
+            with contextlib.suppress(ExecutionNotFoundError, ClaimLostError):
+                match chance.randrange(6):
+                    case 0:
+                        catalog.delete_execution(fragment)
+                    case 1:
+                        catalog.note_stamps(stamps)
+                    case 2:
+                        catalog.set_dirty("pmp", "enso", group, True)
+                    case 3:
+                        claim = catalog.claim(
+                            fragment, owner=str(number), lease_seconds=0.01, allowed_from=["uploaded"]
+                        )
+                        if isinstance(claim, Claim):
+                            catalog.replace_execution(content, claim=claim)
+                    case _:
+                        catalog.replace_execution(content)
+    return steps
 
 
 def rows_in(catalog: Catalog) -> int:

@@ -7,14 +7,25 @@ import os
 import pickle
 import sqlite3
 import tempfile
+import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.catalog.examples import FULL, everything, execution_of, numbered, rows_in, write
+from tests.catalog.examples import (
+    FULL,
+    arrive_first,
+    do_everything_at_once,
+    everything,
+    execution_of,
+    numbered,
+    rows_in,
+    write,
+)
 from tests.processes import FORKS
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, name_in
 from tests.servers.s3 import free_ports
 
 from emdstore.catalog import Catalog
@@ -146,6 +157,27 @@ def test_eight_processes_write_to_one_catalog_and_none_is_turned_away(shared_cat
         assert everything(catalog) == expected
 
 
+@pytest.mark.parametrize("work", [arrive_first, do_everything_at_once])
+def test_processes_that_do_different_things_to_the_same_rows_do_not_lock_each_other_out(
+    shared_catalog_url: str, work: Callable[[str, float, int], int], postgres_server: PostgresServer
+) -> None:
+    start_at = time.time() + 0.3
+    with ProcessPoolExecutor(6, FORKS) as pool:
+        for done in pool.map(work, [shared_catalog_url] * 6, [start_at] * 6, range(6)):
+            assert done >= 0
+    with Catalog(shared_catalog_url) as catalog:
+        for row in catalog.executions():
+            assert row.scalars == catalog.scalars(fragment=row.fragment).count()
+        if work is arrive_first:
+            assert sorted(row.value for row in catalog.scalars()) == [float(n) for n in range(12)]
+        elif catalog.executions().count():
+            assert {row.status for row in catalog.executions()} <= {"uploaded", "pending_upload"}
+    if shared_catalog_url.startswith("postgresql"):
+        with postgres_server.connect() as connection:
+            counted = "SELECT deadlocks FROM pg_stat_database WHERE datname = %s"
+            assert connection.execute(counted, [name_in(shared_catalog_url)]).fetchone() == (0,)
+
+
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
 
 
@@ -237,25 +269,3 @@ def test_a_wrong_password_or_database_is_told_without_the_password(postgres_serv
         shown = repr(catalog) + "".join(traceback.format_exception(caught.value))
         for secret in ("hunter2", "ss/w%", "ss%2Fw", "pg p"):
             assert secret not in shown
-
-
-def test_a_server_that_restarts_is_connected_to_again(postgres_server: PostgresServer, postgres_url: str) -> None:
-    with Catalog(postgres_url) as catalog:
-        catalog.replace_execution(FULL)
-        _end_sessions(postgres_server, postgres_url)
-        assert catalog.executions().count() == 1
-
-        def cut_off():  # type: ignore[no-untyped-def]
-            yield 1.0, {}, None
-            _end_sessions(postgres_server, postgres_url)
-
-        before = everything(catalog)
-        with pytest.raises(CatalogError, match="check that the server runs"):
-            catalog.replace_execution(execution_of("b", scalars=cut_off()))
-        assert everything(catalog) == before
-
-
-def _end_sessions(server: PostgresServer, url: str) -> None:
-    with server.connect() as connection:
-        ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
-        connection.execute(ours, [url.rpartition("/")[2]])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -24,33 +25,52 @@ from tests.lifecycle.crash import (
     stopped_execution,
 )
 from tests.lifecycle.examples import held
+from tests.servers.postgres import KeptDatabase, PostgresServer, name_in
 
 from emdstore.catalog import Catalog
-from emdstore.errors import CatalogError, ClaimHeldError, ClaimLostError
+from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostError
 from emdstore.lifecycle.ingest import replay
 from emdstore.lifecycle.workspace import Workspace
 
 LEASE = 1.0
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
+    """None for a file in the scene's folder."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.new_database(request.getfixturevalue("postgres_template")) as url:
+        yield KeptDatabase(server, url)
+
+
 @pytest.fixture
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+def scene(request: pytest.FixtureRequest, tmp_path: Path, database: KeptDatabase | None) -> Scene:
     folder = tmp_path / "here"
     folder.mkdir()
     workspace = Workspace(
         scratch=folder / "scratch",
         results=folder / "results",
-        catalog=folder / "catalog.db",
+        catalog=folder / "catalog.db" if database is None else database.url,
         lease_seconds=LEASE,
         clean_folder=getattr(request, "param", True),
     )
-    return Scene(workspace, folder)
+    return Scene(workspace, folder, database=database)
 
 
-kept_and_cleaned = pytest.mark.parametrize("scene", [False, True], ids=["kept", "cleaned"], indirect=True)
+kept_and_cleaned = pytest.mark.parametrize(
+    ("database", "scene"),
+    [("sqlite", False), ("sqlite", True), ("postgresql", False)],
+    ids=["sqlite-kept", "sqlite-cleaned", "postgresql-kept"],
+    indirect=True,
+)
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # where the database makes no difference
+on_postgresql = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 
-# Nobody is paused inside a transaction: on SQLite all others would wait for its end, and nothing would be lost.
+# On SQLite nobody is paused inside a transaction: all others would wait for its end, and nothing would be lost.
 
 
 def _first(steps: list[Step], text: str) -> int:
@@ -60,7 +80,7 @@ def _first(steps: list[Step], text: str) -> int:
 
 def _transaction_of(steps: list[Step], text: str) -> int:
     """Return the number of the step that begins the transaction of a statement."""
-    begins = [number for number, step in enumerate(steps, 1) if step.about == "BEGIN IMMEDIATE"]
+    begins = [number for number, step in enumerate(steps, 1) if step.about.startswith(("BEGIN IMMEDIATE", "SET LOCAL"))]
     return max(number for number in begins if number < _first(steps, text))
 
 
@@ -172,6 +192,7 @@ def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene
     assert end_state(scene.workspace, scene.fragment) == undisturbed
 
 
+@on_sqlite
 def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it(scene: Scene) -> None:
     steps = scene.steps()
     cleaning = max(number for number, step in enumerate(steps, 1) if step.what == "os.rename")
@@ -198,18 +219,44 @@ def _commit_and_keep(workspace: Workspace, fragment: str) -> None:
     workspace.resume_execution(fragment).commit_output_assets(clean_folder=False)
 
 
-def test_a_claim_that_could_not_be_given_back_is_not_in_the_way_of_the_next_commit(tmp_path: Path) -> None:
-    catalog = Catalog(tmp_path / "catalog.db", busy_timeout=0.1)
+@on_postgresql
+@pytest.mark.parametrize("moment", ["UPDATE execution SET status", "DELETE FROM artifact"])
+def test_an_owner_that_is_paused_inside_a_transaction_is_in_nobodys_way(scene: Scene, moment: str) -> None:
+    url = scene.workspace.catalog._database._url.render_as_string(hide_password=False)
+    scene.workspace = attrs.evolve(scene.workspace, catalog=Catalog(url, busy_timeout=2 * LEASE))
+    at = _first(scene.steps(), moment) + 1
+    undisturbed = end_state(scene.workspace, scene.fragment)
+    scene.reset()
+    with scene.child(at=at, action=pause) as owner:
+        assert owner.wait_until_paused()
+        time.sleep(LEASE)
+        commit(scene.workspace, scene.fragment)
+        assert end_state(scene.workspace, scene.fragment) == undisturbed
+        assert isinstance(_finish(owner).error, CatalogUnavailableError)
+    assert end_state(scene.workspace, scene.fragment) == undisturbed
+
+
+def test_a_claim_that_could_not_be_given_back_is_not_in_the_way_of_the_next_commit(
+    database: KeptDatabase | None, tmp_path: Path
+) -> None:
+    catalog = Catalog(tmp_path / "catalog.db" if database is None else database.url, busy_timeout=0.1)
     workspace = Workspace(scratch=tmp_path / "scratch", results=tmp_path / "results", catalog=catalog)
     fragment = stopped_execution(workspace)
-    with contextlib.closing(sqlite3.connect(tmp_path / "catalog.db", isolation_level=None)) as other:
+    with contextlib.closing(_connect(database, tmp_path)) as other:
 
         def hold_a_transaction_open(_: object) -> None:
-            if not other.in_transaction:
-                other.execute("BEGIN IMMEDIATE")
+            with contextlib.suppress(sqlite3.OperationalError):  # if one is open
+                other.execute("BEGIN IMMEDIATE" if database is None else "BEGIN")
+            other.execute("UPDATE execution SET status = status")
 
-        with pytest.raises(CatalogError, match="another process is holding a transaction open"):
+        with pytest.raises(CatalogUnavailableError, match=r"holding a transaction open|somebody else's transaction"):
             workspace.resume_execution(fragment).commit_output_assets(progress_callback=hold_a_transaction_open)
-        other.rollback()
+        other.execute("ROLLBACK")
     assert workspace.catalog.execution(fragment).status == "pending_upload"
     assert workspace.commit_pending_executions().statuses == {fragment: "uploaded"}
+
+
+def _connect(database: KeptDatabase | None, folder: Path) -> Any:
+    if database is None:
+        return sqlite3.connect(folder / "catalog.db", isolation_level=None)
+    return database.server.connect(name_in(database.url))

@@ -109,6 +109,34 @@ class PostgresServer:
         self._process.wait(20)
 
 
+@attrs.frozen
+class KeptDatabase:
+    """A database that can be put back to how it once was.
+
+    Attributes
+    ----------
+    server, url
+        Where it is.
+    """
+
+    server: PostgresServer
+    url: str
+
+    def keep(self) -> None:
+        """Let `reset` put the database back to how it is now. Nobody may be connected to it."""
+        self._copy(name_in(self.url), f"{name_in(self.url)}_kept")
+
+    def reset(self) -> None:
+        """Put the database back, whoever is connected to it."""
+        self._copy(f"{name_in(self.url)}_kept", name_in(self.url))
+
+    def _copy(self, source: str, dest: str) -> None:
+        with self.server.connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(dest)))
+            copying = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            connection.execute(copying.format(sql.Identifier(dest), sql.Identifier(source)))
+
+
 def name_in(url: str) -> str:
     """Return the name of the database in a URL."""
     return url.rpartition("/")[2]

@@ -34,8 +34,8 @@ class Catalog:
         False to refuse an empty or missing database instead of setting it up.
     busy_timeout
         How many seconds to wait for other writers, and for a PostgreSQL server that went away while an execution was
-        being replaced. A writer that is suspended for half that time loses its transaction on PostgreSQL, so that it is
-        in nobody's way.
+        being replaced. A writer that is suspended for half that time, and a second at least, loses its transaction on
+        PostgreSQL, so that it is in nobody's way.
 
     Raises
     ------

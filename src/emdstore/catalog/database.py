@@ -289,7 +289,7 @@ class Database:
         milliseconds = max(2, int(self.busy_timeout * 1000))
         settings = [f"lock_timeout = {milliseconds}"]
         if connection.get_execution_options().get(_WRITE):
-            settings.append(f"idle_in_transaction_session_timeout = {milliseconds // 2}")
+            settings.append(f"idle_in_transaction_session_timeout = {max(1000, milliseconds // 2)}")
         connection.exec_driver_sql("; ".join(f"SET LOCAL {setting}" for setting in settings))
 
     def _is_missing_file(self) -> bool:

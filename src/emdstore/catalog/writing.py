@@ -36,8 +36,8 @@ _DELETE_PART = {part: sa.delete(table).where(table.c.execution_id == _OF_EXECUTI
 _UPDATE_EXECUTION = sa.update(execution).where(execution.c.id == _OF_EXECUTION)
 _NOTE_STAMP = (
     sa.update(execution)
-    .where(execution.c.fragment == sa.bindparam("fragment"), execution.c.record_digest == sa.bindparam("digest"))
-    .values({f"record_{name}": sa.bindparam(name) for name in ("size", "modified", "version")})
+    .where(execution.c.fragment == sa.bindparam("of_fragment"), execution.c.record_digest == sa.bindparam("of_digest"))
+    .values({f"record_{name}": sa.bindparam(f"of_{name}") for name in ("size", "modified", "version")})
 )
 _UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
 # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
@@ -94,11 +94,12 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
 
 def note_stamps(database: Database, stamps: Iterable[RecordStamp]) -> None:
     """Note what a listing says of records; see `Catalog.note_stamps`."""
-    in_order = [attrs.asdict(stamp) for stamp in sorted(stamps, key=lambda stamp: stamp.fragment)]  # no deadlocks
+    in_order = sorted(stamps, key=lambda stamp: stamp.fragment)  # as everyone does it, so that nobody deadlocks
+    values = [{f"of_{name}": value for name, value in attrs.asdict(stamp).items()} for stamp in in_order]
 
     def note() -> None:
         with database.writing() as connection:
-            connection.execute(_NOTE_STAMP, in_order)
+            connection.execute(_NOTE_STAMP, values)
 
     database.patiently(note)
 
