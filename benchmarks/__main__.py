@@ -9,8 +9,10 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from benchmarks import scale
 from benchmarks.contenders import peers
 from benchmarks.disks import Disks
 from benchmarks.measure import RunFailedError
@@ -19,7 +21,20 @@ from benchmarks.report import goals_table, table
 from benchmarks.servers import REMOTE, MissingServerError
 from benchmarks.suites import ROUTES, Bench, Row, rows_as_json
 
-WORKLOADS = ("W1", "W2", "W3", "commit", "noop", "remote", "ingest", "memory", "startup", "costs")
+WORKLOADS = (
+    "W1",
+    "W2",
+    "W3",
+    "commit",
+    "noop",
+    "remote",
+    "ingest",
+    "climate-ref",
+    "memory",
+    "startup",
+    "costs",
+    "scale",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,9 +72,11 @@ def _run(bench: Bench, workload: str, routes: Sequence[str]) -> list[Row]:
     """Run one workload on the routes that it has."""
     simple: dict[str, Callable[[], list[Row]]] = {
         "ingest": bench.ingest,
+        "climate-ref": bench.climate_ref,
         "memory": bench.memory,
         "startup": bench.startup,
         "costs": bench.costs,
+        "scale": partial(scale.measure, bench),
     }
     if workload in simple:
         return simple[workload]()

@@ -10,6 +10,8 @@ S5CMD, S3FS, RCLONE = "s5cmd", "s3fs", "rclone, tuned"
 EMDSTORE, FLUSHED, COMMIT = "emdstore", "emdstore --flush", "emdstore commit"
 LIBRARY = " (library)"
 
+THEIRS, INTO_THEIRS, INTO_OURS = "climate-ref", "emdstore, their schema", "emdstore, own catalog"
+
 MOST_MB = 150.0
 MOST_MS_TO_START = 150.0
 
@@ -62,4 +64,12 @@ GOALS: list[Goal] = [
         for goal in _both(workload, route, S5CMD, 1.0)
     ),
     Goal("100,000 scalars", "ingest", "emdstore ingest", "raw executemany", 1.5),
+    *(
+        goal
+        for workload in ("100,000 scalars", "2,000 series of 200")
+        for goal in (
+            Goal(workload, "climate-ref ingest", INTO_THEIRS, THEIRS, 0.5),
+            Goal(workload, "climate-ref ingest", INTO_OURS, THEIRS, 0.2),
+        )
+    ),
 ]

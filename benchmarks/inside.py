@@ -27,7 +27,9 @@ from emdstore.lifecycle.result import ExecutionResult
 _FRAGMENT = "provider/diagnostic/group/000001"
 
 
-class _Clock:
+class Clock:
+    """What a call took, and what else is to be told of it."""
+
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
 
@@ -39,7 +41,7 @@ class _Clock:
         self.told["seconds"] = time.perf_counter() - started
 
 
-def copy(clock: _Clock, source: str, dest: str, *more: str) -> None:
+def copy(clock: Clock, source: str, dest: str, *more: str) -> None:
     stores = open_store(source), open_store(dest)
     if any(place.startswith("s3://") for place in (source, dest)):
         import obstore  # noqa: F401 - an import is not what is measured here
@@ -51,7 +53,7 @@ def copy(clock: _Clock, source: str, dest: str, *more: str) -> None:
 # -- executions --------------------------------------------------------------------------------------------------------
 
 
-def stage_executions(clock: _Clock, sets: str, scratch: str, results: str, catalog: str) -> None:
+def stage_executions(clock: Clock, sets: str, scratch: str, results: str, catalog: str) -> None:
     """Make executions that wait to be committed, one for each set below a folder."""
     fragments = {}
     with Workspace(scratch=LocalStore(scratch), results=open_store(results), catalog=catalog) as workspace:
@@ -65,7 +67,7 @@ def stage_executions(clock: _Clock, sets: str, scratch: str, results: str, catal
     clock.told["fragments"] = fragments
 
 
-def commit(clock: _Clock, scratch: str, results: str, catalog: str) -> None:
+def commit(clock: Clock, scratch: str, results: str, catalog: str) -> None:
     if results.startswith("s3://"):
         import obstore  # noqa: F401
     with Workspace(scratch=LocalStore(scratch), results=open_store(results), catalog=catalog) as workspace:
@@ -78,12 +80,12 @@ def commit(clock: _Clock, scratch: str, results: str, catalog: str) -> None:
 # -- ingest ------------------------------------------------------------------------------------------------------------
 
 
-def publish_scalars(clock: _Clock, folder: str, *shape: str) -> None:
+def publish_scalars(clock: Clock, folder: str, *shape: str) -> None:
     """Publish a set with a scalar for each combination of so many values of each dimension."""
     _publish(folder, metric_bundle(random.Random(1), *map(int, shape)), [])
 
 
-def publish_series(clock: _Clock, folder: str, count: str, points: str) -> None:
+def publish_series(clock: Clock, folder: str, count: str, points: str) -> None:
     """Publish a set with so many series of so many points."""
     _publish(folder, metric_bundle(random.Random(1), 1), series_list(random.Random(1), int(count), int(points)))
 
@@ -99,19 +101,19 @@ def _publish(folder: str, metric: object, series: object) -> None:
     publish_set(ExecutionRecord.at(_FRAGMENT), result, source=LocalStore(scratch), dest=dest)
 
 
-def ingest_set(clock: _Clock, folder: str) -> None:
+def ingest_set(clock: Clock, folder: str) -> None:
     store, database = LocalStore(Path(folder) / "results"), Path(folder) / "catalog.db"
-    with _new_catalog(database) as catalog, clock.running():
+    with new_catalog(database) as catalog, clock.running():
         done = ingest(store, _FRAGMENT, catalog)
     clock.told["rows"] = done.scalars + done.series
 
 
-def insert_raw(clock: _Clock, folder: str, table: str) -> None:
+def insert_raw(clock: Clock, folder: str, table: str) -> None:
     """Insert the rows that `ingest_set` left in one table into the same table of a new database, with the driver."""
     with contextlib.closing(sqlite3.connect(Path(folder) / "catalog.db")) as old:
         rows = old.execute(f"SELECT * FROM {table}").fetchall()
     database = Path(folder) / "raw.db"
-    with _new_catalog(database):
+    with new_catalog(database):
         pass
     with contextlib.closing(sqlite3.connect(database)) as new:
         marks = ", ".join("?" * len(rows[0]))
@@ -120,7 +122,7 @@ def insert_raw(clock: _Clock, folder: str, table: str) -> None:
         clock.told["rows"] = new.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
 
-def publish_many(clock: _Clock, folder: str, count: str) -> None:
+def publish_many(clock: Clock, folder: str, count: str) -> None:
     """Publish many small sets."""
     scratch, results = Path(folder) / "scratch", LocalStore(Path(folder) / "results")
     scratch.mkdir(parents=True)
@@ -138,7 +140,7 @@ def publish_many(clock: _Clock, folder: str, count: str) -> None:
         results.write_bytes(f"{fragment}/execution.json", record)
 
 
-def replay_all(clock: _Clock, folder: str) -> None:
+def replay_all(clock: Clock, folder: str) -> None:
     """Replay a store into a new catalog; tell when each tenth was done."""
     tenths: list[float] = []
     started = time.perf_counter()
@@ -147,7 +149,7 @@ def replay_all(clock: _Clock, folder: str) -> None:
         if done % (total // 10) == 0:
             tenths.append(round(time.perf_counter() - started, 3))
 
-    with _new_catalog(Path(folder) / "catalog.db") as catalog:
+    with new_catalog(Path(folder) / "catalog.db") as catalog:
         with clock.running():
             started = time.perf_counter()
             report = replay(LocalStore(Path(folder) / "results"), catalog, on_progress=note)
@@ -158,7 +160,8 @@ def replay_all(clock: _Clock, folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _new_catalog(database: Path) -> Iterator[Catalog]:
+def new_catalog(database: Path) -> Iterator[Catalog]:
+    """Give a catalog that is set up and empty."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     catalog = Catalog(os.fspath(database))
@@ -172,7 +175,7 @@ def _new_catalog(database: Path) -> Iterator[Catalog]:
 # -- what each promise costs -------------------------------------------------------------------------------------------
 
 
-def cost(clock: _Clock, promise: str, source: str, dest: str) -> None:
+def cost(clock: Clock, promise: str, source: str, dest: str) -> None:
     with clock.running():
         costs.copy_tree(Path(source), Path(dest), costs.PROMISES[promise])
 
@@ -192,7 +195,7 @@ _CALLS: dict[str, Callable[..., None]] = {
 
 
 def main(what: str, *arguments: str) -> None:
-    clock = _Clock()
+    clock = Clock()
     _CALLS[what](clock, *arguments)
     print(json.dumps(clock.told))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -25,6 +26,7 @@ from benchmarks.workloads import Workload
 ROUTES = ("local-local", "local-s3", "s3-local", "s3-s3")
 
 _INSIDE = (sys.executable, "-m", "benchmarks.inside")
+_BESIDE_REF = (sys.executable, "-m", "benchmarks.climate_ref")
 _GIB = 1024**3
 
 
@@ -180,6 +182,39 @@ class Bench:
                 "raw executemany": lambda: run([*_INSIDE, "insert-raw", folder, table], env),
             }
             return self._in_turn(name, "ingest", calls, ingested)
+
+    def climate_ref(self) -> list[Row]:
+        """Ingest into Climate-REF's database, by their handler and by ours, and into a catalog; and handle it all."""
+        if importlib.util.find_spec("climate_ref") is None:
+            self.report("skipped: climate-ref: it is not installed here: pip install climate-ref")
+            return []
+        rows = []
+        env = environment(None, self.cache)
+        less = 10 if self.quick else 1
+        prepared = {
+            "100,000 scalars": ["prepare-scalars", "10", "20", str(50 // less), "10"],
+            "2,000 series of 200": ["prepare-series", str(2000 // less), "200"],
+        }
+        for name, (prepare, *shape) in prepared.items():
+            with self._folder() as folder:
+                run([*_BESIDE_REF, prepare, folder, *shape], env)
+                ways = {
+                    "ingest": {
+                        goals.THEIRS: "ingest-as-theirs",
+                        goals.INTO_THEIRS: "replay-as-ours",
+                        goals.INTO_OURS: "ingest-into-catalog",
+                    },
+                    "handle": {goals.THEIRS: "handle-as-theirs", goals.INTO_THEIRS: "handle-as-ours"},
+                }
+                for what, by_name in ways.items():
+                    calls = {
+                        each: _call(lambda c: run(c, env), [*_BESIDE_REF, way, folder]) for each, way in by_name.items()
+                    }
+                    counts = {each: call().told["rows"] for each, call in calls.items()}
+                    if len(set(counts.values())) != 1:
+                        raise RunFailedError(f"{name}, {what}: not the same number of rows: {counts}")
+                    rows += self._in_turn(name, f"climate-ref {what}", calls, counts[goals.THEIRS])
+        return rows
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,8 @@ from benchmarks.places import Folder, Manifest
 _MIB = 1024 * 1024
 # Older than anything that is measured: a second run must see by the times that there is nothing to do.
 _WRITTEN = 1_600_000_000
+
+_DIMENSIONS = ("model", "variable", "region", "statistic")
 
 
 @attrs.frozen
@@ -119,24 +121,26 @@ def emds_set(draw: random.Random, *, plots: int, data: int) -> Iterator[tuple[st
         yield name, iter([draw.randbytes(size)])
 
 
-def metric_bundle(draw: random.Random, *shape: int) -> dict[str, object]:
+def metric_bundle(draw: random.Random, *shape: int, names: Sequence[str] = _DIMENSIONS) -> dict[str, object]:
     """Return a metric bundle with so many values of each dimension, every combination of which has a scalar."""
-    names = ["model", "variable", "region", "statistic"][: len(shape)]
+    names = names[: len(shape)]
     values = {name: [f"{name}-{n:03}" for n in range(count)] for name, count in zip(names, shape, strict=True)}
 
-    def nest(left: list[str]) -> object:
+    def nest(left: Sequence[str]) -> object:
         return {value: nest(left[1:]) for value in values[left[0]]} if left else draw.uniform(-1, 1)
 
     dimensions = {name: {value: {"name": value} for value in each} for name, each in values.items()}
-    return {"DIMENSIONS": {"json_structure": names, **dimensions}, "RESULTS": nest(names)}
+    return {"DIMENSIONS": {"json_structure": list(names), **dimensions}, "RESULTS": nest(names)}
 
 
-def series_list(draw: random.Random, count: int, points: int) -> list[dict[str, object]]:
-    """Return so many series of so many points."""
+def series_list(
+    draw: random.Random, count: int, points: int, *, names: tuple[str, str] = ("model", "region")
+) -> list[dict[str, object]]:
+    """Return so many series of so many points, with two dimensions each."""
     index = [f"{1850 + n // 12}-{n % 12 + 1:02}" for n in range(points)]
     return [
         {
-            "dimensions": {"model": f"model-{n:04}", "region": "global"},
+            "dimensions": {names[0]: f"model-{n:04}", names[1]: "global"},
             "values": [draw.uniform(200, 300) for _ in range(points)],
             "index": index,
             "index_name": "time",

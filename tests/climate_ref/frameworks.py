@@ -19,6 +19,7 @@ from climate_ref.models import Diagnostic, Execution, ExecutionGroup, Provider
 from climate_ref_core.datasets import ExecutionDatasetCollection
 from climate_ref_core.diagnostics import ExecutionDefinition, ExecutionResult
 from climate_ref_example import provider as example
+from sqlalchemy.event import listen
 
 from emdstore.integrations.climate_ref import handle_execution_result as handle_as_ours
 
@@ -179,11 +180,17 @@ def make_template(folder: Path) -> Path:
 
 
 @contextmanager
-def framework(template: Path, folder: Path, *, name: str = "ref") -> Iterator[Framework]:
-    """Give a framework; those of one folder share their scratch, and nothing else."""
+def framework(
+    template: Path, folder: Path, *, name: str = "ref", vocabulary: Path | None = None
+) -> Iterator[Framework]:
+    """Give a framework, with its own vocabulary or another; those of one folder share their scratch, nothing else."""
     with _configured(folder, folder / f"{name}-results") as config:
         config.db.database_url = f"sqlite:///{shutil.copy(template, folder / f'{name}.db')}"
+        if vocabulary is not None:
+            config.paths.dimensions_cv = vocabulary
         database = Database.from_config(config, run_migrations=False)
+        # No power is cut here, and the disk may be busy.
+        listen(database.session.get_bind(), "connect", lambda opened, _: opened.execute("PRAGMA synchronous = OFF"))
         try:
             yield Framework(config, database)
         finally:
