@@ -113,10 +113,9 @@ class Survey:
     def _facet(self, name: str, column: sa.ColumnElement[str]) -> Mapping[str, int]:
         others = attrs.evolve(self, filters={each: value for each, value in self.filters.items() if each != name})
         number = sa.func.count()
-        counting: sa.Select[Any] = (
-            others._matching().with_only_columns(column, number, maintain_column_froms=True).group_by(column)
-        )
-        found: Any = self._database.fetch(counting.order_by(None).order_by(number.desc(), column))
+        statement: Any = others._matching().order_by(None)
+        counting = statement.with_only_columns(column, number, maintain_column_froms=True).group_by(column)
+        found: Any = self._database.fetch(counting.order_by(number.desc(), column))
         return dict(found)
 
     def _matching(self) -> sa.Select[Any]:
@@ -140,3 +139,35 @@ class Survey:
             (c.status == "failed", 3),
             else_=_CALM,
         )
+
+
+@attrs.frozen
+class ScalarFacets:
+    """How many scalars there are by where they belong, and by each of their dimensions."""
+
+    places: Counts
+    dimensions: Counts
+
+
+def scalar_facets(database: Database, filters: Mapping[str, Any]) -> ScalarFacets:
+    """Count scalars; see `Catalog.scalar_facets`."""
+    places = {}
+    for name in FACETS[1:]:
+        others = {each: value for each, value in filters.items() if each != name}
+        number, column = sa.func.count(), _FACET_COLUMNS[name]
+        statement: Any = queries.scalars(database, **others)._statement.order_by(None)
+        counting = statement.with_only_columns(column, number, maintain_column_froms=True).group_by(column)
+        found: Any = database.fetch(counting.order_by(number.desc(), column))
+        places[name] = dict(found)
+    dimensions = dict(queries.scalars(database, **filters).facets())
+    chosen: Mapping[str, Any] = filters.get("dimensions") or {}
+    for name in chosen:
+        rest = {each: value for each, value in chosen.items() if each != name}
+        dimensions[name] = queries.scalars(database, **{**filters, "dimensions": rest}).facets().get(name, {})
+    return ScalarFacets(places, dimensions)
+
+
+def page_of(query: queries.Query[queries.Row], limit: int, offset: int = 0) -> list[queries.Row]:
+    """Return some of a query's rows, in its order."""
+    rows = query._database.fetch(query._statement.limit(limit).offset(offset))
+    return [query.row_type(*row) for row in rows]

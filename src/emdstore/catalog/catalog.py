@@ -196,6 +196,13 @@ class Catalog:
         """Return the executions for somebody who looks around: what needs attention first; see `Survey`."""
         return browse.Survey(self._database, search, concerns, filters)
 
+    def scalar_facets(self, **filters: Unpack[ValueFilters]) -> browse.ScalarFacets:
+        """Count scalars by provider, diagnostic and group, and by each of their dimensions.
+
+        Each count disregards the filter on what it counts: it tells what another choice would select.
+        """
+        return browse.scalar_facets(self._database, filters)
+
     def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
         """Return, for some executions at once, which record each was read from; those that have none are left out."""
         return queries.record_stamps(self._database, fragments)

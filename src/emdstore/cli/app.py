@@ -47,6 +47,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "show": ("executions:show", "Show what the catalog holds of one execution."),
     "export": ("export:export", "Write rows of the catalog to a CSV, JSON lines or Parquet file."),
     "serve": ("web:serve", "Look at what was ingested in a browser."),
+    "report": ("web:report", "Write the pages of `serve` as files."),
     "init": ("executions:init", "Write the emdstore.toml of a new workspace."),
     "run": ("executions:run", "Run a program as an execution."),
     "commit": ("executions:commit", "Ship executions: bytes, then the record, then the rows."),

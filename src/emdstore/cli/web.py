@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from emdstore.cli.executions import Config, open_workspace
-from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_existing
-from emdstore.cli.render import note, say, show_json
-from emdstore.errors import MissingExtraError
+from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_existing, refuse_empty
+from emdstore.cli.render import note, say, set_progress, show_json, size_text
+from emdstore.errors import ArtifactExistsError, MissingExtraError
+from emdstore.lifecycle.states import Status
 from emdstore.stores import ArtifactStore
 
 if TYPE_CHECKING:
@@ -97,6 +98,74 @@ def serve(
         except KeyboardInterrupt:
             pass  # raised again by the server once it has closed its connections
     return 130
+
+
+def report(
+    store: str | None = None,
+    /,
+    *,
+    folder: Annotated[Path, Parameter(name=("--output", "-o"))],
+    catalog: OptionalCatalog = None,
+    status: tuple[Status, ...] = (),
+    provider: tuple[str, ...] = (),
+    diagnostic: tuple[str, ...] = (),
+    group: tuple[str, ...] = (),
+    fragment: str = "",
+    data: Annotated[bool, Parameter(negative="--no-data")] = True,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Write the pages of `emdstore serve` as files, to be opened, put on a web server or into a bucket.
+
+    The folder gets the artifacts too, each checked against its record; what is missing or not as recorded is named, on
+    its page and here, and makes the exit code 1. An option that is given several times selects any of its values.
+
+    Parameters
+    ----------
+    store
+        The results store; by default the workspace's.
+    folder
+        Where to: a new or empty folder, or an earlier report, which is brought up to date.
+    catalog
+        The database that was loaded from the store; by default the workspace's.
+    status
+        Only executions in this state.
+    provider
+        Only of this provider.
+    diagnostic
+        Only of this diagnostic.
+    group
+        Only of this group.
+    fragment
+        Only the executions in this folder.
+    data
+        Whether to write data files too; they may be large.
+    config
+        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
+    """
+    from emdstore.web.report import write_report
+    from emdstore.web.selection import Selection
+
+    chosen = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group}
+    selection = Selection(chosen={name: values for name, values in chosen.items() if values}, fragment=fragment)
+    with _opened(store, catalog, config, access) as (database, results):
+        if fragment:
+            refuse_empty(database.executions(fragment=fragment).count(), fragment, "execution", store=database.url)
+        try:
+            with set_progress("report") as on_progress:
+                written = write_report(folder, database, results, selection, data=data, on_progress=on_progress)
+        except ArtifactExistsError as error:
+            raise WrongCallError(str(error), store=error.store) from error
+    if output.json:
+        show_json(written.as_dict())
+        return 0 if written.ok else 1
+    for each in written.troubles:
+        say(f"{each.outcome}  {each.fragment}/{each.key}: {each.detail}", style="red")
+    if written.left_out:
+        say(f"{written.left_out} more executions were left out: select fewer for a report", style="red")
+    say(f"{written.executions} executions, {written.files} files ({size_text(written.bytes)}); open {written.index}")
+    return 0 if written.ok else 1
 
 
 @contextmanager

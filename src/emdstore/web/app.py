@@ -22,12 +22,14 @@ from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFo
 from emdstore.keys import is_valid_key
 from emdstore.stores import ArtifactStore
 from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
+from emdstore.web.compare import choose, read_comparison
 from emdstore.web.execution import artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.places import Places
 from emdstore.web.selection import Selection
 from emdstore.web.shelf import PATIENCE, Shelf
 from emdstore.web.site import POLICY, own_file, own_file_type, render
+from emdstore.web.values import read_values
 
 _log = logging.getLogger(__name__)
 
@@ -74,6 +76,9 @@ def make_app(
             Route("/", site.executions),
             Route("/execution/{execution_id:int}", site.execution),
             Route("/execution/{execution_id:int}/verify", site.verify, methods=["POST"]),
+            Route("/compare", site.compare),
+            Route("/values", site.values),
+            Route("/values.csv", site.export),
             Route("/artifacts/{rest:path}", site.artifact),
             Route("/static/{name}", site.own_file),
         ],
@@ -102,6 +107,20 @@ class _Site:
         row = self._row(request.path_params["execution_id"])
         return _page("execution", self.places("../"), page=read_execution(self.catalog, self.shelf, row))
 
+    def compare(self, request: Request) -> Response:
+        rows, unknown = choose(self.catalog, request.query_params.multi_items())
+        return _page("compare", self.places(), page=read_comparison(self.catalog, self.shelf, rows, unknown))
+
+    def values(self, request: Request) -> Response:
+        page = read_values(self.catalog, Selection.of(request.query_params.multi_items()))
+        return _page("values", self.places(), page=page)
+
+    def export(self, request: Request) -> Response:
+        selection = Selection.of(request.query_params.multi_items())
+        headers = {"Content-Disposition": 'attachment; filename="scalars.csv"', "X-Content-Type-Options": "nosniff"}
+        rows = self.catalog.scalars(**selection.value_filters).export("csv")
+        return StreamingResponse(rows, headers=headers, media_type="text/csv; charset=utf-8")
+
     async def verify(self, request: Request) -> Response:
         if not same_origin(request.headers):
             raise HTTPException(403, "This was asked for by another site.")
@@ -114,7 +133,9 @@ class _Site:
         return await run_in_threadpool(self._verify, request.path_params["execution_id"], keys)
 
     def _verify(self, execution_id: int, keys: list[str]) -> Response:
-        page = read_execution(self.catalog, self.shelf, self._row(execution_id), check=keys)
+        row = self._row(execution_id)
+        chosen = [each for each in artifacts_of(self.catalog, row) if not keys or each.key in keys]
+        page = read_execution(self.catalog, self.shelf, row, self.shelf.check(chosen))
         return _page("execution", self.places("../../"), page=page)
 
     def artifact(self, request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
@@ -18,9 +18,7 @@ from emdstore.web import words
 MOST_TRACES = 12
 """More lines than this in one chart cannot be told apart; the next ones go into another chart."""
 
-MOST_DOTS = 40
-
-_TOPICS = ("variable_id", "metric", "statistic")
+TOPICS = ("variable_id", "metric", "statistic")
 """Dimensions whose values are different things, not the same thing elsewhere: one chart for each."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -28,12 +26,13 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 @attrs.frozen
 class Trace:
-    """One line, or one set of dots. A missing value is None."""
+    """One line, or one set of dots. A missing value is None; `rows` are those of a table that the dots stand for."""
 
     name: str
     x: tuple[str | float | None, ...]
     y: tuple[str | float | None, ...]
     reference: bool = False
+    rows: tuple[int, ...] = ()
 
 
 @attrs.frozen
@@ -82,7 +81,7 @@ def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
     """
     groups: dict[tuple[str, ...], list[tuple[str, SeriesRow]]] = {}
     for name, row in named:
-        topic = tuple(row.dimensions.get(one, "") for one in _TOPICS)
+        topic = tuple(row.dimensions.get(one, "") for one in TOPICS)
         key = (*topic, row.index_name, _units(row), _text(row, "index_units"))
         groups.setdefault(key, []).append((name, row))
     return tuple(
@@ -94,7 +93,7 @@ def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
 
 def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     rows = [row for _, row in members]
-    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in _TOPICS]
+    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in TOPICS]
     plain = [" · ".join(filter(None, (name, words.label(row.dimensions, tell)))) for name, row in members]
     seen: Counter[str] = Counter()
     traces = []
@@ -108,14 +107,14 @@ def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
             shown += f" ({seen[name]})"
         traces.append(Trace(shown, row.index, tuple(map(_finite, row.values)), reference))
     first = next((row for row in rows if not _is_reference(row)), rows[0])
-    topics = words.label(first.dimensions, _TOPICS)
+    topics = words.label(first.dimensions, TOPICS)
     long_name = " ".join(_text(first, "value_long_name", "long_name").split())
     axis = _axis(rows)
     runs = axis != "linear" or all(_runs(row.index) for row in rows)
     caption = _text(first, "caption")
     if not caption:
         common = words.shared([row.dimensions for row in rows])
-        caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in _TOPICS)
+        caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in TOPICS)
     return Chart(
         title=" – ".join(dict.fromkeys(filter(None, (long_name, topics)))) or first.index_name,
         caption=caption,
@@ -129,58 +128,63 @@ def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     )
 
 
-def dot_chart(
-    title: str, caption: str, x_title: str, named: Sequence[tuple[str, Sequence[tuple[str, float]]]]
-) -> Chart:
-    """Draw values along x, one line of dots for each label; `named` has the labels and values of each colour."""
+@attrs.frozen
+class Dot:
+    """A value to be drawn as a dot: its label along y, and the row of a table that it stands for."""
+
+    label: str
+    value: float
+    row: int = 0
+
+
+def dot_chart(title: str, caption: str, x_title: str, colours: Mapping[str, Sequence[Dot]]) -> Chart:
+    """Draw values along x, a line for each label, and a colour for each of the named sets of dots."""
     traces = tuple(
-        Trace(name, tuple(_finite(value) for _, value in dots), tuple(text for text, _ in dots)) for name, dots in named
+        Trace(
+            name,
+            tuple(_finite(dot.value) for dot in dots),
+            tuple(dot.label for dot in dots),
+            rows=tuple(dot.row for dot in dots),
+        )
+        for name, dots in colours.items()
     )
     return Chart(title, caption, "dots", "linear", x_title, "", traces)
 
 
-def scalar_charts(rows: Sequence[ScalarRow], by: str | None = None) -> tuple[Chart, ...]:
+def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
     """Draw scalars as dots: one chart for each topic, a line for each label.
 
     Parameters
     ----------
     rows
-        What is drawn; of each topic the first values, as many as can be read.
+        What is drawn, in the order of the table beside it.
     by
         The dimension to colour by.
     """
-    return tuple(
-        _scalar_chart(topic, members, by) for topic, members in by_topic(rows).items() if any(map(_drawable, members))
-    )
+    topics: dict[str, list[tuple[int, ScalarRow]]] = {}
+    for number, row in enumerate(rows):
+        topics.setdefault(topic_of(row.dimensions), []).append((number, row))
+    return tuple(_scalar_chart(topic, members, by) for topic, members in topics.items())
 
 
-def by_topic(rows: Iterable[ScalarRow]) -> dict[str, list[ScalarRow]]:
-    """Part scalars by what they are values of."""
-    groups: dict[str, list[ScalarRow]] = {}
-    for row in rows:
-        groups.setdefault(words.label(row.dimensions, _TOPICS), []).append(row)
-    return groups
+def topic_of(dimensions: words.Dimensions) -> str:
+    """Return what a value is a value of: values of different topics do not share an axis."""
+    return words.label(dimensions, TOPICS)
 
 
-def _scalar_chart(topic: str, rows: Sequence[ScalarRow], by: str | None) -> Chart:
-    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in (*_TOPICS, by)]
-    colours: dict[str, list[tuple[str, float]]] = {}
-    labels: dict[str, None] = {}
-    for row in rows:
-        text = words.label(row.dimensions, tell) or row.group
-        if text not in labels and len(labels) == MOST_DOTS:
-            continue
-        labels[text] = None
-        colours.setdefault(row.dimensions.get(by, "") if by else "", []).append((text, row.value))
-    units = next((_text(row, "units", "value_units") for row in rows if _text(row, "units", "value_units")), "")
-    common = words.shared([row.dimensions for row in rows])
-    caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in _TOPICS)
-    named = [(name or topic or "value", dots) for name, dots in colours.items()]
-    return dot_chart(topic or "Values", caption, _with_units("value", units), named)
-
-
-def _drawable(row: ScalarRow) -> bool:
-    return math.isfinite(row.value)
+def _scalar_chart(topic: str, members: Sequence[tuple[int, ScalarRow]], by: str) -> Chart:
+    every = [row.dimensions for _, row in members]
+    common = {name: value for name, value in words.shared(every).items() if name not in TOPICS}
+    tell = [one for one in words.telling(every) if one not in (*TOPICS, by)]
+    several = len({row.execution_id for _, row in members}) > 1
+    colours: dict[str, list[Dot]] = {}
+    for number, row in members:
+        where = row.group if several else ""
+        text = " · ".join(filter(None, (words.label(row.dimensions, tell), where))) or topic or row.diagnostic
+        colours.setdefault(row.dimensions.get(by, "") or topic or "value", []).append(Dot(text, row.value, number))
+    units = next((found for _, row in members if (found := _text(row, "units", "value_units"))), "")
+    caption = ", ".join(f"{words.name_text(name)} {value}" for name, value in common.items())
+    return dot_chart(topic or "Values", caption, _with_units("value", units), colours)
 
 
 def _finite(value: float) -> float | None:

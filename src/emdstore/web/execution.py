@@ -13,6 +13,7 @@ from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, Scal
 from emdstore.web import words
 from emdstore.web.charts import Chart, series_charts
 from emdstore.web.executions import Line, lines_of
+from emdstore.web.selection import dimension_facet
 from emdstore.web.shelf import Check, LogEnd, Look, Shelf
 
 
@@ -92,8 +93,9 @@ class Item:
     @property
     def trouble(self) -> str:
         """What is wrong with it, in words; ``""`` if nothing is known to be."""
-        if self.check is not None and self.check.outcome in ("corrupt", "missing", "unreadable"):
-            return {"corrupt": "not as recorded", "missing": "missing"}.get(self.check.outcome, "cannot be read")
+        if self.check is not None and self.check.outcome not in ("ok", "unrecorded"):
+            found = self.check.outcome
+            return {"corrupt": "not as recorded", "unreadable": "cannot be read"}.get(found, found)
         return {"missing": "missing", "changed": "not as recorded"}.get(self.state, "")
 
 
@@ -128,6 +130,12 @@ class ScalarTable:
         """Return the units of a scalar, where its attributes say them."""
         return next((str(row.attributes[name]) for name in ("units", "value_units") if row.attributes.get(name)), "")
 
+    @staticmethod
+    def facets(row: ScalarRow) -> dict[str, str]:
+        """Return what a scalar can be chosen by, where the page chooses by itself."""
+        places = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
+        return places | {dimension_facet(name): value for name, value in row.dimensions.items()}
+
     @classmethod
     def of(cls, rows: Sequence[ScalarRow], total: int) -> ScalarTable:
         """Arrange rows as a table."""
@@ -161,8 +169,6 @@ class ExecutionPage:
         Its series, and how many are not drawn.
     others
         Other executions of its diagnostic, to compare it with.
-    checked
-        Whether artifacts were hashed again for this page.
     """
 
     line: Line
@@ -175,7 +181,6 @@ class ExecutionPage:
     charts: tuple[Chart, ...]
     more_series: int
     others: tuple[Line, ...]
-    checked: bool = False
 
     @property
     def plots(self) -> tuple[Item, ...]:
@@ -204,7 +209,7 @@ class ExecutionPage:
 
 
 def read_execution(
-    catalog: Catalog, shelf: Shelf, row: ExecutionRow, *, check: Iterable[str] | None = None
+    catalog: Catalog, shelf: Shelf, row: ExecutionRow, checks: Mapping[str, Check] | None = None
 ) -> ExecutionPage:
     """Ask the catalog, and the results store as far as it answers, for one execution.
 
@@ -214,15 +219,11 @@ def read_execution(
         Where to ask.
     row
         The execution.
-    check
-        The keys of artifacts to hash again; none of them may be given to mean all.
+    checks
+        What came of hashing artifacts again, by key.
     """
     artifacts = artifacts_of(catalog, row)
     look = shelf.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
-    checks = {}
-    if check is not None:
-        wanted = set(check)
-        checks = shelf.check([each for each in artifacts if not wanted or each.key in wanted])
     outputs = own(catalog.outputs(fragment=row.fragment), row)
     scalars = list(islice(own(catalog.scalars(fragment=row.fragment), row), MOST_SCALARS))
     series = islice(own(catalog.series(fragment=row.fragment), row), MOST_SERIES)
@@ -240,7 +241,6 @@ def read_execution(
         charts=series_charts(("", each) for each in series),
         more_series=max(0, row.series - MOST_SERIES),
         others=lines_of(catalog, [each for each in others if each.execution_id != row.execution_id][:MOST_OTHERS]),
-        checked=check is not None,
     )
 
 

@@ -46,6 +46,13 @@ class Places:
         """Return where executions are compared."""
         return self._page("compare", query)
 
+    def comparison(self, provider: str, diagnostic: str) -> str:
+        """Return where the executions of one diagnostic are compared."""
+        place = f"{provider}/{diagnostic}"
+        if self.filed:
+            return self._address(f"compare/{hashlib.sha256(place.encode()).hexdigest()[:16]}.html")
+        return self.compare({"d": place})
+
     def values(self, query: Query | None = None) -> str:
         """Return where scalars are looked through."""
         return self._page("values", query)

@@ -26,7 +26,7 @@ function traces(chart) {
     return {
       type: "scatter",
       x: trace.x,
-      y: labels ? trace.y.map((label) => text(short(label, 44))) : trace.y,
+      y: trace.y,
       name: folded(trace.name),
       mode: dots ? "markers" : trace.x.length < 40 ? "lines+markers" : "lines",
       connectgaps: false,
@@ -38,10 +38,11 @@ function traces(chart) {
   });
 }
 
-function layout(chart, width) {
+function layout(chart) {
   const ink = dark.matches ? "#e4e9e9" : "#1d2426";
   const grid = dark.matches ? "#2e3739" : "#e4e8e8";
-  const labels = chart.kind === "dots" ? new Set(chart.traces.flatMap((trace) => trace.y)).size : 0;
+  const names = chart.kind === "dots" ? [...new Set(chart.traces.flatMap((trace) => trace.y))] : [];
+  const labels = names.length;
   const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true };
   return {
     font: { family: "system-ui, sans-serif", size: 13, color: ink },
@@ -50,17 +51,31 @@ function layout(chart, width) {
     margin: { t: 12, r: 12, b: 48, l: 56 },
     height: labels ? Math.max(180, 100 + 24 * labels) : undefined,
     showlegend: chart.traces.length > 1,
-    legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 12 }, entrywidth: width < 500 ? 1 : undefined, entrywidthmode: "fraction" },
+    legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 12 } },
     hovermode: "closest",
     xaxis: { ...axis, type: chart.axis, title: { text: text(chart.x_title), standoff: 10 } },
-    yaxis: { ...axis, type: labels ? "category" : "linear", autorange: labels ? "reversed" : true, title: { text: text(chart.y_title), standoff: 8 } },
+    yaxis: { ...axis, type: labels ? "category" : "linear", autorange: labels ? "reversed" : true,
+      ...(labels ? { tickvals: names, ticktext: names.map((name) => text(short(name, narrow.matches ? 24 : 44))) } : {}), title: { text: text(chart.y_title), standoff: 8 } },
   };
+}
+
+// More labels than this cannot be read; the table has all.
+const MOST_LABELS = 40;
+
+function drawable(chart) {
+  if (chart.kind !== "dots") return chart;
+  const labels = new Set([...new Set(chart.traces.flatMap((trace) => trace.y))].slice(0, MOST_LABELS));
+  const traces = chart.traces.map((trace) => {
+    const kept = trace.y.flatMap((label, place) => (labels.has(label) ? [place] : []));
+    return { ...trace, x: kept.map((place) => trace.x[place]), y: kept.map((place) => trace.y[place]) };
+  });
+  return { ...chart, traces };
 }
 
 function draw(figure) {
   const canvas = figure.querySelector(".canvas");
-  const chart = figure.chart;
-  const plan = layout(chart, canvas.clientWidth);
+  const chart = drawable(figure.chart);
+  const plan = layout(chart);
   if (plan.height) canvas.style.height = plan.height + "px";
   Plotly.react(canvas, traces(chart), plan, {
     responsive: true,
@@ -111,7 +126,7 @@ function charts() {
     }
   }, { rootMargin: "400px" });
   for (const figure of document.querySelectorAll("figure.chart")) {
-    figure.chart = JSON.parse(figure.querySelector(".chart-data").textContent);
+    figure.chart ??= JSON.parse(figure.querySelector(".chart-data").textContent);
     const numbers = figure.querySelector(".numbers");
     numbers.addEventListener("toggle", () => fill(numbers.querySelector(".scroll"), figure.chart));
     seen.observe(figure);
@@ -163,7 +178,83 @@ function pictures() {
   }
 }
 
+// A written report has nobody to ask: it chooses among the rows of its page by itself.
+function choose(table) {
+  const query = new URLSearchParams(location.search);
+  const wanted = {};
+  for (const [name, value] of query) if (!["q", "page", "by", "e"].includes(name) && value) (wanted[name] ??= []).push(value);
+  const words = (query.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = [...table.tBodies[0].rows];
+  const facets = new Map(rows.map((row) => [row, JSON.parse(row.dataset.facets)]));
+  const fits = (row, but) =>
+    words.every((word) => (row.dataset.words || "").includes(word)) &&
+    Object.entries(wanted).every(([name, values]) => name === but ||
+      values.some((value) => facets.get(row)[name] === value || (name === "in" && facets.get(row)[name]?.startsWith(value + "/"))));
+  for (const row of rows) row.hidden = !fits(row);
+  const shown = rows.filter((row) => !row.hidden);
+  for (const link of document.querySelectorAll("a[data-facet]")) {
+    const { facet, value } = link.dataset;
+    const chosen = (wanted[facet] || []).includes(value);
+    const count = rows.filter((row) => facets.get(row)[facet] === value && fits(row, facet)).length;
+    const there = new URLSearchParams(location.search);
+    if (chosen) there.delete(facet, value);
+    else there.append(facet, value);
+    link.href = location.pathname.replace(/.*\//, "") + (String(there) ? "?" + there : "");
+    if (chosen) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+    const number = link.querySelector(".count");
+    if (number) {
+      number.textContent = count;
+      link.parentElement.hidden = !count && !chosen;
+    }
+  }
+  const search = document.querySelector("input[name=q]");
+  if (search) search.value = query.get("q") || "";
+  for (const [name, values] of Object.entries(wanted)) for (const value of values) {
+    const field = document.createElement("input");
+    Object.assign(field, { type: "hidden", name, value });
+    document.querySelector("form.search")?.append(field);
+  }
+  const total = document.querySelector("[data-total]");
+  if (shown.length < rows.length) total.textContent = `${shown.length} of ${total.textContent}`;
+  for (const figure of document.querySelectorAll("figure.chart")) {
+    const chart = JSON.parse(figure.querySelector(".chart-data").textContent);
+    const numbers = new Set(shown.map((row) => rows.indexOf(row)));
+    for (const trace of chart.traces) {
+      const kept = trace.rows.map((row, place) => [row, place]).filter(([row]) => numbers.has(row)).map(([, place]) => place);
+      for (const part of ["x", "y", "rows"]) trace[part] = kept.map((place) => trace[part][place]);
+    }
+    chart.traces = chart.traces.filter((trace) => trace.rows.length);
+    figure.hidden = !chart.traces.length;
+    figure.chart = chart;
+  }
+}
+
+// The list's form leads to the page that compares what was ticked, and that page shows only this.
+function compared() {
+  const ids = new URLSearchParams(location.search).getAll("e");
+  const places = document.getElementById("comparisons");
+  if (places && ids.length) {
+    const where = JSON.parse(places.textContent);
+    const page = where[ids[0]];
+    if (ids.length > 1 && page && ids.every((id) => where[id] === page)) location.replace(page + location.search);
+    else document.getElementById("apart").hidden = false;
+  }
+  const columns = [...document.querySelectorAll(".compared > [data-execution]")];
+  const kept = columns.filter((column) => ids.includes(column.dataset.execution)).map((column) => column.dataset.column);
+  if (kept.length < 2) return;
+  for (const part of document.querySelectorAll("[data-column]"))
+    part.hidden = !kept.includes(part.dataset.column) || (part.hasAttribute("data-first") && !kept.includes("0"));
+  const letters = columns.filter((column) => !kept.includes(column.dataset.column)).map((column) => column.querySelector(".letter").textContent);
+  for (const figure of document.querySelectorAll("figure.chart")) {
+    figure.chart = JSON.parse(figure.querySelector(".chart-data").textContent);
+    figure.chart.traces = figure.chart.traces.filter((trace) => !letters.includes(trace.name.split(/[ ·]/)[0]));
+  }
+}
+
 if (narrow.matches) for (const each of document.querySelectorAll("[data-narrow-closed]")) each.open = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
+for (const table of document.querySelectorAll("table[data-choose]")) choose(table);
+compared();
 pictures();
 if (window.Plotly) charts();

@@ -1,0 +1,321 @@
+"""The page that compares executions: plots side by side, scalars with their differences, series overlaid."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import TypeGuard
+
+import attrs
+
+from emdstore.catalog import Catalog, ExecutionRow, ScalarRow, SeriesRow
+from emdstore.errors import ExecutionNotFoundError
+from emdstore.web import words
+from emdstore.web.charts import TOPICS, Chart, Dot, dot_chart, series_charts, topic_of
+from emdstore.web.execution import Item, artifacts_of, own, pair
+from emdstore.web.executions import Line, lines_of
+from emdstore.web.shelf import Shelf
+
+MOST_COMPARED = 6
+MOST_SCALARS = 1000
+MOST_CHARTS = 12
+_MOST_SERIES = 60
+_MOST_PEERS = 1000
+
+_SOURCES = (
+    "source_id", "member_id", "variant_label", "grid_label", "experiment_id", "institution_id", "mip_id", "activity_id",
+    "reference_source_id", "reference_datasets", "dataset", "model", "version",
+)  # fmt: skip
+"""Dimensions that say what data a value was made from: what one execution is compared with another by."""
+
+_REFERENCE = "reference"
+
+Key = tuple[object, ...]
+
+
+@attrs.frozen
+class Column:
+    """An execution that is compared: its letter, and what its values were made from."""
+
+    letter: str
+    line: Line
+    sources: Mapping[str, str]
+
+
+@attrs.frozen
+class PlotRow:
+    """The same plot of each execution; None where there is none."""
+
+    title: str
+    dimensions: Mapping[str, str]
+    cells: tuple[Item | None, ...]
+
+
+@attrs.frozen
+class ValueRow:
+    """The same scalar of each execution; None where there is none, NaN where it came to nothing."""
+
+    dimensions: Mapping[str, str]
+    values: tuple[float | None, ...]
+
+    def difference(self, column: int) -> float | None:
+        """Return how much more it is than in the first column, where both have a number."""
+        value, first = self.values[column], self.values[0]
+        return value - first if _is_number(value) and _is_number(first) else None
+
+    def percent(self, column: int) -> float | None:
+        """Return the same in percent of the first."""
+        difference, first = self.difference(column), self.values[0]
+        return 100 * difference / abs(first) if difference is not None and first else None
+
+
+@attrs.frozen
+class ComparePage:
+    """Executions beside each other.
+
+    Attributes
+    ----------
+    columns
+        The executions; fewer than two if too few were chosen.
+    left_out
+        How many were chosen beyond what can be shown.
+    unknown
+        What was asked for and is not there.
+    diagnostics
+        Where several executions can be compared: provider, diagnostic, and how many there are.
+    plots, common, names, values, charts, dots
+        Their plots; the dimensions that all scalars share, and the names of the others; the scalars; the series; the
+        scalars as charts.
+    problem
+        Why the results store did not answer.
+    where
+        In a written report: the page that compares an execution, by its id.
+    """
+
+    columns: tuple[Column, ...]
+    left_out: int = 0
+    unknown: tuple[str, ...] = ()
+    diagnostics: tuple[tuple[str, str, int], ...] = ()
+    plots: tuple[PlotRow, ...] = ()
+    common: Mapping[str, str] = attrs.field(factory=dict)
+    names: tuple[str, ...] = ()
+    values: tuple[ValueRow, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    dots: tuple[Chart, ...] = ()
+    problem: str | None = None
+    where: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[ExecutionRow], list[str]]:
+    """Return the executions that a query asks for, and what of it is not there.
+
+    ``e`` is an execution's id; ``g`` is a group, ``provider/diagnostic/group``, and stands for its latest execution;
+    ``d`` is a diagnostic, ``provider/diagnostic``, and stands for all its groups.
+    """
+    rows: dict[int, ExecutionRow] = {}
+    unknown = []
+    for name, value in items:
+        found: list[ExecutionRow] = []
+        if name == "e":
+            try:
+                found = [catalog.execution(int(value))] if value.isdecimal() and len(value) < 20 else []
+            except ExecutionNotFoundError:
+                pass
+        elif name in ("g", "d"):
+            found = latest(catalog, value)
+        else:
+            continue
+        if not found:
+            unknown.append(value)
+        rows |= {row.execution_id: row for row in found}
+    return list(rows.values()), unknown
+
+
+def latest(catalog: Catalog, place: str) -> list[ExecutionRow]:
+    """Return the executions of a diagnostic, or of one group, that stand for it; see `peers`."""
+    names = dict(zip(("provider", "diagnostic", "group"), place.split("/", 2), strict=False))
+    rows = peers(catalog.survey(status="uploaded", **names).rows(_MOST_PEERS))  # type: ignore[arg-type]
+    return rows[:1] if "group" in names else rows
+
+
+def peers(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
+    """Return what is worth comparing of one diagnostic's executions, newest first.
+
+    That is the latest execution of each group; or, where there is but one group, all that were uploaded of it.
+    """
+    uploaded = [row for row in rows if row.status == "uploaded"]
+    groups: dict[str, ExecutionRow] = {}
+    for row in uploaded:
+        groups.setdefault(row.group, row)
+    return list(groups.values()) if len(groups) > 1 else uploaded
+
+
+def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
+    """Return the diagnostics of which several executions were uploaded."""
+    found = []
+    survey = catalog.survey(status="uploaded")
+    for provider in survey.facets()["provider"]:
+        counts = catalog.survey(status="uploaded", provider=provider).facets()["diagnostic"]
+        found += [(provider, diagnostic, count) for diagnostic, count in sorted(counts.items()) if count > 1]
+    return tuple(found)
+
+
+def read_comparison(
+    catalog: Catalog, shelf: Shelf, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
+) -> ComparePage:
+    """Ask the catalog, and the results store as far as it answers, for what executions have in common."""
+    shown = rows[:MOST_COMPARED]
+    if len(shown) < 2:
+        return ComparePage(_columns(catalog, shown, {}), 0, tuple(unknown), comparable(catalog))
+    scalars = [list(islice(own(catalog.scalars(fragment=each.fragment), each), MOST_SCALARS)) for each in shown]
+    series = [list(islice(own(catalog.series(fragment=each.fragment), each), _MOST_SERIES)) for each in shown]
+    pictures, problem = [], None
+    for each in shown:
+        look = shelf.look(each.fragment, None)
+        problem = problem or look.problem
+        items, _ = pair(artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment), each), look)
+        pictures.append([item for item in items if item.is_image])
+    sources = [
+        _sources([*(r.dimensions for r in values), *(r.dimensions for r in lines), *(i.dimensions for i in images)])
+        for values, lines, images in zip(scalars, series, pictures, strict=True)
+    ]
+    # A dimension of which any execution has several values tells its rows apart, not executions.
+    kept = {name for found in sources for name, values in found.items() if len(values) > 1}
+    columns = _columns(catalog, shown, {i: _only(found, kept) for i, found in enumerate(sources)})
+    values = _value_rows(scalars, kept)
+    return ComparePage(
+        columns=columns,
+        left_out=len(rows) - len(shown),
+        unknown=tuple(unknown),
+        plots=_plot_rows(pictures, kept, [list(column.sources.values()) for column in columns]),
+        common=words.shared(row.dimensions for row in values) if len(values) > 1 else {},
+        names=tuple(words.telling([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
+        values=values,
+        charts=series_charts(_series(columns, series, kept)),
+        dots=_dots(columns, values),
+        problem=problem,
+    )
+
+
+def _columns(
+    catalog: Catalog, rows: Sequence[ExecutionRow], sources: Mapping[int, Mapping[str, str]]
+) -> tuple[Column, ...]:
+    lines = lines_of(catalog, rows)
+    return tuple(Column(chr(ord("A") + i), line, sources.get(i, {})) for i, line in enumerate(lines))
+
+
+def _sources(rows: Iterable[words.Dimensions]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        for name in _SOURCES:
+            if name in row and row[name].lower() != _REFERENCE:
+                found.setdefault(name, set()).add(row[name])
+    return found
+
+
+def _only(found: Mapping[str, set[str]], kept: set[str]) -> dict[str, str]:
+    return {name: next(iter(values)) for name, values in found.items() if name not in kept}
+
+
+def _without_sources(dimensions: words.Dimensions, kept: set[str]) -> dict[str, str]:
+    """Leave out what an execution was made from, so that the same of another one is found; a reference stays one.
+
+    Frameworks say of a reference that it is one in two ways, and of a model in one way or not at all.
+    """
+    is_reference = any(dimensions.get(name, "").lower() == _REFERENCE for name in ("kind", "source_id"))
+    rest = {
+        name: value
+        for name, value in dimensions.items()
+        if name != "kind" and (name not in _SOURCES or (name in kept and value.lower() != _REFERENCE))
+    }
+    return {"kind": _REFERENCE, **rest} if is_reference else rest
+
+
+def _numbered(keys: Iterable[Key]) -> list[Key]:
+    """Tell equal keys apart by their order."""
+    seen: Counter[Key] = Counter()
+    numbered = []
+    for key in keys:
+        numbered.append((*key, seen[key]))
+        seen[key] += 1
+    return numbered
+
+
+def _value_rows(scalars: Sequence[Sequence[ScalarRow]], kept: set[str]) -> tuple[ValueRow, ...]:
+    dimensions: dict[Key, Mapping[str, str]] = {}
+    values: dict[Key, list[float | None]] = {}
+    for column, rows in enumerate(scalars):
+        stripped = [_without_sources(row.dimensions, kept) for row in rows]
+        for key, row, without in zip(_numbered(map(_key, stripped)), rows, stripped, strict=True):
+            dimensions.setdefault(key, without)
+            values.setdefault(key, [None] * len(scalars))[column] = row.value
+    return tuple(ValueRow(dimensions[key], tuple(found)) for key, found in values.items())
+
+
+def _plot_rows(
+    pictures: Sequence[Sequence[Item]], kept: set[str], names: Sequence[Sequence[str]]
+) -> tuple[PlotRow, ...]:
+    cells: dict[Key, list[Item | None]] = {}
+    first: dict[Key, tuple[str, Mapping[str, str]]] = {}
+    for column, items in enumerate(pictures):
+        stripped = [_without_sources(item.dimensions, kept) for item in items]
+        # Where the bundle says nothing, the name of the file must do, without the model's name in it.
+        plain = [
+            _key(without) if without else (_anonymous(item.name, names[column]),)
+            for item, without in zip(items, stripped, strict=True)
+        ]
+        for key, item, without in zip(_numbered(plain), items, stripped, strict=True):
+            first.setdefault(key, (_anonymous(item.title, names[column]), without))
+            cells.setdefault(key, [None] * len(pictures))[column] = item
+    # What there is of several comes before what there is of one.
+    ranked = sorted(cells, key=lambda key: -sum(cell is not None for cell in cells[key]))
+    return tuple(PlotRow(*first[key], tuple(cells[key])) for key in ranked)
+
+
+def _anonymous(text: str, names: Sequence[str]) -> str:
+    for name in names:
+        if len(name) > 3:
+            text = text.replace(name, "…")
+    return text
+
+
+def _key(dimensions: words.Dimensions) -> Key:
+    return tuple(sorted(dimensions.items()))
+
+
+def _names(rows: Sequence[ValueRow]) -> list[str]:
+    return list(rows[0].dimensions) if rows else []
+
+
+def _series(
+    columns: Sequence[Column], series: Sequence[Sequence[SeriesRow]], kept: set[str]
+) -> Iterable[tuple[str, SeriesRow]]:
+    for column, rows in zip(columns, series, strict=True):
+        for row in rows:
+            yield column.letter, attrs.evolve(row, dimensions=_without_sources(row.dimensions, kept))
+
+
+def _dots(columns: Sequence[Column], rows: Sequence[ValueRow]) -> tuple[Chart, ...]:
+    topics: dict[str, list[ValueRow]] = {}
+    for row in rows:
+        if sum(value is not None for value in row.values) > 1:
+            topics.setdefault(topic_of(row.dimensions), []).append(row)
+    charts = []
+    for topic, members in topics.items():
+        tell = [one for one in words.telling([row.dimensions for row in members]) if one not in TOPICS]
+        colours = {
+            column.letter: [
+                Dot(words.label(row.dimensions, tell) or topic or "value", value)
+                for row in members
+                if (value := row.values[i]) is not None
+            ]
+            for i, column in enumerate(columns)
+        }
+        charts.append(dot_chart(topic or "Values", "", "value", colours))
+    return tuple(charts[:MOST_CHARTS])
+
+
+def _is_number(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,303 @@
+"""The same pages as files: a site that works from ``file://``, from a web server and from a bucket."""
+
+from __future__ import annotations
+
+import base64
+import json
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+from emdstore import __version__
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
+from emdstore.errors import ArtifactExistsError, StoreUnavailableError
+from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.transfer import KeyOutcome, digest_of, transfer
+from emdstore.web.compare import ComparePage, peers, read_comparison
+from emdstore.web.execution import artifacts_of, read_execution
+from emdstore.web.executions import ExecutionsPage, read_executions
+from emdstore.web.places import Places, framed_key
+from emdstore.web.selection import Facet, Selection, facet
+from emdstore.web.shelf import Check, Shelf
+from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render
+from emdstore.web.values import read_values
+
+MANIFEST = "report.json"
+"""Says that a folder is a report, and which files belong to it."""
+
+MOST_EXECUTIONS = 10_000
+MOST_SCALARS = 3000
+
+_PATIENCE = 60.0
+
+_FRAMED_POLICY = (
+    b"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self' file: data: blob:; "
+    b"style-src 'self' file: 'unsafe-inline' data:; font-src 'self' file: data:; script-src 'self' file: "
+    b"'unsafe-inline'; form-action 'none'\">"
+)
+_BEFORE_HEAD = re.compile(
+    rb"(?is)(?:\xef\xbb\xbf)?\s*(?:<!doctype[^>]*>)?\s*(?:<html[^>]*>)?\s*(?:<head(?:\s[^>]*)?>)?"
+)
+_PICTURE = re.compile(rb"""(?is)(?P<before><img\b[^>]*?\ssrc\s*=\s*(?P<quote>["']))(?P<name>.*?)(?=(?P=quote))""")
+_HTML = ("text/html", "application/xhtml+xml")
+
+
+@attrs.frozen
+class Trouble:
+    """An artifact that is not in the report, and why. Its page says so too."""
+
+    fragment: str
+    key: str
+    outcome: str
+    detail: str
+
+
+@attrs.frozen
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    index
+        The page to begin with.
+    executions
+        How many there are in it.
+    files, bytes
+        How many artifacts there are beside the pages, and their size.
+    left_out
+        How many executions were selected beyond what a report holds.
+    troubles
+        What could not be put into it.
+    """
+
+    index: Path
+    executions: int
+    files: int
+    bytes: int
+    left_out: int
+    troubles: tuple[Trouble, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was selected is in it."""
+        return not self.troubles and not self.left_out
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return attrs.asdict(self) | {"index": str(self.index), "ok": self.ok}
+
+
+def write_report(
+    folder: Path,
+    catalog: Catalog,
+    results: ArtifactStore,
+    selection: Selection | None = None,
+    *,
+    data: bool = True,
+    on_progress: Callable[[object, int, int], object] | None = None,
+) -> Report:
+    """Write the site's pages as files, with the artifacts that they show.
+
+    Parameters
+    ----------
+    folder
+        Where to: a new or empty folder, or one that holds a report, which is brought up to date.
+    catalog, results
+        What is shown.
+    selection
+        Which executions; by default all.
+    data
+        False leaves the data files out: pages name them and do not link to them.
+    on_progress
+        Called after each execution with its fragment, the number done, and the number of all.
+
+    Returns
+    -------
+    Report
+        With what could not be read; it is named on its page.
+
+    Raises
+    ------
+    ArtifactExistsError
+        If the folder holds something else. Nothing was written.
+    StoreUnavailableError
+        If the results store does not answer. What was written so far stays; the page to begin with is written last.
+    CatalogError
+        If the catalog cannot be read.
+    """
+    dest = LocalStore(folder)
+    before = _earlier_files(dest, folder)
+    writer = _Writer(dest, catalog, Shelf(results, patience=_PATIENCE), data)
+    listed = read_executions(catalog, selection or Selection(), on_a_page=MOST_EXECUTIONS)
+    rows = [line.row for line in listed.lines]
+    dest.write_bytes(MANIFEST, _manifest(before))  # a folder that is being filled is a report already
+    writer.own_files()
+    shown = {row.execution_id for row in rows}
+    for number, row in enumerate(rows, 1):
+        writer.execution(row, shown)
+        if on_progress is not None:
+            on_progress(row.fragment, number, len(rows))
+    writer.comparisons(rows)
+    writer.values(selection or Selection())
+    writer.executions(listed)
+    dest.write_bytes(MANIFEST, _manifest(writer.written))
+    for key in sorted(before - writer.written):
+        dest.delete(key)
+    return Report(
+        index=folder / "index.html",
+        executions=len(rows),
+        files=writer.files,
+        bytes=writer.bytes,
+        left_out=listed.total - len(rows),
+        troubles=tuple(writer.troubles),
+    )
+
+
+class _Writer:
+    def __init__(self, dest: LocalStore, catalog: Catalog, shelf: Shelf, data: bool) -> None:
+        self.dest, self.catalog, self.shelf, self.data = dest, catalog, shelf, data
+        self.written: set[str] = set()
+        self.troubles: list[Trouble] = []
+        self.files = self.bytes = 0
+
+    def page(self, key: str, template: str, **values: object) -> None:
+        places = Places(root="../" * key.count("/"), filed=True)
+        self.file(key, render(template, places, **values).encode())
+
+    def file(self, key: str, content: bytes) -> None:
+        self.dest.write_bytes(key, content)
+        self.written.add(key)
+
+    def own_files(self) -> None:
+        for name in (*OWN_FILES, CHART_LIBRARY):
+            self.file(f"static/{name}", own_file(name) or b"")
+
+    def execution(self, row: ExecutionRow, shown: set[int]) -> None:
+        page = read_execution(self.catalog, self.shelf, row, self._artifacts(row))
+        others = tuple(line for line in page.others if line.row.execution_id in shown)
+        self.page(f"execution/{row.execution_id}.html", "execution", page=attrs.evolve(page, others=others))
+
+    def _artifacts(self, row: ExecutionRow) -> dict[str, Check]:
+        """Copy an execution's artifacts, and tell what is not there or not as recorded: that is not copied."""
+        artifacts = {each.key: each for each in artifacts_of(self.catalog, row)}
+        wanted = [key for key, each in artifacts.items() if self.data or each.role != "data"]
+        folder = f"artifacts/{row.execution_id}"
+        dest = scoped(self.dest, folder)
+        outcomes = transfer(scoped(self.shelf.results, row.fragment), dest, wanted, unchanged="digest").outcomes
+        if outcomes and all(isinstance(each.error, StoreUnavailableError) for each in outcomes):
+            raise outcomes[0].error or StoreUnavailableError("the results store does not answer")
+        checks = {key: Check("left out", "not part of this report") for key in artifacts.keys() - set(wanted)}
+        for each in outcomes:
+            check = _check(artifacts[each.key], each, dest)
+            checks[each.key] = check
+            if check.outcome in ("ok", "unrecorded"):
+                self.written.add(f"{folder}/{each.key}")
+                self.files, self.bytes = self.files + 1, self.bytes + (each.size or 0)
+            else:
+                self.dest.delete(f"{folder}/{each.key}")
+                self.troubles.append(Trouble(row.fragment, each.key, check.outcome, check.detail))
+        whole = {key: artifacts[key] for key, check in checks.items() if check.outcome in ("ok", "unrecorded")}
+        types = {key: each.media_type or "" for key, each in whole.items()}
+        images = {key: media_type for key, media_type in types.items() if media_type.startswith("image/")}
+        for key in whole:
+            if types[key] in _HTML:
+                self.file(f"{folder}/{framed_key(key)}", _framed(dest.read_bytes(key), key, images, dest))
+        return checks
+
+    def comparisons(self, rows: Sequence[ExecutionRow]) -> None:
+        diagnostics: dict[tuple[str, str], list[ExecutionRow]] = {}
+        for row in rows:
+            diagnostics.setdefault((row.provider, row.diagnostic), []).append(row)
+        places = Places(filed=True)
+        listed = []
+        where: dict[str, str] = {}
+        for (provider, diagnostic), members in sorted(diagnostics.items()):
+            compared = peers(members)
+            if len(compared) > 1:
+                key = places.comparison(provider, diagnostic)
+                page = read_comparison(self.catalog, self.shelf, compared)
+                self.page(key, "compare", page=page)
+                listed.append((provider, diagnostic, len(compared)))
+                where |= {str(column.line.row.execution_id): key for column in page.columns}
+        page = ComparePage(columns=(), diagnostics=tuple(listed), where=where)
+        self.page("compare.html", "compare", page=page)
+
+    def values(self, selection: Selection) -> None:
+        page = read_values(self.catalog, selection, on_a_page=MOST_SCALARS, most_charts=None)
+        facets = _facets([page.table.facets(row) for row in page.table.rows], [each.name for each in page.facets])
+        self.page("values.html", "values", page=attrs.evolve(page, selection=Selection(), facets=facets))
+        with self.dest.open_writer("values.csv") as file:
+            for piece in self.catalog.scalars(**selection.value_filters).export("csv"):
+                file.write(piece)
+        self.written.add("values.csv")
+
+    def executions(self, page: ExecutionsPage) -> None:
+        facets = _facets([line.facets for line in page.lines], [each.name for each in page.facets])
+        self.page("index.html", "executions", page=attrs.evolve(page, selection=Selection(), facets=facets))
+
+
+def _facets(rows: Iterable[Mapping[str, str]], names: Iterable[str]) -> tuple[Facet, ...]:
+    """Count what is in the report, which needs no choice of its own."""
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            counts.setdefault(name, Counter())[value] += 1
+    return tuple(facet(Selection(), name, counts[name]) for name in names if name in counts)
+
+
+def _check(artifact: ArtifactRow, outcome: KeyOutcome, dest: ArtifactStore) -> Check:
+    if outcome.outcome == "missing":
+        return Check("missing", "the record names it and it is not there")
+    if outcome.outcome not in ("copied", "unchanged"):
+        return Check("unreadable", str(outcome.error))
+    if artifact.sha256 is None:
+        return Check("unrecorded")
+    digest = outcome.sha256 or digest_of(dest, outcome.key)[1]
+    return Check("ok") if digest == artifact.sha256 else Check("corrupt", f"{outcome.size} bytes, SHA-256 {digest}")
+
+
+def _framed(html: bytes, key: str, images: Mapping[str, str], folder: ArtifactStore) -> bytes:
+    """Return an html output as it is shown in a frame.
+
+    It may load nothing from elsewhere: a server would say so in a header, a file has to say it itself. And it has the
+    set's pictures in it: what is in a frame has no origin, and may not read the files beside it.
+    """
+    if html[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        html = html.decode("utf-16", "replace").encode()
+    start = _BEFORE_HEAD.match(html)
+    at = start.end() if start is not None else 0
+
+    def with_picture(found: re.Match[bytes]) -> bytes:
+        name = unquote(unescape(found["name"].decode("utf-8", "replace")))
+        picture = posixpath.normpath(posixpath.join(posixpath.dirname(key), name))
+        if picture not in images:
+            return found[0]
+        content = base64.b64encode(folder.read_bytes(picture)).decode()
+        return found["before"] + f"data:{images[picture]};base64,{content}".encode()
+
+    return html[:at] + _FRAMED_POLICY + _PICTURE.sub(with_picture, html[at:])
+
+
+def _earlier_files(dest: LocalStore, folder: Path) -> set[str]:
+    if dest.exists(MANIFEST):
+        try:
+            said = json.loads(dest.read_bytes(MANIFEST))
+            return set(said["files"])
+        except (ValueError, TypeError, KeyError):
+            pass
+    elif not folder.is_dir() or not any(folder.iterdir()):
+        return set()
+    raise ArtifactExistsError(
+        f"{str(folder)!r} holds something that is no report: give a new folder, or an empty one", store=repr(dest)
+    )
+
+
+def _manifest(files: set[str]) -> bytes:
+    return json.dumps({"written by": f"emdstore {__version__}", "files": sorted(files)}, indent=1).encode()
