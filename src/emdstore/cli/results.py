@@ -40,6 +40,7 @@ from emdstore.cli.render import (
 from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
+from emdstore.errors import redact
 from emdstore.keys import validate_key
 from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
 from emdstore.lifecycle.ingest import replay as replay_sets
@@ -225,7 +226,7 @@ def replay_store(
     except ReplayInterrupted as interrupted:
         _show_replayed(interrupted.report, output, interrupted=True)
         return 130
-    refuse_empty(report.sets, prefix, "set", store=store)
+    refuse_empty(report.sets, prefix, "set", store=redact(store))
     _show_replayed(report, output)
     return 0 if report.ok else 1
 
