@@ -58,8 +58,12 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
     "db check": ("database:check", "Tell which schema the catalog has."),
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
+    "climate-ref replay": ("climate_ref:replay", "Load every set of a results store into Climate-REF's database."),
 }
-_GROUPS = {"db": "Look after the catalog's schema: check, upgrade."}
+_GROUPS = {
+    "db": "Look after the catalog's schema: check, upgrade.",
+    "climate-ref": "Work with a Climate-REF's own database: replay.",
+}
 
 
 def make_app(called: Sequence[str] = ()) -> App:

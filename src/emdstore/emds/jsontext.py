@@ -151,6 +151,9 @@ def _read(data: bytes, text: str, name: str) -> Any:
     return value
 
 
+_CONTAINERS = frozenset({dict, list})
+
+
 def _deeper_than(value: object, limit: int) -> bool:
     level = [value]
     for _ in range(limit + 1):
@@ -158,7 +161,9 @@ def _deeper_than(value: object, limit: int) -> bool:
             child
             for node in level
             if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
+            for children in [node.values() if isinstance(node, dict) else node]
+            if not _CONTAINERS.isdisjoint(map(type, children))  # spares looking at each number of a long list
+            for child in children
             if isinstance(child, dict | list)
         ]
         if not level:

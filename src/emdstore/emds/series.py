@@ -113,7 +113,7 @@ def _series(position: int, raw: Any, name: str) -> Series:
     item = convert(raw, _Item, name, place(position))
     if len(item.index) != len(item.values):
         reject(name, place(position), f"{len(item.values)} values, but {len(item.index)} in the index")
-    for i, at in enumerate(item.index):
+    for i, at in enumerate(item.index if float in map(type, item.index) else ()):
         if isinstance(at, float) and not math.isfinite(at):
             reject(name, place(position, "index", i), "an index holds text and finite numbers")
     attributes = dict(item.attributes or {})
@@ -125,6 +125,10 @@ def _series(position: int, raw: Any, name: str) -> Series:
         dimensions=item.dimensions,
         index_name=item.index_name,
         index=item.index,
-        values=tuple(math.nan if value is None else value for value in item.values),
+        values=_with_nan(item.values) if None in item.values else item.values,
         attributes=attributes,
     )
+
+
+def _with_nan(values: tuple[float | None, ...]) -> tuple[float, ...]:
+    return tuple(math.nan if value is None else value for value in values)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import attrs
 from climate_ref.models.execution import Execution
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,6 +16,7 @@ from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.lifecycle.publish import publish_set
 from emdstore.lifecycle.reading import read_set
+from emdstore.lifecycle.record import ExecutionRecord
 from emdstore.lifecycle.status import StatusDecision
 from emdstore.stores import ArtifactStore, LocalStore, scoped
 
@@ -118,7 +118,7 @@ def _published(
     store: ArtifactStore,
     fragment: str,
     scratch: Path,
-    identity: Any,
+    identity: ExecutionRecord,
     result: ExecutionResult,
     update_dirty: bool,
 ) -> tuple[StatusDecision, RefRows, str | None]:
@@ -136,7 +136,7 @@ def _published(
         raise
     except EmdstoreError as error:
         return _not_loaded(error, update_dirty), RefRows(), None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # A result is data from another program: whatever is wrong with it must not end the solve of all the others.
         _log.exception("the result of %s could not be handled", fragment)
         return _not_loaded(error, update_dirty), RefRows(), None
@@ -156,5 +156,5 @@ def _note_resources(execution: Execution, result: ExecutionResult, queue_seconds
         return
     try:
         apply(getattr(result, "resource_usage", None), queue_seconds=queue_seconds)
-    except Exception:
+    except Exception:  # noqa: BLE001 - numbers about a run must not cost its result
         _log.warning("what was measured of %s cannot be stored", execution.output_fragment, exc_info=True)

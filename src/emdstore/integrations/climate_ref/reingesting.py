@@ -73,7 +73,9 @@ def reingest_execution(
             _log.error("%s cannot be reingested: its scratch folder is gone, and: %s", fragment, error)
             return False
         try:
-            registry: Any = _Published(provider_registry, content) if content.status == "uploaded" else provider_registry
+            registry: Any = (
+                _Published(provider_registry, content) if content.status == "uploaded" else provider_registry
+            )
             return bool(_theirs(config, database, execution, registry))
         finally:
             shutil.rmtree(scratch)
@@ -141,7 +143,7 @@ class _PublishedDiagnostic:
             if built.successful:
                 return built
             why = "it did not succeed"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is a diagnostic's own code
             why = f"{type(error).__name__}: {error}"
         _log.warning(
             "%s cannot be built again from what was published (%s): its bundles are taken as they are",

@@ -23,6 +23,7 @@ from emdstore.catalog import ExecutionContent
 from emdstore.errors import (
     ArtifactNotFoundError,
     CatalogError,
+    CatalogVersionError,
     EmdstoreError,
     ExecutorError,
     IncompleteSetError,
@@ -203,9 +204,9 @@ def _execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execut
             elsewhere = session.scalar(by_fragment.where(Execution.output_fragment == record.fragment))
             if elsewhere is not None:
                 raise RecordError(
-                    f"the set at {content.fragment!r} is {record.fragment!r} by its record, and the database knows that "
-                    f"execution (id {elsewhere.id}) by that folder: move the set back, or replay it into a database of "
-                    "its own",
+                    f"the set at {content.fragment!r} is {record.fragment!r} by its record, and the database knows "
+                    f"that execution (id {elsewhere.id}) by that folder: move the set back, or replay it into a "
+                    "database of its own",
                     key=content.fragment,
                 )
         return None
@@ -248,8 +249,8 @@ def _diagnostic(
     if not create_unknown:
         what = f"provider {content.provider!r}" if provider is None else f"diagnostic {content.diagnostic!r}"
         raise RecordError(
-            f"the database does not know the {what} of {content.fragment!r}: register it with Climate-REF first, or let "
-            "unknown ones be created",
+            f"the database does not know the {what} of {content.fragment!r}: register it with Climate-REF first, "
+            "or let unknown ones be created",
             key=content.fragment,
         )
     if provider is None:
@@ -299,7 +300,7 @@ def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, An
     slugs = {slug for named in _mapping(ours, "datasets").values() for slug in named}
     if not slugs:
         return False
-    known = dict(session.execute(sa.select(Dataset.id, Dataset.slug).where(Dataset.slug.in_(slugs))).tuples())
+    known = dict(session.execute(sa.select(Dataset.id, Dataset.slug).where(Dataset.slug.in_(slugs))).tuples().all())
     if unknown := slugs - set(known.values()):
         notes.append(f"{len(unknown)} of {len(slugs)} input datasets are not in the database: {min(unknown)!r}, ...")
     own = execution_datasets.c.execution_id == execution.id
@@ -313,7 +314,9 @@ def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, An
 def _decision(session: Session, execution: Execution, content: ExecutionContent, changed: bool) -> StatusDecision:
     """Return what the set says of its outcome; of the group's flag only if it is news, and nobody ran it later."""
     latest = sa.select(Execution.id).where(Execution.execution_group_id == execution.execution_group_id)
-    is_latest = session.scalar(latest.order_by(Execution.created_at.desc(), Execution.id.desc()).limit(1)) == execution.id
+    is_latest = (
+        session.scalar(latest.order_by(Execution.created_at.desc(), Execution.id.desc()).limit(1)) == execution.id
+    )
     status: Any = content.status
     failure: Any = content.failure
     news = changed or execution.successful is not (content.status == "uploaded")
@@ -347,21 +350,29 @@ def _engine_of(database: Database | str | Path) -> Iterator[sa.Engine]:
 def _open(place: str) -> sa.Engine:
     try:
         url = sa.engine.make_url(place if "://" in place else f"sqlite:///{os.path.abspath(place)}")
-    except sa.exc.ArgumentError:
-        raise CatalogError(f"not a database's URL: {redact(place)}: give a path, or sqlite:///... or postgresql://...") from None
-    if url.get_backend_name() == "sqlite":
+    except (sa.exc.ArgumentError, ValueError):
+        raise _no_database(redact(place)) from None
+    backend = url.get_backend_name()
+    if backend == "sqlite":
         if url.database is None or not Path(url.database).is_file():  # SQLite would make an empty one
-            raise CatalogError(f"there is no database at {url.database}: `ref db migrate` sets one up", store=str(url))
+            raise _no_database(url.render_as_string())
         return sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-    if url.get_backend_name() != "postgresql":
-        raise CatalogError(f"Climate-REF keeps no database in {url.get_backend_name()}: {redact(place)}")
-    try:
-        return sa.create_engine(url, pool_pre_ping=True)
-    except ModuleNotFoundError:
+    if backend != "postgresql":
+        raise _no_database(url.render_as_string())
+    for driver in (url.drivername, "postgresql+psycopg"):
         try:
-            return sa.create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-        except ModuleNotFoundError as error:
-            raise MissingExtraError.of("a database on PostgreSQL", "postgres") from error
+            return sa.create_engine(url.set(drivername=driver), pool_pre_ping=True)
+        except ModuleNotFoundError:
+            continue
+    raise MissingExtraError.of("a database on PostgreSQL", "postgres")
+
+
+def _no_database(where: str) -> CatalogVersionError:
+    return CatalogVersionError(
+        f"there is no database of climate-ref at {where}: give a SQLite file, sqlite:///... or postgresql://..., and "
+        "set it up with `ref db migrate`",
+        store=where,
+    )
 
 
 def _look_at(engine: sa.Engine) -> RefSchema:

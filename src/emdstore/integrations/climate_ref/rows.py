@@ -1,4 +1,4 @@
-"""One set's content as rows of Climate-REF's tables: a pure mapping, but for numbers that are hashed as they are spelled.
+"""One set's content as rows of Climate-REF's tables: a mapping, but for numbers that are hashed as they are spelled.
 
 Their tables have a column for each dimension of their vocabulary. What has none is kept among the attributes and told.
 """
@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 import attrs
+import msgspec
 from climate_ref.models.execution import ResultOutputType
 
 from emdstore.catalog import ExecutionContent
@@ -136,9 +137,7 @@ def _scalars(scalars: Iterable[Any], lost: _WithoutColumn) -> Iterator[Row]:
     lost.count(unknown, "scalars", number)
 
 
-def _series(
-    content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactStore
-) -> tuple[list[Row], list[Axis]]:
+def _series(content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactStore) -> tuple[list[Row], list[Axis]]:
     schema = lost.schema
     clean = _Attributes()
     series = list(content.series)
@@ -146,18 +145,24 @@ def _series(
     used = list(dict.fromkeys(name for known, _ in split for name in known))
     rows: list[Row] = []
     axes: list[Axis] = []
+    known_axes: dict[bytes, Axis] = {}
     references: list[int] = []
     for position, (dimensions, index_name, index, values, attributes) in enumerate(series):
         unknown = split[position][1]
         row: Row = {name: dimensions.get(name) for name in used}
-        row["values"] = [value if _is_finite(value) else None for value in values]
+        numbers = list(values)
+        finite = all(map(math.isfinite, numbers))
+        row["values"] = numbers if finite else [one if math.isfinite(one) else None for one in numbers]
         told = dict(clean(attributes) or {})
         if schema.has_axes:
             role = _role(told.pop(_KIND, None) or _MODEL)
             told.pop("reference_id", None)
             if _KIND in schema.value_dimensions:
                 row[_KIND] = role
-            axes.append(Axis.of(index_name, list(index)))
+            spelled = msgspec.json.encode((index_name, index))  # 1 and 1.0 are equal, and not the same axis
+            if spelled not in known_axes:
+                known_axes[spelled] = Axis.of(index_name, list(index))
+            axes.append(known_axes[spelled])
             row["reference_id"] = None
             if role == _REFERENCE:
                 references.append(position)
@@ -230,10 +235,6 @@ def _merged(attributes: Mapping[str, Any] | None, dimensions: Mapping[str, str],
             taken = name in merged and merged[name] != dimensions[name]
             merged[f"dimension {name}" if taken else name] = dimensions[name]
     return merged
-
-
-def _is_finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _finite(value: Any) -> Any:

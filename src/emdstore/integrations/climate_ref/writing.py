@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -15,12 +15,13 @@ from emdstore.integrations.climate_ref.rows import Axis, RefRows, Row
 from emdstore.integrations.climate_ref.schema import RefSchema
 
 _ROWS_AT_A_TIME = 10_000
+_SQLITE_VARIABLES = 999  # in one statement, by every version
 _NOT_COMPARED = frozenset({"id", "execution_id", "type", "created_at", "updated_at"})
 _OF_SCALARS = frozenset({"value"})
 _OF_SERIES = frozenset({"values", "index", "index_name", "index_id", "reference_id"})
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Part:
     """The rows of one kind that an execution has in one table."""
 
@@ -46,9 +47,36 @@ class _Part:
         )
 
     def insert(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        if rows and connection.dialect.name == "sqlite":
+            self._insert_many_at_once(connection, rows)
+            return
         for start in range(0, len(rows), _ROWS_AT_A_TIME):
             batch = rows[start : start + _ROWS_AT_A_TIME]
             connection.execute(sa.insert(self.table), [{**self.constant, **row} for row in batch])
+
+    def _insert_many_at_once(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
+        """Insert with many rows in each statement: their tables have an index on nearly every column, and with one row
+        in each SQLite takes twice as long over them.
+        """  # noqa: D205
+        names = [*self.constant, *rows[0]]
+        encode = [self._encoder(connection.dialect, name) for name in names]
+        constant = [code(value) for code, value in zip(encode, self.constant.values(), strict=False)]
+        encode = encode[len(constant) :]
+        quoted = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
+        one = f"({', '.join('?' * len(names))})"
+        most = max(1, _SQLITE_VARIABLES // len(names))
+        for start in range(0, len(rows), most):
+            batch = rows[start : start + most]
+            marks = ", ".join([one] * len(batch))
+            flat: list[object] = []
+            for row in batch:
+                flat += constant
+                flat += [code(value) for code, value in zip(encode, row.values(), strict=True)]
+            connection.exec_driver_sql(f"INSERT INTO {self.table.name} ({quoted}) VALUES {marks}", tuple(flat))
+
+    def _encoder(self, dialect: sa.Dialect, name: str) -> Callable[[object], object]:
+        processor = self.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
+        return _as_it_is if processor is None else processor
 
 
 def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: RefRows) -> bool:
@@ -84,6 +112,10 @@ def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: R
     return bool(changed)
 
 
+def _as_it_is(value: object) -> object:
+    return value
+
+
 def _same(there: object, wanted: object) -> bool:
     return there == wanted or (_is_nothing(there) and _is_nothing(wanted))
 
@@ -107,7 +139,7 @@ def _known_axes(session: Session, axes: Sequence[Axis]) -> dict[str, int]:
     from climate_ref.models import SeriesIndex
 
     known = sa.select(SeriesIndex.hash, SeriesIndex.id).where(SeriesIndex.hash.in_({axis.digest for axis in axes}))
-    return {digest: axis_id for digest, axis_id in session.execute(known)}
+    return dict(session.execute(known).tuples().all())
 
 
 def _ensure_axes(session: Session, axes: Sequence[Axis]) -> dict[str, int]:

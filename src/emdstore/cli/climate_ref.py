@@ -1,0 +1,72 @@
+"""Commands for sites that run Climate-REF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from emdstore.cli.options import ANY, PLAIN, Access, Output, open_existing, refuse_empty
+from emdstore.cli.render import note, say, set_progress, show_json
+
+if TYPE_CHECKING:
+    from emdstore.integrations.climate_ref import ReplayReport
+
+
+def replay(
+    store: str,
+    /,
+    *,
+    database: Annotated[str, Parameter(env_var="REF_DATABASE_URL")],
+    prefix: str = "",
+    refuse_unknown: bool = False,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Load every set of a results store into Climate-REF's own database, without any scratch folder.
+
+    Groups and executions are made if they are not there, datasets are linked as far as the database knows them. What
+    the database already has is left alone. One set that cannot be loaded stops no other.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    database
+        Climate-REF's database, a SQLite file or a URL; `ref db migrate` sets one up.
+    prefix
+        Only what lies in this folder.
+    refuse_unknown
+        Refuse the sets of providers and diagnostics that the database does not know, instead of creating these.
+    """
+    # The store first: a wrong call should not have to wait for climate-ref, which takes seconds to import.
+    opened = open_existing(store, access)
+    from emdstore.integrations import climate_ref
+
+    try:
+        with set_progress("replay") as on_progress:
+            report = climate_ref.replay(
+                opened, database, prefix, create_unknown=not refuse_unknown, on_progress=on_progress
+            )
+    except climate_ref.ReplayInterrupted as interrupted:
+        _show(interrupted.report, output, interrupted=True)
+        return 130
+    refuse_empty(report.sets, prefix, "set", store=repr(opened))
+    _show(report, output)
+    return 0 if report.ok else 1
+
+
+def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) -> None:
+    if output.json:
+        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+        return
+    for each in report.failures:
+        say(f"{each.state}  {each.fragment}: {each.error}", style="red")
+    for each in report.outcomes:
+        for one in each.notes:
+            say(f"note  {each.fragment}: {one}", style="yellow")
+    say(", ".join(f"{count} {state}" for state, count in report.counts.items()) + f"; {report.seconds:.1f} s")
+    if not report.sets:
+        note("no sets were found")
+    if interrupted:
+        note("interrupted: run it again to go on")
