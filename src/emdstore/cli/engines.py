@@ -77,7 +77,7 @@ HERE = Workers()
 def _dask(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
-        from distributed.comm import get_address_host_port, normalize_address
+        from distributed.comm.addressing import get_address_host_port, normalize_address
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("--dask", "dask") from error
     shown = redact(address)
