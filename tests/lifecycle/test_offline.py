@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -78,9 +79,7 @@ def test_killed_at_any_step_it_is_completed_by_the_next(tmp_path: Path) -> None:
     start = Workspace(scratch=tmp_path / "0/scratch", results=tmp_path / "0/results", catalog="sqlite://")
     fragment = ran(start).fragment
     files = files_in(start.scratch.root)
-    number = 0
-    while True:
-        number += 1
+    for number in itertools.count(1, 3):
         folder = tmp_path / str(number)
         results = LocalStore(folder / "results")
         put(LocalStore(folder / "scratch"), {key: bytes(data) for key, data in files.items()})  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ExecutionNotFoundError, RecordError
+from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError
 from emdstore.executors import executor_or_threads, map_batches
 from emdstore.keys import is_valid_key, join_key
 from emdstore.lifecycle.batch import BatchCallback, BatchProgress, CommitInterrupted
@@ -89,7 +89,12 @@ def publish_execution(
             "`emdstore materialize SCRATCH RESULTS --failed --retryable` with its own folders",
             key=fragment,
         )
-    _, report = publish_stopped(workspace, fragment, on_progress=progress_callback)
+    try:
+        _, report = publish_stopped(workspace, fragment, on_progress=progress_callback)
+    except ArtifactNotFoundError:
+        if read_scratch_record(workspace.scratch, fragment) is not None:
+            raise
+        return _published_before(workspace, fragment)  # by somebody else meanwhile, who cleaned up
     if workspace.clean_folder if clean_folder is None else clean_folder:
         remove_scratch(workspace.scratch, fragment)
     return report
