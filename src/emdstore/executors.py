@@ -19,7 +19,8 @@ import itertools
 import logging
 import os
 import pickle
-import secrets
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -66,6 +67,28 @@ def executor_or_threads(executor: Executor | None, workers: int, name: str) -> I
         yield own
     finally:
         own.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block.
+
+    A `KeyboardInterrupt` comes between any two instructions of the main thread, also where that holds a lock of a
+    future or an executor. The workers would wait for that lock, and the process for them, for ever.
+    """
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 @attrs.frozen
@@ -150,7 +173,8 @@ class Backlog(Generic[Item, Result]):
             What the function raised.
         """
         if not self._lost:
-            wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
+            with _uninterrupted():
+                wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
         # Asked one by one: `wait` never returns what was cancelled before it started.
         done = [future for future in self._running if future.done()]
         if done or not self._running:
@@ -180,10 +204,12 @@ class Backlog(Generic[Item, Result]):
     def _give(self, given: _Given[Item]) -> None:
         try:
             if self._packed is None:
-                future = self._executor.submit(run_here, self._call, given.items)
+                call: tuple[Any, ...] = run_here, self._call, given.items
             else:
                 items = pickle.dumps((given.attempt, given.items))  # no two attempts are equal calls
-                future = self._executor.submit(run_packed, __version__, self._packed, items)
+                call = run_packed, __version__, self._packed, items
+            with _uninterrupted():
+                future = self._executor.submit(*call)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
             if not self._taken:
                 raise _refused(error) from error
@@ -345,7 +371,7 @@ def _pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     written = io.BytesIO()
     try:
         # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
-        _LeavingPickler(written).dump((secrets.token_bytes(8), call))
+        _LeavingPickler(written).dump((os.urandom(8), call))
     except Exception as error:
         if _is_here(executor):
             return None
@@ -356,7 +382,7 @@ def _pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     return written.getvalue()
 
 
-_PROCESS = secrets.token_hex(8)
+_PROCESS = os.urandom(8).hex()
 
 
 def whereabouts() -> tuple[str, int]:

@@ -22,7 +22,7 @@ LARGE = {f"run{number}/large.nc": os.urandom(4_000_000) for number in range(2)}
 ARTIFACTS = SMALL | LARGE
 
 CHILD = """
-import json, signal, sys, threading
+import json, signal, sys, threading, time
 from pathlib import Path
 from emdstore.stores.local import LocalStore
 from emdstore.transfer import TransferInterrupted, transfer
@@ -37,6 +37,8 @@ def told(progress):
         print("started", flush=True)
         if sys.argv[4] == "itself":
             signal.raise_signal(signal.SIGINT)
+        elif sys.argv[4] == "us":
+            time.sleep(60)
 
 try:
     transfer(source, dest, on_progress=told)
@@ -54,7 +56,7 @@ def stores(tmp_path: Path) -> tuple[LocalStore, LocalStore]:
     return source, dest
 
 
-def started(source: LocalStore, dest: LocalStore, route: str, by: str = "us") -> subprocess.Popen[str]:
+def started(source: LocalStore, dest: LocalStore, route: str, by: str = "nobody") -> subprocess.Popen[str]:
     """Return a child in the middle of a transfer, which is interrupted by us or by itself."""
     child = start_python(CHILD, source.root, dest.root, route, by)
     assert child.stdout is not None

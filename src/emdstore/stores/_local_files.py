@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +123,7 @@ class FileWriter:
 
 
 def staging_name() -> str:
-    return STAGING_PREFIX + secrets.token_hex(8)
+    return STAGING_PREFIX + os.urandom(8).hex()
 
 
 def _stage_in(store: LocalStore, folder: str, name: str, key: str, staged: str) -> tuple[int, int]:

@@ -18,7 +18,6 @@ import io
 import logging
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
@@ -240,7 +239,7 @@ class FsspecStore:
         fs, path, _ = self._at(key)
         folder = path.rpartition("/")[0]
         fs.makedirs(folder, exist_ok=True)
-        staging = f"{folder}/{STAGING_PREFIX}{secrets.token_hex(8)}"
+        staging = f"{folder}/{STAGING_PREFIX}{os.urandom(8).hex()}"
         try:
             yield staging
             fs.mv(staging, path)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -33,12 +34,16 @@ from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.transfer.plan import Step, Unchanged, plan_transfer
 from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
-from emdstore.transfer.routes import WHOLE_SIZE, Monitor, Route, digest_of
+from emdstore.transfer.routes import WHOLE_SIZE, Monitor, Route, Stopped, digest_of
+
+if TYPE_CHECKING:
+    from emdstore.transfer.forks import ForkWatch
 
 _log = logging.getLogger(__name__)
 
 _PLAN_AHEAD = 20_000
 _PLAN_AT_ONCE = 512
+_WORTH_FORKING = _PLAN_AT_ONCE // 2
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
 _MOST_BYTES = 4 * _STREAM_BYTES
@@ -141,7 +146,7 @@ def run_batch(source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | Non
     """Do the steps of one batch, one after the other; errors become outcomes."""
     started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
-    with contextlib.suppress(_Stopped):
+    with contextlib.suppress(Stopped):
         for outcome in run_steps(source, dest, [step for _, step in batch], monitor):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, time.perf_counter() - started)
@@ -207,20 +212,19 @@ def _foreseen(step: Step) -> KeyOutcome:
 # -- all of them ---------------------------------------------------------------------------------------------------
 
 
-class _Stopped(BaseException):
-    """Ends a worker in the middle of an artifact, which then stays as it was."""
-
-
 class _Watch:
     """What the calling thread and the threads of its pool share: a count of bytes, and whether to stop."""
 
     def __init__(self) -> None:
-        self.bytes, self.stopped = 0, False
+        self.bytes, self._stopped = 0, False
         self._lock = threading.Lock()
 
+    def stop(self) -> None:
+        self._stopped = True
+
     def __call__(self, count: int, /) -> None:
-        if self.stopped:
-            raise _Stopped
+        if self._stopped:
+            raise Stopped
         with self._lock:
             self.bytes += count
 
@@ -232,25 +236,31 @@ class _Pace:
     machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
     """
 
-    _START, _MOST = 8, 64
     _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
 
     def __init__(self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None) -> None:
-        local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
-        cores = os.cpu_count() or 1
-        self.batch_keys = 64 if local else 8
-        self.little_bytes = _BATCH_BYTES if local else WHOLE_SIZE
-        self.limit = fixed or (min(4, cores) if local else self._START)
-        self.most = fixed or (self.limit if local else self._MOST)
-        self._adapts = self.limit != self.most
+        self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
+        self.batch_keys = 64 if self.local else 8
+        self.little_bytes = _BATCH_BYTES if self.local else WHOLE_SIZE
+        self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 8)
+        self.most = fixed or 64
         self._least_seconds = math.inf
 
     def learn(self, result: BatchResult) -> None:
         """Take note of how long a batch of small artifacts took."""
-        if self._adapts and result.outcomes:
+        if result.outcomes:
             self._least_seconds = min(self._least_seconds, result.seconds / len(result.outcomes))
             enough = round(self._least_seconds * self._SMALL_PER_SECOND)
-            self.limit = min(self.most, max(self._START, enough))
+            self.limit = min(self.most, max(self._least, enough))
+
+    def fix(self, limit: int) -> None:
+        """Have so many batches under way from now on."""
+        self._least = self.most = self.limit = limit
+
+    @property
+    def is_bound_by_cores(self) -> bool:
+        """Whether nothing is waited for: more workers than cores would not be quicker."""
+        return self.local and self.limit == self._least
 
 
 def _is_large(step: Step) -> bool:
@@ -286,6 +296,7 @@ class _Run:
             self._pace.batch_keys = 64
             self._most_bytes = math.inf
         self._watch = _Watch()
+        self._watches: list[_Watch | ForkWatch] = [self._watch]
         self._waiting: deque[tuple[int, Step]] = deque()
         self._outcomes: list[KeyOutcome | None] = []
         self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
@@ -297,8 +308,10 @@ class _Run:
     def run(self) -> None:
         self._plan_some()
         if self._executor is None and self._is_little():
-            self._run_here()
+            self._run_here(list(self._waiting))
         else:
+            if self._executor is None and self._pace.local and (batch := self._next_batch(large=False)):
+                self._run_here(batch)  # which tells how fast these file systems are
             self._run_there()
         self._tell(last=True)
 
@@ -307,21 +320,22 @@ class _Run:
         sizes = [_held_by(step) for _, step in self._waiting]
         return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
 
-    def _run_here(self) -> None:
-        waiting = list(self._waiting)
-        outcomes = run_steps(self._source, self._dest, [step for _, step in waiting], self._watch)
-        for outcome, (position, step) in zip(outcomes, waiting, strict=True):
-            self._settle(position, step, outcome)
+    def _run_here(self, batch: Batch) -> None:
+        started = time.perf_counter()
+        outcomes: list[KeyOutcome] = []
+        for outcome in run_steps(self._source, self._dest, [step for _, step in batch], self._watch):
+            self._settle(*batch[len(outcomes)], outcome)
+            outcomes.append(outcome)
             self._tell()
+        self._pace.learn(BatchResult(outcomes, time.perf_counter() - started))
 
     def _run_there(self) -> None:
         with ExitStack() as stack:
-            executor = self._executor
+            executor, monitor = self._executor, None
             if executor is None:
-                executor = ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore")
+                executor, monitor = self._own_workers()
                 stack.callback(executor.shutdown, wait=True, cancel_futures=True)
-            stack.callback(setattr, self._watch, "stopped", True)
-            monitor = self._watch if self._executor is None else None
+            stack.callback(self._stop_workers)
             backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
                 executor, run_batch, self._source, self._dest, monitor
             )
@@ -338,9 +352,25 @@ class _Run:
                     break
                 self._tell()
 
+    def _own_workers(self) -> tuple[Executor, Monitor]:
+        """Start threads; or forks, where many small files are copied faster than threads can take turns."""
+        if len(self._waiting) >= _WORTH_FORKING and self._pace.limit > 1 and self._pace.is_bound_by_cores:
+            from emdstore.transfer.forks import Forks, can_fork  # slow to import
+
+            if can_fork():
+                forks = Forks(self._pace.limit)
+                self._watches.append(forks.watch)
+                self._pace.fix(2 * self._pace.limit)  # so that none waits for its next batch
+                return forks, forks.monitor
+        return ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore"), self._watch
+
+    def _stop_workers(self) -> None:
+        for watch in self._watches:
+            watch.stop()
+
     def stop(self) -> None:
         """Cancel what has not started, let running workers end, and keep their outcomes."""
-        self._watch.stopped = True
+        self._stop_workers()
         if self._backlog is not None:
             for batch, result in self._backlog.stop():
                 self._collect(batch, result)
@@ -364,18 +394,19 @@ class _Run:
                 self._settle(position, step, _foreseen(step))
         return bool(steps)
 
-    def _next_batch(self) -> list[tuple[int, Step]]:
+    def _next_batch(self, *, large: bool = True) -> list[tuple[int, Step]]:
         """Take steps from the front, one large artifact or several small ones; none while too much is in memory."""
         batch: list[tuple[int, Step]] = []
         size = 0
         room = self._most_bytes - self._in_memory
         while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
             step = self._waiting[0][1]
-            if (batch and _is_large(step)) or _held_by(step) > room:
+            is_large, held = _is_large(step), _held_by(step)
+            if (is_large and (batch or not large)) or held > room:
                 break
-            size += _held_by(step)
+            size += held
             batch.append(self._waiting.popleft())
-            if _is_large(step):
+            if is_large:
                 break
         return batch
 
@@ -405,7 +436,7 @@ class _Run:
         self._told = now
         progress = TransferProgress(
             self._keys_done,
-            min(self._bytes_done + self._watch.bytes, self._bytes_planned),
+            min(self._bytes_done + sum(watch.bytes for watch in self._watches), self._bytes_planned),
             len(self._outcomes),
             self._bytes_planned,
             self._complete,

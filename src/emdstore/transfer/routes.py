@@ -29,8 +29,12 @@ WHOLE_SIZE = 1024 * 1024
 """Up to this size an artifact is moved in one piece: one request instead of several, and still little memory."""
 
 
+class Stopped(BaseException):
+    """Ends a worker in the middle of an artifact, which then stays as it was."""
+
+
 class Monitor(Protocol):
-    """Who watches a worker: called with the count of bytes that have just moved; raises to stop the worker."""
+    """Who watches a worker: called with the count of bytes that have just moved; raises `Stopped` to end it."""
 
     def __call__(self, count: int, /) -> None:
         """Take note of `count` bytes."""

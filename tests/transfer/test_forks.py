@@ -1,0 +1,118 @@
+"""Many small files are copied by forks of this process, where it may be forked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.children import answer_of, start_python
+from tests.transfer.stores import contents, fill
+
+from emdstore.keys import STAGING_PREFIX
+from emdstore.stores.local import LocalStore
+from emdstore.transfer import transfer
+
+ARTIFACTS = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(1500)}
+ARTIFACTS |= {f"run{number}/large.nc": os.urandom(3_000_000) for number in range(3)}
+
+CHILD = """
+import json, multiprocessing, os, signal, sys, threading, time
+from pathlib import Path
+from emdstore.stores.local import LocalStore
+from emdstore.transfer import TransferInterrupted, transfer
+
+source, dest, then = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2])), sys.argv[3]
+workers, interrupted, most = set(), False, 0
+
+def told(progress):
+    global most
+    most = max(most, progress.bytes_done)
+    workers.update(child.pid for child in multiprocessing.active_children())
+    if workers and then != "nothing":
+        print(json.dumps(sorted(workers)), flush=True)
+        if then == "wait":
+            time.sleep(60)
+        elif then == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        elif then == "lose one":
+            os.kill(min(workers), signal.SIGKILL)
+            time.sleep(0.2)
+
+if then == "beside a thread":
+    threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+try:
+    report = transfer(source, dest, on_progress=told, max_workers=2)
+except TransferInterrupted as error:
+    report, interrupted = error.report, True
+left = [child.pid for child in multiprocessing.active_children()]
+print(json.dumps({"report": report.as_dict(), "workers": len(workers), "left": left, "bytes": most,
+                  "interrupted": interrupted}))
+"""
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> tuple[LocalStore, LocalStore]:
+    return fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+
+
+def copied_in_child(stores: tuple[LocalStore, LocalStore], then: str = "nothing") -> Any:
+    return answer_of(start_python(CHILD, stores[0].root, stores[1].root, then))
+
+
+def assert_goes_on(stores: tuple[LocalStore, LocalStore]) -> None:
+    source, dest = stores
+    new = contents(ARTIFACTS)
+    for key, value in contents(dest).items():
+        assert value == new[key]
+    assert transfer(source, dest).ok
+    assert contents(dest) == contents(ARTIFACTS)
+
+
+def test_they_copy_everything_and_end(stores: tuple[LocalStore, LocalStore]) -> None:
+    answer = copied_in_child(stores)
+    assert (answer["workers"], answer["left"]) == (2, [])
+    assert contents(stores[1]) == contents(ARTIFACTS)
+    assert answer["bytes"] == sum(map(len, ARTIFACTS.values()))
+    assert {each["outcome"] for each in answer["report"]["artifacts"]} == {"copied"}
+    assert all(each["sha256"] for each in answer["report"]["artifacts"])
+
+
+def test_a_process_with_another_thread_is_not_forked(stores: tuple[LocalStore, LocalStore]) -> None:
+    answer = copied_in_child(stores, "beside a thread")
+    assert answer["workers"] == 0
+    assert contents(stores[1]) == contents(ARTIFACTS)
+
+
+def test_ctrl_c_ends_them_with_a_report_and_nothing_half_done(stores: tuple[LocalStore, LocalStore]) -> None:
+    answer = copied_in_child(stores, "interrupt")
+    assert answer["interrupted"]
+    assert answer["left"] == []
+    assert 0 < answer["report"]["counts"]["copied"] < len(ARTIFACTS)
+    assert not list(stores[1].root.rglob(f"{STAGING_PREFIX}*"))
+    assert_goes_on(stores)
+
+
+def test_they_end_when_their_parent_is_killed(stores: tuple[LocalStore, LocalStore]) -> None:
+    child = start_python(CHILD, stores[0].root, stores[1].root, "wait")
+    assert child.stdout is not None
+    workers = child.stdout.readline()
+    processes = [psutil.Process(int(pid)) for pid in workers.strip("[]\n").split(",")]
+    child.kill()
+    child.communicate()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+    assert_goes_on(stores)
+
+
+def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(stores: tuple[LocalStore, LocalStore]) -> None:
+    answer = copied_in_child(stores, "lose one")
+    failed = [each for each in answer["report"]["artifacts"] if each["outcome"] == "failed"]
+    assert failed
+    assert all("run it again" in each["error"] for each in failed)
+    assert answer["left"] == []
+    assert_goes_on(stores)
