@@ -1,0 +1,53 @@
+"""Stores that are slow, or deadly to the worker that uses them, over one that is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from emdstore.stores.port import ArtifactStore, SupportsCopyFrom, SupportsPath, SupportsStreaming
+from emdstore.stores.views import StoreView
+
+
+class Deadly(StoreView):
+    """To use a key with this end kills the process that does it, as the system kills one that takes too much memory.
+
+    Each death leaves a byte in a file; after so many it is a store like any other.
+    """
+
+    _withheld = frozenset({SupportsPath, SupportsCopyFrom, SupportsStreaming})
+
+    def __init__(self, inner: ArtifactStore, verb: str, end: str, deaths: Path, most: int) -> None:
+        super().__init__(inner)
+        self._verb, self._end, self._deaths, self._most = verb, end, deaths, most
+
+    def _arguments(self) -> tuple[object, ...]:
+        return self._inner, self._verb, self._end, self._deaths, self._most
+
+    def _enter(self, verb: str, key: str) -> str:
+        if verb == self._verb and key.endswith(self._end):
+            with self._deaths.open("ab") as deaths:
+                if deaths.tell() < self._most:
+                    deaths.write(b"x")
+                    deaths.flush()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return super()._enter(verb, key)
+
+
+class Slow(StoreView):
+    """Each read takes its time."""
+
+    _withheld = frozenset({SupportsPath, SupportsCopyFrom, SupportsStreaming})
+
+    def __init__(self, inner: ArtifactStore, seconds: float) -> None:
+        super().__init__(inner)
+        self._seconds = seconds
+
+    def _arguments(self) -> tuple[object, ...]:
+        return self._inner, self._seconds
+
+    def read_bytes(self, key: str, /) -> bytes:
+        time.sleep(self._seconds)
+        return super().read_bytes(key)
