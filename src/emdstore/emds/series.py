@@ -110,7 +110,7 @@ def _goes_beside(key: str, value: object) -> bool:
 
 
 def _series(position: int, raw: Any, name: str) -> Series:
-    item = convert(raw, _Item, name, place(position))
+    item = convert(raw, _Item, name, f"$[{position}]")
     if len(item.index) != len(item.values):
         reject(name, place(position), f"{len(item.values)} values, but {len(item.index)} in the index")
     for i, at in enumerate(item.index if float in map(type, item.index) else ()):

@@ -300,7 +300,8 @@ def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, An
     slugs = {slug for named in _mapping(ours, "datasets").values() for slug in named}
     if not slugs:
         return False
-    known = dict(session.execute(sa.select(Dataset.id, Dataset.slug).where(Dataset.slug.in_(slugs))).tuples().all())
+    found = session.execute(sa.select(Dataset.id, Dataset.slug).where(Dataset.slug.in_(slugs)))
+    known = {row.id: row.slug for row in found}
     if unknown := slugs - set(known.values()):
         notes.append(f"{len(unknown)} of {len(slugs)} input datasets are not in the database: {min(unknown)!r}, ...")
     own = execution_datasets.c.execution_id == execution.id

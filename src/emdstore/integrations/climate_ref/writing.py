@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 import sqlalchemy as sa
 from climate_ref.models.metric_value import MetricValueType
 from sqlalchemy.orm import Session
@@ -57,7 +58,7 @@ class _Part:
     def _insert_many_at_once(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Insert with many rows in each statement: their tables have an index on nearly every column, and with one row
         in each SQLite takes twice as long over them.
-        """  # noqa: D205
+        """
         names = [*self.constant, *rows[0]]
         encode = [self._encoder(connection.dialect, name) for name in names]
         constant = [code(value) for code, value in zip(encode, self.constant.values(), strict=False)]
@@ -75,6 +76,8 @@ class _Part:
             connection.exec_driver_sql(f"INSERT INTO {self.table.name} ({quoted}) VALUES {marks}", tuple(flat))
 
     def _encoder(self, dialect: sa.Dialect, name: str) -> Callable[[object], object]:
+        if isinstance(self.table.c[name].type, sa.JSON):
+            return _as_json
         processor = self.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
         return _as_it_is if processor is None else processor
 
@@ -112,6 +115,10 @@ def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: R
     return bool(changed)
 
 
+def _as_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _as_it_is(value: object) -> object:
     return value
 
@@ -139,7 +146,7 @@ def _known_axes(session: Session, axes: Sequence[Axis]) -> dict[str, int]:
     from climate_ref.models import SeriesIndex
 
     known = sa.select(SeriesIndex.hash, SeriesIndex.id).where(SeriesIndex.hash.in_({axis.digest for axis in axes}))
-    return dict(session.execute(known).tuples().all())
+    return {row.hash: row.id for row in session.execute(known)}
 
 
 def _ensure_axes(session: Session, axes: Sequence[Axis]) -> dict[str, int]:
