@@ -71,7 +71,7 @@ class Forks(ProcessPoolExecutor):
 
     def __init__(self, workers: int) -> None:
         self.watch, self.monitor = ForkWatch(workers), _count
-        self._pipes = os.pipe(), os.pipe()
+        self._pipes: tuple[tuple[int, int], ...] = (os.pipe(), os.pipe())
         (numbers, more_numbers), line = self._pipes
         os.write(more_numbers, bytes(range(workers)))
         super().__init__(workers, multiprocessing.get_context("fork"), _begin, (self.watch, numbers, *line))
