@@ -53,6 +53,13 @@ def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> 
     assert out.endswith("as recorded\n5 executions, 35 scalars\n")
 
 
+def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "query_results.py"), cwd=tmp_path)
+    assert out.splitlines()[0] == "6 correlations"
+    assert "CanESM5              -0.09   -0.80" in out
+    assert out.endswith("{'series': 1, 'time': 80}\n80 points, K\n6 rows in correlations.csv\n")
+
+
 def test_a_framework_tests_itself_against_memory(tmp_path: Path) -> None:
     out = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "test_against_memory.py"), cwd=tmp_path)
     assert "3 passed" in out

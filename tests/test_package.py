@@ -27,6 +27,9 @@ OPTIONAL = {
     "pytest",
     "hypothesis",
     "climate_ref_core",
+    "pandas",
+    "pyarrow",
+    "xarray",
 }
 HEAVY = OPTIONAL | {"sqlalchemy", "alembic", "fsspec", "stamina"}
 

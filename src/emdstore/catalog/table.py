@@ -163,11 +163,11 @@ def _kinds_of_index(database: Database, statement: sa.Select[Any]) -> sa.Select[
     if database.is_postgresql:
         entry = sa.func.json_array_elements(sa.cast(indices.c.text, sa.JSON)).table_valued("value")
         written = sa.cast(entry.c.value, sa.Text)
-        is_text, is_integer = written.startswith('"'), written.regexp_match("^-?[0-9]{1,17}$")
+        is_text, is_integer = written.startswith('"'), written.regexp_match("^-?[0-9]{1,18}$")
     else:
         entry = sa.func.json_each(indices.c.text).table_valued("type", "atom")
         is_text = entry.c.type == "text"
-        is_integer = sa.and_(entry.c.type == "integer", sa.func.length(entry.c.atom) <= 17)
+        is_integer = sa.func.typeof(entry.c.atom) == "integer"  # 1e25 is none, however it is written
     kind = sa.case((is_text, "texts"), (is_integer, "integers"), else_="numbers")
     return sa.select(kind).select_from(indices.join(entry, sa.true())).distinct()
 

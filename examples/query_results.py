@@ -1,0 +1,45 @@
+"""Ask a catalog, as tables and as curves, and export a selection.
+
+    python query_results.py [FOLDER]
+
+It needs pandas and xarray: `pip install 'emdstore[pandas,xarray]'`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from emdstore import Catalog
+from emdstore.demo import run_demo
+
+
+def main(root: Path) -> None:
+    run_demo(root)
+    with Catalog(root / "catalog.db") as catalog:
+        # A selection reads nothing until it is asked.
+        correlations = catalog.scalars(diagnostic="sea-ice-sensitivity", dimensions={"metric": "direct_r_val"})
+        print(f"{correlations.count()} correlations")
+
+        # Each dimension is a column.
+        frame = correlations.to_pandas()
+        print(frame.pivot(index="source_id", columns="region", values="value").round(2).to_string())
+
+        # Series lie beside each other along their index, each with its dimensions.
+        curves = catalog.series(index_name="time", provider="esmvaltool").to_xarray()
+        print(dict(curves.sizes))
+        print(f"{int(curves['given'].sum())} points, {curves['value'].attrs['units']}")
+
+        # As a file for other programs, streamed: a million rows take no more memory than a thousand.
+        with (root / "correlations.csv").open("wb") as file:
+            file.writelines(correlations.export("csv"))
+        print(f"{len((root / 'correlations.csv').read_text().splitlines()) - 1} rows in correlations.csv")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            main(Path(folder))

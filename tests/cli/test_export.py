@@ -1,0 +1,243 @@
+"""The command that takes rows out of the catalog."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from tests.catalog.examples import FULL, execution_of
+from tests.children import answer_from_mount
+from tests.cli.conftest import CLI, COMMAND, Answer, environment
+from tests.cli.test_manners import on_a_terminal
+from tests.servers.s3 import S3Server
+
+from emdstore import Catalog
+
+OLD = b"what was there before\n"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[Catalog]:
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        catalog.replace_execution(FULL)
+        other = {"provider": "ilamb", "diagnostic": "bias", "group": "h", "status": "failed"}
+        catalog.replace_execution(execution_of("ilamb/bias/h/1", **other, scalars=[(2.0, {"region": "a=b, c"}, None)]))
+        yield catalog
+
+
+CALLS = """
+import contextlib, io, json, sys
+from emdstore.cli.app import run
+
+answers = []
+for arguments in json.loads(sys.argv[1]):
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(arguments)
+    out.flush(), err.flush()
+    answers.append([code, *(stream.buffer.getvalue().decode() for stream in (out, err))])
+print(json.dumps(answers))
+"""
+
+
+def answers_to(calls: list[str], folder: Path) -> list[Answer]:
+    """Run several commands in one process, because to start one takes longer than to export."""
+    arguments = json.dumps([shlex.split(call) for call in calls])
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS, arguments], cwd=folder, env=environment(), capture_output=True, check=True
+    )
+    return [Answer(*answer) for answer in json.loads(done.stdout)]
+
+
+def test_each_format_is_told_by_the_files_name_and_holds_what_the_catalog_does(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    said, answered, _ = answers_to(
+        [
+            "export scalars -o new/scalars.csv --catalog catalog.db",
+            "export series -o series.parquet --catalog catalog.db --json",
+            "export executions -o runs.jsonl --catalog catalog.db",
+        ],
+        tmp_path,
+    )
+    assert said.out.startswith("7 scalars (")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "new/scalars.csv").read_text())))
+    assert [row["value"] for row in rows] == ["2.0", "1.25", "", "", "-inf", "0.0", "1e+300"]
+    assert [row["region"] for row in rows] == [scalar.dimensions.get("region", "") for scalar in catalog.scalars()]
+    assert answered.json == {
+        "kind": "series",
+        "file": "series.parquet",
+        "format": "parquet",
+        "rows": 3,
+        "bytes": (tmp_path / "series.parquet").stat().st_size,
+        "ok": True,
+    }
+    assert pyarrow.parquet.read_table(tmp_path / "series.parquet").equals(catalog.series().to_arrow())
+    lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+    assert [(line["fragment"], line["scalars"]) for line in lines] == [("ilamb/bias/h/1", 1), (FULL.fragment, 6)]
+
+
+SELECTIONS = {
+    "--where region=global region=NINO3.4 season=DJF": [1.25, None],
+    "--where region=NINO3.4 --where season=JJA --provider pmp": [None],
+    "--diagnostic enso --group historical/g58 --status uploaded --fragment pmp/enso": [
+        1.25,
+        None,
+        None,
+        "-inf",
+        0,
+        1e300,
+    ],
+    "--where 'region=a=b, c'": [2.0],
+    "--provider pmp --provider ilamb --status failed": [2.0],
+    "--provider nobody": [],
+}
+
+
+def test_options_select_the_rows_that_are_written_to_stdout(catalog: Catalog, tmp_path: Path) -> None:
+    export = "export scalars --format jsonl -o - --catalog catalog.db"
+    answers = answers_to([f"{export} {options}" for options in SELECTIONS], tmp_path)
+    found = [[json.loads(line)["value"] for line in answer.out.splitlines()] for answer in answers]
+    assert dict(zip(SELECTIONS, found, strict=True)) == SELECTIONS
+    assert ["no rows were found" in answer.err for answer in answers] == [not values for values in SELECTIONS.values()]
+
+
+MISTAKES = {
+    "scalars -o x.xls": "--format",
+    "scalars -o -": "--format",
+    "scalars -o - --format csv": "give a file",
+    "scalars -o folder --format csv": "not a file",
+    "scalars -o x.csv --where region": "NAME=VALUE",
+    "executions -o x.csv --where region=global": "no dimensions",
+    "scalars -o x.csv --fragment pmp/nso": "pmp/nso",
+    "scalars -o x.csv --status done": "done",
+    "scalars": "--output",
+    "scalers -o x.csv": "scalers",
+    "scalars -o x.csv --catalog none.db": "none.db",
+    "scalars -o 'y\\z.csv'": "backslash",
+}
+
+
+def test_a_mistake_is_said_and_nothing_is_written(catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    list(catalog.executions())  # the database's own files are there from now on
+    before = sorted(tmp_path.iterdir())
+    where = {call: "" if "--catalog" in call else "--catalog catalog.db" for call in MISTAKES}
+    answers = answers_to([f"export {call} {where[call]} --json" for call in MISTAKES], tmp_path)
+    for call, answer in zip(MISTAKES, answers, strict=True):
+        assert (answer.code, answer.err) == (2, ""), call
+        assert MISTAKES[call] in answer.json["error"]["message"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_parquet_without_its_library_names_the_extra(cli: CLI, catalog: Catalog, tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ModuleNotFoundError('pyarrow', name='pyarrow')")
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    said = cli("export", "scalars", "-o", "x.parquet", "--catalog", "catalog.db", code=2, env={"PYTHONPATH": path})
+    assert "pip install 'emdstore[arrow]'" in said.err
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_an_export_goes_to_any_store(cli: CLI, catalog: Catalog, moto_server: S3Server) -> None:
+    bucket = moto_server.make_bucket()
+    env = {
+        "AWS_ACCESS_KEY_ID": moto_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto_server.secret_key,
+        "AWS_REGION": moto_server.region,
+        "AWS_ENDPOINT_URL": moto_server.endpoint_url,
+    }
+    cli("export", "outputs", "-o", f"s3://{bucket}/out/outputs.csv", "--catalog", "catalog.db", env=env)
+    uploaded = moto_server.client().get_object(Bucket=bucket, Key="out/outputs.csv")["Body"].read()
+    assert uploaded == b"".join(catalog.outputs().export("csv"))
+
+
+# -- never half a file -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("large") / "catalog.db"
+    with Catalog(file) as catalog:
+        scalars = ((float(n), {"text": f"{n:0200}"}, None) for n in range(60_000))
+        catalog.replace_execution(execution_of("a", scalars=scalars))
+    return file
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_export_that_is_stopped_leaves_the_old_file(
+    large_catalog: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    (tmp_path / "out.csv").write_bytes(OLD)
+    with subprocess.Popen(
+        [*COMMAND, "export", "scalars", "-o", "out.csv", "--catalog", str(large_catalog)],
+        cwd=tmp_path,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        while not any(path.stat().st_size for path in tmp_path.iterdir() if path.name != "out.csv"):
+            time.sleep(0.005)
+        assert running.poll() is None, "it was done before it could be stopped"
+        running.send_signal(number)
+        assert running.wait(60) == code
+        if number == signal.SIGINT:
+            assert running.stderr is not None
+            assert "out.csv was not written" in running.stderr.read()
+            assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    assert (tmp_path / "out.csv").read_bytes() == OLD
+
+
+FILL = """
+import json, subprocess, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "out.csv").write_bytes(OLD)
+export = ["export", "scalars", "-o", "out.csv", "--catalog", CATALOG, "--json"]
+done = subprocess.run([*COMMAND, *export], cwd=folder, capture_output=True, text=True)
+left = {path.name: path.read_text() for path in folder.iterdir()}
+print(json.dumps([done.returncode, json.loads(done.stdout)["error"]["message"], left]))
+"""
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_file(large_catalog: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    known = f"OLD, CATALOG, COMMAND = {OLD!r}, {str(large_catalog)!r}, {COMMAND!r}"
+    code, message, left = answer_from_mount("size=2m", folder, known + FILL)
+    assert (code, left) == (1, {"out.csv": OLD.decode()})
+    assert "space" in message
+
+
+def test_a_terminal_sees_how_many_rows_are_done(large_catalog: Path, tmp_path: Path) -> None:
+    seen = on_a_terminal(
+        "export", "scalars", "-o", "out.jsonl", "--catalog", str(large_catalog), cwd=tmp_path, COLUMNS="120"
+    )
+    assert "export" in seen
+    assert "/60000" in seen
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 60_000
+
+
+def test_a_reader_of_an_export_that_has_seen_enough_ends_it_quietly(large_catalog: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "export", "scalars", "-o", "-", "--format", "csv", "--catalog", str(large_catalog)],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline().startswith(b'"execution_id"')
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 141
