@@ -140,7 +140,7 @@ def do_everything_at_once(url: str, start_at: float, number: int) -> int:
         stamps = [RecordStamp(fragment, "d", 1, 1.0, "v") for fragment in fragments]
         catalog.executions().count()
         time.sleep(max(0.0, start_at - time.time()))
-        while steps < 60:
+        while steps < 30:
             steps += 1
             fragment = chance.choice(fragments)
             group = chance.choice(["g", "h"])  # an execution may even move to another group

@@ -166,11 +166,11 @@ def test_a_catalog_belongs_to_one_results_store(catalog: Catalog) -> None:
 
 
 def test_of_many_processes_that_claim_at_once_each_execution_goes_to_one(shared_catalog_url: str) -> None:
-    fragments = [f"run/{n}" for n in range(40)]
+    fragments = [f"run/{n}" for n in range(20)]
     with Catalog(shared_catalog_url) as catalog:
         for fragment in fragments:
             _stopped(catalog, fragment)
-    with ProcessPoolExecutor(4, FORKS) as pool:
-        tries = [pool.submit(claim_each, shared_catalog_url, f"owner {n}", fragments) for n in range(4)]
+    with ProcessPoolExecutor(3, FORKS) as pool:
+        tries = [pool.submit(claim_each, shared_catalog_url, f"owner {n}", fragments) for n in range(3)]
         claimed = [fragment for one in tries for fragment in one.result()]
     assert sorted(claimed) == sorted(fragments)

@@ -165,12 +165,10 @@ def test_a_sqlite_catalog_lets_readers_and_the_writer_at_it_together(sqlite_url:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import emdstore.catalog", "sqlalchemy"),
-        ("from emdstore.catalog import Catalog; Catalog('sqlite://')", "alembic"),
-        ("from emdstore.catalog import Catalog; Catalog('sqlite://')", "psycopg"),
-        ("from emdstore.catalog import Catalog; Catalog('sqlite://')", "sqlalchemy.orm"),
+        ("import emdstore.catalog", {"sqlalchemy"}),
+        ("from emdstore.catalog import Catalog; Catalog('sqlite://')", {"alembic", "psycopg", "sqlalchemy.orm"}),
     ],
 )
-def test_importing_pulls_in_no_more_than_is_needed(statement: str, absent: str) -> None:
-    code = f"import sys; {statement}; sys.exit({absent!r} in sys.modules)"
+def test_importing_pulls_in_no_more_than_is_needed(statement: str, absent: set[str]) -> None:
+    code = f"import sys; {statement}; sys.exit(', '.join({absent} & sys.modules.keys()) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

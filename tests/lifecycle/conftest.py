@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.lifecycle.examples import FourMethods, put, small_run
+from tests.servers.postgres import KeptDatabase, PostgresServer
 from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
@@ -49,6 +50,17 @@ def empty_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def catalog(empty_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
     with Catalog(Path(shutil.copy(empty_catalog, tmp_path / "catalog.db"))) as catalog:
         yield catalog
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
+    """A database that processes share; None for a file that the test puts where it likes."""
+    if request.param == "sqlite":
+        yield None
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.new_database(request.getfixturevalue("postgres_template")) as url:
+        yield KeptDatabase(server, url)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.lifecycle.crash import Answer, Child, Linger, Scene, commit_all, end_state, stopped_execution
 from tests.lifecycle.examples import FAILURE, NOON, SUCCESS, promote, put, rows_of, small_run
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import KeptDatabase, PostgresServer
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError
@@ -75,11 +75,14 @@ def test_of_eight_processes_that_commit_all_that_waits_each_execution_is_committ
         assert rows_of(alone) == rows_of(workspace.catalog)
 
 
-def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_told_who(tmp_path: Path) -> None:
+def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_told_who(
+    database: KeptDatabase | None, tmp_path: Path
+) -> None:
     folder = tmp_path / "here"
     folder.mkdir()
-    places = {"scratch": folder / "scratch", "results": folder / "results", "catalog": folder / "catalog.db"}
-    scene = Scene(Workspace(**places), folder)
+    catalog = folder / "catalog.db" if database is None else database.url
+    workspace = Workspace(scratch=folder / "scratch", results=folder / "results", catalog=catalog)
+    scene = Scene(workspace, folder, database=database)
     bytes_move = next(number for number, step in enumerate(scene.steps(), 1) if step.what == "os.rename")
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()

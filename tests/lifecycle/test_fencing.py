@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.lifecycle.crash import (
     stopped_execution,
 )
 from tests.lifecycle.examples import held
-from tests.servers.postgres import KeptDatabase, PostgresServer, name_in
+from tests.servers.postgres import KeptDatabase, name_in
 
 from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostError
@@ -33,17 +33,6 @@ from emdstore.lifecycle.ingest import replay
 from emdstore.lifecycle.workspace import Workspace
 
 LEASE = 1.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
-    """None for a file in the scene's folder."""
-    if request.param == "sqlite":
-        yield None
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    with server.new_database(request.getfixturevalue("postgres_template")) as url:
-        yield KeptDatabase(server, url)
 
 
 @pytest.fixture
