@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import urllib.request
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError
 from urllib.parse import quote, unquote_plus
-from xml.etree import ElementTree
 
 import attrs
 
@@ -24,6 +21,8 @@ from emdstore.keys import validate_key
 from emdstore.stores._s3_errors import UnlistableNameError
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     from emdstore.stores.s3 import S3Store
 
 _log = logging.getLogger(__name__)
@@ -171,7 +170,11 @@ class Listing:
                 return
             query["continuation-token"] = page.findtext("{*}NextContinuationToken", "")
 
-    def _answer(self, folder: str, query: dict[str, str]) -> ElementTree.Element:
+    def _answer(self, folder: str, query: dict[str, str]) -> Element:
+        import urllib.request  # slow to import, and seldom needed
+        from urllib.error import HTTPError
+        from xml.etree import ElementTree
+
         url = self.store._signed("&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value))
         with self.store._errors.trying("list", folder):
             try:
@@ -184,7 +187,7 @@ class Listing:
                 raise OSError(f"HTTP error: {error}") from None
 
 
-def _object(contents: ElementTree.Element) -> Entry:
+def _object(contents: Element) -> Entry:
     return {
         "path": unquote_plus(contents.findtext("{*}Key", "")),
         "size": int(contents.findtext("{*}Size", "0")),
