@@ -46,7 +46,7 @@ _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
-_MOST_BYTES = 4 * _STREAM_BYTES
+_MOST_BYTES = 3 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
