@@ -46,6 +46,7 @@ class Archive:
     """A store of very many small published sets that holds none of them: it makes up what it tells, always the same."""
 
     sets: int
+    has_record_above: bool = False
     record: bytes = encode_record(ExecutionRecord.at("p/d/g/0", status="failed"))
 
     def fragments(self) -> Iterator[str]:
@@ -63,7 +64,7 @@ class Archive:
         return ArtifactInfo(key, len(self.record), 1.0, "v")
 
     def exists(self, key: str, /) -> bool:
-        return False
+        return self.has_record_above and key == f"provider/{RECORD_NAME}"
 
     def read_bytes(self, key: str, /) -> bytes:
         if key.endswith(RECORD_NAME):
@@ -195,7 +196,7 @@ def sets_by_definition(keys: set[str]) -> list[tuple[str, bool]]:
     return sorted(published + bare, key=lambda each: each[0] + "/" if each[0] else "")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(keys=st.sets(_keys, max_size=12), waiting=st.integers(0, 3), told=st.booleans())
 def test_sets_are_those_of_the_definition_however_few_may_wait(keys: set[str], waiting: int, told: bool) -> None:
     store: ArtifactStore = put(MemoryStore(), dict.fromkeys(keys, b""))
@@ -219,10 +220,15 @@ def test_a_folder_that_may_yet_have_a_record_is_asked_about_once() -> None:
     assert len(asked) <= 2 * (3 + MANY // 1000)
 
 
-def test_a_record_in_the_root_makes_one_set_of_very_many_below() -> None:
-    below = [f"a/{n:05}/{RECORD_NAME}" for n in range(3_000)]
-    store = put(MemoryStore(), dict.fromkeys([*below, RECORD_NAME], b""))
-    assert [each.location for each in find_sets(store)] == [""]
+def test_a_record_above_makes_one_set_of_very_many_below() -> None:
+    def find(count: int) -> list[str]:
+        return [each.location for each in find_sets(Archive(count, has_record_above=True))]
+
+    assert find(MANY) == ["provider"]
+    assert_flat(find)
+    below = [f"a/{n:05}/{RECORD_NAME}" for n in range(1_500)]
+    (whole,) = find_sets(put(MemoryStore(), dict.fromkeys([*below, RECORD_NAME], b"")))
+    assert whole.location == ""
 
 
 def test_the_stamp_of_a_bare_set_is_that_of_all_its_usual_files() -> None:
