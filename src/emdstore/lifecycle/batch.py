@@ -71,7 +71,7 @@ def commit_pending_executions(
     fragments = _waiting(workspace) if execution_ids is None else _named(workspace, execution_ids)
     reports: list[UploadReport] = []
 
-    def keep(orders: Sequence[_Order], result: UploadReport | ExecutorError) -> None:
+    def keep(orders: Sequence[Order], result: UploadReport | ExecutorError) -> None:
         (order,) = orders
         if isinstance(result, ExecutorError):
             result = UploadReport(errors=(UploadError(order.fragment, result),))
@@ -79,10 +79,10 @@ def commit_pending_executions(
         _tell(progress_callback, BatchProgress(order.fragment, len(reports), len(fragments), result))
 
     with executor_or_threads(executor, _WORKERS, "commit") as pool:
-        backlog = Backlog[_Order, UploadReport](
-            pool, commit_isolated, workspace, clean_folder, named, retried=_Order.after_a_loss
+        backlog = Backlog[Order, UploadReport](
+            pool, commit_isolated, workspace, clean_folder, named, retried=Order.after_a_loss
         )
-        waiting = (_Order(fragment) for fragment in fragments)
+        waiting = (Order(fragment) for fragment in fragments)
         try:
             while True:
                 for order in islice(waiting, GIVEN - len(backlog)):
@@ -92,28 +92,27 @@ def commit_pending_executions(
                 for orders, result in backlog.finished():
                     keep(orders, result)
         except BaseException as error:
-            for orders, report in backlog.stop():
-                keep(orders, report)
+            reports += [report for _, report in backlog.stop()]
             if isinstance(error, KeyboardInterrupt):
-                report = UploadReport.merged(reports, seconds=time.monotonic() - started)
-                raise CommitInterrupted(report) from None
+                so_far = UploadReport.merged(reports, seconds=time.monotonic() - started)
+                raise CommitInterrupted(so_far) from None
             raise
     return UploadReport.merged(reports, seconds=time.monotonic() - started)
 
 
 @attrs.frozen
-class _Order:
+class Order:
     """An execution to commit; whether a worker was lost with it, which then still holds its claim."""
 
     fragment: str
     lost: bool = False
 
-    def after_a_loss(self) -> _Order:
-        return _Order(self.fragment, lost=True)
+    def after_a_loss(self) -> Order:
+        return Order(self.fragment, lost=True)
 
 
 def commit_isolated(
-    workspace: Workspace, clean_folder: bool | None, named: bool, orders: Sequence[_Order]
+    workspace: Workspace, clean_folder: bool | None, named: bool, orders: Sequence[Order]
 ) -> UploadReport:
     """Commit one execution of a batch: a named one, or one that waits if it still does. Errors are in the report."""
     (order,) = orders

@@ -1,0 +1,117 @@
+"""The commands' --workers, --dask and --parsl."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import CLI, Answer, cli  # noqa: F401 - a fixture
+from tests.transfer.stores import contents
+
+from emdstore.stores import LocalStore
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def ask(cli: CLI, workers_find_us: None) -> Ask:  # noqa: F811
+    return lambda *arguments, code=0: cli(
+        *arguments, code=code, env={name: os.environ[name] for name in ("PATH", "PYTHONPATH")}
+    )
+
+
+@pytest.mark.parametrize("engine", ["dask", "parsl"])
+def test_an_engine_does_the_work_of_a_command(
+    ask: Ask, request: pytest.FixtureRequest, engine: str, filled: LocalStore, tmp_path: Path
+) -> None:
+    given = {
+        "dask": lambda: request.getfixturevalue("dask_client").scheduler.address,
+        "parsl": lambda: request.getfixturevalue("parsl_file"),
+    }[engine]()
+    ask("transfer", filled.root, tmp_path / "dest", f"--{engine}", given)
+    assert contents(LocalStore(tmp_path / "dest")) == contents(filled)
+    # The store that only the command's own process has tells where the work would have been done.
+    refused = ask("transfer", filled.root, "memory://here", f"--{engine}", given, code=1)
+    assert "MemoryStore" in refused.err
+    assert "lives in this process" in refused.err
+
+
+@pytest.mark.parametrize("command", ["transfer", "replay", "verify", "commit"])
+def test_every_command_that_has_much_to_do_has_the_options_in_its_help(ask: Ask, command: str) -> None:
+    shown = ask(command, "--help").out
+    assert all(option in shown for option in ("--workers", "--dask", "--parsl"))
+
+
+def test_threads_do_it_where_a_number_is_given(ask: Ask, tmp_path: Path, demo: Path) -> None:
+    for arguments in (
+        ("transfer", demo / "results", tmp_path / "copy"),
+        ("verify", demo / "results"),
+        ("replay", demo / "results", "--catalog", "new.db"),
+    ):
+        ask(*arguments, "--workers", 2)
+        assert "at least 1" in ask(*arguments, "--workers", 0, code=2).err
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from emdstore.demo import run_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder)
+    return folder
+
+
+WRONG = {
+    "two at once": (("--workers", 2, "--dask", "tcp://127.0.0.1:8786"), "exclude each other"),
+    "no address": (("--dask", "head-node"), "no address as tcp://host:8786"),
+    "another scheme": (("--dask", "http://head-node:8786"), "no address as tcp://host:8786"),
+    "no file": (("--parsl", "absent.py"), "there is no file 'absent.py'"),
+    "no config": (("--parsl", "empty.py"), "defines no `config`"),
+    "not Python": (("--parsl", "broken.py"), "cannot be run: ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
+    ask: Ask, wrong: str, filled: LocalStore, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    arguments, said = WRONG[wrong]
+    assert said in ask("transfer", filled.root, "dest", *arguments, code=2).err
+    assert not (tmp_path / "dest").exists()
+
+
+def test_a_dask_address_at_which_nobody_answers_is_told_soon(ask: Ask, filled: LocalStore, tmp_path: Path) -> None:
+    started = time.monotonic()
+    answer = ask("transfer", filled.root, "dest", "--dask", "tcp://127.0.0.1:9", "--json", code=1)
+    assert time.monotonic() - started < 60
+    assert answer.json["error"]["type"] == "ExecutorError"
+    assert "no Dask scheduler answered at tcp://127.0.0.1:9" in answer.json["error"]["message"]
+    assert not (tmp_path / "dest").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "package"), [("--dask", "tcp://h:1", "distributed"), ("--parsl", "x.py", "parsl")]
+)
+def test_a_missing_extra_is_told_with_what_installs_it(
+    option: str, value: str, package: str, filled: LocalStore, tmp_path: Path
+) -> None:
+    (tmp_path / "x.py").write_text("")
+    hide: Any = f"import sys; sys.modules[{package!r}] = None; from emdstore.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "verify", str(filled.root), option, value],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert f"pip install 'emdstore[{option.removeprefix('--')}]'" in done.stderr
