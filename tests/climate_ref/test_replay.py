@@ -24,7 +24,15 @@ from emdstore import CatalogVersionError, LocalStore, MemoryStore, S3Store, tran
 from emdstore.integrations.climate_ref import ReplayedSet, ReplayInterrupted, replay
 
 GROUP = "example/global-mean/historical_g1_v1_abcdef01"
-TABLES = ("provider", "diagnostic", "execution_group", "execution", "execution_dataset", "execution_output", "metric_value")
+TABLES = (
+    "provider",
+    "diagnostic",
+    "execution_group",
+    "execution",
+    "execution_dataset",
+    "execution_output",
+    "metric_value",
+)
 
 
 @pytest.fixture(scope="session")
@@ -130,9 +138,9 @@ def test_a_tree_that_their_own_handler_left_is_loaded_too(ref: Framework, empty:
     assert not dirty
 
 
-def test_from_s3(ref: Framework, empty: Path, s3_server: Any) -> None:
+def test_from_s3(ref: Framework, empty: Path, moto_server: Any) -> None:
     handle(ref, f"{GROUP}/1")
-    bucket = S3Store(s3_server.new_bucket_url(), **s3_server.options)
+    bucket = S3Store(f"s3://{moto_server.make_bucket()}", **moto_server.options)
     transfer(LocalStore(ref.results), bucket).raise_for_failures()
     shutil.rmtree(ref.results)
     shutil.rmtree(ref.scratch)
