@@ -18,6 +18,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def run(*command: str, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
     environment["PYTHONPATH"] = str(Path(emdstore.__file__).parents[1])
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])  # of Parsl's programs
     done = subprocess.run(
         [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
     )
@@ -58,6 +59,25 @@ def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -
     assert out.splitlines()[0] == "6 correlations"
     assert "CanESM5              -0.09   -0.80" in out
     assert out.endswith("{'series': 1, 'time': 80}\n80 points, K\n6 rows in correlations.csv\n")
+
+
+def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "dask_promotion.py"), cwd=tmp_path)
+    assert out.splitlines() == [
+        "45 artifacts copied",
+        "40 artifacts are as recorded: True",
+        "5 executions loaded",
+    ]
+
+
+def test_parsl_commits_executions(tmp_path: Path) -> None:
+    out = run(str(EXAMPLES / "parsl_promotion.py"), cwd=tmp_path)
+    assert out.splitlines() == [
+        "3 executions committed, 15 artifacts uploaded",
+        "ACCESS-ESM1-5: uploaded, 1 values",
+        "CanESM5: uploaded, 1 values",
+        "UKESM1-0-LL: uploaded, 1 values",
+    ]
 
 
 def test_a_framework_tests_itself_against_memory(tmp_path: Path) -> None:

@@ -108,6 +108,7 @@ class Order:
     lost: bool = False
 
     def after_a_loss(self) -> Order:
+        """Return what is given out when the worker of this one was lost."""
         return Order(self.fragment, lost=True)
 
 

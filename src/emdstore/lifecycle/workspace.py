@@ -272,7 +272,8 @@ class Workspace:
         clean_folder
             See `Execution.commit_output_assets`.
         executor
-            Where the commits run; by default a few threads. The workspace must pickle for processes.
+            Where the commits run; by default a few threads. The workspace must pickle for processes. What a lost worker
+            had in hand is committed by another one, as soon as its claim has run out.
         progress_callback
             Called in this thread after each execution, with a `BatchProgress`. What it raises is logged.
 
@@ -285,6 +286,8 @@ class Workspace:
         ------
         ExecutionNotFoundError
             If one of the ids is unknown. Nothing was committed.
+        ExecutorError
+            If the executor takes no work, the workspace cannot be sent to its workers, or these have another emdstore.
         CommitInterrupted
             On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; commits that run are brought to their end.
         """
