@@ -42,7 +42,7 @@ def prepare_scalars(clock: Clock, folder: str, *shape: str) -> None:
 def prepare_series(clock: Clock, folder: str, count: str, points: str) -> None:
     """Lay out a run with so many series of so many points."""
     series = series_list(random.Random(1), int(count), int(points), names=("source_id", "region"))
-    _prepare(Path(folder), metric_bundle(random.Random(1), 1, names=_COLUMNS), series)
+    _prepare(Path(folder), metric_bundle(random.Random(1), 1, 1, names=_COLUMNS), series)
 
 
 def _prepare(folder: Path, metric: object, series: object) -> None:
