@@ -53,7 +53,11 @@ def picture(seed: str, width: int = 160, height: int = 100) -> bytes:
         b"\0" + bytes(v for x in range(width) for v in (min(255, red + x), min(255, green + y), 190))
         for y in range(height)
     )
-    parts = [(b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -70,14 +74,22 @@ class Library:
         return self.catalog.execution(ending).execution_id
 
 
-def fill(samples: Path, root: Path, results: ArtifactStore, catalog: Catalog, sets: dict[str, str] = SETS) -> Library:
+def fill(
+    samples: Path,
+    root: Path,
+    results: ArtifactStore,
+    catalog: Catalog,
+    sets: dict[str, str] = SETS,
+    *,
+    hostile: bool = True,
+) -> Library:
     """Publish the samples, the demo's sets that are not well, and a hostile set; and load the catalog from there."""
     for number, (case, fragment) in enumerate(sets.items()):
         scratch = lay_out(samples / case, root / "scratch" / fragment, fragment)
         publish(scratch, results, fragment, number)
-    hostile = root / "scratch" / "hostile"
-    lay_out_hostile(hostile)
-    publish(hostile, results, "tests/hostile/names/1", len(sets))
+    if hostile:
+        lay_out_hostile(root / "scratch" / "hostile")
+        publish(root / "scratch" / "hostile", results, "tests/hostile/names/1", len(sets))
     for name, result in (
         ("pmp/enso_tel/historical/10", ExecutionResult(successful=False, retryable=True)),
         ("pmp/enso_tel/historical/11", SUCCESS),
@@ -188,18 +200,10 @@ const tried = {ran: true};
 try { tried.parent = parent.document.title } catch (error) { tried.parent = error.name }
 try { tried.cookie = document.cookie } catch (error) { tried.cookie = error.name }
 try { localStorage.setItem("a", "b"); tried.storage = "kept" } catch (error) { tried.storage = error.name }
-try { top.location = "about:blank#gone"; } catch (error) { tried.top = error.name }
+try { if (top !== self) top.location = "about:blank#gone"; } catch (error) { tried.top = error.name }
 tried.origin = self.origin;
 fetch("/").then((r) => r.text(), (e) => e.name).then((body) => { tried.fetched = body.slice(0, 40); tell() });
 function tell() { document.getElementById("said").textContent = JSON.stringify(tried) }
 tell();
 </script>
 """
-
-
-def build(samples: Path, root: Path) -> Library:
-    """Fill a folder, to look at by hand."""
-    root.mkdir(parents=True)
-    return fill(samples, root, LocalStore(root / "results"), Catalog(root / "catalog.db"))
-
-

@@ -54,12 +54,14 @@ def _show(report: DemoReport, catalog: Catalog, folder: Path) -> None:
     say("")
     show_table(*value_table(scalars, "value", lambda scalar: scalar.value), title="Some values of sea-ice-sensitivity")
     say("\nTry next:")
-    for command in commands(folder):
+    *others, look = commands(folder)
+    for command in others:
         say(f"  {command}")
+    say(f"\nLook at it in a browser (this needs the extra web):\n  {look}")
 
 
 def commands(folder: Path) -> list[str]:
-    """Return commands to go on with."""
+    """Return commands to go on with; the last one shows the results, and runs until it is ended."""
     program = "emdstore" if shutil.which("emdstore") else shlex.quote(sys.argv[0])
     if program.endswith(".py"):
         program = f"{shlex.quote(sys.executable)} -m emdstore.cli"
@@ -71,4 +73,5 @@ def commands(folder: Path) -> list[str]:
         f"{program} verify {results}",
         f"{program} transfer {results} {copy}",
         f"{program} replay {copy} --catalog {shlex.quote(str(folder / 'copy.db'))}",
+        f"{program} serve {results} {catalog}",
     ]

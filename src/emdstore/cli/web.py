@@ -76,9 +76,9 @@ def serve(
 
         from emdstore.web import access as access_to
         from emdstore.web.app import make_app
-        from emdstore.web.site import chart_library
+        from emdstore.web.site import require_extra
 
-        chart_library()
+        require_extra()
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("`emdstore serve`", "web") from error
     admitted = access_to.Access.to(host, os.environ.get(_TOKEN) or None)

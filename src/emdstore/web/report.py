@@ -26,7 +26,7 @@ from emdstore.web.executions import ExecutionsPage, read_executions
 from emdstore.web.places import Places, framed_key
 from emdstore.web.selection import Facet, Selection, facet
 from emdstore.web.shelf import Check, Shelf
-from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render
+from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render, require_extra
 from emdstore.web.values import read_values
 
 MANIFEST = "report.json"
@@ -125,6 +125,8 @@ def write_report(
 
     Raises
     ------
+    MissingExtraError
+        If the extra ``web`` is not installed. Nothing was written.
     ArtifactExistsError
         If the folder holds something else. Nothing was written.
     StoreUnavailableError
@@ -132,6 +134,7 @@ def write_report(
     CatalogError
         If the catalog cannot be read.
     """
+    require_extra()
     dest = LocalStore(folder)
     before = _earlier_files(dest, folder)
     writer = _Writer(dest, catalog, Shelf(results, patience=_PATIENCE), data)

@@ -70,6 +70,18 @@ def render(template: str, places: Places, **values: Any) -> str:
     return text
 
 
+def require_extra() -> None:
+    """See that what pages need is there, before anything is done.
+
+    Raises
+    ------
+    MissingExtraError
+        If the extra ``web`` is not installed.
+    """
+    _environment()
+    chart_library()
+
+
 def own_file(name: str) -> bytes | None:
     """Return a file that pages load, or None if there is none of this name."""
     if name == CHART_LIBRARY:

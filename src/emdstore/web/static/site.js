@@ -252,6 +252,11 @@ function compared() {
   }
 }
 
+// What a page of the set runs or loads, it does when somebody wants to see it.
+for (const each of document.querySelectorAll("details.framed")) {
+  const frame = each.querySelector("iframe");
+  each.addEventListener("toggle", () => { frame.src ||= frame.dataset.src; });
+}
 if (narrow.matches) for (const each of document.querySelectorAll("[data-narrow-closed]")) each.open = false;
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const table of document.querySelectorAll("table[data-choose]")) choose(table);

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tests.servers.s3 import S3Server
+from tests.web.library import SETS, Library, fill
+
+from emdstore.catalog import Catalog
+from emdstore.stores import LocalStore, S3Store
+from emdstore.web.app import make_app
+from emdstore.web.report import write_report
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+_ON_S3 = ("csoil-hwsd2", "regional-historical-timeseries")
+_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+
+# What the chart library brings along for maps, which no page draws, is refused; that is as it should be.
+_EXPECTED = re.compile("Applying inline style violates")
+
+
+@attrs.frozen
+class Site:
+    """A site that can be visited: served, or written to files."""
+
+    root: str
+    library: Library
+    filed: bool = False
+
+    def url(self, page: str = "", query: str = "") -> str:
+        """Return where a page is; ``""`` is the list of executions."""
+        name = (page or "index") + ".html" if self.filed else page
+        return f"{self.root}{name}" + (f"?{query}" if query else "")
+
+    def execution(self, ending: str) -> str:
+        """Return where the page of an execution is."""
+        return self.url(f"execution/{self.library.id_of(ending)}")
+
+
+@pytest.fixture(scope="session")
+def library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """The samples in a local store; not to be changed."""
+    root = tmp_path_factory.mktemp("library")
+    with Catalog(root / "catalog.db") as catalog:
+        yield fill(samples_dir, root, LocalStore(root / "results"), catalog)
+
+
+@pytest.fixture(scope="session")
+def s3_library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory, moto_server: S3Server) -> Iterator[Library]:
+    """Some of the samples on S3."""
+    root = tmp_path_factory.mktemp("library-s3")
+    results = S3Store(f"s3://{moto_server.make_bucket()}/results", **moto_server.options)
+    some = {case: fragment for case, fragment in SETS.items() if fragment.split("/")[1] in _ON_S3}
+    with Catalog(root / "catalog.db") as catalog:
+        yield fill(samples_dir, root, results, catalog, some)
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[Callable[..., str]]:
+    """Serves applications, each on a port of its own, and returns their addresses."""
+    running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def serve(app: Any) -> str:
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        running.append((server, thread))
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+
+    yield serve
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def sites(
+    request: pytest.FixtureRequest, served: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Site]:
+    """Returns a site of each kind, and makes it the first time."""
+    made: dict[str, Site] = {}
+
+    def make(kind: str) -> Site:
+        library = request.getfixturevalue("s3_library" if kind == "s3" else "library")
+        if kind != "report":
+            return Site(served(make_app(library.catalog, library.results)), library)
+        folder = tmp_path_factory.mktemp("report") / "site"
+        assert write_report(folder, library.catalog, library.results).ok
+        return Site(f"{folder.as_uri()}/", library, filed=True)
+
+    def site(kind: str) -> Site:
+        if kind not in made:
+            made[kind] = make(kind)
+        return made[kind]
+
+    return site
+
+
+@pytest.fixture(params=["local", "report"])
+def site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Site:
+    """The site over a local store, and as files."""
+    return sites(request.param)
+
+
+@pytest.fixture(params=["local", "s3", "report"])
+def any_site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Site:
+    """The site over a local store, over S3, and as files."""
+    return sites(request.param)
+
+
+def find_browser() -> str | None:
+    """Return where a browser is installed."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("the site must be tested in a browser: apt-get install chromium")
+        pytest.skip(f"no browser is installed ({', '.join(_NAMES)}): apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens pages, in a browser that is cut off the network where they are files.
+
+    A script's error, a refused resource, or a request to anywhere else fails the test.
+    """
+    contexts: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def open_page(url: str, *, tolerant: bool = False, **options: Any) -> Page:
+        context = browser.new_context(offline=url.startswith("file:"), **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        page = context.new_page()
+        home = url.split("/execution/")[0].rsplit("/", 1)[0]
+
+        def saw_request(asked: str) -> None:
+            if not asked.startswith((home, "data:", "blob:", "about:")):
+                wrong.append(f"asked for {asked}")
+
+        page.on("request", lambda request: saw_request(request.url))
+        if not tolerant:
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("console", lambda message: _noted(message.type, message.text, wrong))
+        page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []
+
+
+def _noted(kind: str, text: str, wrong: list[str]) -> None:
+    if kind in ("error", "warning") and not _EXPECTED.search(text):
+        wrong.append(text)
+
+
+def decoded(page: Page, selector: str = ".plot img") -> list[int]:
+    """Return the natural widths of all pictures, when all were loaded."""
+    return page.evaluate(
+        """async (selector) => Promise.all([...document.querySelectorAll(selector)].map(async (image) => {
+             image.loading = "eager"; try { await image.decode() } catch { } return image.naturalWidth }))""",
+        selector,
+    )
+
+
+def drawn_charts(page: Page) -> None:
+    """Have all charts drawn."""
+    page.evaluate("""() => { for (const f of document.querySelectorAll("figure.chart")) draw(f) }""")

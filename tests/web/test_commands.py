@@ -1,0 +1,142 @@
+"""`emdstore serve` and `emdstore report` as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.cli.conftest import COMMAND, environment
+
+from emdstore.cli.demo import commands
+from emdstore.demo import run_demo
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder)
+    return folder
+
+
+@contextmanager
+def running(*arguments: object, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command, and give the process and the first line that it prints."""
+    with subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        env=environment(**env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], env=environment(**env or {}), capture_output=True, text=True, timeout=120
+    )
+
+
+def test_what_the_demo_names_last_shows_its_results(demo: Path) -> None:
+    *_, look = commands(demo)
+    arguments = shlex.split(look)
+    arguments = arguments[arguments.index("serve") :]
+    with running(*arguments, "--port", "0") as (process, url):
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
+        page = httpx.get(url).text
+        assert "5 executions" in page
+        assert "2 need attention" in page
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Traceback" not in err
+
+
+def test_beyond_this_machine_the_address_has_a_token(demo: Path) -> None:
+    given = ["serve", demo / "results", "--catalog", demo / "catalog.db", "--port", "0", "--json"]
+    with running(*given, "--host", "0.0.0.0") as (process, first):
+        url = json.loads(first + process.stdout.readline() + process.stdout.readline())["url"]  # type: ignore[union-attr]
+        token = re.search(r":(\d+)/\?token=([\w-]{32})$", url)
+        assert token is not None
+        here = f"http://127.0.0.1:{token[1]}/"
+        assert httpx.get(here).status_code == 401
+        assert httpx.get(f"{here}?token={token[2]}").status_code == 200
+    with running(*given, env={"EMDSTORE_TOKEN": "the-token-that-we-share"}) as (process, first):
+        url = json.loads(first + process.stdout.readline() + process.stdout.readline())["url"]  # type: ignore[union-attr]
+        assert url.endswith("/?token=the-token-that-we-share")
+        assert httpx.get(url.partition("?")[0]).status_code == 401
+
+
+def test_a_workspace_is_served_and_nothing_in_it_changes(demo: Path, tmp_path: Path) -> None:
+    config = tmp_path / "emdstore.toml"
+    config.write_text(f'scratch = "{demo}/scratch"\nresults = "{demo}/results"\ncatalog = "{demo}/catalog.db"\n')
+    before = {path: path.stat().st_mtime_ns for path in (demo / "results").rglob("*")}
+    with running("serve", "--config", config, "--port", "0") as (_, url):
+        execution = re.findall(r"execution/\d+", httpx.get(url).text)[0]
+        assert httpx.get(url + execution).status_code == 200
+        assert httpx.post(f"{url}{execution}/verify", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+        for method in ("PUT", "DELETE", "PATCH"):
+            assert httpx.request(method, url + execution).status_code == 405
+    assert {path: path.stat().st_mtime_ns for path in (demo / "results").rglob("*")} == before
+
+
+def test_a_wrong_call_is_told_and_exits_2(demo: Path, tmp_path: Path) -> None:
+    catalog = ["--catalog", demo / "catalog.db"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for arguments, message in (
+            (["serve", demo / "results"], "--catalog"),
+            (["serve", demo / "nothing", *catalog], "does not exist"),
+            (["serve", demo / "results", "--catalog", tmp_path / "none.db"], "none.db"),
+            (["serve", demo / "results", *catalog, "--port", port], "cannot listen"),
+            (["serve", demo / "results", *catalog, "--port", "70000"], "70000"),
+            (["report", demo / "results", *catalog], "--output"),
+            (["report", demo / "results", *catalog, "-o", demo], "is no report"),
+            (["report", demo / "results", *catalog, "-o", tmp_path / "new", "--fragment", "nobody"], "nobody"),
+        ):
+            done = run(*arguments)
+            assert (done.returncode, message in done.stderr) == (2, True), (arguments, done)
+            assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_report_is_written_and_says_what_is_in_it(demo: Path, tmp_path: Path) -> None:
+    given = ["report", demo / "results", "--catalog", demo / "catalog.db", "-o", tmp_path / "site"]
+    done = run(*given, "--status", "uploaded", "--json")
+    assert done.returncode == 0, done
+    said = json.loads(done.stdout)
+    assert (said["ok"], said["executions"], said["troubles"]) == (True, 3, [])
+    assert Path(said["index"]).read_text().count('class="badge uploaded"') == 3
+    again = run(*given, "--no-data")
+    assert again.stdout.splitlines()[-1].startswith("5 executions, ")
+    assert not list((tmp_path / "site").rglob("*.nc"))
+    plot = next((tmp_path / "site").rglob("None_None_accumulation.png"))
+    assert plot.stat().st_size > 0
+
+
+def test_without_its_extra_the_command_says_what_to_install(demo: Path, tmp_path: Path) -> None:
+    for name in ("jinja2", "starlette"):
+        (tmp_path / f"{name}.py").write_text(
+            "raise ModuleNotFoundError(f'No module named {__name__!r}', name=__name__)"
+        )
+    path = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    for command in (["serve"], ["report", "-o", tmp_path / "new"]):
+        given = [*command, demo / "results", "--catalog", demo / "catalog.db"]
+        done = run(*given, env={"PYTHONPATH": path})
+        assert done.returncode == 2, done
+        assert "pip install 'emdstore[web]'" in done.stderr
