@@ -16,7 +16,7 @@ from climate_ref.models.dataset import Dataset
 from climate_ref.models.diagnostic import recompute_promoted_version
 from climate_ref.models.execution import Execution, ExecutionGroup, execution_datasets
 from climate_ref_core.datasets import SourceDatasetType
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from emdstore.catalog import ExecutionContent
@@ -351,7 +351,7 @@ def _engine_of(database: Database | str | Path) -> Iterator[sa.Engine]:
 def _open(place: str) -> sa.Engine:
     try:
         url = sa.engine.make_url(place if "://" in place else f"sqlite:///{os.path.abspath(place)}")
-    except (sa.exc.ArgumentError, ValueError):
+    except (ArgumentError, ValueError):
         raise _no_database(redact(place)) from None
     backend = url.get_backend_name()
     if backend == "sqlite":

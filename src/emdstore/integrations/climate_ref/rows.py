@@ -150,7 +150,7 @@ def _series(content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactSto
     for position, (dimensions, index_name, index, values, attributes) in enumerate(series):
         unknown = split[position][1]
         row: Row = {name: dimensions.get(name) for name in used}
-        numbers = list(values)
+        numbers: list[Any] = list(values)
         finite = all(map(math.isfinite, numbers))
         row["values"] = numbers if finite else [one if math.isfinite(one) else None for one in numbers]
         told = dict(clean(attributes) or {})
