@@ -13,10 +13,11 @@ from typing import Any
 import attrs
 import psycopg
 import pytest
+from sqlalchemy import event
 from tests.catalog.examples import FULL, everything
 from tests.servers.postgres import PostgresServer, name_in
 
-from emdstore.catalog import Catalog, Claim
+from emdstore.catalog import Catalog, Claim, RecordStamp
 from emdstore.errors import CatalogError, CatalogUnavailableError, ClaimLostError
 
 HOW = pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
@@ -202,6 +203,33 @@ def test_a_writer_that_is_suspended_is_in_nobodys_way(catalog: Catalog) -> None:
     assert catalog.execution(FULL.fragment).group_dirty is False
 
 
+def test_an_execution_that_is_deleted_while_it_is_being_replaced_is_there_afterwards(catalog: Catalog) -> None:
+    catalog.replace_execution(FULL)
+    before = everything(catalog)
+    deleted: list[bool] = []
+    with Catalog(postgres_url_of(catalog)) as deleter:
+
+        def delete(*args: Any) -> None:
+            if not deleted and "FOR UPDATE" in args[2]:
+                deleted.append(deleter.delete_execution(FULL.fragment))
+
+        event.listen(catalog._database._open(), "before_cursor_execute", delete)
+        assert catalog.replace_execution(FULL).created
+    assert deleted == [True]
+    assert everything(catalog) == before
+
+
+def test_who_writes_to_many_executions_locks_them_in_one_order(catalog: Catalog) -> None:
+    stamps = [RecordStamp(fragment, "d", 1, 1.0, "v") for fragment in ("b", "c", "a")]
+    for stamp in stamps:
+        catalog.replace_execution(attrs.evolve(FULL, fragment=stamp.fragment, record_digest="d"))
+    written: list[Any] = []
+    event.listen(catalog._database._open(), "before_cursor_execute", lambda *args: written.append(args[3]))
+    catalog.note_stamps(stamps)
+    assert [each["of_fragment"] for each in written[-1]] == ["a", "b", "c"]
+    assert [row.record_version for row in catalog.executions()] == ["v"] * 3
+
+
 # -- what the server is set to -----------------------------------------------------------------------------------------
 
 
@@ -228,6 +256,14 @@ def test_settings_in_the_url_count_more_than_ours(postgresql_catalog_url: str) -
         with Catalog(postgresql_catalog_url + parameters) as catalog, catalog._database.reading() as connection:
             used: dict[str, str] = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
             assert (used["connect_timeout"], used["keepalives_idle"], used["application_name"]) == expected
+
+
+def test_a_password_need_not_be_in_the_url(
+    postgres_server: PostgresServer, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+    with Catalog(f"postgresql://emdstore@127.0.0.1:{postgres_server.port}/{name_in(catalog.url)}") as another:
+        assert another.check().state == "current"
 
 
 def test_a_server_that_can_only_be_read_is_told(postgres_server: PostgresServer, catalog: Catalog) -> None:
@@ -278,3 +314,6 @@ def test_a_nul_character_is_refused_with_its_place_and_nothing_changes(
     assert not isinstance(caught.value, CatalogUnavailableError | ClaimLostError)
     assert everything(catalog) == before
     catalog.replace_execution(FULL)
+    with Catalog("sqlite://") as other:  # which keeps them
+        other.replace_execution(attrs.evolve(FULL, **changes))
+        assert other.executions().count() == 1
