@@ -18,6 +18,7 @@ from typing import Any
 import attrs
 import pytest
 from climate_ref_core.diagnostics import ExecutionResult
+from sqlalchemy import text
 from tests.climate_ref.frameworks import Framework, Rows, framework, make_template
 from tests.climate_ref.sets import (
     entries,
@@ -328,6 +329,25 @@ def test_attributes_that_stand_further_out_are_dropped_by_theirs(both: Both) -> 
 
     assert theirs.handle().scalars[0]["attributes"] == {"n": 3}
     assert ours.handle().scalars[0]["attributes"] == {"units": "K", "n": 3}
+
+
+def test_what_stands_beside_a_series_is_dropped_by_theirs(both: Both) -> None:
+    series = [{**SERIES[0], "value_units": "K", "calendar": "360_day", "attributes": {"n": 3}}]
+    theirs, ours, _ = run(both, metric=SCALARS, series=series)
+
+    assert theirs.handle().series[0]["attributes"] == {"n": 3}
+    assert ours.handle().series[0]["attributes"] == {"n": 3, "value_units": "K", "calendar": "360_day"}
+
+
+def test_null_in_a_series_is_no_json_in_the_database_by_their_older_version(both: Both) -> None:
+    theirs, ours, _ = run(both, metric=SCALARS, series=[{**SERIES[0], "values": [1.0, None]}])
+    texts = []
+    for one in (theirs, ours):
+        one.handle()
+        with one.side.database.session.begin():
+            found = one.side.database.session.scalars(text("SELECT \"values\" FROM metric_value WHERE type = 'SERIES'"))
+            texts.append(found.one().replace(" ", ""))
+    assert texts == ["[1.0,null]" if NEWER else "[1.0,NaN]", "[1.0,null]"]
 
 
 def test_a_name_with_dots_is_stored_as_it_stands_by_theirs(both: Both) -> None:
