@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.lifecycle.examples import held, put, rows_of, small_run
 from tests.lifecycle.runs import IDENTITY, WRITES, committed, faulty, files_in, ran
 
 from emdstore.catalog import Catalog
+from emdstore.cli.app import run
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import CatalogError, ExecutionNotFoundError, InvalidKeyError, RecordError, StoreError
 from emdstore.lifecycle.batch import BatchProgress, CommitInterrupted
@@ -195,3 +197,24 @@ def test_an_interrupt_gives_the_report_so_far(
         publish_pending_executions(offline, progress_callback=display)
     assert caught.value.report.statuses.keys() == set(fragments)
     assert "progress callback failed" in caplog.text
+
+
+def test_the_command_publishes_and_says_so_without_the_catalog(
+    offline: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, place in (("SCRATCH", offline.scratch), ("RESULTS", offline.results)):
+        assert isinstance(place, LocalStore)
+        monkeypatch.setenv(f"EMDSTORE_{name}", str(place.root))
+    monkeypatch.setenv("EMDSTORE_CATALOG", NOBODY)
+    fragment = ran(workspace).fragment
+    capsys.readouterr()
+    assert run(["commit", fragment, "--json"]) == 1  # the database does not answer
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "CatalogUnavailableError"
+    assert run(["commit", "--no-catalog", fragment.rpartition("/")[2], "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["executions"], answer["uploaded"], answer["ok"]) == ({fragment: "uploaded"}, 5, True)
+    assert run(["commit", "--no-catalog", "--pending"]) == 0
+    assert f"uploaded  {fragment}" in (said := capsys.readouterr().out)
+    assert "1 executions published (0 bytes uploaded)" in said
+    assert run(["commit", "--no-catalog", "nothing/like/it"]) == 2
+    assert "there is no such execution" in capsys.readouterr().err
