@@ -24,7 +24,7 @@ def main(root: Path) -> None:
     theirs, ours = LocalStore(root / "site" / "results"), LocalStore(root / "results")
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         Catalog(root / "catalog.db") as catalog,
     ):
