@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.servers.s3 import S3Server
 from tests.web.library import SETS, Library, fill
 
@@ -24,6 +24,9 @@ from emdstore.web.report import write_report
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _ON_S3 = ("csoil-hwsd2", "regional-historical-timeseries")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+
+_PATIENCE = 60_000  # milliseconds, on a busy machine
+expect.set_options(timeout=_PATIENCE)
 
 # What the chart library brings along for maps, which no page draws, is refused; that is as it should be.
 _EXPECTED = re.compile("Applying inline style violates")
@@ -150,7 +153,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_page(url: str, *, tolerant: bool = False, **options: Any) -> Page:
         context = browser.new_context(offline=url.startswith("file:"), **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(_PATIENCE)
         contexts.append(context)
         page = context.new_page()
         home = url.split("/execution/")[0].rsplit("/", 1)[0]
@@ -188,4 +191,5 @@ def decoded(page: Page, selector: str = ".plot img") -> list[int]:
 
 def drawn_charts(page: Page) -> None:
     """Have all charts drawn."""
+    page.wait_for_load_state()
     page.evaluate("""() => { for (const f of document.querySelectorAll("figure.chart")) draw(f) }""")

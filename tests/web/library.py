@@ -30,12 +30,16 @@ START = datetime(2025, 10, 7, 9, 30, tzinfo=UTC)
 
 SETS = {
     "_scratch-trees/esmvaltool/sea-ice-sensitivity/cmip6_historical": "esmvaltool/sea-ice-sensitivity/cmip6_ACCESS/1",
-    "esmvaltool/sea-ice-sensitivity/cmip6": "esmvaltool/sea-ice-sensitivity/cmip6_CanESM5/2",
+    "_scratch-trees/ilamb/nbp-hoffman/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5": "ilamb/nbp-hoffman/cmip6_ACCESS/2",
+    "ilamb/nbp-hoffman/cmip6": "ilamb/nbp-hoffman/cmip6_CanESM5/7",
+    "_scratch-trees/esmvaltool/transient-climate-response/cmip6_gn_r1i1p1f1_ACCESS-ESM1-5": (
+        "esmvaltool/transient-climate-response/cmip6_ACCESS/12"
+    ),
+    "esmvaltool/transient-climate-response/cmip6": "esmvaltool/transient-climate-response/cmip6_CanESM5/14",
     "esmvaltool/regional-historical-timeseries/cmip6": "esmvaltool/regional-historical-timeseries/cmip6_CanESM5/3",
     "_scratch-trees/ilamb/csoil-hwsd2/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5": "ilamb/csoil-hwsd2/cmip6_ACCESS/4",
     "ilamb/csoil-hwsd2/cmip6": "ilamb/csoil-hwsd2/cmip6_CanESM5/5",
     "ilamb/gpp-fluxnet2015/cmip7": "ilamb/gpp-fluxnet2015/cmip7_CanESM5/6",
-    "esmvaltool/global-mean-timeseries/cmip6": "esmvaltool/global-mean-timeseries/cmip6_CanESM5/7",
     "pmp/annual-cycle/cmip6-ta": "pmp/annual-cycle/cmip6_ta/8",
     "pmp/annual-cycle/cmip6-pr": "pmp/annual-cycle/cmip6_pr/9",
 }

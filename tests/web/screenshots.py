@@ -1,4 +1,7 @@
-"""Takes the pictures in docs/looking.md: python -m tests.web.screenshots SAMPLES docs/images, from the project's folder."""
+"""Takes the pictures in docs/looking.md.
+
+From the project's folder: python -m tests.web.screenshots SAMPLES docs/images
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,8 @@ from emdstore.stores import LocalStore
 from emdstore.web.app import make_app
 
 _REAL_PLOTS = {
-    "_scratch-trees/esmvaltool/sea-ice-sensitivity/cmip6_historical": "esmvaltool/sea-ice-sensitivity/cmip6_ACCESS/1",
     "_results-trees/esmvaltool/sea-ice-sensitivity/historical_g32_v1_7446f754/15": (
         "esmvaltool/sea-ice-sensitivity/historical_g32_v1_7446f754/15"
-    ),
-    "_scratch-trees/ilamb/csoil-hwsd2/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5": "ilamb/csoil-hwsd2/cmip6_ACCESS/4",
-    "_scratch-trees/esmvaltool/transient-climate-response/cmip6_gn_r1i1p1f1_ACCESS-ESM1-5": (
-        "esmvaltool/transient-climate-response/cmip6_ACCESS/3"
     ),
 }
 

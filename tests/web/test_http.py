@@ -352,7 +352,7 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
             changed = {
                 "id": "id / 1000 * 1000 + n",
                 "fragment": "fragment || '/' || printf('%03d', n)",
-                "created_at": "datetime('2025-02-01', '+' || (n * 20 + CAST(substr(fragment, 7) AS INTEGER)) || ' minutes')",
+                "created_at": "datetime('2025-02-01', '+' || (n * 20 + substr(fragment, 7)) || ' minutes')",
             }
             values = ", ".join(changed.get(name, name) for name in columns)
             database.execute(
