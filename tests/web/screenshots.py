@@ -14,26 +14,18 @@ from pathlib import Path
 import uvicorn
 from playwright.sync_api import sync_playwright
 from tests.web.conftest import find_browser
-from tests.web.library import SETS, fill
+from tests.web.library import fill
 
 from emdstore.catalog import Catalog
 from emdstore.stores import LocalStore
 from emdstore.web.app import make_app
-
-_REAL_PLOTS = {
-    "_results-trees/esmvaltool/sea-ice-sensitivity/historical_g32_v1_7446f754/15": (
-        "esmvaltool/sea-ice-sensitivity/historical_g32_v1_7446f754/15"
-    ),
-}
 
 
 def main(samples: Path, folder: Path) -> None:
     """Fill a library, serve it, and take the pictures."""
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as root, Catalog(Path(root, "catalog.db")) as catalog:
-        library = fill(
-            samples, Path(root), LocalStore(Path(root, "results")), catalog, SETS | _REAL_PLOTS, hostile=False
-        )
+        library = fill(samples, Path(root), LocalStore(Path(root, "results")), catalog, hostile=False)
         server = uvicorn.Server(uvicorn.Config(make_app(catalog, library.results), port=0, log_config=None))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
@@ -44,14 +36,14 @@ def main(samples: Path, folder: Path) -> None:
         def page_of(ending: str) -> str:
             return f"{home}execution/{library.id_of(ending)}"
 
-        pair = [library.id_of(ending) for ending in ("cmip6_ACCESS/1", "historical_g32_v1_7446f754/15")]
+        pair = [library.id_of(ending) for ending in ("nbp-hoffman/cmip6_ACCESS/2", "nbp-hoffman/cmip6_CanESM5/7")]
         shots = {
-            "executions": (home, "light", 1200, 780, None),
-            "execution": (page_of("csoil-hwsd2/cmip6_ACCESS/4"), "light", 1200, 900, None),
-            "series": (page_of("regional-historical-timeseries/cmip6_CanESM5/3"), "dark", 1200, 900, "#series"),
-            "compare": (f"{home}compare?e={pair[0]}&e={pair[1]}", "light", 1200, 900, None),
-            "values": (f"{home}values?diagnostic=annual-cycle&d.statistic=rms_xy", "light", 1200, 900, None),
-            "phone": (page_of("sea-ice-sensitivity/cmip6_ACCESS/1"), "dark", 390, 800, None),
+            "executions": (home, "light", 1000, 640, None),
+            "execution": (page_of("csoil-hwsd2/cmip6_ACCESS/4"), "light", 1000, 680, None),
+            "series": (page_of("regional-historical-timeseries/cmip6_CanESM5/3"), "dark", 1000, 560, "#series"),
+            "compare": (f"{home}compare?e={pair[0]}&e={pair[1]}", "light", 1000, 760, "#scalars"),
+            "values": (f"{home}values?diagnostic=annual-cycle&d.statistic=rms_xy", "light", 1000, 680, None),
+            "phone": (page_of("sea-ice-sensitivity/cmip6_ACCESS/1"), "dark", 390, 700, None),
         }
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])

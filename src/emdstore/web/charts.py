@@ -111,7 +111,8 @@ def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     long_name = " ".join(_text(first, "value_long_name", "long_name").split())
     axis = _axis(rows)
     runs = axis != "linear" or all(_runs(row.index) for row in rows)
-    caption = _text(first, "caption")
+    captions = {_text(row, "caption") for row in rows}
+    caption = captions.pop() if len(captions) == 1 else ""
     if not caption:
         common = words.shared([row.dimensions for row in rows])
         caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in TOPICS)

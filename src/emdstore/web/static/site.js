@@ -43,7 +43,7 @@ function layout(chart) {
   const grid = dark.matches ? "#2e3739" : "#e4e8e8";
   const names = chart.kind === "dots" ? [...new Set(chart.traces.flatMap((trace) => trace.y))] : [];
   const labels = names.length;
-  const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true };
+  const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, exponentformat: "power" };
   return {
     font: { family: "system-ui, sans-serif", size: 13, color: ink },
     paper_bgcolor: "rgba(0,0,0,0)",
