@@ -20,9 +20,12 @@ MAX_SEGMENT_BYTES = 255
 STAGING_PREFIX = ".emdstore-"
 """What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
 
-# Plain keys, which nearly all are, pass by this one match: printable ASCII without a backslash, no segment that starts
-# with a dot, short enough for every limit.
-_PLAIN = re.compile(r"(?=.{1,255}\Z)[ -\-0-\[\]-~][ -.0-\[\]-~]*(?:/[ -\-0-\[\]-~][ -.0-\[\]-~]*)*\Z").match
+# Plain keys, which nearly all are, pass by this one match: no control character, surrogate or backslash, no segment that
+# starts with a dot, short enough for every limit.
+_LETTERS = r"0-\[\]-~\xa0-\ud7ff\ue000-\U0010ffff"
+_PLAIN = re.compile(
+    rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z)[ -\-{_LETTERS}][ -.{_LETTERS}]*(?:/[ -\-{_LETTERS}][ -.{_LETTERS}]*)*\Z"
+).match
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 
 
@@ -44,7 +47,7 @@ def validate_key(key: str) -> str:
     InvalidKeyError
         With the reason. Nothing was read or written.
     """
-    if isinstance(key, str) and _PLAIN(key):
+    if isinstance(key, str) and _is_plain(key):
         return key
     reason = _why_invalid(key)
     if reason is not None:
@@ -54,7 +57,11 @@ def validate_key(key: str) -> str:
 
 def is_valid_key(key: str) -> bool:
     """Tell whether `validate_key` would accept the key."""
-    return _PLAIN(key) is not None or _why_invalid(key) is None
+    return _is_plain(key) or _why_invalid(key) is None
+
+
+def _is_plain(key: str) -> bool:
+    return _PLAIN(key) is not None and (key.isascii() or len(key.encode()) <= MAX_SEGMENT_BYTES)
 
 
 def validate_prefix(prefix: str) -> str:

@@ -20,11 +20,17 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
     SameStoreError
         With both stores' names. Nothing was read or written.
     """
+    if _is_local(source) != _is_local(dest):
+        return  # not compared by their real paths, which take their time
     (one_root, one), (other_root, other) = _place_of(source), _place_of(dest)
     if one_root != other_root or (not _holds(one, other) and not _holds(other, one)):
         return
     how = "the same place" if one == other else "one inside the other"
     raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
+
+
+def _is_local(store: ArtifactStore) -> bool:
+    return isinstance(store.inner if isinstance(store, ScopedStore) else store, SupportsPath)
 
 
 def _place_of(store: ArtifactStore) -> tuple[object, str]:
