@@ -41,7 +41,7 @@ def main(samples: Path, folder: Path) -> None:
             "executions": (home, "light", 1000, 640, None),
             "execution": (page_of("csoil-hwsd2/cmip6_ACCESS/4"), "light", 1000, 680, None),
             "series": (page_of("regional-historical-timeseries/cmip6_CanESM5/3"), "dark", 1000, 560, "#series"),
-            "compare": (f"{home}compare?e={pair[0]}&e={pair[1]}", "light", 1000, 760, "#scalars"),
+            "compare": (f"{home}compare?e={pair[0]}&e={pair[1]}", "light", 1000, 620, ".differences"),
             "values": (f"{home}values?diagnostic=annual-cycle&d.statistic=rms_xy", "light", 1000, 680, None),
             "phone": (page_of("sea-ice-sensitivity/cmip6_ACCESS/1"), "dark", 390, 700, None),
         }

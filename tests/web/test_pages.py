@@ -208,7 +208,8 @@ def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site],
         site.execution("gpp-fluxnet2015/cmip7_CanESM5/6") if scheme == "light" else site.execution("historical/10"),
         site.url("compare"),
     ]
-    for url in pages:
+    # The pages are the same as files, but for what only one of the two has: the form that verifies, the list's script.
+    for url in pages if kind == "local" else pages[:3:2]:
         page.goto(url)
         page.wait_for_timeout(100)
         found = Axe().run(page).response["violations"]
