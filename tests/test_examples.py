@@ -18,9 +18,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def run(*command: str, cwd: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
     environment["PYTHONPATH"] = str(Path(emdstore.__file__).parents[1])
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])  # of Parsl's programs
+    programs = str(Path(sys.executable).parent)  # Parsl's are found by their names
+    environment["PATH"] = os.pathsep.join([programs, environment["PATH"]])
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

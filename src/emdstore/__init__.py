@@ -149,10 +149,10 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
     "emdstore.catalog": "Catalog",
     "emdstore.emds": "OutputWriter Vocabulary load_vocabulary",
     "emdstore.errors": (
-        "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogUnavailableError CatalogVersionError "
-        "ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError ExportError IncompleteSetError "
-        "InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError RecordError "
-        "RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
+        "ArtifactExistsError ArtifactNotFoundError BundleError CatalogError CatalogUnavailableError "
+        "CatalogVersionError ClaimHeldError ClaimLostError EmdstoreError ExecutionNotFoundError ExecutorError "
+        "ExportError IncompleteSetError InvalidKeyError InvalidTransitionError KeyConflictError MissingExtraError "
+        "RecordError RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
         "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"
     ),
     "emdstore.lifecycle.batch": "CommitInterrupted",

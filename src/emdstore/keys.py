@@ -20,8 +20,8 @@ MAX_SEGMENT_BYTES = 255
 STAGING_PREFIX = ".emdstore-"
 """What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
 
-# Plain keys, which nearly all are, pass by this one match: no control character, surrogate or backslash, no segment that
-# starts with a dot, short enough for every limit.
+# Plain keys, which nearly all are, pass by this one match: no control character, surrogate or backslash, no segment
+# that starts with a dot, short enough for every limit.
 _LETTERS = r"0-\[\]-~\xa0-\ud7ff\ue000-\U0010ffff"
 _PLAIN = re.compile(
     rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z)[ -\-{_LETTERS}][ -.{_LETTERS}]*(?:/[ -\-{_LETTERS}][ -.{_LETTERS}]*)*\Z"

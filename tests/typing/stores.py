@@ -27,7 +27,7 @@ from emdstore import (
     scoped,
     transfer,
 )
-from emdstore.catalog import Query, ScalarRow
+from emdstore.catalog import ScalarRow, ValueQuery
 from emdstore.stores import SupportsPath
 
 
@@ -85,5 +85,5 @@ def publish(scratch: ArtifactStore, results: ArtifactStore) -> None:
     with Catalog("catalog.db") as catalog:
         assert_type(replay(results, catalog), ReplayReport)
         scalars = catalog.scalars(provider=["pmp", "ilamb"], dimensions={"region": "global"})
-        assert_type(scalars, Query[ScalarRow])
+        assert_type(scalars, ValueQuery[ScalarRow])
         assert_type([scalar.value for scalar in scalars], list[float])

@@ -135,6 +135,12 @@ def test_nothing_but_the_keys_of_the_record_is_sent(tail: str, home: str, librar
     assert b"root:" not in answer.content
 
 
+def test_an_encoded_slash_is_no_other_spelling_of_a_key(home: str, library: Library) -> None:
+    address = addresses(home, library, HOSTILE)["data/long file.csv"]
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address.replace("data/", "data%2F")).status_code == 404
+
+
 def test_an_address_that_no_page_gave_is_not_served(home: str, library: Library) -> None:
     address = addresses(home, library)["out.log"]
     assert httpx.get(address).status_code == 200
