@@ -15,7 +15,7 @@ PLACES = ("provider", "diagnostic", "group", "status")
 
 _DIMENSION = "d."
 _MOST_CHOICES = 12
-_MOST_PAGES = 10**6
+_MOST_DIGITS = 9
 
 
 @attrs.frozen
@@ -62,7 +62,7 @@ class Selection:
             concerns=plain.get("attention") == "1",
             fragment=_folder(plain.get("in", "")),
             by=plain.get("by", ""),
-            page=min(int(page), _MOST_PAGES) if page.isascii() and page.isdecimal() and int(page) else 1,
+            page=int(page) or 1 if page.isascii() and page.isdecimal() and len(page) <= _MOST_DIGITS else 1,
         )
 
     def query(self, **changes: Any) -> dict[str, str | Sequence[str]]:

@@ -1,0 +1,167 @@
+"""What pages are made of: plain values, without a browser."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from emdstore.catalog import Catalog, ExecutionContent, SeriesRow
+from emdstore.catalog.browse import concern_of
+from emdstore.stores import MemoryStore
+from emdstore.web import words
+from emdstore.web.charts import MOST_TRACES, series_charts
+from emdstore.web.compare import peers, read_comparison
+from emdstore.web.places import Places, framed_key
+from emdstore.web.selection import Selection
+from emdstore.web.shelf import Shelf
+
+
+def one(values: tuple[float, ...] = (1.0, 2.0), index: tuple[Any, ...] = (1, 2), **more: Any) -> SeriesRow:
+    told: dict[str, Any] = {"dimensions": {"region": "global"}, "attributes": {}, "position": 0} | more
+    place = {"execution_id": 1, "fragment": "f", "provider": "p", "diagnostic": "d", "group": "g"}
+    return SeriesRow(index_name="time", index=index, values=values, **place, **told)  # type: ignore[arg-type]
+
+
+def test_series_with_the_same_dimensions_are_both_drawn() -> None:
+    (chart,) = series_charts([("", one()), ("", one((3.0, math.nan)))])
+    assert [trace.y for trace in chart.traces] == [(1.0, 2.0), (3.0, None)]
+    assert len({trace.name for trace in chart.traces}) == 2
+    assert chart.points == 3
+
+
+def test_what_has_other_units_or_is_another_statistic_gets_a_chart_of_its_own() -> None:
+    rows = [
+        one(attributes={"value_units": "K"}),
+        one(attributes={"value_units": "°C"}),
+        one(dimensions={"metric": "bias"}),
+    ]
+    charts = series_charts([("", row) for row in rows])
+    assert [chart.y_title for chart in charts] == ["K", "°C", ""]
+    many = series_charts([("", one(dimensions={"region": str(n)})) for n in range(MOST_TRACES + 1)])
+    assert [len(chart.traces) for chart in many] == [MOST_TRACES, 1]
+
+
+@pytest.mark.parametrize(
+    ("index", "axis", "kind"),
+    [
+        (("2000-01-01", "2000-02-01T12:00:00"), "date", "line"),
+        (("2000-02-29", "2000-02-30"), "category", "line"),  # a calendar of 360 days
+        (("DJF", "MAM"), "category", "line"),
+        ((1, 2.5), "linear", "line"),
+        ((3, 1, 2), "linear", "points"),
+    ],
+)
+def test_the_axis_is_what_the_index_is(index: tuple[Any, ...], axis: str, kind: str) -> None:
+    (chart,) = series_charts([("", one(tuple(map(float, range(len(index)))), index))])
+    assert (chart.axis, chart.kind) == (axis, kind)
+
+
+@pytest.fixture
+def two_models() -> Any:
+    """Two executions whose frameworks tell a reference in two ways."""
+    with Catalog("sqlite://") as catalog:
+        for model, said in (("CanESM5", {"kind": "reference"}), ("ACCESS", {"source_id": "Reference"})):
+            model_said = {"source_id": model, "member_id": "r1"} | ({"kind": "model"} if model == "CanESM5" else {})
+            values = [
+                (0, len(model), {"region": "global", **model_said}, {}),
+                (1, 100, {"region": "global", **said}, {}),
+                (2, math.nan, {"region": "arctic", **model_said}, {}),
+            ]
+            catalog.replace_execution(
+                ExecutionContent(
+                    fragment=f"p/d/{model}/1",
+                    provider="p",
+                    diagnostic="d",
+                    group=model,
+                    status="uploaded",
+                    scalars=[(value, dimensions, attributes) for _, value, dimensions, attributes in values],
+                )
+            )
+        yield catalog
+
+
+def test_the_same_of_two_models_is_found_and_a_reference_stays_one(two_models: Catalog) -> None:
+    rows = sorted(two_models.executions(), key=lambda row: row.group, reverse=True)
+    page = read_comparison(two_models, Shelf(MemoryStore()), rows)
+    found = {tuple(sorted(row.dimensions.items())): row for row in page.values}
+    assert found.keys() == {
+        (("region", "global"),),
+        (("kind", "reference"), ("region", "global")),
+        (("region", "arctic"),),
+    }
+    model = found[("region", "global"),]
+    assert (model.values, model.difference(1)) == ((7.0, 6.0), -1.0)
+    assert model.percent(1) == pytest.approx(-100 / 7)
+    assert found[("region", "arctic"),].difference(1) is None
+    assert [column.sources["source_id"] for column in page.columns] == ["CanESM5", "ACCESS"]
+
+
+def test_the_latest_of_each_group_is_compared_or_all_of_the_only_one(two_models: Catalog) -> None:
+    rows = list(two_models.executions())
+    again = attrs.evolve(rows[0], execution_id=1, fragment="older")
+    failed = attrs.evolve(rows[0], execution_id=2, status="failed")
+    assert peers([failed, rows[0], again, rows[1]]) == [rows[0], rows[1]]
+    assert peers([rows[0], again, failed]) == [rows[0], again]
+
+
+def test_what_needs_attention_is_told_by_the_row(two_models: Catalog) -> None:
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    row = two_models.executions().first()
+    assert row is not None
+    assert concern_of(row, now) is None
+    claimed = attrs.evolve(row, status="pending_upload", lease_expires=now + timedelta(seconds=1))
+    assert concern_of(claimed, now) is None
+    assert concern_of(claimed, now + timedelta(seconds=2)) == "lease"
+    assert concern_of(attrs.evolve(row, status="failed", failure="result"), now) == "incomplete"
+    assert concern_of(attrs.evolve(row, status="failed", failure="system"), now) == "failed"
+    assert concern_of(attrs.evolve(row, status="upload_failed"), now) == "upload_failed"
+
+
+def test_a_selection_survives_its_own_address() -> None:
+    asked = [
+        ("provider", "a&b"),
+        ("d.region", "x"),
+        ("d.region", "y"),
+        ("q", " two words "),
+        ("page", "3"),
+        ("in", "p/d"),
+    ]
+    selection = Selection.of(asked)
+    pairs = [
+        (name, each)
+        for name, value in selection.query(page=3).items()
+        for each in ([value] if isinstance(value, str) else value)
+    ]
+    assert Selection.of(pairs) == selection
+    assert selection.value_filters == {"provider": ["a&b"], "fragment": "p/d", "dimensions": {"region": ["x", "y"]}}
+    assert "page" not in selection.toggled("provider", "a&b")
+    assert "provider" not in selection.toggled("provider", "a&b")
+
+
+@pytest.mark.parametrize("nonsense", ["0", "-1", "x", "", "9" * 5000, "١"])
+def test_a_page_that_is_no_number_is_the_first(nonsense: str) -> None:
+    assert Selection.of([("page", nonsense), ("in", "../x")]) == Selection()
+
+
+def test_links_are_relative_and_quoted() -> None:
+    served, filed = Places(root="../"), Places(root="../", filed=True)
+    assert (served.executions(), filed.executions()) == ("../", "../index.html")
+    assert Places().executions({"q": "a b"}) == "./?q=a+b"
+    assert filed.artifact(7, "a 'b' #1?.png", "0" * 64) == "../artifacts/7/a%20%27b%27%20%231%3F.png"
+    assert served.artifact(7, "a", "f" * 64).endswith("/a?v=ffffffffffffffff")
+    assert (framed_key("x/index.html"), framed_key("x.y/index")) == ("x/index.framed.html", "x.y/index.framed.html")
+
+
+def test_numbers_are_written_for_people() -> None:
+    assert [words.number_text(value) for value in (-0.5, 1234567.0, math.nan, math.inf)] == [
+        "−0.5",
+        "1.23457e+06",
+        "no value",
+        "∞",
+    ]
+    assert [words.size_text(size) for size in (0, 999, 1500, 5_700_000)] == ["0 bytes", "999 bytes", "1.5 kB", "5.7 MB"]
+    assert [words.duration_text(each) for each in (0.4, 90, 3600 * 3)] == ["0.4 s", "90 s", "3 h 0 min"]
