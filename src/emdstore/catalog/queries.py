@@ -183,7 +183,7 @@ class ValueQuery(Query[Row]):
         entry = entries(dimensions).table_valued("key", "value", joins_implicitly=True)
         named = (sa.cast(entry.c.key, Name), sa.cast(entry.c.value, Name))  # sorted as keys are, byte by byte
         columns: list[Any] = [*named, sa.func.count()]
-        counting: sa.Select[Any] = self._statement.with_only_columns(*columns, maintain_column_froms=True)
+        counting: Any = self._statement.with_only_columns(*columns, maintain_column_froms=True)
         found: dict[str, dict[str, int]] = {}
         for name, value, count in self._database.fetch(counting.group_by(*named).order_by(None).order_by(*named)):
             found.setdefault(name, {})[value] = count
