@@ -109,6 +109,7 @@ def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: R
         connection.execute(sa.delete(part.table).where(part.own))
     if changed:
         with session.begin_nested():
+            connection = session.connection()  # the savepoint is made when it is asked for
             wanted[series] = _on_axes(rows, _ensure_axes(session, rows.axes))
             for part in changed:
                 part.insert(connection, wanted[part])
