@@ -41,6 +41,14 @@ def told(progress):
             os.kill(min(workers), signal.SIGKILL)
             time.sleep(0.2)
 
+rename = os.rename
+
+def slowly(*names, **folders):
+    time.sleep(0.002)  # so that there is something left to do when something happens
+    rename(*names, **folders)
+
+if then not in ("nothing", "beside a thread"):
+    os.rename = slowly
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 try:
