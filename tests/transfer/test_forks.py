@@ -47,7 +47,7 @@ def slowly(*names, **folders):
     time.sleep(0.002)  # so that there is something left to do when something happens
     rename(*names, **folders)
 
-if then not in ("nothing", "beside a thread"):
+if then != "beside a thread":
     os.rename = slowly
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
