@@ -415,19 +415,21 @@ class LocalStore:
         if not is_valid_key(prefix + name):
             _log.warning("left out of the listing: %r in %r is no valid key", prefix + name, self)
             return None
-        if entry.is_symlink():
-            try:
-                self._inside(os.fspath(self.root / (prefix + name)), prefix + name)
-            except UnsafePathError:
-                _log.warning("left out of the listing: %s%s leads out of %r", prefix, name, self)
-                return None
-            path = self.root / (prefix + name)
-            if not path.is_file():
-                return (name + "/", entry) if path.is_dir() else None
+        if entry.is_file(follow_symlinks=False):  # nearly all are
             return name, entry
         if entry.is_dir(follow_symlinks=False):
             return name + "/", entry
-        return (name, entry) if entry.is_file(follow_symlinks=False) else None
+        if not entry.is_symlink():
+            return None
+        try:
+            self._inside(os.fspath(self.root / (prefix + name)), prefix + name)
+        except UnsafePathError:
+            _log.warning("left out of the listing: %s%s leads out of %r", prefix, name, self)
+            return None
+        path = self.root / (prefix + name)
+        if path.is_file():
+            return name, entry
+        return (name + "/", entry) if path.is_dir() else None
 
     def _walk_info(self, prefix: str) -> Iterator[ArtifactInfo]:
         for key, entry in self._walk(prefix):
