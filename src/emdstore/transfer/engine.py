@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 _PLAN_AHEAD = 20_000
 _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
+_ALONE_SECONDS = 0.2
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
 _MOST_BYTES = 3 * _STREAM_BYTES
@@ -306,7 +307,10 @@ class _Run:
         self._keys_done = self._bytes_done = self._bytes_planned = 0
 
     def run(self) -> None:
-        self._plan_some()
+        # Beside threads that take turns with it, planning takes ten times as long.
+        alone = time.monotonic() + _ALONE_SECONDS
+        while self._plan_some() and time.monotonic() < alone:
+            pass
         if self._executor is None and self._is_little():
             self._run_here(list(self._waiting))
         else:
