@@ -296,7 +296,7 @@ class RacesToMakeFolders(GoodStore):
     def write_bytes(self, key: str, data: bytes, /) -> None:
         parent = self.path(key).parent
         if not parent.exists():
-            time.sleep(0.001)
+            time.sleep(0.1)  # long enough for another thread to come, also on a busy machine
             parent.mkdir(parents=True)
         super().write_bytes(key, data)
 
