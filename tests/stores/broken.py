@@ -287,7 +287,7 @@ class SharesStagingNames(GoodStore):
         with staged.open("wb", buffering=0) as file:
             for start in range(0, len(data), 4096):
                 file.write(data[start : start + 4096])
-        time.sleep(0.001)
+        time.sleep(0.005)
         staged.replace(path)
 
 
@@ -645,7 +645,7 @@ class LooksThenCreates(LocalStore):
     def create_bytes(self, key: str, data: bytes, /) -> None:
         if self.exists(key):
             raise ArtifactExistsError(f"{key!r} is there", key=key)
-        time.sleep(0.001)
+        time.sleep(0.02)
         self.write_bytes(key, data)
 
 
