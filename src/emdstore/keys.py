@@ -20,12 +20,11 @@ MAX_SEGMENT_BYTES = 255
 STAGING_PREFIX = ".emdstore-"
 """What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
 
-# Plain keys, which nearly all are, pass by this one match: no control character, surrogate or backslash, no segment
-# that starts with a dot, short enough for every limit.
-_LETTERS = r"0-\[\]-~\xa0-\ud7ff\ue000-\U0010ffff"
-_PLAIN = re.compile(
-    rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z)[ -\-{_LETTERS}][ -.{_LETTERS}]*(?:/[ -\-{_LETTERS}][ -.{_LETTERS}]*)*\Z"
-).match
+# Plain keys, which nearly all are, pass by this one match: no control character or backslash, no segment that starts
+# with a dot, short enough for every limit. Ranges beyond Latin-1 would take milliseconds to compile.
+_NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
+_SEGMENT = rf"[^.{_NO_LETTER}][^{_NO_LETTER}]*"
+_PLAIN = re.compile(rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z){_SEGMENT}(?:/{_SEGMENT})*\Z").match
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 
 
@@ -61,7 +60,12 @@ def is_valid_key(key: str) -> bool:
 
 
 def _is_plain(key: str) -> bool:
-    return _PLAIN(key) is not None and (key.isascii() or len(key.encode()) <= MAX_SEGMENT_BYTES)
+    if _PLAIN(key) is None:
+        return False
+    try:
+        return key.isascii() or len(key.encode()) <= MAX_SEGMENT_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def validate_prefix(prefix: str) -> str:

@@ -830,4 +830,78 @@ class CopiesFromAnything(LocalStore):
         return _Copies(source, self)
 
 
+class _Session:
+    """A session that only passes on, for the broken ones to begin from."""
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read_bytes(self, key: str) -> bytes:
+        return self.store.read_bytes(key)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        self.store.write_bytes(key, data)
+
+
+class _HoldsBack(_Session):
+    def __init__(self, store: LocalStore) -> None:
+        super().__init__(store)
+        self.held: dict[str, bytes] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for key, data in self.held.items():
+            self.store.write_bytes(key, data)
+
+    def read_bytes(self, key: str) -> bytes:
+        return self.held[key] if key in self.held else super().read_bytes(key)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        self.held[validate_key(key)] = data
+
+
+@caught_by("test_a_session_reads_and_writes")
+class WritesWhenTheSessionEnds(LocalStore):
+    def session(self) -> Any:
+        return _HoldsBack(self)
+
+
+class _Remembers(_Session):
+    def __init__(self, store: LocalStore) -> None:
+        super().__init__(store)
+        self.seen: dict[str, bytes] = {}
+
+    def read_bytes(self, key: str) -> bytes:
+        return self.seen[key] if key in self.seen else super().read_bytes(key)
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        super().write_bytes(key, data)
+        self.seen[key] = data
+
+
+@caught_by("test_a_session_sees_what_others_do")
+class RemembersWhatItWrote(LocalStore):
+    def session(self) -> Any:
+        return _Remembers(self)
+
+
+class _Unlooked(_Session):
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            return Path(join_key(str(self.store.root), key)).read_bytes()
+        except OSError:
+            raise ArtifactNotFoundError(key, key=key) from None
+
+
+@caught_by("test_a_session_raises_what_the_store_raises")
+class ReadsUncheckedKeysInSessions(LocalStore):
+    def session(self) -> Any:
+        return _Unlooked(self)
+
+
 GOOD = Bite(GoodStore, (), {"unreachable": lambda: Unreachable(Path("/absent"))})

@@ -17,6 +17,7 @@ from emdstore.stores.port import (
     SupportsDelete,
     SupportsInfo,
     SupportsPath,
+    SupportsSession,
     SupportsStreaming,
 )
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
@@ -117,6 +118,16 @@ class TestReadOnly:
                 write("../a")
         assert view.read_bytes("a") == b"kept"
 
+    def test_no_session_of_it_can_be_written_to(self, tmp_path: Path) -> None:
+        inner = LocalStore(tmp_path)
+        inner.write_bytes("a", b"kept")
+        store = ReadOnlyStore(inner)
+        assert isinstance(store, SupportsSession)
+        with store.session() as session:
+            with pytest.raises(StoreAccessError, match="'a'"):
+                session.write_bytes("a", b"new")
+            assert session.read_bytes("a") == b"kept"
+
     def test_no_scope_of_it_can_be_written_to(self, tmp_path: Path) -> None:
         for inner in (LocalStore(tmp_path), MemoryStore()):
             with pytest.raises(StoreAccessError):
@@ -155,3 +166,12 @@ class TestAViewOfYourOwn:
         view: ArtifactStore = pickle.loads(pickle.dumps(ReadOnlyStore(LocalStore(tmp_path))))
         assert isinstance(view, SupportsPath)
         assert isinstance(view, ReadOnlyStore)
+
+    def test_one_that_reads_in_its_own_way_has_no_session_that_goes_around_it(self, tmp_path: Path) -> None:
+        class Reversed(StoreView):
+            def read_bytes(self, key: str, /) -> bytes:
+                return super().read_bytes(key)[::-1]
+
+        inner = LocalStore(tmp_path)
+        assert isinstance(StoreView(inner), SupportsSession)
+        assert not isinstance(Reversed(inner), SupportsSession)

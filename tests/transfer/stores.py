@@ -23,6 +23,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsPath,
     SupportsScope,
+    SupportsSession,
     SupportsStreaming,
 )
 from emdstore.stores.views import StoreView
@@ -40,6 +41,7 @@ class FourMethods(StoreView):
             SupportsInfo,
             SupportsPath,
             SupportsScope,
+            SupportsSession,
             SupportsStreaming,
         }
     )

@@ -18,6 +18,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsPath,
     SupportsScope,
+    SupportsSession,
     SupportsStreaming,
 )
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
@@ -49,6 +50,7 @@ __all__ = [
     "SupportsInfo",
     "SupportsPath",
     "SupportsScope",
+    "SupportsSession",
     "SupportsStreaming",
     "open_store",
     "scoped",

@@ -41,8 +41,7 @@ def describe(key: str, status: os.stat_result) -> ArtifactInfo:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_whole(fd: int, key: str) -> bytes:
-    before = os.fstat(fd)
+def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
     # One byte more than expected: a file that grows meanwhile shows by it, without another call.
     data = os.read(fd, before.st_size + 1)
     while len(data) < before.st_size:  # only a very large file, or one that was cut off, comes in parts
@@ -66,9 +65,9 @@ def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, ke
 class FileReader:
     """An open file, checked at its end against what it was when it was opened."""
 
-    def __init__(self, store: LocalStore, key: str, fd: int) -> None:
-        self._store, self._fd, self._read = store, fd, 0
-        self._before = os.fstat(fd)
+    def __init__(self, store: LocalStore, key: str) -> None:
+        self._store, self._read = store, 0
+        self._fd, self._before = store._open(key)
         self.info = describe(key, self._before)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
@@ -95,67 +94,168 @@ class FileWriter:
     """A staging file that takes its place when the block is left in good order."""
 
     def __init__(self, store: LocalStore, key: str, *, replace: bool = True) -> None:
-        self._store, self._key, self._replace = store, key, replace
-        self._folder, _, self._name = key.rpartition("/")
-        self._folder_fd = self._fd = -1
+        self._session, self._key, self._replace = FileSession(store), key, replace
+        self._fd = -1
 
     def __enter__(self) -> Self:
-        self._staged = staging_name()
-        self._folder_fd, self._fd = _stage_in(self._store, self._folder, self._name, self._key, self._staged)
+        self._fd = self._session.stage(self._key)
         return self
 
     def write(self, data: bytes, /) -> None:
-        try:
-            _write_all(self._fd, data)
-        except OSError as error:
-            self._store._raise(error, self._key, "write")
+        self._session.write(self._fd, data, self._key)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        try:
+        with self._session:
             if kind is not None:
-                _discard(self._folder_fd, self._staged, self._fd)
+                self._session.discard(self._fd)
             else:
-                _put_in_place(
-                    self._store, self._folder_fd, self._staged, self._fd, self._name, self._key, replace=self._replace
-                )
+                self._session.put_in_place(self._fd, self._key, replace=self._replace)
+
+
+class FileSession:
+    """See `StoreSession`: keeps the folder of the last key open, because sorted keys come folder by folder.
+
+    Of its staging files one exists at a time, so that one name does for all.
+    """
+
+    def __init__(self, store: LocalStore) -> None:
+        self.store = store
+        self._folder: str | None = None
+        self._folder_fd = -1
+        self._staged = STAGING_PREFIX + os.urandom(8).hex()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self._leave()
+
+    def read_bytes(self, key: str, /) -> bytes:
+        fd, status = self.open(validate_key(key))
+        try:
+            return read_whole(fd, status, key)
+        except OSError as error:
+            self.store._raise(error, key, "read")
         finally:
-            os.close(self._folder_fd)
+            os.close(fd)
 
-
-def staging_name() -> str:
-    return STAGING_PREFIX + os.urandom(8).hex()
-
-
-def _stage_in(store: LocalStore, folder: str, name: str, key: str, staged: str) -> tuple[int, int]:
-    """Open the key's folder and a staging file in it; the folder may be pruned by another process in between."""
-    for _ in range(MOST_RACES):
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        fd = self.stage(validate_key(key))
         try:
-            folder_fd = store._open_folder(folder, key, create=True)
-        except ArtifactNotFoundError:
-            continue
-        try:
-            return folder_fd, _stage(store, folder_fd, name, key, staged)
-        except FileNotFoundError:
-            os.close(folder_fd)
+            self.write(fd, data, key)
         except BaseException:
-            os.close(folder_fd)
+            self.discard(fd)
             raise
-    raise StoreUnavailableError(f"{folder!r} in {store!r} is removed again and again", key=key, store=repr(store))
+        self.put_in_place(fd, key)
 
+    def open(self, key: str) -> tuple[int, os.stat_result]:
+        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
+        folder, _, name = key.rpartition("/")
+        if folder != self._folder:
+            self._enter(folder, self.store._open_folder(folder, key))
+        try:
+            fd = os.open(name, READ, dir_fd=self._folder_fd)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOENT):  # a link; or another folder has this one's name by now
+                return self.store._open(key)
+            self.store._raise(error, key, "open")
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            self.store._raise_not_found(key)
+        return fd, status
 
-def _stage(store: LocalStore, folder_fd: int, name: str, key: str, staged: str) -> int:
-    """Open a staging file, but first refuse, before a byte moves, what could not take its place."""
-    try:
-        if store._what_is(folder_fd, name, key) == "folder":
-            # A folder without artifacts is nothing in this store, so it may not stand in the way of one.
-            remove_empty_folders(folder_fd, name)
-        return os.open(staged, STAGE, 0o666, dir_fd=folder_fd)
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError:
-        _raise_folder(store, key)
-    except OSError as error:
-        store._raise(error, key, "write")
+    def stage(self, key: str) -> int:
+        """Open a staging file beside the key's place; another process may prune the folder at any time."""
+        folder, _, name = key.rpartition("/")
+        for _ in range(MOST_RACES):
+            if folder != self._folder:
+                try:
+                    self._enter(folder, self.store._open_folder(folder, key, create=True))
+                except ArtifactNotFoundError:
+                    continue
+            try:
+                return self._stage(name, key)
+            except FileNotFoundError:
+                self._leave()
+        raise StoreUnavailableError(
+            f"{folder!r} in {self.store!r} is removed again and again", key=key, store=repr(self.store)
+        )
+
+    def _stage(self, name: str, key: str) -> int:
+        """Open the staging file, but first refuse, before a byte moves, what could not take its place."""
+        try:
+            if self.store._what_is(self._folder_fd, name, key) == "folder":
+                # A folder without artifacts is nothing in this store, so it may not stand in the way of one.
+                remove_empty_folders(self._folder_fd, name)
+            return os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
+        except FileNotFoundError:
+            raise
+        except IsADirectoryError:
+            _raise_folder(self.store, key)
+        except OSError as error:
+            self.store._raise(error, key, "write")
+
+    def write(self, fd: int, data: bytes | memoryview, key: str) -> None:
+        """Append to a staging file."""
+        try:
+            written = os.write(fd, data)
+            if written < len(data):
+                rest = memoryview(data)[written:]
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+        except OSError as error:
+            self.store._raise(error, key, "write")
+
+    def discard(self, fd: int) -> None:
+        """Close a staging file and remove it."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(self._staged, dir_fd=self._folder_fd)
+
+    def put_in_place(self, fd: int, key: str, *, replace: bool = True) -> None:
+        """Close a staging file and give it its name; on failure it is removed and what had the name keeps it.
+
+        The only place where a file gets its name, so that no caller can forget a step. Close comes before rename
+        because network file systems report write errors at close. With ``durability="object"`` the bytes are flushed
+        before the rename and the folder after it, because a rename can reach the disk before the bytes that it names.
+        """
+        folder, staged, name, store = self._folder_fd, self._staged, key.rpartition("/")[2], self.store
+        try:
+            try:
+                if store.durability == "object":
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            if replace:
+                os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.link(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.unlink(staged, dir_fd=folder)
+            if store.durability == "object":
+                os.fsync(folder)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(staged, dir_fd=folder)
+            if isinstance(error, FileExistsError):
+                raise ArtifactExistsError(
+                    f"{key!r} is already there in {store!r}; it was left as it is", key=key, store=repr(store)
+                ) from None
+            if isinstance(error, IsADirectoryError):  # made since the staging file was opened
+                _raise_folder(store, key)
+            if isinstance(error, OSError):
+                store._raise(error, key, "write")
+            raise
+
+    def _enter(self, folder: str, fd: int) -> None:
+        self._leave()
+        self._folder, self._folder_fd = folder, fd
+
+    def _leave(self) -> None:
+        if self._folder is not None:
+            os.close(self._folder_fd)
+        self._folder, self._folder_fd = None, -1
 
 
 def _raise_folder(store: LocalStore, key: str) -> NoReturn:
@@ -165,57 +265,6 @@ def _raise_folder(store: LocalStore, key: str) -> NoReturn:
         key=key,
         store=repr(store),
     ) from None
-
-
-def _write_all(fd: int, data: bytes | memoryview) -> None:
-    written = os.write(fd, data)
-    if written < len(data):
-        rest = memoryview(data)[written:]
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-
-
-def _discard(folder_fd: int, staged: str, fd: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(fd)
-    with contextlib.suppress(OSError):
-        os.unlink(staged, dir_fd=folder_fd)
-
-
-def _put_in_place(
-    store: LocalStore, folder_fd: int, staged: str, fd: int, name: str, key: str, *, replace: bool = True
-) -> None:
-    """Close a staging file and give it its name; on failure it is removed and what had the name keeps it.
-
-    The only place where a file gets its name, so that no caller can forget a step. Close comes before rename because
-    network file systems report write errors at close. With ``durability="object"`` the bytes are flushed before the
-    rename and the folder after it, because a rename can reach the disk before the bytes that it names.
-    """
-    try:
-        try:
-            if store.durability == "object":
-                os.fsync(fd)
-        finally:
-            os.close(fd)
-        if replace:
-            os.rename(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-        else:
-            os.link(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-            os.unlink(staged, dir_fd=folder_fd)
-        if store.durability == "object":
-            os.fsync(folder_fd)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(staged, dir_fd=folder_fd)
-        if isinstance(error, FileExistsError):
-            raise ArtifactExistsError(
-                f"{key!r} is already there in {store!r}; it was left as it is", key=key, store=repr(store)
-            ) from None
-        if isinstance(error, IsADirectoryError):  # made since the staging file was opened
-            _raise_folder(store, key)
-        if isinstance(error, OSError):
-            store._raise(error, key, "write")
-        raise
 
 
 def remove_empty_folders(folder_fd: int, name: str) -> None:
@@ -263,43 +312,33 @@ def sync_file_system(fd: int) -> None:
 class CopyFiles:
     """Copies files between two local stores, hashing them on the way.
 
-    Sorted keys come folder by folder, so the session keeps the two folders of the last key open, one name for its
-    staging files, which exist one at a time, and one buffer: touching fresh memory costs more than the copy. A small
-    file then costs ten system calls, and no path is resolved twice.
+    It keeps one buffer, because touching fresh memory costs more than the copy. A small file costs ten system calls.
     """
 
     def __init__(self, source: LocalStore, dest: LocalStore) -> None:
-        self._source, self._dest = source, dest
-        self._folder: str | None = None
-        self._source_fd = self._dest_fd = -1
-        self._staged = staging_name()
+        self._source, self._dest = FileSession(source), FileSession(dest)
         self._buffer = memoryview(bytearray(COPY_BUFFER))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._leave()
+        with self._source, self._dest:
+            pass
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
-        folder, _, name = validate_key(key).rpartition("/")
-        if folder != self._folder:
-            self._enter(folder, key)
-        fd = self._open(name, key)
+        fd, before = self._source.open(validate_key(key))
         try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                self._source._raise_not_found(key)
-            out = self._stage(folder, name, key)
+            out = self._dest.stage(key)
             try:
                 size, digest = self._pour(fd, out, before.st_size, key, moved)
                 # Checked when all is written, so that whatever changes the source later gives it a later time than the
                 # copy has: the next transfer sees that.
                 check_unchanged(before, os.fstat(fd), size, key)
             except BaseException:
-                _discard(self._dest_fd, self._staged, out)
+                self._dest.discard(out)
                 raise
-            _put_in_place(self._dest, self._dest_fd, self._staged, out, name, key)
+            self._dest.put_in_place(out, key)
         finally:
             os.close(fd)
         return Copied(size, digest)
@@ -311,46 +350,13 @@ class CopyFiles:
             try:
                 count = os.readv(fd, [self._buffer])
             except OSError as error:
-                self._source._raise(error, key, "read")
+                self._source.store._raise(error, key, "read")
             if not count:
                 break
             chunk = self._buffer[:count]
             digest.update(chunk)
-            try:
-                _write_all(out, chunk)
-            except OSError as error:
-                self._dest._raise(error, key, "write")
+            self._dest.write(out, chunk, key)
             done += count
             if moved is not None:
                 moved(count)
         return done, digest.hexdigest()
-
-    def _open(self, name: str, key: str) -> int:
-        try:
-            return os.open(name, READ, dir_fd=self._source_fd)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                return self._source._open(key)
-            self._source._raise(error, key, "open")
-
-    def _stage(self, folder: str, name: str, key: str) -> int:
-        if self._dest_fd >= 0:
-            try:
-                return _stage(self._dest, self._dest_fd, name, key, self._staged)
-            except FileNotFoundError:  # the folder was pruned by another process
-                os.close(self._dest_fd)
-                self._dest_fd = -1
-        self._dest_fd, out = _stage_in(self._dest, folder, name, key, self._staged)
-        return out
-
-    def _enter(self, folder: str, key: str) -> None:
-        self._leave()
-        self._source_fd = self._source._open_folder(folder, key)
-        self._folder = folder
-
-    def _leave(self) -> None:
-        self._folder = None
-        for fd in (self._source_fd, self._dest_fd):
-            if fd >= 0:
-                os.close(fd)
-        self._source_fd = self._dest_fd = -1

@@ -9,7 +9,7 @@ and otherwise opened in the same way. A final link is never written through: a n
 
 *Whole objects only.* New bytes go to a staging file beside their place and are renamed over it. The staging file is in
 the same folder because other folders may be other file systems or quota projects, where rename fails. What is durable
-when, and why, is in `_put_in_place` and `LocalStore.flush`.
+when, and why, is in `FileSession.put_in_place` and `LocalStore.flush`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from emdstore.stores._local_files import (
     READ,
     CopyFiles,
     FileReader,
+    FileSession,
     FileWriter,
     describe,
-    read_whole,
     sync_file_system,
     sync_folder,
 )
@@ -95,18 +95,13 @@ class LocalStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`; `SourceChangedError` if the file was changed in place meanwhile."""
-        fd = self._open(validate_key(key))
-        try:
-            return read_whole(fd, key)
-        except OSError as error:
-            self._raise(error, key, "read")
-        finally:
-            os.close(fd)
+        with self.session() as session:
+            return session.read_bytes(key)
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""
-        with FileWriter(self, validate_key(key)) as writer:
-            writer.write(data)
+        with self.session() as session:
+            session.write_bytes(key, data)
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
@@ -130,7 +125,7 @@ class LocalStore:
 
     def open_reader(self, key: str, /) -> FileReader:
         """See `SupportsStreaming.open_reader`."""
-        return FileReader(self, key, self._open(validate_key(key)))
+        return FileReader(self, validate_key(key))
 
     def open_writer(self, key: str, /) -> FileWriter:
         """See `SupportsStreaming.open_writer`."""
@@ -172,6 +167,10 @@ class LocalStore:
     def copy_from(self, source: ArtifactStore, /) -> CopyFiles | None:
         """See `SupportsCopyFrom.copy_from`: from another local store."""
         return CopyFiles(source, self) if isinstance(source, LocalStore) else None
+
+    def session(self) -> FileSession:
+        """See `SupportsSession.session`."""
+        return FileSession(self)
 
     def flush(self) -> None:
         """See `SupportsFlush.flush`.
@@ -297,8 +296,8 @@ class LocalStore:
             for folder in missing:
                 sync_folder(folder.parent)
 
-    def _open(self, key: str) -> int:
-        """Return a descriptor of the regular file at the key; the caller closes it."""
+    def _open(self, key: str) -> tuple[int, os.stat_result]:
+        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
         target = key
         for _ in range(_MOST_LINKS):
             folder, _, name = target.rpartition("/")
@@ -309,8 +308,9 @@ class LocalStore:
                 if error.errno != errno.ELOOP:
                     self._raise(error, key, "open")
             else:
-                if stat.S_ISREG(os.fstat(fd).st_mode):
-                    return fd
+                status = os.fstat(fd)
+                if stat.S_ISREG(status.st_mode):
+                    return fd, status
                 os.close(fd)
                 self._raise_not_found(key)
             finally:
@@ -328,11 +328,9 @@ class LocalStore:
         finally:
             os.close(folder_fd)
         if stat.S_ISLNK(found.st_mode):
-            fd = self._open(key)
-            try:
-                return os.fstat(fd)
-            finally:
-                os.close(fd)
+            fd, found = self._open(key)
+            os.close(fd)
+            return found
         if not stat.S_ISREG(found.st_mode):
             self._raise_not_found(key)
         return found

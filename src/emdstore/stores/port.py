@@ -7,8 +7,8 @@ promise on every back end is not in the port.
 
 What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
 have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
-`SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any adapter can be enrolled
-in.
+`SupportsSession`, `SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any
+adapter can be enrolled in.
 
 For every store:
 
@@ -227,6 +227,27 @@ class SupportsCopyFrom(Protocol):
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
         """Open a session that copies from `source`, or return None where there is no such way from it."""
+        ...
+
+
+class StoreSession(AbstractContextManager["StoreSession"], Protocol):
+    """Reads and writes of one thread, one after the other; holds what is worth keeping between keys."""
+
+    def read_bytes(self, key: str, /) -> bytes:
+        """See `ArtifactStore.read_bytes`."""
+        ...
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        """See `ArtifactStore.write_bytes`."""
+        ...
+
+
+@runtime_checkable
+class SupportsSession(Protocol):
+    """Many small artifacts in a row, cheaper than one by one: folders that stay open, say."""
+
+    def session(self) -> StoreSession:
+        """Open a session. What other processes do meanwhile shows in it as in the store itself."""
         ...
 
 

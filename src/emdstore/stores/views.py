@@ -25,6 +25,7 @@ from emdstore.stores.port import (
     ArtifactWriter,
     Copied,
     CopySession,
+    StoreSession,
     SupportsCopyFrom,
     SupportsCreate,
     SupportsDelete,
@@ -32,6 +33,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsPath,
     SupportsScope,
+    SupportsSession,
     SupportsStreaming,
 )
 
@@ -80,7 +82,10 @@ class StoreView:
 
     def __new__(cls, inner: ArtifactStore, *args: object, **options: object) -> Self:
         """Make a view with the capabilities of `inner`."""
-        found = frozenset(each for each in _VIEWS if each not in cls._withheld and isinstance(inner, each))
+        withheld = cls._withheld
+        if cls.read_bytes is not StoreView.read_bytes or cls.write_bytes is not StoreView.write_bytes:
+            withheld |= {SupportsSession}  # the session of the store inside would go around them
+        found = frozenset(each for each in _VIEWS if each not in withheld and isinstance(inner, each))
         return cast("Self", super().__new__(_composed(cast("Any", cls), found)))
 
     def __init__(self, inner: ArtifactStore) -> None:
@@ -239,6 +244,33 @@ class _CopySessionView:
         return self._session.copy(self._view._enter("copy", key), moved)
 
 
+class _SessionView(StoreView):
+    def session(self) -> _StoreSessionView:
+        return _StoreSessionView(self, self._inner.session())
+
+
+class _StoreSessionView:
+    def __init__(self, view: StoreView, session: StoreSession) -> None:
+        self._view, self._session = view, session
+
+    def __enter__(self) -> Self:
+        self._session.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._session.__exit__(kind, error, traceback)
+
+    def read_bytes(self, key: str, /) -> bytes:
+        with self._view._entered("read_bytes", key) as inner_key:
+            return self._session.read_bytes(inner_key)
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        with self._view._entered("write_bytes", key) as inner_key:
+            self._session.write_bytes(inner_key, data)
+
+
 class _ScopeView(StoreView):
     def scope(self, prefix: str, /) -> StoreView:
         """Return the same kind of view of the inner store's folder."""
@@ -254,6 +286,7 @@ _VIEWS: dict[type, type[StoreView]] = {
     SupportsPath: _PathView,
     SupportsFlush: _FlushView,
     SupportsCopyFrom: _CopyFromView,
+    SupportsSession: _SessionView,
     SupportsScope: _ScopeView,
 }
 

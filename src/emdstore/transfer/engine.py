@@ -45,6 +45,7 @@ _PLAN_AHEAD = 20_000
 _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
+_MOST_KEYS = 64
 _BATCH_BYTES = 8 * WHOLE_SIZE
 _STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
 _MOST_BYTES = 3 * _STREAM_BYTES
@@ -231,19 +232,24 @@ class _Watch:
 
 
 class _Pace:
-    """How many batches to have under way: so many that together they keep about one core busy.
+    """How many batches to have under way, and how large they are: so many that they keep about one core busy.
 
     The fastest batch so far tells how far away the other side is. Unlike the mean, its time does not grow when this
     machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
+    To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer.
     """
 
     _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
+    _BATCH_SECONDS = 0.02
 
-    def __init__(self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None) -> None:
+    def __init__(
+        self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None, batch_keys: int | None = None
+    ) -> None:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
-        self.batch_keys = 64 if self.local else 8
+        self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 4)
+        self._least_keys = max(8, self.batch_keys)
         self.little_bytes = _BATCH_BYTES if self.local else WHOLE_SIZE
-        self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 8)
+        self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
         self.most = fixed or 64
         self._least_seconds = math.inf
 
@@ -253,6 +259,8 @@ class _Pace:
             self._least_seconds = min(self._least_seconds, result.seconds / len(result.outcomes))
             enough = round(self._least_seconds * self._SMALL_PER_SECOND)
             self.limit = min(self.most, max(self._least, enough))
+            longer = round(self._BATCH_SECONDS / self._least_seconds)
+            self.batch_keys = min(_MOST_KEYS, max(self._least_keys, longer))
 
     def fix(self, limit: int) -> None:
         """Have so many batches under way from now on."""
@@ -293,8 +301,7 @@ class _Run:
             self._pace = _Pace(source, dest, max_workers)
             self._most_bytes: float = _MOST_BYTES
         else:  # how many workers it has, and how busy they are, is its own business
-            self._pace = _Pace(source, dest, max_workers or GIVEN)
-            self._pace.batch_keys = 64
+            self._pace = _Pace(source, dest, max_workers or GIVEN, _MOST_KEYS)
             self._most_bytes = math.inf
         self._watch = _Watch()
         self._watches: list[_Watch | ForkWatch] = [self._watch]

@@ -5,12 +5,13 @@ There are three ways, and the first that both stores know is taken:
 1. a copy session of the destination (`SupportsCopyFrom`): files hashed and copied without a detour, or a copy that the
    object store makes by itself;
 2. a stream, hashed chunk by chunk, for what is large or of unknown size;
-3. the whole bytes at once, for what is small, and for stores of four methods.
+3. the whole bytes at once, for what is small, and for stores of four methods; in a session where a store has such.
 """
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -20,8 +21,10 @@ from emdstore.stores.port import (
     ArtifactStore,
     Copied,
     CopySession,
+    StoreSession,
     SupportsCopyFrom,
     SupportsInfo,
+    SupportsSession,
     SupportsStreaming,
 )
 
@@ -54,22 +57,27 @@ class Route:
 
     def __init__(self, source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None = None) -> None:
         self._source, self._dest, self._monitor = source, dest, monitor
-        self._session: CopySession | None = None
+        self._copies: CopySession | None = None
+        self._reader: ArtifactStore | StoreSession = source
+        self._writer: ArtifactStore | StoreSession = dest
+        self._opened = ExitStack()
         # A store that streams promises that what it reads is one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
 
     def __enter__(self) -> Self:
-        if isinstance(self._dest, SupportsCopyFrom):
-            self._session = self._dest.copy_from(self._source)
-            if self._session is not None:
-                self._session.__enter__()
+        if isinstance(self._dest, SupportsCopyFrom) and (copies := self._dest.copy_from(self._source)) is not None:
+            self._copies = self._opened.enter_context(copies)
+            return self
+        if isinstance(self._source, SupportsSession):
+            self._reader = self._opened.enter_context(self._source.session())
+        if isinstance(self._dest, SupportsSession):
+            self._writer = self._opened.enter_context(self._dest.session())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            self._session.__exit__(kind, error, traceback)
+        self._opened.__exit__(kind, error, traceback)
 
     def copy(self, key: str, size: int | None) -> Copied:
         """Copy one artifact, whole or not at all.
@@ -86,8 +94,8 @@ class Route:
         SourceChangedError
             If the source changed meanwhile. The destination has its old value, as after any other error.
         """
-        if self._session is not None:
-            copied = self._session.copy(key, self._monitor)
+        if self._copies is not None:
+            copied = self._copies.copy(key, self._monitor)
             if copied.size is None and size is not None:  # the server copied it, whole, and nobody counted
                 if self._monitor is not None:
                     self._monitor(size)
@@ -115,13 +123,13 @@ class Route:
 
     def _whole(self, key: str) -> Copied:
         before = self._ask.info(key) if self._ask is not None else None
-        data = self._source.read_bytes(key)
+        data = self._reader.read_bytes(key)
         if self._monitor is not None:
             self._monitor(len(data))
         if self._ask is not None and before is not None and (self._ask.info(key) != before or len(data) != before.size):
             raise SourceChangedError(f"{key!r} changed while it was read; run it again", key=key)
         digest = hashlib.sha256(data).hexdigest()
-        self._dest.write_bytes(key, data)
+        self._writer.write_bytes(key, data)
         return Copied(len(data), digest)
 
 

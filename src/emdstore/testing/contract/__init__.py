@@ -10,6 +10,7 @@ from emdstore.testing.contract.links import LinkClauses
 from emdstore.testing.contract.listing import ListingClauses
 from emdstore.testing.contract.neighbours import NeighbourClauses
 from emdstore.testing.contract.processes import ProcessClauses
+from emdstore.testing.contract.sessions import SessionClauses
 from emdstore.testing.contract.streaming import StreamingClauses
 from emdstore.testing.contract.values import ValueClauses
 
@@ -25,6 +26,7 @@ class StoreContract(
     DiscretionClauses,
     CapabilityClauses,
     StreamingClauses,
+    SessionClauses,
     NeighbourClauses,
 ):
     """Every clause of the port's contract; inherit it and give it a ``harness`` fixture.

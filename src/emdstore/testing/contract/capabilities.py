@@ -21,6 +21,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsPath,
     SupportsScope,
+    SupportsSession,
     SupportsStreaming,
 )
 from emdstore.testing.contract.harness import Clauses, StoreHarness
@@ -33,6 +34,7 @@ CAPABILITIES: dict[type, tuple[str, ...]] = {
     SupportsCreate: ("create_bytes",),
     SupportsPath: ("local_path",),
     SupportsCopyFrom: ("copy_from",),
+    SupportsSession: ("session",),
     SupportsScope: ("scope",),
     SupportsFlush: ("flush",),
 }
