@@ -116,6 +116,21 @@ def test_a_dead_owners_claim_is_taken_over_and_the_dead_cannot_finish(catalog: C
     assert (row.status, row.owner, row.lease_expires, row.lease_token) == ("uploaded", None, None, 2)
 
 
+def test_a_claim_is_held_for_as_long_as_it_lasts_and_nobody_took_over(catalog: Catalog) -> None:
+    _stopped(catalog)
+    claim = _claim(catalog, lease_seconds=60)
+    before = everything(catalog)
+    assert catalog.holds(claim, seconds=0)
+    assert catalog.holds(claim, seconds=50)
+    assert not catalog.holds(claim, seconds=70)
+    assert not catalog.holds(attrs.evolve(claim, owner="you"), seconds=0)
+    assert not catalog.holds(attrs.evolve(claim, token=claim.token + 1), seconds=0)
+    assert not catalog.holds(Claim("run/x", "me", 1, NOON), seconds=0)
+    assert everything(catalog) == before
+    catalog.release(claim, to="stopped")
+    assert not catalog.holds(claim, seconds=0)
+
+
 def test_a_renewed_claim_stays(catalog: Catalog) -> None:
     _stopped(catalog)
     claim = _claim(catalog, lease_seconds=0.2)

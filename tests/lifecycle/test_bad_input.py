@@ -372,7 +372,7 @@ class RestlessStore(RecordingStore):
         return reader
 
 
-LARGE = b"CDF" + bytes(3_000_000)
+LARGE = b"CDF" + bytes(5_000_000)
 
 
 @pytest.mark.parametrize("key", ["data/tas.nc", "out.log"])

@@ -81,7 +81,7 @@ def _record(steps: list[Step]) -> int:
 
 BEFORE: dict[str, Callable[[list[Step]], int]] = {
     "the first artifact": lambda steps: _first(steps, "os.rename"),
-    "the record": lambda steps: _transaction_of(steps, "UPDATE execution SET lease_expires"),
+    "the record": lambda steps: _first(steps, "SELECT execution.id FROM execution"),
     "the rows": lambda steps: _transaction_of(steps, "INSERT INTO provider"),
 }
 

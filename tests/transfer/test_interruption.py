@@ -18,7 +18,7 @@ from emdstore.stores.local import LocalStore
 from emdstore.transfer import transfer
 
 SMALL = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(600)}
-LARGE = {f"run{number}/large.nc": os.urandom(4_000_000) for number in range(2)}
+LARGE = {f"run{number}/large.nc": os.urandom(6_000_000) for number in range(2)}
 ARTIFACTS = SMALL | LARGE
 
 CHILD = """

@@ -32,7 +32,7 @@ from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfer import TransferInterrupted, TransferReport, transfer
 
-LARGE = 3 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
+LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 
 ARTIFACTS = {
     "run/out.log": b"all well\n",

@@ -51,6 +51,7 @@ class Catalog:
 
     def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
         self._database = Database(url, create=create, busy_timeout=busy_timeout)
+        self._bound: str | None = None  # once noted, it does not change
 
     def __repr__(self) -> str:
         return f"Catalog({self._database.safe_url!r})"
@@ -71,6 +72,7 @@ class Catalog:
     def close(self) -> None:
         """Close the connections. A later call opens new ones; a catalog in memory is gone."""
         self._database.close()
+        self._bound = None
 
     # -- the schema ----------------------------------------------------------------------------------------------
 
@@ -101,11 +103,12 @@ class Catalog:
         CatalogError
             If the catalog belongs to another results store.
         """
-        bound = writing.bind_results(self._database, url)
-        if bound != url:
+        if self._bound is None:
+            self._bound = writing.bind_results(self._database, url)
+        if self._bound != url:
             raise CatalogError(
-                f"the catalog {self.url} belongs to the results store {bound}, not to {url}: give each results store a "
-                "catalog of its own",
+                f"the catalog {self.url} belongs to the results store {self._bound}, not to {url}: give each results "
+                "store a catalog of its own",
                 store=self.url,
             )
 
@@ -296,6 +299,10 @@ class Catalog:
             to=to,
             dead_owner=dead_owner,
         )
+
+    def holds(self, claim: Claim, *, seconds: float) -> bool:
+        """Tell whether a claim still counts, and will for so many seconds more; nothing is changed."""
+        return claims.holds(self._database, claim, seconds=seconds)
 
     def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
         """Prolong a claim from now on, also a lapsed one that nobody took over.

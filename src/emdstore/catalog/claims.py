@@ -146,6 +146,14 @@ def claim(
     return Holder(fragment, row.status, row.owner, row.lease_expires)
 
 
+def holds(database: Database, held: Claim, *, seconds: float) -> bool:
+    """Tell whether a claim still counts, and will for some time; see `Catalog.holds`."""
+    later = database.now(timedelta(seconds=seconds))
+    with database.reading() as connection:
+        found = sa.select(execution.c.id).where(_is_of(held), execution.c.lease_expires > later)
+        return connection.scalar(found) is not None
+
+
 def renew(database: Database, held: Claim, *, lease_seconds: float) -> Claim:
     """Prolong a claim; see `Catalog.renew`."""
     row = _as_owner(database, held, lambda: {"lease_expires": database.now(timedelta(seconds=lease_seconds))})
@@ -181,17 +189,17 @@ def _is_free(database: Database) -> sa.ColumnElement[bool]:
     )
 
 
+def _is_of(held: Claim) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        execution.c.fragment == held.fragment,
+        execution.c.lease_token == held.token,
+        execution.c.owner == held.owner,
+    )
+
+
 def _as_owner(database: Database, held: Claim, changes: Callable[[], dict[str, Any]]) -> ExecutionRow:
     with database.writing() as connection:
-        changed = connection.execute(
-            sa.update(execution)
-            .where(
-                execution.c.fragment == held.fragment,
-                execution.c.lease_token == held.token,
-                execution.c.owner == held.owner,
-            )
-            .values(changes())
-        )
+        changed = connection.execute(sa.update(execution).where(_is_of(held)).values(changes()))
         row = _row(database, connection, held.fragment)
         if not changed.rowcount:
             raise claim_lost(database, held, row.owner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import stat
@@ -294,16 +295,24 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file_system(fd: int) -> None:
+    _syncfs()(fd)
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], object]:
     import ctypes  # for this alone
 
     try:
-        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+        call = ctypes.CDLL(None, use_errno=True).syncfs
     except (OSError, AttributeError):  # not Linux
-        os.sync()
-        return
-    if syncfs(fd) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        return lambda _: os.sync()
+
+    def syncfs(fd: int) -> None:
+        if call(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    return syncfs
 
 
 # -- copying -------------------------------------------------------------------------------------------------------

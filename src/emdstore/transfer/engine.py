@@ -46,8 +46,8 @@ _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MOST_KEYS = 64
-_BATCH_BYTES = 8 * WHOLE_SIZE
-_STREAM_BYTES = 20 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
+_BATCH_BYTES = 2 * WHOLE_SIZE
+_STREAM_BYTES = 5 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
 _MOST_BYTES = 3 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
@@ -248,7 +248,7 @@ class _Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 4)
         self._least_keys = max(8, self.batch_keys)
-        self.little_bytes = _BATCH_BYTES if self.local else WHOLE_SIZE
+        self.little_bytes = _BATCH_BYTES if self.local else WHOLE_SIZE // 4
         self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
         self.most = fixed or 64
         self._least_seconds = math.inf
@@ -277,8 +277,8 @@ def _is_large(step: Step) -> bool:
 
 
 def _held_by(step: Step) -> int:
-    """Return how many bytes of the artifact are in memory at once while it is moved, at most."""
-    return _STREAM_BYTES if step.size is None else min(step.size, _STREAM_BYTES)
+    """Return how many bytes are in memory at once while the artifact is moved, at most; a whole one is there twice."""
+    return _STREAM_BYTES if step.size is None else min(2 * step.size, _STREAM_BYTES)
 
 
 def _most_held(batch: Batch) -> int:

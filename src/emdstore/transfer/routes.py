@@ -28,8 +28,8 @@ from emdstore.stores.port import (
     SupportsStreaming,
 )
 
-WHOLE_SIZE = 1024 * 1024
-"""Up to this size an artifact is moved in one piece: one request instead of several, and still little memory."""
+WHOLE_SIZE = 4 * 1024 * 1024
+"""Up to this size an artifact is moved in one piece: few calls, and still little memory."""
 
 
 class Stopped(BaseException):
