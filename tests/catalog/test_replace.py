@@ -45,6 +45,15 @@ def test_everything_comes_back_as_it_went_in(catalog: Catalog) -> None:
     assert repr([s.values for s in series]) == "[(1.0, nan), (inf, nan), (1.0, -inf, 1e+300)]"
 
 
+def test_many_scalars_keep_their_order_and_their_names_whatever_these_hold(catalog: Catalog) -> None:
+    names = ["a\nb", "\n", "c\u2028d", "e\r\n", "", '"']
+    shared = {"units": "K"}
+    attributes = [shared if number % 7 else {"number": number} for number in range(1001)]
+    scalars = [(float(number), {names[number % 6]: f"{number}\n"}, attributes[number]) for number in range(1001)]
+    catalog.replace_execution(execution_of("many", scalars=scalars))
+    assert [(row.value, row.dimensions, row.attributes) for row in catalog.scalars()] == scalars
+
+
 def test_a_missing_value_is_null_in_the_database_and_never_nan(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     with catalog._database.reading() as connection:

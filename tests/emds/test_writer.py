@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Path:
 
 def rows(directory: Path) -> list[tuple[dict[str, str], float | None, Any]]:
     bundle = decode_metric_bundle((directory / "diagnostic.json").read_bytes())
-    return [row[1:] for row in bundle.iter_rows()]
+    return [(dimensions, value, attributes) for value, dimensions, attributes in bundle.iter_rows()]
 
 
 def test_everything_that_was_added_is_in_the_three_files(run: Path) -> None:

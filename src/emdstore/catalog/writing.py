@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from emdstore.catalog.claims import Claim
     from emdstore.catalog.database import Database
     from emdstore.catalog.queries import RecordStamp
+
+_AT_ONCE = 100  # more would keep the garbage collector busy
 
 _OUTCOME = [
     field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
@@ -186,13 +189,32 @@ def _outputs(execution_id: int, rows: Iterable[Output]) -> Iterator[tuple[Any, .
 
 
 def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, ...]]:
-    # 100,000 rows come this way: bundles share one attributes object between many scalars, so it is encoded once.
+    # 100,000 rows come this way, so what can be done for many at once is: the loops are those of C.
+    remaining, positions = iter(rows), itertools.count()
+    while some := list(itertools.islice(remaining, _AT_ONCE)):
+        values, dimensions, attributes = zip(*some, strict=True)
+        yield from zip(
+            itertools.repeat(execution_id),
+            positions,
+            [None if value != value else value for value in values],
+            _to_json_each(dimensions),
+            _to_json_runs(attributes),
+            strict=False,  # two of them have no end
+        )
+
+
+def _to_json_each(values: Sequence[object]) -> list[str]:
+    return _encode_lines(values).decode().split("\n")[:-1]  # inside a line a newline is written as \n
+
+
+def _to_json_runs(values: Iterable[object]) -> Iterator[str]:
+    """Encode values of which many in a row are the same object, as a bundle's attributes are."""
     last: object = None
-    attributes_json = "{}"
-    for position, (value, dimensions, attributes) in enumerate(rows):
-        if attributes is not last:
-            last, attributes_json = attributes, _to_json(attributes or {})
-        yield execution_id, position, value if value == value else None, _to_json(dimensions), attributes_json
+    encoded = "{}"
+    for value in values:
+        if value is not last:
+            last, encoded = value, _to_json(value or {})
+        yield encoded
 
 
 def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ...]]:
@@ -224,7 +246,8 @@ _ENCODE: Mapping[str, Callable[[int, Any], Iterator[tuple[Any, ...]]]] = {
     "warnings": _warnings,
 }
 
-_encode = msgspec.json.Encoder(enc_hook=lambda value: dict(value) if isinstance(value, Mapping) else list(value)).encode
+_encoder = msgspec.json.Encoder(enc_hook=lambda value: dict(value) if isinstance(value, Mapping) else list(value))
+_encode, _encode_lines = _encoder.encode, _encoder.encode_lines
 
 
 def _to_json(value: object) -> str:

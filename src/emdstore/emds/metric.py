@@ -26,7 +26,7 @@ from emdstore.emds.warning import BundleWarning
 ATTRIBUTES = "attributes"
 STRUCTURE = "json_structure"
 
-ScalarRow: TypeAlias = tuple[int, dict[str, str], float | None, Mapping[str, object] | None]
+ScalarRow: TypeAlias = tuple[float | None, dict[str, str], Mapping[str, object] | None]
 
 # (the dimensions so far, the attributes that hold here, what lies here): an inner object, or at the end a leaf.
 _Cell: TypeAlias = tuple[dict[str, str], Mapping[str, object] | None, Any]
@@ -81,23 +81,27 @@ class MetricBundle:
     warnings: tuple[BundleWarning, ...] = ()
 
     def iter_rows(self) -> Iterator[ScalarRow]:
-        """Iterate over ``(position, dimensions, value or None, attributes or None)``, lazily and in file order.
+        """Iterate over ``(value or None, dimensions, attributes or None)``, lazily and in file order.
 
         The plain form of `iter_scalars`, for loading a database. Rows of one innermost object share their attributes:
         do not change them.
         """
         if not self.results:
             return
-        cells: Iterator[_Cell] = iter([({}, None, self.results)])
-        for dimension in self.dimensions:
+        *outer, deepest = self.dimensions
+        cells: Iterable[_Cell] = [({}, None, self.results)]
+        for dimension in outer:
             cells = _descend(cells, dimension)
-        for position, (dimensions, attributes, leaf) in enumerate(cells):
-            value = None if leaf is None or leaf != leaf else float(leaf)
-            yield position, dimensions, value, attributes
+        for path, inherited, table in cells:  # as `_descend` does, but this is where most of the time goes
+            attributes = _attributes_in(table, inherited)
+            for value, leaf in table.items():
+                if value != ATTRIBUTES:
+                    number = None if leaf is None or leaf != leaf else float(leaf)
+                    yield number, {**path, deepest: value}, attributes
 
     def iter_scalars(self) -> Iterator[Scalar]:
         """Iterate over the scalars, lazily and in file order."""
-        for position, dimensions, value, attributes in self.iter_rows():
+        for position, (value, dimensions, attributes) in enumerate(self.iter_rows()):
             yield Scalar(position, dimensions, math.nan if value is None else value, attributes or {})
 
 
@@ -157,11 +161,15 @@ def encode_metric_bundle(bundle: MetricBundle, *, name: str = "diagnostic.json")
 def _descend(cells: Iterable[_Cell], dimension: str) -> Iterator[_Cell]:
     """Go one level deeper, in order. A chain of these walks the whole tree without recursion, object by object."""
     for outer, inherited, table in cells:
-        own = table.get(ATTRIBUTES)
-        attributes = {**inherited, **own} if inherited and own else own or inherited
+        attributes = _attributes_in(table, inherited)
         for value, inner in table.items():
             if value != ATTRIBUTES:
                 yield {**outer, dimension: value}, attributes, inner
+
+
+def _attributes_in(table: Mapping[str, Any], inherited: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    own = table.get(ATTRIBUTES)
+    return {**inherited, **own} if inherited and own else own or inherited
 
 
 def _declared(raw: dict[str, Any], name: str) -> tuple[tuple[str, ...], dict[str, dict[str, object]]]:

@@ -90,7 +90,7 @@ class _Rows:
     bundle: MetricBundle
 
     def __iter__(self) -> Iterator[tuple[float | None, Mapping[str, str], Mapping[str, object] | None]]:
-        return ((value, dimensions, attributes) for _, dimensions, value, attributes in self.bundle.iter_rows())
+        return self.bundle.iter_rows()
 
 
 def _read_published(
@@ -277,7 +277,7 @@ def _vocabulary_warnings(
     if vocabulary is None:
         return []
     found: dict[BundleWarning, None] = {}
-    for _, dimensions, _, _ in metric.iter_rows() if metric is not None else ():
+    for _, dimensions, _ in metric.iter_rows() if metric is not None else ():
         found.update(dict.fromkeys(vocabulary.check(dimensions)))
     for labels in (*(each.dimensions for each in series), *(each.dimensions for each in outputs)):
         found.update(dict.fromkeys(vocabulary.check(labels)))

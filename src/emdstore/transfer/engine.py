@@ -48,7 +48,7 @@ _ALONE_SECONDS = 0.2
 _MOST_KEYS = 64
 _BATCH_BYTES = 2 * WHOLE_SIZE
 _STREAM_BYTES = 5 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
-_MOST_BYTES = 3 * _STREAM_BYTES
+_MOST_BYTES = 4 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
