@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 _NEEDED = {"cyclopts", "rich"}
@@ -16,6 +17,7 @@ def main() -> int:
 
         print(__version__)
         return 0
+    gc.disable()  # what is imported stays, and looking through it for garbage takes a tenth of the time
     try:
         from emdstore.cli.app import run
     except ModuleNotFoundError as error:
@@ -25,4 +27,6 @@ def main() -> int:
 
         print(f"error: {MissingExtraError.of('the command line', 'cli')}", file=sys.stderr)
         return 2
+    gc.freeze()
+    gc.enable()
     return run(arguments)
