@@ -35,7 +35,6 @@ from emdstore.errors import (
 from emdstore.lifecycle.record import RecordedArtifact, decode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.stores.memory import MemoryStore
-from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
 from emdstore.transfer import (
     KeyOutcome,
@@ -146,9 +145,9 @@ def materialize_outputs(
         If one of the stores cannot be used at all. Whatever has arrived is whole.
     """
     started = time.monotonic()
-    refuse_same_place(source, dest)
     known = as_result(result)
     progress = _JoinedProgress(on_progress)
+    # This also refuses two stores that are one place, before anything else is read.
     log = transfer(source, dest, [LOG_NAME], on_progress=progress.part()).outcomes[0]
     if isinstance(log.error, StoreError):
         raise log.error

@@ -47,8 +47,12 @@ _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MOST_KEYS = 64
 _BATCH_BYTES = 2 * WHOLE_SIZE
-_STREAM_BYTES = 5 * WHOLE_SIZE  # what a stream holds at most: four parts of an S3 upload
-_MOST_BYTES = 4 * _STREAM_BYTES
+# What an artifact takes of memory while it is moved, at most, and what all of them may take.
+_COPY_BYTES = WHOLE_SIZE // 4  # from file to file: a buffer
+_STREAM_BYTES = 5 * WHOLE_SIZE  # four parts of an S3 upload
+_STREAM_TO_FILE_BYTES = WHOLE_SIZE
+_COPIES_OF_WHOLE = 3  # what an object store's engine receives, what it makes of that, and what Python gets
+_MOST_BYTES = 3 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
@@ -276,15 +280,6 @@ def _is_large(step: Step) -> bool:
     return step.size is None or step.size > WHOLE_SIZE
 
 
-def _held_by(step: Step) -> int:
-    """Return how many bytes are in memory at once while the artifact is moved, at most; a whole one is there twice."""
-    return _STREAM_BYTES if step.size is None else min(2 * step.size, _STREAM_BYTES)
-
-
-def _most_held(batch: Batch) -> int:
-    return max(_held_by(step) for _, step in batch)
-
-
 class _Run:
     def __init__(
         self,
@@ -303,6 +298,7 @@ class _Run:
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = _Pace(source, dest, max_workers or GIVEN, _MOST_KEYS)
             self._most_bytes = math.inf
+        self._stream_bytes = _STREAM_TO_FILE_BYTES if isinstance(dest, SupportsPath) else _STREAM_BYTES
         self._watch = _Watch()
         self._watches: list[_Watch | ForkWatch] = [self._watch]
         self._waiting: deque[tuple[int, Step]] = deque()
@@ -328,7 +324,7 @@ class _Run:
 
     def _is_little(self) -> bool:
         """Tell whether all that is to be done is one small batch: to start a thread for it would take longer."""
-        sizes = [_held_by(step) for _, step in self._waiting]
+        sizes = [_STREAM_BYTES if step.size is None else step.size for _, step in self._waiting]
         return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
 
     def _run_here(self, batch: Batch) -> None:
@@ -355,7 +351,7 @@ class _Run:
                 planned = self._plan_some()
                 while len(backlog) < self._pace.limit and (batch := self._next_batch()):
                     backlog.submit(batch)
-                    self._in_memory += _most_held(batch)
+                    self._in_memory += self._most_held(batch)
                 if backlog:
                     for done, result in backlog.finished(0 if planned else _TICK_SECONDS):
                         self._collect(done, result)
@@ -412,17 +408,28 @@ class _Run:
         room = self._most_bytes - self._in_memory
         while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
             step = self._waiting[0][1]
-            is_large, held = _is_large(step), _held_by(step)
-            if (is_large and (batch or not large)) or held > room:
+            is_large = _is_large(step)
+            if (is_large and (batch or not large)) or self._held_by(step) > room:
                 break
-            size += held
+            size += step.size or 0
             batch.append(self._waiting.popleft())
             if is_large:
                 break
         return batch
 
+    def _held_by(self, step: Step) -> int:
+        """Return how many bytes are in memory at once while the artifact is moved, at most."""
+        if self._pace.local:
+            return _COPY_BYTES
+        if step.size is None or _is_large(step):
+            return self._stream_bytes
+        return _COPIES_OF_WHOLE * step.size
+
+    def _most_held(self, batch: Batch) -> int:
+        return max(self._held_by(step) for _, step in batch)
+
     def _collect(self, batch: Batch, result: BatchResult | ExecutorError) -> None:
-        self._in_memory -= _most_held(batch)
+        self._in_memory -= self._most_held(batch)
         if isinstance(result, ExecutorError):
             for position, step in batch:
                 self._settle(position, step, KeyOutcome(step.key, "failed", step.size, error=result))
