@@ -46,9 +46,10 @@ _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MOST_KEYS = 64
+_SMALL_SIZE = WHOLE_SIZE // 4
 _BATCH_BYTES = 2 * WHOLE_SIZE
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
-_COPY_BYTES = WHOLE_SIZE // 4  # from file to file: a buffer
+_COPY_BYTES = _SMALL_SIZE  # from file to file: a buffer
 _STREAM_BYTES = 5 * WHOLE_SIZE  # four parts of an S3 upload
 _STREAM_TO_FILE_BYTES = WHOLE_SIZE
 _COPIES_OF_WHOLE = 3  # what an object store's engine receives, what it makes of that, and what Python gets
@@ -252,7 +253,7 @@ class _Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 4)
         self._least_keys = max(8, self.batch_keys)
-        self.little_bytes = _BATCH_BYTES if self.local else WHOLE_SIZE // 4
+        self.little_bytes = _BATCH_BYTES if self.local else _SMALL_SIZE
         self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
         self.most = fixed or 64
         self._least_seconds = math.inf
@@ -277,7 +278,7 @@ class _Pace:
 
 
 def _is_large(step: Step) -> bool:
-    return step.size is None or step.size > WHOLE_SIZE
+    return step.size is None or step.size > _SMALL_SIZE
 
 
 class _Run:
@@ -421,7 +422,7 @@ class _Run:
         """Return how many bytes are in memory at once while the artifact is moved, at most."""
         if self._pace.local:
             return _COPY_BYTES
-        if step.size is None or _is_large(step):
+        if step.size is None or step.size > WHOLE_SIZE:
             return self._stream_bytes
         return _COPIES_OF_WHOLE * step.size
 
