@@ -34,7 +34,7 @@ from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.transfer.plan import Step, Unchanged, plan_transfer
 from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
-from emdstore.transfer.routes import WHOLE_SIZE, Monitor, Route, Stopped, digest_of
+from emdstore.transfer.routes import Monitor, Route, Stopped, digest_of, whole_size
 
 if TYPE_CHECKING:
     from emdstore.transfer.forks import ForkWatch
@@ -46,12 +46,13 @@ _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MOST_KEYS = 64
-_SMALL_SIZE = WHOLE_SIZE // 4
-_BATCH_BYTES = 2 * WHOLE_SIZE
+_MIB = 1024 * 1024
+_SMALL_SIZE = _MIB
+_BATCH_BYTES = 8 * _MIB
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
-_COPY_BYTES = _SMALL_SIZE  # from file to file: a buffer
-_STREAM_BYTES = 5 * WHOLE_SIZE  # four parts of an S3 upload
-_STREAM_TO_FILE_BYTES = WHOLE_SIZE
+_COPY_BYTES = _MIB  # from file to file: a buffer
+_STREAM_BYTES = 20 * _MIB  # four parts of an S3 upload
+_STREAM_TO_FILE_BYTES = 4 * _MIB
 _COPIES_OF_WHOLE = 3  # what an object store's engine receives, what it makes of that, and what Python gets
 _MOST_BYTES = 3 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
@@ -299,6 +300,7 @@ class _Run:
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = _Pace(source, dest, max_workers or GIVEN, _MOST_KEYS)
             self._most_bytes = math.inf
+        self._whole_size = whole_size(source)
         self._stream_bytes = _STREAM_TO_FILE_BYTES if isinstance(dest, SupportsPath) else _STREAM_BYTES
         self._watch = _Watch()
         self._watches: list[_Watch | ForkWatch] = [self._watch]
@@ -422,7 +424,7 @@ class _Run:
         """Return how many bytes are in memory at once while the artifact is moved, at most."""
         if self._pace.local:
             return _COPY_BYTES
-        if step.size is None or step.size > WHOLE_SIZE:
+        if step.size is None or step.size > self._whole_size:
             return self._stream_bytes
         return _COPIES_OF_WHOLE * step.size
 

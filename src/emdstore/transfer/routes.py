@@ -24,12 +24,21 @@ from emdstore.stores.port import (
     StoreSession,
     SupportsCopyFrom,
     SupportsInfo,
+    SupportsPath,
     SupportsSession,
     SupportsStreaming,
 )
 
-WHOLE_SIZE = 4 * 1024 * 1024
-"""Up to this size an artifact is moved in one piece: few calls, and still little memory."""
+_MIB = 1024 * 1024
+
+
+def whole_size(source: ArtifactStore) -> int:
+    """Return up to which size artifacts are moved in one piece: few calls, and still little memory.
+
+    A file is read into one buffer. An object arrives in pieces, which are put together: it takes several times its
+    size, of which each thread's allocator keeps some.
+    """
+    return 4 * _MIB if isinstance(source, SupportsPath) else _MIB
 
 
 class Stopped(BaseException):
@@ -61,6 +70,7 @@ class Route:
         self._reader: ArtifactStore | StoreSession = source
         self._writer: ArtifactStore | StoreSession = dest
         self._opened = ExitStack()
+        self._whole_size = whole_size(source)
         # A store that streams promises that what it reads is one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
 
@@ -101,7 +111,7 @@ class Route:
                     self._monitor(size)
                 return Copied(size, None)
             return copied
-        small = size is not None and size <= WHOLE_SIZE
+        small = size is not None and size <= self._whole_size
         if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
             return self._stream(self._source, self._dest, key)
         return self._whole(key)
