@@ -52,6 +52,7 @@ def test_many_scalars_keep_their_order_and_their_names_whatever_these_hold(catal
     scalars = [(float(number), {names[number % 6]: f"{number}\n"}, attributes[number]) for number in range(1001)]
     catalog.replace_execution(execution_of("many", scalars=scalars))
     assert [(row.value, row.dimensions, row.attributes) for row in catalog.scalars()] == scalars
+    assert [row.position for row in catalog.scalars()] == list(range(1001))
 
 
 def test_a_missing_value_is_null_in_the_database_and_never_nan(catalog: Catalog) -> None:

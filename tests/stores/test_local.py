@@ -691,6 +691,33 @@ with LocalStore(sys.argv[1]).open_writer("a/b/c") as writer:
         assert store.read_bytes("a") == b"one"
 
 
+def test_what_fails_leaves_nothing_open(root: Path) -> None:
+    store = LocalStore(root)
+    store.write_bytes("a/b", b"value")
+
+    def copy_absent() -> None:
+        session = LocalStore(root.parent / "dest").copy_from(store)
+        assert session is not None
+        with session:
+            session.copy("a/absent")
+
+    calls: list[Callable[[], object]] = [
+        lambda: store.write_bytes("a", b""),
+        lambda: store.open_writer("a").__enter__(),
+        lambda: store.create_bytes("a/b", b""),
+        lambda: store.read_bytes("a"),
+        lambda: store.read_bytes("a/absent"),
+        lambda: store.open_reader("a"),
+        lambda: store.info("a/absent"),
+        copy_absent,
+    ]
+    before = os.listdir("/proc/self/fd")
+    for call in calls:
+        with pytest.raises(EmdstoreError):
+            call()
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_equal_folders_are_equal_stores(root: Path) -> None:
     assert LocalStore(root) == LocalStore(str(root)) == LocalStore(root / "x" / "..")
     assert len({LocalStore(root), LocalStore(root)}) == 1

@@ -190,17 +190,18 @@ def _outputs(execution_id: int, rows: Iterable[Output]) -> Iterator[tuple[Any, .
 
 def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, ...]]:
     # 100,000 rows come this way, so what can be done for many at once is: the loops are those of C.
-    remaining, positions = iter(rows), itertools.count()
+    remaining, position = iter(rows), 0
     while some := list(itertools.islice(remaining, _AT_ONCE)):
         values, dimensions, attributes = zip(*some, strict=True)
         yield from zip(
             itertools.repeat(execution_id),
-            positions,
+            range(position, position + len(some)),
             [None if value != value else value for value in values],
             _to_json_each(dimensions),
             _to_json_runs(attributes),
-            strict=False,  # two of them have no end
+            strict=False,  # the first has no end
         )
+        position += len(some)
 
 
 def _to_json_each(values: Sequence[object]) -> list[str]:

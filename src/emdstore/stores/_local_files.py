@@ -99,7 +99,11 @@ class FileWriter:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        self._fd = self._session.stage(self._key)
+        try:
+            self._fd = self._session.stage(self._key)
+        except BaseException:
+            self._session.close()
+            raise
         return self
 
     def write(self, data: bytes, /) -> None:
@@ -129,7 +133,13 @@ class FileSession:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._leave()
+        self.close()
+
+    def close(self) -> None:
+        """Close the folder that is open; another key opens its own again."""
+        if self._folder is not None:
+            os.close(self._folder_fd)
+        self._folder, self._folder_fd = None, -1
 
     def read_bytes(self, key: str, /) -> bytes:
         fd, status = self.open(validate_key(key))
@@ -178,7 +188,7 @@ class FileSession:
             try:
                 return self._stage(name, key)
             except FileNotFoundError:
-                self._leave()
+                self.close()
         raise StoreUnavailableError(
             f"{folder!r} in {self.store!r} is removed again and again", key=key, store=repr(self.store)
         )
@@ -250,13 +260,8 @@ class FileSession:
             raise
 
     def _enter(self, folder: str, fd: int) -> None:
-        self._leave()
+        self.close()
         self._folder, self._folder_fd = folder, fd
-
-    def _leave(self) -> None:
-        if self._folder is not None:
-            os.close(self._folder_fd)
-        self._folder, self._folder_fd = None, -1
 
 
 def _raise_folder(store: LocalStore, key: str) -> NoReturn:
@@ -332,8 +337,8 @@ class CopyFiles:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        with self._source, self._dest:
-            pass
+        self._source.close()
+        self._dest.close()
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         fd, before = self._source.open(validate_key(key))
