@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -26,6 +27,7 @@ from emdstore.errors import (
     KeyConflictError,
     SourceChangedError,
     StoreError,
+    StoreUnavailableError,
     UnsafePathError,
 )
 from emdstore.keys import STAGING_PREFIX
@@ -716,6 +718,42 @@ def test_what_fails_leaves_nothing_open(root: Path) -> None:
         with pytest.raises(EmdstoreError):
             call()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("call", ["read_bytes", "write_bytes"])
+def test_a_session_opens_a_folder_anew_that_has_gone_stale(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    store.write_bytes("a/x", b"value")
+    stale: set[int | None] = set()
+    real_open, real_stat, real_close = os.open, os.stat, os.close
+
+    def refuse(fd: int | None) -> None:
+        if fd in stale:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def opened(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        refuse(dir_fd)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
+
+    def looked_at(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> os.stat_result:
+        refuse(dir_fd)
+        return real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    def closed(fd: int) -> None:
+        stale.discard(fd)
+        real_close(fd)
+
+    arguments = [b"new"] if call == "write_bytes" else []
+    with store.session() as session:
+        session.read_bytes("a/x")
+        stale.add(session._folder_fd)
+        monkeypatch.setattr(os, "open", opened)  # there is no network file system here to go stale
+        monkeypatch.setattr(os, "stat", looked_at)
+        monkeypatch.setattr(os, "close", closed)
+        with pytest.raises(StoreUnavailableError):
+            getattr(session, call)("a/x", *arguments)
+        assert getattr(session, call)("a/x", *arguments) == (None if arguments else b"value")
 
 
 def test_equal_folders_are_equal_stores(root: Path) -> None:

@@ -167,6 +167,7 @@ class FileSession:
         try:
             fd = os.open(name, READ, dir_fd=self._folder_fd)
         except OSError as error:
+            self.close()  # on a network file system it may have gone stale: trying again must open it anew
             if error.errno in (errno.ELOOP, errno.ENOENT):  # a link; or another folder has this one's name by now
                 return self.store._open(key)
             self.store._raise(error, key, "open")
@@ -205,6 +206,7 @@ class FileSession:
         except IsADirectoryError:
             _raise_folder(self.store, key)
         except OSError as error:
+            self.close()  # as above
             self.store._raise(error, key, "write")
 
     def write(self, fd: int, data: bytes | memoryview, key: str) -> None:
@@ -249,6 +251,7 @@ class FileSession:
         except BaseException as error:
             with contextlib.suppress(OSError):
                 os.unlink(staged, dir_fd=folder)
+            self.close()
             if isinstance(error, FileExistsError):
                 raise ArtifactExistsError(
                     f"{key!r} is already there in {store!r}; it was left as it is", key=key, store=repr(store)
