@@ -173,5 +173,5 @@ class TestAViewOfYourOwn:
                 return super().read_bytes(key)[::-1]
 
         inner = LocalStore(tmp_path)
-        assert isinstance(StoreView(inner), SupportsSession)
+        assert isinstance(Shouting(inner), SupportsSession)
         assert not isinstance(Reversed(inner), SupportsSession)
