@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar, cast
 
 import attrs
 
@@ -36,6 +36,8 @@ from emdstore.stores.port import (
     SupportsSession,
     SupportsStreaming,
 )
+
+Session = TypeVar("Session", bound=AbstractContextManager[Any])
 
 
 def scoped(store: ArtifactStore, prefix: str) -> ArtifactStore:
@@ -227,8 +229,10 @@ class _CopyFromView(StoreView):
         return None if session is None else _CopySessionView(self, session)
 
 
-class _CopySessionView:
-    def __init__(self, view: StoreView, session: CopySession) -> None:
+class _OpenedBy(Generic[Session]):
+    """A session of the store inside, which is entered and left with this one."""
+
+    def __init__(self, view: StoreView, session: Session) -> None:
         self._view, self._session = view, session
 
     def __enter__(self) -> Self:
@@ -240,6 +244,8 @@ class _CopySessionView:
     ) -> None:
         self._session.__exit__(kind, error, traceback)
 
+
+class _CopySessionView(_OpenedBy[CopySession]):
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         return self._session.copy(self._view._enter("copy", key), moved)
 
@@ -249,19 +255,7 @@ class _SessionView(StoreView):
         return _StoreSessionView(self, self._inner.session())
 
 
-class _StoreSessionView:
-    def __init__(self, view: StoreView, session: StoreSession) -> None:
-        self._view, self._session = view, session
-
-    def __enter__(self) -> Self:
-        self._session.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._session.__exit__(kind, error, traceback)
-
+class _StoreSessionView(_OpenedBy[StoreSession]):
     def read_bytes(self, key: str, /) -> bytes:
         with self._view._entered("read_bytes", key) as inner_key:
             return self._session.read_bytes(inner_key)
