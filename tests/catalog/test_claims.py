@@ -156,7 +156,9 @@ def test_a_replay_beside_a_claim_leaves_the_claim_alone(catalog: Catalog) -> Non
     _stopped(catalog)
     claim = _claim(catalog)
     catalog.replace_execution(execution_of("run/a"))
+    assert catalog.holds(claim, seconds=30)
     catalog.replace_execution(execution_of("run/a"), claim=claim)
+    assert not catalog.holds(claim, seconds=0)
 
 
 def test_what_waits_is_listed_oldest_first_without_live_owners(catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import time
@@ -29,7 +30,8 @@ class Deadly(StoreView):
     def _enter(self, verb: str, key: str) -> str:
         if verb == self._verb and key.endswith(self._end):
             with self._deaths.open("ab") as deaths:
-                if deaths.tell() < self._most:
+                fcntl.flock(deaths, fcntl.LOCK_EX)  # until this process is dead: no two may die of one key
+                if os.fstat(deaths.fileno()).st_size < self._most:
                     deaths.write(b"x")
                     deaths.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
