@@ -10,6 +10,7 @@ import attrs
 import sqlalchemy as sa
 
 from emdstore.catalog import queries
+from emdstore.catalog.clock import after
 from emdstore.catalog.database import Database
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import artifact, diagnostic, execution, execution_group
@@ -131,7 +132,7 @@ class Survey:
     def _rank(self) -> sa.ColumnElement[int]:
         # The same decision as `concern_of`, where the database can sort and count by it.
         c = execution.c
-        lapsed = sa.or_(c.lease_expires.is_(None), c.lease_expires < self._database.now())
+        lapsed = sa.or_(c.lease_expires.is_(None), c.lease_expires < after())
         return sa.case(
             (c.status == "upload_failed", 0),
             (sa.and_(c.status == "pending_upload", lapsed), 1),

@@ -74,6 +74,13 @@ class Catalog:
         self._database.close()
         self._bound = None
 
+    def rest(self) -> bool:
+        """Close the connections that are not in use; tell whether none is left, so that this process may be forked.
+
+        Never so for a catalog in memory, which is a connection.
+        """
+        return self._database.rest()
+
     # -- the schema ----------------------------------------------------------------------------------------------
 
     def check(self) -> CatalogStatus:

@@ -10,13 +10,14 @@ afterwards changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 import attrs
 import sqlalchemy as sa
 
+from emdstore.catalog.clock import after
 from emdstore.catalog.content import ExecutionContent
 from emdstore.catalog.database import Database
 from emdstore.catalog.queries import Query, execution_not_found, select_executions
@@ -86,7 +87,31 @@ class Changes(TypedDict, total=False):
     upload_duration: float | None
 
 
+# Made once, as those in `writing`.
 _SELECT = select_executions(execution.c.fragment == sa.bindparam("wanted"))
+_IS_FREE = sa.or_(execution.c.owner.is_(None), execution.c.lease_expires.is_(None), execution.c.lease_expires < after())
+_IS_OF = sa.and_(
+    execution.c.fragment == sa.bindparam("of_fragment"),
+    execution.c.lease_token == sa.bindparam("of_token"),
+    execution.c.owner == sa.bindparam("of_owner"),
+)
+_CLAIM = (
+    sa.update(execution)
+    .where(
+        execution.c.fragment == sa.bindparam("of_fragment"),
+        execution.c.status.in_(sa.bindparam("of_statuses", expanding=True)),
+        sa.or_(_IS_FREE, execution.c.owner == sa.bindparam("dead_owner")),
+    )
+    .values(
+        status=sa.bindparam("to"),
+        owner=sa.bindparam("for_owner"),
+        lease_token=execution.c.lease_token + 1,
+        lease_expires=after("lease"),
+    )
+)
+_HOLDS = sa.select(execution.c.id).where(_IS_OF, execution.c.lease_expires > after("lease"))
+_CHANGE = sa.update(execution).where(_IS_OF)
+_RENEW = _CHANGE.values(lease_expires=after("lease"))
 
 
 def create_execution(database: Database, content: ExecutionContent) -> int:
@@ -128,16 +153,17 @@ def claim(
     dead_owner: str | None,
 ) -> Claim | Holder:
     """Claim an execution, or tell who holds it; see `Catalog.claim`."""
-    with database.writing() as connection:  # the clock is read inside: getting here may have taken a while
-        expires = database.now(timedelta(seconds=lease_seconds))
+    with database.writing() as connection:
         claimed = connection.execute(
-            sa.update(execution)
-            .where(
-                execution.c.fragment == fragment,
-                execution.c.status.in_([*allowed_from, to]),
-                sa.or_(_is_free(database), execution.c.owner == dead_owner),
-            )
-            .values(status=to, owner=owner, lease_token=execution.c.lease_token + 1, lease_expires=expires)
+            _CLAIM,
+            {
+                "of_fragment": fragment,
+                "of_statuses": [*allowed_from, to],
+                "dead_owner": dead_owner,
+                "to": to,
+                "for_owner": owner,
+                "lease": timedelta(seconds=lease_seconds),
+            },
         )
         row = _row(database, connection, fragment)
     if claimed.rowcount:
@@ -148,29 +174,27 @@ def claim(
 
 def holds(database: Database, held: Claim, *, seconds: float) -> bool:
     """Tell whether a claim still counts, and will for some time; see `Catalog.holds`."""
-    later = database.now(timedelta(seconds=seconds))
     with database.reading() as connection:
-        found = sa.select(execution.c.id).where(_is_of(held), execution.c.lease_expires > later)
-        return connection.scalar(found) is not None
+        return connection.scalar(_HOLDS, {**_of(held), "lease": timedelta(seconds=seconds)}) is not None
 
 
 def renew(database: Database, held: Claim, *, lease_seconds: float) -> Claim:
     """Prolong a claim; see `Catalog.renew`."""
-    row = _as_owner(database, held, lambda: {"lease_expires": database.now(timedelta(seconds=lease_seconds))})
+    row = _as_owner(database, held, _RENEW, lease=timedelta(seconds=lease_seconds))
     assert row.lease_expires is not None
     return attrs.evolve(held, expires=row.lease_expires)
 
 
 def release(database: Database, held: Claim, *, to: str, changes: Changes) -> ExecutionRow:
     """Give a claim back; see `Catalog.release`."""
-    return _as_owner(database, held, lambda: {**changes, "status": to, "owner": None, "lease_expires": None})
+    return _as_owner(database, held, _CHANGE.values({**changes, "status": to, "owner": None, "lease_expires": None}))
 
 
 def pending(database: Database, statuses: Collection[str], *, claimed: str | None) -> Query[ExecutionRow]:
     """List what waits for somebody, oldest first; see `Catalog.pending`."""
     waiting: sa.ColumnElement[bool] = execution.c.status.in_(list(statuses))
     if claimed is not None:
-        waiting = sa.or_(waiting, sa.and_(execution.c.status == claimed, _is_free(database)))
+        waiting = sa.or_(waiting, sa.and_(execution.c.status == claimed, _IS_FREE))
     oldest_first = (execution.c.created_at.asc().nulls_first(), execution.c.fragment)
     return Query(ExecutionRow, select_executions(waiting).order_by(*oldest_first), database)
 
@@ -183,23 +207,13 @@ def set_dirty(database: Database, provider: str, slug: str, group: str, dirty: b
         return bool(connection.execute(change).rowcount)
 
 
-def _is_free(database: Database) -> sa.ColumnElement[bool]:
-    return sa.or_(
-        execution.c.owner.is_(None), execution.c.lease_expires.is_(None), execution.c.lease_expires < database.now()
-    )
+def _of(held: Claim) -> dict[str, Any]:
+    return {"of_fragment": held.fragment, "of_token": held.token, "of_owner": held.owner}
 
 
-def _is_of(held: Claim) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        execution.c.fragment == held.fragment,
-        execution.c.lease_token == held.token,
-        execution.c.owner == held.owner,
-    )
-
-
-def _as_owner(database: Database, held: Claim, changes: Callable[[], dict[str, Any]]) -> ExecutionRow:
+def _as_owner(database: Database, held: Claim, change: sa.Update, **parameters: Any) -> ExecutionRow:
     with database.writing() as connection:
-        changed = connection.execute(sa.update(execution).where(_is_of(held)).values(changes()))
+        changed = connection.execute(change, _of(held) | parameters)
         row = _row(database, connection, held.fragment)
         if not changed.rowcount:
             raise claim_lost(database, held, row.owner)

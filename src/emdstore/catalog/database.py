@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -21,11 +20,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from emdstore.catalog import migrate
 from emdstore.catalog.failures import explain
-from emdstore.catalog.schema import SCHEMA_VERSION, UTCDateTime
+from emdstore.catalog.schema import SCHEMA_VERSION
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, MissingExtraError, redact
 
 _log = logging.getLogger(__name__)
@@ -157,15 +156,6 @@ class Database:
         with self.reading() as connection:
             return connection.execute(statement, parameters).all()
 
-    def now(self, offset: timedelta = timedelta()) -> sa.ColumnElement[datetime]:
-        """Return the time by the clock that all users of the database share, plus an offset.
-
-        PostgreSQL is shared by many hosts, whose clocks differ: its own clock counts. SQLite's users share a host.
-        """
-        if self.is_postgresql:
-            return sa.type_coerce(sa.func.clock_timestamp() + sa.literal(offset, sa.Interval), UTCDateTime)
-        return sa.literal(datetime.now(UTC) + offset, UTCDateTime)
-
     def insert_rows(self, connection: sa.Connection, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> int:
         """Insert tuples in the order of the table's columns, with one statement, however many there are.
 
@@ -241,6 +231,19 @@ class Database:
         if self._engine is not None and self._pid == os.getpid():
             self._engine.dispose()
         self._forget()
+
+    def rest(self) -> bool:
+        """Close what is not in use; tell whether nothing is open then, so that this process may be forked.
+
+        SQLite notes for the whole process which locks it holds on a file. A fork would take them for its own.
+        """
+        if self.in_memory or _inherited or self._pid != os.getpid():
+            return False
+        if self._engine is not None:
+            if not isinstance(self._engine.pool, QueuePool) or self._engine.pool.checkedout():
+                return False
+            self.close()
+        return True
 
     @contextmanager
     def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:

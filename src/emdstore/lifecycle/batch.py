@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from emdstore.lifecycle.commit import commit_execution
 from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
 from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
+from emdstore.stores.local import LocalStore
 
 if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace
@@ -25,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 WAITING = ("stopped", "upload_failed")
 _WORKERS = 4
+_WORTH_FORKING = 8
 _LAPSES = 1.5  # a claim that outlives this is being renewed
 _LOOK_AGAIN_SECONDS = 1.0
 
@@ -78,7 +82,7 @@ def commit_pending_executions(
         reports.append(result)
         _tell(progress_callback, BatchProgress(order.fragment, len(reports), len(fragments), result))
 
-    with executor_or_threads(executor, _WORKERS, "commit") as pool:
+    with batch_workers(workspace, executor, len(fragments)) as pool:
         backlog = Backlog[Order, UploadReport](
             pool, commit_isolated, workspace, clean_folder, named, retried=Order.after_a_loss
         )
@@ -98,6 +102,24 @@ def commit_pending_executions(
                 raise CommitInterrupted(so_far) from None
             raise
     return UploadReport.merged(reports, seconds=time.monotonic() - started)
+
+
+@contextmanager
+def batch_workers(workspace: Workspace, executor: Executor | None, count: int) -> Iterator[Executor]:
+    """Give what is to commit so many executions: the executor; or forks of this process; or threads.
+
+    A commit spends half its time in Python, whose lock threads would hand to one another. A fork sees only what is
+    outside this process, so it has to be certain that the results are: no other store than one of files is trusted.
+    """
+    if executor is None and count >= _WORTH_FORKING and type(workspace.results) is LocalStore:
+        from emdstore.transfer.forks import Forks, can_fork  # slow to import
+
+        if workspace.catalog.rest() and can_fork():
+            with Forks(min(_WORKERS, 1 + (os.cpu_count() or 1))) as forks:  # one more, as each waits for its flush
+                yield forks
+            return
+    with executor_or_threads(executor, _WORKERS, "commit") as pool:
+        yield pool
 
 
 @attrs.frozen

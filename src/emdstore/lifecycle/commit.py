@@ -106,7 +106,9 @@ def publish_stopped(
     started = time.monotonic()
 
     def permit_record() -> None:
-        _stopped_record(workspace.scratch, fragment)  # it goes in one piece: if it is there, nothing went meanwhile
+        # The folder goes in one piece: if its record is there, nothing went meanwhile.
+        if not workspace.scratch.exists(join_key(fragment, RECORD_NAME)):
+            raise _scratch_is_gone(workspace.scratch, fragment)
         before_record()
 
     identity = _stopped_record(workspace.scratch, fragment)
@@ -133,12 +135,7 @@ def publish_stopped(
 def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:
     record = read_scratch_record(scratch, fragment)
     if record is None:
-        raise ArtifactNotFoundError(
-            f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
-            "abort the execution",
-            key=fragment,
-            store=repr(scratch),
-        )
+        raise _scratch_is_gone(scratch, fragment)
     if record.result is None:
         raise RecordError(
             f"the record of {fragment!r} in {scratch!r} has no outcome, though the execution was stopped: the file was "
@@ -146,6 +143,15 @@ def _stopped_record(scratch: LocalStore, fragment: str) -> ExecutionRecord:
             key=fragment,
         )
     return record
+
+
+def _scratch_is_gone(scratch: LocalStore, fragment: str) -> ArtifactNotFoundError:
+    return ArtifactNotFoundError(
+        f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
+        "abort the execution",
+        key=fragment,
+        store=repr(scratch),
+    )
 
 
 def read_scratch_record(scratch: LocalStore, fragment: str) -> ExecutionRecord | None:

@@ -16,9 +16,9 @@ import attrs
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError
-from emdstore.executors import executor_or_threads, map_batches
+from emdstore.executors import map_batches
 from emdstore.keys import is_valid_key, join_key
-from emdstore.lifecycle.batch import BatchCallback, BatchProgress, CommitInterrupted
+from emdstore.lifecycle.batch import BatchCallback, BatchProgress, CommitInterrupted, batch_workers
 from emdstore.lifecycle.commit import publish_stopped, read_scratch_record, remove_scratch
 from emdstore.lifecycle.record import read_record
 from emdstore.lifecycle.sets import find_sets
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace
 
 _log = logging.getLogger(__name__)
-
-_WORKERS = 4
 
 
 def publish_execution(
@@ -139,7 +137,7 @@ def publish_pending_executions(
     reports: list[UploadReport] = []
     try:
         with (
-            executor_or_threads(executor, _WORKERS, "publish") as pool,
+            batch_workers(workspace, executor, len(fragments)) as pool,
             closing(map_batches(pool, _publish_isolated, workspace, clean_folder, items=fragments)) as done,
         ):
             for fragment, came in done:

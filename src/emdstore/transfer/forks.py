@@ -1,4 +1,4 @@
-"""Workers that are forks of this process, for many small local files.
+"""Workers that are forks of this process, for what is done mostly in Python: many small local files, many commits.
 
 To copy a small file takes a dozen system calls, and around each of them threads hand Python's lock to one another: two
 threads need nearly as long as one, two processes half as long. A fork takes milliseconds and a fresh interpreter a
@@ -10,6 +10,7 @@ thread, by the operating system's count. A worker leaves Ctrl-C to its parent, a
 
 from __future__ import annotations
 
+import gc
 import mmap
 import multiprocessing
 import os
@@ -94,6 +95,7 @@ def _begin(watch: ForkWatch, numbers: int, line: int, parents_end: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _watch, _number = watch, os.read(numbers, 1)[0]
     os.close(parents_end)
+    gc.freeze()  # what the parent had made by then: to look through it again and again would copy its memory, too
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
 
 

@@ -1,0 +1,161 @@
+"""A batch commits in forks of this process, where that is safe."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.children import answer_of, start_python
+from tests.lifecycle.examples import rows_of
+from tests.lifecycle.runs import SET, ran
+
+from emdstore.catalog import Catalog
+from emdstore.keys import STAGING_PREFIX
+from emdstore.lifecycle.ingest import replay
+from emdstore.lifecycle.verify import verify
+from emdstore.lifecycle.workspace import Workspace
+from emdstore.stores import LocalStore
+
+CHILD = """
+import json, multiprocessing, os, signal, sys, threading, time
+from emdstore.lifecycle.batch import CommitInterrupted
+from emdstore.lifecycle.offline import publish_pending_executions
+from emdstore.lifecycle.workspace import Workspace
+from emdstore.stores import LocalStore, MemoryStore
+
+scratch, results, catalog, then = sys.argv[1:]
+workers, of_catalog = set(), 0
+
+def told(progress):
+    global of_catalog
+    workers.update(child.pid for child in multiprocessing.active_children())
+    of_catalog = workspace.list_executions(status="uploaded").count()
+    if workers and then != "nothing":
+        print(json.dumps(sorted(workers)), flush=True)
+        if then == "wait":
+            time.sleep(60)
+        elif then == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        elif then == "lose one":
+            os.kill(min(workers), signal.SIGKILL)
+            time.sleep(0.2)
+
+rename = os.rename
+
+def slowly(*names, **folders):
+    time.sleep(0.01)  # so that there is something left to do when something happens
+    rename(*names, **folders)
+
+if then in ("wait", "interrupt", "lose one"):
+    os.rename = slowly
+kept = MemoryStore() if then == "in memory" else LocalStore(results)
+if then == "beside a thread":
+    threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
+with Workspace(scratch=LocalStore(scratch), results=kept, catalog=catalog) as workspace:
+    looking = iter(workspace.list_executions())
+    if then == "beside a query":
+        next(looking)
+    without = then in ("without catalog", "in memory")
+    commit = publish_pending_executions if without else Workspace.commit_pending_executions
+    try:
+        report, interrupted = commit(workspace, progress_callback=told), False
+    except CommitInterrupted as error:
+        report, interrupted = error.report, True
+    print(json.dumps({
+        "statuses": report.statuses,
+        "errors": [str(each.error) for each in report.errors],
+        "workers": len(workers),
+        "left": [child.pid for child in multiprocessing.active_children()],
+        "interrupted": interrupted,
+        "held": sum(1 for _ in kept.iter_keys()),
+        "of_catalog": of_catalog,
+    }))
+"""
+
+MANY = 24
+
+
+@pytest.fixture
+def waiting(workspace: Workspace) -> list[str]:
+    fragments = [ran(workspace, diagnostic=f"d{number:02}").fragment for number in range(MANY)]
+    workspace.close()
+    return fragments
+
+
+def committed_in_child(workspace: Workspace, then: str = "nothing") -> Any:
+    return answer_of(start_python(CHILD, *places_of(workspace), then))
+
+
+def places_of(workspace: Workspace) -> tuple[object, ...]:
+    assert isinstance(workspace.results, LocalStore)
+    return workspace.scratch.root, workspace.results.root, workspace.catalog.url.removeprefix("sqlite:///")
+
+
+def assert_goes_on(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
+    """The next batch finds all that was not committed, and the catalog is that of the results."""
+    assert workspace.commit_pending_executions().ok
+    assert [row.status for row in workspace.list_executions()] == ["uploaded"] * MANY
+    checked = verify(workspace.results)
+    assert (checked.ok, checked.sets, checked.artifacts) == (True, MANY, MANY * len(SET))
+    assert isinstance(workspace.results, LocalStore)
+    copy = LocalStore(shutil.copytree(workspace.results.root, tmp_path / "copy"))
+    with Catalog(tmp_path / "again.db") as again:
+        assert replay(copy, again).ok
+        assert rows_of(again) == rows_of(workspace.catalog)
+
+
+def test_they_commit_everything_and_end(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
+    answer = committed_in_child(workspace)
+    assert answer["workers"] > 1
+    assert answer["left"] == answer["errors"] == []
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
+    assert answer["of_catalog"] == MANY  # seen from the parent, while they were there
+    assert_goes_on(workspace, waiting, tmp_path)
+
+
+def test_they_publish_without_the_catalog(workspace: Workspace, waiting: list[str]) -> None:
+    answer = committed_in_child(workspace, "without catalog")
+    assert answer["workers"] > 1
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
+    assert {row.status for row in workspace.list_executions()} == {"stopped"}
+
+
+@pytest.mark.parametrize("why", ["beside a thread", "beside a query", "in memory"])
+def test_a_process_that_must_not_be_forked_is_not(workspace: Workspace, waiting: list[str], why: str) -> None:
+    answer = committed_in_child(workspace, why)
+    assert answer["workers"] == 0
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
+    assert answer["held"] == MANY * (len(SET) + 1)
+
+
+def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
+    answer = committed_in_child(workspace, "interrupt")
+    assert answer["interrupted"]
+    assert answer["left"] == answer["errors"] == []
+    assert 0 < len(answer["statuses"]) < MANY
+    assert {row.fragment for row in workspace.list_executions(status="uploaded")} == set(answer["statuses"])
+    assert not list(tmp_path.rglob(f"{STAGING_PREFIX}*"))
+    assert_goes_on(workspace, waiting, tmp_path)
+
+
+def test_they_end_when_their_parent_is_killed(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
+    child = start_python(CHILD, *places_of(workspace), "wait")
+    assert child.stdout is not None
+    workers = child.stdout.readline()
+    processes = [psutil.Process(int(pid)) for pid in workers.strip("[]\n").split(",")]
+    child.kill()
+    child.communicate()
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+    assert_goes_on(workspace, waiting, tmp_path)
+
+
+def test_a_worker_that_is_killed_is_told_of(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
+    answer = committed_in_child(workspace, "lose one")
+    assert answer["errors"]
+    assert all("run it again" in error for error in answer["errors"])
+    assert answer["left"] == []
+    assert_goes_on(workspace, waiting, tmp_path)
