@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NoReturn, Self
@@ -35,7 +33,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.keys import is_staging, is_valid_key, join_key, validate_key, validate_prefix
+from emdstore.keys import join_key, validate_key, validate_prefix
 from emdstore.stores._local_files import (
     FOLDER,
     MOST_RACES,
@@ -48,9 +46,8 @@ from emdstore.stores._local_files import (
     sync_file_system,
     sync_folder,
 )
+from emdstore.stores._local_listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
-
-_log = logging.getLogger(__name__)
 
 _MOST_LINKS = 40
 
@@ -110,7 +107,7 @@ class LocalStore:
         them, and files whose names are no keys are left out and logged.
         """
         validate_prefix(prefix)
-        return (key for key, _ in self._walk(prefix))
+        return (key for key, _ in iter_files(self, prefix))
 
     # -- capabilities --------------------------------------------------------------------------------------------
 
@@ -121,7 +118,7 @@ class LocalStore:
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
         validate_prefix(prefix)
-        return self._walk_info(prefix)
+        return iter_infos(self, prefix)
 
     def open_reader(self, key: str, /) -> FileReader:
         """See `SupportsStreaming.open_reader`."""
@@ -205,22 +202,7 @@ class LocalStore:
         tuple of str
             Their names, relative to the root.
         """
-        removed = []
-        limit = time.time() - older_than
-        root = os.path.realpath(self.root)  # a root that is a link would not be walked
-        for folder, _, names, fd in os.fwalk(root) if os.path.exists(root) else ():
-            for name in filter(is_staging, names):
-                path = os.path.relpath(os.path.join(folder, name), root)
-                try:
-                    if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
-                        if not dry_run:
-                            os.unlink(name, dir_fd=fd)
-                        removed.append(path)
-                except FileNotFoundError:  # its writer is alive after all, and has just finished
-                    continue
-                except OSError as error:
-                    self._raise(error, path, "remove")
-        return tuple(sorted(removed))
+        return remove_staging(self, older_than=older_than, dry_run=dry_run)
 
     # -- opening without leaving the root --------------------------------------------------------------------------
 
@@ -365,78 +347,6 @@ class LocalStore:
             self._inside(os.fspath(self.root / key), key)
             return "link"
         return "folder" if stat.S_ISDIR(mode) else "file"
-
-    # -- listing -------------------------------------------------------------------------------------------------
-
-    def _walk(self, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        try:
-            fd = self._open_folder(prefix, prefix)
-        except ArtifactNotFoundError:
-            return
-        here = os.fstat(fd)
-        yield from self._walk_folder(fd, prefix + "/" if prefix else "", ((here.st_dev, here.st_ino),))
-
-    def _walk_folder(
-        self, fd: int, prefix: str, above: tuple[tuple[int, int], ...]
-    ) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yield the files below an open folder, which is closed at the end; a folder sorts as its name plus ``/``."""
-        try:
-            with os.scandir(fd) as entries:
-                named = sorted(filter(None, (self._list_as(entry, prefix) for entry in entries)), key=lambda e: e[0])
-            for name, entry in named:
-                if not name.endswith("/"):
-                    yield prefix + name, entry
-                    continue
-                try:
-                    if entry.is_symlink():
-                        below = self._open_folder(prefix + name[:-1], prefix + name[:-1])
-                    else:
-                        below = os.open(entry.name, FOLDER, dir_fd=fd)
-                except (OSError, UnsafePathError) as error:
-                    # Gone or swapped since the folder was read; what cannot be read at all must not pass for empty.
-                    if isinstance(error, FileNotFoundError | NotADirectoryError | UnsafePathError):
-                        continue
-                    self._raise(error, prefix + name[:-1], "list")
-                status = os.fstat(below)
-                if (status.st_dev, status.st_ino) in above:
-                    os.close(below)
-                    _log.warning("left out of the listing: %s%s links to a folder that holds it", prefix, name)
-                    continue
-                yield from self._walk_folder(below, prefix + name, (*above, (status.st_dev, status.st_ino)))
-        finally:
-            os.close(fd)
-
-    def _list_as(self, entry: os.DirEntry[str], prefix: str) -> tuple[str, os.DirEntry[str]] | None:
-        name = entry.name
-        if is_staging(name):
-            return None
-        if not is_valid_key(prefix + name):
-            _log.warning("left out of the listing: %r in %r is no valid key", prefix + name, self)
-            return None
-        if entry.is_file(follow_symlinks=False):  # nearly all are
-            return name, entry
-        if entry.is_dir(follow_symlinks=False):
-            return name + "/", entry
-        if not entry.is_symlink():
-            return None
-        try:
-            self._inside(os.fspath(self.root / (prefix + name)), prefix + name)
-        except UnsafePathError:
-            _log.warning("left out of the listing: %s%s leads out of %r", prefix, name, self)
-            return None
-        path = self.root / (prefix + name)
-        if path.is_file():
-            return name, entry
-        return (name + "/", entry) if path.is_dir() else None
-
-    def _walk_info(self, prefix: str) -> Iterator[ArtifactInfo]:
-        for key, entry in self._walk(prefix):
-            try:
-                status = self._stat(key) if entry.is_symlink() else entry.stat(follow_symlinks=False)
-            except (FileNotFoundError, UnsafePathError):  # removed or swapped since the folder was read
-                continue
-            if stat.S_ISREG(status.st_mode):
-                yield describe(key, status)
 
     def _prune(self, folder: str) -> None:
         """Remove a folder and those above it while they are empty; the root stays."""
