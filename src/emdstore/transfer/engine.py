@@ -395,13 +395,14 @@ class _Run:
         steps = list(itertools.islice(self._plan, _PLAN_AT_ONCE))
         self._complete = len(steps) < _PLAN_AT_ONCE
         for step in steps:
-            position = len(self._outcomes)
-            self._outcomes.append(None)
             self._bytes_planned += step.size or 0
             if step.action in ("copy", "compare"):
-                self._waiting.append((position, step))
-            else:
-                self._settle(position, step, _foreseen(step))
+                self._waiting.append((len(self._outcomes), step))
+                self._outcomes.append(None)
+            else:  # nothing to be done: so it is for all that a second run plans
+                self._outcomes.append(_foreseen(step))
+                self._keys_done += 1
+                self._bytes_done += step.size or 0
         return bool(steps)
 
     def _next_batch(self, *, large: bool = True) -> list[tuple[int, Step]]:
