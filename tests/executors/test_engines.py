@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -46,6 +47,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_transfer_costs_nothing_but_t
     def show(progress: TransferProgress) -> None:
         told.append(progress)
         if progress.keys_done and told[-2].keys_done == 0:
+            time.sleep(0.1)  # in the middle of its next batch: while it fetches that, it holds a lock of the engine's
             os.kill(victim, signal.SIGKILL)
 
     dest = LocalStore(tmp_path / "dest")

@@ -14,7 +14,7 @@ from emdstore.catalog import Catalog
 from emdstore.keys import join_key
 from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.lifecycle.publish import record_of
-from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record
+from emdstore.lifecycle.record import ExecutionRecord, publish_record
 from emdstore.lifecycle.result import ExecutionResult
 from emdstore.lifecycle.status import resolve_status
 from emdstore.stores import ArtifactStore, scoped
@@ -115,13 +115,12 @@ def held(store: ArtifactStore, folder: str = "") -> dict[str, bytes]:
 
 
 def recorded(
-    result: ExecutionResult, outcome: MaterializeOutcome, dest: ArtifactStore, fragment: str = FRAGMENT, **more: Any
+    result: ExecutionResult, outcome: MaterializeOutcome, fragment: str = FRAGMENT, **more: Any
 ) -> ExecutionRecord:
     """Return the record of what was promoted, as it was decided, always of the same time."""
     decision = resolve_status(result, outcome)
-    stale = find_stale(dest, [each.key for each in outcome.artifacts])
     identity = ExecutionRecord.at(fragment, published_at=NOON, upload_duration=1.5)
-    return attrs.evolve(record_of(identity, result, outcome, decision, stale), **more)
+    return attrs.evolve(record_of(identity, result, outcome, decision), **more)
 
 
 def promote(
@@ -130,7 +129,7 @@ def promote(
     """Promote one execution from its own folder into a results store, and publish it."""
     dest = scoped(results, fragment)
     outcome = materialize_outputs(result, source=source, dest=dest, fragment=fragment)
-    record = recorded(result, outcome, dest, fragment, **more)
+    record = recorded(result, outcome, fragment, **more)
     publish_record(record, dest)
     return outcome, record
 

@@ -152,7 +152,7 @@ def test_only_what_changed_is_copied_again(scratch: LocalStore, results: Artifac
 def test_digests_are_of_the_bytes_even_beside_an_older_record(scratch: LocalStore, results: ArtifactStore) -> None:
     """A promotion that is cut off before its record leaves new bytes beside the old record, perhaps as many."""
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
-    publish_record(recorded(SUCCESS, outcome, results), results)
+    publish_record(recorded(SUCCESS, outcome), results)
     time.sleep(0.02)
     put(scratch, {"data/tas.nc": b"CDF DATA"})
     cut_off = materialize_outputs(SUCCESS, source=scratch, dest=results)
@@ -164,7 +164,7 @@ def test_digests_are_of_the_bytes_even_beside_an_older_record(scratch: LocalStor
 def test_a_published_set_is_not_hashed_again(scratch: LocalStore, tmp_path: Path) -> None:
     results = LocalStore(tmp_path / "results")
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
-    publish_record(recorded(SUCCESS, outcome, results), results)
+    publish_record(recorded(SUCCESS, outcome), results)
     for key in CURATED:  # the record is the youngest, whatever the clock's grain
         os.utime(results.local_path(key), (time.time(), results.info("execution.json").modified - 1))
         os.utime(scratch.local_path(key), (time.time(), results.info("execution.json").modified - 2))

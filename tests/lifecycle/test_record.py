@@ -155,7 +155,7 @@ def test_the_record_is_written_last_and_after_the_artifacts_are_durable(scratch:
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=dest)
     assert not any(call.key == "execution.json" for call in dest.calls)
     before = len(dest.calls)
-    assert publish_record(recorded(SUCCESS, outcome, results), dest) is True
+    assert publish_record(recorded(SUCCESS, outcome), dest) is True
     assert [call for call in dest.calls[before:] if call.verb != "read_bytes"] == [
         Call("flush", ""),
         Call("write_bytes", "execution.json"),
@@ -171,7 +171,7 @@ def test_without_durable_artifacts_nothing_is_published(scratch: LocalStore, tmp
     results = LocalStore(tmp_path / "results")
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     with pytest.raises(StoreError, match="gone"):
-        publish_record(recorded(SUCCESS, outcome, results), DiskGone(results))
+        publish_record(recorded(SUCCESS, outcome), DiskGone(results))
     assert not results.exists("execution.json")
 
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -35,14 +35,16 @@ from emdstore.errors import (
 from emdstore.lifecycle.record import RecordedArtifact, decode_record
 from emdstore.lifecycle.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.stores.memory import MemoryStore
-from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfer import (
     KeyOutcome,
+    Listing,
     ProgressCallback,
     TransferProgress,
     TransferReport,
     Unchanged,
     digest_of,
+    listing_of,
     transfer,
 )
 
@@ -80,6 +82,8 @@ class MaterializeOutcome:
         All that is in the results store of this set, in curated order, with digests.
     outputs
         The output bundle's entries, with the keys that their names became.
+    stale
+        Keys that lay in the results store before and are not of this set; not compared.
     log_unchanged
         Whether the log was there already; not compared.
     warnings
@@ -97,6 +101,7 @@ class MaterializeOutcome:
     artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
     artifacts: tuple[RecordedArtifact, ...] = ()
     outputs: tuple[ResolvedOutput, ...] = ()
+    stale: tuple[str, ...] = attrs.field(default=(), eq=False)
     log_unchanged: bool = attrs.field(default=False, eq=False)
     warnings: tuple[BundleWarning, ...] = ()
     seconds: float = attrs.field(default=0.0, eq=False)
@@ -147,13 +152,15 @@ def materialize_outputs(
     started = time.monotonic()
     known = as_result(result)
     progress = _JoinedProgress(on_progress)
-    # This also refuses two stores that are one place, before anything else is read.
-    log = transfer(source, dest, [LOG_NAME], on_progress=progress.part()).outcomes[0]
+    found = listing_of(dest)  # once: each question to an object store takes as long as to send it a small file
+    # This also refuses two stores that are one place, before anything is read.
+    log = transfer(source, dest, [LOG_NAME], found=found, on_progress=progress.part()).outcomes[0]
     if isinstance(log.error, StoreError):
         raise log.error
     if log.error is not None:
         return MaterializeOutcome(
             log_copied=False,
+            stale=_stale(found, ()),
             artifacts_rejected=(LOG_NAME,) if log.outcome == "rejected" else (),
             artifacts_failed=(ArtifactProblem(LOG_NAME, log.error),) if log.outcome == "failed" else (),
             warnings=(BundleWarning("no-log", str(log.error), LOG_NAME),),
@@ -161,12 +168,12 @@ def materialize_outputs(
         )
     if known.successful:
         read = _Bundles(source, known, fragment)
-        payload = _ship(read, source, dest, progress)
+        payload = _ship(read, source, dest, found, progress)
     else:
         read = _Bundles(source, ExecutionResult(successful=False), fragment)
         payload = TransferReport(())
     progress.end()
-    return _outcome(log, payload, read, dest, time.monotonic() - started)
+    return _outcome(log, payload, read, dest, found, time.monotonic() - started)
 
 
 class _JoinedProgress:
@@ -249,7 +256,9 @@ class _Bundles:
         return bundle
 
 
-def _ship(read: _Bundles, source: ArtifactStore, dest: ArtifactStore, progress: _JoinedProgress) -> TransferReport:
+def _ship(
+    read: _Bundles, source: ArtifactStore, dest: ArtifactStore, found: Listing, progress: _JoinedProgress
+) -> TransferReport:
     """Ship all but the log, in curated order: metric and output bundle, the files that they name, series."""
     payload = [artifact for artifact in read.set.artifacts if artifact.role != "log"]
     outcomes: dict[str, KeyOutcome] = {}
@@ -257,9 +266,8 @@ def _ship(read: _Bundles, source: ArtifactStore, dest: ArtifactStore, progress: 
         # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
         unchanged: Unchanged = "digest" if frozen else "stat"
         keys = [artifact.key for artifact in group]
-        report = transfer(
-            read.frozen if frozen else source, dest, keys, unchanged=unchanged, on_progress=progress.part()
-        )
+        store = read.frozen if frozen else source
+        report = transfer(store, dest, keys, unchanged=unchanged, found=found, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
     return TransferReport(tuple(outcomes.values()))
 
@@ -272,7 +280,12 @@ def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
 
 
 def _outcome(
-    log: KeyOutcome, payload: TransferReport, read: _Bundles, dest: ArtifactStore, seconds: float
+    log: KeyOutcome,
+    payload: TransferReport,
+    read: _Bundles,
+    dest: ArtifactStore,
+    found: Listing,
+    seconds: float,
 ) -> MaterializeOutcome:
     arrived = {each.key: each for each in (log, *payload.outcomes) if each.outcome in ("copied", "unchanged")}
     failed = [
@@ -280,7 +293,7 @@ def _outcome(
     ]
     # A bundle that could not be read and arrived all the same has not been looked at.
     failed += [ArtifactProblem(key, error) for key, error in read.unread.items() if key in arrived]
-    known = _digests_of_record(dest) if any(each.sha256 is None for each in arrived.values()) else {}
+    known = _digests_of_record(dest, found) if any(each.sha256 is None for each in arrived.values()) else {}
     artifacts = []
     for ref in read.set.artifacts:
         if (there := arrived.get(ref.key)) is not None:
@@ -300,6 +313,7 @@ def _outcome(
         artifacts_unreadable=tuple(read.unreadable),
         artifacts=tuple(artifacts),
         outputs=read.set.outputs,
+        stale=_stale(found, arrived),
         warnings=(*read.warnings, *missing),
         seconds=seconds,
     )
@@ -314,18 +328,22 @@ def _size_and_digest(there: KeyOutcome, known: Mapping[tuple[str, int], str], de
     return digest_of(dest, there.key)
 
 
-def _digests_of_record(dest: ArtifactStore) -> dict[tuple[str, int], str]:
+def _stale(found: Listing, arrived: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted(key for key in found if key not in arrived and key != RECORD_NAME))
+
+
+def _digests_of_record(dest: ArtifactStore, found: Listing) -> dict[tuple[str, int], str]:
     """Return what the record in the destination says of artifacts that were not written since.
 
     A promotion that was cut off leaves new bytes, perhaps of the same size, beside the old record.
     """
-    if not isinstance(dest, SupportsInfo):
+    published = found.get(RECORD_NAME)
+    if published is None:
         return {}
     try:
-        published = dest.info(RECORD_NAME).modified
         record = decode_record(dest.read_bytes(RECORD_NAME))
     except (ArtifactNotFoundError, RecordError):
         return {}
     # Many stores keep whole seconds, so what is as old as the record may be newer.
-    older = {info.key for info in dest.iter_info() if info.modified < published}
+    older = {key for key, info in found.items() if info is not None and info.modified < published.modified}
     return {(each.key, each.size): each.sha256 for each in record.artifacts if each.key in older}

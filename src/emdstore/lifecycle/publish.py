@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import attrs
 
 from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.lifecycle.record import ExecutionRecord, find_stale, publish_record
+from emdstore.lifecycle.record import ExecutionRecord, publish_record
 from emdstore.lifecycle.result import ResultLike, as_result
 from emdstore.lifecycle.status import StatusDecision, resolve_status
 from emdstore.stores.port import ArtifactStore, SupportsPath
@@ -80,12 +80,11 @@ def publish_set(
     decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
         return Publication(outcome, decision, None, False)
-    stale = find_stale(dest, (artifact.key for artifact in outcome.artifacts))
     known = as_result(result)
     if known.output_directory is None and isinstance(source, SupportsPath):
         # Absolute names in the bundles were found by it; whoever reads the record must find them too.
         known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
-    record = record_of(identity, known, outcome, decision, stale)
+    record = record_of(identity, known, outcome, decision)
     timed = attrs.evolve(record, published_at=datetime.now(UTC), upload_duration=round(time.monotonic() - started, 6))
     return Publication(outcome, decision, timed, publish_record(timed, dest, before_write=before_record))
 
@@ -95,7 +94,6 @@ def record_of(
     result: ResultLike,
     outcome: MaterializeOutcome,
     decision: StatusDecision,
-    stale: tuple[str, ...] = (),
 ) -> ExecutionRecord:
     """Return the record of a set, without the times of its publication."""
     return attrs.evolve(
@@ -109,6 +107,6 @@ def record_of(
         missing=outcome.artifacts_missing,
         rejected=outcome.artifacts_rejected,
         unreadable=tuple(each.key for each in outcome.artifacts_unreadable),
-        stale=stale,
+        stale=outcome.stale,
         warnings=outcome.warnings,
     )

@@ -27,8 +27,9 @@ from emdstore.keys import join_key
 from emdstore.lifecycle.record import ExecutionRecord, RecordedArtifact, decode_record
 from emdstore.lifecycle.result import usual_result
 from emdstore.lifecycle.sets import Stamp, fragment_at, stamp_of
-from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsStreaming
+from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
+from emdstore.transfer import listing_of
 
 _NAMED = 5
 
@@ -263,9 +264,7 @@ def _read_recorded(folder: ArtifactStore, fragment: str, artifact: RecordedArtif
 
 def _listing(folder: ArtifactStore) -> dict[str, int | None]:
     """Return what a set's folder holds, with sizes where the store tells them."""
-    if isinstance(folder, SupportsInfo):
-        return {info.key: info.size for info in folder.iter_info()}
-    return dict.fromkeys(folder.iter_keys())
+    return {key: None if info is None else info.size for key, info in listing_of(folder).items()}
 
 
 def _vocabulary_warnings(

@@ -1,7 +1,7 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
 from emdstore.transfer.engine import ProgressCallback, transfer
-from emdstore.transfer.plan import Step, Unchanged, decide, plan_transfer
+from emdstore.transfer.plan import Listing, Step, Unchanged, decide, listing_of, plan_transfer
 from emdstore.transfer.report import (
     KeyOutcome,
     Outcome,
@@ -13,6 +13,7 @@ from emdstore.transfer.routes import digest_of
 
 __all__ = [
     "KeyOutcome",
+    "Listing",
     "Outcome",
     "ProgressCallback",
     "Step",
@@ -22,6 +23,7 @@ __all__ = [
     "Unchanged",
     "decide",
     "digest_of",
+    "listing_of",
     "plan_transfer",
     "transfer",
 ]

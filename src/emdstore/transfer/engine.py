@@ -32,7 +32,7 @@ from emdstore.errors import (
 from emdstore.executors import GIVEN, Backlog
 from emdstore.stores.places import refuse_same_place
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
-from emdstore.transfer.plan import Step, Unchanged, plan_transfer
+from emdstore.transfer.plan import Listing, Step, Unchanged, plan_transfer
 from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfer.routes import Monitor, Route, Stopped, digest_of, whole_size
 
@@ -72,6 +72,7 @@ def transfer(
     on_progress: ProgressCallback | None = None,
     dry_run: bool = False,
     flush: bool = False,
+    found: Listing | None = None,
 ) -> TransferReport:
     """Copy artifacts from one store to another: verified, atomic one by one, and resumable.
 
@@ -99,6 +100,8 @@ def transfer(
         Only plan: the report says what would be done.
     flush
         Return only when what was copied survives a power cut (for stores on local disks; see `LocalStore.flush`).
+    found
+        See `plan_transfer`.
 
     Returns
     -------
@@ -118,7 +121,7 @@ def transfer(
     """
     refuse_same_place(source, dest)
     started = time.monotonic()
-    plan = plan_transfer(source, dest, keys, unchanged=unchanged)
+    plan = plan_transfer(source, dest, keys, unchanged=unchanged, found=found)
     if dry_run:
         would = tuple(_foreseen(step) for step in plan)
         return TransferReport(would, time.monotonic() - started, dry_run=True)
@@ -242,17 +245,19 @@ class _Pace:
 
     The fastest batch so far tells how far away the other side is. Unlike the mean, its time does not grow when this
     machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
-    To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer.
+    To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer,
+    and those for a store far away are single artifacts, which then all are on their way at once.
     """
 
     _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
     _BATCH_SECONDS = 0.02
+    _FAR_SECONDS = 0.002
 
     def __init__(
         self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None, batch_keys: int | None = None
     ) -> None:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
-        self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 4)
+        self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 1)
         self._least_keys = max(8, self.batch_keys)
         self.little_bytes = _BATCH_BYTES if self.local else _SMALL_SIZE
         self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
@@ -271,6 +276,11 @@ class _Pace:
     def fix(self, limit: int) -> None:
         """Have so many batches under way from now on."""
         self._least = self.most = self.limit = limit
+
+    @property
+    def is_far(self) -> bool:
+        """Whether to wait for answers one after the other would take longer than to start threads."""
+        return self._FAR_SECONDS < self._least_seconds < math.inf
 
     @property
     def is_bound_by_cores(self) -> bool:
@@ -317,18 +327,22 @@ class _Run:
         alone = time.monotonic() + _ALONE_SECONDS
         while self._plan_some() and time.monotonic() < alone:
             pass
-        if self._executor is None and self._is_little():
-            self._run_here(list(self._waiting))
-        else:
-            if self._executor is None and self._pace.local and (batch := self._next_batch(large=False)):
-                self._run_here(batch)  # which tells how fast these file systems are
+        if self._executor is None:
+            # What is done here first tells how fast these stores are, and how far away.
+            if batch := self._next_batch(large=False):
+                self._run_here(batch)
+            if self._is_little():
+                self._run_here(list(self._waiting))
+                self._waiting.clear()
+        if self._waiting or not self._complete:
             self._run_there()
         self._tell(last=True)
 
     def _is_little(self) -> bool:
-        """Tell whether all that is to be done is one small batch: to start a thread for it would take longer."""
+        """Tell whether all that is left is one small batch for near stores: to start a thread would take longer."""
         sizes = [_STREAM_BYTES if step.size is None else step.size for _, step in self._waiting]
-        return self._complete and len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
+        is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
+        return self._complete and is_batch and not self._pace.is_far
 
     def _run_here(self, batch: Batch) -> None:
         started = time.perf_counter()
@@ -410,7 +424,10 @@ class _Run:
         batch: list[tuple[int, Step]] = []
         size = 0
         room = self._most_bytes - self._in_memory
-        while self._waiting and len(batch) < self._pace.batch_keys and size < _BATCH_BYTES:
+        keys = self._pace.batch_keys
+        if self._executor is None:  # so that all have some at the end
+            keys = min(keys, max(1, len(self._waiting) // self._pace.limit))
+        while self._waiting and len(batch) < keys and size < _BATCH_BYTES:
             step = self._waiting[0][1]
             is_large = _is_large(step)
             if (is_large and (batch or not large)) or self._held_by(step) > room:

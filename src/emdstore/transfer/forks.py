@@ -74,7 +74,8 @@ class Forks(ProcessPoolExecutor):
         self.watch, self.monitor = ForkWatch(workers), _count
         self._pipes: tuple[tuple[int, int], ...] = (os.pipe(), os.pipe())
         (numbers, more_numbers), line = self._pipes
-        os.write(more_numbers, bytes(range(workers)))
+        for number in range(workers):
+            os.write(more_numbers, bytes([number]))
         super().__init__(workers, multiprocessing.get_context("fork"), _begin, (self.watch, numbers, *line))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -7,7 +7,7 @@ merges the two sorted listings, so its memory does not grow with their length; f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import attrs
@@ -24,6 +24,9 @@ from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, Supp
 
 Unchanged = Literal["stat", "digest", "never"]
 """When an artifact that is at the destination counts as unchanged: see `emdstore.transfer.transfer`."""
+
+Listing = Mapping[str, ArtifactInfo | None]
+"""What a store holds, by key; with None where it tells nothing else."""
 
 Action = Literal["copy", "compare", "unchanged", "missing", "rejected", "failed"]
 
@@ -83,8 +86,20 @@ def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged
     return "copy"
 
 
+def listing_of(store: ArtifactStore) -> Listing:
+    """List a store, with infos where it tells them."""
+    if isinstance(store, SupportsInfo):
+        return {info.key: info for info in store.iter_info()}
+    return dict.fromkeys(store.iter_keys())
+
+
 def plan_transfer(
-    source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str] | None = None, *, unchanged: Unchanged = "stat"
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    found: Listing | None = None,
 ) -> Iterator[Step]:
     """Plan a transfer: list, and decide for each key. Nothing is read or written.
 
@@ -96,6 +111,8 @@ def plan_transfer(
         The keys to move, in the order to move them; None for all that the source holds.
     unchanged
         The rule of `decide`.
+    found
+        With `keys`, what the destination holds, if that is known: it is not asked then.
 
     Yields
     ------
@@ -114,7 +131,7 @@ def plan_transfer(
     if isinstance(keys, str):
         raise TypeError(f"keys is an iterable of keys, not one key: [{keys!r}]")
     if keys is not None:
-        return _plan_keys(source, dest, keys, unchanged)
+        return _plan_keys(source, dest, keys, unchanged, found)
     if isinstance(source, SupportsInfo) and isinstance(dest, SupportsInfo):
         return _plan_infos(source.iter_info(), dest.iter_info(), unchanged)
     return _plan_names(source.iter_keys(), dest.iter_keys(), unchanged)
@@ -138,12 +155,14 @@ def _plan_names(source: Iterator[str], dest: Iterator[str], unchanged: Unchanged
         yield Step(key, "compare" if other == key and unchanged != "never" else "copy")
 
 
-def _plan_keys(source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str], unchanged: Unchanged) -> Iterator[Step]:
+def _plan_keys(
+    source: ArtifactStore, dest: ArtifactStore, keys: Iterable[str], unchanged: Unchanged, found: Listing | None
+) -> Iterator[Step]:
     remaining = iter(dict.fromkeys(keys))
     sides = _Side.of(source), _Side.of(dest)
     while some := list(itertools.islice(remaining, _LOOK_UP)):
         valid = [key for key in some if _error_of(key) is None]
-        at_source, at_dest = _list_some(source, valid), _list_some(dest, valid)
+        at_source, at_dest = _list_some(source, valid), _list_some(dest, valid) if found is None else found
         for key in some:
             yield _plan_key(*sides, key, at_source, at_dest, unchanged)
 
@@ -172,8 +191,8 @@ def _plan_key(
     source: _Side,
     dest: _Side,
     key: str,
-    at_source: dict[str, ArtifactInfo] | None,
-    at_dest: dict[str, ArtifactInfo] | None,
+    at_source: Listing | None,
+    at_dest: Listing | None,
     unchanged: Unchanged,
 ) -> Step:
     invalid = _error_of(key)
@@ -185,7 +204,7 @@ def _plan_key(
             name = repr(source.store)
             raise ArtifactNotFoundError(f"no artifact {key!r} in {name}", key=key, store=name)
         if here is None or dest.infos is None:
-            there = unchanged != "never" and dest.store.exists(key)
+            there = unchanged != "never" and (dest.store.exists(key) if at_dest is None else key in at_dest)
             return Step(key, "compare" if there else "copy", here.size if here else None)
         return Step(key, decide(here, _info_or_none(dest.infos, key, at_dest), unchanged), here.size)
     except StoreUnavailableError:  # the worker will ask again, and again if need be
@@ -198,7 +217,7 @@ def _plan_key(
         return Step(key, "failed", error=error)
 
 
-def _info_or_none(dest: SupportsInfo, key: str, listed: dict[str, ArtifactInfo] | None) -> ArtifactInfo | None:
+def _info_or_none(dest: SupportsInfo, key: str, listed: Listing | None) -> ArtifactInfo | None:
     if listed is not None:
         return listed.get(key)
     try:
@@ -207,7 +226,7 @@ def _info_or_none(dest: SupportsInfo, key: str, listed: dict[str, ArtifactInfo] 
         return None
 
 
-def _list_some(store: ArtifactStore, keys: list[str]) -> dict[str, ArtifactInfo] | None:
+def _list_some(store: ArtifactStore, keys: list[str]) -> Listing | None:
     """Look up many keys by one listing of their common folder, where each look-up would be a request of its own.
 
     Returns None where that does not pay: for local files, and where the folder holds much else.
