@@ -20,6 +20,7 @@ from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
 from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
 from emdstore.stores.local import LocalStore
+from emdstore.stores.port import SupportsPath
 
 if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 WAITING = ("stopped", "upload_failed")
 _WORKERS = 4
+_WORKERS_FAR = 8  # a commit asks a results store a dozen times, and waits for each answer
 _WORTH_FORKING = 8
 _LAPSES = 1.5  # a claim that outlives this is being renewed
 _LOOK_AGAIN_SECONDS = 1.0
@@ -118,7 +120,8 @@ def batch_workers(workspace: Workspace, executor: Executor | None, count: int) -
             with Forks(min(_WORKERS, 1 + (os.cpu_count() or 1))) as forks:  # one more, as each waits for its flush
                 yield forks
             return
-    with executor_or_threads(executor, _WORKERS, "commit") as pool:
+    workers = _WORKERS if isinstance(workspace.results, SupportsPath) else _WORKERS_FAR
+    with executor_or_threads(executor, workers, "commit") as pool:
         yield pool
 
 

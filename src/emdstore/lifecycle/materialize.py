@@ -6,7 +6,6 @@ It knows two stores and a result. There is no configuration in it, no database a
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import time
@@ -259,17 +258,20 @@ class _Bundles:
 def _ship(
     read: _Bundles, source: ArtifactStore, dest: ArtifactStore, found: Listing, progress: _JoinedProgress
 ) -> TransferReport:
-    """Ship all but the log, in curated order: metric and output bundle, the files that they name, series."""
-    payload = [artifact for artifact in read.set.artifacts if artifact.role != "log"]
+    """Ship all but the log: the bundles, then the files that they name; told in curated order."""
+    payload = [artifact.key for artifact in read.set.artifacts if artifact.role != "log"]
+    bundles = [key for key in payload if read.frozen.exists(key)]
+    files = [key for key in payload if not read.frozen.exists(key)]
+    # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
+    groups: list[tuple[ArtifactStore, list[str], Unchanged]] = [
+        (read.frozen, bundles, "digest"),
+        (source, files, "stat"),
+    ]
     outcomes: dict[str, KeyOutcome] = {}
-    for frozen, group in itertools.groupby(payload, lambda artifact: read.frozen.exists(artifact.key)):
-        # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
-        unchanged: Unchanged = "digest" if frozen else "stat"
-        keys = [artifact.key for artifact in group]
-        store = read.frozen if frozen else source
+    for store, keys, unchanged in groups:
         report = transfer(store, dest, keys, unchanged=unchanged, found=found, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
-    return TransferReport(tuple(outcomes.values()))
+    return TransferReport(tuple(outcomes[key] for key in payload))
 
 
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
