@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ from emdstore.stores.memory import MemoryStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfer import TransferInterrupted, TransferReport, transfer
+from emdstore.transfer import TransferInterrupted, TransferReport, engine, listing_of, transfer
 
 LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 
@@ -414,6 +416,11 @@ def test_nothing_is_nothing_to_do(tmp_path: Path) -> None:
 class TestALittle:
     """All that fits into one batch is done where it was asked for: to start a thread takes longer."""
 
+    @pytest.fixture(autouse=True)
+    def _near(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # A machine that is busy must not pass for a store that is far away.
+        monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", math.inf)
+
     def test_needs_no_other_thread(self, tmp_path: Path) -> None:
         threads: set[str] = set()
         source = Meanwhile(MemoryStore(), lambda: threads.add(threading.current_thread().name))
@@ -437,3 +444,45 @@ class TestALittle:
         assert contents(dest) == {"a": b"1"}
         assert dest.remove_staging(older_than=0) == ()
         assert transfer(source, dest, unchanged="digest").keys("copied") == ("b", "c")
+
+
+class TestFound:
+    """What the destination is known to hold is not asked for."""
+
+    @pytest.mark.parametrize("kind", [MemoryStore, lambda: FourMethods(MemoryStore())], ids=["infos", "four methods"])
+    def test_the_listing_decides_and_the_destination_is_only_written(self, kind: Callable[[], ArtifactStore]) -> None:
+        source = fill(MemoryStore(), {"same": b"1", "new": b"2", "changed": b"33"})
+        dest = fill(RecordingStore(kind()), {"same": b"1", "changed": b"3", "other": b"4"})
+        found = listing_of(dest)
+        assert set(found) == {"same", "changed", "other"}
+        before = len(dest.calls)
+        report = transfer(source, dest, ["same", "new", "changed"], found=found)
+        assert report.ok
+        assert contents(dest) == contents({"same": b"1", "new": b"2", "changed": b"33", "other": b"4"})
+        asked = {
+            (call.verb, call.key) for call in dest.calls if call.verb in ("exists", "info", "iter_keys", "iter_info")
+        }
+        assert asked == set()
+
+
+def test_threads_that_several_transfers_share_are_left_running() -> None:
+    source = fill(MemoryStore(), {f"{number:03}": b"x" * number for number in range(200)})
+    slow = Slow(source, 0.003)
+    names: set[str] = set()
+    told: list[int] = []
+
+    class Named(StoreView):
+        def write_bytes(self, key: str, data: bytes, /) -> None:
+            names.add(threading.current_thread().name.rpartition("_")[0])
+            super().write_bytes(key, data)
+
+    with ThreadPoolExecutor(3, thread_name_prefix="shared") as threads:
+        for _ in range(2):
+            dest = MemoryStore()
+            report = transfer(slow, Named(dest), executor=threads, on_progress=lambda now: told.append(now.bytes_done))
+            assert report.ok
+            assert contents(dest) == contents(source)
+            assert told[-1] == sum(range(200))
+        assert threads.submit(len, "open").result(10) == 4
+    assert "shared" in names
+    assert "emdstore" not in names

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from emdstore.errors import ClaimHeldError, ExecutorError, InvalidTransitionError
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import ClaimHeldError, ExecutorError, InvalidTransitionError, StoreError
 from emdstore.executors import GIVEN, Backlog, executor_or_threads
 from emdstore.lifecycle.commit import commit_execution
 from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
 from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
 from emdstore.stores.local import LocalStore
-from emdstore.stores.port import SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsPath
 
 if TYPE_CHECKING:
     from emdstore.lifecycle.workspace import Workspace
@@ -29,7 +30,8 @@ _log = logging.getLogger(__name__)
 
 WAITING = ("stopped", "upload_failed")
 _WORKERS = 4
-_WORKERS_FAR = 8  # a commit asks a results store a dozen times, and waits for each answer
+_MOST_WORKERS = 16
+_SENDERS = 12
 _WORTH_FORKING = 8
 _LAPSES = 1.5  # a claim that outlives this is being renewed
 _LOOK_AGAIN_SECONDS = 1.0
@@ -84,9 +86,9 @@ def commit_pending_executions(
         reports.append(result)
         _tell(progress_callback, BatchProgress(order.fragment, len(reports), len(fragments), result))
 
-    with batch_workers(workspace, executor, len(fragments)) as pool:
+    with batch_workers(workspace, executor, len(fragments)) as (pool, senders):
         backlog = Backlog[Order, UploadReport](
-            pool, commit_isolated, workspace, clean_folder, named, retried=Order.after_a_loss
+            pool, commit_isolated, workspace, clean_folder, named, senders, retried=Order.after_a_loss
         )
         waiting = (Order(fragment) for fragment in fragments)
         try:
@@ -107,8 +109,13 @@ def commit_pending_executions(
 
 
 @contextmanager
-def batch_workers(workspace: Workspace, executor: Executor | None, count: int) -> Iterator[Executor]:
+def batch_workers(
+    workspace: Workspace, executor: Executor | None, count: int
+) -> Iterator[tuple[Executor, Executor | None]]:
     """Give what is to commit so many executions: the executor; or forks of this process; or threads.
+
+    The second is what they all send their files with, or None if each of them sees to that itself: to an object store
+    each would start a dozen threads, for a dozen files.
 
     A commit spends half its time in Python, whose lock threads would hand to one another. A fork sees only what is
     outside this process, so it has to be certain that the results are: no other store than one of files is trusted.
@@ -118,11 +125,30 @@ def batch_workers(workspace: Workspace, executor: Executor | None, count: int) -
 
         if workspace.catalog.rest() and can_fork():
             with Forks(min(_WORKERS, 1 + (os.cpu_count() or 1))) as forks:  # one more, as each waits for its flush
-                yield forks
+                yield forks, None
             return
-    workers = _WORKERS if isinstance(workspace.results, SupportsPath) else _WORKERS_FAR
-    with executor_or_threads(executor, workers, "commit") as pool:
-        yield pool
+    if executor is not None or count <= _WORKERS or isinstance(workspace.results, SupportsPath):
+        with executor_or_threads(executor, _WORKERS, "commit") as pool:
+            yield pool, None
+        return
+    with (
+        executor_or_threads(None, _SENDERS, "send") as senders,
+        executor_or_threads(None, _workers_for(workspace.results), "commit") as pool,
+    ):
+        yield pool, senders
+
+
+def _workers_for(results: ArtifactStore) -> int:
+    """Return how many commits to have under way: each asks the results store a dozen times, and waits for answers."""
+    seconds = 0.0
+    try:
+        for _ in range(2):  # the first one may have to connect
+            started = time.perf_counter()
+            results.exists(RECORD_NAME)
+            seconds = time.perf_counter() - started
+    except StoreError:
+        return _WORKERS  # each commit will say what is wrong
+    return max(_WORKERS, min(_MOST_WORKERS, round(seconds * 1000)))
 
 
 @attrs.frozen
@@ -138,7 +164,7 @@ class Order:
 
 
 def commit_isolated(
-    workspace: Workspace, clean_folder: bool | None, named: bool, orders: Sequence[Order]
+    workspace: Workspace, clean_folder: bool | None, named: bool, senders: Executor | None, orders: Sequence[Order]
 ) -> UploadReport:
     """Commit one execution of a batch: a named one, or one that waits if it still does. Errors are in the report."""
     (order,) = orders
@@ -151,7 +177,7 @@ def commit_isolated(
     try:
         while True:
             try:
-                return commit_execution(workspace, fragment, clean_folder=clean_folder, states=states)
+                return commit_execution(workspace, fragment, clean_folder=clean_folder, states=states, executor=senders)
             except ClaimHeldError:
                 if time.monotonic() > patience:
                     raise

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 import attrs
@@ -50,8 +51,12 @@ def commit_execution(
     clean_folder: bool | None = None,
     progress_callback: ProgressCallback | None = None,
     states: Collection[str] = COMMITTABLE,
+    executor: Executor | None = None,
 ) -> UploadReport:
-    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called."""
+    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called.
+
+    Its files are shipped by the executor; see `transfer`.
+    """
     started = time.monotonic()
     workspace.bind()
     before = workspace.catalog.execution(fragment)
@@ -60,7 +65,7 @@ def commit_execution(
     with Lease(workspace, before, states) as lease:
         try:
             publication, report = publish_stopped(
-                workspace, fragment, on_progress=progress_callback, before_record=lease.check
+                workspace, fragment, on_progress=progress_callback, before_record=lease.check, executor=executor
             )
         except ArtifactNotFoundError:
             if (status := _shipped_meanwhile(workspace, fragment)) is None:
@@ -82,6 +87,7 @@ def publish_stopped(
     *,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] = lambda: None,
+    executor: Executor | None = None,
 ) -> tuple[Publication, UploadReport]:
     """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
 
@@ -91,7 +97,7 @@ def publish_stopped(
         Where it is.
     fragment
         The execution.
-    on_progress
+    on_progress, executor
         See `transfer`.
     before_record
         See `publish_set`.
@@ -120,6 +126,7 @@ def publish_stopped(
         dest=scoped(workspace.results, fragment),
         on_progress=on_progress,
         before_record=permit_record,
+        executor=executor,
     )
     report = _report(fragment, identity.result, publication, time.monotonic() - started)
     if publication.record is None:

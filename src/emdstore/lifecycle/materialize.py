@@ -9,7 +9,8 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Executor
 
 import attrs
 
@@ -118,6 +119,7 @@ def materialize_outputs(
     dest: ArtifactStore,
     fragment: str | None = None,
     on_progress: ProgressCallback | None = None,
+    executor: Executor | None = None,
 ) -> MaterializeOutcome:
     """Promote one execution's artifact set.
 
@@ -133,7 +135,7 @@ def materialize_outputs(
         The execution's folder in the scratch store and in the results store, as stores of their own (`scoped`).
     fragment
         The folder's path below the stores' roots. It finds the place of absolute names from another machine.
-    on_progress
+    on_progress, executor
         See `transfer`.
 
     Returns
@@ -153,7 +155,8 @@ def materialize_outputs(
     progress = _JoinedProgress(on_progress)
     found = listing_of(dest)  # once: each question to an object store takes as long as to send it a small file
     # This also refuses two stores that are one place, before anything is read.
-    log = transfer(source, dest, [LOG_NAME], found=found, on_progress=progress.part()).outcomes[0]
+    send = functools.partial(transfer, dest=dest, found=found, executor=executor)
+    log = send(source, keys=[LOG_NAME], on_progress=progress.part()).outcomes[0]
     if isinstance(log.error, StoreError):
         raise log.error
     if log.error is not None:
@@ -167,7 +170,7 @@ def materialize_outputs(
         )
     if known.successful:
         read = _Bundles(source, known, fragment)
-        payload = _ship(read, source, dest, found, progress)
+        payload = _ship(read, source, send, progress)
     else:
         read = _Bundles(source, ExecutionResult(successful=False), fragment)
         payload = TransferReport(())
@@ -256,7 +259,7 @@ class _Bundles:
 
 
 def _ship(
-    read: _Bundles, source: ArtifactStore, dest: ArtifactStore, found: Listing, progress: _JoinedProgress
+    read: _Bundles, source: ArtifactStore, send: Callable[..., TransferReport], progress: _JoinedProgress
 ) -> TransferReport:
     """Ship all but the log: the bundles, then the files that they name; told in curated order."""
     payload = [artifact.key for artifact in read.set.artifacts if artifact.role != "log"]
@@ -269,7 +272,7 @@ def _ship(
     ]
     outcomes: dict[str, KeyOutcome] = {}
     for store, keys, unchanged in groups:
-        report = transfer(store, dest, keys, unchanged=unchanged, found=found, on_progress=progress.part())
+        report = send(store, keys=keys, unchanged=unchanged, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
     return TransferReport(tuple(outcomes[key] for key in payload))
 

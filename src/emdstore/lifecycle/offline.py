@@ -38,6 +38,7 @@ def publish_execution(
     *,
     clean_folder: bool | None = None,
     progress_callback: ProgressCallback | None = None,
+    executor: Executor | None = None,
 ) -> UploadReport:
     """Commit one execution without the catalog: its bytes first, then its record, no rows.
 
@@ -53,7 +54,7 @@ def publish_execution(
         The execution. It has stopped, and its record in scratch says how.
     clean_folder
         Whether to remove the scratch folder when the set is published; None for what the workspace says.
-    progress_callback
+    progress_callback, executor
         See `transfer`.
 
     Returns
@@ -88,7 +89,7 @@ def publish_execution(
             key=fragment,
         )
     try:
-        _, report = publish_stopped(workspace, fragment, on_progress=progress_callback)
+        _, report = publish_stopped(workspace, fragment, on_progress=progress_callback, executor=executor)
     except ArtifactNotFoundError:
         if read_scratch_record(workspace.scratch, fragment) is not None:
             raise
@@ -137,8 +138,8 @@ def publish_pending_executions(
     reports: list[UploadReport] = []
     try:
         with (
-            batch_workers(workspace, executor, len(fragments)) as pool,
-            closing(map_batches(pool, _publish_isolated, workspace, clean_folder, items=fragments)) as done,
+            batch_workers(workspace, executor, len(fragments)) as (pool, senders),
+            closing(map_batches(pool, _publish_isolated, workspace, clean_folder, senders, items=fragments)) as done,
         ):
             for fragment, came in done:
                 report = came if isinstance(came, UploadReport) else _failed(fragment, came)
@@ -150,11 +151,13 @@ def publish_pending_executions(
     return UploadReport.merged(reports, seconds=time.monotonic() - started)
 
 
-def _publish_isolated(workspace: Workspace, clean_folder: bool | None, fragments: Sequence[str]) -> list[UploadReport]:
+def _publish_isolated(
+    workspace: Workspace, clean_folder: bool | None, senders: Executor | None, fragments: Sequence[str]
+) -> list[UploadReport]:
     reports = []
     for fragment in fragments:
         try:
-            reports.append(publish_execution(workspace, fragment, clean_folder=clean_folder))
+            reports.append(publish_execution(workspace, fragment, clean_folder=clean_folder, executor=senders))
         except Exception as error:  # noqa: BLE001 - one execution's failure stops no other, and is in the report
             reports.append(_failed(fragment, error))
     return reports

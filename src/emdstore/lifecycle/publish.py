@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 
 import attrs
@@ -46,6 +47,7 @@ def publish_set(
     update_dirty: bool = True,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
+    executor: Executor | None = None,
 ) -> Publication:
     """Promote an execution's set, decide its status, and write its record, last.
 
@@ -59,7 +61,7 @@ def publish_set(
         See `materialize_outputs`.
     update_dirty
         See `resolve_status`; a reingest never updates.
-    on_progress
+    on_progress, executor
         See `transfer`.
     before_record
         Called when all bytes are there, right before the record is written, if it changes; what it raises keeps the
@@ -76,7 +78,9 @@ def publish_set(
         See `materialize_outputs` and `publish_record`. The set is not published, or as it was published before.
     """
     started = time.monotonic()
-    outcome = materialize_outputs(result, source=source, dest=dest, fragment=identity.fragment, on_progress=on_progress)
+    outcome = materialize_outputs(
+        result, source=source, dest=dest, fragment=identity.fragment, on_progress=on_progress, executor=executor
+    )
     decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
         return Publication(outcome, decision, None, False)

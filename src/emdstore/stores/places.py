@@ -1,4 +1,4 @@
-"""Whether two stores are the same place."""
+"""Where stores are: whether two are the same place, and which server answers."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
         return
     how = "the same place" if one == other else "one inside the other"
     raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
+
+
+def server_of(store: ArtifactStore) -> object:
+    """Return what stands for the server that a store asks, in a form that compares and hashes; None where none does."""
+    inner = store.inner if isinstance(store, ScopedStore) else store
+    if not isinstance(getattr(inner, "url", None), str) or isinstance(inner, SupportsPath):
+        return None
+    return type(inner), getattr(inner, "endpoint_url", None)
 
 
 def _is_local(store: ArtifactStore) -> bool:

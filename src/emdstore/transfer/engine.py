@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -30,7 +30,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.executors import GIVEN, Backlog
-from emdstore.stores.places import refuse_same_place
+from emdstore.stores.places import refuse_same_place, server_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.transfer.plan import Listing, Step, Unchanged, plan_transfer
 from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
@@ -92,8 +92,8 @@ def transfer(
         How many threads; by default few for local files, and for object stores as many as their latency asks for.
         With an executor, how many batches it is given at a time.
     executor
-        Where the work is to be done instead of in threads of this process. The stores must pickle. What a lost worker
-        had in hand is done by another one.
+        Where the work is to be done instead of in threads of this call. Threads may serve several calls at once. For
+        workers in other processes the stores must pickle; what a lost one had in hand is done by another.
     on_progress
         Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
     dry_run
@@ -247,11 +247,16 @@ class _Pace:
     machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
     To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer,
     and those for a store far away are single artifacts, which then all are on their way at once.
+
+    What was learned of a server serves other transfers of this process, for a while: what one of many at once sees for
+    itself tells how busy this machine is.
     """
 
     _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
     _BATCH_SECONDS = 0.02
     _FAR_SECONDS = 0.002
+    _MEMORY_SECONDS = 60.0
+    _known: ClassVar[dict[tuple[object, object], tuple[float, float]]] = {}
 
     def __init__(
         self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None, batch_keys: int | None = None
@@ -263,15 +268,22 @@ class _Pace:
         self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
         self.most = fixed or 64
         self._least_seconds = math.inf
+        self._between = server_of(source), server_of(dest)
+        seconds, noted = self._known.get(self._between, (math.inf, -math.inf))
+        if time.monotonic() < noted + self._MEMORY_SECONDS:
+            self._keep_to(seconds)
 
     def learn(self, result: BatchResult) -> None:
         """Take note of how long a batch of small artifacts took."""
-        if result.outcomes:
-            self._least_seconds = min(self._least_seconds, result.seconds / len(result.outcomes))
-            enough = round(self._least_seconds * self._SMALL_PER_SECOND)
-            self.limit = min(self.most, max(self._least, enough))
-            longer = round(self._BATCH_SECONDS / self._least_seconds)
-            self.batch_keys = min(_MOST_KEYS, max(self._least_keys, longer))
+        if result.outcomes and (seconds := result.seconds / len(result.outcomes)) < self._least_seconds:
+            self._keep_to(seconds)
+            if any(self._between):
+                self._known[self._between] = seconds, time.monotonic()
+
+    def _keep_to(self, seconds: float) -> None:
+        self._least_seconds = seconds
+        self.limit = min(self.most, max(self._least, round(seconds * self._SMALL_PER_SECOND)))
+        self.batch_keys = min(_MOST_KEYS, max(self._least_keys, round(self._BATCH_SECONDS / seconds)))
 
     def fix(self, limit: int) -> None:
         """Have so many batches under way from now on."""
@@ -304,7 +316,8 @@ class _Run:
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
         self._on_progress, self._executor = on_progress, executor
-        if executor is None:
+        self._elsewhere = not isinstance(executor, ThreadPoolExecutor | None)
+        if not self._elsewhere:
             self._pace = _Pace(source, dest, max_workers)
             self._most_bytes: float = _MOST_BYTES
         else:  # how many workers it has, and how busy they are, is its own business
@@ -327,7 +340,7 @@ class _Run:
         alone = time.monotonic() + _ALONE_SECONDS
         while self._plan_some() and time.monotonic() < alone:
             pass
-        if self._executor is None:
+        if not self._elsewhere:
             # What is done here first tells how fast these stores are, and how far away.
             if batch := self._next_batch(large=False):
                 self._run_here(batch)
@@ -355,7 +368,8 @@ class _Run:
 
     def _run_there(self) -> None:
         with ExitStack() as stack:
-            executor, monitor = self._executor, None
+            executor = self._executor
+            monitor: Monitor | None = None if self._elsewhere else self._watch
             if executor is None:
                 executor, monitor = self._own_workers()
                 stack.callback(executor.shutdown, wait=True, cancel_futures=True)
@@ -425,7 +439,7 @@ class _Run:
         size = 0
         room = self._most_bytes - self._in_memory
         keys = self._pace.batch_keys
-        if self._executor is None:  # so that all have some at the end
+        if not self._elsewhere:  # so that all have some at the end
             keys = min(keys, max(1, len(self._waiting) // self._pace.limit))
         while self._waiting and len(batch) < keys and size < _BATCH_BYTES:
             step = self._waiting[0][1]
@@ -465,7 +479,7 @@ class _Run:
         self._keys_done += 1
         if step.size is None:  # a store that cannot tell: it is known only now
             self._bytes_planned += outcome.size or 0
-        if outcome.outcome != "copied" or self._executor is not None:  # otherwise the watch has counted them
+        if outcome.outcome != "copied" or self._elsewhere:  # otherwise the watch has counted them
             self._bytes_done += outcome.size or 0
 
     def _tell(self, *, last: bool = False) -> None:
