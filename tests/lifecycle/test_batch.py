@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import attrs
 import pytest
 from tests.lifecycle.runs import SET, WRITES, committed, faulty, gone_pid, in_state, ran, snapshot
 
-from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, InvalidTransitionError
-from emdstore.lifecycle.batch import BatchProgress
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    ExecutionNotFoundError,
+    InvalidTransitionError,
+    StoreUnavailableError,
+)
+from emdstore.lifecycle.batch import BatchProgress, _workers_for
 from emdstore.lifecycle.process import host_name
 from emdstore.lifecycle.states import STATUSES
 from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
 from emdstore.lifecycle.workspace import Workspace
+from emdstore.stores import MemoryStore
+from emdstore.stores.views import StoreView
+from emdstore.testing import Fault, FaultyStore
 
 
 def test_all_that_waits_is_committed_oldest_first(workspace: Workspace) -> None:
@@ -143,3 +152,18 @@ def test_the_report_is_plain_values_for_json(workspace: Workspace) -> None:
     assert list(plain["executions"].values()) == ["uploaded"]
     assert plain["roles"]["plot"] == {"uploaded": 1, "unchanged": 0, "failed": 0}
     assert [each["type"] for each in plain["errors"]] == ["RecordError"]
+
+
+@pytest.mark.parametrize(("seconds", "workers"), [(0.0, 4), (0.01, 10), (0.05, 16)])
+def test_more_are_committed_at_once_the_longer_the_results_take_to_answer(seconds: float, workers: int) -> None:
+    class Distant(StoreView):
+        def exists(self, key: str, /) -> bool:
+            time.sleep(seconds)
+            return super().exists(key)
+
+    assert _workers_for(Distant(MemoryStore())) in range(workers, workers + (3 if seconds == 0.01 else 1))
+
+
+def test_results_that_do_not_answer_are_left_for_each_commit_to_tell_of() -> None:
+    away = FaultyStore(MemoryStore(), Fault(verbs=("exists",), error=StoreUnavailableError))
+    assert _workers_for(away) == 4

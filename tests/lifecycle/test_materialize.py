@@ -354,3 +354,11 @@ def test_values_are_checked_and_odd_ones_are_told(results: ArtifactStore) -> Non
     outcome = materialize_outputs(SUCCESS, source=source, dest=results)
     assert outcome.artifacts_unreadable == ()
     assert [warning.code for warning in outcome.warnings] == ["undeclared-value"]
+
+
+def test_the_destination_is_asked_once_what_it_holds(scratch: LocalStore) -> None:
+    """Guards against a dozen questions for each set, each of which takes as long as to send a small file."""
+    dest = RecordingStore(MemoryStore())
+    assert materialize_outputs(SUCCESS, source=scratch, dest=dest).artifacts_copied
+    asked = [call.verb for call in dest.calls if call.verb in ("exists", "info", "iter_keys", "iter_info")]
+    assert asked == ["iter_info"]
