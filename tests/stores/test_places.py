@@ -7,7 +7,7 @@ import pytest
 from emdstore.errors import SameStoreError
 from emdstore.stores.local import LocalStore
 from emdstore.stores.memory import MemoryStore
-from emdstore.stores.places import refuse_same_place
+from emdstore.stores.places import refuse_same_place, server_of
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.s3 import S3Store
 from emdstore.stores.views import ReadOnlyStore, scoped
@@ -53,3 +53,14 @@ def test_a_view_and_a_link_do_not_hide_it(tmp_path: Path) -> None:
     for other in (ReadOnlyStore(store), LocalStore(tmp_path / "link"), LocalStore(tmp_path / "link" / "below")):
         with pytest.raises(SameStoreError):
             refuse_same_place(other, store)
+
+
+def test_what_one_server_holds_is_far_away_alike(tmp_path: Path) -> None:
+    server = server_of(_BUCKET)
+    assert server is not None
+    assert server_of(_BUCKET.scope("a")) == server
+    others = (S3Store("s3://bucket", endpoint_url="http://127.0.0.1:2"), S3Store("s3://other"))
+    assert server not in [server_of(each) for each in others]
+    assert [server_of(each) for each in (_MEMORY, LocalStore(tmp_path), scoped(LocalStore(tmp_path), "a"))] == [
+        None
+    ] * 3

@@ -154,7 +154,7 @@ def materialize_outputs(
     known = as_result(result)
     progress = _JoinedProgress(on_progress)
     found = listing_of(dest)  # once: each question to an object store takes as long as to send it a small file
-    # This also refuses two stores that are one place, before anything is read.
+    # This also refuses two stores that are one place, before anything moves.
     send = functools.partial(transfer, dest=dest, found=found, executor=executor)
     log = send(source, keys=[LOG_NAME], on_progress=progress.part()).outcomes[0]
     if isinstance(log.error, StoreError):
@@ -272,6 +272,8 @@ def _ship(
     ]
     outcomes: dict[str, KeyOutcome] = {}
     for store, keys, unchanged in groups:
+        if not keys:
+            continue
         report = send(store, keys=keys, unchanged=unchanged, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
     return TransferReport(tuple(outcomes[key] for key in payload))

@@ -30,11 +30,13 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
 
 
 def server_of(store: ArtifactStore) -> object:
-    """Return what stands for the server that a store asks, in a form that compares and hashes; None where none does."""
+    """Return what stands for the server that answers for a store, in a form that compares; None where it is unknown."""
     inner = store.inner if isinstance(store, ScopedStore) else store
-    if not isinstance(getattr(inner, "url", None), str) or isinstance(inner, SupportsPath):
+    url = getattr(inner, "url", None)
+    if not isinstance(url, str) or isinstance(inner, SupportsPath):
         return None
-    return type(inner), getattr(inner, "endpoint_url", None)
+    scheme, _, path = url.partition("://")
+    return scheme, path.partition("/")[0], getattr(inner, "endpoint_url", None)
 
 
 def _is_local(store: ArtifactStore) -> bool:

@@ -281,7 +281,7 @@ class _Pace:
                 self._known[self._between] = seconds, time.monotonic()
 
     def _keep_to(self, seconds: float) -> None:
-        self._least_seconds = seconds
+        self._least_seconds = seconds = max(seconds, 1e-6)
         self.limit = min(self.most, max(self._least, round(seconds * self._SMALL_PER_SECOND)))
         self.batch_keys = min(_MOST_KEYS, max(self._least_keys, round(self._BATCH_SECONDS / seconds)))
 
