@@ -90,6 +90,8 @@ def _run(bench: Bench, workload: str, routes: Sequence[str]) -> list[Row]:
             elif workload == "remote":
                 for name in ("W1", "W2", "W3") if route != "local-local" else ():
                     rows += bench.copy(name, route, server=REMOTE, label=" remote")
+                if route == "local-s3":
+                    rows += bench.commit(route, server=REMOTE, label=" remote")
             else:
                 rows += bench.copy(workload, route)
         except MissingServerError as error:

@@ -63,6 +63,7 @@ GOALS: list[Goal] = [
         for route in ("local-s3", "s3-local", "s3-s3")
         for goal in _both(workload, route, S5CMD, 1.0)
     ),
+    Goal("W3 remote", "local-s3", COMMIT + LIBRARY, S5CMD, 1.0),
     Goal("100,000 scalars", "ingest", "emdstore ingest", "raw executemany", 1.5),
     *(
         goal

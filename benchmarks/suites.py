@@ -112,11 +112,11 @@ class Bench:
                     calls[contender.name] = _call(lambda command: run(command, env), second)
             return self._in_turn(f"{name} again", route, calls, workload)
 
-    def commit(self, route: str) -> list[Row]:
+    def commit(self, route: str, *, server: Sequence[str] = LOOPBACK, label: str = "") -> list[Row]:
         """Commit the executions of W3: files, records and rows."""
         workload = self.workload("W3")
         with (
-            self._server(route, LOOPBACK) as endpoint,
+            self._server(route, server) as endpoint,
             tempfile.TemporaryDirectory(dir=self.disks.work, prefix="commit-") as staged,
         ):
             env = environment(endpoint, self.cache)
@@ -153,7 +153,7 @@ class Bench:
                 if each.name in wanted and (each.name == goals.RSYNC) == (route == "local-local")
             }
             calls[goals.COMMIT + goals.LIBRARY] = once
-            return self._in_turn("W3", f"{route} commit", calls, workload)
+            return self._in_turn(f"W3{label}", f"{route} commit", calls, workload)
 
     # -- the catalog ---------------------------------------------------------------------------------------------
 
