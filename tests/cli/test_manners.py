@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.servers.s3 import FaultProxy, S3Server
 
 import emdstore
 from emdstore import LocalStore
+from emdstore.cli.render import transfer_progress
+from emdstore.transfer import TransferProgress
 
 SECRET = "hunter2-hunter2"
 
@@ -181,6 +184,21 @@ def test_a_terminal_sees_a_progress_bar_with_bytes_and_nothing_wider_than_itself
     bold = "\x1b[1m", "\x1b[0m"
     lines = plain.replace(bold[0], "").replace(bold[1], "").splitlines()
     assert max(map(len, lines)) <= max(40, len("11 artifacts, 7 outputs, 30 scalars, 0 series, 0 warnings"))
+
+
+def test_a_progress_bar_has_no_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a terminal on which work is not forked, and so takes twice as long."""
+    ours, theirs = pty.openpty()
+    before = threading.active_count()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr("sys.stderr", terminal)
+        with transfer_progress("transfer") as show:
+            for done in range(3):
+                show(TransferProgress(done, done, 3, 3, complete=True))
+                assert threading.active_count() == before
+        terminal.flush()
+        assert b"transfer" in os.read(ours, 10_000)
+    os.close(ours)
 
 
 def test_a_pipe_sees_no_progress_and_no_colour(cli: CLI, demo_folder: Path) -> None:

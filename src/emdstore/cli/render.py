@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
+_DRAWN_SECONDS = 0.1
 _UNLIMITED = 10_000
 _WIDE_ENOUGH_FOR_A_BAR = 100
 
@@ -200,11 +201,17 @@ def _progress(
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
         ]
-        with Progress(*layout, console=err, transient=True) as bar:
+        # Drawn from here and by no thread of its own: a process with several cannot fork workers.
+        with Progress(*layout, console=err, transient=True, auto_refresh=False) as bar:
             task = bar.add_task(label, total=None, more="")
+            drawn = -_DRAWN_SECONDS
 
             def update(done: float, total: float | None, more: str) -> None:
-                bar.update(task, completed=done, total=total, more=more)
+                nonlocal drawn
+                now = time.monotonic()
+                draw = done == total or now - drawn >= _DRAWN_SECONDS
+                drawn = now if draw else drawn
+                bar.update(task, completed=done, total=total, more=more, refresh=draw)
 
             yield update
         return
