@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -329,7 +330,8 @@ def commit_twice(workspace: Workspace, fragment: str) -> str | None:
 def commit_all_twice(workspace: Workspace) -> tuple[UploadReport | None, UploadReport]:
     """Commit what waits, and again if Ctrl-C comes in between; return what both say, None if nothing."""
     try:
-        return None, commit_all(workspace)
+        with ThreadPoolExecutor(4) as threads:  # forks would take their steps where nobody counts them
+            return None, workspace.commit_pending_executions(executor=threads)
     except KeyboardInterrupt as error:
         return getattr(error, "report", None), commit_all(workspace)
 
