@@ -13,6 +13,34 @@ from typing import Any
 
 import pytest
 
+SEE_WORKERS = """
+import json, multiprocessing, os, signal, sys, threading, time
+
+workers = set()
+
+def see_workers(then):
+    workers.update(child.pid for child in multiprocessing.active_children())
+    if workers and then != "nothing":
+        print(json.dumps(sorted(workers)), flush=True)
+        if then == "wait":
+            time.sleep(60)
+        elif then == "interrupt":
+            signal.raise_signal(signal.SIGINT)
+        elif then == "lose one":
+            os.kill(min(workers), signal.SIGKILL)
+            time.sleep(0.2)
+
+def rename_slowly(seconds):
+    rename = os.rename
+
+    def slowly(*names, **folders):
+        time.sleep(seconds)  # so that there is something left to do when something happens
+        rename(*names, **folders)
+
+    os.rename = slowly
+"""
+"""Code for a child that looks at its own forked workers, says which they are, and has something happen to them."""
+
 
 def start_python(code: str, *args: object, before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
     """Start a fresh interpreter on some code; `before` is the command that it is run by, if any."""

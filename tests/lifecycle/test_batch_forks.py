@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.children import answer_of, start_python
+from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.lifecycle.examples import rows_of
 from tests.lifecycle.runs import SET, ran
 
@@ -19,38 +19,24 @@ from emdstore.lifecycle.verify import verify
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore
 
-CHILD = """
-import json, multiprocessing, os, signal, sys, threading, time
+CHILD = (
+    SEE_WORKERS
+    + """
 from emdstore.lifecycle.batch import CommitInterrupted
 from emdstore.lifecycle.offline import publish_pending_executions
 from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, MemoryStore
 
 scratch, results, catalog, then = sys.argv[1:]
-workers, of_catalog = set(), 0
+of_catalog = 0
 
 def told(progress):
     global of_catalog
-    workers.update(child.pid for child in multiprocessing.active_children())
     of_catalog = workspace.list_executions(status="uploaded").count()
-    if workers and then != "nothing":
-        print(json.dumps(sorted(workers)), flush=True)
-        if then == "wait":
-            time.sleep(60)
-        elif then == "interrupt":
-            signal.raise_signal(signal.SIGINT)
-        elif then == "lose one":
-            os.kill(min(workers), signal.SIGKILL)
-            time.sleep(0.2)
-
-rename = os.rename
-
-def slowly(*names, **folders):
-    time.sleep(0.01)  # so that there is something left to do when something happens
-    rename(*names, **folders)
+    see_workers(then)
 
 if then in ("wait", "interrupt", "lose one"):
-    os.rename = slowly
+    rename_slowly(0.01)
 kept = MemoryStore() if then == "in memory" else LocalStore(results)
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
@@ -74,6 +60,7 @@ with Workspace(scratch=LocalStore(scratch), results=kept, catalog=catalog) as wo
         "of_catalog": of_catalog,
     }))
 """
+)
 
 MANY = 24
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.children import answer_of, start_python
+from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
@@ -18,37 +18,23 @@ from emdstore.transfer import transfer
 ARTIFACTS = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(1500)}
 ARTIFACTS |= {f"run{number}/large.nc": os.urandom(3_000_000) for number in range(3)}
 
-CHILD = """
-import json, multiprocessing, os, signal, sys, threading, time
+CHILD = (
+    SEE_WORKERS
+    + """
 from pathlib import Path
 from emdstore.stores.local import LocalStore
 from emdstore.transfer import TransferInterrupted, transfer
 
 source, dest, then = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2])), sys.argv[3]
-workers, interrupted, most = set(), False, 0
+interrupted, most = False, 0
 
 def told(progress):
     global most
     most = max(most, progress.bytes_done)
-    workers.update(child.pid for child in multiprocessing.active_children())
-    if workers and then != "nothing":
-        print(json.dumps(sorted(workers)), flush=True)
-        if then == "wait":
-            time.sleep(60)
-        elif then == "interrupt":
-            signal.raise_signal(signal.SIGINT)
-        elif then == "lose one":
-            os.kill(min(workers), signal.SIGKILL)
-            time.sleep(0.2)
-
-rename = os.rename
-
-def slowly(*names, **folders):
-    time.sleep(0.002)  # so that there is something left to do when something happens
-    rename(*names, **folders)
+    see_workers(then)
 
 if then != "beside a thread":
-    os.rename = slowly
+    rename_slowly(0.002)
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 try:
@@ -59,6 +45,7 @@ left = [child.pid for child in multiprocessing.active_children()]
 print(json.dumps({"report": report.as_dict(), "workers": len(workers), "left": left, "bytes": most,
                   "interrupted": interrupted}))
 """
+)
 
 
 @pytest.fixture

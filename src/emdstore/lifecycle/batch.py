@@ -123,7 +123,7 @@ def batch_workers(
     if executor is None and count >= _WORTH_FORKING and type(workspace.results) is LocalStore:
         from emdstore.transfer.forks import Forks, can_fork  # slow to import
 
-        if workspace.catalog.rest() and can_fork():
+        if can_fork() and workspace.catalog.rest():
             with Forks(min(_WORKERS, 1 + (os.cpu_count() or 1))) as forks:  # one more, as each waits for its flush
                 yield forks, None
             return

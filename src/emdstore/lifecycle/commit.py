@@ -190,7 +190,7 @@ def remove_scratch(scratch: LocalStore, fragment: str) -> None:
         else:
             shutil.rmtree(trash)
     except FileNotFoundError:
-        pass
+        pass  # somebody else has removed it
     except OSError as error:
         raise StoreError(
             f"the scratch folder of {fragment!r} could not be removed, all else is done: {error}; "
