@@ -15,7 +15,8 @@ from emdstore.stores.views import StoreView
 class Deadly(StoreView):
     """To use a key with this end kills the process that does it, as the system kills one that takes too much memory.
 
-    Each death leaves a byte in a file; after so many it is a store like any other.
+    Each death leaves a byte in a file; after so many it is a store like any other. Nobody else may kill a worker of an
+    engine's: one that waits for work holds a lock that the others would wait for as well, for ever.
     """
 
     _withheld = frozenset({SupportsPath, SupportsCopyFrom, SupportsStreaming})
@@ -34,6 +35,7 @@ class Deadly(StoreView):
                 if os.fstat(deaths.fileno()).st_size < self._most:
                     deaths.write(b"x")
                     deaths.flush()
+                    time.sleep(0.1)  # a thread of the engine's may just be sending what was done before
                     os.kill(os.getpid(), signal.SIGKILL)
         return super()._enter(verb, key)
 

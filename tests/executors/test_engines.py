@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -41,17 +38,11 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Executor]:
 def test_a_worker_that_is_killed_in_the_middle_of_a_transfer_costs_nothing_but_time(
     engine: Executor, filled: LocalStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    victim = engine.submit(os.getpid).result(60)
     told: list[TransferProgress] = []
-
-    def show(progress: TransferProgress) -> None:
-        told.append(progress)
-        if progress.keys_done and told[-2].keys_done == 0:
-            time.sleep(0.1)  # in the middle of its next batch: while it fetches that, it holds a lock of the engine's
-            os.kill(victim, signal.SIGKILL)
-
     dest = LocalStore(tmp_path / "dest")
-    report = transfer(Slow(filled, 0.004), dest, executor=engine, on_progress=show)
+    source = Deadly(Slow(filled, 0.004), "read_bytes", "run3/199", tmp_path / "deaths", 1)
+    report = transfer(source, dest, executor=engine, on_progress=told.append)
+    assert (tmp_path / "deaths").read_bytes() == b"x"
     assert report.counts["copied"] == len(report.outcomes) == 400
     assert contents(dest) == contents(filled)
     assert "given out again" in caplog.text
