@@ -24,15 +24,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -130,6 +123,7 @@ class Backlog(Generic[Item, Result]):
         self._call = functools.partial(function, *common)
         self._packed = None if isinstance(executor, ThreadPoolExecutor) else _pack(executor, self._call)
         self._running: dict[Future[_Answer], _Given[Item]] = {}
+        self._done: SimpleQueue[Future[_Answer]] = SimpleQueue()
         self._lost: deque[tuple[Sequence[Item], ExecutorError]] = deque()
         self._taken = False
         self._heard = time.monotonic()
@@ -172,11 +166,7 @@ class Backlog(Generic[Item, Result]):
         Exception
             What the function raised.
         """
-        if not self._lost:
-            with _uninterrupted():
-                wait(self._running, timeout=timeout, return_when=FIRST_COMPLETED)
-        # Asked one by one: `wait` never returns what was cancelled before it started.
-        done = [future for future in self._running if future.done()]
+        done = self._came_back(0 if self._lost or not self._running else timeout)
         if done or not self._running:
             self._heard = time.monotonic()
         elif time.monotonic() - self._heard > _QUIET_SECONDS:
@@ -201,6 +191,15 @@ class Backlog(Generic[Item, Result]):
                 with contextlib.suppress(Exception):  # what stopped us matters more
                     yield given.items, _read(future.result())
 
+    def _came_back(self, timeout: float) -> list[Future[_Answer]]:
+        # Not `concurrent.futures.wait`, which takes the lock of each future that it waits for, every time.
+        done = []
+        with contextlib.suppress(Empty):
+            done.append(self._done.get(timeout=timeout))
+            while True:
+                done.append(self._done.get_nowait())
+        return [future for future in done if future in self._running]
+
     def _give(self, given: _Given[Item]) -> None:
         try:
             if self._packed is None:
@@ -210,6 +209,7 @@ class Backlog(Generic[Item, Result]):
                 call = run_packed, __version__, self._packed, items
             with _uninterrupted():
                 future = self._executor.submit(*call)
+                future.add_done_callback(self._done.put)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
             if not self._taken:
                 raise _refused(error) from error
