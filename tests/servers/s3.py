@@ -212,12 +212,13 @@ class Fault:
 
 
 class FaultProxy:
-    """An HTTP proxy before a server: it notes every request and lets `faults` go wrong."""
+    """An HTTP proxy before a server: it notes every request, lets `faults` go wrong and keeps headers to itself."""
 
     def __init__(self, behind: S3Server) -> None:
         self._behind = urlsplit(behind.endpoint_url)
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
+        self.withheld: set[str] = set()
         self.before: Callable[[Request], None] = lambda request: None
         self._lock = threading.Lock()
         outer = self
@@ -282,7 +283,7 @@ class FaultProxy:
         try:
             behind.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in handler.headers.items():
-                if name.lower() != "connection":
+                if name.lower() not in {"connection", *self.withheld}:
                     behind.putheader(name, value)
             behind.endheaders(body)
             answer = behind.getresponse()

@@ -114,6 +114,11 @@ def is_of_engine(error: Exception) -> bool:
     return by_engine and not isinstance(error, EmdstoreError)
 
 
+def has_no_such_range(error: Exception) -> bool:
+    """Tell whether the server gave no part of an object because the object, or the server, has none."""
+    return _answer(str(error))[0] == 416 or "non-partial" in str(error)
+
+
 def first_line(text: str) -> str:
     """Return the part of the engine's text that is for people."""
     return text.partition("\n")[0][:300]

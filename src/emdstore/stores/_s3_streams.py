@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from emdstore.errors import ArtifactNotFoundError, SourceChangedError, StoreError
-from emdstore.stores._s3_errors import Speaker, is_of_engine
+from emdstore.stores._s3_errors import Speaker, has_no_such_range, is_of_engine
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
 
 if TYPE_CHECKING:
@@ -19,6 +24,22 @@ _log = logging.getLogger(__name__)
 
 MOST_PARTS = 10_000
 LARGEST_COPY = 5 * 1024**3
+_FIRST_PART = 4 * 1024 * 1024
+_NEAR_SECONDS = 0.03  # for the first part: a connection that gives so much in so little time is as good as several
+_PART = 1024 * 1024
+_MOST_AHEAD = 12
+_MOST_AHEAD_OF_ALL = 24
+_places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
+"""For the parts that readers of this process have read ahead; each may hold one more, which it gives out."""
+
+
+def _free_places() -> None:
+    global _places
+    _places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_places)  # the readers that had them are not in the child
 
 
 def describe(key: str, entry: Any) -> ArtifactInfo:
@@ -27,13 +48,27 @@ def describe(key: str, entry: Any) -> ArtifactInfo:
 
 
 class ObjectReader:
-    """See `ArtifactReader`: the answer to one request, so one version of the object."""
+    """See `ArtifactReader`: one version of the object, as the server's first answer describes it.
 
-    def __init__(self, errors: Speaker, key: str, found: Any) -> None:
+    A connection to a distant server has a speed of its own, whatever the network could carry. So the first request is
+    for the first part; if that took long, the rest comes in parts as well, several at a time, and otherwise as it is.
+
+    Parameters
+    ----------
+    errors
+        Who the errors are about.
+    key
+        The artifact's key.
+    ask
+        Sends a request for the object, with these options, and returns the engine's answer.
+    """
+
+    def __init__(self, errors: Speaker, key: str, ask: Callable[[Any], Any]) -> None:
+        self._errors, self._ask = errors, ask
+        self._opened = time.perf_counter()
+        found = self._begin()
         self.info = describe(key, found.meta)
-        self._errors = errors
-        # The engine gives at least this much at a time, and often some more; `read` may give CHUNK_SIZE.
-        self._chunks: Iterator[bytes] = found.stream(min_chunk_size=CHUNK_SIZE // 2)
+        self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
         self._left = self.info.size
 
@@ -57,6 +92,53 @@ class ObjectReader:
                     self._raise_changed("changed while it was read")
                 raise
 
+    def _begin(self) -> Any:
+        try:
+            return self._ask({"range": (0, _FIRST_PART)})
+        except Exception as error:
+            # An object without a byte has no range, and a server may know none.
+            if is_of_engine(error) and has_no_such_range(error):
+                return self._ask(None)
+            raise
+
+    def _in_parts(self, first: Any) -> Iterator[bytes]:
+        """Yield the object, and read ahead as far as what all readers hold allows."""
+        chunks: Iterable[bytes] = list(_stream(first))
+        if time.perf_counter() - self._opened < _NEAR_SECONDS:
+            yield from chunks
+            yield from _stream(self._part(_FIRST_PART, self.info.size))
+            return
+        starts = deque(range(_FIRST_PART, self.info.size, _PART))
+        ahead: deque[Future[bytes]] = deque()
+        pool = ThreadPoolExecutor(_MOST_AHEAD, thread_name_prefix="emdstore-parts")
+        try:
+            while True:
+                while starts and len(ahead) < _MOST_AHEAD and _places.acquire(blocking=False):
+                    ahead.append(pool.submit(self._small_part, starts.popleft()))
+                yield from chunks
+                if ahead:
+                    part = ahead.popleft()
+                    _places.release()
+                    chunks = [part.result()]
+                elif starts:
+                    chunks = [self._small_part(starts.popleft())]
+                else:
+                    return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for part in ahead:
+                part.add_done_callback(lambda _: _places.release())  # what is on its way still takes its memory
+
+    def _small_part(self, start: int) -> bytes:
+        part: bytes = self._part(start, min(start + _PART, self.info.size)).bytes()
+        return part
+
+    def _part(self, start: int, end: int) -> Any:
+        found = self._ask({"range": (start, end)})
+        if describe(self.info.key, found.meta) != self.info:
+            self._raise_changed("changed while it was read")
+        return found
+
     def _raise_changed(self, what: str) -> None:
         key, store = self.info.key, self._errors.name
         raise SourceChangedError(f"{key!r} in {store} {what}; run it again", key=key, store=store) from None
@@ -65,7 +147,12 @@ class ObjectReader:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._chunks, self._rest = iter(()), b""  # to let go of the stream closes its connection
+        self._chunks, self._rest = iter(()), b""  # to let go of a stream closes its connection
+
+
+def _stream(found: Any) -> Iterator[bytes]:
+    # The engine gives at least this much at a time, and often some more; `read` may give CHUNK_SIZE.
+    return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
 
 
 class ObjectWriter:

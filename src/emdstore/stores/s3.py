@@ -199,11 +199,11 @@ class S3Store:
         return (describe(entry["path"][start:], entry) for entry in self._entries(validate_prefix(prefix)))
 
     def open_reader(self, key: str, /) -> ObjectReader:
-        """See `SupportsStreaming.open_reader`: one request, whose answer is read as it comes."""
+        """See `SupportsStreaming.open_reader`: by one request if it is small, in parts if it is large."""
         name = self._name(key)
         obs, client = self._client()
         with self._errors.trying("read", key):
-            return ObjectReader(self._errors, key, obs.get(client, name))
+            return ObjectReader(self._errors, key, lambda options: obs.get(client, name, options=options))
 
     def open_writer(self, key: str, /) -> ObjectWriter:
         """See `SupportsStreaming.open_writer`: in parts, or in one request if it turns out small."""

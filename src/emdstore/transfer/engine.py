@@ -34,7 +34,7 @@ from emdstore.stores.places import refuse_same_place, server_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.transfer.plan import Listing, Step, Unchanged, plan_transfer
 from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
-from emdstore.transfer.routes import Monitor, Route, Stopped, digest_of, whole_size
+from emdstore.transfer.routes import Monitor, Route, Stopped, digest_of
 
 if TYPE_CHECKING:
     from emdstore.transfer.forks import ForkWatch
@@ -52,7 +52,7 @@ _BATCH_BYTES = 8 * _MIB
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
 _COPY_BYTES = _MIB  # from file to file: a buffer
 _STREAM_BYTES = 20 * _MIB  # four parts of an S3 upload
-_STREAM_TO_FILE_BYTES = 4 * _MIB
+_STREAM_TO_FILE_BYTES = 4 * _MIB  # the first part of an object; what all readers read ahead is limited by the store
 _COPIES_OF_WHOLE = 3  # what an object store's engine receives, what it makes of that, and what Python gets
 _MOST_BYTES = 3 * _STREAM_BYTES
 _TICK_SECONDS = 0.2
@@ -323,7 +323,6 @@ class _Run:
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = _Pace(source, dest, max_workers or GIVEN, _MOST_KEYS)
             self._most_bytes = math.inf
-        self._whole_size = whole_size(source)
         self._stream_bytes = _STREAM_TO_FILE_BYTES if isinstance(dest, SupportsPath) else _STREAM_BYTES
         self._watch = _Watch()
         self._watches: list[_Watch | ForkWatch] = [self._watch]
@@ -456,9 +455,9 @@ class _Run:
         """Return how many bytes are in memory at once while the artifact is moved, at most."""
         if self._pace.local:
             return _COPY_BYTES
-        if step.size is None or step.size > self._whole_size:
+        if step.size is None:
             return self._stream_bytes
-        return _COPIES_OF_WHOLE * step.size
+        return min(_COPIES_OF_WHOLE * step.size, self._stream_bytes)
 
     def _most_held(self, batch: Batch) -> int:
         return max(self._held_by(step) for _, step in batch)

@@ -1,0 +1,181 @@
+"""How S3Store reads large objects: in parts, some of them ahead, all of one version."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+
+import attrs
+import pytest
+from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
+
+from emdstore.errors import SourceChangedError, StoreUnavailableError
+from emdstore.stores import _s3_streams
+from emdstore.stores.s3 import MIB, S3Store
+
+LARGE = bytes(range(251)) * (19 * MIB // 251)
+PARTS = r"^GET /[^/]*/large$"
+READERS = 12
+"""More than may all read ahead at once."""
+
+
+@attrs.frozen
+class Bucket:
+    """A bucket with a large object in it, seen through a proxy."""
+
+    proxy: FaultProxy
+    behind: S3Server
+    name: str
+
+    @property
+    def store(self) -> S3Store:
+        return S3Store(f"s3://{self.name}", **self.proxy.server.options, retries=0)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write behind the proxy's back."""
+        self.behind.client().put_object(Bucket=self.name, Key=key, Body=data)
+
+    def chunks(self, key: str) -> Iterator[bytes]:
+        with self.store.open_reader(key) as reader:
+            while chunk := reader.read():
+                yield chunk
+
+    def read(self, key: str) -> bytes:
+        return b"".join(self.chunks(key))
+
+
+@pytest.fixture(autouse=True)
+def far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every server for a distant one, however quick it is."""
+    monkeypatch.setattr(_s3_streams, "_NEAR_SECONDS", 0)
+
+
+@pytest.fixture
+def near(far: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_s3_streams, "_NEAR_SECONDS", 60)
+
+
+@pytest.fixture
+def bucket(s3_faults: FaultProxy, seaweed_server: S3Server) -> Bucket:
+    bucket = Bucket(s3_faults, seaweed_server, seaweed_server.make_bucket())
+    bucket.put("large", LARGE)
+    return bucket
+
+
+def counted(bucket: Bucket) -> list[int]:
+    """Note from now on, at each request, how many are on their way at once."""
+    under_way: list[Request] = []
+    counts = [0]
+
+    def count(request: Request) -> None:
+        under_way.append(request)
+        counts.append(len(under_way))
+        time.sleep(0.1)
+        under_way.remove(request)
+
+    bucket.proxy.before = count
+    return counts
+
+
+def read_all(bucket: Bucket) -> None:
+    assert bucket.read("large") == LARGE
+
+
+def spans(bucket: Bucket) -> list[tuple[int, int]]:
+    """Return the ranges that were asked for; they cover the object, each byte once."""
+    ranges = [request.headers["range"].removeprefix("bytes=") for request in bucket.proxy.seen(PARTS)]
+    spans = sorted((int(start), int(last) + 1) for start, last in (each.split("-") for each in ranges))
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    assert spans[-1][1] == len(LARGE)
+    return spans
+
+
+def test_of_a_distant_object_several_parts_are_on_their_way_at_once(bucket: Bucket) -> None:
+    under_way = counted(bucket)
+    read_all(bucket)
+    assert 2 < max(under_way) <= _s3_streams._MOST_AHEAD
+    assert {end - start for start, end in spans(bucket)[1:-1]} == {MIB}
+
+
+def test_of_a_near_object_all_after_the_first_part_is_one_request(bucket: Bucket, near: None) -> None:
+    read_all(bucket)
+    assert spans(bucket) == [(0, 4 * MIB), (4 * MIB, len(LARGE))]
+
+
+def test_what_is_no_larger_than_a_part_is_one_request(bucket: Bucket) -> None:
+    for size in (1, 4 * MIB):
+        bucket.put("one", LARGE[:size])
+        bucket.proxy.requests.clear()
+        assert bucket.read("one") == LARGE[:size]
+        assert len(bucket.proxy.requests) == 1
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_part_of_another_version_is_an_error(bucket: Bucket, where: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(where)
+    number = 2 if where == "near" else 3
+
+    def replace(_: Request) -> None:
+        if len(bucket.proxy.seen(PARTS)) == number:
+            bucket.put("large", bytes(len(LARGE)))
+
+    bucket.proxy.before = replace
+    with pytest.raises(SourceChangedError, match=r"'large' .* changed while it was read; run it again"):
+        bucket.read("large")
+
+
+def read_while_parts_fail(bucket: Bucket, kind: Kind) -> None:
+    with bucket.store.open_reader("large") as reader:
+        bucket.proxy.fail(kind, PARTS)  # none but the first has been asked for
+        while reader.read():
+            pass
+
+
+@pytest.mark.parametrize("kind", ["cut-response", "status"])
+def test_a_part_that_does_not_come_is_an_error(bucket: Bucket, kind: Kind) -> None:
+    with pytest.raises(StoreUnavailableError, match="'large'"):
+        read_while_parts_fail(bucket, kind)
+
+
+def test_readers_that_are_read_in_turns_all_come_to_their_end(bucket: Bucket) -> None:
+    readers = [bucket.chunks("large") for _ in range(READERS)]
+    begun = [next(reader) for reader in readers]
+    for reader, start in zip(reversed(readers), reversed(begun), strict=True):
+        assert start + b"".join(reader) == LARGE
+
+
+def test_readers_that_are_left_or_fail_take_nothing_from_the_next(bucket: Bucket) -> None:
+    for _ in range(READERS):
+        with bucket.store.open_reader("large") as reader:
+            reader.read()
+    for _ in range(READERS):
+        with pytest.raises(StoreUnavailableError):
+            read_while_parts_fail(bucket, "status")
+        bucket.proxy.faults.clear()
+    under_way = counted(bucket)
+    read_all(bucket)
+    assert max(under_way) > 2
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_fork_reads_ahead_whatever_its_parent_was_reading(bucket: Bucket) -> None:
+    readers = [bucket.chunks("large") for _ in range(READERS)]
+    for reader in readers:
+        next(reader)
+    child = multiprocessing.get_context("fork").Process(target=read_all, args=(bucket,))
+    under_way = counted(bucket)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    assert max(under_way) > 2
+
+
+@pytest.mark.parametrize("data", [b"", b"x", LARGE], ids=["empty", "small", "large"])
+@pytest.mark.parametrize("withheld", [set[str](), {"range"}], ids=["ranges", "no ranges"])
+def test_what_has_no_parts_is_read_as_one(moto_server: S3Server, data: bytes, withheld: set[str]) -> None:
+    with FaultProxy(moto_server) as proxy:  # before a server that checks no signature
+        proxy.withheld = withheld
+        bucket = Bucket(proxy, moto_server, moto_server.make_bucket())
+        bucket.put("k", data)
+        assert bucket.read("k") == data
