@@ -464,6 +464,18 @@ class TestFound:
         assert contents(dest) == contents({"same": b"1", "new": b"2", "changed": b"33", "other": b"4"})
 
 
+@pytest.mark.parametrize(("far_seconds", "verb"), [(math.inf, "write_bytes"), (0.0, "open_writer")])
+def test_a_file_of_some_mebibytes_goes_in_one_piece_to_a_near_store_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far_seconds: float, verb: str
+) -> None:
+    monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", far_seconds)
+    source = fill(LocalStore(tmp_path), {"a": b"1", "b": bytes(2 * 1024 * 1024)})
+    dest = RecordingStore(MemoryStore())
+    assert transfer(source, dest).ok
+    assert [call.verb for call in dest.calls if call.key == "b" and "writ" in call.verb] == [verb]
+    assert contents(dest) == contents(source)
+
+
 def test_threads_that_several_transfers_share_are_left_running() -> None:
     source = fill(MemoryStore(), {f"{number:03}": b"x" * number for number in range(200)})
     slow = Slow(source, 0.003)

@@ -105,7 +105,7 @@ class S3Store:
     timeout: float = attrs.field(default=120.0, eq=False)
     retries: int = attrs.field(default=2, eq=False)
     part_size: int = attrs.field(default=_SMALLEST_PART, eq=False, validator=_check_part_size)
-    part_uploads: int = attrs.field(default=3, eq=False)
+    part_uploads: int = attrs.field(default=4, eq=False)
     checksum: Literal["SHA256"] | None = attrs.field(default="SHA256", eq=False)
     in_order: bool | None = attrs.field(default=None, eq=False)
     config: Mapping[str, Any] = attrs.field(factory=dict, eq=False)

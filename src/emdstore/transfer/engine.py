@@ -51,10 +51,10 @@ _SMALL_SIZE = _MIB
 _BATCH_BYTES = 8 * _MIB
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
 _COPY_BYTES = _MIB  # from file to file: a buffer
-_STREAM_BYTES = 20 * _MIB  # four parts of an S3 upload
-_STREAM_TO_FILE_BYTES = 4 * _MIB  # the first part of an object; what all readers read ahead is limited by the store
-_COPIES_OF_WHOLE = 3  # what an object store's engine receives, what it makes of that, and what Python gets
-_MOST_BYTES = 3 * _STREAM_BYTES
+_DOWN_BYTES = 5 * _MIB  # what comes as a stream: the first part of an object, and a buffer
+_UP_BYTES = 20 * _MIB  # what goes as a stream: the parts of an upload
+_COPIES = 4  # what an engine receives, what it makes of that, what Python gets, and what the allocator keeps
+_MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
 
@@ -153,21 +153,24 @@ class BatchResult:
     seconds: float
 
 
-def run_batch(source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, batch: Batch) -> BatchResult:
+def run_batch(
+    source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: _Pace | None, batch: Batch
+) -> BatchResult:
     """Do the steps of one batch, one after the other; errors become outcomes."""
     started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
+    far = pace is not None and pace.is_far
     with contextlib.suppress(Stopped):
-        for outcome in run_steps(source, dest, [step for _, step in batch], monitor):
+        for outcome in run_steps(source, dest, [step for _, step in batch], monitor, far=far):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, time.perf_counter() - started)
 
 
 def run_steps(
-    source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step], monitor: Monitor | None = None
+    source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step], monitor: Monitor | None, *, far: bool
 ) -> Iterator[KeyOutcome]:
     """Do steps one after the other, and yield their outcomes; errors become outcomes."""
-    with Route(source, dest, monitor) as route:
+    with Route(source, dest, monitor, far=far) as route:
         for step in steps:
             yield _run_step(source, dest, step, route)
 
@@ -323,7 +326,9 @@ class _Run:
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = _Pace(source, dest, max_workers or GIVEN, _MOST_KEYS)
             self._most_bytes = math.inf
-        self._stream_bytes = _STREAM_TO_FILE_BYTES if isinstance(dest, SupportsPath) else _STREAM_BYTES
+        self._stream_bytes = (0 if isinstance(source, SupportsPath) else _DOWN_BYTES) + (
+            0 if isinstance(dest, SupportsPath) else _UP_BYTES
+        )
         self._watch = _Watch()
         self._watches: list[_Watch | ForkWatch] = [self._watch]
         self._waiting: deque[tuple[int, Step]] = deque()
@@ -352,14 +357,15 @@ class _Run:
 
     def _is_little(self) -> bool:
         """Tell whether all that is left is one small batch for near stores: to start a thread would take longer."""
-        sizes = [_STREAM_BYTES if step.size is None else step.size for _, step in self._waiting]
+        sizes = [math.inf if step.size is None else step.size for _, step in self._waiting]
         is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
         return self._complete and is_batch and not self._pace.is_far
 
     def _run_here(self, batch: Batch) -> None:
         started = time.perf_counter()
         outcomes: list[KeyOutcome] = []
-        for outcome in run_steps(self._source, self._dest, [step for _, step in batch], self._watch):
+        steps = [step for _, step in batch]
+        for outcome in run_steps(self._source, self._dest, steps, self._watch, far=self._pace.is_far):
             self._settle(*batch[len(outcomes)], outcome)
             outcomes.append(outcome)
             self._tell()
@@ -374,7 +380,7 @@ class _Run:
                 stack.callback(executor.shutdown, wait=True, cancel_futures=True)
             stack.callback(self._stop_workers)
             backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
-                executor, run_batch, self._source, self._dest, monitor
+                executor, run_batch, self._source, self._dest, monitor, None if self._elsewhere else self._pace
             )
             while True:
                 # Planning goes on beside the work, a little at a time so that no worker waits for it.
@@ -457,7 +463,7 @@ class _Run:
             return _COPY_BYTES
         if step.size is None:
             return self._stream_bytes
-        return min(_COPIES_OF_WHOLE * step.size, self._stream_bytes)
+        return min(_COPIES * step.size, self._stream_bytes)
 
     def _most_held(self, batch: Batch) -> int:
         return max(self._held_by(step) for _, step in batch)

@@ -32,15 +32,6 @@ from emdstore.stores.port import (
 _MIB = 1024 * 1024
 
 
-def whole_size(source: ArtifactStore) -> int:
-    """Return up to which size artifacts are moved in one piece: few calls, and still little memory.
-
-    A file is read into one buffer. An object arrives in pieces, which are put together: it takes several times its
-    size, of which each thread's allocator keeps some.
-    """
-    return 4 * _MIB if isinstance(source, SupportsPath) else _MIB
-
-
 class Stopped(BaseException):
     """Ends a worker in the middle of an artifact, which then stays as it was."""
 
@@ -62,15 +53,21 @@ class Route:
         The stores.
     monitor
         Told of the bytes as they move.
+    far
+        Whether a store is far away, so that there are many such ways at once.
     """
 
-    def __init__(self, source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None = None) -> None:
+    def __init__(
+        self, source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None = None, *, far: bool = False
+    ) -> None:
         self._source, self._dest, self._monitor = source, dest, monitor
         self._copies: CopySession | None = None
         self._reader: ArtifactStore | StoreSession = source
         self._writer: ArtifactStore | StoreSession = dest
         self._opened = ExitStack()
-        self._whole_size = whole_size(source)
+        # A file is read into one buffer, but of many such buffers the allocator keeps too much. An object arrives in
+        # pieces: put together it takes several times its size.
+        self._whole_size = 4 * _MIB if isinstance(source, SupportsPath) and not far else _MIB
         # A store that streams promises that what it reads is one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
 
