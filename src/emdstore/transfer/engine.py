@@ -51,7 +51,7 @@ _SMALL_SIZE = _MIB
 _BATCH_BYTES = 8 * _MIB
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
 _COPY_BYTES = _MIB  # from file to file: a buffer
-_DOWN_BYTES = 5 * _MIB  # what comes as a stream: the first part of an object, and a buffer
+_DOWN_BYTES = 5 * _MIB  # what comes as a stream: the first part of an object, and a buffer; readers limit the rest
 _UP_BYTES = 20 * _MIB  # what goes as a stream: the parts of an upload
 _COPIES = 4  # what an engine receives, what it makes of that, what Python gets, and what the allocator keeps
 _MOST_BYTES = 4 * _UP_BYTES
@@ -156,7 +156,7 @@ class BatchResult:
 def run_batch(
     source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: _Pace | None, batch: Batch
 ) -> BatchResult:
-    """Do the steps of one batch, one after the other; errors become outcomes."""
+    """Do the steps of one batch, one after the other; errors become outcomes. The pace tells what is far by then."""
     started = time.perf_counter()
     outcomes: list[KeyOutcome] = []
     far = pace is not None and pace.is_far
