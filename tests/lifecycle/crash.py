@@ -8,6 +8,7 @@ how many there are.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -30,6 +31,7 @@ from tests.lifecycle.examples import held, put, rows_of, small_run
 from tests.processes import FORKS
 from tests.servers.postgres import KeptDatabase
 
+from emdstore.catalog import Catalog
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
 from emdstore.keys import is_staging
@@ -40,6 +42,8 @@ from emdstore.lifecycle.workspace import Workspace
 from emdstore.stores import LocalStore, S3Store, scoped
 
 _PATIENCE = 300
+
+_renewing = threading.RLock()
 
 Action = Callable[[], object]
 Task = Callable[..., Any]
@@ -55,9 +59,12 @@ def kill() -> None:
 
 
 def pause() -> None:
-    """Stop the process until somebody sends SIGCONT."""
-    os.kill(os.getpid(), signal.SIGSTOP)
-    time.sleep(0.01)  # the signal may reach another thread first
+    """Stop the process until somebody sends SIGCONT, and not in the middle of a renewal of its claim.
+
+    Stopped in there it would keep the transaction, and with SQLite all others would wait for it.
+    """
+    with _renewing:
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread: another would stop it a little later
 
 
 def interrupt() -> None:
@@ -90,23 +97,52 @@ class Step:
         return f"{self.what} {self.about}"
 
 
+@attrs.frozen
+class Before:
+    """The moment before a step that is told by its looks.
+
+    How many steps come before it may differ from run to run: threads that ship files open the folders of both.
+
+    Attributes
+    ----------
+    looks
+        A part of what `str(step)` is.
+    nth
+        Which of those that look like it, from 1.
+    """
+
+    looks: str
+    nth: int = 1
+
+    @classmethod
+    def step(cls, steps: list[Step], number: int) -> Before:
+        """Return the moment before a step of a run like the one to come."""
+        step = steps[number - 1]
+        looks = str(step) if step.what == "sql" else step.what  # names of unfinished files are made up anew
+        return cls(looks, sum(looks in str(each) for each in steps[:number]))
+
+
 _READING = ("close", "fstat", "lstat", "read", "readlink", "readv", "scandir", "stat")
 _CHANGING = ("fsync", "link", "mkdir", "rename", "replace", "rmdir", "symlink", "sync", "unlink", "utime", "write")
 _REQUESTS = {"get": False, "head": False, "list": False, "delete": True, "open_writer": True, "put": True}
 
 
 class _Steps:
-    def __init__(self, at: int | None, action: Action, only_changes: bool) -> None:
+    def __init__(self, at: int | Before | None, action: Action, only_changes: bool) -> None:
         self.taken: list[Step] = []
         self._at, self._action, self._only_changes = at, action, only_changes
         self._numbers = itertools.count(1)
+        self._number = at.nth if isinstance(at, Before) else at
         self._wrote = False
 
     def __call__(self, what: str, about: object = "", *, changes: bool) -> None:
         if (self._only_changes and not changes) or threading.current_thread().name == "emdstore-lease":
             return  # how often a claim is renewed meanwhile is a matter of time
-        self.taken.append(Step(what, str(about)[:200], changes))
-        if next(self._numbers) == self._at:
+        step = Step(what, str(about)[:200], changes)
+        self.taken.append(step)
+        if isinstance(self._at, Before) and self._at.looks not in str(step):
+            return
+        if next(self._numbers) == self._number:
             self._action()
 
     def watch(self) -> None:
@@ -120,6 +156,7 @@ class _Steps:
         event.listen(sa.Engine, "commit", self._end_of_transaction)
         Database.insert_rows = self._counted("sql", Database.insert_rows, changes=True, about=2)  # type: ignore[method-assign]
         S3Store._client = self._counted_client(S3Store._client)  # type: ignore[method-assign]
+        Catalog.renew = _one_at_a_time(Catalog.renew)  # type: ignore[method-assign]
 
     def _counted(self, what: str, function: Task, *, changes: bool, about: int = 0) -> Task:
         @functools.wraps(function)
@@ -181,6 +218,15 @@ def _in_halves(write: Task) -> Task:
     return written
 
 
+def _one_at_a_time(renew: Task) -> Task:
+    @functools.wraps(renew)
+    def renewed(*args: Any, **options: Any) -> Any:
+        with _renewing:
+            return renew(*args, **options)
+
+    return renewed
+
+
 # -- the child ---------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +247,7 @@ class Child:
     task, *args
         The task, with arguments that pickle.
     at
-        The number of the step, from 1, at which something happens; None for never.
+        The step before which something happens: its number, from 1, or its looks; None for never.
     action
         What happens then.
     only_changes
@@ -215,7 +261,7 @@ class Child:
         self,
         task: Task,
         *args: object,
-        at: int | None = None,
+        at: int | Before | None = None,
         action: Action = kill,
         only_changes: bool = False,
         host: str | None = None,
@@ -255,12 +301,14 @@ class Child:
         while time.monotonic() < give_up:
             if self._answer.poll(0.005):
                 return False
-            if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED:
-                return True
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has come to its end just now
+                if psutil.Process(self.pid).status() == psutil.STATUS_STOPPED:
+                    return True
         raise TimeoutError("the child neither pauses nor ends")
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it was not paused, and has come to its end
+            os.kill(self.pid, signal.SIGCONT)
 
     def end(self) -> None:
         """Kill the child, if it still is there, and wait until the kernel has forgotten it."""
@@ -273,7 +321,13 @@ class Child:
 
 
 def _main(
-    parent: Connection, task: Task, args: tuple[Any, ...], at: int | None, action: Action, only: bool, host: str | None
+    parent: Connection,
+    task: Task,
+    args: tuple[Any, ...],
+    at: int | Before | None,
+    action: Action,
+    only: bool,
+    host: str | None,
 ) -> None:
     if host is not None:
         socket.gethostname = lambda: host

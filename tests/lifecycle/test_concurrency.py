@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tests.lifecycle.crash import Answer, Child, Linger, Scene, commit_all, end_state, stopped_execution
+from tests.lifecycle.crash import Answer, Before, Child, Linger, Scene, commit_all, end_state, stopped_execution
 from tests.lifecycle.examples import FAILURE, NOON, SUCCESS, promote, put, rows_of, small_run
 from tests.servers.postgres import KeptDatabase, PostgresServer
 
@@ -83,10 +83,10 @@ def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_to
     catalog = folder / "catalog.db" if database is None else database.url
     workspace = Workspace(scratch=folder / "scratch", results=folder / "results", catalog=catalog)
     scene = Scene(workspace, folder, database=database)
-    bytes_move = next(number for number, step in enumerate(scene.steps(), 1) if step.what == "os.rename")
+    scene.steps()
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    both = [scene.child(at=bytes_move, action=Linger(1.0)) for _ in range(2)]
+    both = [scene.child(at=Before("os.rename"), action=Linger(1.0)) for _ in range(2)]
     pids = [child.pid for child in both]
     answers = _all_of(both)
     (winner,) = [number for number, answer in enumerate(answers) if answer.error is None]

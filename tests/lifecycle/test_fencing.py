@@ -13,6 +13,7 @@ import attrs
 import pytest
 from tests.lifecycle.crash import (
     Answer,
+    Before,
     Child,
     Linger,
     Scene,
@@ -32,7 +33,7 @@ from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostEr
 from emdstore.lifecycle.ingest import replay
 from emdstore.lifecycle.workspace import Workspace
 
-LEASE = 1.0
+LEASE = 2.0
 
 
 @pytest.fixture
@@ -67,22 +68,23 @@ def _first(steps: list[Step], text: str) -> int:
     return next(number for number, step in enumerate(steps, 1) if text in str(step))
 
 
-def _transaction_of(steps: list[Step], text: str) -> int:
-    """Return the number of the step that begins the transaction of a statement."""
+def _before_transaction(steps: list[Step], text: str) -> Before:
+    """Return the moment before the transaction of a statement begins."""
     begins = [number for number, step in enumerate(steps, 1) if step.about.startswith(("BEGIN IMMEDIATE", "SET LOCAL"))]
-    return max(number for number in begins if number < _first(steps, text))
+    return Before.step(steps, max(number for number in begins if number < _first(steps, text)))
 
 
-def _record(steps: list[Step]) -> int:
-    """Return the number of the step that puts the record in its place."""
+def _before_record(steps: list[Step]) -> Before:
+    """Return the moment before the record is put in its place."""
     rows = _first(steps, "INSERT INTO provider")
-    return max(number for number, step in enumerate(steps, 1) if step.what == "os.rename" and number < rows)
+    renames = [number for number, step in enumerate(steps, 1) if step.what == "os.rename" and number < rows]
+    return Before.step(steps, max(renames))
 
 
-BEFORE: dict[str, Callable[[list[Step]], int]] = {
-    "the first artifact": lambda steps: _first(steps, "os.rename"),
-    "the record": lambda steps: _first(steps, "SELECT execution.id FROM execution"),
-    "the rows": lambda steps: _transaction_of(steps, "INSERT INTO provider"),
+BEFORE: dict[str, Callable[[list[Step]], Before]] = {
+    "the first artifact": lambda _: Before("os.rename"),
+    "the record": lambda _: Before("SELECT execution.id FROM execution"),
+    "the rows": lambda steps: _before_transaction(steps, "INSERT INTO provider"),
 }
 
 
@@ -114,7 +116,7 @@ def test_an_owner_that_is_paused_beyond_its_lease_cannot_finish(scene: Scene, mo
 
 def test_a_record_that_a_late_owner_writes_over_another_says_the_same(scene: Scene) -> None:
     # Between the last look at the claim and the record there is an instant that no store lets us guard.
-    at = _record(scene.steps())
+    at = _before_record(scene.steps())
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
     with scene.child(at=at, action=pause) as owner:
@@ -170,7 +172,7 @@ def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene
     assert steps is not None
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    with Child(task, *args, at=_transaction_of(list(steps.steps), "SET status"), action=pause) as late:
+    with Child(task, *args, at=_before_transaction(list(steps.steps), "SET status"), action=pause) as late:
         assert late.wait_until_paused()
         commit(scene.workspace, scene.fragment)
         answer = _finish(late)
@@ -184,7 +186,7 @@ def test_what_was_shipped_by_somebody_else_since_it_was_looked_at_stays_so(scene
 @on_sqlite
 def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it(scene: Scene) -> None:
     steps = scene.steps()
-    cleaning = max(number for number, step in enumerate(steps, 1) if step.what == "os.rename")
+    cleaning = Before("os.rename", sum(step.what == "os.rename" for step in steps))
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
     with scene.child(at=cleaning, action=pause) as first:
@@ -197,8 +199,9 @@ def test_a_folder_that_is_cleaned_up_under_a_second_commit_takes_nothing_with_it
         scene.reset()
         with scene.child(at=cleaning, action=pause) as first, contextlib.ExitStack() as later:
             assert first.wait_until_paused()
-            second = later.enter_context(scene.child(at=at, action=pause))
-            assert second.wait_until_paused()
+            moment = Before.step(list(again.steps), at)
+            second = later.enter_context(scene.child(at=moment, action=pause))
+            second.wait_until_paused()  # or it took fewer steps than the one before, and has come to its end
             assert _finish(first).error is None
             assert _finish(second).error is None
         assert end_state(scene.workspace, scene.fragment) == undisturbed, f"paused before {again.steps[at - 1]}"
@@ -213,10 +216,11 @@ def _commit_and_keep(workspace: Workspace, fragment: str) -> None:
 def test_an_owner_that_is_paused_inside_a_transaction_is_in_nobodys_way(scene: Scene, moment: str) -> None:
     url = scene.workspace.catalog._database._url.render_as_string(hide_password=False)
     scene.workspace = attrs.evolve(scene.workspace, catalog=Catalog(url, busy_timeout=2 * LEASE))
-    at = _first(scene.steps(), moment) + 1
+    steps = scene.steps()
+    inside = Before.step(steps, _first(steps, moment) + 1)
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    with scene.child(at=at, action=pause) as owner:
+    with scene.child(at=inside, action=pause) as owner:
         assert owner.wait_until_paused()
         time.sleep(LEASE)
         commit(scene.workspace, scene.fragment)
