@@ -18,7 +18,7 @@ from emdstore.errors import (
     InvalidTransitionError,
     StoreUnavailableError,
 )
-from emdstore.lifecycle.batch import BatchProgress, _workers_for
+from emdstore.lifecycle.batch import BatchProgress, _answer_seconds, _commits_at_once
 from emdstore.lifecycle.process import host_name
 from emdstore.lifecycle.states import STATUSES
 from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
@@ -161,9 +161,11 @@ def test_more_are_committed_at_once_the_longer_the_results_take_to_answer(second
             time.sleep(seconds)
             return super().exists(key)
 
-    assert _workers_for(Distant(MemoryStore())) in range(workers, workers + (3 if seconds == 0.01 else 1))
+    assert _commits_at_once(_answer_seconds(Distant(MemoryStore()))) in range(
+        workers, workers + (3 if seconds == 0.01 else 1)
+    )
 
 
 def test_results_that_do_not_answer_are_left_for_each_commit_to_tell_of() -> None:
     away = FaultyStore(MemoryStore(), Fault(verbs=("exists",), error=StoreUnavailableError))
-    assert _workers_for(away) == 4
+    assert _commits_at_once(_answer_seconds(away)) == 4

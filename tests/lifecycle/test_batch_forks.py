@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
+import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import psutil
 import pytest
 from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.lifecycle.examples import rows_of
 from tests.lifecycle.runs import SET, ran
+from tests.servers.s3 import FaultProxy, S3Server
 
 from emdstore.catalog import Catalog
 from emdstore.keys import STAGING_PREFIX
 from emdstore.lifecycle.ingest import replay
 from emdstore.lifecycle.verify import verify
 from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.stores import LocalStore, S3Store
+from emdstore.transfer import transfer
 
 CHILD = (
     SEE_WORKERS
     + """
+from emdstore.lifecycle import batch
 from emdstore.lifecycle.batch import CommitInterrupted
 from emdstore.lifecycle.offline import publish_pending_executions
 from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, MemoryStore
+from emdstore.stores import LocalStore, MemoryStore, S3Store
 
 scratch, results, catalog, then = sys.argv[1:]
 of_catalog = 0
+if then != "far away":
+    batch._MOST_WORKERS = batch._WORKERS  # a server for tests may take longer to answer than one that is near
 
 def told(progress):
     global of_catalog
@@ -37,7 +45,11 @@ def told(progress):
 
 if then in ("wait", "interrupt", "lose one"):
     rename_slowly(0.01)
-kept = MemoryStore() if then == "in memory" else LocalStore(results)
+kept = LocalStore(results) if results.startswith("/") else S3Store(**json.loads(results))
+if then == "in memory":
+    kept = MemoryStore()
+if then == "beside requests":
+    kept.exists("anything")
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 with Workspace(scratch=LocalStore(scratch), results=kept, catalog=catalog) as workspace:
@@ -65,6 +77,26 @@ with Workspace(scratch=LocalStore(scratch), results=kept, catalog=catalog) as wo
 MANY = 24
 
 
+anywhere = pytest.mark.parametrize("workspace", ["local", "s3"], indirect=True)
+on_s3 = pytest.mark.parametrize("workspace", ["s3"], indirect=True)
+far_away = pytest.mark.parametrize("workspace", ["far away"], indirect=True)
+
+
+@pytest.fixture
+def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[Workspace]:
+    """A workspace with results that other processes see, too."""
+    where = getattr(request, "param", "local")
+    if where == "local":
+        yield workspace
+        return
+    server: S3Server = request.getfixturevalue("moto_server")
+    url = f"s3://{server.make_bucket()}/results"
+    with FaultProxy(server) as proxy:
+        proxy.before = lambda _: time.sleep(0.01)
+        there = proxy.server if where == "far away" else server
+        yield attrs.evolve(workspace, results=S3Store(url, **there.options))
+
+
 @pytest.fixture
 def waiting(workspace: Workspace) -> list[str]:
     fragments = [ran(workspace, diagnostic=f"d{number:02}").fragment for number in range(MANY)]
@@ -77,8 +109,14 @@ def committed_in_child(workspace: Workspace, then: str = "nothing") -> Any:
 
 
 def places_of(workspace: Workspace) -> tuple[object, ...]:
-    assert isinstance(workspace.results, LocalStore)
-    return workspace.scratch.root, workspace.results.root, workspace.catalog.url.removeprefix("sqlite:///")
+    results = workspace.results
+    if isinstance(results, S3Store):
+        names = ("url", "endpoint_url", "region", "access_key_id", "secret_access_key")
+        place: object = json.dumps({name: getattr(results, name) for name in names})
+    else:
+        assert isinstance(results, LocalStore)
+        place = results.root
+    return workspace.scratch.root, place, workspace.catalog.url.removeprefix("sqlite:///")
 
 
 def assert_goes_on(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
@@ -87,13 +125,14 @@ def assert_goes_on(workspace: Workspace, waiting: list[str], tmp_path: Path) -> 
     assert [row.status for row in workspace.list_executions()] == ["uploaded"] * MANY
     checked = verify(workspace.results)
     assert (checked.ok, checked.sets, checked.artifacts) == (True, MANY, MANY * len(SET))
-    assert isinstance(workspace.results, LocalStore)
-    copy = LocalStore(shutil.copytree(workspace.results.root, tmp_path / "copy"))
+    copy = LocalStore(tmp_path / "copy")
+    assert transfer(workspace.results, copy).ok
     with Catalog(tmp_path / "again.db") as again:
         assert replay(copy, again).ok
         assert rows_of(again) == rows_of(workspace.catalog)
 
 
+@anywhere
 def test_they_commit_everything_and_end(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace)
     assert answer["workers"] > 1
@@ -103,6 +142,7 @@ def test_they_commit_everything_and_end(workspace: Workspace, waiting: list[str]
     assert_goes_on(workspace, waiting, tmp_path)
 
 
+@anywhere
 def test_they_publish_without_the_catalog(workspace: Workspace, waiting: list[str]) -> None:
     answer = committed_in_child(workspace, "without catalog")
     assert answer["workers"] > 1
@@ -118,6 +158,23 @@ def test_a_process_that_must_not_be_forked_is_not(workspace: Workspace, waiting:
     assert answer["held"] == MANY * (len(SET) + 1)
 
 
+@on_s3
+def test_a_process_that_has_asked_an_object_store_already_is_not_forked(
+    workspace: Workspace, waiting: list[str]
+) -> None:
+    answer = committed_in_child(workspace, "beside requests")
+    assert answer["workers"] == 0
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
+
+
+@far_away
+def test_to_an_object_store_far_away_threads_commit(workspace: Workspace, waiting: list[str]) -> None:
+    answer = committed_in_child(workspace, "far away")
+    assert answer["workers"] == 0
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
+
+
+@anywhere
 def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace, "interrupt")
     assert answer["interrupted"]
@@ -128,6 +185,7 @@ def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str]
     assert_goes_on(workspace, waiting, tmp_path)
 
 
+@anywhere
 def test_they_end_when_their_parent_is_killed(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     child = start_python(CHILD, *places_of(workspace), "wait")
     assert child.stdout is not None
@@ -140,6 +198,7 @@ def test_they_end_when_their_parent_is_killed(workspace: Workspace, waiting: lis
     assert_goes_on(workspace, waiting, tmp_path)
 
 
+@anywhere
 def test_a_worker_that_is_killed_is_told_of(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace, "lose one")
     assert answer["errors"]

@@ -109,3 +109,14 @@ def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(stores: tup
     assert all("run it again" in each["error"] for each in failed)
     assert answer["left"] == []
     assert_goes_on(stores)
+
+
+def test_there_may_be_more_of_them_than_a_byte_counts(tmp_path: Path) -> None:
+    source = fill(LocalStore(tmp_path / "source"), {f"{number:03}": b"x" for number in range(400)})
+    code = """
+import json, sys
+from emdstore.stores.local import LocalStore
+from emdstore.transfer import transfer
+print(json.dumps(transfer(*map(LocalStore, sys.argv[1:]), max_workers=260).counts))
+"""
+    assert answer_of(start_python(code, source.root, tmp_path / "dest"))["copied"] == 400

@@ -421,10 +421,11 @@ class TestALittle:
         # A machine that is busy must not pass for a store that is far away.
         monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", math.inf)
 
-    def test_needs_no_other_thread(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("size", [1, 2_000_000])
+    def test_needs_no_other_thread(self, tmp_path: Path, size: int) -> None:
         threads: set[str] = set()
         source = Meanwhile(MemoryStore(), lambda: threads.add(threading.current_thread().name))
-        report = transfer(fill(source, {"a": b"1", "b": b"2"}), LocalStore(tmp_path))
+        report = transfer(fill(source, {"a": b"1", "b": bytes(size), "c": bytes(size)}), LocalStore(tmp_path))
         assert report.ok
         assert threads == {threading.current_thread().name}
 

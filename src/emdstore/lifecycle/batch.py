@@ -20,7 +20,6 @@ from emdstore.lifecycle.commit import commit_execution
 from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
 from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
-from emdstore.stores.local import LocalStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ WAITING = ("stopped", "upload_failed")
 _WORKERS = 4
 _MOST_WORKERS = 16
 _SENDERS = 16
+_ASKING = 8
 _WORTH_FORKING = 8
 _LAPSES = 1.5  # a claim that outlives this is being renewed
 _LOOK_AGAIN_SECONDS = 1.0
@@ -115,31 +115,42 @@ def batch_workers(
     """Give what is to commit so many executions: the executor; or forks of this process; or threads.
 
     The second is what they all send their files with, or None if each of them sees to that itself: to an object store
-    each would start a dozen threads, for a dozen files.
+    far away each would start a dozen threads, for a dozen files.
 
     A commit spends half its time in Python, whose lock threads would hand to one another. A fork sees only what is
-    outside this process, so it has to be certain that the results are: no other store than one of files is trusted.
+    outside this process, so it has to be certain that the results are. How far away they are is found out in a fork,
+    too: the engine for S3 starts threads, and with them this process could no longer be forked.
     """
-    if executor is None and count >= _WORTH_FORKING and type(workspace.results) is LocalStore:
-        from emdstore.transfer.forks import Forks, can_fork  # slow to import
+    results = workspace.results
+    answer_seconds: float | None = None
+    if executor is None and count >= _WORTH_FORKING:
+        from emdstore.transfer.forks import Forks, can_fork, is_seen_by_forks  # slow to import
 
-        if can_fork() and workspace.catalog.rest():
-            with Forks(min(_WORKERS, 1 + (os.cpu_count() or 1))) as forks:  # one more, as each waits for its flush
-                yield forks, None
-            return
-    if executor is not None or count <= _WORKERS or isinstance(workspace.results, SupportsPath):
+        if is_seen_by_forks(results) and can_fork() and workspace.catalog.rest():
+            cores = os.cpu_count() or 1
+            is_local = isinstance(results, SupportsPath)
+            # One more than cores, as each waits for its flush, or several for each core, as all wait for answers.
+            with Forks(min(_WORKERS, cores + 1) if is_local else min(_ASKING, 4 * cores)) as forks:
+                if not is_local:
+                    answer_seconds = forks.submit(_answer_seconds, results).result()
+                if _commits_at_once(answer_seconds or 0) == _WORKERS:
+                    yield forks, None
+                    return
+    if executor is not None or count <= _WORKERS or isinstance(results, SupportsPath):
         with executor_or_threads(executor, _WORKERS, "commit") as pool:
             yield pool, None
         return
+    if answer_seconds is None:
+        answer_seconds = _answer_seconds(results)
     with (
         executor_or_threads(None, _SENDERS, "send") as senders,
-        executor_or_threads(None, _workers_for(workspace.results), "commit") as pool,
+        executor_or_threads(None, _commits_at_once(answer_seconds), "commit") as pool,
     ):
         yield pool, senders
 
 
-def _workers_for(results: ArtifactStore) -> int:
-    """Return how many commits to have under way: each asks the results store a dozen times, and waits for answers."""
+def _answer_seconds(results: ArtifactStore) -> float:
+    """Return how long the results store takes to answer; no time if it does not, as each commit will say."""
     seconds = 0.0
     try:
         for _ in range(2):  # the first one may have to connect
@@ -147,8 +158,13 @@ def _workers_for(results: ArtifactStore) -> int:
             results.exists(RECORD_NAME)
             seconds = time.perf_counter() - started
     except StoreError:
-        return _WORKERS  # each commit will say what is wrong
-    return max(_WORKERS, min(_MOST_WORKERS, round(seconds * 1000)))
+        return 0.0
+    return seconds
+
+
+def _commits_at_once(answer_seconds: float) -> int:
+    """Return how many commits to have under way: each asks the results store a dozen times, and waits for answers."""
+    return max(_WORKERS, min(_MOST_WORKERS, round(answer_seconds * 1000)))
 
 
 @attrs.frozen

@@ -272,9 +272,9 @@ class Workspace:
         clean_folder
             See `Execution.commit_output_assets`.
         executor
-            Where the commits run; by default a few threads, or forks of this process while it has a single thread and
-            the results are local. The workspace must pickle for processes. What a lost worker had in hand is committed
-            by another one, as soon as its claim has run out.
+            Where the commits run; by default forks of this process while it has a single thread and the results are
+            local or on an S3 server nearby, or threads. The workspace must pickle for processes. What a lost worker had
+            in hand is committed by another one, as soon as its claim has run out.
         progress_callback
             Called in this thread after each execution, with a `BatchProgress`. What it raises is logged.
 

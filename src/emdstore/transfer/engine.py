@@ -267,7 +267,6 @@ class _Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 1)
         self._least_keys = max(8, self.batch_keys)
-        self.little_bytes = _BATCH_BYTES if self.local else _SMALL_SIZE
         self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
         self.most = fixed or 64
         self._least_seconds = math.inf
@@ -296,6 +295,11 @@ class _Pace:
     def is_far(self) -> bool:
         """Whether to wait for answers one after the other would take longer than to start threads."""
         return self._FAR_SECONDS < self._least_seconds < math.inf
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is known that answers come at once."""
+        return self.local or self._least_seconds <= self._FAR_SECONDS
 
     @property
     def is_bound_by_cores(self) -> bool:
@@ -358,7 +362,8 @@ class _Run:
     def _is_little(self) -> bool:
         """Tell whether all that is left is one small batch for near stores: to start a thread would take longer."""
         sizes = [math.inf if step.size is None else step.size for _, step in self._waiting]
-        is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= self._pace.little_bytes
+        little = _BATCH_BYTES if self._pace.is_near else _SMALL_SIZE
+        is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= little
         return self._complete and is_batch and not self._pace.is_far
 
     def _run_here(self, batch: Batch) -> None:

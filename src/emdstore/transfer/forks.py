@@ -5,7 +5,8 @@ threads need nearly as long as one, two processes half as long. A fork takes mil
 tenth of a second, which is why these are forks.
 
 What makes a fork dangerous is what other threads were just doing, so a process is forked only while it has a single
-thread, by the operating system's count. A worker leaves Ctrl-C to its parent, and ends when its parent has ended.
+thread, by the operating system's count. The engine for S3 starts threads with its first request, so who wants forks for
+an object store has to take them before. A worker leaves Ctrl-C to its parent, and ends when its parent has ended.
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+from emdstore.stores.local import LocalStore
+from emdstore.stores.port import ArtifactStore
 from emdstore.transfer.routes import Monitor, Stopped
+
+_NUMBER_BYTES = 2
 
 
 def can_fork() -> bool:
@@ -27,6 +32,15 @@ def can_fork() -> bool:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
+
+
+def is_seen_by_forks(store: ArtifactStore) -> bool:
+    """Tell whether a fork of this process sees, for certain, what this process sees in a store, now and later."""
+    if type(store) is LocalStore:
+        return True
+    from emdstore.stores.s3 import S3Store  # nothing between local folders needs it
+
+    return type(store) is S3Store
 
 
 class ForkWatch:
@@ -58,7 +72,7 @@ class Forks(ProcessPoolExecutor):
     Parameters
     ----------
     workers
-        How many; 255 at most.
+        How many.
 
     Attributes
     ----------
@@ -75,7 +89,7 @@ class Forks(ProcessPoolExecutor):
         self._pipes: tuple[tuple[int, int], ...] = (os.pipe(), os.pipe())
         (numbers, more_numbers), line = self._pipes
         for number in range(workers):
-            os.write(more_numbers, bytes([number]))
+            os.write(more_numbers, number.to_bytes(_NUMBER_BYTES))
         super().__init__(workers, multiprocessing.get_context("fork"), _begin, (self.watch, numbers, *line))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -94,7 +108,7 @@ def _begin(watch: ForkWatch, numbers: int, line: int, parents_end: int) -> None:
     global _watch, _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _watch, _number = watch, os.read(numbers, 1)[0]
+    _watch, _number = watch, int.from_bytes(os.read(numbers, _NUMBER_BYTES))
     os.close(parents_end)
     gc.freeze()  # what the parent had made by then: to look through it again and again would copy its memory, too
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
