@@ -121,7 +121,8 @@ def test_real_stores_list_and_plan_in_bounded_memory(tmp_path: Path, kind: str) 
         stores[folders] = store if kind == "local" else put(MemoryStore(), dict.fromkeys(store.iter_keys(), b""))
     for call in (lambda each: count(each.iter_keys()), lambda each: count(plan_transfer(each, each))):
         assert [call(stores[folders]) for folders in (3, 30)] == [150, 1500]
-        few, many = (peak_of(partial(call, stores[folders])) for folders in (3, 30))
+        # The least of some: other threads of this process, such as the test runner's, allocate when they like.
+        few, many = (min(peak_of(partial(call, stores[folders])) for _ in range(3)) for folders in (3, 30))
         assert many - few < 60_000, (few, many)
 
 

@@ -29,7 +29,7 @@ from emdstore.errors import (
 )
 from emdstore.stores.local import LocalStore
 from emdstore.stores.memory import MemoryStore
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfer import TransferInterrupted, TransferReport, engine, listing_of, transfer
@@ -423,11 +423,18 @@ class TestALittle:
 
     @pytest.mark.parametrize("size", [1, 2_000_000])
     def test_needs_no_other_thread(self, tmp_path: Path, size: int) -> None:
-        threads: set[str] = set()
-        source = Meanwhile(MemoryStore(), lambda: threads.add(threading.current_thread().name))
-        report = transfer(fill(source, {"a": b"1", "b": bytes(size), "c": bytes(size)}), LocalStore(tmp_path))
-        assert report.ok
-        assert threads == {threading.current_thread().name}
+        threads: list[str] = []
+
+        class Named(StoreView):
+            _withheld = frozenset({SupportsStreaming, SupportsPath})
+
+            def write_bytes(self, key: str, data: bytes, /) -> None:
+                threads.append(threading.current_thread().name)
+                super().write_bytes(key, data)
+
+        source = fill(MemoryStore(), {"a": b"1", "b": bytes(size), "c": bytes(size)})
+        assert transfer(source, Named(LocalStore(tmp_path))).ok
+        assert threads == [threading.current_thread().name] * 3
 
     def test_is_interrupted_with_a_true_report_and_goes_on(self, tmp_path: Path) -> None:
         source = fill(MemoryStore(), {"a": b"1", "b": b"2", "c": b"3"})
