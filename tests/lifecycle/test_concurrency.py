@@ -86,7 +86,7 @@ def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_to
     scene.steps()
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    both = [scene.child(at=Before("os.rename"), action=Linger(1.0)) for _ in range(2)]
+    both = [scene.child(at=Before("os.rename"), action=Linger(3.0)) for _ in range(2)]
     pids = [child.pid for child in both]
     answers = _all_of(both)
     (winner,) = [number for number, answer in enumerate(answers) if answer.error is None]
