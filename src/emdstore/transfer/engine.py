@@ -403,12 +403,13 @@ class _Run:
     def _own_workers(self) -> tuple[Executor, Monitor]:
         """Start threads; or forks, where many small files are copied faster than threads can take turns."""
         if len(self._waiting) >= _WORTH_FORKING and self._pace.limit > 1 and self._pace.is_bound_by_cores:
-            from emdstore.transfer.forks import Forks, can_fork  # slow to import
+            from emdstore.transfer.forks import MOST_FORKS, Forks, can_fork  # slow to import
 
             if can_fork():
-                forks = Forks(self._pace.limit)
+                workers = min(self._pace.limit, MOST_FORKS)
+                forks = Forks(workers)
                 self._watches.append(forks.watch)
-                self._pace.fix(2 * self._pace.limit)  # so that none waits for its next batch
+                self._pace.fix(2 * workers)  # so that none waits for its next batch
                 return forks, forks.monitor
         return ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore"), self._watch
 

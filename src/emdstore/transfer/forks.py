@@ -23,7 +23,8 @@ from emdstore.stores.local import LocalStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.transfer.routes import Monitor, Stopped
 
-_NUMBER_BYTES = 2
+MOST_FORKS = 255
+"""Their numbers are single bytes."""
 
 
 def can_fork() -> bool:
@@ -72,7 +73,7 @@ class Forks(ProcessPoolExecutor):
     Parameters
     ----------
     workers
-        How many.
+        How many; `MOST_FORKS` at most.
 
     Attributes
     ----------
@@ -89,7 +90,7 @@ class Forks(ProcessPoolExecutor):
         self._pipes: tuple[tuple[int, int], ...] = (os.pipe(), os.pipe())
         (numbers, more_numbers), line = self._pipes
         for number in range(workers):
-            os.write(more_numbers, number.to_bytes(_NUMBER_BYTES))
+            os.write(more_numbers, bytes([number]))
         super().__init__(workers, multiprocessing.get_context("fork"), _begin, (self.watch, numbers, *line))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -108,7 +109,7 @@ def _begin(watch: ForkWatch, numbers: int, line: int, parents_end: int) -> None:
     global _watch, _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _watch, _number = watch, int.from_bytes(os.read(numbers, _NUMBER_BYTES))
+    _watch, _number = watch, os.read(numbers, 1)[0]
     os.close(parents_end)
     gc.freeze()  # what the parent had made by then: to look through it again and again would copy its memory, too
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
