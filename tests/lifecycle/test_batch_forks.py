@@ -39,6 +39,17 @@ batch._ASKING = 3  # so that some work is left when something happens
 if then != "far away":
     batch._MOST_WORKERS = batch._WORKERS  # a server for tests may take longer to answer than one that is near
 
+parent, ask = os.getpid(), batch._answer_seconds
+
+def die(results):
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ask(results)
+
+if then == "lose the first":
+    die.__module__, die.__qualname__ = batch.__name__, "_answer_seconds"
+    batch._answer_seconds = die
+
 def told(progress):
     global of_catalog
     of_catalog = workspace.list_executions(status="uploaded").count()
@@ -206,3 +217,10 @@ def test_a_worker_that_is_killed_is_told_of(workspace: Workspace, waiting: list[
     assert all("run it again" in error for error in answer["errors"])
     assert answer["left"] == []
     assert_goes_on(workspace, waiting, tmp_path)
+
+
+@on_s3
+def test_threads_commit_where_one_is_killed_before_any_commit(workspace: Workspace, waiting: list[str]) -> None:
+    answer = committed_in_child(workspace, "lose the first")
+    assert answer["workers"] == 0
+    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")

@@ -6,8 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -132,8 +132,9 @@ def batch_workers(
             # One more than cores, as each waits for its flush, or several for each core, as all wait for answers.
             with Forks(min(_WORKERS, cores + 1) if is_local else min(_ASKING, 4 * cores)) as forks:
                 if not is_local:
-                    answer_seconds = forks.submit(_answer_seconds, results).result()
-                if _commits_at_once(answer_seconds or 0) == _WORKERS:
+                    with suppress(BrokenExecutor):  # somebody has killed one; threads will do
+                        answer_seconds = forks.submit(_answer_seconds, results).result()
+                if is_local or (answer_seconds is not None and _commits_at_once(answer_seconds) == _WORKERS):
                     yield forks, None
                     return
     if executor is not None or count <= _WORKERS or isinstance(results, SupportsPath):
