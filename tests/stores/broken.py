@@ -274,7 +274,7 @@ class WritesInPlace(GoodStore):
 class RemovesThenRenames(GoodStore):
     def put_in_place(self, staged: Path, path: Path) -> None:
         path.unlink(missing_ok=True)
-        time.sleep(0.001)
+        time.sleep(0.005)
         staged.rename(path)
 
 
@@ -406,7 +406,7 @@ class ListsIntoAList(GoodStore):
 class LooksAtWhatIsGone(LocalStore):
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         keys = list(super().iter_keys(prefix))
-        time.sleep(0.001)
+        time.sleep(0.005)
         for key in keys:
             (self.root / key).stat()
         return iter(keys)

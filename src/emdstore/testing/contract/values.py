@@ -13,6 +13,9 @@ from emdstore.testing.children import is_whole, payload
 from emdstore.testing.contract.harness import Clauses, StoreHarness
 from emdstore.testing.machine import run_store_state_machine
 
+_WRITES_READ = 5
+"""How many writes are read during, at least."""
+
 KIB, MIB = 1024, 1024 * 1024
 
 VALUES = {
@@ -131,7 +134,7 @@ class ValueClauses(Clauses):
         Guards against writing in place, and against "remove, then rename".
         """
         store.write_bytes("a/value", payload(0))
-        begun, enough = Event(), Event()
+        begun, often, enough = Event(), Event(), Event()
 
         def overwrite() -> None:
             writer, turn = harness.make(), 0
@@ -139,12 +142,17 @@ class ValueClauses(Clauses):
                 begun.set()
                 turn += 1
                 writer.write_bytes("a/value", payload(turn))
+                if turn == _WRITES_READ:
+                    often.set()
 
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(overwrite)
             try:
                 assert begun.wait(harness.patience)
-                for _ in range(4 * harness.rounds):
+                rounds = 0
+                # On a busy machine many rounds may pass while the writer gets no turn.
+                while rounds < 4 * harness.rounds or not (often.is_set() or writing.done()):
+                    rounds += 1
                     assert store.exists("a/value")
                     assert is_whole(store.read_bytes("a/value"))
                     assert list(store.iter_keys("a")) == ["a/value"]
