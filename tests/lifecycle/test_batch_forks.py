@@ -35,7 +35,7 @@ from emdstore.stores import LocalStore, MemoryStore, S3Store
 
 scratch, results, catalog, then = sys.argv[1:]
 of_catalog = 0
-batch._ASKING = 3  # so that some work is left when something happens
+batch._FORKS_TO_SERVER = 3  # so that some work is left when something happens
 if then != "far away":
     batch._MOST_WORKERS = batch._WORKERS  # a server for tests may take longer to answer than one that is near
 

@@ -20,6 +20,7 @@ from emdstore.lifecycle.commit import commit_execution
 from emdstore.lifecycle.lease import COMMITTABLE
 from emdstore.lifecycle.process import is_gone
 from emdstore.lifecycle.upload import UploadError, UploadFailedError, UploadReport
+from emdstore.stores.places import is_outside
 from emdstore.stores.port import ArtifactStore, SupportsPath
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 WAITING = ("stopped", "upload_failed")
-_WORKERS = 4
+_WORKERS = 4  # to local results: of forks one more than cores, as each waits for its flush
+_FORKS_TO_SERVER = 8  # several for each core, as all wait for answers
 _MOST_WORKERS = 16
 _SENDERS = 16
-_ASKING = 8
 _WORTH_FORKING = 8
 _LAPSES = 1.5  # a claim that outlives this is being renewed
 _LOOK_AGAIN_SECONDS = 1.0
@@ -122,22 +123,21 @@ def batch_workers(
     too: the engine for S3 starts threads, and with them this process could no longer be forked.
     """
     results = workspace.results
+    is_local = isinstance(results, SupportsPath)
     answer_seconds: float | None = None
-    if executor is None and count >= _WORTH_FORKING:
-        from emdstore.transfer.forks import Forks, can_fork, is_seen_by_forks  # slow to import
+    if executor is None and count >= _WORTH_FORKING and is_outside(results):
+        from emdstore.transfer.forks import Forks, can_fork  # slow to import
 
-        if is_seen_by_forks(results) and can_fork() and workspace.catalog.rest():
+        if can_fork() and workspace.catalog.rest():
             cores = os.cpu_count() or 1
-            is_local = isinstance(results, SupportsPath)
-            # One more than cores, as each waits for its flush, or several for each core, as all wait for answers.
-            with Forks(min(_WORKERS, cores + 1) if is_local else min(_ASKING, 4 * cores)) as forks:
+            with Forks(min(_WORKERS, cores + 1) if is_local else min(_FORKS_TO_SERVER, 4 * cores)) as forks:
                 if not is_local:
                     with suppress(BrokenExecutor):  # somebody has killed one; threads will do
                         answer_seconds = forks.submit(_answer_seconds, results).result()
                 if is_local or (answer_seconds is not None and _commits_at_once(answer_seconds) == _WORKERS):
                     yield forks, None
                     return
-    if executor is not None or count <= _WORKERS or isinstance(results, SupportsPath):
+    if executor is not None or count <= _WORKERS or is_local:
         with executor_or_threads(executor, _WORKERS, "commit") as pool:
             yield pool, None
         return

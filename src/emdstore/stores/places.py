@@ -1,4 +1,4 @@
-"""Where stores are: whether two are the same place, and which server answers."""
+"""Where stores are: whether two are the same place, which server answers, and whether other processes see it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 from emdstore.errors import SameStoreError
 from emdstore.keys import join_key
+from emdstore.stores.local import LocalStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.views import ScopedStore
 
@@ -37,6 +38,15 @@ def server_of(store: ArtifactStore) -> object:
         return None
     scheme, _, path = url.partition("://")
     return scheme, path.partition("/")[0], getattr(inner, "endpoint_url", None)
+
+
+def is_outside(store: ArtifactStore) -> bool:
+    """Tell whether all that a store holds is outside this process, for certain, so that a fork sees the same."""
+    if type(store) is LocalStore:
+        return True
+    from emdstore.stores.s3 import S3Store  # nothing between local folders needs it
+
+    return type(store) is S3Store
 
 
 def _is_local(store: ArtifactStore) -> bool:

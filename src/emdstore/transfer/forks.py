@@ -19,8 +19,6 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
-from emdstore.stores.local import LocalStore
-from emdstore.stores.port import ArtifactStore
 from emdstore.transfer.routes import Monitor, Stopped
 
 MOST_FORKS = 255
@@ -33,15 +31,6 @@ def can_fork() -> bool:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
-
-
-def is_seen_by_forks(store: ArtifactStore) -> bool:
-    """Tell whether a fork of this process sees, for certain, what this process sees in a store, now and later."""
-    if type(store) is LocalStore:
-        return True
-    from emdstore.stores.s3 import S3Store  # nothing between local folders needs it
-
-    return type(store) is S3Store
 
 
 class ForkWatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -149,9 +150,11 @@ class ValueClauses(Clauses):
             writing = pool.submit(overwrite)
             try:
                 assert begun.wait(harness.patience)
-                rounds = 0
+                rounds, until = 0, time.monotonic() + harness.patience
                 # On a busy machine many rounds may pass while the writer gets no turn.
-                while rounds < 4 * harness.rounds or not (often.is_set() or writing.done()):
+                while rounds < 4 * harness.rounds or (
+                    not often.is_set() and not writing.done() and time.monotonic() < until
+                ):
                     rounds += 1
                     assert store.exists("a/value")
                     assert is_whole(store.read_bytes("a/value"))
