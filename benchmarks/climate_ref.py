@@ -26,7 +26,7 @@ from loguru import logger
 
 from benchmarks.inside import Clock, new_catalog
 from benchmarks.workloads import metric_bundle, series_list
-from emdstore import LocalStore, ingest
+from emdstore import LocalArtifactStore, ingest
 from emdstore.integrations import climate_ref as ours
 
 _FRAGMENT = "provider/diagnostic/group/1"
@@ -83,7 +83,7 @@ def ingest_as_theirs(clock: Clock, folder: str) -> None:
 def replay_as_ours(clock: Clock, folder: str) -> None:
     """Ingest the published set into their schema."""
     config, database = _fresh(Path(folder), "published")
-    store = LocalStore(config.paths.results)
+    store = LocalArtifactStore(config.paths.results)
     with clock.running():
         report = ours.replay(store, database)
     assert report.ok, report.failures
@@ -92,7 +92,7 @@ def replay_as_ours(clock: Clock, folder: str) -> None:
 
 def ingest_into_catalog(clock: Clock, folder: str) -> None:
     """Ingest the published set into emdstore's catalog."""
-    store = LocalStore(_config(Path(folder), "published").paths.results)
+    store = LocalArtifactStore(_config(Path(folder), "published").paths.results)
     with new_catalog(Path(folder) / "catalog.db") as catalog, clock.running():
         done = ingest(store, _FRAGMENT, catalog)
     clock.told["rows"] = done.scalars + done.series

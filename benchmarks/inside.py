@@ -19,10 +19,10 @@ from typing import Any
 
 from benchmarks import costs
 from benchmarks.workloads import metric_bundle, series_list
-from emdstore import Catalog, LocalStore, Workspace, ingest, open_store, replay, transfer
-from emdstore.lifecycle.publish import publish_set
-from emdstore.lifecycle.record import ExecutionRecord
-from emdstore.lifecycle.result import ExecutionResult
+from emdstore import Catalog, LocalArtifactStore, Workspace, ingest, open_store, replay, transfer
+from emdstore.sets.publish import publish_set
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.result import ExecutionResult
 
 _FRAGMENT = "provider/diagnostic/group/000001"
 
@@ -56,7 +56,7 @@ def copy(clock: Clock, source: str, dest: str, *more: str) -> None:
 def stage_executions(clock: Clock, sets: str, scratch: str, results: str, catalog: str) -> None:
     """Make executions that wait to be committed, one for each set below a folder."""
     fragments = {}
-    with Workspace(scratch=LocalStore(scratch), results=open_store(results), catalog=catalog) as workspace:
+    with Workspace(scratch=LocalArtifactStore(scratch), results=open_store(results), catalog=catalog) as workspace:
         for output in sorted(Path(sets).rglob("out.log")):
             provider, diagnostic, group, _ = output.parent.relative_to(sets).parts
             execution = workspace.start_execution(provider=provider, diagnostic=diagnostic, group=group)
@@ -70,7 +70,7 @@ def stage_executions(clock: Clock, sets: str, scratch: str, results: str, catalo
 def commit(clock: Clock, scratch: str, results: str, catalog: str) -> None:
     if results.startswith("s3://"):
         import obstore  # noqa: F401
-    with Workspace(scratch=LocalStore(scratch), results=open_store(results), catalog=catalog) as workspace:
+    with Workspace(scratch=LocalArtifactStore(scratch), results=open_store(results), catalog=catalog) as workspace:
         with clock.running():
             report = workspace.commit_pending_executions()
         assert report.ok, report.errors
@@ -97,12 +97,12 @@ def _publish(folder: str, metric: object, series: object) -> None:
     (scratch / "diagnostic.json").write_text(json.dumps(metric))
     (scratch / "series.json").write_text(json.dumps(series))
     result = ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json", series_filename="series.json")
-    dest = LocalStore(results).scope(_FRAGMENT)
-    publish_set(ExecutionRecord.at(_FRAGMENT), result, source=LocalStore(scratch), dest=dest)
+    dest = LocalArtifactStore(results).scope(_FRAGMENT)
+    publish_set(ExecutionRecord.at(_FRAGMENT), result, source=LocalArtifactStore(scratch), dest=dest)
 
 
 def ingest_set(clock: Clock, folder: str) -> None:
-    store, database = LocalStore(Path(folder) / "results"), Path(folder) / "catalog.db"
+    store, database = LocalArtifactStore(Path(folder) / "results"), Path(folder) / "catalog.db"
     with new_catalog(database) as catalog, clock.running():
         done = ingest(store, _FRAGMENT, catalog)
     clock.told["rows"] = done.scalars + done.series
@@ -124,13 +124,13 @@ def insert_raw(clock: Clock, folder: str, table: str) -> None:
 
 def publish_many(clock: Clock, folder: str, count: str) -> None:
     """Publish many small sets."""
-    scratch, results = Path(folder) / "scratch", LocalStore(Path(folder) / "results")
+    scratch, results = Path(folder) / "scratch", LocalArtifactStore(Path(folder) / "results")
     scratch.mkdir(parents=True)
     (scratch / "out.log").write_text("done\n")
     (scratch / "diagnostic.json").write_text(json.dumps(metric_bundle(random.Random(1), 2, 3)))
     first = f"provider/diagnostic-000/group/{0:06}"
     result = ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json")
-    publish_set(ExecutionRecord.at(first), result, source=LocalStore(scratch), dest=results.scope(first))
+    publish_set(ExecutionRecord.at(first), result, source=LocalArtifactStore(scratch), dest=results.scope(first))
     for number in range(1, int(count)):
         fragment = f"provider/diagnostic-{number // 100:03}/group/{number:06}"
         for key in ("out.log", "diagnostic.json"):
@@ -152,10 +152,10 @@ def replay_all(clock: Clock, folder: str) -> None:
     with new_catalog(Path(folder) / "catalog.db") as catalog:
         with clock.running():
             started = time.perf_counter()
-            report = replay(LocalStore(Path(folder) / "results"), catalog, on_progress=note)
+            report = replay(LocalArtifactStore(Path(folder) / "results"), catalog, on_progress=note)
         assert report.ok, report.failures
         again = time.perf_counter()
-        replay(LocalStore(Path(folder) / "results"), catalog)
+        replay(LocalArtifactStore(Path(folder) / "results"), catalog)
     clock.told |= {"again_seconds": time.perf_counter() - again, "tenths": tenths, "rows": report.sets}
 
 

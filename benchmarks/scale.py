@@ -24,11 +24,11 @@ from benchmarks.places import Objects
 from benchmarks.servers import MissingServerError, build_server, run_server
 from benchmarks.suites import Bench, Row
 from benchmarks.workloads import metric_bundle
-from emdstore import Catalog, LocalStore, MemoryStore, open_store, replay, scoped, transfer, verify
+from emdstore import Catalog, InMemoryArtifactStore, LocalArtifactStore, open_store, replay, scoped, transfer, verify
 from emdstore.emds import OutputWriter
-from emdstore.lifecycle.publish import publish_set
-from emdstore.lifecycle.record import ExecutionRecord
-from emdstore.lifecycle.result import ExecutionResult
+from emdstore.sets.publish import publish_set
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore
 from emdstore.transfer.plan import plan_transfer
 
@@ -87,13 +87,13 @@ def _place(bench: Bench, kind: str, work: str) -> Iterator[tuple[str, str | None
 def fill(clock: Clock, place: str, keys: str) -> None:
     """Write published sets: one by the library, and the others like it."""
     count = int(keys) // KEYS_PER_SET
-    model = MemoryStore()
+    model = InMemoryArtifactStore()
     with tempfile.TemporaryDirectory() as folder:
         run_once(Path(folder))
         result = ExecutionResult(
             successful=True, metric_bundle_filename="diagnostic.json", output_bundle_filename="output.json"
         )
-        publish_set(ExecutionRecord.at(_FIRST), result, source=LocalStore(folder), dest=scoped(model, _FIRST))
+        publish_set(ExecutionRecord.at(_FIRST), result, source=LocalArtifactStore(folder), dest=scoped(model, _FIRST))
     files = {key.removeprefix(_FIRST + "/"): model.read_bytes(key) for key in model.iter_keys()}
     assert len(files) == KEYS_PER_SET, sorted(files)
     if "://" not in place:
@@ -164,7 +164,7 @@ def operate(clock: Clock, what: str, place: str, database: str) -> None:
         clock.told["found"] = {
             "iter_keys": lambda: sum(1 for _ in store.iter_keys()),
             "plan_transfer": lambda: sum(1 for _ in plan_transfer(store, open_store(place))),
-            "transfer --dry-run": lambda: len(transfer(store, MemoryStore(), dry_run=True).outcomes),
+            "transfer --dry-run": lambda: len(transfer(store, InMemoryArtifactStore(), dry_run=True).outcomes),
             "replay, all new": lambda: replay(store, catalog).counts["ingested"],
             "replay, unchanged": lambda: replay(store, catalog).counts["unchanged"],
             "verify": lambda: verify(store).artifacts,

@@ -24,7 +24,7 @@ from climate_ref.cli import app
 from climate_ref.config import Config, DiagnosticProviderConfig
 from climate_ref_core.logging import remove_log_handler
 
-from emdstore import LocalStore, verify
+from emdstore import LocalArtifactStore, verify
 from emdstore.integrations import climate_ref
 
 FACETS = {
@@ -68,7 +68,10 @@ def main(root: Path) -> None:
     for name, config in (("theirs", theirs), ("ours", ours)):
         with next(config.paths.results.rglob("output.json")).open("ab") as file:
             file.write(b"damaged")
-        print(f"{name}, damaged:", [problem.finding for problem in verify(LocalStore(config.paths.results)).problems])
+        print(
+            f"{name}, damaged:",
+            [problem.finding for problem in verify(LocalArtifactStore(config.paths.results)).problems],
+        )
     for config in (theirs, ours):
         shutil.copy(next(config.paths.scratch.rglob("output.json")), next(config.paths.results.rglob("output.json")))
 
@@ -85,12 +88,12 @@ def main(root: Path) -> None:
     before = [ask(ours, what) for what in (VALUES, LINKS)]
     database(ours).unlink()
     ref(ours, "datasets", "ingest", "--source-type", "cmip6", str(root / "cmip6"))
-    report = climate_ref.replay(LocalStore(ours.paths.results), database(ours))
+    report = climate_ref.replay(LocalArtifactStore(ours.paths.results), database(ours))
     print(f"replayed: {report.counts['ingested']} executions")
     print("the rows are back:", [ask(ours, what) for what in (VALUES, LINKS)] == before)
     print(
         "replayed again:",
-        climate_ref.replay(LocalStore(ours.paths.results), database(ours)).counts["unchanged"],
+        climate_ref.replay(LocalArtifactStore(ours.paths.results), database(ours)).counts["unchanged"],
         "unchanged",
     )
 

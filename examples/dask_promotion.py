@@ -15,13 +15,13 @@ from pathlib import Path
 
 from distributed import Client, LocalCluster
 
-from emdstore import Catalog, LocalStore, replay, transfer, verify
+from emdstore import Catalog, LocalArtifactStore, replay, transfer, verify
 from emdstore.demo import run_demo
 
 
 def main(root: Path) -> None:
     run_demo(root / "site")  # results of some real diagnostics, as another site has them
-    theirs, ours = LocalStore(root / "site" / "results"), LocalStore(root / "results")
+    theirs, ours = LocalArtifactStore(root / "site" / "results"), LocalArtifactStore(root / "results")
 
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,

@@ -15,7 +15,7 @@ from emdstore import (
     Catalog,
     ExecutionRecord,
     ExecutionResult,
-    LocalStore,
+    LocalArtifactStore,
     OutputWriter,
     ingest,
     materialize_outputs,
@@ -23,7 +23,7 @@ from emdstore import (
     resolve_status,
     scoped,
 )
-from emdstore.lifecycle.publish import record_of
+from emdstore.sets.publish import record_of
 
 FRAGMENT = "mytool/sea-ice/historical/1"
 
@@ -47,7 +47,7 @@ def run_diagnostic(folder: Path) -> ExecutionResult:
 
 
 def main(root: Path) -> None:
-    scratch, results = LocalStore(root / "scratch"), LocalStore(root / "results")
+    scratch, results = LocalArtifactStore(root / "scratch"), LocalArtifactStore(root / "results")
     result = run_diagnostic(scratch.local_path(FRAGMENT))
 
     # Bytes first: the log, then what the bundles name. What did not arrive is in the outcome, nothing is raised for it.

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from emdstore import Catalog, LocalStore, open_store, replay, transfer, verify
+from emdstore import Catalog, LocalArtifactStore, open_store, replay, transfer, verify
 from emdstore.demo import run_demo
 
 
@@ -43,7 +43,7 @@ def own_server() -> Iterator[str]:
 
 
 def main(url: str, root: Path) -> None:
-    results = LocalStore(run_demo(root).results)
+    results = LocalArtifactStore(run_demo(root).results)
     bucket = open_store(url)
 
     # Running this again copies what is new or changed, and nothing else.

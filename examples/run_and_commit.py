@@ -11,12 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emdstore import Execution, LocalStore, Workspace
+from emdstore import Execution, LocalArtifactStore, Workspace
 
 OBSERVED = {"arctic": -0.52, "antarctic": 0.02}
 
 
-def run(workspace: Workspace, observations: LocalStore, region: str) -> Execution:
+def run(workspace: Workspace, observations: LocalArtifactStore, region: str) -> Execution:
     """Compute one region's trend. What is printed here is the log; an exception would be the outcome."""
     with workspace.start_execution(
         provider="mytool",
@@ -39,7 +39,7 @@ def run(workspace: Workspace, observations: LocalStore, region: str) -> Executio
 
 
 def main(root: Path) -> None:
-    observations = LocalStore(root / "observations")
+    observations = LocalArtifactStore(root / "observations")
     for region, value in OBSERVED.items():
         observations.write_bytes(f"{region}.csv", f"trend,{value}\n".encode())
 

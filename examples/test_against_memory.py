@@ -5,7 +5,7 @@ pytest test_against_memory.py
 
 from __future__ import annotations
 
-from emdstore import ArtifactStore, ExecutionResult, MemoryStore, materialize_outputs, resolve_status
+from emdstore import ArtifactStore, ExecutionResult, InMemoryArtifactStore, materialize_outputs, resolve_status
 from emdstore.testing import RecordingStore
 
 METRIC_BUNDLE = b"""{
@@ -22,7 +22,7 @@ def publish(scratch: ArtifactStore, results: ArtifactStore) -> str:
 
 
 def test_a_good_run_is_promoted_whole() -> None:
-    scratch, results = MemoryStore(), MemoryStore()
+    scratch, results = InMemoryArtifactStore(), InMemoryArtifactStore()
     scratch.write_bytes("out.log", b"done\n")
     scratch.write_bytes("diagnostic.json", METRIC_BUNDLE)
     scratch.write_bytes("working-file.tmp", b"not part of the set")
@@ -32,7 +32,7 @@ def test_a_good_run_is_promoted_whole() -> None:
 
 
 def test_a_failed_run_leaves_its_log() -> None:
-    scratch, results = MemoryStore(), MemoryStore()
+    scratch, results = InMemoryArtifactStore(), InMemoryArtifactStore()
     scratch.write_bytes("out.log", b"division by zero\n")
 
     assert publish(scratch, results) == "failed"
@@ -40,7 +40,7 @@ def test_a_failed_run_leaves_its_log() -> None:
 
 
 def test_publishing_twice_writes_nothing_the_second_time() -> None:
-    scratch, results = MemoryStore(), RecordingStore(MemoryStore())
+    scratch, results = InMemoryArtifactStore(), RecordingStore(InMemoryArtifactStore())
     scratch.write_bytes("out.log", b"done\n")
     scratch.write_bytes("diagnostic.json", METRIC_BUNDLE)
 

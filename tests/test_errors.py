@@ -68,7 +68,7 @@ def test_only_what_may_pass_is_worth_another_try() -> None:
 
 
 def test_a_missing_extra_comes_with_the_command_that_installs_it() -> None:
-    assert "pip install 'emdstore[s3]'" in str(MissingExtraError.of("S3Store", "s3"))
+    assert "pip install 'emdstore[s3]'" in str(MissingExtraError.of("S3ArtifactStore", "s3"))
 
 
 class TestRedact:

@@ -97,7 +97,7 @@ import sys
 for name in {sorted(OPTIONAL)!r}:
     sys.modules[name] = None
 import emdstore
-scratch, results = emdstore.MemoryStore(), emdstore.MemoryStore()
+scratch, results = emdstore.InMemoryArtifactStore(), emdstore.InMemoryArtifactStore()
 scratch.write_bytes("out.log", b"")
 scratch.write_bytes("diagnostic.json", b'{{"DIMENSIONS": {{"json_structure": []}}, "RESULTS": {{}}}}')
 result = emdstore.ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json")

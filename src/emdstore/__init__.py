@@ -47,25 +47,25 @@ if TYPE_CHECKING:
         VocabularyError,
         WorkspaceError,
     )
-    from emdstore.lifecycle.batch import CommitInterrupted
-    from emdstore.lifecycle.execution import Execution, materialize_execution
-    from emdstore.lifecycle.ingest import IngestOutcome, ReplayInterrupted, ReplayReport, ingest, replay
-    from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-    from emdstore.lifecycle.offline import publish_execution, publish_pending_executions
-    from emdstore.lifecycle.record import ExecutionRecord, publish_record
-    from emdstore.lifecycle.result import ExecutionResult
-    from emdstore.lifecycle.status import StatusDecision, resolve_status
-    from emdstore.lifecycle.upload import UploadReport
-    from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
-    from emdstore.lifecycle.workspace import Workspace
+    from emdstore.executions.batch import CommitInterrupted
+    from emdstore.executions.execution import Execution, materialize_execution
+    from emdstore.executions.report import UploadReport
+    from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
+    from emdstore.executions.workspace import Workspace
+    from emdstore.ingestion.replay import IngestOutcome, ReplayInterrupted, ReplayReport, ingest, replay
+    from emdstore.sets.decision import StatusDecision, resolve_status
+    from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+    from emdstore.sets.record import ExecutionRecord, publish_record
+    from emdstore.sets.result import ExecutionResult
+    from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
     from emdstore.stores import (
         ArtifactInfo,
         ArtifactStore,
-        FsspecStore,
-        LocalStore,
-        MemoryStore,
+        FsspecArtifactStore,
+        InMemoryArtifactStore,
+        LocalArtifactStore,
         ReadOnlyStore,
-        S3Store,
+        S3ArtifactStore,
         open_store,
         scoped,
     )
@@ -91,16 +91,16 @@ __all__ = [
     "ExecutionResult",
     "ExecutorError",
     "ExportError",
-    "FsspecStore",
+    "FsspecArtifactStore",
+    "InMemoryArtifactStore",
     "IncompleteSetError",
     "IngestOutcome",
     "InvalidKeyError",
     "InvalidTransitionError",
     "KeyConflictError",
     "KeyOutcome",
-    "LocalStore",
+    "LocalArtifactStore",
     "MaterializeOutcome",
-    "MemoryStore",
     "MissingExtraError",
     "OutputWriter",
     "ReadOnlyStore",
@@ -108,7 +108,7 @@ __all__ = [
     "RecordVersionError",
     "ReplayInterrupted",
     "ReplayReport",
-    "S3Store",
+    "S3ArtifactStore",
     "SameStoreError",
     "SourceChangedError",
     "StatusDecision",
@@ -155,19 +155,20 @@ _HOMES = {  # module: names; a module is imported when one of its names is used
         "RecordError RecordVersionError SameStoreError SourceChangedError StoreAccessError StoreError "
         "StoreUnavailableError StoreURLError TransferError UnsafePathError VocabularyError WorkspaceError"
     ),
-    "emdstore.lifecycle.batch": "CommitInterrupted",
-    "emdstore.lifecycle.upload": "UploadReport",
-    "emdstore.lifecycle.execution": "Execution materialize_execution",
-    "emdstore.lifecycle.ingest": "IngestOutcome ReplayInterrupted ReplayReport ingest replay",
-    "emdstore.lifecycle.materialize": "MaterializeOutcome materialize_outputs",
-    "emdstore.lifecycle.offline": "publish_execution publish_pending_executions",
-    "emdstore.lifecycle.record": "ExecutionRecord publish_record",
-    "emdstore.lifecycle.result": "ExecutionResult",
-    "emdstore.lifecycle.status": "StatusDecision resolve_status",
-    "emdstore.lifecycle.verify": "VerifyInterrupted VerifyReport verify",
-    "emdstore.lifecycle.workspace": "Workspace",
+    "emdstore.executions.batch": "CommitInterrupted",
+    "emdstore.executions.report": "UploadReport",
+    "emdstore.executions.execution": "Execution materialize_execution",
+    "emdstore.ingestion.replay": "IngestOutcome ReplayInterrupted ReplayReport ingest replay",
+    "emdstore.sets.materialize": "MaterializeOutcome materialize_outputs",
+    "emdstore.executions.without_catalog": "publish_execution publish_pending_executions",
+    "emdstore.sets.record": "ExecutionRecord publish_record",
+    "emdstore.sets.result": "ExecutionResult",
+    "emdstore.sets.decision": "StatusDecision resolve_status",
+    "emdstore.sets.verify": "VerifyInterrupted VerifyReport verify",
+    "emdstore.executions.workspace": "Workspace",
     "emdstore.stores": (
-        "ArtifactInfo ArtifactStore FsspecStore LocalStore MemoryStore ReadOnlyStore S3Store open_store scoped"
+        "ArtifactInfo ArtifactStore FsspecArtifactStore InMemoryArtifactStore LocalArtifactStore ReadOnlyStore "
+        "S3ArtifactStore open_store scoped"
     ),
     "emdstore.transfer": "KeyOutcome TransferInterrupted TransferProgress TransferReport plan_transfer",
 }

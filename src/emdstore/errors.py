@@ -69,7 +69,7 @@ class StoreAccessError(StoreError, PermissionError):
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The store could not be reached, or answered that it is busy. Trying again may help."""
+    """The store could not be reached, or answered that it is busy. Translating again may help."""
 
 
 class StoreURLError(EmdstoreError, ValueError):
@@ -135,7 +135,7 @@ class CatalogError(EmdstoreError, RuntimeError):
 
 
 class CatalogUnavailableError(CatalogError, ConnectionError):
-    """The database cannot be reached, or is held up by somebody else's transaction. Trying again may help."""
+    """The database cannot be reached, or is held up by somebody else's transaction. Translating again may help."""
 
 
 class CatalogVersionError(CatalogError):

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.inside import Clock
 
 from benchmarks import scale
-from emdstore import LocalStore, verify
+from emdstore import LocalArtifactStore, verify
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_sets_are_whole_and_have_the_keys_that_were_asked_for(archive: Path) -> None:
-    store = LocalStore(archive / "results")
+    store = LocalArtifactStore(archive / "results")
     assert len(list(store.iter_keys())) == 100
     report = verify(store)
     assert (report.sets, report.artifacts, report.ok, report.problems) == (5, 95, True, ())

@@ -29,8 +29,8 @@ from tests.servers.postgres import PostgresServer
 
 from emdstore.catalog import Catalog, ScalarRow, SeriesRow
 from emdstore.errors import CatalogError, ExportError
-from emdstore.lifecycle.ingest import replay
-from emdstore.stores import LocalStore
+from emdstore.ingestion.replay import replay
+from emdstore.stores import LocalArtifactStore
 
 KINDS = ("executions", "artifacts", "outputs", "scalars", "series", "warnings")
 WITHOUT_VALUES = [None, math.inf, -math.inf, 0.1, -0.0, 1e300, 5e-324]
@@ -83,7 +83,7 @@ def decoded(table: pa.Table) -> list[dict[str, Any]]:
 def samples(samples_dir: Path) -> Iterator[Catalog]:
     """All the real sets."""
     with Catalog("sqlite://") as catalog:
-        replay(LocalStore(samples_dir), catalog)
+        replay(LocalArtifactStore(samples_dir), catalog)
         yield catalog
 
 

@@ -19,9 +19,9 @@ from tests.cli.conftest import CLI, COMMAND, environment
 from tests.lifecycle.runs import committed, gone_pid, in_state, ran
 
 from emdstore.cli import app
-from emdstore.lifecycle.process import host_name
-from emdstore.lifecycle.states import STATUSES
-from emdstore.lifecycle.workspace import Workspace
+from emdstore.executions.process import host_name
+from emdstore.executions.transitions import STATUSES
+from emdstore.executions.workspace import Workspace
 
 BUNDLE = '{"DIMENSIONS": {"json_structure": ["m"], "m": {"bias": {}}}, "RESULTS": {"bias": 0.5}}'
 PROGRAM = ("sh", "-c", f"echo computing; printf '%s' '{BUNDLE}' > $EMDSTORE_OUTPUT_DIR/diagnostic.json")
@@ -78,7 +78,7 @@ def ids(said: Said) -> list[str]:
 def test_init_writes_a_file_that_the_other_commands_find(here: Here, tmp_path: Path) -> None:
     said = here("init", "project", "--results", "s3://bucket/results", "--scratch", "/tmp/s", "--json")
     assert said.json["config"] == str(tmp_path / "project" / "emdstore.toml")
-    assert "S3Store('s3://bucket/results'" in said.json["results"]
+    assert "S3ArtifactStore('s3://bucket/results'" in said.json["results"]
     assert here("init").out.splitlines()[-1] == "next: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ..."
     assert here("list", "--json").json == {"executions": []}
 

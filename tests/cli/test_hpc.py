@@ -12,9 +12,9 @@ from tests.cli.conftest import environment
 from tests.lifecycle.examples import encode, metric_bundle
 
 from emdstore.catalog import Catalog
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.workspace import write_config
-from emdstore.stores import LocalStore
+from emdstore.executions.workspace import write_config
+from emdstore.ingestion.replay import replay
+from emdstore.stores import LocalArtifactStore
 
 PAGE = (Path(__file__).parents[2] / "docs/hpc.md").read_text()
 SCRIPTS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -58,7 +58,7 @@ def run(text: str, here: Path) -> subprocess.CompletedProcess[str]:
 def taken_in(here: Path) -> list[tuple[str, str, str | None, int]]:
     """Replay the results, and return group, status, failure and number of scalars of each execution."""
     with Catalog("sqlite://") as catalog:
-        assert replay(LocalStore(here / "results"), catalog).ok
+        assert replay(LocalArtifactStore(here / "results"), catalog).ok
         return [(row.group, row.status, row.failure, row.scalars) for row in catalog.executions()]
 
 

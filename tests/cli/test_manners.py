@@ -17,7 +17,7 @@ from tests.cli.conftest import CLI, COMMAND, environment
 from tests.servers.s3 import FaultProxy, S3Server
 
 import emdstore
-from emdstore import LocalStore
+from emdstore import LocalArtifactStore
 from emdstore.cli.render import transfer_progress
 from emdstore.transfer import TransferProgress
 
@@ -55,7 +55,7 @@ SECRET = "hunter2-hunter2"
 def test_a_users_mistake_exits_2_with_a_message_for_people_and_for_programs(
     cli: CLI, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    LocalStore(tmp_path / "here").write_bytes("a.txt", b"x")
+    LocalArtifactStore(tmp_path / "here").write_bytes("a.txt", b"x")
     for_people = cli(*arguments, code=2)
     assert message in for_people.err
     assert for_people.out == ""
@@ -106,7 +106,7 @@ def test_a_server_that_cannot_be_reached_is_a_failure(cli: CLI) -> None:
 
 
 def test_an_interrupted_transfer_exits_130_with_what_was_done(tmp_path: Path, moto_server: S3Server) -> None:
-    source = LocalStore(tmp_path / "source")
+    source = LocalArtifactStore(tmp_path / "source")
     for number in range(400):
         source.write_bytes(f"{number:03}.txt", b"x")
     with FaultProxy(moto_server) as slow:
@@ -206,7 +206,7 @@ def test_a_pipe_sees_no_progress_and_no_colour(cli: CLI, demo_folder: Path) -> N
 
 
 def test_control_characters_in_data_are_shown_and_not_sent(cli: CLI, tmp_path: Path) -> None:
-    run = LocalStore(tmp_path / "run")
+    run = LocalArtifactStore(tmp_path / "run")
     run.write_bytes("out.log", b"")
     dimensions = {"json_structure": ["metric"], "metric": {"\x1b[2J": {}}}
     run.write_bytes("diagnostic.json", json.dumps({"DIMENSIONS": dimensions, "RESULTS": {"\x1b[2J": 1}}).encode())

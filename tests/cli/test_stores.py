@@ -7,13 +7,13 @@ import pytest
 from tests.cli.conftest import CLI
 from tests.servers.s3 import S3Server
 
-from emdstore import LocalStore
+from emdstore import LocalArtifactStore
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     folder = tmp_path / "tree"
-    store = LocalStore(folder)
+    store = LocalArtifactStore(folder)
     for key in ("run1/a.txt", "run1/[red]b[/red] (°C).txt", "run10/c.txt"):
         store.write_bytes(key, key.encode())
     return folder

@@ -21,7 +21,7 @@ from tests.servers.s3 import free_ports
 from emdstore.catalog import Catalog
 from emdstore.cli.app import run
 from emdstore.emds import RECORD_NAME
-from emdstore.stores import LocalStore, MemoryStore
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 
 FRAGMENTS = tuple(f"p/d/g/{n}" for n in range(5))
 _PATIENCE = 60
@@ -66,14 +66,14 @@ class Watch:
 
 
 @pytest.fixture
-def results(tmp_path: Path) -> LocalStore:
-    results = LocalStore(tmp_path / "results")
+def results(tmp_path: Path) -> LocalArtifactStore:
+    results = LocalArtifactStore(tmp_path / "results")
     publish(results, FRAGMENTS[0])
     return results
 
 
-def publish(results: LocalStore, fragment: str) -> None:
-    promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
+def publish(results: LocalArtifactStore, fragment: str) -> None:
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, fragment)
 
 
 Start = Callable[..., Watch]
@@ -103,7 +103,7 @@ def ingested(count: int) -> Callable[[dict[str, Any]], bool]:
 
 
 def test_what_is_published_meanwhile_is_taken_in_and_sigterm_is_no_failure(
-    start: Start, results: LocalStore, tmp_path: Path
+    start: Start, results: LocalArtifactStore, tmp_path: Path
 ) -> None:
     watch = start("--json")
     first = json.loads(watch.line())
@@ -117,7 +117,7 @@ def test_what_is_published_meanwhile_is_taken_in_and_sigterm_is_no_failure(
         assert [row.fragment for row in catalog.executions()] == list(FRAGMENTS[:2])
 
 
-def test_people_get_a_line_a_round_and_each_failure_once(start: Start, results: LocalStore) -> None:
+def test_people_get_a_line_a_round_and_each_failure_once(start: Start, results: LocalArtifactStore) -> None:
     results.write_bytes(f"{FRAGMENTS[1]}/{RECORD_NAME}", b"{")
     watch = start()
     lines = [watch.line() for _ in range(3)]
@@ -130,7 +130,7 @@ def test_people_get_a_line_a_round_and_each_failure_once(start: Start, results: 
     assert errors.count("is no execution record") == 1
 
 
-def test_what_is_away_is_told_and_found_again(start: Start, results: LocalStore, tmp_path: Path) -> None:
+def test_what_is_away_is_told_and_found_again(start: Start, results: LocalArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "db").mkdir()
     watch = start("--json", catalog="db/catalog.db")
     watch.until(ingested(1))
@@ -150,7 +150,7 @@ def test_what_is_away_is_told_and_found_again(start: Start, results: LocalStore,
 
 CHILD = """
 import sys, time
-from emdstore import Catalog, LocalStore, replay
+from emdstore import Catalog, LocalArtifactStore, replay
 from emdstore.cli.options import Output
 from emdstore.cli.watch import watch
 
@@ -160,7 +160,7 @@ def slowly(outcome, done, total):
 
 def replay_once():
     with Catalog(sys.argv[2]) as catalog:
-        return replay(LocalStore(sys.argv[1]), catalog, on_progress=slowly)
+        return replay(LocalArtifactStore(sys.argv[1]), catalog, on_progress=slowly)
 
 sys.exit(watch(replay_once, 300, Output(json=True)))
 """
@@ -170,7 +170,7 @@ sys.exit(watch(replay_once, 300, Output(json=True)))
 def test_a_signal_in_the_middle_of_a_round_leaves_whole_executions(
     tmp_path: Path, number: signal.Signals, code: int, patience: float
 ) -> None:
-    results = LocalStore(tmp_path / "results")
+    results = LocalArtifactStore(tmp_path / "results")
     for n in range(12):
         publish(results, f"p/d/g/{n:02}")
     with start_python(CHILD, results.root, tmp_path / "catalog.db") as child:
@@ -192,7 +192,7 @@ def test_a_signal_in_the_middle_of_a_round_leaves_whole_executions(
         assert catalog.scalars().count() == 3 * len(rows)
 
 
-def test_a_server_that_does_not_answer_yet_is_waited_for(start: Start, results: LocalStore) -> None:
+def test_a_server_that_does_not_answer_yet_is_waited_for(start: Start, results: LocalArtifactStore) -> None:
     (port,) = free_ports(1)
     watch = start(catalog=f"postgresql://me:secret@127.0.0.1:{port}/none")
     line = watch.line()
@@ -204,7 +204,7 @@ def test_a_server_that_does_not_answer_yet_is_waited_for(start: Start, results: 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_a_number_of_seconds_that_makes_no_sense_is_a_wrong_call(
-    results: LocalStore, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+    results: LocalArtifactStore, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     catalog = tmp_path / "catalog.db"
     assert run(["replay", str(results.root), "--catalog", str(catalog), f"--watch={seconds}"]) == 2

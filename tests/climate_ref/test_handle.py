@@ -15,9 +15,9 @@ from climate_ref_core.metric_values import SeriesMetricValue
 from tests.climate_ref.frameworks import Framework, framework, make_template
 from tests.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
 
-from emdstore import CatalogVersionError, MemoryStore, SameStoreError, scoped
+from emdstore import CatalogVersionError, InMemoryArtifactStore, SameStoreError, scoped
 from emdstore.integrations.climate_ref import handle_execution_result
-from emdstore.lifecycle.record import read_record
+from emdstore.sets.record import read_record
 from emdstore.testing import Fault, FaultyStore
 
 FRAGMENT = "example/global-mean/historical_g1_v1_abcdef01/1"
@@ -79,7 +79,7 @@ def test_a_run_that_failed_the_second_time_keeps_no_values(ref: Framework) -> No
 
 def test_results_may_be_any_store(ref: Framework) -> None:
     run(ref)
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     execution = ref.solved(FRAGMENT)
     ref.handle("ours", execution, ref.result(FRAGMENT), results=results)
     assert ref.rows(execution).counts == (2, 1, 1)
@@ -144,7 +144,9 @@ def test_a_bad_result_is_decided_and_never_raised(ref: Framework, breaks: str, d
 def test_a_store_that_refuses_fails_this_execution_only(ref: Framework) -> None:
     run(ref)
     execution = ref.solved(FRAGMENT)
-    full = FaultyStore(MemoryStore(), Fault(verbs={"write_bytes", "open_writer"}, keys={f"{FRAGMENT}/map.png"}))
+    full = FaultyStore(
+        InMemoryArtifactStore(), Fault(verbs={"write_bytes", "open_writer"}, keys={f"{FRAGMENT}/map.png"})
+    )
     ref.handle("ours", execution, ref.result(FRAGMENT), results=full)
     rows = ref.rows(execution)
     assert (rows.successful, rows.counts, rows.dirty) == (False, (0, 0, 0), True)
@@ -256,6 +258,6 @@ def _ids(ref: Framework) -> list[int]:
 
 
 def _store(ref: Framework) -> Any:
-    from emdstore import LocalStore
+    from emdstore import LocalArtifactStore
 
-    return LocalStore(ref.results)
+    return LocalArtifactStore(ref.results)

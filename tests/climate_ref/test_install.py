@@ -20,7 +20,7 @@ from climate_ref_core.providers import DiagnosticProvider
 from tests.climate_ref.frameworks import Framework, framework, handle_as_theirs, make_template
 from tests.climate_ref.sets import metric_bundle, output_bundle
 
-from emdstore import MemoryStore
+from emdstore import InMemoryArtifactStore
 from emdstore.integrations.climate_ref import install, uninstall
 
 FRAGMENT = "example/count/historical_g1_v1_abcdef01/1"
@@ -108,7 +108,7 @@ def test_the_local_executor_handles_what_its_pool_made(ref: Framework, ours: boo
 
 
 def test_results_may_go_to_any_store(ref: Framework) -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     execution = ref.solved(FRAGMENT)
     with ref.database.session.begin():
         row = ref.database.session.get(Execution, execution)
@@ -153,9 +153,9 @@ def test_a_celery_worker_that_starts_afterwards(tmp_path: Path) -> None:
 
 
 def test_blocks_nest() -> None:
-    with install(MemoryStore()):
+    with install(InMemoryArtifactStore()):
         outer = result_handling.handle_execution_result
-        with install(MemoryStore()):
+        with install(InMemoryArtifactStore()):
             assert result_handling.handle_execution_result is not outer
         assert result_handling.handle_execution_result is outer
     assert climate_ref.executor.handle_execution_result is handle_as_theirs

@@ -20,7 +20,7 @@ from climate_ref.models.execution import execution_datasets
 from tests.climate_ref.frameworks import Framework, framework, make_template
 from tests.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
 
-from emdstore import CatalogVersionError, LocalStore, MemoryStore, S3Store, transfer
+from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, transfer
 from emdstore.integrations.climate_ref import ReplayedSet, ReplayInterrupted, replay
 
 GROUP = "example/global-mean/historical_g1_v1_abcdef01"
@@ -99,15 +99,15 @@ def test_a_lost_database_is_rebuilt_equal(ref: Framework, empty: Path) -> None:
         new.execute("INSERT INTO dataset SELECT * FROM old.dataset")
     new.close()
 
-    report = replay(LocalStore(ref.results), empty)
+    report = replay(LocalArtifactStore(ref.results), empty)
 
     assert report.counts == {"ingested": 3, "unchanged": 0, "incomplete": 0, "invalid": 0}, report.as_dict()
     assert dump(empty) == dump(file_of(ref))
     before = dump(empty, times=True)
-    again = replay(LocalStore(ref.results), f"sqlite:///{empty}")
+    again = replay(LocalArtifactStore(ref.results), f"sqlite:///{empty}")
     assert again.counts["unchanged"] == 3
     assert dump(empty, times=True) == before
-    assert replay(LocalStore(ref.results), ref.database).counts["unchanged"] == 3  # whoever loaded it
+    assert replay(LocalArtifactStore(ref.results), ref.database).counts["unchanged"] == 3  # whoever loaded it
 
 
 def _dataset(slug: str) -> CMIP6Dataset:
@@ -125,7 +125,7 @@ def test_a_tree_that_their_own_handler_left_is_loaded_too(ref: Framework, empty:
     expected = ref.rows(execution)
     for record in ref.results.rglob("execution.json"):
         record.unlink()
-    report = replay(LocalStore(ref.results), empty)
+    report = replay(LocalArtifactStore(ref.results), empty)
     assert report.ok
     with sqlite3.connect(empty) as database:
         (row,) = database.execute("SELECT output_fragment, successful, path FROM execution").fetchall()
@@ -140,8 +140,8 @@ def test_a_tree_that_their_own_handler_left_is_loaded_too(ref: Framework, empty:
 
 def test_from_s3(ref: Framework, empty: Path, moto_server: Any) -> None:
     handle(ref, f"{GROUP}/1")
-    bucket = S3Store(f"s3://{moto_server.make_bucket()}", **moto_server.options)
-    transfer(LocalStore(ref.results), bucket).raise_for_failures()
+    bucket = S3ArtifactStore(f"s3://{moto_server.make_bucket()}", **moto_server.options)
+    transfer(LocalArtifactStore(ref.results), bucket).raise_for_failures()
     shutil.rmtree(ref.results)
     shutil.rmtree(ref.scratch)
     assert replay(bucket, empty).counts["ingested"] == 1
@@ -153,7 +153,7 @@ def test_what_people_changed_since_stays(ref: Framework) -> None:
     session = ref.database.session
     with session.begin():
         session.get(Execution, execution).execution_group.dirty = True  # as `ref executions flag-dirty` does
-    assert replay(LocalStore(ref.results), ref.database).counts["unchanged"] == 1
+    assert replay(LocalArtifactStore(ref.results), ref.database).counts["unchanged"] == 1
     session.expire_all()
     with session.begin():
         assert session.get(Execution, execution).execution_group.dirty is True
@@ -168,7 +168,7 @@ def test_rows_that_somebody_doubled_are_put_right(ref: Framework) -> None:
         database.execute(f"INSERT INTO metric_value ({columns}) SELECT {columns} FROM metric_value")
     database.close()
     assert ref.rows(execution).counts == (2, 2, 1)
-    assert replay(LocalStore(ref.results), ref.database).counts["ingested"] == 1
+    assert replay(LocalArtifactStore(ref.results), ref.database).counts["ingested"] == 1
     assert ref.rows(execution) == expected
 
 
@@ -179,7 +179,7 @@ def test_one_bad_set_stops_no_other(ref: Framework, empty: Path) -> None:
     (ref.results / GROUP / "2" / "diagnostic.json").write_text("{}")
     newer = ref.results / GROUP / "3" / "execution.json"
     newer.write_text(newer.read_text().replace('"record_version": 1', '"record_version": 99'))
-    report = replay(LocalStore(ref.results), empty)
+    report = replay(LocalArtifactStore(ref.results), empty)
     assert report.counts == {"ingested": 1, "unchanged": 0, "incomplete": 2, "invalid": 1}
     (version,) = [each for each in report.failures if each.state == "invalid"]
     assert version.fragment == f"{GROUP}/3"
@@ -190,14 +190,14 @@ def test_one_bad_set_stops_no_other(ref: Framework, empty: Path) -> None:
 def test_unknown_providers_are_created_or_refused(ref: Framework, empty: Path) -> None:
     handle(ref, f"{GROUP}/1")
     before = dump(empty)
-    refused = replay(LocalStore(ref.results), empty, create_unknown=False)
+    refused = replay(LocalArtifactStore(ref.results), empty, create_unknown=False)
     assert refused.counts["invalid"] == 1
     assert "provider 'example'" in str(refused.failures[0].error)
     assert dump(empty) == before
-    assert replay(LocalStore(ref.results), empty).ok
+    assert replay(LocalArtifactStore(ref.results), empty).ok
     assert [row["slug"] for row in dump(empty)["provider"]] == ["example"]
     handle(ref, "example/unheard-of/y_g2_v1_00000000/2")
-    refused = replay(LocalStore(ref.results), empty, create_unknown=False)
+    refused = replay(LocalArtifactStore(ref.results), empty, create_unknown=False)
     assert refused.counts["unchanged"] == 1
     assert "diagnostic 'unheard-of'" in str(refused.failures[0].error)
 
@@ -207,7 +207,7 @@ def test_an_execution_that_the_database_knows_by_another_folder_is_refused(ref: 
     (ref.results / "archive").mkdir()
     shutil.copytree(ref.results / "example", ref.results / "archive" / "example")
     before = dump(file_of(ref), times=True)
-    report = replay(LocalStore(ref.results), ref.database, "archive")
+    report = replay(LocalArtifactStore(ref.results), ref.database, "archive")
     assert report.counts["invalid"] == 1
     assert f"{GROUP}/1" in str(report.failures[0].error)
     assert dump(file_of(ref), times=True) == before
@@ -217,7 +217,7 @@ def test_another_execution_in_the_same_folder_is_refused(ref: Framework) -> None
     execution = handle(ref, f"{GROUP}/1")
     with ref.database.session.begin():
         ref.database.session.get(Execution, execution).dataset_hash = "another site's"
-    report = replay(LocalStore(ref.results), ref.database)
+    report = replay(LocalArtifactStore(ref.results), ref.database)
     assert report.counts["invalid"] == 1
     assert "other datasets" in str(report.failures[0].error)
 
@@ -232,7 +232,7 @@ def test_the_flag_follows_the_latest_execution(ref: Framework, empty: Path) -> N
         later.execution_group = group
         later.created_at = later.created_at.replace(year=2050)
     ref.handle("ours", second, ref.result(f"{GROUP}/2", successful=False, retryable=True))
-    assert replay(LocalStore(ref.results), empty).ok
+    assert replay(LocalArtifactStore(ref.results), empty).ok
     groups = {row["key"]: row["dirty"] for row in dump(empty)["execution_group"]}
     assert groups == {f"{GROUP}/1": 1}
 
@@ -246,7 +246,7 @@ def test_absolute_names_of_another_machine_are_resolved_or_told(ref: Framework, 
         ),
     )
     (ref.results / GROUP / "1" / "map.png").write_bytes(b"png")
-    report = replay(LocalStore(ref.results), empty)
+    report = replay(LocalArtifactStore(ref.results), empty)
     assert report.ok
     (done,) = report.outcomes
     assert any("/other/place/map.png" in note for note in done.notes)
@@ -264,10 +264,10 @@ def test_progress_and_interruption(ref: Framework, empty: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(ReplayInterrupted) as stopped:
-        replay(LocalStore(ref.results), empty, on_progress=stop_after_two)
+        replay(LocalArtifactStore(ref.results), empty, on_progress=stop_after_two)
     assert stopped.value.report.counts["ingested"] == 2
     assert seen == [(f"{GROUP}/1", 1), (f"{GROUP}/2", 2)]
-    assert replay(LocalStore(ref.results), empty).counts == {
+    assert replay(LocalArtifactStore(ref.results), empty).counts == {
         "ingested": 1,
         "unchanged": 2,
         "incomplete": 0,
@@ -291,7 +291,7 @@ def test_databases_that_cannot_be_used_are_refused_and_left_alone(tmp_path: Path
             database.execute("UPDATE alembic_version SET version_num = ?", (f"{what}-one",))
         database.close()
     with pytest.raises(CatalogVersionError, match=r"ref db migrate"):
-        replay(MemoryStore(), place)
+        replay(InMemoryArtifactStore(), place)
     assert what != "missing" or not Path(place).exists()
 
 

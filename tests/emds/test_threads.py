@@ -8,7 +8,7 @@ import pytest
 _SCRIPT = """
 import json, sys, threading
 from emdstore.emds import decode_output_bundle, decode_series
-from emdstore.lifecycle.record import ExecutionRecord, decode_record, encode_record
+from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 
 provenance = {"environment": {}, "modeldata": [], "obsdata": {}, "log": ""}
 entry = {"filename": "a.png", "long_name": "", "description": ""}

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from emdstore.catalog import Catalog
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.executions.workspace import Workspace
+from emdstore.stores import LocalArtifactStore
 
 
 @pytest.fixture(scope="session")
@@ -92,15 +92,17 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """A workspace on disk, with nothing in it."""
     with contextlib.closing(Catalog(tmp_path / "catalog.db")) as catalog:
         yield Workspace(
-            scratch=LocalStore(tmp_path / "scratch"), results=LocalStore(tmp_path / "results"), catalog=catalog
+            scratch=LocalArtifactStore(tmp_path / "scratch"),
+            results=LocalArtifactStore(tmp_path / "results"),
+            catalog=catalog,
         )
 
 
 @pytest.fixture(scope="session")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStore]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalArtifactStore]:
     """A store with some hundred small artifacts; not to be changed."""
     folder = tmp_path_factory.mktemp("filled")
-    store = LocalStore(folder)
+    store = LocalArtifactStore(folder)
     for number in range(400):
         store.write_bytes(f"run{number % 7}/{number:03}", bytes(number))
     yield store

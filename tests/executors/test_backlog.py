@@ -18,8 +18,8 @@ from tests.executors.stores import Deadly
 
 from emdstore import executors
 from emdstore.errors import ArtifactNotFoundError, ExecutorError
-from emdstore.executors import Backlog, map_batches
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore
+from emdstore.workers.backlog import Backlog, map_batches
 
 SPAWN = get_context("spawn")
 
@@ -105,7 +105,7 @@ def test_nothing_is_begun_after_the_end(processes: ProcessPoolExecutor) -> None:
 def test_what_the_function_raises_is_raised_here_and_is_no_lost_worker(processes: ProcessPoolExecutor) -> None:
     for pool in (processes, ThreadPoolExecutor(1)):
         with pytest.raises(ArtifactNotFoundError, match="nowhere"):
-            list(map_batches(pool, read, LocalStore("/proc/self"), items=["nowhere"]))
+            list(map_batches(pool, read, LocalArtifactStore("/proc/self"), items=["nowhere"]))
 
 
 def test_an_error_that_cannot_travel_is_told_all_the_same(processes: ProcessPoolExecutor) -> None:
@@ -124,7 +124,7 @@ def test_workers_with_another_emdstore_are_refused() -> None:
 def test_what_cannot_be_pickled_is_refused_before_any_work_with_the_reason(
     processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    class Locked(LocalStore):
+    class Locked(LocalArtifactStore):
         def __reduce__(self) -> Any:
             raise TypeError("cannot pickle a lock")
 
@@ -135,8 +135,8 @@ def test_what_cannot_be_pickled_is_refused_before_any_work_with_the_reason(
 
 
 def test_a_store_that_lives_in_this_process_is_not_copied(processes: ProcessPoolExecutor) -> None:
-    with pytest.raises(ExecutorError, match="MemoryStore"):
-        list(map_batches(processes, read, MemoryStore(), items=["key"]))
+    with pytest.raises(ExecutorError, match="InMemoryArtifactStore"):
+        list(map_batches(processes, read, InMemoryArtifactStore(), items=["key"]))
 
 
 def test_a_store_that_workers_cannot_load_is_said_to_be_one(
@@ -158,13 +158,15 @@ def test_credentials_travel_only_if_somebody_put_them_into_the_store(monkeypatch
         Backlog[str, Any](engine, read, store).submit(["key"])
         return repr(engine.letters)
 
-    assert "bucket" in sent(S3Store("s3://bucket/results"))
-    assert "very-secret" not in sent(S3Store("s3://bucket/results"))
-    assert "very-secret" in sent(S3Store("s3://bucket/results", access_key_id="A", secret_access_key="very-secret"))
+    assert "bucket" in sent(S3ArtifactStore("s3://bucket/results"))
+    assert "very-secret" not in sent(S3ArtifactStore("s3://bucket/results"))
+    assert "very-secret" in sent(
+        S3ArtifactStore("s3://bucket/results", access_key_id="A", secret_access_key="very-secret")
+    )
 
 
 def test_a_pool_that_is_broken_for_good_is_an_error_for_each_of_its_items(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = LocalArtifactStore(tmp_path / "store")
     for number in range(20):
         store.write_bytes(f"{number:02}", b"%d" % number)
     deadly = Deadly(store, "read_bytes", "03", tmp_path / "deaths", 100)

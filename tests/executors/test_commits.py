@@ -9,8 +9,8 @@ import attrs
 import pytest
 from tests.lifecycle.runs import committed, ran
 
-from emdstore.lifecycle.batch import BatchProgress, CommitInterrupted, Order, commit_isolated
-from emdstore.lifecycle.workspace import Workspace
+from emdstore.executions.batch import BatchProgress, CommitInterrupted, CommitJob, commit_isolated
+from emdstore.executions.workspace import Workspace
 
 
 def held_elsewhere(workspace: Workspace, seconds: float) -> str:
@@ -23,8 +23,8 @@ def held_elsewhere(workspace: Workspace, seconds: float) -> str:
 def test_the_claim_of_a_lost_worker_is_waited_for_until_it_runs_out(workspace: Workspace) -> None:
     fragment = held_elsewhere(workspace, 1.5)
     workspace = attrs.evolve(workspace, lease_seconds=1.5)
-    assert fragment in commit_isolated(workspace, None, False, None, [Order(fragment)]).skipped
-    report = commit_isolated(workspace, None, False, None, [Order(fragment).after_a_loss()])
+    assert fragment in commit_isolated(workspace, None, False, None, [CommitJob(fragment)]).skipped
+    report = commit_isolated(workspace, None, False, None, [CommitJob(fragment).after_a_loss()])
     assert report.statuses == {fragment: "uploaded"}
 
 
@@ -33,13 +33,13 @@ def test_a_claim_that_is_renewed_belongs_to_a_worker_that_lives(workspace: Works
     fragment = held_elsewhere(workspace, 3600)
     started = time.monotonic()
     quick = attrs.evolve(workspace, lease_seconds=0.5)
-    assert fragment in commit_isolated(quick, None, False, None, [Order(fragment).after_a_loss()]).skipped
+    assert fragment in commit_isolated(quick, None, False, None, [CommitJob(fragment).after_a_loss()]).skipped
     assert time.monotonic() - started < 10
 
 
 def test_what_a_lost_worker_had_committed_before_it_died_counts_as_committed(workspace: Workspace) -> None:
     fragment = committed(workspace).fragment
-    report = commit_isolated(workspace, None, False, None, [Order(fragment).after_a_loss()])
+    report = commit_isolated(workspace, None, False, None, [CommitJob(fragment).after_a_loss()])
     assert (report.statuses, report.uploaded, report.skipped) == ({fragment: "uploaded"}, 0, {})
 
 

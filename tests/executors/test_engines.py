@@ -16,10 +16,10 @@ from tests.transfer.stores import contents
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ExecutorError
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.verify import verify
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
+from emdstore.sets.verify import verify
+from emdstore.stores import LocalArtifactStore
 from emdstore.transfer import TransferProgress, transfer
 
 ENGINES = ["dask", "parsl"]
@@ -36,10 +36,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_transfer_costs_nothing_but_time(
-    engine: Executor, filled: LocalStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    engine: Executor, filled: LocalArtifactStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[TransferProgress] = []
-    dest = LocalStore(tmp_path / "dest")
+    dest = LocalArtifactStore(tmp_path / "dest")
     source = Deadly(Slow(filled, 0.004), "read_bytes", "run3/199", tmp_path / "deaths", 1)
     report = transfer(source, dest, executor=engine, on_progress=told.append)
     assert (tmp_path / "deaths").read_bytes() == b"x"
@@ -76,10 +76,10 @@ def test_workers_that_die_between_the_steps_of_a_commit_and_in_a_replay_lose_not
 
 
 def test_one_artifact_that_is_deadly_to_every_worker_takes_no_other_with_it(
-    parsl_executor: Executor, filled: LocalStore, tmp_path: Path
+    parsl_executor: Executor, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
     deadly = Deadly(filled, "read_bytes", "run3/003", tmp_path / "deaths", 100)
-    report = transfer(deadly, LocalStore(tmp_path / "dest"), executor=parsl_executor)
+    report = transfer(deadly, LocalArtifactStore(tmp_path / "dest"), executor=parsl_executor)
     (failed,) = report.failures
     assert (failed.key, failed.outcome, type(failed.error)) == ("run3/003", "failed", ExecutorError)
     assert "a worker was lost 3 times" in str(failed.error)

@@ -14,7 +14,7 @@ import pytest
 from tests.cli.conftest import CLI, Answer, cli  # noqa: F401 - a fixture
 from tests.transfer.stores import contents
 
-from emdstore.stores import LocalStore
+from emdstore.stores import LocalArtifactStore
 
 Ask = Callable[..., Answer]
 
@@ -28,17 +28,17 @@ def ask(cli: CLI, workers_find_us: None) -> Ask:  # noqa: F811
 
 @pytest.mark.parametrize("engine", ["dask", "parsl"])
 def test_an_engine_does_the_work_of_a_command(
-    ask: Ask, request: pytest.FixtureRequest, engine: str, filled: LocalStore, tmp_path: Path
+    ask: Ask, request: pytest.FixtureRequest, engine: str, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
     given = {
         "dask": lambda: request.getfixturevalue("dask_client").scheduler.address,
         "parsl": lambda: request.getfixturevalue("parsl_file"),
     }[engine]()
     ask("transfer", filled.root, tmp_path / "dest", f"--{engine}", given)
-    assert contents(LocalStore(tmp_path / "dest")) == contents(filled)
+    assert contents(LocalArtifactStore(tmp_path / "dest")) == contents(filled)
     # The store that only the command's own process has tells where the work would have been done.
     refused = ask("transfer", filled.root, "memory://here", f"--{engine}", given, code=1)
-    assert "MemoryStore" in refused.err
+    assert "InMemoryArtifactStore" in refused.err
     assert "lives in this process" in refused.err
 
 
@@ -79,7 +79,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
-    ask: Ask, wrong: str, filled: LocalStore, tmp_path: Path
+    ask: Ask, wrong: str, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "broken.py").write_text("1 / 0")
@@ -88,7 +88,9 @@ def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
     assert not (tmp_path / "dest").exists()
 
 
-def test_a_dask_address_at_which_nobody_answers_is_told_soon(ask: Ask, filled: LocalStore, tmp_path: Path) -> None:
+def test_a_dask_address_at_which_nobody_answers_is_told_soon(
+    ask: Ask, filled: LocalArtifactStore, tmp_path: Path
+) -> None:
     started = time.monotonic()
     answer = ask("transfer", filled.root, "dest", "--dask", "tcp://127.0.0.1:9", "--json", code=1)
     assert time.monotonic() - started < 60
@@ -101,7 +103,7 @@ def test_a_dask_address_at_which_nobody_answers_is_told_soon(ask: Ask, filled: L
     ("option", "value", "package"), [("--dask", "tcp://h:1", "distributed"), ("--parsl", "x.py", "parsl")]
 )
 def test_a_missing_extra_is_told_with_what_installs_it(
-    option: str, value: str, package: str, filled: LocalStore, tmp_path: Path
+    option: str, value: str, package: str, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
     (tmp_path / "x.py").write_text("")
     hide: Any = f"import sys; sys.modules[{package!r}] = None; from emdstore.cli import main; sys.exit(main())"

@@ -12,26 +12,26 @@ from pathlib import Path
 import pytest
 from tests.transfer.stores import contents
 
-from emdstore.stores import LocalStore
+from emdstore.stores import LocalArtifactStore
 
 SCRIPT = """
 import json, sys
 from mpi4py.futures import MPIPoolExecutor
-from emdstore import LocalStore, MemoryStore, transfer
+from emdstore import LocalArtifactStore, InMemoryArtifactStore, transfer
 from emdstore.errors import ExecutorError
 
 if __name__ == "__main__":
-    source, dest = map(LocalStore, sys.argv[1:])
+    source, dest = map(LocalArtifactStore, sys.argv[1:])
     with MPIPoolExecutor() as executor:
         report = transfer(source, dest, executor=executor)
         try:
-            transfer(source, MemoryStore(), executor=executor)
+            transfer(source, InMemoryArtifactStore(), executor=executor)
         except ExecutorError as error:
             print(json.dumps([dict(report.counts), str(error)]))
 """
 
 
-def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalStore, tmp_path: Path) -> None:
+def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalArtifactStore, tmp_path: Path) -> None:
     pytest.importorskip("mpi4py")
     mpiexec = Path(sys.executable).with_name("mpiexec")
     if not mpiexec.is_file() and shutil.which("mpiexec") is None:
@@ -54,5 +54,5 @@ def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalStore, tmp_path: 
     assert done.returncode == 0, done.stderr
     counts, refused = json.loads(done.stdout.splitlines()[-1])
     assert counts["copied"] == 400
-    assert contents(LocalStore(tmp_path / "dest")) == contents(filled)
+    assert contents(LocalArtifactStore(tmp_path / "dest")) == contents(filled)
     assert "lives in this process" in refused

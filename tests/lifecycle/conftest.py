@@ -10,14 +10,14 @@ from tests.servers.postgres import KeptDatabase, PostgresServer
 from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store
+from emdstore.executions.workspace import Workspace
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> LocalStore:
+def scratch(tmp_path: Path) -> LocalArtifactStore:
     """The directory that a small run has left."""
-    store = LocalStore(tmp_path / "scratch")
+    store = LocalArtifactStore(tmp_path / "scratch")
     put(store, small_run())
     return store
 
@@ -27,14 +27,14 @@ def results(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     """An empty results store of each kind."""
     match request.param:
         case "local":
-            return LocalStore(tmp_path / "results")
+            return LocalArtifactStore(tmp_path / "results")
         case "memory":
-            return MemoryStore()
+            return InMemoryArtifactStore()
         case "four-methods":
-            return FourMethods(MemoryStore())
+            return FourMethods(InMemoryArtifactStore())
         case _:
             server: S3Server = request.getfixturevalue("moto_server")
-            return S3Store(f"s3://{server.make_bucket()}/results", **server.options)
+            return S3ArtifactStore(f"s3://{server.make_bucket()}/results", **server.options)
 
 
 @pytest.fixture(scope="session")
@@ -67,5 +67,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
 def workspace(catalog: Catalog, tmp_path: Path) -> Workspace:
     """A workspace on disk, with nothing in it."""
     return Workspace(
-        scratch=LocalStore(tmp_path / "ws-scratch"), results=LocalStore(tmp_path / "ws-results"), catalog=catalog
+        scratch=LocalArtifactStore(tmp_path / "ws-scratch"),
+        results=LocalArtifactStore(tmp_path / "ws-results"),
+        catalog=catalog,
     )

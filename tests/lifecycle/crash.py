@@ -34,12 +34,12 @@ from tests.servers.postgres import KeptDatabase
 from emdstore.catalog import Catalog
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
+from emdstore.executions.report import UploadReport
+from emdstore.executions.workspace import Workspace
 from emdstore.keys import is_staging
-from emdstore.lifecycle.record import read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.upload import UploadReport
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, S3Store, scoped
+from emdstore.sets.record import read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 
 _PATIENCE = 300
 
@@ -155,7 +155,7 @@ class _Steps:
         event.listen(sa.Engine, "before_cursor_execute", self._statement)
         event.listen(sa.Engine, "commit", self._end_of_transaction)
         Database.insert_rows = self._counted("sql", Database.insert_rows, changes=True, about=2)  # type: ignore[method-assign]
-        S3Store._client = self._counted_client(S3Store._client)  # type: ignore[method-assign]
+        S3ArtifactStore._client = self._counted_client(S3ArtifactStore._client)  # type: ignore[method-assign]
         Catalog.renew = _one_at_a_time(Catalog.renew)  # type: ignore[method-assign]
 
     def _counted(self, what: str, function: Task, *, changes: bool, about: int = 0) -> Task:
@@ -197,7 +197,7 @@ class _Steps:
                 return steps._counted(f"s3.{name}", found, changes=_REQUESTS[name], about=1)
 
         @functools.wraps(function)
-        def counted(store: S3Store) -> tuple[Any, Any]:
+        def counted(store: S3ArtifactStore) -> tuple[Any, Any]:
             module, client = function(store)
             return Requests(module), client
 
@@ -429,7 +429,7 @@ class Scene:
         if self._database is not None:
             self._database.reset()
         results = self.workspace.results
-        if isinstance(results, S3Store):
+        if isinstance(results, S3ArtifactStore):
             for key in list(results.iter_keys()):
                 results.delete(key)
 
@@ -493,7 +493,7 @@ def assert_rows_are_true(workspace: Workspace, fragment: str, files: dict[str, b
 
 def clean_up_later(workspace: Workspace) -> None:
     """Clean up as somebody does who comes two hours later, and see that no unfinished file is left."""
-    roots = [store.root for store in (workspace.scratch, workspace.results) if isinstance(store, LocalStore)]
+    roots = [store.root for store in (workspace.scratch, workspace.results) if isinstance(store, LocalArtifactStore)]
     then = time.time() - 7200
     for path in unfinished(roots):
         os.utime(path, (then, then))

@@ -12,11 +12,11 @@ import attrs
 
 from emdstore.catalog import Catalog
 from emdstore.keys import join_key
-from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.lifecycle.publish import record_of
-from emdstore.lifecycle.record import ExecutionRecord, publish_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.status import resolve_status
+from emdstore.sets.decision import resolve_status
+from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.publish import record_of
+from emdstore.sets.record import ExecutionRecord, publish_record
+from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore, scoped
 
 FRAGMENT = "pmp/enso_tel/historical_g58_v1_d905ddf2/23"

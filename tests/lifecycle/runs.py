@@ -14,13 +14,13 @@ from tests.lifecycle.examples import put, rows_of
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import StoreError
+from emdstore.executions.execution import Execution
+from emdstore.executions.process import host_name
+from emdstore.executions.workspace import Workspace
 from emdstore.keys import is_staging
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.process import host_name
-from emdstore.lifecycle.record import read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, scoped
+from emdstore.sets.record import read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore, scoped
 from emdstore.testing import Fault, FaultyStore
 
 IDENTITY: dict[str, Any] = {
@@ -41,7 +41,10 @@ ALL = (*WRITES, "exists", "read_bytes", "iter_keys", "info", "iter_info", "open_
 def work(execution: Execution) -> None:
     """Do what a diagnostic does: print, leave files, add values."""
     print("computing")  # noqa: T201 - into the log
-    put(LocalStore(execution.output_directory), {"plots/map.png": b"\x89PNG", "work/half.nc": b"not part of the set"})
+    put(
+        LocalArtifactStore(execution.output_directory),
+        {"plots/map.png": b"\x89PNG", "work/half.nc": b"not part of the set"},
+    )
     execution.add_plot("plots/map.png", long_name="Map", description="A map.", dimensions={"region": "nino34"})
     execution.add_scalar(0.7, region="nino34", metric="rmse", attributes={"units": "K"})
     execution.add_scalar(None, region="nino34", metric="bias", attributes={"units": "K"})

@@ -39,10 +39,10 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from emdstore.lifecycle.ingest import ingest, replay
-from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.lifecycle.status import resolve_status
-from emdstore.stores import LocalStore, MemoryStore, ReadOnlyStore, S3Store
+from emdstore.ingestion.replay import ingest, replay
+from emdstore.sets.decision import resolve_status
+from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore, S3ArtifactStore
 from emdstore.testing import RecordingStore
 
 SECRET = b"nobody who promotes a run may read this"
@@ -66,12 +66,12 @@ class Site:
     root: Path
 
     @property
-    def scratch(self) -> LocalStore:
-        return LocalStore(self.root / "outside" / "scratch")
+    def scratch(self) -> LocalArtifactStore:
+        return LocalArtifactStore(self.root / "outside" / "scratch")
 
     @property
-    def results(self) -> LocalStore:
-        return LocalStore(self.root / "results")
+    def results(self) -> LocalArtifactStore:
+        return LocalArtifactStore(self.root / "results")
 
     def materialize(self, result: Any = SUCCESS) -> MaterializeOutcome:
         """Promote, and prove that neither scratch nor anything beside it changed, nor went where it should not."""
@@ -304,7 +304,7 @@ def test_a_metric_bundle_that_is_none_is_kept_and_named_and_not_ingested(
 @pytest.mark.parametrize("kind", [kind for kind in METRIC if "50 MB" not in kind])
 def test_a_bare_tree_with_such_a_bundle_is_invalid_and_its_neighbours_are_not(kind: str, catalog: Catalog) -> None:
     data, place = METRIC[kind]
-    results = put(MemoryStore(), small_run(diagnostic=data), FRAGMENT)
+    results = put(InMemoryArtifactStore(), small_run(diagnostic=data), FRAGMENT)
     put(results, small_run(), "pmp/x/y/1")
     report = replay(results, catalog)
     assert {each.fragment: each.state for each in report.outcomes} == {FRAGMENT: "invalid", "pmp/x/y/1": "ingested"}
@@ -378,7 +378,7 @@ LARGE = b"CDF" + bytes(5_000_000)
 @pytest.mark.parametrize("key", ["data/tas.nc", "out.log"])
 def test_a_file_that_grows_while_it_is_copied_is_not_shipped(site: Site, key: str) -> None:
     old = small_run()[key]
-    dest = put(MemoryStore(), {key: old})
+    dest = put(InMemoryArtifactStore(), {key: old})
     put(site.scratch, {key: LARGE})
     source = RestlessStore(site.scratch)
 
@@ -406,7 +406,7 @@ def test_a_file_that_disappears_is_missing(site: Site, content: bytes, last: str
     """A small file goes between two copies; a large one, which is copied beside the others, just before them."""
     put(site.scratch, {"data/tas.nc": content})
     source = RestlessStore(site.scratch)
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     source.then = lambda read: site.scratch.delete("data/tas.nc") if read == last else None
     outcome = materialize_outputs(SUCCESS, source=source, dest=dest)
     assert outcome.artifacts_missing == ("data/tas.nc",)
@@ -424,7 +424,7 @@ def test_a_bundle_that_is_written_anew_meanwhile_waits_for_the_next_time(site: S
             put(site.scratch, later)
 
     source.then = write_anew
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     first = materialize_outputs(SUCCESS, source=source, dest=dest)
     assert dest.read_bytes("output.json") == old
     assert set(held(dest)) == set(CURATED)
@@ -446,10 +446,10 @@ def test_a_destination_that_is_read_only_raises_before_anything_moves(site: Site
 ON_A_MOUNT = """
 import json, subprocess, sys
 from pathlib import Path
-from emdstore import ExecutionResult, LocalStore, StoreError, materialize_outputs, resolve_status
+from emdstore import ExecutionResult, LocalArtifactStore, StoreError, materialize_outputs, resolve_status
 
 root = Path(sys.argv[1])
-source, dest = LocalStore(root.parent / "outside/scratch"), LocalStore(root / "store")
+source, dest = LocalArtifactStore(root.parent / "outside/scratch"), LocalArtifactStore(root / "store")
 result = ExecutionResult(
     successful=True,
     metric_bundle_filename="diagnostic.json",
@@ -507,8 +507,8 @@ def no_backoff() -> Iterator[None]:
         yield
 
 
-def bucket_of(server: S3Server, name: str, **options: Any) -> S3Store:
-    return S3Store(f"s3://{name}/results", **server.options | {"retries": 0} | options)
+def bucket_of(server: S3Server, name: str, **options: Any) -> S3ArtifactStore:
+    return S3ArtifactStore(f"s3://{name}/results", **server.options | {"retries": 0} | options)
 
 
 def shown(error: BaseException) -> str:
@@ -580,11 +580,11 @@ def test_an_answer_that_breaks_off_leaves_the_catalog_as_it_was(
     s3_faults: FaultProxy, catalog: Catalog, fault: Any
 ) -> None:
     results = bucket_of(s3_faults.server, s3_faults.server.make_bucket())
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     replay(results, catalog)
     rows = rows_of(catalog)
-    promote(SUCCESS, put(MemoryStore(), small_run(diagnostic=metric_bundle({"x": {"y": 1}}))), results)
-    promote(SUCCESS, put(MemoryStore(), small_run()), results, "pmp/x/y/1")
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run(diagnostic=metric_bundle({"x": {"y": 1}}))), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, "pmp/x/y/1")
     broken = s3_faults.fail(fault, "^GET .*23/diagnostic.json")
     report = replay(results, catalog)
     assert {each.fragment: each.state for each in report.outcomes} == {FRAGMENT: "invalid", "pmp/x/y/1": "ingested"}
@@ -597,7 +597,7 @@ def test_an_answer_that_breaks_off_leaves_the_catalog_as_it_was(
 def test_a_source_on_s3_that_breaks_off_is_reported(s3_faults: FaultProxy) -> None:
     source = bucket_of(s3_faults.server, s3_faults.server.make_bucket())
     put(source, small_run())
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     with stamina.set_testing(True, attempts=2):
         broken = s3_faults.fail("cut-response", "^GET .*(index.html|output.json)")
         outcome = materialize_outputs(SUCCESS, source=source, dest=dest)

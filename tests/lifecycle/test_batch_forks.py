@@ -17,21 +17,21 @@ from tests.lifecycle.runs import SET, ran
 from tests.servers.s3 import FaultProxy, S3Server
 
 from emdstore.catalog import Catalog
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
 from emdstore.keys import STAGING_PREFIX
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.verify import verify
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, S3Store
+from emdstore.sets.verify import verify
+from emdstore.stores import LocalArtifactStore, S3ArtifactStore
 from emdstore.transfer import transfer
 
 CHILD = (
     SEE_WORKERS
     + """
-from emdstore.lifecycle import batch
-from emdstore.lifecycle.batch import CommitInterrupted
-from emdstore.lifecycle.offline import publish_pending_executions
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, MemoryStore, S3Store
+from emdstore.executions import batch
+from emdstore.executions.batch import CommitInterrupted
+from emdstore.executions.without_catalog import publish_pending_executions
+from emdstore.executions.workspace import Workspace
+from emdstore.stores import LocalArtifactStore, InMemoryArtifactStore, S3ArtifactStore
 
 scratch, results, catalog, then = sys.argv[1:]
 of_catalog = 0
@@ -57,14 +57,14 @@ def told(progress):
 
 if then in ("wait", "interrupt", "lose one"):
     rename_slowly(0.01)
-kept = LocalStore(results) if results.startswith("/") else S3Store(**json.loads(results))
+kept = LocalArtifactStore(results) if results.startswith("/") else S3ArtifactStore(**json.loads(results))
 if then == "in memory":
-    kept = MemoryStore()
+    kept = InMemoryArtifactStore()
 if then == "beside requests":
     kept.exists("anything")
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
-with Workspace(scratch=LocalStore(scratch), results=kept, catalog=catalog) as workspace:
+with Workspace(scratch=LocalArtifactStore(scratch), results=kept, catalog=catalog) as workspace:
     looking = iter(workspace.list_executions())
     if then == "beside a query":
         next(looking)
@@ -106,7 +106,7 @@ def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[
     with FaultProxy(server) as proxy:
         proxy.before = lambda _: time.sleep(0.01)
         there = proxy.server if where == "far away" else server
-        yield attrs.evolve(workspace, results=S3Store(url, **there.options))
+        yield attrs.evolve(workspace, results=S3ArtifactStore(url, **there.options))
 
 
 @pytest.fixture
@@ -122,11 +122,11 @@ def committed_in_child(workspace: Workspace, then: str = "nothing") -> Any:
 
 def places_of(workspace: Workspace) -> tuple[object, ...]:
     results = workspace.results
-    if isinstance(results, S3Store):
+    if isinstance(results, S3ArtifactStore):
         names = ("url", "endpoint_url", "region", "access_key_id", "secret_access_key")
         place: object = json.dumps({name: getattr(results, name) for name in names})
     else:
-        assert isinstance(results, LocalStore)
+        assert isinstance(results, LocalArtifactStore)
         place = results.root
     return workspace.scratch.root, place, workspace.catalog.url.removeprefix("sqlite:///")
 
@@ -137,7 +137,7 @@ def assert_goes_on(workspace: Workspace, waiting: list[str], tmp_path: Path) -> 
     assert [row.status for row in workspace.list_executions()] == ["uploaded"] * MANY
     checked = verify(workspace.results)
     assert (checked.ok, checked.sets, checked.artifacts) == (True, MANY, MANY * len(SET))
-    copy = LocalStore(tmp_path / "copy")
+    copy = LocalArtifactStore(tmp_path / "copy")
     assert transfer(workspace.results, copy).ok
     with Catalog(tmp_path / "again.db") as again:
         assert replay(copy, again).ok

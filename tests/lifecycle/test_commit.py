@@ -47,15 +47,15 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.ingest import ingest
-from emdstore.lifecycle.process import host_name
-from emdstore.lifecycle.reading import read_set
-from emdstore.lifecycle.record import ExecutionRecord, read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.upload import RoleCounts, UploadFailedError, UploadReport
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, scoped
+from emdstore.executions.execution import Execution
+from emdstore.executions.process import host_name
+from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.reading import read_set
+from emdstore.ingestion.replay import ingest
+from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore, scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 from emdstore.transfer import TransferProgress
 
@@ -466,7 +466,7 @@ def test_a_record_in_results_that_cannot_be_read_is_replaced(workspace: Workspac
 
 def test_scratch_and_results_in_one_place_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(workspace.scratch.root)
-    same = attrs.evolve(workspace, results=LocalStore(tmp_path / "link"))
+    same = attrs.evolve(workspace, results=LocalArtifactStore(tmp_path / "link"))
     execution = ran(same)
     before = files_in(execution.output_directory)
     with pytest.raises(SameStoreError):

@@ -15,10 +15,10 @@ from tests.servers.postgres import KeptDatabase, PostgresServer
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError
-from emdstore.lifecycle.ingest import ReplayReport, replay
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import ReplayReport, replay
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore
 
 PROCESSES = 8
 EXECUTIONS = 200
@@ -69,7 +69,7 @@ def test_of_eight_processes_that_commit_all_that_waits_each_execution_is_committ
     assert {row.group: row.group_dirty for row in rows.values()} == {group: row.dirty for group, row in latest.items()}
     assert {row.dirty for row in latest.values()} == {True, False}
 
-    store = LocalStore(tmp_path / "results")
+    store = LocalArtifactStore(tmp_path / "results")
     with Catalog(another) as alone:
         assert replay(store, alone).counts["ingested"] == EXECUTIONS
         assert rows_of(alone) == rows_of(workspace.catalog)
@@ -97,7 +97,7 @@ def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_to
     assert end_state(scene.workspace, scene.fragment) == undisturbed
 
 
-def replay_all(store: LocalStore, url: str, not_before: float) -> ReplayReport:
+def replay_all(store: LocalArtifactStore, url: str, not_before: float) -> ReplayReport:
     time.sleep(max(0.0, not_before - time.time()))
     with Catalog(url) as catalog:
         return replay(store, catalog)
@@ -106,7 +106,7 @@ def replay_all(store: LocalStore, url: str, not_before: float) -> ReplayReport:
 def test_four_processes_that_replay_one_store_into_one_catalog_equal_one(
     catalogs: tuple[str, str], tmp_path: Path
 ) -> None:
-    scratch, store = LocalStore(tmp_path / "scratch"), LocalStore(tmp_path / "results")
+    scratch, store = LocalArtifactStore(tmp_path / "scratch"), LocalArtifactStore(tmp_path / "results")
     put(scratch, small_run())
     for number in range(SETS):
         result = RETRYABLE if number % 7 == 0 else SUCCESS

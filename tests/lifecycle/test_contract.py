@@ -18,11 +18,11 @@ from tests.lifecycle.runs import IDENTITY, committed, end_state, faulty, work
 
 from emdstore.catalog import Catalog
 from emdstore.errors import StoreError
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.offline import publish_execution
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.workspace import Workspace, write_config
+from emdstore.executions.execution import Execution
+from emdstore.executions.without_catalog import publish_execution
+from emdstore.executions.workspace import Workspace, write_config
+from emdstore.ingestion.replay import replay
+from emdstore.sets.result import ExecutionResult
 
 # -- what was run --------------------------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ from tests.lifecycle.examples import encode, held, metric_bundle, put
 from tests.servers.s3 import S3Server
 
 from emdstore.emds import RECORD_NAME
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import ArtifactStore, LocalStore, S3Store
+from emdstore.executions.workspace import Workspace
+from emdstore.stores import ArtifactStore, LocalArtifactStore, S3ArtifactStore
 from emdstore.stores.s3 import MIB
 
 ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
@@ -40,9 +40,9 @@ ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 def results_elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     """A results store that outlives the process that writes to it."""
     if request.param == "local":
-        return LocalStore(tmp_path / "here/results")
+        return LocalArtifactStore(tmp_path / "here/results")
     server: S3Server = request.getfixturevalue("moto_server")
-    return S3Store(f"s3://{server.make_bucket()}/results", **server.options)
+    return S3ArtifactStore(f"s3://{server.make_bucket()}/results", **server.options)
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "cleaned"])
@@ -118,7 +118,7 @@ def test_a_commit_to_s3_that_is_killed_at_any_time_is_completed_by_the_next(
     # At any time, not between two steps: requests are cut off on their way, an upload in parts among them.
     folder = tmp_path / "here"
     folder.mkdir()
-    results = S3Store(f"s3://{moto_server.make_bucket()}/results", part_size=5 * MIB, **moto_server.options)
+    results = S3ArtifactStore(f"s3://{moto_server.make_bucket()}/results", part_size=5 * MIB, **moto_server.options)
     workspace = Workspace(scratch=folder / "scratch", results=results, catalog=folder / "catalog.db")
     scene = Scene(workspace, folder, data=6 * MIB)
     scene.reset()

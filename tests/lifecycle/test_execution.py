@@ -29,15 +29,15 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.lifecycle.execution import Execution, materialize_execution
-from emdstore.lifecycle.record import ExecutionRecord, read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.executions.execution import Execution, materialize_execution
+from emdstore.executions.workspace import Workspace
+from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore
 
 
 def record_of(execution: Execution) -> ExecutionRecord:
-    record = read_record(LocalStore(execution.output_directory))
+    record = read_record(LocalArtifactStore(execution.output_directory))
     assert record is not None
     return record
 
@@ -120,7 +120,7 @@ def test_a_result_of_another_framework_is_taken_as_it_is(workspace: Workspace) -
 
 def test_bundles_of_the_usual_names_make_the_result(workspace: Workspace) -> None:
     with workspace.start_execution(**IDENTITY) as execution:
-        put(LocalStore(execution.output_directory), {"diagnostic.json": b"{}", "series.json": b"[]"})
+        put(LocalArtifactStore(execution.output_directory), {"diagnostic.json": b"{}", "series.json": b"[]"})
     result = result_of(execution)
     assert (result.metric_bundle_filename, result.output_bundle_filename) == ("diagnostic.json", None)
     assert (result.series_filename, result.successful) == ("series.json", True)
@@ -278,7 +278,7 @@ def test_a_scratch_folder_that_vanishes_in_the_run_is_named(workspace: Workspace
 
 def test_what_is_added_is_in_the_bundles_when_the_run_stops(workspace: Workspace) -> None:
     with workspace.start_execution(**IDENTITY) as execution:
-        folder = LocalStore(execution.output_directory)
+        folder = LocalArtifactStore(execution.output_directory)
         put(folder, {"a.png": b"", "b.nc": b"", "c.html": b""})
         assert execution.add_plot("a.png", long_name="A", description="First", dimensions={"d": "1"}) == "a.png"
         assert execution.add_data(execution.output_directory / "b.nc", long_name="B", name="the data") == "b.nc"
@@ -332,7 +332,7 @@ def test_what_cannot_be_added_is_refused_at_once(workspace: Workspace, tmp_path:
 
 def test_two_different_files_under_one_name_are_refused_before_anything_is_written(workspace: Workspace) -> None:
     with workspace.start_execution(**IDENTITY) as execution:
-        put(LocalStore(execution.output_directory), {"a.png": b"a", "b.png": b"b"})
+        put(LocalArtifactStore(execution.output_directory), {"a.png": b"a", "b.png": b"b"})
         execution.add_plot("a.png", long_name="A", name="map")
         before = files_in(execution.output_directory)
         with pytest.raises(BundleError, match=r"'map' is 'a\.png' already, not 'b\.png'"):
@@ -348,7 +348,7 @@ def test_bundles_of_another_writer_are_not_written_over(workspace: Workspace, na
         workspace.start_execution(**IDENTITY) as execution,
     ):
         execution.add_scalar(1.0, metric="bias")
-        put(LocalStore(execution.output_directory), {name: before})
+        put(LocalArtifactStore(execution.output_directory), {name: before})
     assert (execution.output_directory / name).read_bytes() == before
     assert (execution.status, result_of(execution).successful) == ("stopped", False)
 

@@ -30,8 +30,8 @@ from tests.servers.postgres import KeptDatabase, name_in
 
 from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostError
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.workspace import Workspace
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
 
 LEASE = 2.0
 

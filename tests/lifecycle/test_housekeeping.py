@@ -27,15 +27,15 @@ from tests.lifecycle.runs import (
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ExecutionNotFoundError, TransferError
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.housekeeping import Removal
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.process import host_name
-from emdstore.lifecycle.record import read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.states import STATUSES
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, MemoryStore, scoped
+from emdstore.executions.execution import Execution
+from emdstore.executions.housekeeping import Removal
+from emdstore.executions.process import host_name
+from emdstore.executions.transitions import STATUSES
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
+from emdstore.sets.record import read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import FaultyStore
 
 HOUR = timedelta(hours=1)
@@ -198,7 +198,7 @@ def test_stale_files_of_a_set_that_is_being_committed_stay(workspace: Workspace)
 
 
 def test_a_results_store_in_memory_has_nothing_to_clean(workspace: Workspace) -> None:
-    in_memory = attrs.evolve(workspace, results=MemoryStore("gc-test"))
+    in_memory = attrs.evolve(workspace, results=InMemoryArtifactStore("gc-test"))
     execution = committed(in_memory)
     assert [each.name for each in in_memory.gc_executions(stale=True).removed] == [execution.fragment]
 
@@ -360,7 +360,7 @@ def test_what_was_not_published_cannot_be_ingested_again(workspace: Workspace) -
 def test_a_published_set_that_is_not_whole_any_more_leaves_nothing_that_waits(workspace: Workspace) -> None:
     old = committed(workspace)
     results = workspace.results
-    assert isinstance(results, LocalStore)
+    assert isinstance(results, LocalArtifactStore)
     results.delete(f"{old.fragment}/plots/map.png")
     with pytest.raises(TransferError, match=r"plots/map\.png"):
         workspace.reingest(old.fragment)

@@ -37,16 +37,16 @@ from emdstore.errors import (
     RecordVersionError,
     StoreError,
 )
-from emdstore.lifecycle.ingest import ingest
-from emdstore.lifecycle.reading import read_set
-from emdstore.lifecycle.record import ExecutionRecord, encode_record, read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, scoped
+from emdstore.ingestion.reading import read_set
+from emdstore.ingestion.replay import ingest
+from emdstore.sets.record import ExecutionRecord, encode_record, read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import Fault, FaultyStore
 
 
 def published(results: ArtifactStore, result: ExecutionResult = SUCCESS, **changes: Any) -> ExecutionRecord:
-    return promote(result, put(MemoryStore(), small_run(**changes)), results)[1]
+    return promote(result, put(InMemoryArtifactStore(), small_run(**changes)), results)[1]
 
 
 # -- what a published set becomes --------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_bundles_under_other_names_are_found_by_the_record(results: ArtifactStor
     result = ExecutionResult(
         successful=True, metric_bundle_filename="cmec/metrics.json", series_filename="all series.json"
     )
-    promote(result, put(MemoryStore(), renamed), results)
+    promote(result, put(InMemoryArtifactStore(), renamed), results)
     outcome = ingest(results, FRAGMENT, catalog)
     assert (outcome.scalars, outcome.series) == (3, 1)
 
@@ -164,7 +164,7 @@ def test_absolute_names_lead_to_their_artifacts(results: ArtifactStore, catalog:
 
 def test_no_value_and_infinity_are_values(catalog: Catalog) -> None:
     """Python's json writes them as bare words; null and NaN are one thing, a row without a value."""
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     values = {"global": {"null": None, "nan": math.nan, "inf": math.inf, "minus": -math.inf, "zero": -0.0, "int": 3}}
     published(
         results,
@@ -184,7 +184,7 @@ def test_no_value_and_infinity_are_values(catalog: Catalog) -> None:
 
 
 def test_series_that_differ_in_nothing_but_values_are_both_kept(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results, series=[one_series(), one_series(values=[2.0, 3.0]), one_series()])
     ingest(results, FRAGMENT, catalog)
     assert [(row.position, row.values[0]) for row in catalog.series()] == [(0, 1.0), (1, 2.0), (2, 1.0)]
@@ -219,10 +219,10 @@ def test_values_that_differ_only_in_an_unlisted_dimension_stay_two(
     samples_dir: Path, cmip7: Vocabulary, catalog: Catalog
 ) -> None:
     (sample,) = (samples_dir / "pmp/enso_proc").glob("2025-10_*")
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     promote(
         ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json"),
-        put(MemoryStore(), {"out.log": b"", "diagnostic.json": (sample / "diagnostic.json").read_bytes()}),
+        put(InMemoryArtifactStore(), {"out.log": b"", "diagnostic.json": (sample / "diagnostic.json").read_bytes()}),
         results,
     )
     ingest(results, FRAGMENT, catalog, vocabulary=cmip7)
@@ -242,7 +242,7 @@ def spoil(results: ArtifactStore, key: str, data: bytes) -> None:
 
 
 def test_a_set_of_which_something_is_missing_is_incomplete(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results)
     results.delete(f"{FRAGMENT}/data/tas.nc")
     with pytest.raises(IncompleteSetError, match=r"of 7 artifacts .* 1 .*'data/tas\.nc'.*copy") as caught:
@@ -251,7 +251,9 @@ def test_a_set_of_which_something_is_missing_is_incomplete(catalog: Catalog) -> 
     assert catalog.executions().count() == 0
 
 
-@pytest.mark.parametrize("store", [MemoryStore, lambda: FourMethods(MemoryStore())], ids=["sizes", "four methods"])
+@pytest.mark.parametrize(
+    "store", [InMemoryArtifactStore, lambda: FourMethods(InMemoryArtifactStore())], ids=["sizes", "four methods"]
+)
 def test_a_bundle_of_other_bytes_is_incomplete(store: Any, catalog: Catalog) -> None:
     results = store()
     published(results)
@@ -265,7 +267,7 @@ def test_a_bundle_of_other_bytes_is_incomplete(store: Any, catalog: Catalog) -> 
 
 
 def test_an_artifact_of_another_size_is_incomplete(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results)
     spoil(results, "plots/map (°C).png", b"\x89PNG pl")
     with pytest.raises(IncompleteSetError, match="another size"):
@@ -285,7 +287,7 @@ def test_a_record_of_a_run_in_scratch_is_refused(results: ArtifactStore, catalog
     [(b"", RecordError), (b"\xff\xfe", RecordError), (b'{"record_version": 2}', RecordVersionError)],
 )
 def test_a_record_that_cannot_be_read_is_named(record: bytes, error: type[Exception], catalog: Catalog) -> None:
-    results = put(MemoryStore(), small_run() | {"execution.json": record}, FRAGMENT)
+    results = put(InMemoryArtifactStore(), small_run() | {"execution.json": record}, FRAGMENT)
     with pytest.raises(error, match=f"{FRAGMENT}/execution.json"):
         ingest(results, FRAGMENT, catalog)
     assert catalog.executions().count() == 0
@@ -299,7 +301,7 @@ def test_a_folder_without_a_set_is_told(results: ArtifactStore, catalog: Catalog
 
 
 def test_a_store_that_fails_leaves_the_catalog_as_it_was(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results)
     ingest(results, FRAGMENT, catalog)
     rows = rows_of(catalog)
@@ -312,7 +314,7 @@ def test_a_store_that_fails_leaves_the_catalog_as_it_was(catalog: Catalog) -> No
 
 
 def test_a_value_that_the_database_refuses_leaves_the_catalog_as_it_was(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results)
     ingest(results, FRAGMENT, catalog)
     rows = rows_of(catalog)
@@ -328,7 +330,7 @@ def test_a_value_that_the_database_refuses_leaves_the_catalog_as_it_was(catalog:
 
 def test_a_published_bundle_that_is_no_bundle_is_told(catalog: Catalog) -> None:
     """Its record is consistent, so some other program published it."""
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     record = published(results, diagnostic=b"[]")
     scoped(results, FRAGMENT).write_bytes("execution.json", encode_record(attrs.evolve(record, status="uploaded")))
     with pytest.raises(BundleError, match=r"diagnostic\.json"):
@@ -366,7 +368,7 @@ def test_absolute_names_of_another_machine_are_matched_also_after_a_move(moved_t
     elsewhere = f"/data/projects/climate-ref/results/{FRAGMENT}"
     output = output_bundle(plots=[f"{elsewhere}/plots/map (°C).png"], html=["/somewhere/else/entirely/index.html"])
     fragment = f"{moved_to}/{FRAGMENT}" if moved_to else FRAGMENT
-    results = put(MemoryStore(), small_run(output=output), fragment)
+    results = put(InMemoryArtifactStore(), small_run(output=output), fragment)
     ingest(results, fragment, catalog)
     assert [row.key for row in catalog.outputs()] == ["plots/map (°C).png", None]
     assert [row.code for row in catalog.warnings()] == ["unmatched-path"]
@@ -374,9 +376,9 @@ def test_absolute_names_of_another_machine_are_matched_also_after_a_move(moved_t
 
 
 def test_a_set_that_was_moved_after_it_was_published_is_where_it_lies(catalog: Catalog) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     published(results)
-    moved = put(MemoryStore(), held(results, FRAGMENT), "a/b/c/d")
+    moved = put(InMemoryArtifactStore(), held(results, FRAGMENT), "a/b/c/d")
     ingest(moved, "a/b/c/d", catalog)
     execution = catalog.execution("a/b/c/d")
     assert (execution.provider, execution.diagnostic) == ("pmp", "enso_tel")
@@ -386,8 +388,8 @@ def test_a_set_that_was_moved_after_it_was_published_is_where_it_lies(catalog: C
 # -- reading alone -----------------------------------------------------------------------------------------------------
 
 
-def test_reading_a_set_needs_no_catalog(scratch: LocalStore, tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
+def test_reading_a_set_needs_no_catalog(scratch: LocalArtifactStore, tmp_path: Path) -> None:
+    results = LocalArtifactStore(tmp_path / "results")
     promote(SUCCESS, scratch, results)
     content = read_set(results, FRAGMENT)
     assert (content.fragment, content.status) == (FRAGMENT, "uploaded")

@@ -10,10 +10,10 @@ from tests.lifecycle.examples import FourMethods
 from tests.lifecycle.runs import IDENTITY, files_in
 
 from emdstore.errors import ArtifactNotFoundError, SourceChangedError, StoreError, UnsafePathError
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.record import RecordedInput, read_record
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, MemoryStore, scoped
+from emdstore.executions.execution import Execution
+from emdstore.executions.workspace import Workspace
+from emdstore.sets.record import RecordedInput, read_record
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 KEY = "CMIP6/tas (°C).nc"
@@ -27,20 +27,20 @@ def execution(workspace: Workspace) -> Execution:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> LocalStore:
-    store = LocalStore(tmp_path / "input")
+def source(tmp_path: Path) -> LocalArtifactStore:
+    store = LocalArtifactStore(tmp_path / "input")
     store.write_bytes(KEY, DATA)
     return store
 
 
 def inputs_of(execution: Execution) -> tuple[RecordedInput, ...]:
-    record = read_record(LocalStore(execution.output_directory))
+    record = read_record(LocalArtifactStore(execution.output_directory))
     assert record is not None
     return record.inputs
 
 
 def test_an_input_is_a_file_of_its_own_name_and_is_in_the_published_record(
-    workspace: Workspace, execution: Execution, source: LocalStore
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore
 ) -> None:
     with execution:
         path = execution.input_artifact(source, KEY, tags=("reference", "tas"))
@@ -53,14 +53,14 @@ def test_an_input_is_a_file_of_its_own_name_and_is_in_the_published_record(
     assert {each.role for each in record.artifacts} == {"log", "metric", "output", "series"}
 
 
-def test_the_same_input_is_recorded_once(execution: Execution, source: LocalStore) -> None:
+def test_the_same_input_is_recorded_once(execution: Execution, source: LocalArtifactStore) -> None:
     with execution:
         assert execution.input_artifact(source, KEY) == execution.input_artifact(source, KEY)
     assert len(inputs_of(execution)) == 1
 
 
 def test_another_run_that_knows_the_digest_finds_it_without_asking_the_store(
-    workspace: Workspace, execution: Execution, source: LocalStore
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore
 ) -> None:
     path = execution.input_artifact(source, KEY)
     store = RecordingStore(source)
@@ -69,16 +69,16 @@ def test_another_run_that_knows_the_digest_finds_it_without_asking_the_store(
     assert store.calls == ()
 
 
-def test_the_same_bytes_are_kept_once_wherever_they_come_from(execution: Execution, source: LocalStore) -> None:
+def test_the_same_bytes_are_kept_once_wherever_they_come_from(execution: Execution, source: LocalArtifactStore) -> None:
     path = execution.input_artifact(source, KEY)
-    elsewhere = MemoryStore()
+    elsewhere = InMemoryArtifactStore()
     elsewhere.write_bytes(KEY, DATA)
     assert execution.input_artifact(elsewhere, KEY) == path
     assert [each.store for each in inputs_of(execution)] == [repr(source), repr(elsewhere)]
 
 
 def test_a_store_that_tells_versions_is_asked_for_no_bytes_the_second_time(
-    execution: Execution, source: LocalStore
+    execution: Execution, source: LocalArtifactStore
 ) -> None:
     store = RecordingStore(source)
     first = execution.input_artifact(store, KEY)
@@ -87,7 +87,7 @@ def test_a_store_that_tells_versions_is_asked_for_no_bytes_the_second_time(
     assert {call.verb for call in store.calls[before:]} == {"info"}
 
 
-def test_an_input_that_changed_is_fetched_again(execution: Execution, source: LocalStore) -> None:
+def test_an_input_that_changed_is_fetched_again(execution: Execution, source: LocalArtifactStore) -> None:
     first = execution.input_artifact(source, KEY)
     source.write_bytes(KEY, b"CDF tas v2")
     second = execution.input_artifact(source, KEY)
@@ -96,13 +96,15 @@ def test_an_input_that_changed_is_fetched_again(execution: Execution, source: Lo
 
 
 def test_a_store_of_four_methods_is_enough(execution: Execution) -> None:
-    store = FourMethods(MemoryStore())
+    store = FourMethods(InMemoryArtifactStore())
     store.write_bytes("tas.nc", DATA)
     assert execution.input_artifact(store, "tas.nc").read_bytes() == DATA
     assert execution.input_artifact(store, "tas.nc", sha256=DIGEST).read_bytes() == DATA
 
 
-def test_a_file_in_the_cache_that_somebody_changed_is_fetched_again(execution: Execution, source: LocalStore) -> None:
+def test_a_file_in_the_cache_that_somebody_changed_is_fetched_again(
+    execution: Execution, source: LocalArtifactStore
+) -> None:
     path = execution.input_artifact(source, KEY)
     path.write_bytes(b"scribbled over")
     assert execution.input_artifact(source, KEY).read_bytes() == DATA
@@ -110,7 +112,7 @@ def test_a_file_in_the_cache_that_somebody_changed_is_fetched_again(execution: E
 
 
 def test_another_digest_than_was_asked_for_is_refused_and_leaves_nothing(
-    workspace: Workspace, execution: Execution, source: LocalStore
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore
 ) -> None:
     before = files_in(workspace.scratch.root)
     with pytest.raises(SourceChangedError, match=f"has SHA-256 {DIGEST}, not {'0' * 64} as asked for"):
@@ -120,7 +122,7 @@ def test_another_digest_than_was_asked_for_is_refused_and_leaves_nothing(
 
 
 def test_an_input_that_is_missing_or_cannot_be_read_is_named_and_leaves_nothing(
-    workspace: Workspace, execution: Execution, source: LocalStore
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore
 ) -> None:
     before = files_in(workspace.scratch.root)
     with pytest.raises(ArtifactNotFoundError, match=r"nope\.nc"):
@@ -132,14 +134,14 @@ def test_an_input_that_is_missing_or_cannot_be_read_is_named_and_leaves_nothing(
     assert inputs_of(execution) == ()
 
 
-def test_a_missing_input_is_a_failure_of_the_system(execution: Execution, source: LocalStore) -> None:
+def test_a_missing_input_is_a_failure_of_the_system(execution: Execution, source: LocalArtifactStore) -> None:
     with pytest.raises(ArtifactNotFoundError), execution:
         execution.input_artifact(source, "nope.nc")
     assert (execution.status, execution.row.retryable) == ("stopped", True)
 
 
 def test_the_cache_is_no_part_of_what_scratch_holds(
-    workspace: Workspace, execution: Execution, source: LocalStore
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore
 ) -> None:
     execution.input_artifact(source, KEY)
     assert list(workspace.scratch.iter_keys()) == [f"{execution.fragment}/execution.json"]
@@ -149,7 +151,7 @@ def test_the_cache_is_no_part_of_what_scratch_holds(
 
 
 def test_a_link_in_the_cache_is_not_written_through(
-    workspace: Workspace, execution: Execution, source: LocalStore, tmp_path: Path
+    workspace: Workspace, execution: Execution, source: LocalArtifactStore, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

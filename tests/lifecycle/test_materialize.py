@@ -29,10 +29,10 @@ from tests.lifecycle.examples import (
 )
 
 from emdstore.errors import SameStoreError, StoreError, StoreUnavailableError
-from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.lifecycle.record import publish_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore
+from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.record import publish_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 
@@ -45,7 +45,7 @@ def but_for_copies(outcome: MaterializeOutcome) -> MaterializeOutcome:
 
 @pytest.mark.parametrize("result", [FAILURE, attrs.evolve(SUCCESS, successful=False)], ids=["bare", "with bundles"])
 def test_a_failed_result_copies_only_the_log(
-    scratch: LocalStore, results: ArtifactStore, result: ExecutionResult
+    scratch: LocalArtifactStore, results: ArtifactStore, result: ExecutionResult
 ) -> None:
     outcome = materialize_outputs(result, source=scratch, dest=results)
     assert held(results) == {"out.log": b"it ran\n"}
@@ -54,7 +54,7 @@ def test_a_failed_result_copies_only_the_log(
     assert outcome.artifacts_copied == outcome.artifacts_missing == ()
 
 
-def test_a_missing_log_is_reported_and_nothing_is_copied(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_a_missing_log_is_reported_and_nothing_is_copied(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     scratch.delete("out.log")
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     assert held(results) == {}
@@ -64,7 +64,9 @@ def test_a_missing_log_is_reported_and_nothing_is_copied(scratch: LocalStore, re
     assert "out.log" in outcome.warnings[0].message
 
 
-def test_all_plots_data_and_html_that_the_bundle_names_arrive(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_all_plots_data_and_html_that_the_bundle_names_arrive(
+    scratch: LocalArtifactStore, results: ArtifactStore
+) -> None:
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     assert held(results) == {key: data for key, data in small_run().items() if key in CURATED}
     assert outcome.artifacts_copied == CURATED[1:]
@@ -72,7 +74,7 @@ def test_all_plots_data_and_html_that_the_bundle_names_arrive(scratch: LocalStor
     assert outcome.warnings == ()
 
 
-def test_twice_gives_the_same_files_and_an_equal_outcome(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_twice_gives_the_same_files_and_an_equal_outcome(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     first = materialize_outputs(SUCCESS, source=scratch, dest=results)
     before = held(results)
     dest = RecordingStore(results)
@@ -87,15 +89,17 @@ def test_twice_gives_the_same_files_and_an_equal_outcome(scratch: LocalStore, re
 # -- what goes, and in which order -------------------------------------------------------------------------------------
 
 
-def test_the_log_goes_first(scratch: LocalStore) -> None:
-    dest = RecordingStore(MemoryStore())
+def test_the_log_goes_first(scratch: LocalArtifactStore) -> None:
+    dest = RecordingStore(InMemoryArtifactStore())
     materialize_outputs(SUCCESS, source=scratch, dest=dest)
     written = [call.key for call in dest.calls if call.verb in ("write_bytes", "open_writer")]
     assert written[0] == "out.log"
     assert sorted(written) == sorted(CURATED)
 
 
-def test_artifacts_are_told_in_curated_order_with_what_they_are(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_artifacts_are_told_in_curated_order_with_what_they_are(
+    scratch: LocalArtifactStore, results: ArtifactStore
+) -> None:
     artifacts = materialize_outputs(SUCCESS, source=scratch, dest=results).artifacts
     assert tuple(each.key for each in artifacts) == CURATED
     assert [each.role for each in artifacts] == ["log", "metric", "output", "plot", "data", "html", "series"]
@@ -106,7 +110,7 @@ def test_artifacts_are_told_in_curated_order_with_what_they_are(scratch: LocalSt
 
 def test_names_come_from_the_result_and_not_from_habit(results: ArtifactStore) -> None:
     files = small_run()
-    source = put(MemoryStore(), {"out.log": b"", "cmec/metrics.json": files["diagnostic.json"], **files})
+    source = put(InMemoryArtifactStore(), {"out.log": b"", "cmec/metrics.json": files["diagnostic.json"], **files})
     result = ExecutionResult(successful=True, metric_bundle_filename="cmec/metrics.json")
     outcome = materialize_outputs(result, source=source, dest=results)
     assert list(held(results)) == ["cmec/metrics.json", "out.log"]
@@ -115,7 +119,7 @@ def test_names_come_from_the_result_and_not_from_habit(results: ArtifactStore) -
 
 def test_a_file_that_several_entries_name_is_one_artifact(results: ArtifactStore) -> None:
     output = output_bundle(plots=["a.png", "./plots/../a.png"], data=["out.log", "series.json", "diagnostic.json"])
-    source = put(MemoryStore(), small_run(output=output) | {"a.png": b"png"})
+    source = put(InMemoryArtifactStore(), small_run(output=output) | {"a.png": b"png"})
     outcome = materialize_outputs(SUCCESS, source=source, dest=results)
     assert {each.key: each.role for each in outcome.artifacts} == {
         "out.log": "log",
@@ -127,13 +131,13 @@ def test_a_file_that_several_entries_name_is_one_artifact(results: ArtifactStore
     assert len(outcome.outputs) == 5
 
 
-def test_what_lies_at_the_destination_already_stays(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_what_lies_at_the_destination_already_stays(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     put(results, {"plots/old.png": b"of an earlier run"})
     materialize_outputs(SUCCESS, source=scratch, dest=results)
     assert set(held(results)) == {*CURATED, "plots/old.png"}
 
 
-def test_a_failed_result_leaves_an_earlier_payload_alone(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_a_failed_result_leaves_an_earlier_payload_alone(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     materialize_outputs(SUCCESS, source=scratch, dest=results)
     before = held(results)
     put(scratch, {"out.log": b"it failed this time\n", "diagnostic.json": b"half a bund"})
@@ -141,7 +145,7 @@ def test_a_failed_result_leaves_an_earlier_payload_alone(scratch: LocalStore, re
     assert held(results) == before | {"out.log": b"it failed this time\n"}
 
 
-def test_only_what_changed_is_copied_again(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_only_what_changed_is_copied_again(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     materialize_outputs(SUCCESS, source=scratch, dest=results)
     put(scratch, {"data/tas.nc": b"CDF more data"})
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
@@ -149,7 +153,9 @@ def test_only_what_changed_is_copied_again(scratch: LocalStore, results: Artifac
     assert results.read_bytes("data/tas.nc") == b"CDF more data"
 
 
-def test_digests_are_of_the_bytes_even_beside_an_older_record(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_digests_are_of_the_bytes_even_beside_an_older_record(
+    scratch: LocalArtifactStore, results: ArtifactStore
+) -> None:
     """A promotion that is cut off before its record leaves new bytes beside the old record, perhaps as many."""
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     publish_record(recorded(SUCCESS, outcome), results)
@@ -161,8 +167,8 @@ def test_digests_are_of_the_bytes_even_beside_an_older_record(scratch: LocalStor
     assert resumed.artifacts == cut_off.artifacts != outcome.artifacts
 
 
-def test_a_published_set_is_not_hashed_again(scratch: LocalStore, tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
+def test_a_published_set_is_not_hashed_again(scratch: LocalArtifactStore, tmp_path: Path) -> None:
+    results = LocalArtifactStore(tmp_path / "results")
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     publish_record(recorded(SUCCESS, outcome), results)
     for key in CURATED:  # the record is the youngest, whatever the clock's grain
@@ -190,13 +196,15 @@ def their_result(directory: Path, **more: Any) -> Any:
     )
 
 
-def test_a_result_of_climate_ref_core_is_taken_as_it_is(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_a_result_of_climate_ref_core_is_taken_as_it_is(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     theirs = materialize_outputs(their_result(scratch.root), source=scratch, dest=results)
-    ours = materialize_outputs(SUCCESS, source=scratch, dest=MemoryStore())
+    ours = materialize_outputs(SUCCESS, source=scratch, dest=InMemoryArtifactStore())
     assert but_for_copies(theirs) == but_for_copies(ours)
 
 
-def test_a_failed_result_of_climate_ref_core_names_no_bundles(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_a_failed_result_of_climate_ref_core_names_no_bundles(
+    scratch: LocalArtifactStore, results: ArtifactStore
+) -> None:
     theirs: Any = SimpleNamespace(
         definition=SimpleNamespace(output_directory=scratch.root), successful=False, metric_bundle_filename=None
     )
@@ -209,16 +217,16 @@ def test_absolute_names_are_found_in_the_directory_that_the_run_knew(tmp_path: P
     there = tmp_path / "scratch" / FRAGMENT
     ran_in = "/data/projects/other-machine/" + FRAGMENT if kind == "by the fragment" else str(there)
     output = output_bundle(plots=[f"{ran_in}/plots/map (°C).png"], html=[f"{ran_in}/sub/../index.html"])
-    local = put(LocalStore(there), small_run(output=output))
-    source = local if kind == "by the store's path" else put(MemoryStore(), held(local))
+    local = put(LocalArtifactStore(there), small_run(output=output))
+    source = local if kind == "by the store's path" else put(InMemoryArtifactStore(), held(local))
     result: Any = their_result(there) if kind == "by the result" else SUCCESS
     fragment = FRAGMENT if kind == "by the fragment" else None
-    outcome = materialize_outputs(result, source=source, dest=MemoryStore(), fragment=fragment)
+    outcome = materialize_outputs(result, source=source, dest=InMemoryArtifactStore(), fragment=fragment)
     assert [each.key for each in outcome.outputs] == ["plots/map (°C).png", "index.html"]
     assert outcome.artifacts_rejected == outcome.artifacts_missing == ()
 
 
-def test_the_result_may_name_its_bundles_absolutely(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_the_result_may_name_its_bundles_absolutely(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
     result = ExecutionResult(
         successful=True,
         metric_bundle_filename=scratch.root / "diagnostic.json",
@@ -232,8 +240,8 @@ def test_a_directory_that_is_reached_by_a_link_is_known_by_both_names(tmp_path: 
     real = tmp_path / "real"
     (tmp_path / "link").symlink_to(real)
     output = output_bundle(plots=[str(real / "plots/map (°C).png")], html=[str(tmp_path / "link" / "index.html")])
-    put(LocalStore(real), small_run(output=output))
-    outcome = materialize_outputs(SUCCESS, source=LocalStore(tmp_path / "link"), dest=MemoryStore())
+    put(LocalArtifactStore(real), small_run(output=output))
+    outcome = materialize_outputs(SUCCESS, source=LocalArtifactStore(tmp_path / "link"), dest=InMemoryArtifactStore())
     assert [each.key for each in outcome.outputs] == ["plots/map (°C).png", "index.html"]
 
 
@@ -241,7 +249,7 @@ def test_a_directory_that_is_reached_by_a_link_is_known_by_both_names(tmp_path: 
 
 
 def test_an_incomplete_set_is_promoted_as_far_as_it_goes(results: ArtifactStore) -> None:
-    source = put(MemoryStore(), small_run(map=None, series=None))
+    source = put(InMemoryArtifactStore(), small_run(map=None, series=None))
     outcome = materialize_outputs(SUCCESS, source=source, dest=results)
     assert outcome.artifacts_missing == ("plots/map (°C).png", "series.json")
     assert set(held(results)) == set(CURATED) - set(outcome.artifacts_missing)
@@ -252,30 +260,35 @@ def test_an_incomplete_set_is_promoted_as_far_as_it_goes(results: ArtifactStore)
 
 
 def test_a_metric_bundle_that_is_not_there_is_missing(results: ArtifactStore) -> None:
-    source = put(MemoryStore(), small_run(diagnostic=None))
+    source = put(InMemoryArtifactStore(), small_run(diagnostic=None))
     assert materialize_outputs(SUCCESS, source=source, dest=results).artifacts_missing == ("diagnostic.json",)
 
 
-def test_one_place_for_both_is_refused(scratch: LocalStore, tmp_path: Path) -> None:
+def test_one_place_for_both_is_refused(scratch: LocalArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(scratch.root)
     before = held(scratch)
-    for dest in (scratch, LocalStore(scratch.root), LocalStore(tmp_path / "link"), scratch.scope("plots")):
+    for dest in (
+        scratch,
+        LocalArtifactStore(scratch.root),
+        LocalArtifactStore(tmp_path / "link"),
+        scratch.scope("plots"),
+    ):
         with pytest.raises(SameStoreError, match="scratch"):
             materialize_outputs(SUCCESS, source=scratch, dest=dest)
     assert held(scratch) == before
 
 
 @pytest.mark.parametrize("side", ["source", "dest"])
-def test_a_store_that_cannot_be_used_at_all_raises(scratch: LocalStore, side: str) -> None:
+def test_a_store_that_cannot_be_used_at_all_raises(scratch: LocalArtifactStore, side: str) -> None:
     dead = Fault(error=StoreError)
-    stores: dict[str, Any] = {"source": put(MemoryStore(), held(scratch)), "dest": MemoryStore()}
+    stores: dict[str, Any] = {"source": put(InMemoryArtifactStore(), held(scratch)), "dest": InMemoryArtifactStore()}
     stores[side] = FaultyStore(stores[side], dead)
     with pytest.raises(StoreError, match="on purpose"):
         materialize_outputs(SUCCESS, **stores)
 
 
-def test_a_file_that_cannot_be_written_is_reported_and_stops_no_other(scratch: LocalStore) -> None:
-    dest = MemoryStore()
+def test_a_file_that_cannot_be_written_is_reported_and_stops_no_other(scratch: LocalArtifactStore) -> None:
+    dest = InMemoryArtifactStore()
     full = FaultyStore(dest, Fault(verbs={"write_bytes"}, keys={"data/tas.nc"}, error=StoreError))
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=full)
     assert [each.key for each in outcome.artifacts_failed] == ["data/tas.nc"]
@@ -283,27 +296,28 @@ def test_a_file_that_cannot_be_written_is_reported_and_stops_no_other(scratch: L
     assert "data/tas.nc" not in [each.key for each in outcome.artifacts]
 
 
-def test_a_busy_store_is_tried_again(scratch: LocalStore) -> None:
-    dest = MemoryStore()
+def test_a_busy_store_is_tried_again(scratch: LocalArtifactStore) -> None:
+    dest = InMemoryArtifactStore()
     busy = FaultyStore(dest, Fault(verbs={"write_bytes"}, nth={2}, error=StoreUnavailableError))
     assert materialize_outputs(SUCCESS, source=scratch, dest=busy).artifacts_failed == ()
     assert set(held(dest)) == set(CURATED)
 
 
-def test_a_bundle_that_cannot_be_read_once_is_a_failure_and_not_an_empty_set(scratch: LocalStore) -> None:
+def test_a_bundle_that_cannot_be_read_once_is_a_failure_and_not_an_empty_set(scratch: LocalArtifactStore) -> None:
     """Read for its names it fails, copied a moment later it arrives: its plots are still not there."""
     source = FaultyStore(
-        put(MemoryStore(), held(scratch)), Fault(verbs={"read_bytes"}, keys={"output.json"}, nth={1}, error=StoreError)
+        put(InMemoryArtifactStore(), held(scratch)),
+        Fault(verbs={"read_bytes"}, keys={"output.json"}, nth={1}, error=StoreError),
     )
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     outcome = materialize_outputs(SUCCESS, source=source, dest=dest)
     assert [each.key for each in outcome.artifacts_failed] == ["output.json"]
     assert materialize_outputs(SUCCESS, source=source, dest=dest).artifacts_failed == ()
     assert set(held(dest)) == set(CURATED)
 
 
-def test_a_log_that_cannot_stand_where_it_should_is_no_missing_log(scratch: LocalStore, tmp_path: Path) -> None:
-    results = put(LocalStore(tmp_path / "results"), {"out.log/part1": b"a folder where the log should be"})
+def test_a_log_that_cannot_stand_where_it_should_is_no_missing_log(scratch: LocalArtifactStore, tmp_path: Path) -> None:
+    results = put(LocalArtifactStore(tmp_path / "results"), {"out.log/part1": b"a folder where the log should be"})
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     assert not outcome.log_copied
     assert not outcome.log_missing
@@ -312,10 +326,10 @@ def test_a_log_that_cannot_stand_where_it_should_is_no_missing_log(scratch: Loca
 
 
 def test_progress_is_told_and_a_display_that_raises_costs_nothing(
-    scratch: LocalStore, results: ArtifactStore, caplog: pytest.LogCaptureFixture
+    scratch: LocalArtifactStore, results: ArtifactStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = []
-    materialize_outputs(SUCCESS, source=scratch, dest=MemoryStore(), on_progress=told.append)
+    materialize_outputs(SUCCESS, source=scratch, dest=InMemoryArtifactStore(), on_progress=told.append)
     assert told[-1].complete
     assert told[-1].keys_done == told[-1].keys_planned
 
@@ -327,15 +341,15 @@ def test_progress_is_told_and_a_display_that_raises_costs_nothing(
 
 
 @pytest.mark.parametrize("four", ["source", "dest", "both"])
-def test_stores_of_four_methods_are_enough(scratch: LocalStore, four: str) -> None:
-    source: ArtifactStore = put(MemoryStore(), held(scratch))
-    inner = MemoryStore()
+def test_stores_of_four_methods_are_enough(scratch: LocalArtifactStore, four: str) -> None:
+    source: ArtifactStore = put(InMemoryArtifactStore(), held(scratch))
+    inner = InMemoryArtifactStore()
     dest: ArtifactStore = inner
     if four in ("source", "both"):
         source = FourMethods(source)
     if four in ("dest", "both"):
         dest = FourMethods(inner)
-    expected = materialize_outputs(SUCCESS, source=scratch, dest=MemoryStore())
+    expected = materialize_outputs(SUCCESS, source=scratch, dest=InMemoryArtifactStore())
     assert materialize_outputs(SUCCESS, source=source, dest=dest) == expected
     again = materialize_outputs(SUCCESS, source=source, dest=dest)
     assert (again.artifacts_copied, again.artifacts) == ((), expected.artifacts)
@@ -350,15 +364,15 @@ def test_it_needs_no_database() -> None:
 def test_values_are_checked_and_odd_ones_are_told(results: ArtifactStore) -> None:
     metric = metric_bundle()
     metric["RESULTS"]["global"]["undeclared"] = 1.0
-    source = put(MemoryStore(), small_run(diagnostic=encode(metric), series=[one_series()]))
+    source = put(InMemoryArtifactStore(), small_run(diagnostic=encode(metric), series=[one_series()]))
     outcome = materialize_outputs(SUCCESS, source=source, dest=results)
     assert outcome.artifacts_unreadable == ()
     assert [warning.code for warning in outcome.warnings] == ["undeclared-value"]
 
 
-def test_the_destination_is_asked_once_what_it_holds(scratch: LocalStore) -> None:
+def test_the_destination_is_asked_once_what_it_holds(scratch: LocalArtifactStore) -> None:
     """Guards against a dozen questions for each set, each of which takes as long as to send a small file."""
-    dest = RecordingStore(MemoryStore())
+    dest = RecordingStore(InMemoryArtifactStore())
     assert materialize_outputs(SUCCESS, source=scratch, dest=dest).artifacts_copied
     asked = [call.verb for call in dest.calls if call.verb in ("exists", "info", "iter_keys", "iter_info")]
     assert asked == ["iter_info"]

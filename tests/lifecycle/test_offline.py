@@ -17,14 +17,14 @@ from emdstore.catalog import Catalog
 from emdstore.cli.app import run
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import CatalogError, ExecutionNotFoundError, InvalidKeyError, RecordError, StoreError
-from emdstore.lifecycle.batch import BatchProgress, CommitInterrupted
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.offline import publish_execution, publish_pending_executions
-from emdstore.lifecycle.record import read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.upload import UploadFailedError
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore, scoped
+from emdstore.executions.batch import BatchProgress, CommitInterrupted
+from emdstore.executions.report import UploadFailedError
+from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
+from emdstore.sets.record import read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import LocalArtifactStore, scoped
 from emdstore.testing import RecordingStore
 
 NOBODY = "postgresql://nobody:secret@127.0.0.1:1/none"
@@ -83,8 +83,8 @@ def test_killed_at_any_step_it_is_completed_by_the_next(tmp_path: Path) -> None:
     files = files_in(start.scratch.root)
     for number in itertools.count(1, 3):
         folder = tmp_path / str(number)
-        results = LocalStore(folder / "results")
-        put(LocalStore(folder / "scratch"), {key: bytes(data) for key, data in files.items()})  # type: ignore[arg-type]
+        results = LocalArtifactStore(folder / "results")
+        put(LocalArtifactStore(folder / "scratch"), {key: bytes(data) for key, data in files.items()})  # type: ignore[arg-type]
         workspace = Workspace(scratch=folder / "scratch", results=results, catalog=NOBODY, clean_folder=True)
         child = Child(publish_execution, workspace, fragment, at=number, only_changes=True)
         if (answer := child.wait()) is not None:
@@ -203,7 +203,7 @@ def test_the_command_publishes_and_says_so_without_the_catalog(
     offline: Workspace, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, place in (("SCRATCH", offline.scratch), ("RESULTS", offline.results)):
-        assert isinstance(place, LocalStore)
+        assert isinstance(place, LocalArtifactStore)
         monkeypatch.setenv(f"EMDSTORE_{name}", str(place.root))
     monkeypatch.setenv("EMDSTORE_CATALOG", NOBODY)
     fragment = ran(workspace).fragment

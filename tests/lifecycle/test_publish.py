@@ -7,13 +7,13 @@ from emdstore import (
     Catalog,
     ExecutionRecord,
     ExecutionResult,
-    LocalStore,
-    MemoryStore,
+    InMemoryArtifactStore,
+    LocalArtifactStore,
     TransferProgress,
     ingest,
     scoped,
 )
-from emdstore.lifecycle.publish import publish_set
+from emdstore.sets.publish import publish_set
 
 FRAGMENT = "esmvaltool/sea-ice/historical/1"
 RESULT = ExecutionResult(
@@ -21,7 +21,7 @@ RESULT = ExecutionResult(
 )
 
 
-def _run(folder: Path) -> LocalStore:
+def _run(folder: Path) -> LocalArtifactStore:
     """A run that names its page by an absolute path, as ESMValTool does."""
     entry = {"filename": f"{folder}/index.html", "long_name": "All plots", "description": ""}
     provenance = {"environment": {}, "modeldata": [], "obsdata": {}, "log": f"{folder}/out.log"}
@@ -31,14 +31,14 @@ def _run(folder: Path) -> LocalStore:
         "diagnostic.json": json.dumps({"DIMENSIONS": {"json_structure": []}, "RESULTS": {}}).encode(),
         "output.json": json.dumps({"provenance": provenance, "html": {"index": entry}}).encode(),
     }
-    store = LocalStore(folder)
+    store = LocalArtifactStore(folder)
     for name, data in files.items():
         store.write_bytes(name, data)
     return store
 
 
 def test_an_absolute_name_that_promotion_followed_is_followed_by_ingest_too(tmp_path: Path) -> None:
-    run, results = _run(tmp_path / "somewhere"), MemoryStore()
+    run, results = _run(tmp_path / "somewhere"), InMemoryArtifactStore()
     publish_set(ExecutionRecord.at(FRAGMENT), RESULT, source=run, dest=scoped(results, FRAGMENT))
     with Catalog("sqlite://") as catalog:
         ingest(results, FRAGMENT, catalog)
@@ -51,7 +51,7 @@ def test_the_progress_of_a_promotion_only_goes_up_and_is_complete_once(tmp_path:
         ExecutionRecord.at(FRAGMENT),
         RESULT,
         source=_run(tmp_path),
-        dest=MemoryStore(),
+        dest=InMemoryArtifactStore(),
         on_progress=seen.append,
     )
     done = [each.keys_done for each in seen]

@@ -14,8 +14,8 @@ from tests.lifecycle.examples import FRAGMENT, NOON, SUCCESS, encode, promote, p
 
 from emdstore.emds import BundleWarning
 from emdstore.errors import RecordError, RecordVersionError, StoreError
-from emdstore.lifecycle.materialize import materialize_outputs
-from emdstore.lifecycle.record import (
+from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.record import (
     ExecutionRecord,
     RecordedArtifact,
     RecordedInput,
@@ -27,7 +27,7 @@ from emdstore.lifecycle.record import (
     publish_record,
     read_record,
 )
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 
 FULL = ExecutionRecord(
@@ -149,8 +149,10 @@ class NotingFlushes(RecordingStore):
         self._inner.flush()
 
 
-def test_the_record_is_written_last_and_after_the_artifacts_are_durable(scratch: LocalStore, tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
+def test_the_record_is_written_last_and_after_the_artifacts_are_durable(
+    scratch: LocalArtifactStore, tmp_path: Path
+) -> None:
+    results = LocalArtifactStore(tmp_path / "results")
     dest = NotingFlushes(results)
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=dest)
     assert not any(call.key == "execution.json" for call in dest.calls)
@@ -163,12 +165,12 @@ def test_the_record_is_written_last_and_after_the_artifacts_are_durable(scratch:
     ]
 
 
-def test_without_durable_artifacts_nothing_is_published(scratch: LocalStore, tmp_path: Path) -> None:
+def test_without_durable_artifacts_nothing_is_published(scratch: LocalArtifactStore, tmp_path: Path) -> None:
     class DiskGone(NotingFlushes):
         def flush(self) -> None:
             raise StoreError("the disk is gone")
 
-    results = LocalStore(tmp_path / "results")
+    results = LocalArtifactStore(tmp_path / "results")
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     with pytest.raises(StoreError, match="gone"):
         publish_record(recorded(SUCCESS, outcome), DiskGone(results))
@@ -192,7 +194,7 @@ def test_publishing_twice_writes_once_though_it_took_another_time(results: Artif
     ids=str,
 )
 def test_what_lasts_is_published_anew_when_it_changes(change: dict[str, Any]) -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     publish_record(FULL, store)
     assert publish_record(attrs.evolve(FULL, **change), store) is True
     assert read_record(store) == attrs.evolve(FULL, **change)
@@ -200,14 +202,14 @@ def test_what_lasts_is_published_anew_when_it_changes(change: dict[str, Any]) ->
 
 @pytest.mark.parametrize("there", [b"", b"\xff", b'{"record_version": 99}'])
 def test_a_record_that_cannot_be_read_is_replaced(there: bytes) -> None:
-    store = put(MemoryStore(), {"execution.json": there})
+    store = put(InMemoryArtifactStore(), {"execution.json": there})
     assert not is_published(FULL, store)
     assert publish_record(FULL, store) is True
     assert read_record(store) == FULL
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one() -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     publish_record(FULL, store)
     full = FaultyStore(store, Fault(verbs={"write_bytes"}, error=StoreError))
     with pytest.raises(StoreError):
@@ -222,13 +224,15 @@ def test_a_folder_without_a_record_is_not_published(results: ArtifactStore) -> N
 
 def test_no_artifact_may_take_the_place_of_the_record(results: ArtifactStore) -> None:
     result = attrs.evolve(SUCCESS, series_filename="execution.json")
-    source = put(MemoryStore(), small_run() | {"execution.json": b"[]"})
+    source = put(InMemoryArtifactStore(), small_run() | {"execution.json": b"[]"})
     outcome = materialize_outputs(result, source=source, dest=results)
     assert outcome.artifacts_rejected == ("execution.json",)
     assert not results.exists("execution.json")
 
 
-def test_files_that_the_set_does_not_name_any_more_are_stale(scratch: LocalStore, results: ArtifactStore) -> None:
+def test_files_that_the_set_does_not_name_any_more_are_stale(
+    scratch: LocalArtifactStore, results: ArtifactStore
+) -> None:
     put(results, {f"{FRAGMENT}/plots/old.png": b"", f"{FRAGMENT}/old/deep/x.nc": b"", "pmp/other/g/1/x": b""})
     _, record = promote(SUCCESS, scratch, results)
     assert record.stale == ("old/deep/x.nc", "plots/old.png")

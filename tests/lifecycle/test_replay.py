@@ -42,10 +42,10 @@ from emdstore.errors import (
     RecordVersionError,
     StoreError,
 )
-from emdstore.lifecycle.ingest import ReplayInterrupted, replay
-from emdstore.lifecycle.record import ExecutionRecord, encode_record, read_record
-from emdstore.lifecycle.sets import find_sets
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, scoped
+from emdstore.ingestion.replay import ReplayInterrupted, replay
+from emdstore.sets.finding import find_sets
+from emdstore.sets.record import ExecutionRecord, encode_record, read_record
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 
 FRAGMENTS = tuple(f"pmp/enso_tel/group {g}/{n}" for g in (1, 2) for n in (1, 2, 10))
@@ -60,7 +60,7 @@ def many(results: ArtifactStore) -> ArtifactStore:
 def fill(results: ArtifactStore, fragments: tuple[str, ...] = FRAGMENTS) -> ArtifactStore:
     for n, fragment in enumerate(fragments):
         run = small_run(diagnostic=metric_bundle({"global": {"bias": float(n)}}))
-        promote(SUCCESS, put(MemoryStore(), run), results, fragment)
+        promote(SUCCESS, put(InMemoryArtifactStore(), run), results, fragment)
     return results
 
 
@@ -90,7 +90,10 @@ def test_a_new_catalog_is_rebuilt_from_the_store(many: ArtifactStore, catalog: C
 
 
 def test_a_second_replay_reads_nothing_but_the_listing(catalog: Catalog, tmp_path: Path) -> None:
-    for results in (fill(MemoryStore()), fill(LocalStore(tmp_path / "results"), ("other/x/y/1", "other/x/y/2"))):
+    for results in (
+        fill(InMemoryArtifactStore()),
+        fill(LocalArtifactStore(tmp_path / "results"), ("other/x/y/1", "other/x/y/2")),
+    ):
         replay(results, catalog)
         rows = rows_of(catalog)
         store = RecordingStore(results)
@@ -101,7 +104,7 @@ def test_a_second_replay_reads_nothing_but_the_listing(catalog: Catalog, tmp_pat
 
 
 def test_a_store_that_tells_no_times_is_asked_for_the_records_only(catalog: Catalog) -> None:
-    inner = RecordingStore(fill(MemoryStore()))
+    inner = RecordingStore(fill(InMemoryArtifactStore()))
     results = FourMethods(inner)
     replay(results, catalog)
     before = len(inner.calls)
@@ -113,7 +116,7 @@ def test_a_store_that_tells_no_times_is_asked_for_the_records_only(catalog: Cata
 def test_only_what_changed_is_ingested_again(many: ArtifactStore, catalog: Catalog) -> None:
     replay(many, catalog)
     changed = FRAGMENTS[2]
-    promote(SUCCESS, put(MemoryStore(), small_run(diagnostic=metric_bundle({"x": {"y": 99}}))), many, changed)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run(diagnostic=metric_bundle({"x": {"y": 99}}))), many, changed)
     report = replay(many, catalog)
     assert [each.fragment for each in report.outcomes if each.state == "ingested"] == [changed]
     assert report.counts["unchanged"] == 5
@@ -139,7 +142,7 @@ def test_an_empty_store_is_replayed_to_nothing(results: ArtifactStore, catalog: 
 
 
 def test_what_cannot_be_ingested_stops_no_other(catalog: Catalog) -> None:
-    results = fill(MemoryStore(), (*FRAGMENTS, "pmp/a/b/1"))
+    results = fill(InMemoryArtifactStore(), (*FRAGMENTS, "pmp/a/b/1"))
     damaged = FRAGMENTS[:5]
     record = read_record(scoped(results, FRAGMENTS[0]))
     assert record is not None
@@ -163,7 +166,7 @@ def test_what_cannot_be_ingested_stops_no_other(catalog: Catalog) -> None:
 
 
 def test_a_set_that_was_incomplete_is_ingested_when_it_is_whole(catalog: Catalog) -> None:
-    results = fill(MemoryStore(), FRAGMENTS[:1])
+    results = fill(InMemoryArtifactStore(), FRAGMENTS[:1])
     late = results.read_bytes(f"{FRAGMENTS[0]}/index.html")
     results.delete(f"{FRAGMENTS[0]}/index.html")
     assert states(replay(results, catalog)) == {FRAGMENTS[0]: "incomplete"}
@@ -172,7 +175,7 @@ def test_a_set_that_was_incomplete_is_ingested_when_it_is_whole(catalog: Catalog
 
 
 def test_a_version_that_cannot_be_read_leaves_the_one_before(catalog: Catalog) -> None:
-    results = fill(MemoryStore(), FRAGMENTS[:1])
+    results = fill(InMemoryArtifactStore(), FRAGMENTS[:1])
     replay(results, catalog)
     rows = rows_of(catalog)
     results.write_bytes(f"{FRAGMENTS[0]}/execution.json", b"")
@@ -181,7 +184,7 @@ def test_a_version_that_cannot_be_read_leaves_the_one_before(catalog: Catalog) -
 
 
 def test_a_set_that_the_store_cannot_read_is_reported(catalog: Catalog) -> None:
-    results = fill(MemoryStore())
+    results = fill(InMemoryArtifactStore())
     failing = FaultyStore(results, Fault(keys={f"{FRAGMENTS[1]}/diagnostic.json"}, error=StoreError))
     report = replay(failing, catalog)
     assert [(each.fragment, each.state) for each in report.failures] == [(FRAGMENTS[1], "invalid")]
@@ -190,20 +193,20 @@ def test_a_set_that_the_store_cannot_read_is_reported(catalog: Catalog) -> None:
 
 def test_a_set_that_is_removed_while_it_is_read_is_incomplete(catalog: Catalog) -> None:
     gone = Fault(keys={f"{FRAGMENTS[1]}/diagnostic.json"}, error=ArtifactNotFoundError)
-    report = replay(FaultyStore(fill(MemoryStore()), gone), catalog)
+    report = replay(FaultyStore(fill(InMemoryArtifactStore()), gone), catalog)
     assert [(each.fragment, each.state) for each in report.failures] == [(FRAGMENTS[1], "incomplete")]
 
 
 def test_a_store_that_cannot_be_listed_raises(catalog: Catalog) -> None:
     with pytest.raises(StoreError):
-        replay(FaultyStore(fill(MemoryStore()), Fault(verbs={"iter_info"}, error=StoreError)), catalog)
+        replay(FaultyStore(fill(InMemoryArtifactStore()), Fault(verbs={"iter_info"}, error=StoreError)), catalog)
     assert catalog.executions().count() == 0
 
 
 def test_a_catalog_that_is_gone_raises(tmp_path: Path) -> None:
     (tmp_path / "catalog.db").write_bytes(b"this is no database, but it is long enough to look like a file of one" * 20)
     with Catalog(tmp_path / "catalog.db") as catalog, pytest.raises(CatalogError):
-        replay(fill(MemoryStore()), catalog)
+        replay(fill(InMemoryArtifactStore()), catalog)
 
 
 def test_progress_is_told_and_a_display_that_raises_costs_nothing(
@@ -215,14 +218,14 @@ def test_progress_is_told_and_a_display_that_raises_costs_nothing(
         told.append((outcome.state, done, total))
         raise ZeroDivisionError
 
-    assert replay(fill(MemoryStore()), catalog, on_progress=display).ok
+    assert replay(fill(InMemoryArtifactStore()), catalog, on_progress=display).ok
     assert told == [("ingested", n + 1, 6) for n in range(6)]
     assert "progress callback failed" in caplog.text
 
 
 def test_a_vocabulary_is_used_for_every_set(catalog: Catalog) -> None:
     vocabulary = load_vocabulary(b"dimensions: []")
-    replay(fill(MemoryStore()), catalog, vocabulary=vocabulary)
+    replay(fill(InMemoryArtifactStore()), catalog, vocabulary=vocabulary)
     assert {row.fragment for row in catalog.warnings() if row.place == "metric"} == set(FRAGMENTS)
 
 
@@ -230,7 +233,7 @@ def test_a_vocabulary_is_used_for_every_set(catalog: Catalog) -> None:
 
 
 def test_bundles_in_working_directories_are_no_sets(results: ArtifactStore, catalog: Catalog) -> None:
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     put(results, small_run(), f"{FRAGMENT}/executions/recipe_1/work")
     put(results, small_run(), "bare/x/y/1")
     put(results, small_run(), "bare/x/y/1/run/2")
@@ -240,15 +243,15 @@ def test_bundles_in_working_directories_are_no_sets(results: ArtifactStore, cata
 def test_a_failed_run_that_left_bundles_in_working_directories_is_one_set(
     results: ArtifactStore, catalog: Catalog
 ) -> None:
-    promote(FAILURE, put(MemoryStore(), small_run()), results)
+    promote(FAILURE, put(InMemoryArtifactStore(), small_run()), results)
     put(results, small_run(), f"{FRAGMENT}/executions/recipe_1/work")
     (outcome,) = replay(results, catalog).outcomes
     assert (outcome.fragment, outcome.status, outcome.scalars) == (FRAGMENT, "failed", 0)
 
 
 def test_a_record_below_a_record_is_part_of_the_outer_set(results: ArtifactStore, catalog: Catalog) -> None:
-    promote(SUCCESS, put(MemoryStore(), small_run()), results, f"{FRAGMENT}/executions/inner")
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, f"{FRAGMENT}/executions/inner")
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     assert list(states(replay(results, catalog))) == [FRAGMENT]
 
 
@@ -268,7 +271,7 @@ def test_a_log_alone_is_no_set(results: ArtifactStore, catalog: Catalog) -> None
 
 def test_folders_of_similar_names_are_neighbours(catalog: Catalog) -> None:
     names = ("run1", "run10", "run1-b", "run1 c", "run1.d")
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     for name in names:
         put(results, small_run(), f"p/d/{name}")
     found = list(states(replay(results, catalog)))
@@ -276,9 +279,9 @@ def test_folders_of_similar_names_are_neighbours(catalog: Catalog) -> None:
 
 
 def test_bare_and_published_sets_stand_side_by_side(results: ArtifactStore, catalog: Catalog) -> None:
-    promote(SUCCESS, put(MemoryStore(), small_run()), results, "pmp/x/g/1")
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, "pmp/x/g/1")
     put(results, small_run(), "pmp/x/g/2")
-    promote(FAILURE, put(MemoryStore(), small_run()), results, "pmp/x/g/3")
+    promote(FAILURE, put(InMemoryArtifactStore(), small_run()), results, "pmp/x/g/3")
     report = replay(results, catalog)
     assert [(each.fragment, each.status, each.scalars) for each in report.outcomes] == [
         ("pmp/x/g/1", "uploaded", 3),
@@ -341,7 +344,7 @@ def test_a_bare_set_that_is_published_later_is_the_same_execution(results: Artif
     put(results, small_run(), FRAGMENT)
     replay(results, catalog)
     before = catalog.execution(FRAGMENT).execution_id
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     assert states(replay(results, catalog)) == {FRAGMENT: "ingested"}
     assert catalog.execution(FRAGMENT).execution_id == before
     assert None not in {row.sha256 for row in catalog.artifacts()}
@@ -351,14 +354,14 @@ def test_a_bare_set_that_is_published_later_is_the_same_execution(results: Artif
 
 
 def test_the_store_may_be_the_folder_of_one_published_set(results: ArtifactStore, catalog: Catalog) -> None:
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     assert states(replay(scoped(results, FRAGMENT), catalog)) == {FRAGMENT: "ingested"}
     assert states(replay(scoped(results, FRAGMENT), catalog)) == unchanged(1)
     assert [row.key for row in catalog.artifacts(fragment=FRAGMENT)] == list(CURATED)
 
 
 def test_the_store_may_be_the_folder_of_one_bare_set(tmp_path: Path, catalog: Catalog) -> None:
-    store = LocalStore(tmp_path / "results" / FRAGMENT)
+    store = LocalArtifactStore(tmp_path / "results" / FRAGMENT)
     put(store, small_run(output=output_bundle(html=[f"/elsewhere/{FRAGMENT}/index.html"])))
     assert states(replay(store, catalog)) == {FRAGMENT: "ingested"}
     assert [row.key for row in catalog.outputs()] == ["index.html"]
@@ -366,7 +369,7 @@ def test_the_store_may_be_the_folder_of_one_bare_set(tmp_path: Path, catalog: Ca
 
 
 def test_a_bare_set_without_any_path_is_ingested_all_the_same(catalog: Catalog) -> None:
-    (outcome,) = replay(put(MemoryStore(), small_run()), catalog).outcomes
+    (outcome,) = replay(put(InMemoryArtifactStore(), small_run()), catalog).outcomes
     assert (outcome.fragment, outcome.state, outcome.scalars) == ("set", "ingested", 3)
 
 
@@ -384,7 +387,7 @@ def test_the_sets_are_found_by_one_listing_that_is_not_kept(many: ArtifactStore)
 
 
 def test_sets_may_be_read_in_other_processes(tmp_path: Path, catalog: Catalog) -> None:
-    results = fill(LocalStore(tmp_path / "results"))
+    results = fill(LocalArtifactStore(tmp_path / "results"))
     results.write_bytes(f"{FRAGMENTS[0]}/execution.json", b"{")
     put(results, small_run(), "bare/x/y/1")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
@@ -397,14 +400,14 @@ def test_sets_may_be_read_in_other_processes(tmp_path: Path, catalog: Catalog) -
 
 CHILD = """
 import sys, time
-from emdstore import Catalog, LocalStore, ReplayInterrupted, replay
+from emdstore import Catalog, LocalArtifactStore, ReplayInterrupted, replay
 
 def slowly(outcome, done, total):
     print(done, flush=True)
     time.sleep(0.01)
 
 try:
-    replay(LocalStore(sys.argv[1]), Catalog(sys.argv[2]), on_progress=slowly)
+    replay(LocalArtifactStore(sys.argv[1]), Catalog(sys.argv[2]), on_progress=slowly)
 except ReplayInterrupted as interrupted:
     print("told", len(interrupted.report.outcomes), flush=True)
     sys.exit(130)
@@ -413,10 +416,10 @@ except ReplayInterrupted as interrupted:
 
 @pytest.mark.parametrize("patience", [0.0, 0.013])
 def test_an_interrupted_replay_leaves_whole_executions_and_goes_on(tmp_path: Path, patience: float) -> None:
-    results = LocalStore(tmp_path / "results")
+    results = LocalArtifactStore(tmp_path / "results")
     fragments = tuple(f"p/d/g/{n:03}" for n in range(40))
     run = small_run(diagnostic=metric_bundle({str(n): {"a": 1, "b": 2} for n in range(150)}))
-    promote(SUCCESS, put(MemoryStore(), run), results, fragments[0])
+    promote(SUCCESS, put(InMemoryArtifactStore(), run), results, fragments[0])
     whole = scoped(results, fragments[0])
     record = read_record(whole)
     assert record is not None
@@ -456,6 +459,6 @@ def test_an_interrupt_is_a_keyboard_interrupt_with_the_report_so_far(catalog: Ca
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
-        replay(fill(MemoryStore()), catalog, on_progress=stop)
+        replay(fill(InMemoryArtifactStore()), catalog, on_progress=stop)
     assert isinstance(caught.value, ReplayInterrupted)
     assert len(caught.value.report.outcomes) == catalog.executions().count() == 2

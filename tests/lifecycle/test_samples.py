@@ -14,10 +14,10 @@ from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
 from emdstore.emds import artifact_set, decode_output_bundle, media_type
-from emdstore.lifecycle.ingest import ingest, replay
-from emdstore.lifecycle.materialize import MaterializeOutcome
-from emdstore.lifecycle.verify import verify
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store, scoped
+from emdstore.ingestion.replay import ingest, replay
+from emdstore.sets.materialize import MaterializeOutcome
+from emdstore.sets.verify import verify
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
 
 _ROW = re.compile(r"\| `([^`]+/[^`]+)` \| (\d+) \| \d+ \| (\d+) \| (\d+) \| (\d+) \|")
 
@@ -76,7 +76,7 @@ class Promoted:
             source = scoped(store, sample.fragment)
         return sample
 
-    def scratch(self, sample: Sample) -> LocalStore:
+    def scratch(self, sample: Sample) -> LocalArtifactStore:
         """Lay out a sample as the run left it: its bundles name this directory, and what they name is there."""
         directory = self.root / "scratch" / sample.fragment
         shutil.copytree(self.samples_dir / sample.case, directory)
@@ -90,7 +90,7 @@ class Promoted:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(f"stands in for {key}\n".encode())
-        return LocalStore(directory)
+        return LocalArtifactStore(directory)
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def promoted(
 ) -> Iterator[Promoted]:
     root = tmp_path_factory.mktemp("samples")
     stores = {
-        "memory": MemoryStore(),
-        "s3": S3Store(f"s3://{moto_server.make_bucket()}/results", **moto_server.options),
-        "local": LocalStore(root / "results"),
+        "memory": InMemoryArtifactStore(),
+        "s3": S3ArtifactStore(f"s3://{moto_server.make_bucket()}/results", **moto_server.options),
+        "local": LocalArtifactStore(root / "results"),
     }
     catalogs = {name: Catalog(Path(shutil.copy(empty_catalog, root / f"{name}.db"))) for name in stores}
     yield Promoted(samples_dir, read_table(samples_dir), root, stores, catalogs)
@@ -226,7 +226,7 @@ def test_a_real_set_on_a_server_that_checks_signatures_and_digests(
     promoted: Promoted, seaweed_server: S3Server, catalog: Catalog, few: str
 ) -> None:
     sample = promoted.promote(few)
-    store = S3Store(f"s3://{seaweed_server.make_bucket()}", **seaweed_server.options)
+    store = S3ArtifactStore(f"s3://{seaweed_server.make_bucket()}", **seaweed_server.options)
     result = attrs.evolve(SUCCESS, output_directory=str(promoted.root / "scratch" / sample.fragment))
     promote(result, scoped(promoted.stores["local"], sample.fragment), store, sample.fragment)
     assert replay(store, catalog).counts["ingested"] == 1
@@ -238,7 +238,7 @@ def test_a_real_set_on_a_server_that_checks_signatures_and_digests(
 
 
 def test_the_results_tree_of_another_machine_is_replayed_as_it_is(samples_dir: Path, catalog: Catalog) -> None:
-    report = replay(LocalStore(samples_dir / "_results-trees"), catalog)
+    report = replay(LocalArtifactStore(samples_dir / "_results-trees"), catalog)
     assert report.counts == {"ingested": 4, "unchanged": 0, "incomplete": 0, "invalid": 0}
     assert (catalog.scalars().count(), catalog.series().count()) == (33, 1)
     html = [row for row in catalog.outputs() if row.kind == "html"]
@@ -250,7 +250,7 @@ def test_the_results_tree_of_another_machine_is_replayed_as_it_is(samples_dir: P
     # Logs and NetCDF files were left out by those who published the tree: told, and nothing else.
     assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
     assert {media_type(row.place or "") for row in catalog.warnings()} == {"text/plain", "application/x-netcdf"}
-    again = replay(LocalStore(samples_dir / "_results-trees"), catalog)
+    again = replay(LocalArtifactStore(samples_dir / "_results-trees"), catalog)
     assert again.counts["unchanged"] == 4
 
 
@@ -258,19 +258,19 @@ def test_a_results_tree_in_other_folders_gives_the_same_values(
     samples_dir: Path, tmp_path: Path, catalog: Catalog
 ) -> None:
     shutil.copytree(samples_dir / "_results-trees", tmp_path / "sites" / "spirit")
-    replay(LocalStore(tmp_path), catalog)
+    replay(LocalArtifactStore(tmp_path), catalog)
     assert (catalog.scalars().count(), catalog.series().count()) == (33, 1)
     assert all(row.key for row in catalog.outputs() if row.kind == "html")
     assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
 
 
 def test_scratch_trees_are_bare_sets_too(samples_dir: Path, catalog: Catalog) -> None:
-    report = replay(LocalStore(samples_dir / "_scratch-trees"), catalog)
+    report = replay(LocalArtifactStore(samples_dir / "_scratch-trees"), catalog)
     assert report.counts["ingested"] == len(report.outcomes) == 4
     assert catalog.scalars().count() == 47
 
 
 def test_all_samples_at_once_are_36_sets(samples_dir: Path, catalog: Catalog) -> None:
-    report = replay(LocalStore(samples_dir), catalog)
+    report = replay(LocalArtifactStore(samples_dir), catalog)
     assert report.counts == {"ingested": 36, "unchanged": 0, "incomplete": 0, "invalid": 0}
     assert (catalog.scalars().count(), catalog.series().count()) == (949 + 33, 114 + 1)

@@ -24,15 +24,16 @@ from tests.lifecycle.runs import ran
 from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion import replay as ingest
+from emdstore.ingestion import sets
+from emdstore.ingestion.replay import replay
 from emdstore.keys import in_folder
-from emdstore.lifecycle import ingest, sets
-from emdstore.lifecycle import verify as verifying
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.record import ExecutionRecord, encode_record
-from emdstore.lifecycle.sets import FoundSet, find_sets
-from emdstore.lifecycle.verify import verify
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import ArtifactInfo, ArtifactStore, LocalStore, MemoryStore
+from emdstore.sets import verify as verifying
+from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.record import ExecutionRecord, encode_record
+from emdstore.sets.verify import verify
+from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import RecordingStore
 from emdstore.transfer.plan import plan_transfer
 
@@ -113,12 +114,14 @@ def test_plans_are_made_in_bounded_memory() -> None:
 def test_real_stores_list_and_plan_in_bounded_memory(tmp_path: Path, kind: str) -> None:
     stores: dict[int, ArtifactStore] = {}
     for folders in (3, 30):
-        store = LocalStore(tmp_path / str(folders))
+        store = LocalArtifactStore(tmp_path / str(folders))
         for n in range(folders):
             (store.root / f"{n:02}").mkdir(parents=True)
             for m in range(50):
                 (store.root / f"{n:02}" / f"{m:04}").touch()
-        stores[folders] = store if kind == "local" else put(MemoryStore(), dict.fromkeys(store.iter_keys(), b""))
+        stores[folders] = (
+            store if kind == "local" else put(InMemoryArtifactStore(), dict.fromkeys(store.iter_keys(), b""))
+        )
     for call in (lambda each: count(each.iter_keys()), lambda each: count(plan_transfer(each, each))):
         assert [call(stores[folders]) for folders in (3, 30)] == [150, 1500]
         # The least of some: other threads of this process, such as the test runner's, allocate when they like.
@@ -200,7 +203,7 @@ def sets_by_definition(keys: set[str]) -> list[tuple[str, bool]]:
 @settings(max_examples=200, deadline=None)
 @given(keys=st.sets(_keys, max_size=12), waiting=st.integers(0, 3), told=st.booleans())
 def test_sets_are_those_of_the_definition_however_few_may_wait(keys: set[str], waiting: int, told: bool) -> None:
-    store: ArtifactStore = put(MemoryStore(), dict.fromkeys(keys, b""))
+    store: ArtifactStore = put(InMemoryArtifactStore(), dict.fromkeys(keys, b""))
     if not told:
         store = FourMethods(store)
     before, sets._MOST_WAITING = sets._MOST_WAITING, waiting
@@ -228,12 +231,12 @@ def test_a_record_above_makes_one_set_of_very_many_below() -> None:
     assert find(MANY) == ["provider"]
     assert_flat(find)
     below = [f"a/{n:05}/{RECORD_NAME}" for n in range(1_500)]
-    (whole,) = find_sets(put(MemoryStore(), dict.fromkeys([*below, RECORD_NAME], b"")))
+    (whole,) = find_sets(put(InMemoryArtifactStore(), dict.fromkeys([*below, RECORD_NAME], b"")))
     assert whole.location == ""
 
 
 def test_the_stamp_of_a_bare_set_is_that_of_all_its_usual_files() -> None:
-    store = put(MemoryStore(), {"a/diagnostic.json": b"1", "a/out.log": b"22", "a/plot.png": b"333"})
+    store = put(InMemoryArtifactStore(), {"a/diagnostic.json": b"1", "a/out.log": b"22", "a/plot.png": b"333"})
     (found,) = find_sets(store)
     assert isinstance(found, FoundSet)
     assert found.stamp is not None
@@ -260,34 +263,34 @@ def test_what_a_commit_has_put_into_the_catalog_is_not_read_by_a_replay(workspac
 
 
 def test_a_tree_with_other_times_costs_one_read_of_each_record_once(catalog: Catalog, tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
+    results = LocalArtifactStore(tmp_path / "results")
     for n in range(3):
-        promote(SUCCESS, put(MemoryStore(), small_run()), results, f"p/d/g/{n}")
+        promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, f"p/d/g/{n}")
     put(results, small_run(), "p/bare/g/1")
     replay(results, catalog)
     shutil.copytree(results.root, tmp_path / "copy")
     for path in (tmp_path / "copy").rglob("*"):
         os.utime(path, (1, 1))
-    copy = RecordingStore(LocalStore(tmp_path / "copy"))
+    copy = RecordingStore(LocalArtifactStore(tmp_path / "copy"))
     report = replay(copy, catalog)
     assert report.counts["unchanged"] == 4
     read = [key for key in reads(copy) if key.startswith("p/")]
     assert read == [f"p/d/g/{n}/{RECORD_NAME}" for n in range(3)]
-    again = RecordingStore(LocalStore(tmp_path / "copy"))
+    again = RecordingStore(LocalArtifactStore(tmp_path / "copy"))
     assert replay(again, catalog).counts["unchanged"] == 4
     assert reads(again) == []
 
 
 CHILD = """
 import sys
-from emdstore import Catalog, LocalStore, replay
-replay(LocalStore(sys.argv[1]), Catalog(sys.argv[2]), on_progress=lambda *told: print(told[1], flush=True))
+from emdstore import Catalog, LocalArtifactStore, replay
+replay(LocalArtifactStore(sys.argv[1]), Catalog(sys.argv[2]), on_progress=lambda *told: print(told[1], flush=True))
 """
 
 
 def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
-    promote(SUCCESS, put(MemoryStore(), small_run()), results, "p/d/g/000")
+    results = LocalArtifactStore(tmp_path / "results")
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, "p/d/g/000")
     for n in range(1, 24):
         shutil.copytree(results.local_path("p/d/g/000"), tmp_path / f"results/p/d/g/{n:03}")
     for n in range(12):

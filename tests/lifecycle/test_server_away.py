@@ -14,9 +14,9 @@ from tests.servers.postgres import PostgresServer
 
 from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError
-from emdstore.lifecycle.ingest import ReplayReport, replay
-from emdstore.lifecycle.workspace import Workspace
-from emdstore.stores import LocalStore
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import ReplayReport, replay
+from emdstore.stores import LocalArtifactStore
 
 SETS = 40
 
@@ -28,23 +28,23 @@ def url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
+def store(tmp_path: Path) -> LocalArtifactStore:
     """Published sets."""
-    scratch, store = LocalStore(tmp_path / "scratch"), LocalStore(tmp_path / "results")
+    scratch, store = LocalArtifactStore(tmp_path / "scratch"), LocalArtifactStore(tmp_path / "results")
     put(scratch, small_run())
     for number in range(SETS):
         promote(SUCCESS, scratch, store, f"pmp/enso/g{number % 6}/{number:02}")
     return store
 
 
-def _rows(store: LocalStore) -> object:
+def _rows(store: LocalArtifactStore) -> object:
     """Return what a replay that nothing happens to comes to."""
     with Catalog("sqlite://") as alone:
         assert replay(store, alone).ok
         return rows_of(alone)
 
 
-def replay_slowly(store: LocalStore, url: str, busy_timeout: float) -> ReplayReport:
+def replay_slowly(store: LocalArtifactStore, url: str, busy_timeout: float) -> ReplayReport:
     with Catalog(url, busy_timeout=busy_timeout) as catalog:
         return replay(store, catalog, on_progress=lambda *_: time.sleep(0.01))
 
@@ -58,7 +58,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
 def test_a_replay_goes_on_when_the_server_is_back(
-    postgres_server: PostgresServer, url: str, store: LocalStore, how: signal.Signals
+    postgres_server: PostgresServer, url: str, store: LocalArtifactStore, how: signal.Signals
 ) -> None:
     with Catalog(url) as catalog, Child(replay_slowly, store, url, 30.0) as child:
         _wait_for(lambda: catalog.executions().count() > 5)
@@ -73,7 +73,7 @@ def test_a_replay_goes_on_when_the_server_is_back(
 
 
 def test_a_replay_whose_server_stays_away_ends_and_the_next_one_goes_on_from_there(
-    postgres_server: PostgresServer, url: str, store: LocalStore
+    postgres_server: PostgresServer, url: str, store: LocalArtifactStore
 ) -> None:
     with Catalog(url) as catalog, Child(replay_slowly, store, url, 0.3) as child:
         _wait_for(lambda: catalog.executions().count() > 5)
@@ -119,7 +119,7 @@ def _stop_once(server: PostgresServer) -> None:
 
 
 def test_a_set_that_postgresql_refuses_stops_no_other(url: str, tmp_path: Path) -> None:
-    scratch, store = LocalStore(tmp_path / "scratch"), LocalStore(tmp_path / "results")
+    scratch, store = LocalArtifactStore(tmp_path / "scratch"), LocalArtifactStore(tmp_path / "results")
     put(scratch, small_run())
     for number in range(3):
         promote(SUCCESS, scratch, store, f"pmp/enso/g/{number}")

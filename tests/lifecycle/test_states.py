@@ -17,10 +17,10 @@ from emdstore.errors import (
     InvalidTransitionError,
     StoreError,
 )
-from emdstore.lifecycle.execution import Execution
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.states import NOT_SHIPPED, STATUSES, TRANSITIONS, allowed_from
-from emdstore.lifecycle.workspace import Workspace
+from emdstore.executions.execution import Execution
+from emdstore.executions.transitions import NOT_SHIPPED, STATUSES, TRANSITIONS, allowed_from
+from emdstore.executions.workspace import Workspace
+from emdstore.sets.result import ExecutionResult
 
 DESIGN = """
 created         running, aborted

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emdstore.errors import BundleError, StoreError
-from emdstore.lifecycle.materialize import ArtifactProblem, MaterializeOutcome
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.status import StatusDecision, resolve_status
+from emdstore.sets.decision import StatusDecision, resolve_status
+from emdstore.sets.materialize import ArtifactProblem, MaterializeOutcome
+from emdstore.sets.result import ExecutionResult
 
 WELL = ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json")
 WITHOUT_METRIC = ExecutionResult(successful=True)

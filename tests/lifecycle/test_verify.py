@@ -13,8 +13,8 @@ import pytest
 from tests.lifecycle.examples import CURATED, FAILURE, FRAGMENT, SUCCESS, held, promote, put, small_run
 
 from emdstore.errors import StoreError
-from emdstore.lifecycle.verify import VerifiedSet, VerifyInterrupted, VerifyReport, verify
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, ReadOnlyStore
+from emdstore.sets.verify import VerifiedSet, VerifyInterrupted, VerifyReport, verify
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore
 from emdstore.testing import Fault, FaultyStore
 
 OTHER = "pmp/enso_tel/other/1"
@@ -23,7 +23,7 @@ OTHER = "pmp/enso_tel/other/1"
 @pytest.fixture
 def published(results: ArtifactStore) -> ArtifactStore:
     for fragment in (FRAGMENT, OTHER):
-        promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
+        promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, fragment)
     return results
 
 
@@ -111,7 +111,7 @@ def test_a_bare_set_is_told_and_does_no_harm(published: ArtifactStore) -> None:
 
 
 def test_a_failed_set_is_checked_for_its_log(results: ArtifactStore) -> None:
-    promote(FAILURE, put(MemoryStore(), small_run()), results)
+    promote(FAILURE, put(InMemoryArtifactStore(), small_run()), results)
     assert verify(results).artifacts == 1
     put(results, {"out.log": b"other"}, FRAGMENT)
     assert found(verify(results)) == [(FRAGMENT, "out.log", "corrupt")]
@@ -124,8 +124,8 @@ def test_only_a_folder_is_checked_if_that_is_asked_for(published: ArtifactStore)
 
 
 def test_an_artifact_that_the_store_cannot_read_stops_no_other() -> None:
-    results = MemoryStore()
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    results = InMemoryArtifactStore()
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     failing = FaultyStore(results, Fault(keys={f"{FRAGMENT}/index.html"}, error=StoreError))
     report = verify(failing)
     assert not report.ok
@@ -135,12 +135,12 @@ def test_an_artifact_that_the_store_cannot_read_stops_no_other() -> None:
 
 def test_a_store_that_cannot_be_listed_raises() -> None:
     with pytest.raises(StoreError):
-        verify(FaultyStore(MemoryStore(), Fault(error=StoreError)))
+        verify(FaultyStore(InMemoryArtifactStore(), Fault(error=StoreError)))
 
 
 def test_a_link_in_place_of_an_artifact_is_not_followed_out(tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
-    promote(SUCCESS, put(MemoryStore(), small_run()), results)
+    results = LocalArtifactStore(tmp_path / "results")
+    promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     path = results.local_path(f"{FRAGMENT}/index.html")
     (tmp_path / "same.html").write_bytes(path.read_bytes())
     path.unlink()
@@ -149,9 +149,9 @@ def test_a_link_in_place_of_an_artifact_is_not_followed_out(tmp_path: Path) -> N
 
 
 def test_other_processes_may_do_the_work(tmp_path: Path) -> None:
-    results = LocalStore(tmp_path / "results")
+    results = LocalArtifactStore(tmp_path / "results")
     for fragment in (FRAGMENT, OTHER):
-        promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
+        promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, fragment)
     results.write_bytes(f"{OTHER}/out.log", b"other")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         report = verify(results, executor=executor)
@@ -160,9 +160,9 @@ def test_other_processes_may_do_the_work(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_and_an_interrupt_gives_the_report_so_far(caplog: pytest.LogCaptureFixture) -> None:
-    results = MemoryStore()
+    results = InMemoryArtifactStore()
     for fragment in (FRAGMENT, OTHER):
-        promote(SUCCESS, put(MemoryStore(), small_run()), results, fragment)
+        promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results, fragment)
     told: list[tuple[str, int, int | None]] = []
 
     def display(each: Any, done: int, total: int | None) -> None:

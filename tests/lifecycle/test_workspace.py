@@ -24,8 +24,8 @@ from emdstore.errors import (
     VocabularyError,
     WorkspaceError,
 )
-from emdstore.lifecycle.workspace import Workspace, write_config
-from emdstore.stores import LocalStore, MemoryStore
+from emdstore.executions.workspace import Workspace, write_config
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 
 PLACES = {"scratch": "scratch", "results": "results", "catalog": "catalog.db"}
 
@@ -53,8 +53,8 @@ WHOLE = 'scratch = "scratch"\nresults = "results"\ncatalog = "catalog.db"\n'
 def test_what_init_writes_is_what_open_reads(tmp_path: Path) -> None:
     file = write_config(tmp_path / "new" / "project", **PLACES)
     workspace = Workspace.open(file)
-    assert workspace.scratch == LocalStore(tmp_path / "new/project/scratch")
-    assert workspace.results == LocalStore(tmp_path / "new/project/results")
+    assert workspace.scratch == LocalArtifactStore(tmp_path / "new/project/scratch")
+    assert workspace.results == LocalArtifactStore(tmp_path / "new/project/results")
     assert workspace.catalog.url == f"sqlite:///{tmp_path}/new/project/catalog.db"
     assert (workspace.vocabulary, workspace.clean_folder) == (None, False)
     assert list((tmp_path / "new/project").iterdir()) == [file]
@@ -64,7 +64,7 @@ def test_any_path_can_be_written_and_read_again(tmp_path: Path) -> None:
     odd = {"scratch": 'a "quoted" \\ ü', "results": "tab\there", "catalog": "c'at.db"}
     workspace = Workspace.open(write_config(tmp_path, **odd))
     assert workspace.scratch.root == tmp_path / odd["scratch"]
-    assert workspace.results == LocalStore(tmp_path / odd["results"])
+    assert workspace.results == LocalArtifactStore(tmp_path / odd["results"])
 
 
 def test_a_file_that_is_there_is_not_written_over(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_relative_paths_are_relative_to_the_file_and_urls_stay(tmp_path: Path) -
     text = 'scratch = "../s"\nresults = "memory://one/two"\ncatalog = "sqlite:///sub/c.db"\nclean_folder = true\n'
     workspace = Workspace.open(config(tmp_path / "ws", text + "lease_seconds = 5\n"))
     assert workspace.scratch.root == tmp_path / "s"
-    assert repr(workspace.results) == "ScopedStore(MemoryStore('one'), 'two')"
+    assert repr(workspace.results) == "ScopedStore(InMemoryArtifactStore('one'), 'two')"
     assert workspace.catalog.url == f"sqlite:///{tmp_path}/ws/sub/c.db"
     assert (workspace.clean_folder, workspace.lease_seconds) == (True, 5)
 
@@ -104,7 +104,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("EMDSTORE_LEASE_SECONDS", "7.5")
     workspace = Workspace.open(file)
     assert workspace.scratch.root == tmp_path / "here" / "fast"  # of this shell, not of the file
-    assert workspace.results == LocalStore(tmp_path / "ws" / "results")
+    assert workspace.results == LocalArtifactStore(tmp_path / "ws" / "results")
     assert workspace.catalog.url.endswith("/other.db")
     assert (workspace.clean_folder, workspace.lease_seconds) == (True, 7.5)
 
@@ -126,7 +126,9 @@ def test_a_vocabulary_is_loaded_once_and_used_at_ingest(tmp_path: Path) -> None:
 
 def test_options_of_the_results_store_are_passed_on(tmp_path: Path) -> None:
     text = WHOLE + '[results_options]\ndurability = "object"\n'
-    assert Workspace.open(config(tmp_path, text)).results == LocalStore(tmp_path / "results", durability="object")
+    assert Workspace.open(config(tmp_path, text)).results == LocalArtifactStore(
+        tmp_path / "results", durability="object"
+    )
 
 
 BAD = {
@@ -186,7 +188,7 @@ def test_one_in_memory_needs_nothing_and_leaves_nothing() -> None:
     with Workspace.in_memory() as workspace:
         execution = committed(workspace)
         assert execution.status == "uploaded"
-        assert isinstance(workspace.results, MemoryStore)
+        assert isinstance(workspace.results, InMemoryArtifactStore)
         scratch = workspace.scratch.root
         assert scratch.is_dir()
     assert not scratch.exists()
@@ -219,7 +221,7 @@ def test_one_in_memory_says_why_it_does_not_pickle() -> None:
 
 def test_its_catalog_belongs_to_one_results_store(workspace: Workspace, tmp_path: Path) -> None:
     execution = ran(workspace)
-    other = attrs.evolve(workspace, results=LocalStore(tmp_path / "others"))
+    other = attrs.evolve(workspace, results=LocalArtifactStore(tmp_path / "others"))
     for call in (
         lambda: other.start_execution(**IDENTITY),
         lambda: other.resume_execution(execution.fragment),
@@ -237,7 +239,7 @@ def test_its_catalog_belongs_to_one_results_store(workspace: Workspace, tmp_path
 def test_the_same_results_store_by_another_path_is_the_same(workspace: Workspace, tmp_path: Path) -> None:
     execution = committed(workspace)
     (tmp_path / "link").symlink_to(tmp_path / "ws-results")
-    other = attrs.evolve(workspace, results=LocalStore(tmp_path / "link"))
+    other = attrs.evolve(workspace, results=LocalArtifactStore(tmp_path / "link"))
     assert other.resume_execution(execution.fragment).status == "uploaded"
 
 

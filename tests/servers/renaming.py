@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from emdstore.stores.fsspec import FsspecStore
+from emdstore.stores.fsspec import FsspecArtifactStore
 
 
 class RenamingFileSystem(LocalFileSystem):
@@ -22,7 +22,7 @@ class RenamingFileSystem(LocalFileSystem):
         return super()._strip_protocol(str(path).removeprefix("renaming://"))
 
 
-class RenamingStore(FsspecStore):
+class RenamingStore(FsspecArtifactStore):
     """Opens ``renaming:///path``."""
 
 

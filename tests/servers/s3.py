@@ -55,7 +55,7 @@ class S3Server:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What `S3Store` takes to get here."""
+        """What `S3ArtifactStore` takes to get here."""
         return {
             "endpoint_url": self.endpoint_url,
             "region": self.region,

@@ -31,7 +31,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.keys import in_folder, is_staging, is_valid_key, join_key, validate_key, validate_prefix
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactInfo, Copied
 
 SECRET = "s3cr3t-k3y"
@@ -403,7 +403,7 @@ class ListsIntoAList(GoodStore):
 
 
 @caught_by("test_listing_while_others_write_is_sound", rounds=150)
-class LooksAtWhatIsGone(LocalStore):
+class LooksAtWhatIsGone(LocalArtifactStore):
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         keys = list(super().iter_keys(prefix))
         time.sleep(0.005)
@@ -587,14 +587,14 @@ class HasHalfACapability(GoodStore):
 
 
 @caught_by("test_info_tells_size_and_time[value]")
-class TellsMilliseconds(LocalStore):
+class TellsMilliseconds(LocalArtifactStore):
     def info(self, key: str, /) -> ArtifactInfo:
         info = super().info(key)
         return attrs.evolve(info, modified=info.modified * 1000)
 
 
 @caught_by("test_info_is_of_now")
-class CachesInfo(LocalStore):
+class CachesInfo(LocalArtifactStore):
     cache: ClassVar[dict[tuple[Path, str], ArtifactInfo]] = {}
 
     def info(self, key: str, /) -> ArtifactInfo:
@@ -602,34 +602,34 @@ class CachesInfo(LocalStore):
 
 
 @caught_by("test_info_of_nothing_is_not_found[a]")
-class TellsTheSizeOfFolders(LocalStore):
+class TellsTheSizeOfFolders(LocalArtifactStore):
     def info(self, key: str, /) -> ArtifactInfo:
         path = self.local_path(validate_key(key))
         return ArtifactInfo(key, path.stat().st_size, 0.0) if path.is_dir() else super().info(key)
 
 
 @caught_by("test_infos_follow_the_listing[]")
-class QuotesVersionsInListings(LocalStore):
+class QuotesVersionsInListings(LocalArtifactStore):
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         return (attrs.evolve(info, version=f'"{info.version}"') for info in super().iter_info(prefix))
 
 
 @caught_by("test_deleting_nothing_changes_nothing[run1]")
-class DeletesFolders(LocalStore):
+class DeletesFolders(LocalArtifactStore):
     def delete(self, key: str, /) -> None:
         shutil.rmtree(self.local_path(validate_key(key)), ignore_errors=True)
         super().delete(key)
 
 
 @caught_by("test_a_deleted_artifact_is_gone")
-class CannotDeleteTwice(LocalStore):
+class CannotDeleteTwice(LocalArtifactStore):
     def delete(self, key: str, /) -> None:
         self.read_bytes(key)
         super().delete(key)
 
 
 @caught_by("test_a_folder_emptied_is_no_obstacle")
-class LeavesEmptyFolders(LocalStore):
+class LeavesEmptyFolders(LocalArtifactStore):
     def delete(self, key: str, /) -> None:
         super().delete(key)
         (self.root / key).parent.mkdir(parents=True, exist_ok=True)
@@ -641,7 +641,7 @@ class LeavesEmptyFolders(LocalStore):
 
 
 @caught_by("test_one_creator_wins")
-class LooksThenCreates(LocalStore):
+class LooksThenCreates(LocalArtifactStore):
     def create_bytes(self, key: str, data: bytes, /) -> None:
         if self.exists(key):
             raise ArtifactExistsError(f"{key!r} is there", key=key)
@@ -650,7 +650,7 @@ class LooksThenCreates(LocalStore):
 
 
 @caught_by("test_creates_only_what_is_not_there[]")
-class TakesEmptyForAbsent(LocalStore):
+class TakesEmptyForAbsent(LocalArtifactStore):
     def create_bytes(self, key: str, data: bytes, /) -> None:
         if self.exists(key) and not self.read_bytes(key):
             self.delete(key)
@@ -677,13 +677,13 @@ class _Appending:
 
 
 @caught_by("test_nothing_shows_before_the_end[new]", "test_a_killed_stream_leaves_the_old_value")
-class StreamsInPlace(LocalStore):
+class StreamsInPlace(LocalArtifactStore):
     def open_writer(self, key: str, /) -> Any:
         return _Appending(self.local_path(validate_key(key)), lambda well: None)
 
 
 @caught_by("test_leaving_by_an_exception_undoes_all[10-replacing-ValueError]")
-class CommitsOnException(LocalStore):
+class CommitsOnException(LocalArtifactStore):
     def open_writer(self, key: str, /) -> Any:
         path = self.local_path(validate_key(key))
         staged = path.with_name(f".emdstore-{threading.get_ident()}")
@@ -691,7 +691,7 @@ class CommitsOnException(LocalStore):
 
 
 @caught_by("test_leaving_by_an_exception_undoes_all[10-new-KeyboardInterrupt]")
-class LeavesWhatWasStreamed(LocalStore):
+class LeavesWhatWasStreamed(LocalArtifactStore):
     def open_writer(self, key: str, /) -> Any:
         path = self.local_path(validate_key(key))
         staged = path.with_name(f".emdstore-{threading.get_ident()}")
@@ -705,13 +705,13 @@ class _Reader(io.BytesIO):
 
 
 @caught_by("test_reads_in_pieces[9 MiB]")
-class StopsAtAShortPiece(LocalStore):
+class StopsAtAShortPiece(LocalArtifactStore):
     def open_reader(self, key: str, /) -> Any:
         return _Reader(self.info(key), self.read_bytes(key)[: 8 * 1024 * 1024])
 
 
 class _RangeReader(_Reader):
-    def __init__(self, store: LocalStore, key: str) -> None:
+    def __init__(self, store: LocalArtifactStore, key: str) -> None:
         super().__init__(store.info(key), b"")
         self.store, self.key, self.done = store, key, 0
 
@@ -722,32 +722,32 @@ class _RangeReader(_Reader):
 
 
 @caught_by("test_a_reader_reads_one_version[longer]")
-class ReadsByRanges(LocalStore):
+class ReadsByRanges(LocalArtifactStore):
     def open_reader(self, key: str, /) -> Any:
         return _RangeReader(self, key)
 
 
 @caught_by("test_local_paths_lead_to_the_bytes")
-class TellsRelativePaths(LocalStore):
+class TellsRelativePaths(LocalArtifactStore):
     def local_path(self, key: str = "", /) -> Path:
         return Path(os.path.relpath(super().local_path(key)))
 
 
 @caught_by("test_flush_may_be_called_at_any_time")
-class CannotFlushNothing(LocalStore):
+class CannotFlushNothing(LocalArtifactStore):
     def flush(self) -> None:
         os.close(os.open(self.root, os.O_RDONLY))
 
 
 @caught_by("test_scopes_nest")
-class ForgetsTheOuterScope(LocalStore):
+class ForgetsTheOuterScope(LocalArtifactStore):
     def scope(self, prefix: str, /) -> Any:
         root = next((each for each in self.root.parents if each.name == "place"), self.root)
         return ForgetsTheOuterScope(root / validate_prefix(prefix))
 
 
 @caught_by("test_refuses_a_key_that_is_not_canonical[parent]")
-class ScopesAnywhere(LocalStore):
+class ScopesAnywhere(LocalArtifactStore):
     def scope(self, prefix: str, /) -> Any:
         return ScopesAnywhere(self.root / prefix)
 
@@ -755,7 +755,7 @@ class ScopesAnywhere(LocalStore):
 class _Copies:
     """A copy session of files, as a broken store has it."""
 
-    def __init__(self, source: LocalStore, dest: LocalStore) -> None:
+    def __init__(self, source: LocalArtifactStore, dest: LocalArtifactStore) -> None:
         self.source, self.dest = source, dest
 
     def __enter__(self) -> _Copies:
@@ -781,7 +781,7 @@ class _Links(_Copies):
 
 
 @caught_by("test_a_copy_replaces")
-class CopiesByLink(LocalStore):
+class CopiesByLink(LocalArtifactStore):
     def copy_from(self, source: Any, /) -> Any:
         return _Links(source, self)
 
@@ -792,7 +792,7 @@ class _Guesses(_Copies):
 
 
 @caught_by("test_copies_whole[empty]")
-class MakesUpDigests(LocalStore):
+class MakesUpDigests(LocalArtifactStore):
     def copy_from(self, source: Any, /) -> Any:
         return _Guesses(source, self)
 
@@ -805,7 +805,7 @@ class _Touches(_Copies):
 
 
 @caught_by("test_a_copy_of_nothing_is_not_found")
-class CopiesNothingToSomething(LocalStore):
+class CopiesNothingToSomething(LocalArtifactStore):
     def copy_from(self, source: Any, /) -> Any:
         return _Touches(source, self)
 
@@ -819,13 +819,13 @@ class _Unchecked(_Copies):
 
 
 @caught_by("test_a_copy_checks_its_key")
-class CopiesUncheckedKeys(LocalStore):
+class CopiesUncheckedKeys(LocalArtifactStore):
     def copy_from(self, source: Any, /) -> Any:
         return _Unchecked(source, self)
 
 
 @caught_by("test_says_where_it_cannot_copy_from")
-class CopiesFromAnything(LocalStore):
+class CopiesFromAnything(LocalArtifactStore):
     def copy_from(self, source: Any, /) -> Any:
         return _Copies(source, self)
 
@@ -833,7 +833,7 @@ class CopiesFromAnything(LocalStore):
 class _Session:
     """A session that only passes on, for the broken ones to begin from."""
 
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalArtifactStore) -> None:
         self.store = store
 
     def __enter__(self) -> Any:
@@ -850,7 +850,7 @@ class _Session:
 
 
 class _HoldsBack(_Session):
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalArtifactStore) -> None:
         super().__init__(store)
         self.held: dict[str, bytes] = {}
 
@@ -866,13 +866,13 @@ class _HoldsBack(_Session):
 
 
 @caught_by("test_a_session_reads_and_writes")
-class WritesWhenTheSessionEnds(LocalStore):
+class WritesWhenTheSessionEnds(LocalArtifactStore):
     def session(self) -> Any:
         return _HoldsBack(self)
 
 
 class _Remembers(_Session):
-    def __init__(self, store: LocalStore) -> None:
+    def __init__(self, store: LocalArtifactStore) -> None:
         super().__init__(store)
         self.seen: dict[str, bytes] = {}
 
@@ -885,7 +885,7 @@ class _Remembers(_Session):
 
 
 @caught_by("test_a_session_sees_what_others_do")
-class RemembersWhatItWrote(LocalStore):
+class RemembersWhatItWrote(LocalArtifactStore):
     def session(self) -> Any:
         return _Remembers(self)
 
@@ -899,7 +899,7 @@ class _Unlooked(_Session):
 
 
 @caught_by("test_a_session_raises_what_the_store_raises")
-class ReadsUncheckedKeysInSessions(LocalStore):
+class ReadsUncheckedKeysInSessions(LocalArtifactStore):
     def session(self) -> Any:
         return _Unlooked(self)
 

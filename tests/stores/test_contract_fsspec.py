@@ -1,4 +1,4 @@
-"""`FsspecStore` on each kind of file system: in memory, one that renames, and S3 by s3fs."""
+"""`FsspecArtifactStore` on each kind of file system: in memory, one that renames, and S3 by s3fs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.servers.renaming import RenamingStore
 from tests.stores.test_contract_s3 import objects_in
 
 from emdstore.keys import MAX_KEY_BYTES
-from emdstore.stores.fsspec import FsspecStore
+from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.port import SupportsDelete, SupportsInfo, SupportsStreaming
 from emdstore.testing import StoreContract, StoreHarness
 
@@ -27,7 +27,7 @@ class TestFsspecStoreInMemory(StoreContract):
     @pytest.fixture
     def harness(self) -> StoreHarness:
         url = f"memory://place {next(_places)} (°C)"
-        return StoreHarness(lambda: FsspecStore(url), claims=CLAIMS, shared=False)
+        return StoreHarness(lambda: FsspecArtifactStore(url), claims=CLAIMS, shared=False)
 
 
 class TestFsspecStoreThatRenames(StoreContract):
@@ -71,9 +71,9 @@ class TestFsspecStoreOnS3(StoreContract):
         }
         nowhere = {"endpoint_url": "http://127.0.0.1:1", "config_kwargs": {"retries": {"total_max_attempts": 1}}}
         return StoreHarness(
-            lambda: FsspecStore(url, **options),
+            lambda: FsspecArtifactStore(url, **options),
             **objects_in(client, name, folder),
-            unreachable=lambda: FsspecStore(url, **options | nowhere),
+            unreachable=lambda: FsspecArtifactStore(url, **options | nowhere),
             secrets=[seaweed_server.secret_key],
             claims=CLAIMS,
             key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.testing import StoreContract, StoreHarness
 from emdstore.testing.contract.capabilities import CAPABILITIES
 
@@ -37,7 +37,7 @@ class TestLocalStore(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
         root = tmp_path / "not made yet" / "store"
-        return StoreHarness(lambda: LocalStore(root), **files_in(root), claims=CAPABILITIES)
+        return StoreHarness(lambda: LocalArtifactStore(root), **files_in(root), claims=CAPABILITIES)
 
 
 class TestDurableLocalStore(StoreContract):
@@ -47,5 +47,9 @@ class TestDurableLocalStore(StoreContract):
     def harness(self, tmp_path: Path) -> StoreHarness:
         root = tmp_path / "store"
         return StoreHarness(
-            lambda: LocalStore(root, durability="object"), **files_in(root), claims=CAPABILITIES, rounds=5, many=50
+            lambda: LocalArtifactStore(root, durability="object"),
+            **files_in(root),
+            claims=CAPABILITIES,
+            rounds=5,
+            many=50,
         )

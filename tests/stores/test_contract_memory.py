@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import SupportsCreate, SupportsDelete, SupportsInfo, SupportsStreaming
 from emdstore.testing import StoreContract, StoreHarness
 
@@ -12,7 +12,7 @@ CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate}
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def harness(self) -> StoreHarness:
-        store = MemoryStore()
+        store = InMemoryArtifactStore()
         return StoreHarness(lambda: store, shared=False, claims=CLAIMS)
 
 
@@ -22,4 +22,4 @@ class TestNamedMemoryStore(StoreContract):
     @pytest.fixture
     def harness(self, request: pytest.FixtureRequest) -> StoreHarness:
         name = request.node.nodeid
-        return StoreHarness(lambda: MemoryStore(name), shared=False, claims=CLAIMS, rounds=5, many=50)
+        return StoreHarness(lambda: InMemoryArtifactStore(name), shared=False, claims=CLAIMS, rounds=5, many=50)

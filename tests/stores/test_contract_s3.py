@@ -1,4 +1,4 @@
-"""`S3Store` on real HTTP servers, looked at from behind by another S3 client."""
+"""`S3ArtifactStore` on real HTTP servers, looked at from behind by another S3 client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from emdstore.testing import StoreContract, StoreHarness
 
 pytest.importorskip("obstore")
 
-from emdstore.stores.s3 import S3Store
+from emdstore.stores.s3 import S3ArtifactStore
 
 CLAIMS = {
     SupportsInfo,
@@ -61,9 +61,9 @@ def harness_on(server: Any, bucket: str, client: Any, **more: Any) -> StoreHarne
     folder = f"place {next(_folders)} (°C)"
     url = f"s3://{bucket}/{folder}"
     return StoreHarness(
-        lambda: S3Store(url, **server.options),
+        lambda: S3ArtifactStore(url, **server.options),
         **objects_in(client, bucket, folder),
-        unreachable=lambda: S3Store(url, **server.options | {"endpoint_url": "http://127.0.0.1:1"}, retries=0),
+        unreachable=lambda: S3ArtifactStore(url, **server.options | {"endpoint_url": "http://127.0.0.1:1"}, retries=0),
         secrets=[server.secret_key],
         claims=CLAIMS,
         key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from emdstore.errors import StoreAccessError
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsCopyFrom, SupportsInfo, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
 from emdstore.testing import FaultyStore, RecordingStore, StoreContract, StoreHarness
@@ -41,14 +41,14 @@ class TestFourMethodsAreEnough(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
         return StoreHarness(
-            lambda: FourMethods(LocalStore(tmp_path)), claims=(), shared=False, forks=False, rounds=5, many=50
+            lambda: FourMethods(LocalArtifactStore(tmp_path)), claims=(), shared=False, forks=False, rounds=5, many=50
         )
 
 
 class TestScopedMemoryStore(StoreContract):
     @pytest.fixture
     def harness(self) -> StoreHarness:
-        whole = MemoryStore()
+        whole = InMemoryArtifactStore()
         whole.write_bytes(f"{PREFIX}er/beside", b"not of the folder")
         return StoreHarness(
             lambda: scoped(whole, PREFIX),
@@ -63,29 +63,31 @@ class TestScopedMemoryStore(StoreContract):
 class TestScopedLocalStore(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
-        return StoreHarness(lambda: scoped(LocalStore(tmp_path), PREFIX), claims=CAPABILITIES, rounds=5, many=50)
+        return StoreHarness(
+            lambda: scoped(LocalArtifactStore(tmp_path), PREFIX), claims=CAPABILITIES, rounds=5, many=50
+        )
 
 
 @pytest.mark.parametrize("view", [lambda store: scoped(store, "a"), ReadOnlyStore, RecordingStore, FaultyStore])
 def test_no_view_claims_what_is_not_inside(view, tmp_path: Path) -> None:
-    assert claims(view(FourMethods(LocalStore(tmp_path)))) == set()
+    assert claims(view(FourMethods(LocalArtifactStore(tmp_path)))) == set()
 
 
 def test_a_generic_scope_keeps_all_but_copies_and_scopes(tmp_path: Path) -> None:
     withheld = {SupportsCopyFrom, *(each for each in CAPABILITIES if each.__name__ == "SupportsScope")}
-    assert claims(ScopedStore(LocalStore(tmp_path), "a")) == set(CAPABILITIES) - withheld
+    assert claims(ScopedStore(LocalArtifactStore(tmp_path), "a")) == set(CAPABILITIES) - withheld
 
 
 class TestReadOnlyStore:
     """What the contract says of reading holds; what writes is not there or refuses."""
 
     @pytest.fixture
-    def whole(self, tmp_path: Path) -> LocalStore:
-        whole = LocalStore(tmp_path)
+    def whole(self, tmp_path: Path) -> LocalArtifactStore:
+        whole = LocalArtifactStore(tmp_path)
         whole.write_bytes("a/b", b"value")
         return whole
 
-    def test_reads_what_is_there(self, whole: LocalStore) -> None:
+    def test_reads_what_is_there(self, whole: LocalArtifactStore) -> None:
         view = ReadOnlyStore(whole)
         assert isinstance(view, SupportsInfo)
         assert isinstance(view, SupportsPath)
@@ -94,7 +96,7 @@ class TestReadOnlyStore:
         assert list(view.iter_keys()) == ["a/b"]
         assert view.info("a/b") == whole.info("a/b")
 
-    def test_refuses_to_write(self, whole: LocalStore) -> None:
+    def test_refuses_to_write(self, whole: LocalArtifactStore) -> None:
         view = ReadOnlyStore(whole)
         with pytest.raises(StoreAccessError, match="a/c"):
             view.write_bytes("a/c", b"new")
@@ -103,6 +105,6 @@ class TestReadOnlyStore:
                 view.open_writer("a/b")
         assert list(whole.iter_keys()) == ["a/b"]
 
-    def test_its_scopes_refuse_too(self, whole: LocalStore) -> None:
+    def test_its_scopes_refuse_too(self, whole: LocalArtifactStore) -> None:
         with pytest.raises(StoreAccessError):
             scoped(ReadOnlyStore(whole), "a").write_bytes("b", b"new")

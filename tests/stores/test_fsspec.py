@@ -1,4 +1,4 @@
-"""What FsspecStore promises beyond the contract, on each kind of file system."""
+"""What FsspecArtifactStore promises beyond the contract, on each kind of file system."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from emdstore.errors import (
     StoreURLError,
     UnsafePathError,
 )
-from emdstore.stores.fsspec import FsspecStore
-from emdstore.stores.local import LocalStore
+from emdstore.stores.fsspec import FsspecArtifactStore
+from emdstore.stores.local import LocalArtifactStore
 
 MIB = 1024 * 1024
 
@@ -38,19 +38,19 @@ def options_of(server: S3Server, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(params=["memory", "renaming", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecArtifactStore:
     if request.param == "memory":
-        return FsspecStore(f"memory://{tmp_path}")
+        return FsspecArtifactStore(f"memory://{tmp_path}")
     if request.param == "renaming":
         return RenamingStore(f"renaming://{tmp_path}")
     server: S3Server = request.getfixturevalue("seaweed_server")
-    return FsspecStore(f"s3://{server.make_bucket()}/p", **options_of(server))
+    return FsspecArtifactStore(f"s3://{server.make_bucket()}/p", **options_of(server))
 
 
 # -- every kind --------------------------------------------------------------------------------------------------------
 
 
-def test_large_objects_stream_in_and_out(store: FsspecStore) -> None:
+def test_large_objects_stream_in_and_out(store: FsspecArtifactStore) -> None:
     data = os.urandom(MIB) * 20
     with store.open_writer("d/large") as writer:
         for start in range(0, len(data), MIB):
@@ -66,7 +66,7 @@ def test_large_objects_stream_in_and_out(store: FsspecStore) -> None:
     assert read == data
 
 
-def test_a_large_write_that_is_left_by_an_error_leaves_the_old_object(store: FsspecStore) -> None:
+def test_a_large_write_that_is_left_by_an_error_leaves_the_old_object(store: FsspecArtifactStore) -> None:
     store.write_bytes("k", b"old")
 
     def write_and_fail() -> None:
@@ -80,7 +80,7 @@ def test_a_large_write_that_is_left_by_an_error_leaves_the_old_object(store: Fss
     assert list(store.iter_keys()) == ["k"]
 
 
-def test_a_stream_of_an_artifact_that_is_replaced_is_one_version_or_an_error(store: FsspecStore) -> None:
+def test_a_stream_of_an_artifact_that_is_replaced_is_one_version_or_an_error(store: FsspecArtifactStore) -> None:
     old, new = b"o" * (12 * MIB), b"n" * (12 * MIB)
     store.write_bytes("k", old)
     read = bytearray()
@@ -95,7 +95,7 @@ def test_a_stream_of_an_artifact_that_is_replaced_is_one_version_or_an_error(sto
     assert read == old
 
 
-def test_what_was_written_outside_shows_at_once(store: FsspecStore) -> None:
+def test_what_was_written_outside_shows_at_once(store: FsspecArtifactStore) -> None:
     other = pickle.loads(pickle.dumps(store))
     for n in range(5):
         assert not store.exists(f"d/k{n}")
@@ -108,7 +108,7 @@ def test_what_was_written_outside_shows_at_once(store: FsspecStore) -> None:
     assert next(store.iter_keys()) == "d/k1"
 
 
-def test_it_pickles_as_url_and_options(store: FsspecStore) -> None:
+def test_it_pickles_as_url_and_options(store: FsspecArtifactStore) -> None:
     store.exists("k")
     again = pickle.loads(pickle.dumps(store))
     assert again == store
@@ -127,8 +127,8 @@ def test_a_file_url_has_the_guards_of_the_local_store(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "link").symlink_to(outside)
-    store = FsspecStore(f"file://{root}")
-    assert isinstance(store, LocalStore)
+    store = FsspecArtifactStore(f"file://{root}")
+    assert isinstance(store, LocalArtifactStore)
     with pytest.raises(UnsafePathError):
         store.read_bytes("link/secret")
 
@@ -166,7 +166,7 @@ def test_a_staging_file_is_never_listed_and_goes_when_the_write_fails(
 def test_a_file_system_that_can_only_be_read_says_so(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("run/out.log", "log")
-    store = FsspecStore("zip://", fo=str(tmp_path / "set.zip"))
+    store = FsspecArtifactStore("zip://", fo=str(tmp_path / "set.zip"))
     assert list(store.iter_keys()) == ["run/out.log"]
     with store.open_reader("run/out.log") as reader:
         assert reader.read() == b"log"
@@ -188,7 +188,7 @@ def bucket(seaweed_server: S3Server) -> str:
 
 def test_caches_are_off_whatever_was_asked_for(seaweed_server: S3Server, bucket: str) -> None:
     options = options_of(seaweed_server, use_listings_cache=True, skip_instance_cache=False)
-    store = FsspecStore(f"s3://{bucket}", **options)
+    store = FsspecArtifactStore(f"s3://{bucket}", **options)
     fs = store._open()[0]
     assert fs.dircache.use_listings_cache is False
     assert fs is not fsspec.filesystem("s3", **options)
@@ -196,11 +196,11 @@ def test_caches_are_off_whatever_was_asked_for(seaweed_server: S3Server, bucket:
 
 def test_a_key_that_s3fs_would_cut_is_refused(seaweed_server: S3Server, bucket: str) -> None:
     with pytest.raises(InvalidKeyError, match="versionId"):
-        FsspecStore(f"s3://{bucket}", **options_of(seaweed_server)).write_bytes("a?versionId=b", b"v")
+        FsspecArtifactStore(f"s3://{bucket}", **options_of(seaweed_server)).write_bytes("a?versionId=b", b"v")
 
 
 def test_uploads_that_fail_leave_no_parts(seaweed_server: S3Server, s3_faults: FaultProxy, bucket: str) -> None:
-    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))
     store.write_bytes("k", b"old")
 
     def write_in_parts() -> None:
@@ -220,7 +220,7 @@ def test_uploads_that_fail_leave_no_parts(seaweed_server: S3Server, s3_faults: F
 
 @pytest.mark.parametrize("kind", ["status", "cut-request", "cut-response"])
 def test_faults_on_the_way_are_unavailability(s3_faults: FaultProxy, bucket: str, kind: Any) -> None:
-    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))
     store.write_bytes("k", b"old" * 1000)
     s3_faults.fail(kind, "" if kind != "cut-response" else "GET")
     with pytest.raises(StoreUnavailableError):
@@ -237,7 +237,7 @@ def test_faults_on_the_way_are_unavailability(s3_faults: FaultProxy, bucket: str
 
 
 def test_a_flipped_bit_is_noticed(s3_faults: FaultProxy, bucket: str) -> None:
-    store = FsspecStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))
     store.write_bytes("k", b"old")
     s3_faults.fail("flip", "PUT")
     with pytest.raises(StoreError):
@@ -247,7 +247,7 @@ def test_a_flipped_bit_is_noticed(s3_faults: FaultProxy, bucket: str) -> None:
 
 @pytest.mark.parametrize("verb", ["exists", "read_bytes", "open_reader", "delete", "write", "list"])
 def test_a_missing_bucket_is_no_missing_artifact(seaweed_server: S3Server, verb: str) -> None:
-    store = FsspecStore("s3://no-such-bucket/p", **options_of(seaweed_server))
+    store = FsspecArtifactStore("s3://no-such-bucket/p", **options_of(seaweed_server))
     calls = {"write": lambda: store.write_bytes("k", b""), "list": lambda: list(store.iter_keys())}
     with pytest.raises(StoreError, match="there is no bucket 'no-such-bucket'") as caught:
         calls.get(verb, lambda: getattr(store, verb)("k"))()
@@ -255,7 +255,7 @@ def test_a_missing_bucket_is_no_missing_artifact(seaweed_server: S3Server, verb:
 
 
 def test_wrong_credentials_are_refused_without_being_told(seaweed_server: S3Server, bucket: str) -> None:
-    store = FsspecStore(f"s3://{bucket}", **options_of(seaweed_server, secret="WRONG-SECRET", token="A-TOKEN"))
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(seaweed_server, secret="WRONG-SECRET", token="A-TOKEN"))
     for call in (lambda: store.read_bytes("k"), lambda: store.write_bytes("k", b""), lambda: list(store.iter_keys())):
         with pytest.raises(StoreAccessError) as caught:
             call()
@@ -263,7 +263,7 @@ def test_wrong_credentials_are_refused_without_being_told(seaweed_server: S3Serv
             assert secret not in str(caught.value) + repr(caught.value) + repr(store)
 
 
-def _use(store: FsspecStore, key: str) -> bytes:
+def _use(store: FsspecArtifactStore, key: str) -> bytes:
     store.write_bytes(key, b"by child")
     assert key in list(store.iter_keys())
     return store.read_bytes("from-parent")
@@ -272,7 +272,7 @@ def _use(store: FsspecStore, key: str) -> bytes:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_store_that_was_used_works_in_child_processes(seaweed_server: S3Server, bucket: str, method: str) -> None:
-    store = FsspecStore(f"s3://{bucket}", **options_of(seaweed_server))
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(seaweed_server))
     store.write_bytes("from-parent", b"v")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method)) as pool:
         assert [f.result(60) for f in [pool.submit(_use, store, f"k{n}") for n in range(4)]] == [b"v"] * 4
@@ -288,18 +288,18 @@ def test_a_scheme_without_its_package_names_the_extra(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(MissingExtraError, match=r"emdstore\[s3fs\]"):
-        FsspecStore("s3://bucket")
+        FsspecArtifactStore("s3://bucket")
     with pytest.raises(MissingExtraError, match="Install s3fs"):
-        FsspecStore("sftp://host/p")
+        FsspecArtifactStore("sftp://host/p")
 
 
 @pytest.mark.parametrize("url", ["simplecache::s3://b", "filecache::memory://x", "blockcache::file:///x"])
 def test_a_cache_is_refused(url: str) -> None:
     with pytest.raises(StoreURLError, match="stale"):
-        FsspecStore(url)
+        FsspecArtifactStore(url)
 
 
 def test_secrets_in_urls_and_options_are_not_shown() -> None:
-    store = FsspecStore("memory://user:pass@x", password="PASS-OPTION", client={"api_key": "DEEP"})
+    store = FsspecArtifactStore("memory://user:pass@x", password="PASS-OPTION", client={"api_key": "DEEP"})
     assert "pass@" not in repr(store)
     assert not {"PASS-OPTION", "DEEP"} & set(repr(store).split("'"))

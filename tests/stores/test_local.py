@@ -31,7 +31,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.keys import STAGING_PREFIX
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 
 SECRET = b"not for you"
 
@@ -42,8 +42,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(root: Path) -> LocalStore:
-    return LocalStore(root)
+def store(root: Path) -> LocalArtifactStore:
+    return LocalArtifactStore(root)
 
 
 @pytest.fixture
@@ -55,22 +55,22 @@ def outside(tmp_path: Path) -> Path:
     return folder
 
 
-def put_by_write(store: LocalStore, key: str, data: bytes) -> None:
+def put_by_write(store: LocalArtifactStore, key: str, data: bytes) -> None:
     store.write_bytes(key, data)
 
 
-def put_by_stream(store: LocalStore, key: str, data: bytes) -> None:
+def put_by_stream(store: LocalArtifactStore, key: str, data: bytes) -> None:
     with store.open_writer(key) as writer:
         writer.write(data[:1])
         writer.write(data[1:])
 
 
-def put_by_create(store: LocalStore, key: str, data: bytes) -> None:
+def put_by_create(store: LocalArtifactStore, key: str, data: bytes) -> None:
     store.create_bytes(key, data)
 
 
-def put_by_copy(store: LocalStore, key: str, data: bytes) -> None:
-    source = LocalStore(store.root.parent / "copied from")
+def put_by_copy(store: LocalArtifactStore, key: str, data: bytes) -> None:
+    source = LocalArtifactStore(store.root.parent / "copied from")
     source.write_bytes(key, data)
     os.chmod(source.root / key, 0o400)
     session = store.copy_from(source)
@@ -96,7 +96,7 @@ def ends_within(seconds: float, call: Callable[[], object]) -> None:
 
 class TestLinks:
     def test_a_neighbour_whose_name_starts_like_the_root_is_outside(
-        self, store: LocalStore, root: Path, outside: Path
+        self, store: LocalArtifactStore, root: Path, outside: Path
     ) -> None:
         root.mkdir()
         (root / "way").symlink_to("../store-of-others")
@@ -111,7 +111,7 @@ class TestLinks:
         assert files_below(outside) == {"secret"}
 
     def test_a_chain_of_links_is_followed_inside_and_refused_where_it_leaves(
-        self, store: LocalStore, root: Path, outside: Path
+        self, store: LocalArtifactStore, root: Path, outside: Path
     ) -> None:
         store.write_bytes("run/data.nc", b"value")
         (root / "one").symlink_to(root / "two")
@@ -123,7 +123,7 @@ class TestLinks:
         with pytest.raises(UnsafePathError):
             store.read_bytes("three/secret")
 
-    def test_a_way_out_and_back_in_is_inside(self, store: LocalStore, root: Path) -> None:
+    def test_a_way_out_and_back_in_is_inside(self, store: LocalArtifactStore, root: Path) -> None:
         store.write_bytes("run/data.nc", b"value")
         (root / "way").symlink_to(f"../{root.name}/run")
         assert store.read_bytes("way/data.nc") == b"value"
@@ -131,7 +131,7 @@ class TestLinks:
 
     @pytest.mark.parametrize("put", [put_by_write, put_by_stream, put_by_copy])
     def test_a_link_is_replaced_and_never_written_through(
-        self, store: LocalStore, root: Path, put: Callable[[LocalStore, str, bytes], None]
+        self, store: LocalArtifactStore, root: Path, put: Callable[[LocalArtifactStore, str, bytes], None]
     ) -> None:
         store.write_bytes("run1/data.nc", b"of run 1")
         (root / "run2").mkdir()
@@ -141,14 +141,16 @@ class TestLinks:
         assert store.read_bytes("run2/data.nc") == b"of run 2"
         assert not (root / "run2/data.nc").is_symlink()
 
-    def test_a_write_below_a_linked_folder_lands_where_the_link_leads(self, store: LocalStore, root: Path) -> None:
+    def test_a_write_below_a_linked_folder_lands_where_the_link_leads(
+        self, store: LocalArtifactStore, root: Path
+    ) -> None:
         store.write_bytes("run1/data.nc", b"old")
         (root / "latest").symlink_to("run1")
         store.write_bytes("latest/data.nc", b"new")
         assert store.read_bytes("run1/data.nc") == b"new"
         assert (root / "latest").is_symlink()
 
-    def test_deleting_below_a_linked_folder_leaves_the_link(self, store: LocalStore, root: Path) -> None:
+    def test_deleting_below_a_linked_folder_leaves_the_link(self, store: LocalArtifactStore, root: Path) -> None:
         store.write_bytes("run1/data.nc", b"")
         (root / "latest").symlink_to("run1")
         store.delete("latest/data.nc")
@@ -158,7 +160,7 @@ class TestLinks:
     def test_the_root_may_be_a_link(self, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()
         (tmp_path / "results").symlink_to("elsewhere")
-        store = LocalStore(tmp_path / "results")
+        store = LocalArtifactStore(tmp_path / "results")
         store.write_bytes("a/b", b"value")
         (tmp_path / "elsewhere/link").symlink_to(tmp_path / "results/a/b")
         assert (tmp_path / "elsewhere/a/b").read_bytes() == b"value"
@@ -167,9 +169,9 @@ class TestLinks:
 
     @pytest.mark.parametrize("end", ["source", "destination"])
     def test_a_copy_follows_no_link_out(
-        self, store: LocalStore, root: Path, tmp_path: Path, outside: Path, end: str
+        self, store: LocalArtifactStore, root: Path, tmp_path: Path, outside: Path, end: str
     ) -> None:
-        other = LocalStore(tmp_path / "other")
+        other = LocalArtifactStore(tmp_path / "other")
         source, dest = (store, other) if end == "source" else (other, store)
         for linked in ("file", "folder"):
             if end == "destination":
@@ -188,12 +190,12 @@ class TestLinks:
         assert end == "destination" or not other.root.exists()
 
     def test_a_folder_swapped_for_a_link_meanwhile_leads_nowhere(
-        self, store: LocalStore, root: Path, outside: Path
+        self, store: LocalArtifactStore, root: Path, outside: Path
     ) -> None:
         """Guards against every check that is made by name, before a use that is made by name."""
         store.write_bytes("run/sub/secret", b"mine")
         unsound: list[object] = []
-        copied_to = LocalStore(root.parent / "copied")
+        copied_to = LocalArtifactStore(root.parent / "copied")
         calls: list[Callable[[], object]] = [
             lambda: store.write_bytes("run/sub/new", b"mine"),
             lambda: put_by_stream(store, "run/sub/stream", b"mine"),
@@ -220,7 +222,7 @@ class TestLinks:
         assert all(copied_to.read_bytes(key) == b"mine" for key in copied_to.iter_keys())
 
 
-def copy_one(source: LocalStore, dest: LocalStore, key: str) -> None:
+def copy_one(source: LocalArtifactStore, dest: LocalArtifactStore, key: str) -> None:
     session = dest.copy_from(source)
     assert session is not None
     with session:
@@ -272,14 +274,14 @@ class TestWhatIsNoArtifact:
                 server.bind("special")
             yield "a/special"
 
-    def test_is_not_there_and_nothing_hangs(self, store: LocalStore, special: str) -> None:
+    def test_is_not_there_and_nothing_hangs(self, store: LocalArtifactStore, special: str) -> None:
         def look() -> None:
             assert not store.exists(special)
             assert list(store.iter_keys()) == list(store.iter_info()) == []
             for read in (store.read_bytes, store.info, store.open_reader):
                 with pytest.raises(ArtifactNotFoundError):
                     read(special)
-            session = LocalStore(store.root.parent / "dest").copy_from(store)
+            session = LocalArtifactStore(store.root.parent / "dest").copy_from(store)
             assert session is not None
             with session, pytest.raises(ArtifactNotFoundError):
                 session.copy(special)
@@ -290,7 +292,7 @@ class TestWhatIsNoArtifact:
 
     @every_way_to_put
     def test_folders_without_artifacts_give_way_to_one(
-        self, store: LocalStore, root: Path, put: Callable[[LocalStore, str, bytes], None]
+        self, store: LocalArtifactStore, root: Path, put: Callable[[LocalArtifactStore, str, bytes], None]
     ) -> None:
         for empty in ("a/b/c", "a/d/e"):
             (root / empty).mkdir(parents=True)
@@ -301,7 +303,7 @@ class TestWhatIsNoArtifact:
     @every_way_to_put
     @pytest.mark.parametrize("held", ["a/b/file", f"a/b/{STAGING_PREFIX}0123"])
     def test_a_folder_with_a_file_does_not_and_no_byte_moves(
-        self, store: LocalStore, root: Path, put: Callable[[LocalStore, str, bytes], None], held: str
+        self, store: LocalArtifactStore, root: Path, put: Callable[[LocalArtifactStore, str, bytes], None], held: str
     ) -> None:
         """Guards against a day's upload that is refused at its end, and against a writer that loses its folder."""
         (root / held).parent.mkdir(parents=True)
@@ -322,7 +324,7 @@ def _note(call: Callable[[], None], failed: list[BaseException]) -> None:
 
 class TestListing:
     def test_names_that_are_no_keys_are_left_out_and_logged(
-        self, store: LocalStore, root: Path, caplog: pytest.LogCaptureFixture
+        self, store: LocalArtifactStore, root: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         store.write_bytes("a/kept", b"")
         for name in (b"a/not utf-8 \xff", b"a/back\\slash", b"a/control\x01", b"folder \xfe/x"):
@@ -333,14 +335,14 @@ class TestListing:
             assert list(store.iter_keys()) == ["a/kept"]
         assert len(caplog.records) == 4
 
-    def test_a_file_sorts_between_the_folders_around_its_name(self, store: LocalStore) -> None:
+    def test_a_file_sorts_between_the_folders_around_its_name(self, store: LocalArtifactStore) -> None:
         """Guards against the order of plain names: ``a`` before ``a-``, but ``a/x`` after it."""
         keys = ["a!", "a-/x", "a.nc", "a/x", "a/x.nc", "a0", "b"]
         for key in keys:
             store.write_bytes(key, b"")
         assert list(store.iter_keys()) == sorted(keys) == keys
 
-    def test_a_tree_may_be_as_deep_as_keys_are_long(self, store: LocalStore) -> None:
+    def test_a_tree_may_be_as_deep_as_keys_are_long(self, store: LocalArtifactStore) -> None:
         key = "/".join(["d"] * 500)
         store.write_bytes(key, b"deep")
         assert list(store.iter_keys()) == [key]
@@ -348,7 +350,7 @@ class TestListing:
         store.delete(key)
         assert not any(store.root.iterdir())
 
-    def test_stops_early_without_leaving_folders_open(self, store: LocalStore) -> None:
+    def test_stops_early_without_leaving_folders_open(self, store: LocalArtifactStore) -> None:
         for number in range(20):
             store.write_bytes(f"a/b{number}/c", b"")
         before = len(os.listdir("/proc/self/fd"))
@@ -360,7 +362,7 @@ class TestListing:
         """Guards against a transfer that takes half a tree for all of it."""
         if os.geteuid() == 0:
             pytest.skip("root may read everything")
-        store = LocalStore(tmp_path)
+        store = LocalArtifactStore(tmp_path)
         store.write_bytes("a/kept", b"")
         (tmp_path / "a").chmod(0)
         try:
@@ -371,7 +373,9 @@ class TestListing:
 
 
 class TestDelete:
-    def test_takes_the_folders_that_become_empty_but_never_the_root(self, store: LocalStore, root: Path) -> None:
+    def test_takes_the_folders_that_become_empty_but_never_the_root(
+        self, store: LocalArtifactStore, root: Path
+    ) -> None:
         store.write_bytes("a/b/c/d", b"")
         store.write_bytes("a/kept", b"")
         store.delete("a/b/c/d")
@@ -380,7 +384,7 @@ class TestDelete:
         assert root.is_dir()
         assert not any(root.iterdir())
 
-    def test_writing_beside_it_loses_nothing(self, store: LocalStore, root: Path) -> None:
+    def test_writing_beside_it_loses_nothing(self, store: LocalArtifactStore, root: Path) -> None:
         """Guards against a folder that is pruned between being made and being written to."""
         ends = time.monotonic() + 1.5
 
@@ -395,8 +399,8 @@ class TestDelete:
                 future.result()
         assert files_below(root) == set()
 
-    def test_a_copy_outlives_the_pruning_of_its_folder(self, store: LocalStore, tmp_path: Path) -> None:
-        source = LocalStore(tmp_path / "source")
+    def test_a_copy_outlives_the_pruning_of_its_folder(self, store: LocalArtifactStore, tmp_path: Path) -> None:
+        source = LocalArtifactStore(tmp_path / "source")
         session = store.copy_from(source)
         assert session is not None
         with session:
@@ -409,7 +413,7 @@ class TestDelete:
 
 class TestRoot:
     def test_one_that_is_not_there_holds_nothing_and_is_not_made_by_looking(
-        self, store: LocalStore, root: Path
+        self, store: LocalArtifactStore, root: Path
     ) -> None:
         assert list(store.iter_keys()) == []
         assert not store.exists("a")
@@ -423,7 +427,7 @@ class TestRoot:
         """Guards against a transfer that finds nothing to do because of a slip in the configuration."""
         (tmp_path / "store").write_bytes(b"a file")
         (tmp_path / "dangling").symlink_to("absent")
-        store = LocalStore(tmp_path / place)
+        store = LocalArtifactStore(tmp_path / place)
         with pytest.raises(StoreError, match=r"root of .* is not a folder") as caught:
             store.write_bytes("a", b"")
         assert caught.value.errno == errno.ENOTDIR
@@ -435,13 +439,13 @@ class TestRoot:
 
     def test_its_home_is_known(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert LocalStore("~/results").root == tmp_path / "results"
+        assert LocalArtifactStore("~/results").root == tmp_path / "results"
 
     def test_it_stays_where_it_was_when_the_process_goes_elsewhere(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        store = LocalStore("results")
+        store = LocalArtifactStore("results")
         monkeypatch.chdir("/")
         store.write_bytes("a", b"")
         assert (tmp_path / "results/a").is_file()
@@ -451,7 +455,7 @@ REFUSED = """
 import json, sys
 from pathlib import Path
 from emdstore.errors import EmdstoreError
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 
 def stream(key, data):
     with store.open_writer(key) as writer:
@@ -469,7 +473,7 @@ def refusal(call, *args):
         return [type(error).__name__, error.errno, error.key, str(error)]
 
 root = Path(sys.argv[1])
-store, source = LocalStore(root / "store"), LocalStore(root.parent / "source")
+store, source = LocalArtifactStore(root / "store"), LocalArtifactStore(root.parent / "source")
 """
 
 FULL = """
@@ -484,7 +488,7 @@ print(json.dumps(answers))
 
 class TestFileSystemsThatRefuse:
     def test_a_full_disk_leaves_what_was_there_and_nothing_else(self, tmp_path: Path) -> None:
-        LocalStore(tmp_path / "source").write_bytes("a/good", b"x" * 3_000_000)
+        LocalArtifactStore(tmp_path / "source").write_bytes("a/good", b"x" * 3_000_000)
         (tmp_path / "full").mkdir()
         good = 'store.write_bytes("a/good", b"good")\n'
         *refusals, files, left = answer_from_mount("size=1m", tmp_path / "full", REFUSED + good + FULL)
@@ -503,8 +507,8 @@ class TestFileSystemsThatRefuse:
         assert "free some space" in message
 
     def test_a_limit_on_file_size_leaves_what_was_there_and_nothing_else(self, tmp_path: Path) -> None:
-        LocalStore(tmp_path / "source").write_bytes("a/good", b"x" * 3_000_000)
-        LocalStore(tmp_path / "limited/store").write_bytes("a/good", b"good")
+        LocalArtifactStore(tmp_path / "source").write_bytes("a/good", b"x" * 3_000_000)
+        LocalArtifactStore(tmp_path / "limited/store").write_bytes("a/good", b"good")
         limit = """
 import resource, signal
 sys.dont_write_bytecode = True
@@ -518,7 +522,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
     def test_a_read_only_file_system_is_named_as_the_reason(self, tmp_path: Path) -> None:
         (tmp_path / "frozen").mkdir()
-        LocalStore(tmp_path / "source").write_bytes("a/good", b"new")
+        LocalArtifactStore(tmp_path / "source").write_bytes("a/good", b"new")
         code = """
 import subprocess
 store.write_bytes("a/good", b"good")
@@ -562,35 +566,42 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 class TestDurability:
     @every_way_to_put
     def test_an_object_is_flushed_before_it_has_its_name_and_the_name_after(
-        self, root: Path, order: list[str], put: Callable[[LocalStore, str, bytes], None]
+        self, root: Path, order: list[str], put: Callable[[LocalArtifactStore, str, bytes], None]
     ) -> None:
         """Guards against a power cut that leaves a name without bytes, or bytes without a name."""
         (root / "a").mkdir(parents=True)
-        put(LocalStore(root, durability="object"), "a/file", b"value")
+        put(LocalArtifactStore(root, durability="object"), "a/file", b"value")
         assert order[-3:] == ["flush file", "name file", "flush a"]
 
     def test_new_folders_are_flushed_in_the_folders_that_hold_them(self, tmp_path: Path, order: list[str]) -> None:
-        LocalStore(tmp_path / "new" / "root", durability="object").write_bytes("a/b/c", b"")
+        LocalArtifactStore(tmp_path / "new" / "root", durability="object").write_bytes("a/b/c", b"")
         folders = {tmp_path.name, "new", "root", "a"}
         assert folders <= {each.removeprefix("flush ") for each in order[: order.index("flush file")]}
 
     def test_the_system_flushes_when_it_likes(self, root: Path, order: list[str]) -> None:
-        LocalStore(root).write_bytes("a/file", b"value")
+        LocalArtifactStore(root).write_bytes("a/file", b"value")
         assert order == ["name file"]
 
     def test_nothing_else_is_a_durability(self, root: Path) -> None:
         with pytest.raises(ValueError, match="durability"):
-            LocalStore(root, durability="never")  # type: ignore[arg-type]
+            LocalArtifactStore(root, durability="never")  # type: ignore[arg-type]
 
     def test_a_scope_is_as_durable(self, root: Path) -> None:
-        assert LocalStore(root, durability="object").scope("a") == LocalStore(root / "a", durability="object")
+        assert LocalArtifactStore(root, durability="object").scope("a") == LocalArtifactStore(
+            root / "a", durability="object"
+        )
 
 
 class TestFiles:
     @every_way_to_put
     @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
     def test_are_for_whom_the_umask_says(
-        self, store: LocalStore, root: Path, umask: int, mode: int, put: Callable[[LocalStore, str, bytes], None]
+        self,
+        store: LocalArtifactStore,
+        root: Path,
+        umask: int,
+        mode: int,
+        put: Callable[[LocalArtifactStore, str, bytes], None],
     ) -> None:
         """Guards against results that only their author can read, as ``tempfile`` would make them."""
         before = os.umask(umask)
@@ -601,7 +612,7 @@ class TestFiles:
         assert stat.S_IMODE((root / "a/b").stat().st_mode) == mode
         assert stat.S_IMODE((root / "a").stat().st_mode) == 0o777 & ~umask
 
-    def test_another_write_is_another_version(self, store: LocalStore, root: Path) -> None:
+    def test_another_write_is_another_version(self, store: LocalArtifactStore, root: Path) -> None:
         """Also where the size is the same, and the time was set back."""
         store.write_bytes("a", b"one")
         first = store.info("a")
@@ -610,7 +621,9 @@ class TestFiles:
         assert store.info("a").version != first.version
 
     @pytest.mark.parametrize("change", ["grows", "shrinks", "is overwritten"])
-    def test_one_that_changes_while_it_is_read_is_refused(self, store: LocalStore, root: Path, change: str) -> None:
+    def test_one_that_changes_while_it_is_read_is_refused(
+        self, store: LocalArtifactStore, root: Path, change: str
+    ) -> None:
         store.write_bytes("a", b"12345678")
         with store.open_reader("a") as reader:
             assert reader.read(4) == b"1234"
@@ -622,9 +635,9 @@ class TestFiles:
     @pytest.mark.parametrize("change", ["grows", "shrinks", "is overwritten"])
     @pytest.mark.parametrize("size", [50_000, 3_000_000])
     def test_one_that_changes_while_it_is_copied_leaves_the_old_copy(
-        self, store: LocalStore, tmp_path: Path, change: str, size: int
+        self, store: LocalArtifactStore, tmp_path: Path, change: str, size: int
     ) -> None:
-        source = LocalStore(tmp_path / "source")
+        source = LocalArtifactStore(tmp_path / "source")
         source.write_bytes("a", b"x" * size)
         store.write_bytes("a", b"old")
         time.sleep(0.02)
@@ -650,12 +663,12 @@ def change_in_place(path: Path, change: str) -> None:
 
 class TestStaging:
     @pytest.fixture
-    def killed(self, store: LocalStore) -> LocalStore:
+    def killed(self, store: LocalArtifactStore) -> LocalArtifactStore:
         """Return the store after a writer to it was killed."""
         code = """
 import os, signal, sys
-from emdstore.stores.local import LocalStore
-with LocalStore(sys.argv[1]).open_writer("a/b/c") as writer:
+from emdstore.stores.local import LocalArtifactStore
+with LocalArtifactStore(sys.argv[1]).open_writer("a/b/c") as writer:
     writer.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -665,7 +678,7 @@ with LocalStore(sys.argv[1]).open_writer("a/b/c") as writer:
         assert child.returncode < 0
         return store
 
-    def test_what_a_killed_writer_left_is_removed_when_it_is_old(self, killed: LocalStore, root: Path) -> None:
+    def test_what_a_killed_writer_left_is_removed_when_it_is_old(self, killed: LocalArtifactStore, root: Path) -> None:
         assert killed.remove_staging() == ()
         (left,) = killed.remove_staging(older_than=0, dry_run=True)
         assert left.startswith(f"a/b/{STAGING_PREFIX}")
@@ -674,18 +687,18 @@ with LocalStore(sys.argv[1]).open_writer("a/b/c") as writer:
         assert files_below(root) == {"a/kept"}
         assert killed.remove_staging(older_than=0) == ()
 
-    def test_it_is_found_where_the_root_is_a_link(self, killed: LocalStore, tmp_path: Path) -> None:
+    def test_it_is_found_where_the_root_is_a_link(self, killed: LocalArtifactStore, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(killed.root)
-        assert len(LocalStore(tmp_path / "link").remove_staging(older_than=0)) == 1
+        assert len(LocalArtifactStore(tmp_path / "link").remove_staging(older_than=0)) == 1
 
-    def test_nothing_is_removed_behind_a_link(self, killed: LocalStore, root: Path, outside: Path) -> None:
+    def test_nothing_is_removed_behind_a_link(self, killed: LocalArtifactStore, root: Path, outside: Path) -> None:
         staging = outside / f"{STAGING_PREFIX}0123"
         staging.write_bytes(b"somebody's")
         (root / "way").symlink_to(outside)
         killed.remove_staging(older_than=0)
         assert staging.exists()
 
-    def test_two_writers_of_one_key_do_not_share_it(self, store: LocalStore, root: Path) -> None:
+    def test_two_writers_of_one_key_do_not_share_it(self, store: LocalArtifactStore, root: Path) -> None:
         with store.open_writer("a") as one, store.open_writer("a") as two:
             one.write(b"one")
             two.write(b"two")
@@ -694,11 +707,11 @@ with LocalStore(sys.argv[1]).open_writer("a/b/c") as writer:
 
 
 def test_what_fails_leaves_nothing_open(root: Path) -> None:
-    store = LocalStore(root)
+    store = LocalArtifactStore(root)
     store.write_bytes("a/b", b"value")
 
     def copy_absent() -> None:
-        session = LocalStore(root.parent / "dest").copy_from(store)
+        session = LocalArtifactStore(root.parent / "dest").copy_from(store)
         assert session is not None
         with session:
             session.copy("a/absent")
@@ -722,7 +735,7 @@ def test_what_fails_leaves_nothing_open(root: Path) -> None:
 
 @pytest.mark.parametrize("call", ["read_bytes", "write_bytes"])
 def test_a_session_opens_a_folder_anew_that_has_gone_stale(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch, call: str
+    store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     store.write_bytes("a/x", b"value")
     stale: set[int | None] = set()
@@ -757,7 +770,7 @@ def test_a_session_opens_a_folder_anew_that_has_gone_stale(
 
 
 def test_equal_folders_are_equal_stores(root: Path) -> None:
-    assert LocalStore(root) == LocalStore(str(root)) == LocalStore(root / "x" / "..")
-    assert len({LocalStore(root), LocalStore(root)}) == 1
+    assert LocalArtifactStore(root) == LocalArtifactStore(str(root)) == LocalArtifactStore(root / "x" / "..")
+    assert len({LocalArtifactStore(root), LocalArtifactStore(root)}) == 1
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        LocalStore(root).root = root / "other"  # type: ignore[misc]
+        LocalArtifactStore(root).root = root / "other"  # type: ignore[misc]

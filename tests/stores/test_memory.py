@@ -10,30 +10,30 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import pytest
 
 from emdstore.errors import StoreError
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
 
 
 def test_stores_of_one_name_are_one_store_and_others_are_not(request: pytest.FixtureRequest) -> None:
     name = request.node.nodeid
-    MemoryStore(name).write_bytes("a", b"kept")
+    InMemoryArtifactStore(name).write_bytes("a", b"kept")
     gc.collect()
-    assert MemoryStore(name).read_bytes("a") == b"kept"
-    assert MemoryStore(name) is MemoryStore(name)
-    assert MemoryStore() != MemoryStore() != MemoryStore(name)
-    assert not MemoryStore().exists("a")
+    assert InMemoryArtifactStore(name).read_bytes("a") == b"kept"
+    assert InMemoryArtifactStore(name) is InMemoryArtifactStore(name)
+    assert InMemoryArtifactStore() != InMemoryArtifactStore() != InMemoryArtifactStore(name)
+    assert not InMemoryArtifactStore().exists("a")
 
 
 def test_a_name_is_never_that_of_a_store_without_one() -> None:
-    nameless = MemoryStore()
+    nameless = InMemoryArtifactStore()
     nameless.write_bytes("a", b"mine")
-    number = repr(nameless).removeprefix("MemoryStore('").removesuffix("')")
-    assert not MemoryStore(number).exists("a")
+    number = repr(nameless).removeprefix("InMemoryArtifactStore('").removesuffix("')")
+    assert not InMemoryArtifactStore(number).exists("a")
     assert pickle.loads(pickle.dumps(nameless)).read_bytes("a") == b"mine"
 
 
 def test_a_store_without_a_name_goes_with_its_last_reference() -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     sent = pickle.dumps(store)
     assert pickle.loads(sent) is store
     del store
@@ -43,7 +43,7 @@ def test_a_store_without_a_name_goes_with_its_last_reference() -> None:
 
 
 def test_what_was_written_does_not_change_with_the_buffer() -> None:
-    store, buffer = MemoryStore(), bytearray(b"value")
+    store, buffer = InMemoryArtifactStore(), bytearray(b"value")
     store.write_bytes("a", buffer)
     with store.open_writer("b") as writer:
         writer.write(memoryview(buffer))
@@ -52,7 +52,7 @@ def test_what_was_written_does_not_change_with_the_buffer() -> None:
 
 
 def test_a_listing_is_of_one_moment() -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     for key in ("a", "b", "c"):
         store.write_bytes(key, b"")
     keys, infos = store.iter_keys(), store.iter_info()
@@ -64,7 +64,7 @@ def test_a_listing_is_of_one_moment() -> None:
 
 
 def test_another_write_is_another_version() -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     store.write_bytes("a", b"value")
     first = store.info("a")
     store.write_bytes("a", b"value")
@@ -73,7 +73,7 @@ def test_another_write_is_another_version() -> None:
 
 
 def test_threads_that_write_and_list_at_once_lose_nothing() -> None:
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
 
     def write(number: int) -> None:
         for each in range(100):
@@ -108,7 +108,7 @@ def use(store: ArtifactStore) -> str:
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_another_process_is_told_that_it_cannot_have_it(request: pytest.FixtureRequest, start: str) -> None:
     """Guards against an empty store there, into which the work goes and is lost."""
-    store = MemoryStore(request.node.nodeid)
+    store = InMemoryArtifactStore(request.node.nodeid)
     store.write_bytes("a", b"value")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(start)) as pool:
         message = pool.submit(use, store).result(60)

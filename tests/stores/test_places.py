@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from emdstore.errors import SameStoreError
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
-from emdstore.stores.places import refuse_same_place, server_of
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
-from emdstore.stores.s3 import S3Store
+from emdstore.stores.s3 import S3ArtifactStore
+from emdstore.stores.sameness import refuse_same_place, server_of
 from emdstore.stores.views import ReadOnlyStore, scoped
 
-_MEMORY = MemoryStore()
-_BUCKET = S3Store("s3://bucket", endpoint_url="http://127.0.0.1:1")
+_MEMORY = InMemoryArtifactStore()
+_BUCKET = S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ _BUCKET = S3Store("s3://bucket", endpoint_url="http://127.0.0.1:1")
         (_MEMORY, scoped(_MEMORY, "a")),
         (scoped(_MEMORY, "a/b"), scoped(_MEMORY, "a")),
         (_BUCKET, _BUCKET.scope("a")),
-        (_BUCKET.scope("a"), S3Store("s3://bucket/a", endpoint_url="http://127.0.0.1:1")),
+        (_BUCKET.scope("a"), S3ArtifactStore("s3://bucket/a", endpoint_url="http://127.0.0.1:1")),
     ],
     ids=repr,
 )
@@ -35,10 +35,10 @@ def test_one_place_and_a_place_inside_another_are_refused(source: ArtifactStore,
 @pytest.mark.parametrize(
     ("source", "dest"),
     [
-        (MemoryStore(), MemoryStore()),
+        (InMemoryArtifactStore(), InMemoryArtifactStore()),
         (scoped(_MEMORY, "run1"), scoped(_MEMORY, "run10")),
         (_BUCKET.scope("run1"), _BUCKET.scope("run10")),
-        (_BUCKET, S3Store("s3://bucket", endpoint_url="http://127.0.0.1:2")),
+        (_BUCKET, S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:2")),
     ],
     ids=repr,
 )
@@ -47,10 +47,14 @@ def test_places_beside_each_other_are_not(source: ArtifactStore, dest: ArtifactS
 
 
 def test_a_view_and_a_link_do_not_hide_it(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "real")
+    store = LocalArtifactStore(tmp_path / "real")
     store.write_bytes("a", b"")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    for other in (ReadOnlyStore(store), LocalStore(tmp_path / "link"), LocalStore(tmp_path / "link" / "below")):
+    for other in (
+        ReadOnlyStore(store),
+        LocalArtifactStore(tmp_path / "link"),
+        LocalArtifactStore(tmp_path / "link" / "below"),
+    ):
         with pytest.raises(SameStoreError):
             refuse_same_place(other, store)
 
@@ -59,8 +63,8 @@ def test_what_one_server_holds_is_far_away_alike(tmp_path: Path) -> None:
     server = server_of(_BUCKET)
     assert server is not None
     assert server_of(_BUCKET.scope("a")) == server
-    others = (S3Store("s3://bucket", endpoint_url="http://127.0.0.1:2"), S3Store("s3://other"))
+    others = (S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:2"), S3ArtifactStore("s3://other"))
     assert server not in [server_of(each) for each in others]
-    assert [server_of(each) for each in (_MEMORY, LocalStore(tmp_path), scoped(LocalStore(tmp_path), "a"))] == [
-        None
-    ] * 3
+    assert [
+        server_of(each) for each in (_MEMORY, LocalArtifactStore(tmp_path), scoped(LocalArtifactStore(tmp_path), "a"))
+    ] == [None] * 3

@@ -1,4 +1,4 @@
-"""What S3Store promises beyond the contract, against real servers."""
+"""What S3ArtifactStore promises beyond the contract, against real servers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores._s3_listing import Listing
-from emdstore.stores.s3 import MIB, S3Store
+from emdstore.stores.s3 import MIB, S3ArtifactStore
+from emdstore.stores.s3.listing import Listing
 from emdstore.transfer import TransferProgress, transfer
 
 NASTY = [
@@ -44,8 +44,8 @@ class Place:
         self.client = server.client()
         self.bucket = server.make_bucket()
 
-    def store(self, prefix: str = "", **options: Any) -> S3Store:
-        return S3Store(f"s3://{self.bucket}/{prefix}", **{**self.server.options, **options})
+    def store(self, prefix: str = "", **options: Any) -> S3ArtifactStore:
+        return S3ArtifactStore(f"s3://{self.bucket}/{prefix}", **{**self.server.options, **options})
 
     def names(self) -> set[str]:
         return {each["Key"] for each in self.client.list_objects_v2(Bucket=self.bucket).get("Contents", [])}
@@ -73,9 +73,9 @@ def strict(seaweed_server: S3Server) -> Place:
 
 
 @pytest.fixture
-def faulty(s3_faults: FaultProxy, strict: Place) -> tuple[FaultProxy, S3Store]:
+def faulty(s3_faults: FaultProxy, strict: Place) -> tuple[FaultProxy, S3ArtifactStore]:
     """A store that sees the strict server through a proxy, and does not try again."""
-    return s3_faults, S3Store(f"s3://{strict.bucket}/p", **s3_faults.server.options, retries=0)
+    return s3_faults, S3ArtifactStore(f"s3://{strict.bucket}/p", **s3_faults.server.options, retries=0)
 
 
 # -- keys --------------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_copies_on_the_server_keep_every_key_exact(place: Place) -> None:
 
 
 def test_a_transfer_inside_a_bucket_moves_no_bytes_and_counts_them_all(s3_faults: FaultProxy, strict: Place) -> None:
-    whole = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options)
+    whole = S3ArtifactStore(f"s3://{strict.bucket}", **s3_faults.server.options)
     source, dest = whole.scope("one"), whole.scope("two")
     data = {f"folder/{number}": b"x" * (number + 1) for number in range(20)}
     for key, value in data.items():
@@ -132,13 +132,13 @@ def test_a_transfer_inside_a_bucket_moves_no_bytes_and_counts_them_all(s3_faults
 def test_copies_on_the_server_are_not_offered_between_places_that_it_cannot_copy_between(place: Place) -> None:
     other = place.server.make_bucket()
     options = place.server.options
-    assert place.store().copy_from(S3Store(f"s3://{other}", **options)) is None
+    assert place.store().copy_from(S3ArtifactStore(f"s3://{other}", **options)) is None
     assert place.store().copy_from(place.store(secret_access_key="another")) is None
     assert place.store().copy_from(place.store(endpoint_url="http://127.0.0.1:9")) is None
 
 
 def test_what_is_too_large_to_copy_in_one_request_is_streamed(
-    faulty: tuple[FaultProxy, S3Store], monkeypatch: pytest.MonkeyPatch
+    faulty: tuple[FaultProxy, S3ArtifactStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy, store = faulty
     source, dest = store.scope("one"), store.scope("two")
@@ -149,7 +149,7 @@ def test_what_is_too_large_to_copy_in_one_request_is_streamed(
     assert session is not None
     with pytest.raises(StoreError, match="too large"):
         session.copy("k")
-    monkeypatch.setattr("emdstore.stores._s3_streams.LARGEST_COPY", 9)
+    monkeypatch.setattr("emdstore.stores.s3.streams.LARGEST_COPY", 9)
     proxy.fail("status", "PUT .*/two/k", status=400, body=refusal, times=1)
     copied = session.copy("k")
     assert copied.size == 10
@@ -187,7 +187,7 @@ STRANGE = ["p/b//c", "p//", "p//x", "p/z//"]
 def test_names_that_the_engine_cannot_list_hide_nothing(
     moto_server: S3Server, at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emdstore.stores._s3_listing.SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr("emdstore.stores.s3.listing.SORTED_AT_ONCE", at_once)
     place = Place(moto_server)
     keys = ["a", "a b+c", "a%20b", "b/1", "b/2", "b/3", "f", "z/1"]
     for name in (*(f"p/{key}" for key in keys), *STRANGE, "other"):
@@ -218,7 +218,7 @@ def test_the_engines_stand_in_for_listings_is_signed_and_turns_pages(strict: Pla
 def test_the_order_is_that_of_the_keys_bytes_on_every_server(
     place: Place, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emdstore.stores._s3_listing.SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr("emdstore.stores.s3.listing.SORTED_AT_ONCE", at_once)
     keys = [
         "a-b",
         "a.txt",
@@ -253,14 +253,14 @@ def test_a_server_that_was_trusted_and_lists_out_of_order_is_found_out(strict: P
 
 
 def test_pages_join_without_gaps_or_repeats_and_come_as_they_are_asked_for(
-    faulty: tuple[FaultProxy, S3Store], strict: Place
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place
 ) -> None:
     proxy, _ = faulty
     keys = [f"k{n:05}" for n in range(2_300)]
     store = strict.store()
     for key in keys:
         store.write_bytes(key, b"x")
-    listing = S3Store(f"s3://{strict.bucket}", **proxy.server.options, in_order=True).iter_keys()
+    listing = S3ArtifactStore(f"s3://{strict.bucket}", **proxy.server.options, in_order=True).iter_keys()
     assert proxy.requests == []
     assert next(listing) == keys[0]
     assert len(proxy.seen("list-type=2")) <= 2
@@ -283,7 +283,7 @@ def test_a_listing_while_another_process_writes_shows_what_was_there_before(stri
 
 
 def test_a_small_object_is_one_request_and_a_large_one_goes_up_in_parts(
-    faulty: tuple[FaultProxy, S3Store], strict: Place
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place
 ) -> None:
     proxy, store = faulty
     with store.open_writer("small") as writer:
@@ -329,7 +329,7 @@ def test_a_writer_that_is_left_by_an_error_leaves_nothing(place: Place, size: in
 @pytest.mark.parametrize("step", ["POST .*uploads", "partNumber=2", "partNumber=3", "POST .*uploadId"])
 @pytest.mark.parametrize("kind", ["status", "cut-request", "stall"])
 def test_an_upload_in_parts_that_fails_at_any_step_leaves_the_old_object(
-    faulty: tuple[FaultProxy, S3Store], strict: Place, step: str, kind: Any
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place, step: str, kind: Any
 ) -> None:
     proxy, store = faulty
     store.write_bytes("k", b"old")
@@ -344,7 +344,7 @@ def test_an_upload_in_parts_that_fails_at_any_step_leaves_the_old_object(
 
 
 def test_more_parts_than_s3_allows_are_refused_with_what_to_do(strict: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emdstore.stores._s3_streams.MOST_PARTS", 2)
+    monkeypatch.setattr("emdstore.stores.s3.streams.MOST_PARTS", 2)
     with pytest.raises(StoreError, match="larger part_size"):
         strict.store(part_size=5 * MIB).write_bytes("k", b"x" * (10 * MIB + 1))
     assert strict.names() == set()
@@ -353,7 +353,7 @@ def test_more_parts_than_s3_allows_are_refused_with_what_to_do(strict: Place, mo
 
 def test_a_part_size_that_s3_would_refuse_is_refused_at_once() -> None:
     with pytest.raises(StoreURLError, match="part_size"):
-        S3Store("s3://b", part_size=MIB)
+        S3ArtifactStore("s3://b", part_size=MIB)
 
 
 # -- put-if-absent -----------------------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def test_of_racing_creators_exactly_one_wins(strict: Place) -> None:
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
-def every_verb(store: S3Store) -> dict[str, Any]:
+def every_verb(store: S3ArtifactStore) -> dict[str, Any]:
     def read_all() -> None:
         with store.open_reader("k") as reader:
             while reader.read():
@@ -410,7 +410,7 @@ VERBS = ["exists", "info", "read", "stream", "write", "writer", "create", "list"
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_missing_bucket_is_no_missing_artifact(s3_server: S3Server, verb: str) -> None:
-    store = S3Store("s3://no-such-bucket/p", **s3_server.options)
+    store = S3ArtifactStore("s3://no-such-bucket/p", **s3_server.options)
     with pytest.raises(StoreError, match="there is no bucket 'no-such-bucket'") as caught:
         every_verb(store)[verb]()
     assert not isinstance(caught.value, ArtifactNotFoundError)
@@ -429,7 +429,7 @@ def test_wrong_credentials_are_refused_without_being_told(strict: Place, verb: s
 
 
 def test_a_server_that_quotes_a_secret_is_not_quoted(s3_faults: FaultProxy, strict: Place) -> None:
-    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options, session_token="TOKEN-VALUE", retries=0)
+    store = S3ArtifactStore(f"s3://{strict.bucket}", **s3_faults.server.options, session_token="TOKEN-VALUE", retries=0)
     said = f"<Error><Code>Odd</Code><Message>{strict.server.secret_key} TOKEN-VALUE</Message></Error>"
     s3_faults.fail("status", status=400, body=said.encode())
     with pytest.raises(StoreError, match=r"Odd \*\*\* \*\*\*"):
@@ -437,7 +437,7 @@ def test_a_server_that_quotes_a_secret_is_not_quoted(s3_faults: FaultProxy, stri
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_busy_server_is_unavailable(faulty: tuple[FaultProxy, S3Store], verb: str) -> None:
+def test_a_busy_server_is_unavailable(faulty: tuple[FaultProxy, S3ArtifactStore], verb: str) -> None:
     proxy, store = faulty
     store.write_bytes("k", b"old")
     proxy.fail("status")
@@ -450,7 +450,7 @@ def test_a_busy_server_is_unavailable(faulty: tuple[FaultProxy, S3Store], verb: 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", ["cut-request", "stall"])
 def test_a_connection_that_drops_or_says_nothing_is_unavailable(
-    faulty: tuple[FaultProxy, S3Store], strict: Place, verb: str, kind: Any
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place, verb: str, kind: Any
 ) -> None:
     proxy, store = faulty
     store.write_bytes("k", b"old")
@@ -467,7 +467,7 @@ def test_a_connection_that_drops_or_says_nothing_is_unavailable(
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_server_that_is_not_there_is_unavailable(verb: str) -> None:
     (port,) = free_ports(1)
-    store = S3Store(
+    store = S3ArtifactStore(
         "s3://b/p",
         endpoint_url=f"http://127.0.0.1:{port}",
         access_key_id="AK",
@@ -479,7 +479,9 @@ def test_a_server_that_is_not_there_is_unavailable(verb: str) -> None:
 
 
 @pytest.mark.parametrize("size", [100, 3 * MIB])
-def test_an_answer_that_is_cut_off_is_never_taken_for_the_whole(faulty: tuple[FaultProxy, S3Store], size: int) -> None:
+def test_an_answer_that_is_cut_off_is_never_taken_for_the_whole(
+    faulty: tuple[FaultProxy, S3ArtifactStore], size: int
+) -> None:
     proxy, store = faulty
     store.write_bytes("k", b"x" * size)
     proxy.fail("cut-response", "GET")
@@ -499,7 +501,7 @@ def test_an_answer_that_is_cut_off_is_never_taken_for_the_whole(faulty: tuple[Fa
 
 @pytest.mark.parametrize("size", [100, 20 * MIB])
 def test_a_bit_that_flips_on_the_way_up_is_noticed(
-    faulty: tuple[FaultProxy, S3Store], strict: Place, size: int
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place, size: int
 ) -> None:
     proxy, store = faulty
     store.write_bytes("k", b"old")
@@ -514,7 +516,7 @@ def test_a_bit_that_flips_on_the_way_up_is_noticed(
 
 
 def test_a_passing_fault_is_got_over_without_the_caller_noticing(s3_faults: FaultProxy, strict: Place) -> None:
-    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options)
+    store = S3ArtifactStore(f"s3://{strict.bucket}", **s3_faults.server.options)
     for kind in ("status", "cut-request"):
         s3_faults.fail(kind, times=2)  # type: ignore[arg-type]
         store.write_bytes(kind, b"x" * 100)
@@ -523,7 +525,7 @@ def test_a_passing_fault_is_got_over_without_the_caller_noticing(s3_faults: Faul
 
 
 def test_an_object_replaced_while_it_is_read_is_one_version_or_an_error(s3_faults: FaultProxy, strict: Place) -> None:
-    store = S3Store(f"s3://{strict.bucket}", **s3_faults.server.options)
+    store = S3ArtifactStore(f"s3://{strict.bucket}", **s3_faults.server.options)
     old, new = b"o" * (3 * MIB), b"n" * (3 * MIB)
     store.write_bytes("k", old)
     s3_faults.fail("cut-response", "GET", times=1)
@@ -560,7 +562,7 @@ def test_credentials_from_the_environment_stay_there(strict: Place, monkeypatch:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", strict.server.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", strict.server.secret_key)
     monkeypatch.setenv("AWS_ENDPOINT_URL", strict.server.endpoint_url)
-    store = S3Store(f"s3://{strict.bucket}/p")
+    store = S3ArtifactStore(f"s3://{strict.bucket}/p")
     store.write_bytes("k", b"v")
     assert strict.get("p/k") == b"v"
     assert strict.server.secret_key.encode() not in pickle.dumps(store)
@@ -579,25 +581,25 @@ def test_nothing_that_is_shown_holds_a_secret(strict: Place) -> None:
 )
 def test_a_url_that_is_none_is_refused(url: Any) -> None:
     with pytest.raises(StoreURLError) as caught:
-        S3Store(url)
+        S3ArtifactStore(url)
     assert "secret@" not in str(caught.value)
 
 
 def test_a_trailing_slash_is_no_other_place() -> None:
-    assert S3Store("s3://b/p/") == S3Store("s3://b/p")
-    assert S3Store("s3://b/") == S3Store("s3://b")
-    assert S3Store("s3://b/p") != S3Store("s3://b/p", endpoint_url="http://localhost")
+    assert S3ArtifactStore("s3://b/p/") == S3ArtifactStore("s3://b/p")
+    assert S3ArtifactStore("s3://b/") == S3ArtifactStore("s3://b")
+    assert S3ArtifactStore("s3://b/p") != S3ArtifactStore("s3://b/p", endpoint_url="http://localhost")
 
 
 def test_an_option_that_obstore_does_not_know_is_named() -> None:
     with pytest.raises(StoreURLError, match="nonsense"):
-        S3Store("s3://b", config={"nonsense": "1"}).exists("k")
+        S3ArtifactStore("s3://b", config={"nonsense": "1"}).exists("k")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
-def _use(store: S3Store, key: str) -> bytes:
+def _use(store: S3ArtifactStore, key: str) -> bytes:
     store.write_bytes(key, b"by child")
     assert key in list(store.iter_keys())
     with pytest.raises(ArtifactNotFoundError):
@@ -606,7 +608,7 @@ def _use(store: S3Store, key: str) -> bytes:
         return reader.read()
 
 
-def _use_in_grandchild(store: S3Store, key: str) -> bytes:
+def _use_in_grandchild(store: S3ArtifactStore, key: str) -> bytes:
     store.write_bytes(key + "-child", b"")
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
         return pool.submit(_use, store, key).result(30)
@@ -649,7 +651,7 @@ def test_a_hundred_small_objects_take_little_time_of_this_process(strict: Place)
 
 
 def test_a_folder_that_the_server_keeps_is_not_taken_for_an_artifact(seaweed_server: S3Server) -> None:
-    store = S3Store(f"s3://{seaweed_server.make_bucket()}", **seaweed_server.options)
+    store = S3ArtifactStore(f"s3://{seaweed_server.make_bucket()}", **seaweed_server.options)
     store.write_bytes("a/b", b"")
     with pytest.raises(KeyConflictError, match="folder"):
         store.create_bytes("a", b"")

@@ -1,4 +1,4 @@
-"""How S3Store reads large objects: in parts, some of them ahead, all of one version."""
+"""How S3ArtifactStore reads large objects: in parts, some of them ahead, all of one version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
 
 from emdstore.errors import SourceChangedError, StoreUnavailableError
 from emdstore.stores import _s3_streams
-from emdstore.stores.s3 import MIB, S3Store
+from emdstore.stores.s3 import MIB, S3ArtifactStore
 
 LARGE = bytes(range(251)) * (19 * MIB // 251)
 PARTS = r"^GET /[^/]*/large$"
@@ -29,8 +29,8 @@ class Bucket:
     name: str
 
     @property
-    def store(self) -> S3Store:
-        return S3Store(f"s3://{self.name}", **self.proxy.server.options, retries=0)
+    def store(self) -> S3ArtifactStore:
+        return S3ArtifactStore(f"s3://{self.name}", **self.proxy.server.options, retries=0)
 
     def put(self, key: str, data: bytes) -> None:
         """Write behind the proxy's back."""

@@ -12,28 +12,28 @@ import pytest
 
 from emdstore.errors import InvalidKeyError, MissingExtraError, StoreURLError
 from emdstore.stores import urls
-from emdstore.stores.fsspec import FsspecStore
-from emdstore.stores.local import LocalStore
-from emdstore.stores.s3 import S3Store
+from emdstore.stores.fsspec import FsspecArtifactStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.s3 import S3ArtifactStore
 from emdstore.stores.urls import open_store, safe_url
 
 
 def test_a_path_is_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for place in (tmp_path / "a b", str(tmp_path / "a b"), "a b", "./a b"):
-        assert open_store(place) == LocalStore(tmp_path / "a b")
+        assert open_store(place) == LocalArtifactStore(tmp_path / "a b")
 
 
 @pytest.mark.parametrize("written", ["file://{}", "file://localhost{}"])
 def test_a_file_url_is_a_local_folder(tmp_path: Path, written: str) -> None:
     folder = tmp_path / "tas (°C) #1? ü"
-    assert open_store(written.format(folder)) == LocalStore(folder)
-    assert open_store(folder.as_uri()) == LocalStore(folder)
-    assert FsspecStore(written.format(folder)) == LocalStore(folder)
+    assert open_store(written.format(folder)) == LocalArtifactStore(folder)
+    assert open_store(folder.as_uri()) == LocalArtifactStore(folder)
+    assert FsspecArtifactStore(written.format(folder)) == LocalArtifactStore(folder)
 
 
 def test_local_options_reach_the_local_store(tmp_path: Path) -> None:
-    assert open_store(tmp_path, durability="object") == LocalStore(tmp_path, durability="object")
+    assert open_store(tmp_path, durability="object") == LocalArtifactStore(tmp_path, durability="object")
 
 
 def test_a_memory_url_is_one_store_for_the_process() -> None:
@@ -48,12 +48,12 @@ def test_a_memory_url_is_one_store_for_the_process() -> None:
 
 def test_s3_is_served_by_the_engine_that_is_asked_for() -> None:
     store = open_store("s3://bucket/p", endpoint_url="http://127.0.0.1:9", part_size=6 * 1024 * 1024)
-    assert isinstance(store, S3Store)
+    assert isinstance(store, S3ArtifactStore)
     assert store.part_size == 6 * 1024 * 1024
-    assert isinstance(open_store("s3://bucket/p", engine="obstore"), S3Store)
+    assert isinstance(open_store("s3://bucket/p", engine="obstore"), S3ArtifactStore)
     by_s3fs = open_store("s3://bucket/p", engine="s3fs")
-    assert isinstance(by_s3fs, FsspecStore)
-    assert repr(by_s3fs) == "FsspecStore('s3://bucket/p')"
+    assert isinstance(by_s3fs, FsspecArtifactStore)
+    assert repr(by_s3fs) == "FsspecArtifactStore('s3://bucket/p')"
 
 
 def test_both_engines_take_the_same_options(seaweed_server: Any) -> None:
@@ -63,7 +63,8 @@ def test_both_engines_take_the_same_options(seaweed_server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "kind"), [({"obstore", "s3fs"}, S3Store), ({"obstore"}, S3Store), ({"s3fs"}, FsspecStore)]
+    ("installed", "kind"),
+    [({"obstore", "s3fs"}, S3ArtifactStore), ({"obstore"}, S3ArtifactStore), ({"s3fs"}, FsspecArtifactStore)],
 )
 def test_obstore_is_preferred_where_it_is_installed(
     installed: set[str], kind: type, monkeypatch: pytest.MonkeyPatch
@@ -122,8 +123,8 @@ def test_no_engine_is_imported_before_it_is_needed() -> None:
         "from emdstore.stores.urls import open_store\n"
         "open_store('/tmp'); open_store('memory://x')\n"
         "assert not {'obstore', 'fsspec', 's3fs', 'boto3'} & set(sys.modules), sorted(sys.modules)\n"
-        "from emdstore.stores.s3 import S3Store\n"
-        "S3Store('s3://bucket')\n"
+        "from emdstore.stores.s3 import S3ArtifactStore\n"
+        "S3ArtifactStore('s3://bucket')\n"
         "assert not {'obstore', 'fsspec', 's3fs'} & set(sys.modules)\n"
     )
     subprocess.run(

@@ -16,8 +16,8 @@ import pytest
 from tests.transfer.stores import DeadlyTo, Slow, contents, fill
 
 from emdstore.errors import ExecutorError
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.testing import RecordingStore
 from emdstore.transfer import TransferInterrupted, TransferProgress, transfer
 
@@ -61,7 +61,7 @@ class InLine(Executor):
 def test_any_executor_does_it_and_is_left_open(
     tmp_path: Path, engine: Callable[[], AbstractContextManager[Any]]
 ) -> None:
-    source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+    source, dest = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS), LocalArtifactStore(tmp_path / "dest")
     told: list[TransferProgress] = []
     with engine() as executor:
         report = transfer(source, dest, [*ARTIFACTS, "absent"], executor=executor, on_progress=told.append)
@@ -87,13 +87,15 @@ def test_workers_are_given_more_than_one_batch_at_a_time() -> None:
 
     keys = {f"{number:05}": b"" for number in range(4000)}
     with ThreadPoolExecutor(1) as pool, Counting() as executor:
-        assert transfer(Slow(fill(MemoryStore(), keys), 0.0001), MemoryStore(), executor=executor).ok
+        assert transfer(
+            Slow(fill(InMemoryArtifactStore(), keys), 0.0001), InMemoryArtifactStore(), executor=executor
+        ).ok
     assert most > 20
 
 
 def test_what_a_broken_pool_was_given_fails_and_says_so(tmp_path: Path) -> None:
-    source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
-    dest = LocalStore(tmp_path / "dest")
+    source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
+    dest = LocalArtifactStore(tmp_path / "dest")
     with processes() as executor:
         report = transfer(DeadlyTo(source, "run3/003"), dest, executor=executor)
     assert [each.key for each in report.outcomes] == sorted(ARTIFACTS)
@@ -108,37 +110,40 @@ def test_what_a_broken_pool_was_given_fails_and_says_so(tmp_path: Path) -> None:
 
 def test_a_store_that_lives_in_this_process_is_refused_before_any_work(tmp_path: Path) -> None:
     """Guards against a copy of the store that is filled elsewhere and thrown away."""
-    inner = fill(MemoryStore(), ARTIFACTS)
-    with processes() as executor, pytest.raises(ExecutorError, match=r"MemoryStore.*lives in this process.*threads"):
-        transfer(RecordingStore(inner), LocalStore(tmp_path / "dest"), executor=executor)
+    inner = fill(InMemoryArtifactStore(), ARTIFACTS)
+    with (
+        processes() as executor,
+        pytest.raises(ExecutorError, match=r"InMemoryArtifactStore.*lives in this process.*threads"),
+    ):
+        transfer(RecordingStore(inner), LocalArtifactStore(tmp_path / "dest"), executor=executor)
     assert not (tmp_path / "dest").exists()
 
 
 def test_it_is_used_as_it_is_where_the_work_is_done_in_this_process() -> None:
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     with InLine() as executor:
-        assert transfer(fill(MemoryStore(), ARTIFACTS), dest, executor=executor).ok
+        assert transfer(fill(InMemoryArtifactStore(), ARTIFACTS), dest, executor=executor).ok
     assert contents(dest) == contents(ARTIFACTS)
 
 
 def test_an_executor_that_is_shut_down_is_an_error_before_any_work(tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
-    source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
+    source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
     with pytest.raises(ExecutorError, match=r"takes no more work.*start a new one"):
-        transfer(source, LocalStore(tmp_path / "dest"), executor=executor)
+        transfer(source, LocalArtifactStore(tmp_path / "dest"), executor=executor)
     assert not (tmp_path / "dest").exists()
 
 
 def test_one_that_is_shut_down_meanwhile_leaves_a_full_account() -> None:
     """Guards against waiting for ever for batches that nobody will do."""
     executor = ThreadPoolExecutor(1)
-    source = Slow(fill(MemoryStore(), ARTIFACTS), 0.002)
+    source = Slow(fill(InMemoryArtifactStore(), ARTIFACTS), 0.002)
 
     def shut_down(progress: TransferProgress) -> None:
         executor.shutdown(wait=False, cancel_futures=True)
 
-    dest = MemoryStore()
+    dest = InMemoryArtifactStore()
     report = transfer(source, dest, executor=executor, on_progress=shut_down)
     assert len(report.outcomes) == len(ARTIFACTS)
     assert all(isinstance(each.error, ExecutorError) for each in report.failures)
@@ -147,7 +152,7 @@ def test_one_that_is_shut_down_meanwhile_leaves_a_full_account() -> None:
 
 def test_work_that_the_executor_still_has_is_not_left_behind() -> None:
     """Guards against a transfer that has ended, and artifacts that come all the same."""
-    dest = RecordingStore(MemoryStore())
+    dest = RecordingStore(InMemoryArtifactStore())
 
     def ctrl_c(progress: TransferProgress) -> None:
         if progress.keys_done:
@@ -155,7 +160,7 @@ def test_work_that_the_executor_still_has_is_not_left_behind() -> None:
 
     with ThreadPoolExecutor(2) as executor:
         with pytest.raises(TransferInterrupted) as caught:
-            transfer(Slow(fill(MemoryStore(), ARTIFACTS), 0.005), dest, executor=executor, on_progress=ctrl_c)
+            transfer(Slow(fill(InMemoryArtifactStore(), ARTIFACTS), 0.005), dest, executor=executor, on_progress=ctrl_c)
         before = len(dest.calls)
         time.sleep(0.1)
         assert len(dest.calls) == before

@@ -12,7 +12,7 @@ from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import transfer
 
 ARTIFACTS = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(1500)}
@@ -22,10 +22,10 @@ CHILD = (
     SEE_WORKERS
     + """
 from pathlib import Path
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import TransferInterrupted, transfer
 
-source, dest, then = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2])), sys.argv[3]
+source, dest, then = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2])), sys.argv[3]
 interrupted, most = False, 0
 
 def told(progress):
@@ -49,15 +49,15 @@ print(json.dumps({"report": report.as_dict(), "workers": len(workers), "left": l
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> tuple[LocalStore, LocalStore]:
-    return fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+def stores(tmp_path: Path) -> tuple[LocalArtifactStore, LocalArtifactStore]:
+    return fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS), LocalArtifactStore(tmp_path / "dest")
 
 
-def copied_in_child(stores: tuple[LocalStore, LocalStore], then: str = "nothing") -> Any:
+def copied_in_child(stores: tuple[LocalArtifactStore, LocalArtifactStore], then: str = "nothing") -> Any:
     return answer_of(start_python(CHILD, stores[0].root, stores[1].root, then))
 
 
-def assert_goes_on(stores: tuple[LocalStore, LocalStore]) -> None:
+def assert_goes_on(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     source, dest = stores
     new = contents(ARTIFACTS)
     for key, value in contents(dest).items():
@@ -66,7 +66,7 @@ def assert_goes_on(stores: tuple[LocalStore, LocalStore]) -> None:
     assert contents(dest) == contents(ARTIFACTS)
 
 
-def test_they_copy_everything_and_end(stores: tuple[LocalStore, LocalStore]) -> None:
+def test_they_copy_everything_and_end(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     answer = copied_in_child(stores)
     assert (answer["workers"], answer["left"]) == (2, [])
     assert contents(stores[1]) == contents(ARTIFACTS)
@@ -75,13 +75,15 @@ def test_they_copy_everything_and_end(stores: tuple[LocalStore, LocalStore]) -> 
     assert all(each["sha256"] for each in answer["report"]["artifacts"])
 
 
-def test_a_process_with_another_thread_is_not_forked(stores: tuple[LocalStore, LocalStore]) -> None:
+def test_a_process_with_another_thread_is_not_forked(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     answer = copied_in_child(stores, "beside a thread")
     assert answer["workers"] == 0
     assert contents(stores[1]) == contents(ARTIFACTS)
 
 
-def test_ctrl_c_ends_them_with_a_report_and_nothing_half_done(stores: tuple[LocalStore, LocalStore]) -> None:
+def test_ctrl_c_ends_them_with_a_report_and_nothing_half_done(
+    stores: tuple[LocalArtifactStore, LocalArtifactStore],
+) -> None:
     answer = copied_in_child(stores, "interrupt")
     assert answer["interrupted"]
     assert answer["left"] == []
@@ -90,7 +92,7 @@ def test_ctrl_c_ends_them_with_a_report_and_nothing_half_done(stores: tuple[Loca
     assert_goes_on(stores)
 
 
-def test_they_end_when_their_parent_is_killed(stores: tuple[LocalStore, LocalStore]) -> None:
+def test_they_end_when_their_parent_is_killed(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     child = start_python(CHILD, stores[0].root, stores[1].root, "wait")
     assert child.stdout is not None
     workers = child.stdout.readline()
@@ -102,7 +104,9 @@ def test_they_end_when_their_parent_is_killed(stores: tuple[LocalStore, LocalSto
     assert_goes_on(stores)
 
 
-def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(stores: tuple[LocalStore, LocalStore]) -> None:
+def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(
+    stores: tuple[LocalArtifactStore, LocalArtifactStore],
+) -> None:
     answer = copied_in_child(stores, "lose one")
     failed = [each for each in answer["report"]["artifacts"] if each["outcome"] == "failed"]
     assert failed
@@ -112,11 +116,11 @@ def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(stores: tup
 
 
 def test_there_may_be_more_of_them_than_a_byte_counts(tmp_path: Path) -> None:
-    source = fill(LocalStore(tmp_path / "source"), {f"{number:03}": b"x" for number in range(400)})
+    source = fill(LocalArtifactStore(tmp_path / "source"), {f"{number:03}": b"x" for number in range(400)})
     code = """
 import json, sys
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import transfer
-print(json.dumps(transfer(*map(LocalStore, sys.argv[1:]), max_workers=260).counts))
+print(json.dumps(transfer(*map(LocalArtifactStore, sys.argv[1:]), max_workers=260).counts))
 """
     assert answer_of(start_python(code, source.root, tmp_path / "dest"))["copied"] == 400

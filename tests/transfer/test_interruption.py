@@ -14,7 +14,7 @@ from tests.children import answer_of, start_python
 from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import transfer
 
 SMALL = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(600)}
@@ -24,11 +24,11 @@ ARTIFACTS = SMALL | LARGE
 CHILD = """
 import json, signal, sys, threading, time
 from pathlib import Path
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import TransferInterrupted, transfer
 from tests.transfer.stores import Slow, Streams
 
-source, dest = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2]))
+source, dest = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2]))
 if sys.argv[3] == "streams":
     source, dest = Slow(source, 0.002), Streams(dest)
 
@@ -49,14 +49,16 @@ except TransferInterrupted as interrupted:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> tuple[LocalStore, LocalStore]:
+def stores(tmp_path: Path) -> tuple[LocalArtifactStore, LocalArtifactStore]:
     """Return a source, and a destination in which a large artifact has an older value."""
-    source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+    source, dest = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS), LocalArtifactStore(tmp_path / "dest")
     dest.write_bytes("run1/large.nc", b"old")
     return source, dest
 
 
-def started(source: LocalStore, dest: LocalStore, route: str, by: str = "nobody") -> subprocess.Popen[str]:
+def started(
+    source: LocalArtifactStore, dest: LocalArtifactStore, route: str, by: str = "nobody"
+) -> subprocess.Popen[str]:
     """Return a child in the middle of a transfer, which is interrupted by us or by itself."""
     child = start_python(CHILD, source.root, dest.root, route, by)
     assert child.stdout is not None
@@ -64,11 +66,11 @@ def started(source: LocalStore, dest: LocalStore, route: str, by: str = "nobody"
     return child
 
 
-def staging_files(store: LocalStore) -> list[Path]:
+def staging_files(store: LocalArtifactStore) -> list[Path]:
     return [path for path in store.root.rglob(f"{STAGING_PREFIX}*") if path.is_file()]
 
 
-def assert_whole(dest: LocalStore) -> set[str]:
+def assert_whole(dest: LocalArtifactStore) -> set[str]:
     """Assert that what is there is an old or a new value, never a mixture; return the keys of the new ones."""
     held, new = contents(dest), contents(ARTIFACTS)
     arrived = {key for key in held if held[key] == new[key]}
@@ -79,7 +81,7 @@ def assert_whole(dest: LocalStore) -> set[str]:
 @pytest.mark.parametrize("route", ["files", "streams"])
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.15])
 def test_killed_in_the_middle_it_goes_on_where_it_was(
-    stores: tuple[LocalStore, LocalStore], route: str, delay: float
+    stores: tuple[LocalArtifactStore, LocalArtifactStore], route: str, delay: float
 ) -> None:
     source, dest = stores
     child = started(source, dest, route)
@@ -99,7 +101,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
 
 @pytest.mark.parametrize(("route", "by"), [("files", "itself"), ("streams", "us")])
 def test_ctrl_c_ends_it_with_a_report_and_nothing_half_done(
-    stores: tuple[LocalStore, LocalStore], route: str, by: str
+    stores: tuple[LocalArtifactStore, LocalArtifactStore], route: str, by: str
 ) -> None:
     source, dest = stores
     child = started(source, dest, route, by)

@@ -12,11 +12,11 @@ SIZE = 300 * 1024 * 1024
 CHILD = """
 import json, sys
 from pathlib import Path
-from emdstore.stores.local import LocalStore
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.transfer import transfer
 from tests.transfer.stores import Streams
 
-source, dest = LocalStore(Path(sys.argv[1])), LocalStore(Path(sys.argv[2]))
+source, dest = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2]))
 if sys.argv[3] == "streams":
     source, dest = Streams(source), Streams(dest)
 report = transfer(source, dest, unchanged=sys.argv[4])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.transfer.stores import FourMethods, fill
 
 from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreAccessError, StoreError, UnsafePathError
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactInfo
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfer import Step, decide, plan_transfer
@@ -140,7 +140,10 @@ class TestWholeStores:
     @pytest.mark.parametrize("blind", ["source", "dest", "both"])
     @pytest.mark.parametrize(("unchanged", "same"), [("stat", "compare"), ("digest", "compare"), ("never", "copy")])
     def test_stores_that_cannot_tell_are_compared_by_their_bytes(self, blind: str, unchanged: str, same: str) -> None:
-        source, dest = fill(MemoryStore(), {"a": b"", "b": b"", "d": b""}), fill(MemoryStore(), {"b": b"", "c": b""})
+        source, dest = (
+            fill(InMemoryArtifactStore(), {"a": b"", "b": b"", "d": b""}),
+            fill(InMemoryArtifactStore(), {"b": b"", "c": b""}),
+        )
         one = FourMethods(source) if blind != "dest" else source
         other = FourMethods(dest) if blind != "source" else dest
         steps = list(plan_transfer(one, other, unchanged=unchanged))  # type: ignore[arg-type]
@@ -164,28 +167,28 @@ class TestWholeStores:
 
     def test_a_listing_that_breaks_off_is_an_error_and_no_end(self, tmp_path: Path) -> None:
         """Guards against half a store that passes for all of it."""
-        source = FaultyStore(LocalStore(tmp_path), Fault(verbs={"iter_info"}, error=StoreAccessError))
+        source = FaultyStore(LocalArtifactStore(tmp_path), Fault(verbs={"iter_info"}, error=StoreAccessError))
         with pytest.raises(StoreError):
-            list(plan_transfer(source, MemoryStore()))
+            list(plan_transfer(source, InMemoryArtifactStore()))
 
 
 class TestGivenKeys:
     def test_order_is_kept_and_what_comes_twice_is_planned_once(self) -> None:
-        source = fill(MemoryStore(), {"a": b"", "b": b"", "c": b""})
-        steps = plan_transfer(source, MemoryStore(), ["c", "a", "c", "b", "a"])
+        source = fill(InMemoryArtifactStore(), {"a": b"", "b": b"", "c": b""})
+        steps = plan_transfer(source, InMemoryArtifactStore(), ["c", "a", "c", "b", "a"])
         assert [step.key for step in steps] == ["c", "a", "b"]
 
     @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a//b", "a/", "", "a\\b", "a\x00b", "x" * 2000])
     def test_an_invalid_key_is_rejected_with_its_reason(self, key: str) -> None:
-        source = RecordingStore(MemoryStore())
-        (step,) = plan_transfer(source, MemoryStore(), [key])
+        source = RecordingStore(InMemoryArtifactStore())
+        (step,) = plan_transfer(source, InMemoryArtifactStore(), [key])
         assert (step.key, step.action) == (key, "rejected")
         assert isinstance(step.error, InvalidKeyError)
         assert source.calls == ()
 
     def test_an_absent_key_is_missing(self) -> None:
-        for source in (MemoryStore(), FourMethods(MemoryStore())):
-            (step,) = plan_transfer(source, MemoryStore(), ["a/b"])
+        for source in (InMemoryArtifactStore(), FourMethods(InMemoryArtifactStore())):
+            (step,) = plan_transfer(source, InMemoryArtifactStore(), ["a/b"])
             assert step.action == "missing"
             assert isinstance(step.error, ArtifactNotFoundError)
 
@@ -193,24 +196,24 @@ class TestGivenKeys:
         (tmp_path / "secret").write_bytes(b"")
         (tmp_path / "store").mkdir()
         (tmp_path / "store/a").symlink_to("../secret")
-        (step,) = plan_transfer(LocalStore(tmp_path / "store"), MemoryStore(), ["a"])
+        (step,) = plan_transfer(LocalArtifactStore(tmp_path / "store"), InMemoryArtifactStore(), ["a"])
         assert step.action == "rejected"
         assert isinstance(step.error, UnsafePathError)
 
     def test_a_folder_is_no_artifact(self) -> None:
-        (step,) = plan_transfer(fill(MemoryStore(), {"a/b": b""}), MemoryStore(), ["a"])
+        (step,) = plan_transfer(fill(InMemoryArtifactStore(), {"a/b": b""}), InMemoryArtifactStore(), ["a"])
         assert step.action == "missing"
 
     def test_one_key_alone_is_a_slip(self) -> None:
         """Guards against a key taken for the list of its letters."""
         with pytest.raises(TypeError, match=r"\['out.log'\]"):
-            plan_transfer(MemoryStore(), MemoryStore(), "out.log")
+            plan_transfer(InMemoryArtifactStore(), InMemoryArtifactStore(), "out.log")
 
     def test_a_key_that_cannot_be_looked_up_stops_no_other(self) -> None:
-        held = fill(MemoryStore(), {"a": b"", "b": b"", "c": b""})
+        held = fill(InMemoryArtifactStore(), {"a": b"", "b": b"", "c": b""})
         fault = Fault(verbs={"info", "exists"}, keys={"b"}, error=StoreAccessError)
         source = FourMethods(FaultyStore(held, fault))
-        steps = list(plan_transfer(source, MemoryStore(), ["a", "b", "c"]))
+        steps = list(plan_transfer(source, InMemoryArtifactStore(), ["a", "b", "c"]))
         assert [step.action for step in steps] == ["copy", "failed", "copy"]
         assert isinstance(steps[1].error, StoreAccessError)
 
@@ -218,7 +221,10 @@ class TestGivenKeys:
     def test_many_in_one_folder_are_looked_up_by_a_listing(self, count: int) -> None:
         """Guards against a request for each key, at tens of milliseconds each."""
         given_keys = [f"a/b/{number:04}" for number in range(count)]
-        source, dest = fill(MemoryStore(), dict.fromkeys(given_keys, b"")), RecordingStore(MemoryStore())
+        source, dest = (
+            fill(InMemoryArtifactStore(), dict.fromkeys(given_keys, b"")),
+            RecordingStore(InMemoryArtifactStore()),
+        )
         fill(dest, {given_keys[0]: b"other", "a/c": b"", "b": b""})
         recorded = RecordingStore(source)
         before = len(dest.calls)
@@ -229,11 +235,11 @@ class TestGivenKeys:
     def test_few_among_many_others_are_looked_up_one_by_one(self) -> None:
         """Guards against the listing of a whole store for the sake of two of its keys."""
         others = {f"m/{number:05}": b"" for number in range(5000)}
-        source = RecordingStore(fill(MemoryStore(), {"a": b"", "z": b"", **others}))
-        assert [step.action for step in plan_transfer(source, MemoryStore(), ["z", "a"])] == ["copy", "copy"]
+        source = RecordingStore(fill(InMemoryArtifactStore(), {"a": b"", "z": b"", **others}))
+        assert [step.action for step in plan_transfer(source, InMemoryArtifactStore(), ["z", "a"])] == ["copy", "copy"]
         assert {call.verb for call in source.calls} == {"iter_info", "info"}
 
 
 def test_a_rule_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="'sometimes'"):
-        plan_transfer(MemoryStore(), MemoryStore(), unchanged="sometimes")  # type: ignore[arg-type]
+        plan_transfer(InMemoryArtifactStore(), InMemoryArtifactStore(), unchanged="sometimes")  # type: ignore[arg-type]

@@ -13,8 +13,8 @@ import pytest
 from tests.transfer.stores import FourMethods, Slow, Streams, fill
 
 from emdstore.errors import StoreAccessError, StoreError, TransferError
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.testing import Fault, FaultyStore
 from emdstore.transfer import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport, transfer
@@ -96,8 +96,8 @@ class TestProgress:
     def test_only_grows_and_ends_with_the_totals(
         self, tmp_path: Path, shape: Callable[[ArtifactStore], ArtifactStore]
     ) -> None:
-        source = shape(fill(LocalStore(tmp_path / "source"), ARTIFACTS))
-        told = progress_of(source, LocalStore(tmp_path / "dest"))
+        source = shape(fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS))
+        told = progress_of(source, LocalArtifactStore(tmp_path / "dest"))
         for before, after in itertools.pairwise(told):
             assert after.keys_done >= before.keys_done
             assert after.bytes_done >= before.bytes_done
@@ -108,8 +108,8 @@ class TestProgress:
         assert told[-1] == TransferProgress(count, TOTAL, count, TOTAL, complete=True)
 
     def test_counts_what_need_not_move(self, tmp_path: Path) -> None:
-        source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
-        dest = LocalStore(tmp_path / "dest")
+        source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
+        dest = LocalArtifactStore(tmp_path / "dest")
         transfer(source, dest)
         for unchanged in ("stat", "digest"):
             told: list[TransferProgress] = []
@@ -117,14 +117,18 @@ class TestProgress:
             assert told[-1] == TransferProgress(len(ARTIFACTS), TOTAL, len(ARTIFACTS), TOTAL, complete=True)
 
     def test_what_fails_is_done_too(self) -> None:
-        source = fill(MemoryStore(), ARTIFACTS)
-        dest = FaultyStore(MemoryStore(), Fault(every=3, error=StoreAccessError, verbs={"write_bytes", "open_writer"}))
+        source = fill(InMemoryArtifactStore(), ARTIFACTS)
+        dest = FaultyStore(
+            InMemoryArtifactStore(), Fault(every=3, error=StoreAccessError, verbs={"write_bytes", "open_writer"})
+        )
         told = progress_of(source, dest, [*ARTIFACTS, "absent", "../out"])
         assert (told[-1].keys_done, told[-1].keys_planned) == (len(ARTIFACTS) + 2, len(ARTIFACTS) + 2)
         assert told[-1].bytes_done == told[-1].bytes_planned
 
     def test_nothing_to_do_is_told_once(self) -> None:
-        assert progress_of(MemoryStore(), MemoryStore()) == [TransferProgress(0, 0, 0, 0, complete=True)]
+        assert progress_of(InMemoryArtifactStore(), InMemoryArtifactStore()) == [
+            TransferProgress(0, 0, 0, 0, complete=True)
+        ]
 
     def test_is_told_while_a_large_artifact_moves(self, tmp_path: Path) -> None:
         """Guards against a bar that stands still for an hour and then is full."""
@@ -136,15 +140,17 @@ class TestProgress:
                 reader.read = lambda size: (time.sleep(0.05), read(size))[1]
                 return reader
 
-        told = progress_of(SlowStream(fill(LocalStore(tmp_path), {"large": bytes(5_000_000)})), MemoryStore())
+        told = progress_of(
+            SlowStream(fill(LocalArtifactStore(tmp_path), {"large": bytes(5_000_000)})), InMemoryArtifactStore()
+        )
         assert any(0 < each.bytes_done < 5_000_000 for each in told)
 
     def test_a_callback_that_raises_is_dropped_and_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         def broken(progress: TransferProgress) -> None:
             raise ZeroDivisionError("a fault of the display")
 
-        dest = MemoryStore()
-        assert transfer(fill(MemoryStore(), ARTIFACTS), dest, on_progress=broken).ok
+        dest = InMemoryArtifactStore()
+        assert transfer(fill(InMemoryArtifactStore(), ARTIFACTS), dest, on_progress=broken).ok
         assert len(list(dest.iter_keys())) == len(ARTIFACTS)
         assert "progress callback failed" in caplog.text
 
@@ -153,4 +159,4 @@ class TestProgress:
             raise KeyboardInterrupt
 
         with pytest.raises(TransferInterrupted):
-            transfer(fill(MemoryStore(), ARTIFACTS), MemoryStore(), on_progress=ctrl_c)
+            transfer(fill(InMemoryArtifactStore(), ARTIFACTS), InMemoryArtifactStore(), on_progress=ctrl_c)

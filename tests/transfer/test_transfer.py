@@ -27,8 +27,8 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.stores.local import LocalStore
-from emdstore.stores.memory import MemoryStore
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
@@ -48,13 +48,13 @@ ARTIFACTS = {
 LOOKS = {"iter_keys", "iter_info", "read_bytes", "open_reader", "local_path"}
 
 SHAPES: dict[str, Callable[[Path], ArtifactStore]] = {
-    "local": LocalStore,
-    "memory": lambda path: MemoryStore(),
-    "four methods": lambda path: FourMethods(LocalStore(path)),
-    "infos": lambda path: WithInfo(MemoryStore()),
-    "streams": lambda path: Streams(LocalStore(path)),
-    "scope": lambda path: scoped(LocalStore(path), "some/folder"),
-    "generic scope": lambda path: ScopedStore(MemoryStore(), "some/folder"),
+    "local": LocalArtifactStore,
+    "memory": lambda path: InMemoryArtifactStore(),
+    "four methods": lambda path: FourMethods(LocalArtifactStore(path)),
+    "infos": lambda path: WithInfo(InMemoryArtifactStore()),
+    "streams": lambda path: Streams(LocalArtifactStore(path)),
+    "scope": lambda path: scoped(LocalArtifactStore(path), "some/folder"),
+    "generic scope": lambda path: ScopedStore(InMemoryArtifactStore(), "some/folder"),
 }
 
 
@@ -105,9 +105,9 @@ class TestBetweenAnyTwoStores:
 
 class TestGivenKeys:
     def test_each_has_its_outcome_in_their_order(self, tmp_path: Path) -> None:
-        source = fill(LocalStore(tmp_path / "source"), {"b": b"2", "a/x": b"1", "same": b""})
+        source = fill(LocalArtifactStore(tmp_path / "source"), {"b": b"2", "a/x": b"1", "same": b""})
         (tmp_path / "source/way-out").symlink_to(tmp_path)
-        dest = MemoryStore()
+        dest = InMemoryArtifactStore()
         transfer(source, dest, ["same"])
         report = transfer(source, dest, ["b", "absent", "../b", "a/x", "b", "same", "a", "way-out/store"])
         assert [(each.key, each.outcome) for each in report.outcomes] == [
@@ -124,11 +124,11 @@ class TestGivenKeys:
         assert contents(dest) == {"b": b"2", "a/x": b"1", "same": b""}
 
     def test_none_is_not_all(self) -> None:
-        assert transfer(fill(MemoryStore(), ARTIFACTS), MemoryStore(), []).outcomes == ()
+        assert transfer(fill(InMemoryArtifactStore(), ARTIFACTS), InMemoryArtifactStore(), []).outcomes == ()
 
     def test_they_may_come_one_by_one(self) -> None:
-        dest = MemoryStore()
-        assert transfer(fill(MemoryStore(), ARTIFACTS), dest, iter(ARTIFACTS)).ok
+        dest = InMemoryArtifactStore()
+        assert transfer(fill(InMemoryArtifactStore(), ARTIFACTS), dest, iter(ARTIFACTS)).ok
         assert contents(dest) == contents(ARTIFACTS)
 
 
@@ -141,9 +141,9 @@ class TestASourceThatChanges:
     def test_is_a_failure_and_no_mixture(
         self, tmp_path: Path, size: int, new: bytes, shape: Callable[[ArtifactStore], StoreView]
     ) -> None:
-        held = fill(LocalStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
+        held = fill(LocalArtifactStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
         source = Meanwhile(shape(held), lambda: (tmp_path / "a").write_bytes(new))
-        dest = fill(MemoryStore(), {"a": b"old"})
+        dest = fill(InMemoryArtifactStore(), {"a": b"old"})
         report = transfer(source, dest, max_workers=1)
         outcomes = {each.key: each for each in report.outcomes}
         assert outcomes["b"].outcome == "copied"
@@ -162,9 +162,9 @@ class TestASourceThatChanges:
     def test_one_that_disappears_is_whole_or_missing(
         self, tmp_path: Path, size: int, shape: Callable[[ArtifactStore], StoreView]
     ) -> None:
-        held = fill(LocalStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
+        held = fill(LocalArtifactStore(tmp_path), {"a": b"x" * size, "b": b"steady"})
         source = Meanwhile(shape(held), lambda: [(tmp_path / key).unlink() for key in "ab"])
-        dest = fill(MemoryStore(), {"a": b"old"})
+        dest = fill(InMemoryArtifactStore(), {"a": b"old"})
         report = transfer(source, dest, max_workers=1)
         assert report.outcomes[1].outcome == "missing"
         if report.outcomes[0].outcome == "copied":
@@ -173,7 +173,7 @@ class TestASourceThatChanges:
             assert contents(dest) == {"a": b"old"}
 
     def test_one_that_was_listed_and_is_gone_is_missing(self, tmp_path: Path) -> None:
-        source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+        source, dest = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS), LocalArtifactStore(tmp_path / "dest")
         gone = RecordingStore(source)
         fault = Fault(verbs={"copy"}, keys={"run/empty"}, error=ArtifactNotFoundError)
         report = transfer(source, FaultyStore(dest, fault))
@@ -188,16 +188,16 @@ class TestASourceThatChanges:
                 reader.info = attrs.evolve(reader.info, size=reader.info.size + 1)
                 return reader
 
-        dest = fill(MemoryStore(), {"a": b"old"})
-        report = transfer(Short(fill(MemoryStore(), {"a": b"x" * LARGE})), dest)
+        dest = fill(InMemoryArtifactStore(), {"a": b"old"})
+        report = transfer(Short(fill(InMemoryArtifactStore(), {"a": b"x" * LARGE})), dest)
         assert isinstance(report.outcomes[0].error, SourceChangedError)
         assert contents(dest) == {"a": b"old"}
 
     def test_it_is_not_asked_again_within_one_transfer(self, tmp_path: Path) -> None:
         """A run that still writes is not waited for: the next transfer takes what it leaves."""
-        held = RecordingStore(fill(LocalStore(tmp_path), {"a": b"x" * 1000}))
+        held = RecordingStore(fill(LocalArtifactStore(tmp_path), {"a": b"x" * 1000}))
         source = WithInfo(Meanwhile(held, lambda: (tmp_path / "a").write_bytes(b"new")))
-        assert transfer(source, dest := MemoryStore()).keys("failed") == ("a",)
+        assert transfer(source, dest := InMemoryArtifactStore()).keys("failed") == ("a",)
         assert [call.verb for call in held.calls].count("read_bytes") == 1
         assert transfer(source, dest).ok
         assert contents(dest) == {"a": b"new"}
@@ -210,38 +210,40 @@ class TestFailures:
             SHAPES[dest_shape](tmp_path),
             Fault(verbs={"write_bytes", "open_writer"}, keys={"run/empty", "run/data/large.nc"}, error=StoreError),
         )
-        report = transfer(fill(MemoryStore(), ARTIFACTS), dest)
+        report = transfer(fill(InMemoryArtifactStore(), ARTIFACTS), dest)
         assert report.keys("failed") == ("run/data/large.nc", "run/empty")
         assert all(isinstance(each.error, StoreError) for each in report.failures)
         assert set(contents(dest)) == set(report.keys("copied")) == set(ARTIFACTS) - set(report.keys("failed"))
 
     def test_an_error_that_no_store_should_raise_is_an_outcome_too(self) -> None:
-        source = FaultyStore(fill(MemoryStore(), ARTIFACTS), Fault(keys={"run/empty"}, error=ZeroDivisionError))
-        report = transfer(source, MemoryStore())
+        source = FaultyStore(
+            fill(InMemoryArtifactStore(), ARTIFACTS), Fault(keys={"run/empty"}, error=ZeroDivisionError)
+        )
+        report = transfer(source, InMemoryArtifactStore())
         assert report.keys("failed") == ("run/empty",)
         assert report.counts["copied"] == len(ARTIFACTS) - 1
 
     def test_a_key_that_the_destination_cannot_hold_fails_alone(self, tmp_path: Path) -> None:
-        dest = fill(LocalStore(tmp_path), {"run": b"a file"})
-        report = transfer(fill(MemoryStore(), ARTIFACTS), dest)
+        dest = fill(LocalArtifactStore(tmp_path), {"run": b"a file"})
+        report = transfer(fill(InMemoryArtifactStore(), ARTIFACTS), dest)
         assert report.keys("copied") == ("run!/beside",)
         assert all(isinstance(each.error, KeyConflictError) for each in report.failures)
         assert dest.read_bytes("run") == b"a file"
 
     def test_one_that_was_removed_at_the_destination_meanwhile_is_copied(self) -> None:
         """Guards against the destination's absence told as the source's."""
-        source = fill(MemoryStore(), {"a": b"value"})
-        inner = fill(MemoryStore(), {"a": b"value"})
+        source = fill(InMemoryArtifactStore(), {"a": b"value"})
+        inner = fill(InMemoryArtifactStore(), {"a": b"value"})
         dest = FaultyStore(inner, Fault(verbs={"open_reader"}, error=ArtifactNotFoundError))
         report = transfer(source, dest, unchanged="digest")
         assert report.keys("copied") == ("a",)
 
     def test_a_store_that_cannot_be_listed_is_an_error(self) -> None:
-        broken = FaultyStore(MemoryStore(), Fault(verbs={"iter_info"}, error=StoreError))
+        broken = FaultyStore(InMemoryArtifactStore(), Fault(verbs={"iter_info"}, error=StoreError))
         with pytest.raises(StoreError):
-            transfer(broken, MemoryStore())
+            transfer(broken, InMemoryArtifactStore())
         with pytest.raises(StoreError):
-            transfer(MemoryStore(), broken)
+            transfer(InMemoryArtifactStore(), broken)
 
     def test_when_a_listing_breaks_off_no_work_goes_on_behind_it(self, tmp_path: Path) -> None:
         class BreaksOff(Streams):
@@ -250,9 +252,9 @@ class TestFailures:
                 raise StoreError("the listing broke off")
 
         keys = {f"{number:05}": b"value" for number in range(3000)}
-        dest = RecordingStore(MemoryStore())
+        dest = RecordingStore(InMemoryArtifactStore())
         with pytest.raises(StoreError, match="broke off"):
-            transfer(BreaksOff(Slow(fill(MemoryStore(), keys), 0.001)), dest)
+            transfer(BreaksOff(Slow(fill(InMemoryArtifactStore(), keys), 0.001)), dest)
         before = len(dest.calls)
         time.sleep(0.1)
         assert len(dest.calls) == before
@@ -263,36 +265,38 @@ class TestRetries:
     @pytest.mark.parametrize("verb", ["read_bytes", "info", "exists"])
     @pytest.mark.parametrize("shape", [FourMethods, WithInfo])
     def test_what_may_pass_is_tried_again(self, verb: str, shape: Callable[[ArtifactStore], StoreView]) -> None:
-        flaky = FaultyStore(fill(MemoryStore(), ARTIFACTS), Fault(verbs={verb}, every=3))
-        dest = MemoryStore()
+        flaky = FaultyStore(fill(InMemoryArtifactStore(), ARTIFACTS), Fault(verbs={verb}, every=3))
+        dest = InMemoryArtifactStore()
         report = transfer(shape(flaky), dest, list(ARTIFACTS), max_workers=1)
         assert report.ok
         assert contents(dest) == contents(ARTIFACTS)
 
     @pytest.mark.parametrize("verb", ["write_bytes", "open_writer", "copy"])
     def test_on_either_side(self, tmp_path: Path, verb: str) -> None:
-        source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
-        dest = FaultyStore(LocalStore(tmp_path / "dest"), Fault(verbs={verb}, nth={1, 3, 4}))
+        source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
+        dest = FaultyStore(LocalArtifactStore(tmp_path / "dest"), Fault(verbs={verb}, nth={1, 3, 4}))
         assert transfer(source if verb == "copy" else Streams(source), dest).ok
         assert contents(dest) == contents(ARTIFACTS)
 
     def test_but_not_for_ever(self) -> None:
-        source = RecordingStore(FaultyStore(fill(MemoryStore(), {"a": b""}), Fault(verbs={"read_bytes"})))
-        report = transfer(source, MemoryStore())
+        source = RecordingStore(FaultyStore(fill(InMemoryArtifactStore(), {"a": b""}), Fault(verbs={"read_bytes"})))
+        report = transfer(source, InMemoryArtifactStore())
         assert isinstance(report.outcomes[0].error, StoreUnavailableError)
         assert [call.verb for call in source.calls].count("read_bytes") == 5
 
     @pytest.mark.parametrize("error", [StoreError, ArtifactNotFoundError, UnsafePathError, ZeroDivisionError])
     def test_what_will_not_pass_is_tried_once(self, error: Callable[[str], BaseException]) -> None:
-        source = RecordingStore(FaultyStore(fill(MemoryStore(), {"a": b""}), Fault(verbs={"read_bytes"}, error=error)))
-        assert not transfer(source, MemoryStore()).ok
+        source = RecordingStore(
+            FaultyStore(fill(InMemoryArtifactStore(), {"a": b""}), Fault(verbs={"read_bytes"}, error=error))
+        )
+        assert not transfer(source, InMemoryArtifactStore()).ok
         assert [call.verb for call in source.calls].count("read_bytes") == 1
 
 
 class TestUnchanged:
-    def tampered(self, tmp_path: Path) -> tuple[LocalStore, LocalStore]:
+    def tampered(self, tmp_path: Path) -> tuple[LocalArtifactStore, LocalArtifactStore]:
         """Return two stores of which the destination's `a` was changed behind our back, but for its size and time."""
-        source, dest = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "dest")
+        source, dest = LocalArtifactStore(tmp_path / "source"), LocalArtifactStore(tmp_path / "dest")
         fill(source, {"a": b"value", "b": b"value"})
         transfer(source, dest)
         fill(dest, {"a": b"other"})
@@ -318,7 +322,7 @@ class TestUnchanged:
 
     def test_a_clock_of_whole_seconds_hides_nothing_and_costs_no_second_copy(self) -> None:
         """Guards against an S3 destination that looks older than its source for ever, or newer than it is."""
-        source, inner = fill(MemoryStore(), {"a": b"value"}), MemoryStore()
+        source, inner = fill(InMemoryArtifactStore(), {"a": b"value"}), InMemoryArtifactStore()
         dest = WholeSeconds(inner)
         while time.time() % 1 > 0.7:  # all of it within one second
             time.sleep(0.05)
@@ -330,7 +334,7 @@ class TestUnchanged:
 
     def test_what_changes_the_source_right_after_its_copy_is_seen_next_time(self, tmp_path: Path) -> None:
         """Guards against a copy whose time is later than a change that it does not hold."""
-        source, dest = LocalStore(tmp_path / "source"), LocalStore(tmp_path / "dest")
+        source, dest = LocalArtifactStore(tmp_path / "source"), LocalArtifactStore(tmp_path / "dest")
         source.write_bytes("a", b"value")
         transfer(source, dest)
         time.sleep(0.02)  # the clock of file times has a grain
@@ -341,8 +345,8 @@ class TestUnchanged:
 
 class TestDryRun:
     def test_says_what_would_be_done_and_does_nothing(self, tmp_path: Path) -> None:
-        source = RecordingStore(fill(LocalStore(tmp_path / "source"), ARTIFACTS))
-        dest = RecordingStore(LocalStore(tmp_path / "dest"))
+        source = RecordingStore(fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS))
+        dest = RecordingStore(LocalArtifactStore(tmp_path / "dest"))
         report = transfer(source, dest, [*ARTIFACTS, "absent", "../out"], dry_run=True)
         assert report.dry_run
         assert report.counts == {"copied": 6, "unchanged": 0, "missing": 1, "rejected": 1, "failed": 0}
@@ -351,7 +355,7 @@ class TestDryRun:
         assert not (tmp_path / "dest").exists()
 
     def test_foretells_the_transfer(self, tmp_path: Path) -> None:
-        source, dest = fill(LocalStore(tmp_path / "source"), ARTIFACTS), LocalStore(tmp_path / "dest")
+        source, dest = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS), LocalArtifactStore(tmp_path / "dest")
         transfer(source, dest, ["run/empty"])
         foretold = transfer(source, dest, dry_run=True)
         assert foretold.counts == transfer(source, dest).counts
@@ -359,17 +363,17 @@ class TestDryRun:
 
 class TestSamePlace:
     def test_a_store_is_not_moved_to_itself_or_into_itself(self, tmp_path: Path) -> None:
-        store = fill(LocalStore(tmp_path / "store"), ARTIFACTS)
+        store = fill(LocalArtifactStore(tmp_path / "store"), ARTIFACTS)
         (tmp_path / "link").symlink_to("store")
         (tmp_path / "store/inner-link").symlink_to(tmp_path / "store/run")
         for other in (
             store,
-            LocalStore(tmp_path / "store"),
-            LocalStore(tmp_path / "link"),
-            LocalStore(tmp_path / "link/run"),
-            LocalStore(tmp_path / "store/inner-link"),
-            LocalStore(tmp_path / "store/not/made/yet"),
-            LocalStore(tmp_path),
+            LocalArtifactStore(tmp_path / "store"),
+            LocalArtifactStore(tmp_path / "link"),
+            LocalArtifactStore(tmp_path / "link/run"),
+            LocalArtifactStore(tmp_path / "store/inner-link"),
+            LocalArtifactStore(tmp_path / "store/not/made/yet"),
+            LocalArtifactStore(tmp_path),
             scoped(store, "run"),
             ScopedStore(store, "run"),
             ReadOnlyStore(store),
@@ -378,16 +382,16 @@ class TestSamePlace:
             for pair in ((store, other), (other, store)):
                 with pytest.raises(SameStoreError, match="choose another destination"):
                     transfer(*pair)
-        memory = fill(MemoryStore(), ARTIFACTS)
+        memory = fill(InMemoryArtifactStore(), ARTIFACTS)
         with pytest.raises(SameStoreError):
             transfer(memory, memory)
         assert contents(memory) == contents(ARTIFACTS)
 
     def test_neighbours_are_two_places(self, tmp_path: Path) -> None:
-        store = fill(LocalStore(tmp_path / "store"), {"a/x": b"value"})
-        assert transfer(store, LocalStore(tmp_path / "store-2")).ok
+        store = fill(LocalArtifactStore(tmp_path / "store"), {"a/x": b"value"})
+        assert transfer(store, LocalArtifactStore(tmp_path / "store-2")).ok
         assert transfer(scoped(store, "a"), scoped(store, "b")).ok
-        assert transfer(MemoryStore(), MemoryStore()).ok
+        assert transfer(InMemoryArtifactStore(), InMemoryArtifactStore()).ok
         assert (tmp_path / "store/b/x").read_bytes() == b"value"
 
 
@@ -401,16 +405,18 @@ class TestFlush:
                 flushed.append(len(list(self.iter_keys())))
                 self._inner.flush()
 
-        source = fill(LocalStore(tmp_path / "source"), ARTIFACTS)
-        transfer(source, Flushed(LocalStore(tmp_path / "dest")), flush=flush)
+        source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
+        transfer(source, Flushed(LocalArtifactStore(tmp_path / "dest")), flush=flush)
         assert flushed == ([len(ARTIFACTS)] if flush else [])
 
     def test_is_nothing_to_a_store_that_needs_none(self) -> None:
-        assert transfer(fill(MemoryStore(), ARTIFACTS), MemoryStore(), flush=True).ok
+        assert transfer(fill(InMemoryArtifactStore(), ARTIFACTS), InMemoryArtifactStore(), flush=True).ok
 
 
 def test_nothing_is_nothing_to_do(tmp_path: Path) -> None:
-    assert transfer(LocalStore(tmp_path / "absent"), MemoryStore()) == TransferReport((), pytest.approx(0, abs=5))
+    assert transfer(LocalArtifactStore(tmp_path / "absent"), InMemoryArtifactStore()) == TransferReport(
+        (), pytest.approx(0, abs=5)
+    )
 
 
 class TestALittle:
@@ -432,13 +438,13 @@ class TestALittle:
                 threads.append(threading.current_thread().name)
                 super().write_bytes(key, data)
 
-        source = fill(MemoryStore(), {"a": b"1", "b": bytes(size), "c": bytes(size)})
-        assert transfer(source, Named(LocalStore(tmp_path))).ok
+        source = fill(InMemoryArtifactStore(), {"a": b"1", "b": bytes(size), "c": bytes(size)})
+        assert transfer(source, Named(LocalArtifactStore(tmp_path))).ok
         assert threads == [threading.current_thread().name] * 3
 
     def test_is_interrupted_with_a_true_report_and_goes_on(self, tmp_path: Path) -> None:
-        source = fill(MemoryStore(), {"a": b"1", "b": b"2", "c": b"3"})
-        dest = LocalStore(tmp_path)
+        source = fill(InMemoryArtifactStore(), {"a": b"1", "b": b"2", "c": b"3"})
+        dest = LocalArtifactStore(tmp_path)
 
         class CtrlC(StoreView):
             def read_bytes(self, key: str, /) -> bytes:
@@ -457,9 +463,11 @@ class TestALittle:
 class TestFound:
     """What the destination is known to hold is not asked for."""
 
-    @pytest.mark.parametrize("kind", [MemoryStore, lambda: FourMethods(MemoryStore())], ids=["infos", "four methods"])
+    @pytest.mark.parametrize(
+        "kind", [InMemoryArtifactStore, lambda: FourMethods(InMemoryArtifactStore())], ids=["infos", "four methods"]
+    )
     def test_the_listing_decides_and_the_destination_is_only_written(self, kind: Callable[[], ArtifactStore]) -> None:
-        source = fill(MemoryStore(), {"same": b"1", "new": b"2", "changed": b"33"})
+        source = fill(InMemoryArtifactStore(), {"same": b"1", "new": b"2", "changed": b"33"})
         dest = fill(RecordingStore(kind()), {"same": b"1", "changed": b"3", "other": b"4"})
         found = listing_of(dest)
         assert set(found) == {"same", "changed", "other"}
@@ -477,15 +485,15 @@ def test_a_file_of_some_mebibytes_goes_in_one_piece_to_a_near_store_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far_seconds: float, verb: str
 ) -> None:
     monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", far_seconds)
-    source = fill(LocalStore(tmp_path), {"a": b"1", "b": bytes(2 * 1024 * 1024)})
-    dest = RecordingStore(MemoryStore())
+    source = fill(LocalArtifactStore(tmp_path), {"a": b"1", "b": bytes(2 * 1024 * 1024)})
+    dest = RecordingStore(InMemoryArtifactStore())
     assert transfer(source, dest).ok
     assert [call.verb for call in dest.calls if call.key == "b" and "writ" in call.verb] == [verb]
     assert contents(dest) == contents(source)
 
 
 def test_threads_that_several_transfers_share_are_left_running() -> None:
-    source = fill(MemoryStore(), {f"{number:03}": b"x" * number for number in range(200)})
+    source = fill(InMemoryArtifactStore(), {f"{number:03}": b"x" * number for number in range(200)})
     slow = Slow(source, 0.003)
     names: set[str] = set()
     told: list[int] = []
@@ -497,7 +505,7 @@ def test_threads_that_several_transfers_share_are_left_running() -> None:
 
     with ThreadPoolExecutor(3, thread_name_prefix="shared") as threads:
         for _ in range(2):
-            dest = MemoryStore()
+            dest = InMemoryArtifactStore()
             report = transfer(slow, Named(dest), executor=threads, on_progress=lambda now: told.append(now.bytes_done))
             assert report.ok
             assert contents(dest) == contents(source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emdstore import ArtifactStore, LocalStore, MemoryStore, materialize_outputs, transfer
+from emdstore import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, materialize_outputs, transfer
 
 
 class NoListing:
@@ -16,6 +16,6 @@ class NoListing:
 
 
 store: ArtifactStore = NoListing()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-transfer(MemoryStore(), MemoryStore(), unchanged="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-materialize_outputs("result", source=MemoryStore(), dest=MemoryStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-LocalStore("results").root = "elsewhere"  # type: ignore[misc,assignment]  # pyright: ignore
+transfer(InMemoryArtifactStore(), InMemoryArtifactStore(), unchanged="sometimes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+materialize_outputs("result", source=InMemoryArtifactStore(), dest=InMemoryArtifactStore())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+LocalArtifactStore("results").root = "elsewhere"  # type: ignore[misc,assignment]  # pyright: ignore

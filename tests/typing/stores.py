@@ -10,13 +10,13 @@ from emdstore import (
     ArtifactStore,
     Catalog,
     ExecutionResult,
-    FsspecStore,
-    LocalStore,
+    FsspecArtifactStore,
+    InMemoryArtifactStore,
+    LocalArtifactStore,
     MaterializeOutcome,
-    MemoryStore,
     ReadOnlyStore,
     ReplayReport,
-    S3Store,
+    S3ArtifactStore,
     StatusDecision,
     TransferProgress,
     TransferReport,
@@ -48,10 +48,10 @@ class Mine:
 
 stores: list[ArtifactStore] = [
     Mine(),
-    LocalStore("results"),
-    MemoryStore(),
-    FsspecStore("memory://x"),
-    S3Store("s3://bucket/results"),
+    LocalArtifactStore("results"),
+    InMemoryArtifactStore(),
+    FsspecArtifactStore("memory://x"),
+    S3ArtifactStore("s3://bucket/results"),
     ReadOnlyStore(Mine()),
     scoped(Mine(), "run1"),
     open_store("s3://bucket/results", endpoint_url="http://127.0.0.1:9000"),
@@ -63,7 +63,7 @@ def show(progress: TransferProgress) -> None:
 
 
 def promote(source: ArtifactStore, executor: Executor) -> None:
-    report = transfer(source, MemoryStore(), ["a"], executor=executor, on_progress=show)
+    report = transfer(source, InMemoryArtifactStore(), ["a"], executor=executor, on_progress=show)
     assert_type(report, TransferReport)
     assert_type(report.keys("copied"), tuple[str, ...])
     if isinstance(source, SupportsPath):

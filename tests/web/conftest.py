@@ -17,7 +17,7 @@ from tests.servers.s3 import S3Server
 from tests.web.library import SETS, Library, fill
 
 from emdstore.catalog import Catalog
-from emdstore.stores import LocalStore, S3Store
+from emdstore.stores import LocalArtifactStore, S3ArtifactStore
 from emdstore.web.app import make_app
 from emdstore.web.report import write_report
 
@@ -55,14 +55,14 @@ def library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The samples in a local store; not to be changed."""
     root = tmp_path_factory.mktemp("library")
     with Catalog(root / "catalog.db") as catalog:
-        yield fill(samples_dir, root, LocalStore(root / "results"), catalog)
+        yield fill(samples_dir, root, LocalArtifactStore(root / "results"), catalog)
 
 
 @pytest.fixture(scope="session")
 def s3_library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory, moto_server: S3Server) -> Iterator[Library]:
     """Some of the samples on S3."""
     root = tmp_path_factory.mktemp("library-s3")
-    results = S3Store(f"s3://{moto_server.make_bucket()}/results", **moto_server.options)
+    results = S3ArtifactStore(f"s3://{moto_server.make_bucket()}/results", **moto_server.options)
     some = {case: fragment for case, fragment in SETS.items() if fragment.split("/")[1] in _ON_S3}
     with Catalog(root / "catalog.db") as catalog:
         yield fill(samples_dir, root, results, catalog, some)

@@ -14,11 +14,11 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionContent
 from emdstore.emds import artifact_set, decode_output_bundle
-from emdstore.lifecycle.ingest import replay
-from emdstore.lifecycle.publish import publish_set
-from emdstore.lifecycle.record import ExecutionRecord
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.ingestion.replay import replay
+from emdstore.sets.publish import publish_set
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 
 SUCCESS = ExecutionResult(
     successful=True,
@@ -134,7 +134,7 @@ def publish(
     publish_set(
         identity,
         attrs.evolve(result, output_directory=str(folder)),
-        source=LocalStore(folder),
+        source=LocalArtifactStore(folder),
         dest=scoped(results, fragment),
     )
 

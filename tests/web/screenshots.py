@@ -17,7 +17,7 @@ from tests.web.conftest import find_browser
 from tests.web.library import fill
 
 from emdstore.catalog import Catalog
-from emdstore.stores import LocalStore
+from emdstore.stores import LocalArtifactStore
 from emdstore.web.app import make_app
 
 
@@ -25,7 +25,7 @@ def main(samples: Path, folder: Path) -> None:
     """Fill a library, serve it, and take the pictures."""
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as root, Catalog(Path(root, "catalog.db")) as catalog:
-        library = fill(samples, Path(root), LocalStore(Path(root, "results")), catalog, hostile=False)
+        library = fill(samples, Path(root), LocalArtifactStore(Path(root, "results")), catalog, hostile=False)
         server = uvicorn.Server(uvicorn.Config(make_app(catalog, library.results), port=0, log_config=None))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

@@ -98,11 +98,11 @@ def test_with_a_token_the_site_works_and_an_html_output_still_finds_its_pictures
 def test_a_plot_that_is_harmed_is_said_so_where_it_would_be(
     kind: str, sites: Callable[[str], Site], served: Callable[..., str], visit: Visit
 ) -> None:
-    from emdstore.stores import MemoryStore, scoped
+    from emdstore.stores import InMemoryArtifactStore, scoped
     from emdstore.transfer import transfer
 
     library, fragment, plot = sites("local").library, "ilamb/csoil-hwsd2/cmip6_ACCESS/4", "None_global_taylor.png"
-    store = MemoryStore()
+    store = InMemoryArtifactStore()
     transfer(scoped(library.results, fragment), scoped(store, fragment)).raise_for_failures()
     if kind == "missing":
         store.delete(f"{fragment}/{plot}")

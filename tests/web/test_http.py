@@ -19,7 +19,7 @@ from tests.lifecycle.examples import FourMethods
 from tests.web.library import Library
 
 from emdstore.catalog import Catalog, ExecutionContent
-from emdstore.stores import ArtifactStore, LocalStore, MemoryStore, S3Store, scoped
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.transfer import transfer
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
@@ -40,9 +40,9 @@ def home(library: Library, served: Serve) -> str:
 
 
 @pytest.fixture
-def sick(library: Library, tmp_path: Path, served: Serve) -> tuple[str, LocalStore]:
+def sick(library: Library, tmp_path: Path, served: Serve) -> tuple[str, LocalArtifactStore]:
     """A site over a copy of one set, which may be harmed."""
-    store = LocalStore(tmp_path / "results")
+    store = LocalArtifactStore(tmp_path / "results")
     transfer(scoped(library.results, CSOIL), scoped(store, CSOIL)).raise_for_failures()
     return served(make_app(library.catalog, store)), store
 
@@ -82,7 +82,7 @@ def test_a_browser_keeps_what_it_has(home: str, library: Library) -> None:
 def test_a_part_of_a_data_file_can_be_had(kind: str, library: Library, served: Serve) -> None:
     store: ArtifactStore = library.results
     if kind != "path":
-        memory = MemoryStore()
+        memory = InMemoryArtifactStore()
         transfer(scoped(store, HOSTILE), scoped(memory, HOSTILE)).raise_for_failures()
         store = memory if kind == "stream" else FourMethods(memory)
     home = served(make_app(library.catalog, store))
@@ -152,7 +152,7 @@ def test_an_address_that_no_page_gave_is_not_served(home: str, library: Library)
     assert httpx.get(other).status_code == 404
 
 
-def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalStore], library: Library) -> None:
+def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     address = addresses(home, library)[PLOT]
     store.delete(f"{CSOIL}/{PLOT}")
@@ -165,7 +165,7 @@ def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalStore],
     assert "missing from the results store" in answer.text
 
 
-def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalStore], library: Library) -> None:
+def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     address = addresses(home, library)[PLOT]
     good = store.read_bytes(f"{CSOIL}/{PLOT}")
@@ -180,7 +180,7 @@ def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalStore],
 
 def test_a_large_corrupt_file_does_not_arrive_whole(library: Library, tmp_path: Path, served: Serve) -> None:
     fragment, key, data = "big/one/set/1", "data/big.bin", bytes(9_000_000)
-    store = LocalStore(tmp_path / "results")
+    store = LocalArtifactStore(tmp_path / "results")
     with Catalog(tmp_path / "catalog.db") as catalog:
         artifact = (key, "data", len(data), hashlib.sha256(data).hexdigest(), "application/octet-stream", "")
         catalog.replace_execution(
@@ -203,7 +203,7 @@ def test_a_large_corrupt_file_does_not_arrive_whole(library: Library, tmp_path: 
             httpx.get(address)
 
 
-def test_verify_hashes_again_and_says_what_it_found(sick: tuple[str, LocalStore], library: Library) -> None:
+def test_verify_hashes_again_and_says_what_it_found(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     verify = f"{home}execution/{library.id_of(CSOIL)}/verify"
 
@@ -238,7 +238,7 @@ def test_another_site_cannot_ask_for_a_verification(headers: dict[str, str], hom
 
 
 def test_a_results_store_that_is_down_leaves_the_catalogs_pages(library: Library, served: Serve) -> None:
-    down = S3Store(
+    down = S3ArtifactStore(
         "s3://nowhere/results",
         endpoint_url="http://127.0.0.1:9",
         region="us-east-1",
@@ -257,7 +257,7 @@ def test_a_results_store_that_is_down_leaves_the_catalogs_pages(library: Library
 
 def test_a_catalog_that_is_gone_is_said_so(tmp_path: Path, served: Serve) -> None:
     with Catalog(tmp_path / "none.db", create=False) as catalog:
-        answer = httpx.get(served(make_app(catalog, MemoryStore())))
+        answer = httpx.get(served(make_app(catalog, InMemoryArtifactStore())))
     assert answer.status_code == 503
     assert "no catalog here" in answer.text
 
@@ -366,7 +366,7 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
                 f"INSERT INTO execution ({', '.join(columns)}) SELECT {values} FROM execution, more"
             )
             database.commit()
-        home = served(make_app(catalog, MemoryStore()))
+        home = served(make_app(catalog, InMemoryArtifactStore()))
         httpx.get(home)
         started = datetime.now(UTC)
         first = httpx.get(home).text

@@ -11,13 +11,13 @@ import pytest
 
 from emdstore.catalog import Catalog, ExecutionContent, SeriesRow
 from emdstore.catalog.browse import concern_of
-from emdstore.stores import MemoryStore
+from emdstore.stores import InMemoryArtifactStore
 from emdstore.web import words
 from emdstore.web.charts import MOST_TRACES, series_charts
 from emdstore.web.compare import peers, read_comparison
 from emdstore.web.places import Places, framed_key
+from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Selection
-from emdstore.web.shelf import Shelf
 
 
 def one(values: tuple[float, ...] = (1.0, 2.0), index: tuple[Any, ...] = (1, 2), **more: Any) -> SeriesRow:
@@ -86,7 +86,7 @@ def two_models() -> Any:
 
 def test_the_same_of_two_models_is_found_and_a_reference_stays_one(two_models: Catalog) -> None:
     rows = sorted(two_models.executions(), key=lambda row: row.group, reverse=True)
-    page = read_comparison(two_models, Shelf(MemoryStore()), rows)
+    page = read_comparison(two_models, ResultsReader(InMemoryArtifactStore()), rows)
     found = {tuple(sorted(row.dimensions.items())): row for row in page.values}
     assert found.keys() == {
         (("region", "global"),),

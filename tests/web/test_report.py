@@ -12,7 +12,7 @@ import pytest
 from tests.web.library import Library
 
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
-from emdstore.stores import LocalStore, S3Store, scoped
+from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.transfer import transfer
 from emdstore.web.report import write_report
 from emdstore.web.selection import Selection
@@ -72,7 +72,7 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(library: L
 
 
 def test_what_is_missing_or_not_as_recorded_is_named_and_not_shown(library: Library, tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "results")
+    store = LocalArtifactStore(tmp_path / "results")
     transfer(scoped(library.results, ACCESS), scoped(store, ACCESS)).raise_for_failures()
     store.delete(f"{ACCESS}/Reference_global_mean.png")
     store.write_bytes(f"{ACCESS}/None_global_taylor.png", b"other bytes")
@@ -91,7 +91,7 @@ def test_what_is_missing_or_not_as_recorded_is_named_and_not_shown(library: Libr
 def test_a_store_that_is_down_leaves_an_earlier_report_as_it_begins(library: Library, tmp_path: Path) -> None:
     write_report(tmp_path / "site", library.catalog, library.results, Selection(fragment=ACCESS))
     index = (tmp_path / "site/index.html").read_bytes()
-    down = S3Store(
+    down = S3ArtifactStore(
         "s3://nowhere/x",
         endpoint_url="http://127.0.0.1:9",
         region="us-east-1",

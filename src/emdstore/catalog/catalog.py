@@ -74,12 +74,12 @@ class Catalog:
         self._database.close()
         self._bound = None
 
-    def rest(self) -> bool:
+    def release_connections(self) -> bool:
         """Close the connections that are not in use; tell whether none is left, so that this process may be forked.
 
         Never so for a catalog in memory, which is a connection.
         """
-        return self._database.rest()
+        return self._database.release_connections()
 
     # -- the schema ----------------------------------------------------------------------------------------------
 

@@ -232,7 +232,7 @@ class Database:
             self._engine.dispose()
         self._forget()
 
-    def rest(self) -> bool:
+    def release_connections(self) -> bool:
         """Close what is not in use; tell whether nothing is open then, so that this process may be forked.
 
         SQLite notes for the whole process which locks it holds on a file. A fork would take them for its own.

@@ -13,7 +13,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         # Answered before anything is imported that takes its time: scripts ask this often.
-        from emdstore import __version__
+        from emdstore._version import __version__
 
         print(__version__)
         return 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from emdstore import __version__
+from emdstore._version import __version__
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_json
 from emdstore.errors import (

@@ -18,19 +18,19 @@ from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError, WorkspaceError
-from emdstore.lifecycle.batch import CommitInterrupted
-from emdstore.lifecycle.offline import publish_pending_executions
-from emdstore.lifecycle.record import ExecutionRecord, read_record
-from emdstore.lifecycle.result import METRIC_NAME
-from emdstore.lifecycle.states import Status
-from emdstore.lifecycle.workspace import Workspace, write_config
+from emdstore.executions.batch import CommitInterrupted
+from emdstore.executions.transitions import Status
+from emdstore.executions.without_catalog import publish_pending_executions
+from emdstore.executions.workspace import Workspace, write_config
+from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.views import scoped
 
 if TYPE_CHECKING:
     from emdstore.catalog import ExecutionRow
-    from emdstore.lifecycle.execution import Execution
-    from emdstore.lifecycle.housekeeping import GcReport
-    from emdstore.lifecycle.upload import UploadReport
+    from emdstore.executions.execution import Execution
+    from emdstore.executions.housekeeping import GcReport
+    from emdstore.executions.report import UploadReport
 
 Config = Annotated[Path | None, Parameter(name="--config", env_var="EMDSTORE_CONFIG")]
 Age = Annotated[timedelta, Parameter(name="--older-than")]

@@ -16,7 +16,7 @@ from emdstore.catalog.export import Format
 from emdstore.cli.executions import Config, open_workspace
 from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_dest, refuse_empty
 from emdstore.cli.render import note, say, set_progress, show_json, size_text
-from emdstore.lifecycle.states import Status
+from emdstore.executions.transitions import Status
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
 

@@ -41,15 +41,15 @@ from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
 from emdstore.errors import redact
+from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.keys import validate_key
-from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
-from emdstore.lifecycle.ingest import replay as replay_sets
-from emdstore.lifecycle.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.lifecycle.publish import publish_set
-from emdstore.lifecycle.record import ExecutionRecord, read_record
-from emdstore.lifecycle.result import ExecutionResult
-from emdstore.lifecycle.status import StatusDecision, resolve_status
-from emdstore.lifecycle.verify import VerifyInterrupted, VerifyReport, verify
+from emdstore.sets.decision import StatusDecision, resolve_status
+from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.publish import publish_set
+from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.result import ExecutionResult
+from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
 from emdstore.transfer import TransferInterrupted
 
 if TYPE_CHECKING:

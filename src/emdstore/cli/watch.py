@@ -15,7 +15,7 @@ from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
 from emdstore.cli.render import note, say, show_json
 from emdstore.errors import CatalogVersionError, EmdstoreError
-from emdstore.lifecycle.ingest import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport
 
 
 def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Output) -> int:

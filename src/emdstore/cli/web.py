@@ -15,7 +15,7 @@ from emdstore.cli.executions import Config, open_workspace
 from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_existing, refuse_empty
 from emdstore.cli.render import note, say, set_progress, show_json, size_text
 from emdstore.errors import ArtifactExistsError, MissingExtraError
-from emdstore.lifecycle.states import Status
+from emdstore.executions.transitions import Status
 from emdstore.stores import ArtifactStore
 
 if TYPE_CHECKING:

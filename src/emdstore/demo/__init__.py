@@ -11,11 +11,11 @@ from pathlib import Path
 import attrs
 
 from emdstore.catalog import Catalog
-from emdstore.lifecycle.ingest import ReplayReport, replay
-from emdstore.lifecycle.publish import Publication, publish_set
-from emdstore.lifecycle.record import ExecutionRecord
-from emdstore.lifecycle.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME, ExecutionResult
-from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.ingestion.replay import ReplayReport, replay
+from emdstore.sets.publish import Publication, publish_set
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME, ExecutionResult
+from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfer import transfer
 
 _OUTPUT_DIR = b"<OUTPUT_DIR>"
@@ -86,7 +86,7 @@ def run_demo(folder: str | os.PathLike[str]) -> DemoReport:
         If the folder cannot be used. Running it again goes on from there.
     """
     root = Path(folder).absolute()
-    scratch, results = LocalStore(root / "scratch"), LocalStore(root / "results")
+    scratch, results = LocalArtifactStore(root / "scratch"), LocalArtifactStore(root / "results")
     with _shipped_sets() as shipped:
         for fragment in RUNS:
             _lay_out(scoped(shipped, fragment), scoped(scratch, fragment), scratch.local_path(fragment))
@@ -107,7 +107,7 @@ def run_demo(folder: str | os.PathLike[str]) -> DemoReport:
 @contextmanager
 def _shipped_sets() -> Iterator[ArtifactStore]:
     with as_file(files(__name__) / "sets") as folder:
-        yield LocalStore(folder)
+        yield LocalArtifactStore(folder)
 
 
 def _lay_out(shipped: ArtifactStore, scratch: ArtifactStore, ran_in: Path) -> None:

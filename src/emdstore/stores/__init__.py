@@ -25,10 +25,10 @@ from emdstore.stores.port import (
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
 
 if TYPE_CHECKING:
-    from emdstore.stores.fsspec import FsspecStore
-    from emdstore.stores.local import LocalStore
-    from emdstore.stores.memory import MemoryStore
-    from emdstore.stores.s3 import S3Store
+    from emdstore.stores.fsspec import FsspecArtifactStore
+    from emdstore.stores.local import LocalArtifactStore
+    from emdstore.stores.memory import InMemoryArtifactStore
+    from emdstore.stores.s3 import S3ArtifactStore
     from emdstore.stores.urls import open_store
 
 __all__ = [
@@ -38,11 +38,11 @@ __all__ = [
     "ArtifactWriter",
     "Copied",
     "CopySession",
-    "FsspecStore",
-    "LocalStore",
-    "MemoryStore",
+    "FsspecArtifactStore",
+    "InMemoryArtifactStore",
+    "LocalArtifactStore",
     "ReadOnlyStore",
-    "S3Store",
+    "S3ArtifactStore",
     "ScopedStore",
     "StoreSession",
     "SupportsCopyFrom",
@@ -59,10 +59,10 @@ __all__ = [
 ]
 
 _HOME = {
-    "FsspecStore": "fsspec",
-    "LocalStore": "local",
-    "MemoryStore": "memory",
-    "S3Store": "s3",
+    "FsspecArtifactStore": "fsspec",
+    "LocalArtifactStore": "local",
+    "InMemoryArtifactStore": "memory",
+    "S3ArtifactStore": "s3",
     "open_store": "urls",
 }
 

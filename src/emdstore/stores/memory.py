@@ -27,7 +27,7 @@ class _Held:
     version: str
 
 
-class MemoryStore:
+class InMemoryArtifactStore:
     """A store that lives as long as this object, for one process.
 
     Safe for threads. Every method of the port and every capability that makes sense without files is there, so that
@@ -44,7 +44,7 @@ class MemoryStore:
     wrote there would be lost.
     """
 
-    def __new__(cls, name: str | None = None) -> MemoryStore:
+    def __new__(cls, name: str | None = None) -> InMemoryArtifactStore:
         """Return the store of this name, or a new one."""
         with _registry_lock:
             if name is not None and name in _named:
@@ -69,7 +69,7 @@ class MemoryStore:
     _lock: threading.Lock
 
     def __repr__(self) -> str:
-        return f"MemoryStore({self._name!r})"
+        return f"InMemoryArtifactStore({self._name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
         return _same_process, (self._number, self._name, os.getpid())
@@ -170,18 +170,18 @@ class MemoryStore:
 
 _registry_lock = threading.Lock()
 _numbers = itertools.count(1)
-_named: dict[str, MemoryStore] = {}
-_alive: weakref.WeakValueDictionary[int, MemoryStore] = weakref.WeakValueDictionary()
+_named: dict[str, InMemoryArtifactStore] = {}
+_alive: weakref.WeakValueDictionary[int, InMemoryArtifactStore] = weakref.WeakValueDictionary()
 
 
-def _same_process(number: int, name: str, pid: int) -> MemoryStore | _Elsewhere:
+def _same_process(number: int, name: str, pid: int) -> InMemoryArtifactStore | _Elsewhere:
     store = _alive.get(number) if pid == os.getpid() else None
     return store if store is not None else _Elsewhere(name, pid)
 
 
 @attrs.frozen
 class _Elsewhere:
-    """What a `MemoryStore` unpickles to in another process.
+    """What a `InMemoryArtifactStore` unpickles to in another process.
 
     It raises when it is used, not when it is unpickled: that would end the worker process that received it.
     """
@@ -203,7 +203,7 @@ class _Elsewhere:
 
     def _error(self) -> StoreError:
         return StoreError(
-            f"MemoryStore({self.name!r}) lives in process {self.pid} and cannot be used in another one; "
+            f"InMemoryArtifactStore({self.name!r}) lives in process {self.pid} and cannot be used in another one; "
             "use threads, or a store that processes share"
         )
 
@@ -224,7 +224,7 @@ class _Reader:
 
 
 class _Writer:
-    def __init__(self, store: MemoryStore, key: str) -> None:
+    def __init__(self, store: InMemoryArtifactStore, key: str) -> None:
         self._store, self._key = store, key
         self._parts: list[bytes] = []
 

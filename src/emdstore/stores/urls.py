@@ -12,7 +12,7 @@ from emdstore.stores.views import scoped
 
 Engine = Literal["obstore", "s3fs"]
 
-# What `S3Store` calls its options, and s3fs its own.
+# What `S3ArtifactStore` calls its options, and s3fs its own.
 _S3FS_NAMES = {
     "access_key_id": "key",
     "secret_access_key": "secret",
@@ -32,9 +32,9 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
         process, or ``memory://name/prefix``; ``s3://bucket/prefix``; or any URL that fsspec knows.
     engine
         What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
-        endpoint, region and credentials; see `S3Store`.
+        endpoint, region and credentials; see `S3ArtifactStore`.
     **options
-        For the store that the URL means: see `LocalStore`, `S3Store` and `FsspecStore`.
+        For the store that the URL means: see `LocalArtifactStore`, `S3ArtifactStore` and `FsspecArtifactStore`.
 
     Returns
     -------
@@ -68,17 +68,17 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
     if scheme == "s3":
         return _open_s3(place, engine, options)
     if scheme == "memory":
-        from emdstore.stores.memory import MemoryStore
+        from emdstore.stores.memory import InMemoryArtifactStore
 
         name, _, prefix = place.removeprefix("memory://").partition("/")
-        return scoped(MemoryStore(name, **options), prefix.removesuffix("/"))
+        return scoped(InMemoryArtifactStore(name, **options), prefix.removesuffix("/"))
     if not scheme and "::" not in place:
-        from emdstore.stores.local import LocalStore
+        from emdstore.stores.local import LocalArtifactStore
 
-        return LocalStore(place, **options)
-    from emdstore.stores.fsspec import FsspecStore
+        return LocalArtifactStore(place, **options)
+    from emdstore.stores.fsspec import FsspecArtifactStore
 
-    store: ArtifactStore = FsspecStore(place, **options)
+    store: ArtifactStore = FsspecArtifactStore(place, **options)
     return store
 
 
@@ -88,13 +88,13 @@ def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> Arti
         if engine is None:
             raise MissingExtraError.of(f"{safe_url(place)!r}", "s3")
     if engine == "obstore":
-        from emdstore.stores.s3 import S3Store
+        from emdstore.stores.s3 import S3ArtifactStore
 
-        return S3Store(place, **options)
-    from emdstore.stores.fsspec import FsspecStore
+        return S3ArtifactStore(place, **options)
+    from emdstore.stores.fsspec import FsspecArtifactStore
 
     renamed = {_S3FS_NAMES.get(name, name): value for name, value in options.items() if name != "region"}
     if options.get("region"):
         renamed["client_kwargs"] = {"region_name": options["region"], **renamed.get("client_kwargs", {})}
-    store: ArtifactStore = FsspecStore(place, **renamed)
+    store: ArtifactStore = FsspecArtifactStore(place, **renamed)
     return store

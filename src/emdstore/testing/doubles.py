@@ -35,7 +35,7 @@ class RecordingStore(StoreView):
 
     Examples
     --------
-    >>> store = RecordingStore(MemoryStore())
+    >>> store = RecordingStore(InMemoryArtifactStore())
     >>> store.write_bytes("run1/out.log", b"")
     >>> store.calls
     (Call(verb='write_bytes', key='run1/out.log'),)
@@ -96,8 +96,8 @@ class Fault:
 
     Examples
     --------
-    >>> busy = FaultyStore(MemoryStore(), Fault(every=3))
-    >>> full = FaultyStore(MemoryStore(), Fault(verbs={"write_bytes"}, keys={"data.nc"}, error=StoreError))
+    >>> busy = FaultyStore(InMemoryArtifactStore(), Fault(every=3))
+    >>> full = FaultyStore(InMemoryArtifactStore(), Fault(verbs={"write_bytes"}, keys={"data.nc"}, error=StoreError))
     """
 
     verbs: Collection[str] = ()

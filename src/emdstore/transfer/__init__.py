@@ -1,6 +1,5 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
-from emdstore.transfer.engine import ProgressCallback, transfer
 from emdstore.transfer.plan import Listing, Step, Unchanged, decide, listing_of, plan_transfer
 from emdstore.transfer.report import (
     KeyOutcome,
@@ -10,6 +9,7 @@ from emdstore.transfer.report import (
     TransferReport,
 )
 from emdstore.transfer.routes import digest_of
+from emdstore.transfer.run import ProgressCallback, transfer
 
 __all__ = [
     "KeyOutcome",

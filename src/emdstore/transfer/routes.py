@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from emdstore.errors import SourceChangedError
 from emdstore.stores.port import (
@@ -28,20 +28,9 @@ from emdstore.stores.port import (
     SupportsSession,
     SupportsStreaming,
 )
+from emdstore.workers.watch import Monitor
 
 _MIB = 1024 * 1024
-
-
-class Stopped(BaseException):
-    """Ends a worker in the middle of an artifact, which then stays as it was."""
-
-
-class Monitor(Protocol):
-    """Who watches a worker: called with the count of bytes that have just moved; raises `Stopped` to end it."""
-
-    def __call__(self, count: int, /) -> None:
-        """Take note of `count` bytes."""
-        ...
 
 
 class Route:

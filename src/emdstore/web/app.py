@@ -26,8 +26,8 @@ from emdstore.web.compare import choose, read_comparison
 from emdstore.web.execution import artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.places import Places
+from emdstore.web.reading import PATIENCE, ResultsReader
 from emdstore.web.selection import Selection
-from emdstore.web.shelf import PATIENCE, Shelf
 from emdstore.web.site import POLICY, own_file, own_file_type, render
 from emdstore.web.values import read_values
 
@@ -70,7 +70,7 @@ def make_app(
         Seconds that a page waits for the results store.
     """
     access = access or Access("127.0.0.1")
-    site = _Site(catalog, Shelf(results, patience=patience), (access.token or secrets.token_urlsafe()).encode())
+    site = _Site(catalog, ResultsReader(results, patience=patience), (access.token or secrets.token_urlsafe()).encode())
     return Starlette(
         routes=[
             Route("/", site.executions),
@@ -93,7 +93,7 @@ def make_app(
 
 
 class _Site:
-    def __init__(self, catalog: Catalog, shelf: Shelf, secret: bytes) -> None:
+    def __init__(self, catalog: Catalog, shelf: ResultsReader, secret: bytes) -> None:
         self.catalog, self.shelf, self.secret = catalog, shelf, secret
 
     def places(self, root: str = "") -> Places:
@@ -167,7 +167,7 @@ class _Site:
 # -- artifacts -------------------------------------------------------------------------------------------------------
 
 
-def _send(request: Request, shelf: Shelf, artifact: ArtifactRow) -> Response:
+def _send(request: Request, shelf: ResultsReader, artifact: ArtifactRow) -> Response:
     """Send an artifact, or the part of it that was asked for, or say that it is as the browser has it."""
     media_type = artifact.media_type or "application/octet-stream"
     headers = {

@@ -16,7 +16,7 @@ from emdstore.web import words
 from emdstore.web.charts import TOPICS, Chart, Dot, dot_chart, series_charts, topic_of
 from emdstore.web.execution import Item, artifacts_of, own, pair
 from emdstore.web.executions import Line, lines_of
-from emdstore.web.shelf import Shelf
+from emdstore.web.reading import ResultsReader
 
 MOST_COMPARED = 6
 MOST_SCALARS = 1000
@@ -163,7 +163,7 @@ def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
 
 
 def read_comparison(
-    catalog: Catalog, shelf: Shelf, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
+    catalog: Catalog, shelf: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
 ) -> ComparePage:
     """Ask the catalog, and the results store as far as it answers, for what executions have in common."""
     shown = rows[:MOST_COMPARED]

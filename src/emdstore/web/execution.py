@@ -13,8 +13,8 @@ from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, Scal
 from emdstore.web import words
 from emdstore.web.charts import Chart, series_charts
 from emdstore.web.executions import Line, lines_of
+from emdstore.web.reading import Check, LogEnd, Look, ResultsReader
 from emdstore.web.selection import dimension_facet
-from emdstore.web.shelf import Check, LogEnd, Look, Shelf
 
 
 class _OfExecution(Protocol):
@@ -209,7 +209,7 @@ class ExecutionPage:
 
 
 def read_execution(
-    catalog: Catalog, shelf: Shelf, row: ExecutionRow, checks: Mapping[str, Check] | None = None
+    catalog: Catalog, shelf: ResultsReader, row: ExecutionRow, checks: Mapping[str, Check] | None = None
 ) -> ExecutionPage:
     """Ask the catalog, and the results store as far as it answers, for one execution.
 

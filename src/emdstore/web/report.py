@@ -15,17 +15,17 @@ from urllib.parse import unquote
 
 import attrs
 
-from emdstore import __version__
+from emdstore._version import __version__
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
-from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfer import KeyOutcome, digest_of, transfer
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.execution import artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions
 from emdstore.web.places import Places, framed_key
+from emdstore.web.reading import Check, ResultsReader
 from emdstore.web.selection import Facet, Selection, facet
-from emdstore.web.shelf import Check, Shelf
 from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render, require_extra
 from emdstore.web.values import read_values
 
@@ -135,9 +135,9 @@ def write_report(
         If the catalog cannot be read.
     """
     require_extra()
-    dest = LocalStore(folder)
+    dest = LocalArtifactStore(folder)
     before = _earlier_files(dest, folder)
-    writer = _Writer(dest, catalog, Shelf(results, patience=_PATIENCE), data)
+    writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
     listed = read_executions(catalog, selection or Selection(), on_a_page=MOST_EXECUTIONS)
     rows = [line.row for line in listed.lines]
     dest.write_bytes(MANIFEST, _manifest(before))  # a folder that is being filled is a report already
@@ -164,7 +164,7 @@ def write_report(
 
 
 class _Writer:
-    def __init__(self, dest: LocalStore, catalog: Catalog, shelf: Shelf, data: bool) -> None:
+    def __init__(self, dest: LocalArtifactStore, catalog: Catalog, shelf: ResultsReader, data: bool) -> None:
         self.dest, self.catalog, self.shelf, self.data = dest, catalog, shelf, data
         self.written: set[str] = set()
         self.troubles: list[Trouble] = []
@@ -288,7 +288,7 @@ def _framed(html: bytes, key: str, images: Mapping[str, str], folder: ArtifactSt
     return html[:at] + _FRAMED_POLICY + _PICTURE.sub(with_picture, html[at:])
 
 
-def _earlier_files(dest: LocalStore, folder: Path) -> set[str]:
+def _earlier_files(dest: LocalArtifactStore, folder: Path) -> set[str]:
     if dest.exists(MANIFEST):
         try:
             said = json.loads(dest.read_bytes(MANIFEST))

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from emdstore import __version__
+from emdstore._version import __version__
 from emdstore.errors import MissingExtraError
 from emdstore.web import words
 from emdstore.web.places import Places

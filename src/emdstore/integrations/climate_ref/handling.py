@@ -10,15 +10,15 @@ from climate_ref.models.execution import Execution
 from sqlalchemy.exc import SQLAlchemyError
 
 from emdstore.errors import EmdstoreError, SameStoreError
+from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.identity import record_of_execution
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
 from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
-from emdstore.lifecycle.publish import publish_set
-from emdstore.lifecycle.reading import read_set
-from emdstore.lifecycle.record import ExecutionRecord
-from emdstore.lifecycle.status import StatusDecision
-from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.sets.decision import StatusDecision
+from emdstore.sets.publish import publish_set
+from emdstore.sets.record import ExecutionRecord
+from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 
 if TYPE_CHECKING:
     from climate_ref.config import Config
@@ -77,7 +77,7 @@ def handle_execution_result(
     _note_resources(execution, result, queue_seconds)
     fragment = execution.output_fragment
     scratch = Path(config.paths.scratch) / fragment
-    store = LocalStore(config.paths.results) if results is None else results
+    store = LocalArtifactStore(config.paths.results) if results is None else results
     decision, rows, metric = _published(
         schema, store, fragment, scratch, record_of_execution(session, execution, detail), result, update_dirty
     )
@@ -125,7 +125,7 @@ def _published(
     """Publish a set and read it back; whatever a bad result causes becomes a decision."""
     try:
         folder = scoped(store, fragment)
-        done = publish_set(identity, result, source=LocalStore(scratch), dest=folder, update_dirty=update_dirty)
+        done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
         for warning in done.outcome.warnings:
             _log.warning("%s: %s", fragment, warning.message)
         if done.decision.status != "uploaded":

@@ -11,7 +11,7 @@ from climate_ref.models.dataset import Dataset
 from climate_ref.models.execution import Execution, execution_datasets
 from sqlalchemy.orm import Session
 
-from emdstore.lifecycle.record import ExecutionRecord
+from emdstore.sets.record import ExecutionRecord
 
 OURS = "climate_ref"
 """Where our part of a record's `extra` stands."""

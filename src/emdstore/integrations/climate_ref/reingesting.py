@@ -19,10 +19,10 @@ from climate_ref_core.output_files import SANITISED_FILE_GLOBS, rewrite_tree
 from emdstore.catalog import ExecutionContent
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError
+from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.handling import handle_execution_result
-from emdstore.lifecycle.reading import read_set
-from emdstore.lifecycle.record import read_record
-from emdstore.stores import ArtifactStore, LocalStore, scoped
+from emdstore.sets.record import read_record
+from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfer import transfer
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def reingest_execution(
     """
     fragment = execution.output_fragment
     scratch = Path(config.paths.scratch) / fragment
-    store = LocalStore(config.paths.results) if results is None else results
+    store = LocalArtifactStore(config.paths.results) if results is None else results
     with _our_handler(results):
         if scratch.exists():
             return bool(_theirs(config, database, execution, provider_registry))
@@ -96,7 +96,7 @@ def _restore(folder: ArtifactStore, content: ExecutionContent, scratch: Path) ->
     staging = scratch.with_name(f".{scratch.name}.restoring")
     shutil.rmtree(staging, ignore_errors=True)
     keys = [key for key in folder.iter_keys() if key != RECORD_NAME]
-    transfer(folder, LocalStore(staging), keys).raise_for_failures()
+    transfer(folder, LocalArtifactStore(staging), keys).raise_for_failures()
     if moved := dict.fromkeys(_former_places(folder, content) - {str(scratch)}, str(scratch)):
         rewrite_tree(staging, moved, SANITISED_FILE_GLOBS)
     staging.replace(scratch)

@@ -31,19 +31,19 @@ from emdstore.errors import (
     RecordError,
     redact,
 )
-from emdstore.executors import executor_or_threads, map_batches
+from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.handling import settle
 from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
 from emdstore.integrations.climate_ref.report import FAILED, STATES, ReplayedSet, ReplayInterrupted, ReplayReport
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
 from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
-from emdstore.lifecycle.reading import read_set
-from emdstore.lifecycle.record import ExecutionRecord, read_record
-from emdstore.lifecycle.sets import FoundSet, find_sets, fragment_at
-from emdstore.lifecycle.status import StatusDecision
-from emdstore.lifecycle.tally import KEPT, Tally
+from emdstore.sets.decision import StatusDecision
+from emdstore.sets.finding import FoundSet, find_sets, fragment_at
+from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores import ArtifactStore, scoped
+from emdstore.workers.backlog import executor_or_threads, map_batches
 
 if TYPE_CHECKING:
     from climate_ref.database import Database

@@ -1,0 +1,1 @@
+"""One execution's life: start, run, stop, commit, and what surrounds it."""

@@ -1,0 +1,274 @@
+"""What surrounds commits: recovering, repeating, and cleaning up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from emdstore.catalog import ExecutionRow
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
+from emdstore.executions.commit import read_scratch_record, remove_scratch, write_scratch_record
+from emdstore.executions.inputs import ARRIVING
+from emdstore.executions.lease import Lease
+from emdstore.executions.process import is_runner_gone
+from emdstore.executions.report import UploadReport
+from emdstore.executions.transitions import NOT_SHIPPED
+from emdstore.ingestion.reading import read_set
+from emdstore.keys import STAGING_PREFIX, is_staging
+from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
+from emdstore.sets.result import LOG_NAME, ExecutionResult
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.port import ArtifactStore, SupportsDelete
+from emdstore.stores.views import scoped
+from emdstore.transfer import transfer
+
+if TYPE_CHECKING:
+    from emdstore.executions.workspace import Workspace
+
+_LEFTOVER_AGE = timedelta(hours=1)
+
+
+@attrs.frozen
+class Removal:
+    """Something that was removed, or would be.
+
+    Attributes
+    ----------
+    what
+        ``scratch``: an execution's folder; ``orphan``: the folder of a start that was cut off, which the catalog does
+        not know; ``leftover``: a staging file, a half-removed folder, an input that never arrived; ``stale``: a file in
+        the results store that is not part of its set any more.
+    name
+        The fragment, or the path.
+    files, bytes
+        How much.
+    """
+
+    what: str
+    name: str
+    files: int = 1
+    bytes: int = 0
+
+
+@attrs.frozen
+class GcReport:
+    """What `Workspace.gc_executions` removed, or would.
+
+    Attributes
+    ----------
+    removed
+        What is gone.
+    refused
+        What was kept, with the reason.
+    dry_run
+        Whether nothing was removed.
+    """
+
+    removed: tuple[Removal, ...]
+    refused: dict[str, str]
+    dry_run: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "dry_run": self.dry_run,
+            "removed": [attrs.asdict(each) for each in self.removed],
+            "refused": self.refused,
+            "bytes": sum(each.bytes for each in self.removed),
+        }
+
+
+def gc_executions(
+    workspace: Workspace,
+    states: Collection[str],
+    older_than: timedelta,
+    *,
+    force: bool,
+    stale: bool,
+    dry_run: bool,
+) -> GcReport:
+    """Clean up; see `Workspace.gc_executions`."""
+    workspace.bind()
+    now = datetime.now(UTC)
+    age = max(older_than, _LEFTOVER_AGE)
+    removed: list[Removal] = []
+    refused: dict[str, str] = {}
+    due = (row for row in workspace.list_executions(status=states) if now - _last_moved(row) >= older_than)
+    folders = [("scratch", row.fragment, _refusal(row, force)) for row in due]
+    for what, fragment, reason in (*folders, *_orphans(workspace, now - age)):
+        try:
+            folder = workspace.scratch.local_path(fragment)
+            if not folder.is_dir():
+                continue
+            if reason is None:
+                removal = Removal(what, fragment, *_measure(folder))
+                if not dry_run:
+                    remove_scratch(workspace.scratch, fragment)
+                removed.append(removal)
+        except OSError as error:  # the file system's, or ours of a link that leads out of scratch
+            reason = f"it could not be removed: {error}"
+        if reason is not None:
+            refused[fragment] = reason
+    for store in (workspace.scratch, workspace.results):
+        if isinstance(store, LocalArtifactStore):
+            names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
+            removed += [Removal("leftover", name) for name in names]
+    removed += _cut_off(workspace.scratch, now - age, dry_run)
+    if stale:
+        for row in list(workspace.list_executions(status=("uploaded", "failed"))):
+            try:
+                removed += [Removal("stale", f"{row.fragment}/{key}") for key in _stale(workspace, row, dry_run)]
+            except EmdstoreError as error:
+                refused[row.fragment] = f"its stale files stay: {error}"
+    return GcReport(tuple(removed), refused, dry_run)
+
+
+def recover(workspace: Workspace, older_than: timedelta | None) -> tuple[str, ...]:
+    """Stop runs whose process is gone; see `Workspace.recover`."""
+    workspace.bind()
+    now = datetime.now(UTC)
+    stopped = []
+    for row in list(workspace.list_executions(status="running")):
+        old = older_than is not None and row.started_at is not None and now - row.started_at > older_than
+        if not old and not is_runner_gone(row.host, row.pid, row.started_at):
+            continue
+        retryable = True
+        with contextlib.suppress(RecordError, UnsafePathError):  # the commit will say so
+            retryable = _outcome_left(workspace, row, now).retryable
+        if workspace.catalog.transition(
+            row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
+        ):
+            stopped.append(row.fragment)
+    return tuple(stopped)
+
+
+def _outcome_left(workspace: Workspace, row: ExecutionRow, now: datetime) -> ExecutionResult:
+    """Return the outcome of a run whose process is gone: the one that it recorded, or else that it was cut off."""
+    record = read_scratch_record(workspace.scratch, row.fragment)
+    if record is not None and record.result is not None:
+        return record.result
+    directory = str(workspace.scratch.local_path(row.fragment))
+    result = ExecutionResult(successful=False, retryable=True, output_directory=directory)
+    if record is not None:
+        folder = workspace.scratch.scope(row.fragment)
+        log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
+        folder.write_bytes(LOG_NAME, log + f"the run was cut off: process {row.pid} on {row.host} is gone\n".encode())
+        write_scratch_record(workspace.scratch, attrs.evolve(record, stopped_at=now, result=result))
+    return result
+
+
+def reingest(workspace: Workspace, execution: str) -> UploadReport:
+    """Publish a set again under a new execution; see `Workspace.reingest`."""
+    workspace.bind()
+    fragment = workspace.catalog.execution(execution).fragment
+    published = scoped(workspace.results, fragment)
+    old = read_record(published)
+    if old is None or old.result is None:
+        raise ExecutionNotFoundError(
+            f"execution {fragment!r} has no published set to ingest again: commit it first", key=fragment
+        )
+    new = workspace.start_execution(
+        provider=old.provider,
+        diagnostic=old.diagnostic,
+        group=old.group,
+        selectors=old.selectors,
+        dataset_hash=old.dataset_hash,
+        description=old.description,
+    )
+    try:
+        new._amend(reingest_of=fragment, inputs=old.inputs)
+        with new:
+            keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
+            transfer(published, workspace.scratch.scope(new.fragment), keys).raise_for_failures()
+            new.stop(old.result)
+        # The log is the old run's: nothing ran here.
+        transfer(published, workspace.scratch.scope(new.fragment), [LOG_NAME], unchanged="never").raise_for_failures()
+    except EmdstoreError as error:
+        new.abort(f"{fragment!r} could not be ingested again: {error}")
+        raise
+    return new.commit_output_assets()
+
+
+def _refusal(row: ExecutionRow, force: bool) -> str | None:
+    if row.status == "running":
+        return "it is running; if its process is gone, recover it"
+    if row.status == "pending_upload":
+        return "it is being committed; if its owner is gone, commit it again"
+    if row.status in NOT_SHIPPED and not force:
+        return f"it is {row.status} and was not shipped: scratch may hold the only copy; commit it, or force"
+    return None
+
+
+def _last_moved(row: ExecutionRow) -> datetime:
+    moments = (row.created_at, row.started_at, row.stopped_at, row.published_at)
+    return max((moment for moment in moments if moment is not None), default=datetime.fromtimestamp(0, UTC))
+
+
+def _measure(folder: Path) -> tuple[int, int]:
+    sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()]
+    return len(sizes), sum(sizes)
+
+
+def _orphans(workspace: Workspace, before: datetime) -> Iterator[tuple[str, str, str | None]]:
+    """Find executions in scratch that the catalog does not know, and say why they have to stay.
+
+    A start that was cut off leaves a record and nothing else. Anything more may be the only copy of some work: of
+    another catalog, or of one that was lost.
+    """
+    known = {row.fragment for row in workspace.catalog.executions()}
+    root = os.fspath(workspace.scratch.root)
+    for path, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not is_staging(name)]
+        fragment = os.path.relpath(path, root).replace(os.sep, "/")
+        if RECORD_NAME not in names or fragment == ".":
+            continue
+        only_record = names == [RECORD_NAME] and not folders
+        folders.clear()  # what lies below belongs to it
+        if fragment in known or datetime.fromtimestamp(os.lstat(path).st_mtime, UTC) > before:
+            continue
+        yield "orphan", fragment, None if only_record else "the catalog does not know it: remove it by hand"
+
+
+def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> Iterator[Removal]:
+    """Remove folders whose removal was cut off, and inputs that never arrived."""
+    for folder in (*scratch.root.glob(f"{STAGING_PREFIX}trash-*"), *scratch.root.glob(f"{ARRIVING}/*")):
+        if folder.lstat().st_mtime <= before.timestamp():
+            yield Removal("leftover", folder.relative_to(scratch.root).as_posix(), *_measure(folder))
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stale(workspace: Workspace, row: ExecutionRow, dry_run: bool) -> tuple[str, ...]:
+    """Remove from a published set what its record does not name, and have the record say so."""
+    folder = scoped(workspace.results, row.fragment)
+    if not isinstance(folder, SupportsDelete):
+        return ()
+    record, keys = _find_stale(folder)
+    if dry_run or not keys:
+        return keys
+    with Lease(workspace, row) as lease:  # a commit at the same time brings files that no record names yet
+        try:
+            record, keys = _find_stale(folder)
+            for key in keys:
+                folder.delete(key)
+            if record is not None:
+                publish_record(attrs.evolve(record, stale=()), folder)
+            content = read_set(workspace.results, row.fragment, vocabulary=workspace.vocabulary)
+        except BaseException:
+            lease.give_back(row.status, row.error)
+            raise
+        lease.finish(content)
+    return keys
+
+
+def _find_stale(folder: ArtifactStore) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
+    record = read_record(folder)
+    return record, () if record is None else find_stale(folder, (artifact.key for artifact in record.artifacts))

@@ -1,0 +1,113 @@
+"""What a run reads: brought into scratch, verified, and kept there by digest for the next run."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Collection
+from pathlib import Path
+
+from emdstore.errors import ArtifactNotFoundError, SourceChangedError
+from emdstore.keys import STAGING_PREFIX
+from emdstore.sets.record import RecordedInput
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.port import ArtifactStore, SupportsInfo
+from emdstore.stores.views import scoped
+from emdstore.transfer import digest_of, transfer
+
+_FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
+_ON_THE_WAY = "arriving"
+
+ARRIVING = f"{_FOLDER}/{_ON_THE_WAY}"
+"""Where in scratch inputs are until their digest is known; what stays there never arrived."""
+
+
+def fetch_input(
+    scratch: LocalArtifactStore,
+    store: ArtifactStore,
+    key: str,
+    *,
+    sha256: str | None = None,
+    tags: Collection[str] = (),
+) -> tuple[Path, RecordedInput]:
+    """Bring an artifact into the cache of a scratch store, unless it is there.
+
+    Parameters
+    ----------
+    scratch
+        The scratch store.
+    store, key
+        Where the artifact is.
+    sha256
+        The digest that it must have; it is found in the cache by it without asking the store.
+    tags
+        What the run takes it for.
+
+    Returns
+    -------
+    tuple
+        The file, under its own name, and what is to be recorded of it.
+
+    Raises
+    ------
+    ArtifactNotFoundError, StoreError
+        If it cannot be read. The cache is as it was.
+    SourceChangedError
+        If it does not have the digest that was asked for.
+    """
+    cache = LocalArtifactStore(scratch.root / _FOLDER)
+    name = key.rpartition("/")[2]
+    known = sha256 or _seen(cache, store, key)
+    if known is not None:
+        try:
+            size, found = digest_of(cache, f"{known}/{name}")
+        except ArtifactNotFoundError:
+            pass
+        else:
+            if found == known:
+                return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
+    # What is on its way gets the folder that its digest names only when the digest is known.
+    folder, _, _ = key.rpartition("/")
+    arriving = f"{_ON_THE_WAY}/{secrets.token_hex(8)}"
+    report = transfer(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
+    outcome = report.outcomes[0]
+    if outcome.error is not None:
+        raise outcome.error
+    size, digest = digest_of(cache, f"{arriving}/{name}")
+    try:
+        if sha256 is not None and digest != sha256:
+            raise SourceChangedError(
+                f"{key!r} in {store!r} has SHA-256 {digest}, not {sha256} as asked for", key=key, store=repr(store)
+            )
+        target = cache.local_path(digest)
+        target.mkdir(exist_ok=True)
+        (cache.root / arriving / name).replace(target / name)
+    finally:
+        cache.delete(f"{arriving}/{name}")
+    _note(cache, store, key, digest)
+    return target / name, RecordedInput(repr(store), key, size, digest, tuple(tags))
+
+
+def _memo(store: ArtifactStore, key: str) -> str | None:
+    """Name what the store says of the artifact now; the same name later means the same bytes."""
+    if not isinstance(store, SupportsInfo):
+        return None
+    info = store.info(key)
+    if info.version is None:
+        return None
+    text = f"{store!r}\n{key}\n{info.size}\n{info.modified!r}\n{info.version}"
+    return f"seen/{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _seen(cache: LocalArtifactStore, store: ArtifactStore, key: str) -> str | None:
+    memo = _memo(store, key)
+    try:
+        return None if memo is None else cache.read_bytes(memo).decode()
+    except ArtifactNotFoundError:
+        return None
+
+
+def _note(cache: LocalArtifactStore, store: ArtifactStore, key: str, digest: str) -> None:
+    memo = _memo(store, key)
+    if memo is not None:
+        cache.write_bytes(memo, digest.encode())

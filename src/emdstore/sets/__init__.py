@@ -1,0 +1,1 @@
+"""One published set: how it is written, found, read and checked."""

@@ -1,0 +1,249 @@
+"""Finding artifact sets in a results store, by one listing that is not kept."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+
+import attrs
+
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import ArtifactNotFoundError, RecordError
+from emdstore.keys import in_folder, join_key
+from emdstore.sets.record import decode_record
+from emdstore.sets.result import LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
+
+_log = logging.getLogger(__name__)
+
+_USUAL_NAMES = frozenset({LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME})
+_FRAGMENT_SEGMENTS = 4
+_MOST_WAITING = 1000
+
+
+@attrs.frozen
+class Stamp:
+    """What a listing says of a record, to tell whether it changed without reading it.
+
+    Attributes
+    ----------
+    size, modified, version
+        As in `ArtifactInfo`; for a bare set, of its usual files together.
+    """
+
+    size: int
+    modified: float
+    version: str
+
+    def joined(self, other: Stamp) -> Stamp:
+        """Return the stamp of two files together."""
+        version = hashlib.sha256(f"{self.version}\n{other.version}".encode()).hexdigest()
+        return Stamp(self.size + other.size, max(self.modified, other.modified), version)
+
+
+@attrs.frozen
+class FoundSet:
+    """An artifact set that a listing shows.
+
+    Attributes
+    ----------
+    location
+        Its folder; ``""`` if the store is that folder.
+    published
+        Whether it has a record; otherwise it is bare.
+    stamp
+        Of its record, or of a bare set's usual files; None where the store does not tell.
+    """
+
+    location: str
+    published: bool
+    stamp: Stamp | None = None
+
+
+def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
+    """Find the sets below a prefix.
+
+    A published set is a folder with a record; what lies in folders below it is part of it. A bare set is a folder with
+    the usual metric bundle and no record, that lies in no other set's folder and holds no published set.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    prefix
+        Only what lies in this folder.
+
+    Yields
+    ------
+    FoundSet
+        In the order in which a listing comes to their folders, while it goes on, and in memory that does not grow with
+        it. Where very many sets lie in a folder whose own record would only be listed after them, the store is asked
+        whether it has one.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be listed.
+    """
+    tree = _OpenFolders(store, prefix)
+    for key, stamp in _stamped(store, prefix):
+        if (found := tree.see(key, stamp)) is not None:
+            yield from found
+    yield from tree.close()
+
+
+@attrs.define
+class _Folder:
+    """A folder in the middle of whose keys the listing is.
+
+    Attributes
+    ----------
+    path
+        Its path.
+    at
+        The last name in it that was listed, that of a folder with its slash: all names before have been seen.
+    has_record, has_bundle
+        None as long as nobody knows.
+    stamp
+        Of its record, or of its usual files so far.
+    holds_published
+        Whether a published set lies below it.
+    waiting
+        The sets below it that may yet turn out to be parts of another set.
+    """
+
+    path: str
+    at: str = ""
+    has_record: bool | None = None
+    has_bundle: bool | None = None
+    stamp: Stamp | None = None
+    holds_published: bool = False
+    waiting: list[FoundSet] = attrs.field(factory=list)
+
+    def pass_by(self, name: str) -> None:
+        self.at = name
+        if self.has_bundle is None and name > METRIC_NAME:
+            self.has_bundle = False
+        if self.has_record is None and name > RECORD_NAME:
+            self.has_record = False
+
+    def see(self, name: str, stamp: Stamp | None) -> None:
+        if name == RECORD_NAME:
+            self.has_record, self.stamp = True, stamp
+        elif name in _USUAL_NAMES and not self.has_record:
+            self.stamp = stamp if stamp is None or self.stamp is None else self.stamp.joined(stamp)
+            self.has_bundle = self.has_bundle or name == METRIC_NAME
+        self.pass_by(name)
+
+    def close(self) -> list[FoundSet]:
+        """Return the sets that are here, now that all of the folder has been listed."""
+        if self.has_record:
+            return [FoundSet(self.path, True, self.stamp)]
+        if self.has_bundle and not self.holds_published:
+            return [FoundSet(self.path, False, self.stamp)]
+        if self.has_bundle:
+            _log.warning("%r has a metric bundle but holds published sets: it is not taken for a set", self.path)
+        return self.settled()
+
+    def settled(self) -> list[FoundSet]:
+        """Give away the sets below that are no part of one here; what lies below a bundle is none if it is bare."""
+        waiting, self.waiting = self.waiting, []
+        return [each for each in waiting if each.published] if self.has_bundle else waiting
+
+
+class _OpenFolders:
+    """The folders that a sorted listing is in the middle of, from the prefix down to the last key's own.
+
+    The keys of one folder stand together in the listing, so a folder that it has left never comes again. A record does
+    not come first among them: the sets that were found in a folder wait until it is past the place of the record.
+    """
+
+    def __init__(self, store: ArtifactStore, prefix: str) -> None:
+        self._store = store
+        self._open = [_Folder(prefix)]
+        self._waiting = 0
+
+    def see(self, key: str, stamp: Stamp | None) -> Iterator[FoundSet] | None:
+        """Take the next key of the listing; return the sets that are certain now, if there may be some."""
+        path, _, name = key.rpartition("/")
+        last = self._open[-1]
+        if last.path == path:
+            last.see(name, stamp)
+            return None
+        closed = False
+        while not (last.path == path or in_folder(path, last.path)):
+            self._leave()
+            last, closed = self._open[-1], True
+        while last.path != path:
+            segment = path[len(last.path) + 1 if last.path else 0 :].partition("/")[0]
+            last.pass_by(segment + "/")
+            last = _Folder(join_key(last.path, segment))
+            self._open.append(last)
+        last.see(name, stamp)
+        return self._certain() if closed else None
+
+    def close(self) -> Iterator[FoundSet]:
+        """Return all sets that are left, at the end of the listing."""
+        while len(self._open) > 1:
+            self._leave()
+        yield from self._open.pop().close()
+
+    def _leave(self) -> None:
+        folder = self._open.pop()
+        above = self._open[-1]
+        self._waiting -= len(folder.waiting)
+        found = folder.close()
+        above.waiting += found
+        above.holds_published |= folder.holds_published or bool(folder.has_record)
+        self._waiting += len(found)
+
+    def _certain(self) -> Iterator[FoundSet]:
+        below_bundle = False
+        for depth, folder in enumerate(self._open):
+            if self._waiting > _MOST_WAITING:
+                self._ask(folder)
+            if folder.has_record:
+                self._forget(self._open[depth:])
+            if folder.has_record is not False or folder.has_bundle is None:
+                return  # what lies in it, however deep, is a part of it, or may be
+            below_bundle |= folder.has_bundle
+            self._waiting -= len(folder.waiting)
+            yield from (each for each in folder.settled() if each.published or not below_bundle)
+
+    def _ask(self, folder: _Folder) -> None:
+        if folder.has_bundle is None:
+            folder.has_bundle = self._store.exists(join_key(folder.path, METRIC_NAME))
+        if folder.has_record is None:
+            folder.has_record = self._store.exists(join_key(folder.path, RECORD_NAME))
+
+    def _forget(self, folders: list[_Folder]) -> None:
+        for folder in folders:
+            self._waiting -= len(folder.waiting)
+            folder.waiting.clear()
+
+
+def fragment_at(store: ArtifactStore, location: str) -> str:
+    """Return the fragment of a set by where it lies.
+
+    If the store is itself the set's folder, its record says it, or the end of its path.
+    """
+    if location:
+        return location
+    with contextlib.suppress(ArtifactNotFoundError, RecordError):
+        return decode_record(store.read_bytes(RECORD_NAME)).fragment
+    if isinstance(store, SupportsPath):
+        return "/".join(store.local_path().parts[1:][-_FRAGMENT_SEGMENTS:]) or "set"
+    return "set"
+
+
+def stamp_of(info: ArtifactInfo) -> Stamp | None:
+    """Return the stamp of one file; None where the store does not tell its version."""
+    return None if info.version is None else Stamp(info.size, info.modified, info.version)
+
+
+def _stamped(store: ArtifactStore, prefix: str) -> Iterator[tuple[str, Stamp | None]]:
+    if isinstance(store, SupportsInfo):
+        return ((info.key, stamp_of(info)) for info in store.iter_info(prefix))
+    return ((key, None) for key in store.iter_keys(prefix))

@@ -1,0 +1,276 @@
+"""The record: ``execution.json``, which says what a set is and that it is whole.
+
+In the results store it is written last. A set is published if and only if its record is there, so whoever reads it can
+rely on every artifact that it names, and the catalog can be rebuilt from records and bundles alone. In scratch the same
+file keeps the execution's identity from the start, and its outcome from the moment it stops; without an outcome the run
+was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypeAlias
+
+import attrs
+import msgspec
+
+from emdstore._version import __version__
+from emdstore.emds import RECORD_NAME, BundleWarning
+from emdstore.errors import ArtifactNotFoundError, RecordError, RecordVersionError
+from emdstore.keys import is_valid_key
+from emdstore.sets.result import ExecutionResult
+from emdstore.stores.port import ArtifactStore, SupportsFlush
+
+RECORD_VERSION = 1
+
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone; without one nobody knows what it means."""
+
+
+@attrs.frozen
+class RecordedArtifact:
+    """An artifact of a published set.
+
+    Attributes
+    ----------
+    key
+        Relative to the fragment.
+    role
+        ``log``, ``metric``, ``output``, ``plot``, ``data``, ``html`` or ``series``.
+    size, sha256
+        Of its bytes.
+    media_type, description
+        What it is.
+    """
+
+    key: str
+    role: str
+    size: int
+    sha256: str
+    media_type: str
+    description: str = ""
+
+
+@attrs.frozen
+class RecordedInput:
+    """One file that the run read, where it came from, and what it was: see `Execution.input_artifact`."""
+
+    store: str
+    key: str
+    size: int
+    sha256: str
+    tags: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class ExecutionRecord:
+    """What is kept of one execution, beside its artifacts.
+
+    Attributes
+    ----------
+    fragment
+        Its folder, relative to the store's root.
+    provider, diagnostic, group
+        Where it belongs; the group is the key of its group of input datasets.
+    selectors, dataset_hash
+        What the group's datasets have in common, and which datasets exactly.
+    description
+        In the words of whoever ran it.
+    created_at, started_at, stopped_at, published_at
+        Aware datetimes.
+    host, pid
+        Where it ran.
+    reingest_of
+        The fragment of the execution that this one repeats without running; it leaves the group's flag as it is.
+    result
+        What the run said of itself; None while it runs, or if it was cut off.
+    status, failure, dirty, reason
+        The decision of `resolve_status`; None in scratch.
+    upload_duration
+        Seconds that the commit took until the record was written.
+    inputs
+        What it read.
+    artifacts
+        What is published, in curated order.
+    missing, rejected, unreadable
+        What is not, though the run named it.
+    stale
+        What lies in the folder and is not part of this set.
+    warnings
+        What is worth telling.
+    extra
+        What a framework keeps for itself, by its name. It is passed on as it is.
+    producer
+        What wrote the record.
+    record_version
+        Of the format; a newer one is refused.
+    """
+
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    selectors: Mapping[str, Any] = attrs.field(factory=dict)
+    dataset_hash: str | None = None
+    description: str | None = None
+    created_at: Moment | None = None
+    started_at: Moment | None = None
+    stopped_at: Moment | None = None
+    published_at: Moment | None = None
+    host: str | None = None
+    pid: int | None = None
+    reingest_of: str | None = None
+    result: ExecutionResult | None = None
+    status: str | None = None
+    failure: str | None = None
+    dirty: bool | None = None
+    reason: str | None = None
+    upload_duration: float | None = None
+    inputs: tuple[RecordedInput, ...] = ()
+    artifacts: tuple[RecordedArtifact, ...] = ()
+    missing: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    warnings: tuple[BundleWarning, ...] = ()
+    extra: Mapping[str, Any] = attrs.field(factory=dict)
+    producer: str = f"emdstore {__version__}"
+    record_version: int = RECORD_VERSION
+
+    @classmethod
+    def at(cls, fragment: str, **fields: Any) -> ExecutionRecord:
+        """Return a record whose identity is read from its fragment: ``provider/diagnostic/group.../execution``."""
+        provider, diagnostic, group = identity_of(fragment)
+        told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
+        return cls(**told | fields)
+
+
+def identity_of(fragment: str) -> tuple[str, str, str]:
+    """Read provider, diagnostic and group from a fragment.
+
+    The last segment is the execution and the first two are provider and diagnostic; what lies between is the group. A
+    shorter path has too little for all of them: then the last segment also stands for the group.
+    """
+    segments = fragment.split("/")
+    provider, diagnostic = segments[0], segments[min(1, len(segments) - 1)]
+    return provider, diagnostic, "/".join(segments[2:-1]) or segments[-1]
+
+
+def encode_record(record: ExecutionRecord) -> bytes:
+    """Write a record as JSON for people and programs; equal records give equal bytes."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
+    """Read and check a record.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    name
+        What to call it in errors.
+
+    Raises
+    ------
+    RecordVersionError
+        If a newer emdstore wrote it.
+    RecordError
+        If it is no record; the message says what is wrong, and where.
+    """
+    try:
+        version = _head.decode(data).record_version
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{name} is no execution record: {error}", key=name) from None
+    if version > RECORD_VERSION:
+        raise RecordVersionError(
+            f"{name} has record version {version}; this emdstore reads up to {RECORD_VERSION}: upgrade emdstore",
+            key=name,
+        )
+    try:
+        record = _record.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RecordError(f"{name} is no valid execution record: {error}", key=name) from None
+    if not is_valid_key(record.fragment):
+        raise RecordError(f"{name} names a fragment that is no valid key: {record.fragment!r}", key=name)
+    for artifact in record.artifacts:
+        if not is_valid_key(artifact.key):
+            raise RecordError(f"{name} names an artifact that is no valid key: {artifact.key!r}", key=name)
+    return record
+
+
+def read_record(store: ArtifactStore) -> ExecutionRecord | None:
+    """Return the record of a fragment's store, or None if the set is not published."""
+    try:
+        return decode_record(store.read_bytes(RECORD_NAME))
+    except ArtifactNotFoundError:
+        return None
+
+
+def publish_record(
+    record: ExecutionRecord, dest: ArtifactStore, *, before_write: Callable[[], object] | None = None
+) -> bool:
+    """Publish a set: write its record, last.
+
+    What the record names is made durable first, and the record after it, so that a power cut cannot leave a record
+    without its artifacts. Nothing is written if the record that is there differs in nothing but the time that it took.
+
+    Parameters
+    ----------
+    record
+        The record.
+    dest
+        The execution's folder in the results store, as a store of its own.
+    before_write
+        Called right before the record is written, if it is; what it raises passes through, and nothing is written.
+
+    Returns
+    -------
+    bool
+        Whether it was written; False if it was there.
+
+    Raises
+    ------
+    StoreError
+        If it could not be written. The old record stays, if there was one.
+    """
+    if is_published(record, dest):
+        return False
+    if isinstance(dest, SupportsFlush):
+        dest.flush()
+    if before_write is not None:
+        before_write()
+    dest.write_bytes(RECORD_NAME, encode_record(record))
+    if isinstance(dest, SupportsFlush):
+        dest.flush()
+    return True
+
+
+def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
+    """Tell whether the record that is there says the same, but for when it was written and by what."""
+    try:
+        there = read_record(dest)
+    except RecordError:
+        return False
+    return there is not None and _lasting(there) == _lasting(record)
+
+
+def _lasting(record: ExecutionRecord) -> ExecutionRecord:
+    return attrs.evolve(record, published_at=None, upload_duration=None, producer="")
+
+
+def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
+    """List what lies in a fragment's store and is not among the keys of its set, sorted."""
+    known = {RECORD_NAME, *keys}
+    return tuple(key for key in dest.iter_keys() if key not in known)
+
+
+@attrs.frozen
+class _Head:
+    record_version: int
+
+
+# Made here and not at the first use: msgspec crashes if several threads have it learn a class at the same time.
+_head = msgspec.json.Decoder(_Head)
+_record = msgspec.json.Decoder(ExecutionRecord)

@@ -1,0 +1,373 @@
+"""Reading, writing and copying one file of a `LocalArtifactStore`, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from types import TracebackType
+from typing import NoReturn, Self
+
+from emdstore.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    KeyConflictError,
+    SourceChangedError,
+    StoreUnavailableError,
+)
+from emdstore.keys import STAGING_PREFIX, validate_key
+from emdstore.stores.local.root import FOLDER, MOST_RACES, READ, Root
+from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
+
+STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+COPY_BUFFER = 1024 * 1024
+
+
+def describe(key: str, status: os.stat_result) -> ArtifactInfo:
+    """Return what the status of a file says of the artifact."""
+    return ArtifactInfo(key, status.st_size, status.st_mtime_ns / 1e9, f"{status.st_mtime_ns:x}-{status.st_ino:x}")
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
+    """Return all bytes of an open file; `SourceChangedError` if it changes meanwhile."""
+    # One byte more than expected: a file that grows meanwhile shows by it, without another call.
+    data = os.read(fd, before.st_size + 1)
+    while len(data) < before.st_size:  # only a very large file, or one that was cut off, comes in parts
+        more = os.read(fd, before.st_size + 1 - len(data))
+        if not more:
+            break
+        data += more
+    check_unchanged(before, os.fstat(fd), len(data), key)
+    return data
+
+
+def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, key: str) -> None:
+    """Raise `SourceChangedError` if a file of which so many bytes were read is not what it was before."""
+    if size != before.st_size or after.st_size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
+        raise SourceChangedError(
+            f"{key!r} changed while it was read ({before.st_size} bytes before, {after.st_size} after); "
+            "run it again when its writer is done",
+            key=key,
+        )
+
+
+class FileReader:
+    """An open file, checked at its end against what it was when it was opened."""
+
+    def __init__(self, root: Root, key: str) -> None:
+        self._root, self._read = root, 0
+        self._fd, self._before = root.open_file(key)
+        self.info = describe(key, self._before)
+
+    def read(self, size: int = CHUNK_SIZE, /) -> bytes:
+        """See `ArtifactReader.read`."""
+        try:
+            data = os.read(self._fd, size)
+        except OSError as error:
+            self._root.raise_error(error, self.info.key, "read")
+        self._read += len(data)
+        if not data and size:
+            check_unchanged(self._before, os.fstat(self._fd), self._read, self.info.key)
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        os.close(self._fd)
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+class FileWriter:
+    """A staging file that takes its place when the block is left in good order."""
+
+    def __init__(self, root: Root, key: str, *, replace: bool = True) -> None:
+        self._session, self._key, self._replace = FileSession(root), key, replace
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._fd = self._session.stage(self._key)
+        except BaseException:
+            self._session.close()
+            raise
+        return self
+
+    def write(self, data: bytes, /) -> None:
+        """See `ArtifactWriter.write`."""
+        self._session.write(self._fd, data, self._key)
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
+        with self._session:
+            if kind is not None:
+                self._session.discard(self._fd)
+            else:
+                self._session.put_in_place(self._fd, self._key, replace=self._replace)
+
+
+class FileSession:
+    """See `StoreSession`: keeps the folder of the last key open, because sorted keys come folder by folder.
+
+    Of its staging files one exists at a time, so that one name does for all.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._folder: str | None = None
+        self._folder_fd = -1
+        self._staged = STAGING_PREFIX + os.urandom(8).hex()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the folder that is open; another key opens its own again."""
+        if self._folder is not None:
+            os.close(self._folder_fd)
+        self._folder, self._folder_fd = None, -1
+
+    def read_bytes(self, key: str, /) -> bytes:
+        """See `StoreSession.read_bytes`."""
+        fd, status = self.open(validate_key(key))
+        try:
+            return read_whole(fd, status, key)
+        except OSError as error:
+            self.root.raise_error(error, key, "read")
+        finally:
+            os.close(fd)
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        """See `StoreSession.write_bytes`."""
+        fd = self.stage(validate_key(key))
+        try:
+            self.write(fd, data, key)
+        except BaseException:
+            self.discard(fd)
+            raise
+        self.put_in_place(fd, key)
+
+    def open(self, key: str) -> tuple[int, os.stat_result]:
+        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
+        folder, _, name = key.rpartition("/")
+        if folder != self._folder:
+            self._enter(folder, self.root.open_folder(folder, key))
+        try:
+            fd = os.open(name, READ, dir_fd=self._folder_fd)
+        except OSError as error:
+            self.close()  # on a network file system it may have gone stale: trying again must open it anew
+            if error.errno in (errno.ELOOP, errno.ENOENT):  # a link; or another folder has this one's name by now
+                return self.root.open_file(key)
+            self.root.raise_error(error, key, "open")
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            self.root.raise_not_found(key)
+        return fd, status
+
+    def stage(self, key: str) -> int:
+        """Open a staging file beside the key's place; another process may prune the folder at any time."""
+        folder, _, name = key.rpartition("/")
+        for _ in range(MOST_RACES):
+            if folder != self._folder:
+                try:
+                    self._enter(folder, self.root.open_folder(folder, key, create=True))
+                except ArtifactNotFoundError:
+                    continue
+            try:
+                return self._stage(name, key)
+            except FileNotFoundError:
+                self.close()
+        raise StoreUnavailableError(
+            f"{folder!r} in {self.root!r} is removed again and again", key=key, store=self.root.name
+        )
+
+    def _stage(self, name: str, key: str) -> int:
+        """Open the staging file, but first refuse, before a byte moves, what could not take its place."""
+        try:
+            if self.root.what_is(self._folder_fd, name, key) == "folder":
+                # A folder without artifacts is nothing in this root, so it may not stand in the way of one.
+                remove_empty_folders(self._folder_fd, name)
+            return os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
+        except FileNotFoundError:
+            raise
+        except IsADirectoryError:
+            _raise_folder(self.root, key)
+        except OSError as error:
+            self.close()  # as above
+            self.root.raise_error(error, key, "write")
+
+    def write(self, fd: int, data: bytes | memoryview, key: str) -> None:
+        """Append to a staging file."""
+        try:
+            written = os.write(fd, data)
+            if written < len(data):
+                rest = memoryview(data)[written:]
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+        except OSError as error:
+            self.root.raise_error(error, key, "write")
+
+    def discard(self, fd: int) -> None:
+        """Close a staging file and remove it."""
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            os.unlink(self._staged, dir_fd=self._folder_fd)
+
+    def put_in_place(self, fd: int, key: str, *, replace: bool = True) -> None:
+        """Close a staging file and give it its name; on failure it is removed and what had the name keeps it.
+
+        The only place where a file gets its name, so that no caller can forget a step. Close comes before rename
+        because network file systems report write errors at close. With ``durability="object"`` the bytes are flushed
+        before the rename and the folder after it, because a rename can reach the disk before the bytes that it names.
+        """
+        folder, staged, name, root = self._folder_fd, self._staged, key.rpartition("/")[2], self.root
+        try:
+            try:
+                if root.durability == "object":
+                    os.fsync(fd)
+            finally:
+                os.close(fd)
+            if replace:
+                os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+            else:
+                os.link(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.unlink(staged, dir_fd=folder)
+            if root.durability == "object":
+                os.fsync(folder)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(staged, dir_fd=folder)
+            self.close()
+            if isinstance(error, FileExistsError):
+                raise ArtifactExistsError(
+                    f"{key!r} is already there in {root!r}; it was left as it is", key=key, store=root.name
+                ) from None
+            if isinstance(error, IsADirectoryError):  # made since the staging file was opened
+                _raise_folder(root, key)
+            if isinstance(error, OSError):
+                root.raise_error(error, key, "write")
+            raise
+
+    def _enter(self, folder: str, fd: int) -> None:
+        self.close()
+        self._folder, self._folder_fd = folder, fd
+
+
+def _raise_folder(root: Root, key: str) -> NoReturn:
+    raise KeyConflictError(
+        f"cannot hold {key!r} in {root!r} beside artifacts below it: a file cannot be a folder too; "
+        "choose another key or delete those artifacts",
+        key=key,
+        store=root.name,
+    ) from None
+
+
+def remove_empty_folders(folder_fd: int, name: str) -> None:
+    """Remove a tree of folders without a file; raises `IsADirectoryError` if it holds one."""
+    fd = os.open(name, FOLDER, dir_fd=folder_fd)
+    try:
+        with os.scandir(fd) as entries:
+            below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for folder in below:
+            remove_empty_folders(fd, folder)
+    finally:
+        os.close(fd)
+    try:
+        os.rmdir(name, dir_fd=folder_fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name) from None
+
+
+def sync_file_system(fd: int) -> None:
+    """Flush the whole file system that an open file lies in."""
+    _syncfs()(fd)
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], object]:
+    import ctypes  # for this alone
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).syncfs
+    except (OSError, AttributeError):  # not Linux
+        return lambda _: os.sync()
+
+    def syncfs(fd: int) -> None:
+        if call(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    return syncfs
+
+
+# -- copying -------------------------------------------------------------------------------------------------------
+
+
+class CopyFiles:
+    """Copies files between two local stores, hashing them on the way.
+
+    It keeps one buffer, because touching fresh memory costs more than the copy. A small file costs ten system calls.
+    """
+
+    def __init__(self, source: Root, dest: Root) -> None:
+        self._source, self._dest = FileSession(source), FileSession(dest)
+        self._buffer = memoryview(bytearray(COPY_BUFFER))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self._source.close()
+        self._dest.close()
+
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
+        """See `CopySession.copy`."""
+        fd, before = self._source.open(validate_key(key))
+        try:
+            out = self._dest.stage(key)
+            try:
+                size, digest = self._pour(fd, out, before.st_size, key, moved)
+                # Checked when all is written, so that whatever changes the source later gives it a later time than the
+                # copy has: the next transfer sees that.
+                check_unchanged(before, os.fstat(fd), size, key)
+            except BaseException:
+                self._dest.discard(out)
+                raise
+            self._dest.put_in_place(out, key)
+        finally:
+            os.close(fd)
+        return Copied(size, digest)
+
+    def _pour(self, fd: int, out: int, size: int, key: str, moved: Callable[[int], object] | None) -> tuple[int, str]:
+        """Copy that many bytes, or as many as there are; return their count and digest."""
+        digest, done = hashlib.sha256(), 0
+        while done < size:
+            try:
+                count = os.readv(fd, [self._buffer])
+            except OSError as error:
+                self._source.root.raise_error(error, key, "read")
+            if not count:
+                break
+            chunk = self._buffer[:count]
+            digest.update(chunk)
+            self._dest.write(out, chunk, key)
+            done += count
+            if moved is not None:
+                moved(count)
+        return done, digest.hexdigest()

@@ -1,0 +1,260 @@
+"""The ground that a local store stands on: one folder, nothing outside of which is ever opened.
+
+A path that is checked and then opened by name can be swapped for a link in between. So every folder is opened segment
+by segment with ``O_NOFOLLOW``, relative to the folder above it, and every file relative to its folder's descriptor.
+Where a segment is a link, its target is resolved once, refused if it lies outside the root, and otherwise opened in the
+same way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Literal, NoReturn
+
+import attrs
+
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    KeyConflictError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
+from emdstore.keys import join_key
+
+Durability = Literal["system", "object"]
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: to open a FIFO that somebody left in the tree must not wait for its writer.
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+MOST_RACES = 20
+_MOST_LINKS = 40
+
+
+@attrs.frozen(repr=False)
+class Root:
+    """The root folder of a local store, and how what lies in it is opened.
+
+    Attributes
+    ----------
+    path
+        The folder. It need not exist.
+    durability
+        See `LocalArtifactStore`.
+    name
+        The store, as errors name it.
+    """
+
+    path: Path
+    durability: Durability
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def open_folder(self, folder: str, key: str, *, create: bool = False) -> int:
+        """Return a descriptor of a folder of this store, on behalf of a key in it; the caller closes it."""
+        for _ in range(_MOST_LINKS):
+            try:
+                fd = self._open_root(create=create)
+            except FileNotFoundError:
+                self.raise_not_found(key)
+            except (NotADirectoryError, FileExistsError) as error:
+                raised = StoreError(
+                    f"the root of {self.name} is not a folder; choose another one, or move away what is there",
+                    key=key,
+                    store=self.name,
+                )
+                raised.errno = errno.ENOTDIR
+                raise raised from error
+            except OSError as error:
+                self.raise_error(error, key, "open")
+            done = 0
+            segments = folder.split("/") if folder else []
+            try:
+                for segment in segments:
+                    try:
+                        below = os.open(segment, FOLDER, dir_fd=fd)
+                    except FileNotFoundError:
+                        if not create:
+                            self.raise_not_found(key)
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(segment, dir_fd=fd)
+                        if self.durability == "object":
+                            os.fsync(fd)
+                        below = os.open(segment, FOLDER, dir_fd=fd)
+                    os.close(fd)
+                    fd = below
+                    done += 1
+                return fd
+            except OSError as error:
+                os.close(fd)
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP) or isinstance(error, EmdstoreError):
+                    self.raise_error(error, key, "open")
+                blocker = "/".join(segments[: done + 1])
+                path = self.path / blocker
+                if path.is_symlink():
+                    folder = join_key(self.inside(os.fspath(path), key), *segments[done + 1 :])
+                elif path.is_dir():
+                    continue  # it was a link a moment ago
+                elif create and path.exists():
+                    raise KeyConflictError(
+                        f"cannot hold {key!r} beside the artifact {blocker!r} in {self.name}: a file cannot be a "
+                        "folder too; choose another key or delete that artifact",
+                        key=key,
+                        store=self.name,
+                    ) from None
+                else:
+                    self.raise_not_found(key)
+        raise UnsafePathError(f"too many links on the way to {key!r} in {self.name}", key=key, store=self.name)
+
+    def _open_root(self, *, create: bool) -> int:
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not create:
+                raise
+            self._make_root()
+            return os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _make_root(self) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.durability == "object":
+            for folder in missing:
+                sync_folder(folder.parent)
+
+    def open_file(self, key: str) -> tuple[int, os.stat_result]:
+        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
+        target = key
+        for _ in range(_MOST_LINKS):
+            folder, _, name = target.rpartition("/")
+            folder_fd = self.open_folder(folder, key)
+            try:
+                fd = os.open(name, READ, dir_fd=folder_fd)
+            except OSError as error:
+                if error.errno != errno.ELOOP:
+                    self.raise_error(error, key, "open")
+            else:
+                status = os.fstat(fd)
+                if stat.S_ISREG(status.st_mode):
+                    return fd, status
+                os.close(fd)
+                self.raise_not_found(key)
+            finally:
+                os.close(folder_fd)
+            target = self.inside(os.fspath(self.path / target), key)
+        raise UnsafePathError(f"too many links on the way to {key!r} in {self.name}", key=key, store=self.name)
+
+    def stat(self, key: str) -> os.stat_result:
+        """Return what the regular file at the key is, or the one that a link there leads to."""
+        folder, _, name = key.rpartition("/")
+        folder_fd = self.open_folder(folder, key)
+        try:
+            found = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        except OSError as error:
+            self.raise_error(error, key, "look at")
+        finally:
+            os.close(folder_fd)
+        if stat.S_ISLNK(found.st_mode):
+            fd, found = self.open_file(key)
+            os.close(fd)
+            return found
+        if not stat.S_ISREG(found.st_mode):
+            self.raise_not_found(key)
+        return found
+
+    def inside(self, path: str, key: str) -> str:
+        """Return where a path really is, relative to the real root; refuse what lies outside."""
+        for _ in range(MOST_RACES):
+            try:
+                real_root = os.path.realpath(self.path)
+                real = real_root if path == os.fspath(self.path) else os.path.realpath(path)
+                break
+            except OSError:  # a link was swapped for something else between being seen and being read
+                continue
+        else:
+            raise StoreUnavailableError(
+                f"links on the way to {key!r} in {self.name} change again and again", key=key, store=self.name
+            )
+        if real != real_root and not real.startswith(real_root.rstrip("/") + "/"):
+            raise UnsafePathError(
+                f"{key!r} in {self.name} leads out of the store through a link; put the file itself there instead",
+                key=key,
+                store=self.name,
+            )
+        return real[len(real_root) :].strip("/")
+
+    def what_is(self, folder_fd: int, name: str, key: str) -> Literal["absent", "file", "folder", "link"]:
+        """Tell what has a name in an open folder; `UnsafePathError` for a link that leads out of the root."""
+        try:
+            mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return "absent"
+        if stat.S_ISLNK(mode):
+            self.inside(os.fspath(self.path / key), key)
+            return "link"
+        return "folder" if stat.S_ISDIR(mode) else "file"
+
+    def prune(self, folder: str) -> None:
+        """Remove a folder and those above it while they are empty; the root stays."""
+        while folder:
+            above, _, name = folder.rpartition("/")
+            try:
+                fd = self.open_folder(above, folder)
+            except EmdstoreError:
+                return
+            try:
+                os.rmdir(name, dir_fd=fd)
+            except OSError:
+                return
+            finally:
+                os.close(fd)
+            folder = above
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def raise_not_found(self, key: str) -> NoReturn:
+        """Raise `ArtifactNotFoundError`."""
+        raise ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name) from None
+
+    def raise_error(self, error: OSError, key: str, verb: str) -> NoReturn:
+        """Raise the error of ours that says what one of the system's means."""
+        if isinstance(error, EmdstoreError):
+            raise error
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENXIO:  # ENXIO: a socket
+            self.raise_not_found(key)
+        kind, advice = _KINDS.get(error.errno or 0, (StoreError, "nothing was changed"))
+        raised = kind(f"cannot {verb} {key!r} in {self.name}: {error.strerror}; {advice}", key=key, store=self.name)
+        raised.errno = error.errno
+        raise raised from error
+
+
+_KINDS: dict[int, tuple[type[StoreError], str]] = {
+    errno.EACCES: (StoreAccessError, "check the permissions of the file and its folders"),
+    errno.EPERM: (StoreAccessError, "check the permissions of the file and its folders"),
+    errno.EROFS: (StoreAccessError, "the file system is mounted read-only"),
+    errno.ENOSPC: (StoreError, "what was there before is intact; free some space and run it again"),
+    errno.EFBIG: (StoreError, "what was there before is intact; files of this size are not allowed here"),
+    errno.EDQUOT: (StoreError, "what was there before is intact; the quota is used up"),
+    errno.ESTALE: (StoreUnavailableError, "the file server changed it meanwhile; try again"),
+    errno.ETIMEDOUT: (StoreUnavailableError, "the file server does not answer; try again"),
+    errno.EAGAIN: (StoreUnavailableError, "try again"),
+    errno.EBUSY: (StoreUnavailableError, "try again"),
+}
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder: the names in it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

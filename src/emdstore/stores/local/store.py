@@ -1,0 +1,188 @@
+"""Artifacts as files below one folder of a POSIX file system.
+
+*Nothing outside the root:* see `emdstore.stores.local.root`. A final link is never written through: a new file takes
+its place.
+
+*Whole objects only.* New bytes go to a staging file beside their place and are renamed over it. The staging file is in
+the same folder because other folders may be other file systems or quota projects, where rename fails. What is durable
+when, and why, is in `FileSession.put_in_place` and `LocalArtifactStore.flush`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import attrs
+
+from emdstore.errors import ArtifactNotFoundError
+from emdstore.keys import validate_key, validate_prefix
+from emdstore.stores.local.files import (
+    CopyFiles,
+    FileReader,
+    FileSession,
+    FileWriter,
+    describe,
+    sync_file_system,
+)
+from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
+from emdstore.stores.local.root import Durability, Root
+from emdstore.stores.port import ArtifactInfo, ArtifactStore
+
+
+def _absolute(root: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(root)))
+
+
+@attrs.frozen(repr=False)
+class LocalArtifactStore:
+    """A folder of this machine, or of a file system that it shares with others.
+
+    Attributes
+    ----------
+    root
+        The folder. It need not exist: the first write makes it. The root itself may be a link.
+    durability
+        What a finished write means for a power cut. ``"system"``: the operating system flushes when it likes, and
+        `flush` makes everything so far durable at once. ``"object"``: each object and its folder are flushed before the
+        write returns. Readers and killed processes never see half an object either way.
+    """
+
+    root: Path = attrs.field(converter=_absolute)
+    durability: Durability = attrs.field(
+        default="system", kw_only=True, validator=attrs.validators.in_(("system", "object"))
+    )
+    ground: Root = attrs.field(init=False, eq=False)
+
+    @ground.default
+    def _stand(self) -> Root:
+        return Root(self.root, self.durability, repr(self))
+
+    def __repr__(self) -> str:
+        return f"LocalArtifactStore({str(self.root)!r})"
+
+    # -- the port ------------------------------------------------------------------------------------------------
+
+    def exists(self, key: str, /) -> bool:
+        """See `ArtifactStore.exists`."""
+        try:
+            self.ground.stat(validate_key(key))
+        except ArtifactNotFoundError:
+            return False
+        return True
+
+    def read_bytes(self, key: str, /) -> bytes:
+        """See `ArtifactStore.read_bytes`; `SourceChangedError` if the file was changed in place meanwhile."""
+        with self.session() as session:
+            return session.read_bytes(key)
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        """See `ArtifactStore.write_bytes`."""
+        with self.session() as session:
+            session.write_bytes(key, data)
+
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        """See `ArtifactStore.iter_keys`.
+
+        Links to files and folders inside the root are followed; those that lead out, those to a folder that holds
+        them, and files whose names are no keys are left out and logged.
+        """
+        validate_prefix(prefix)
+        return (key for key, _ in iter_files(self.ground, prefix))
+
+    # -- capabilities --------------------------------------------------------------------------------------------
+
+    def info(self, key: str, /) -> ArtifactInfo:
+        """See `SupportsInfo.info`."""
+        return describe(key, self.ground.stat(validate_key(key)))
+
+    def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+        """See `SupportsInfo.iter_info`."""
+        validate_prefix(prefix)
+        return iter_infos(self.ground, prefix)
+
+    def open_reader(self, key: str, /) -> FileReader:
+        """See `SupportsStreaming.open_reader`."""
+        return FileReader(self.ground, validate_key(key))
+
+    def open_writer(self, key: str, /) -> FileWriter:
+        """See `SupportsStreaming.open_writer`."""
+        return FileWriter(self.ground, validate_key(key))
+
+    def create_bytes(self, key: str, data: bytes, /) -> None:
+        """See `SupportsCreate.create_bytes`. Needs a file system with hard links."""
+        with FileWriter(self.ground, validate_key(key), replace=False) as writer:
+            writer.write(data)
+
+    def delete(self, key: str, /) -> None:
+        """See `SupportsDelete.delete`. Folders that become empty go too."""
+        folder, _, name = validate_key(key).rpartition("/")
+        try:
+            fd = self.ground.open_folder(folder, key)
+        except ArtifactNotFoundError:
+            return
+        try:
+            if self.ground.what_is(fd, name, key) in ("file", "link"):
+                os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.ground.raise_error(error, key, "delete")
+        finally:
+            os.close(fd)
+        self.ground.prune(folder)
+
+    def local_path(self, key: str = "", /) -> Path:
+        """See `SupportsPath.local_path`."""
+        path = self.root / validate_prefix(key)
+        self.ground.inside(os.fspath(path), key)
+        return path
+
+    def scope(self, prefix: str, /) -> Self:
+        """See `SupportsScope.scope`; `UnsafePathError` if a link leads the folder out of the root."""
+        return attrs.evolve(self, root=self.local_path(validate_prefix(prefix)))
+
+    def copy_from(self, source: ArtifactStore, /) -> CopyFiles | None:
+        """See `SupportsCopyFrom.copy_from`: from another local store."""
+        return CopyFiles(source.ground, self.ground) if isinstance(source, LocalArtifactStore) else None
+
+    def session(self) -> FileSession:
+        """See `SupportsSession.session`."""
+        return FileSession(self.ground)
+
+    def flush(self) -> None:
+        """See `SupportsFlush.flush`.
+
+        One call for the whole file system: for a batch it costs a third of flushing file by file.
+        """
+        try:
+            fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.ground.raise_error(error, "", "flush")
+        try:
+            sync_file_system(fd)
+        except OSError as error:
+            self.ground.raise_error(error, "", "flush")
+        finally:
+            os.close(fd)
+
+    def remove_staging(self, *, older_than: float = 3600.0, dry_run: bool = False) -> tuple[str, ...]:
+        """Remove what writers that were killed left behind.
+
+        Parameters
+        ----------
+        older_than
+            Seconds since the last write to the file; younger ones may belong to a writer that is alive.
+        dry_run
+            Only tell which there are.
+
+        Returns
+        -------
+        tuple of str
+            Their names, relative to the root.
+        """
+        return remove_staging(self.ground, older_than=older_than, dry_run=dry_run)

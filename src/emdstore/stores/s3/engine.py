@@ -1,0 +1,88 @@
+"""obstore's extension module, alive in this process.
+
+obstore runs every request on threads of its own, started once per process and kept in the extension's static memory. A
+fork copies that memory but not the threads: in the child the next request would wait for ever. A second copy of the
+shared library, loaded from another file, has static memory of its own, and so threads that the child starts. It takes
+some 40 ms and as many MB as the library has, once per forked child, and lets ``fork``, which is the default of
+`multiprocessing` on Linux before Python 3.14, work as ``spawn`` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from emdstore.errors import MissingExtraError
+
+# By process id: after a fork, what the parent put here is still here, and is not for the child.
+_of_process: dict[int, Any] = {}
+_threads_lost = False
+
+
+def extension() -> Any:
+    """Return the module ``obstore._obstore``, with threads that run in this process.
+
+    Raises
+    ------
+    MissingExtraError
+        If obstore is not installed.
+    """
+    pid = os.getpid()
+    try:
+        return _of_process[pid]
+    except KeyError:
+        pass
+    try:
+        from obstore import _obstore
+    except ImportError as error:
+        raise MissingExtraError.of("S3ArtifactStore", "s3") from error
+    return _of_process.setdefault(pid, _second_copy(_obstore.__file__) if _threads_lost else _obstore)
+
+
+def _note_fork() -> None:
+    global _threads_lost
+    # Also where nobody used it through emdstore: somebody else in this process may have.
+    _threads_lost = "obstore" in sys.modules
+    _of_process.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _second_copy(library: str) -> Any:
+    with _copied(library) as path:
+        # The last part of the name is what the library's entry point is called after.
+        loader = importlib.machinery.ExtensionFileLoader("_obstore", path)
+        spec = importlib.util.spec_from_file_location("_obstore", path, loader=loader)
+        assert spec is not None
+        registered = {name: module for name, module in sys.modules.items() if name.startswith("obstore")}
+        try:
+            module = importlib.util.module_from_spec(spec)
+            loader.exec_module(module)
+        finally:
+            sys.modules.update(registered)  # it has put its own submodules in the place of obstore's
+    return module
+
+
+@contextlib.contextmanager
+def _copied(library: str) -> Iterator[str]:
+    """Give a file with the library's bytes a path that was never loaded from, for as long as it takes to load it."""
+    content = Path(library).read_bytes()
+    if hasattr(os, "memfd_create"):  # needs no writable folder that programs may run from
+        with os.fdopen(os.memfd_create("obstore", os.MFD_CLOEXEC), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        return
+    with tempfile.TemporaryDirectory(prefix="emdstore-") as folder:
+        path = Path(folder) / Path(library).name
+        path.write_bytes(content)
+        yield str(path)

@@ -1,0 +1,133 @@
+"""What obstore's errors about S3 mean, in the words of `emdstore.errors`.
+
+Its exceptions tell a few kinds apart, its streams and writers fewer, but its texts always hold the server's whole
+answer: the status, and S3's own code, which alone tells a missing bucket from a missing object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from types import TracebackType
+
+import attrs
+
+from emdstore.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    EmdstoreError,
+    StoreAccessError,
+    StoreError,
+    StoreUnavailableError,
+    redact,
+)
+
+# What servers say when the body is not what was signed, or when its end is missing.
+_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody"}
+_BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"}
+_BUSY_STATUS = {408, 429, 500, 502, 503, 504}
+
+_STATUS = re.compile(r"status code: (\d{3})").search
+_CODE = re.compile(r"<Code>(\w+)</Code>").search
+_MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
+
+
+class UnlistableNameError(StoreError):
+    """An object's name that obstore does not list, nor anything after it; `_s3_listing` gets over it."""
+
+
+@attrs.frozen
+class ErrorTranslator:
+    """Who the errors are about.
+
+    Attributes
+    ----------
+    name
+        The store, as its `repr` has it.
+    bucket
+        Its bucket.
+    secrets
+        What no message may hold.
+    """
+
+    name: str
+    bucket: str
+    secrets: Sequence[str] = attrs.field(repr=False)
+
+    def trying(self, verb: str, key: str) -> Translating:
+        """Return a context in which the engine's errors become ours."""
+        return Translating(self, verb, key)
+
+    def translated(self, error: Exception, verb: str, key: str) -> EmdstoreError:
+        """Return the error of ours that says what one of the engine's means."""
+        text = str(error)
+        status, code, reason = _answer(text)
+        engine_kind = type(error).__name__
+        kind: type[StoreError] = StoreError
+        advice = "nothing was changed"
+        if code == "NoSuchBucket":
+            advice = f"there is no bucket {self.bucket!r}: check its name, endpoint_url and region"
+        elif engine_kind == "AlreadyExistsError":
+            said = f"{key!r} is already there in {self.name}; it was left as it is"
+            return ArtifactExistsError(said, key=key, store=self.name)
+        elif isinstance(error, FileNotFoundError) or code == "NoSuchKey":
+            return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
+        elif "/latest/api/token" in text or "security-credentials" in text:
+            kind, advice = StoreAccessError, "no credentials were found: pass them, or set AWS_ACCESS_KEY_ID and so on"
+        elif code in _DAMAGED:
+            kind, advice = StoreUnavailableError, "the bytes were damaged on the way and refused; try again"
+        elif status in (401, 403):
+            kind, advice = StoreAccessError, "check the credentials, and what they may do in this bucket"
+        elif status in _BUSY_STATUS or code in _BUSY:
+            kind, advice = StoreUnavailableError, "try again later"
+        elif status is None and "HTTP error" in text:
+            kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
+        elif engine_kind == "InvalidPathError":
+            kind, advice = UnlistableNameError, "the listing goes on without it, but more slowly"
+        elif "redirect" in text:
+            advice = "the bucket is probably in another region: pass region="
+        what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
+        return kind(redact(f"{what}: {reason}; {advice}", self.secrets), key=key or None, store=self.name)
+
+
+class Translating:
+    """A block whose errors of the engine leave it as errors of ours."""
+
+    __slots__ = ("_key", "_speaker", "_verb")
+
+    def __init__(self, speaker: ErrorTranslator, verb: str, key: str) -> None:
+        self._speaker, self._verb, self._key = speaker, verb, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, Exception) and is_of_engine(error):
+            # `from None`: the engine's own text is pages long and may quote headers.
+            raise self._speaker.translated(error, self._verb, self._key) from None
+
+
+def is_of_engine(error: Exception) -> bool:
+    """Tell an error of obstore from one of ours or of the caller's."""
+    # By name, since every copy of the engine (see `_obstore`) has classes of its own.
+    by_engine = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("obstore")
+    return by_engine and not isinstance(error, EmdstoreError)
+
+
+def has_no_such_range(error: Exception) -> bool:
+    """Tell whether the server gave no part of an object because the object, or the server, has none."""
+    return _answer(str(error))[0] == 416 or "non-partial" in str(error)
+
+
+def first_line(text: str) -> str:
+    """Return the part of the engine's text that is for people."""
+    return text.partition("\n")[0][:300]
+
+
+def _answer(text: str) -> tuple[int | None, str | None, str]:
+    """Find what the server answered: the status, S3's code, and a line for people."""
+    status, code, message = _STATUS(text), _CODE(text), _MESSAGE(text)
+    if status is None and code is None:
+        return None, None, first_line(text)
+    said = [f"HTTP {status[1]}" if status else "", code[1] if code else "", message[1] if message else ""]
+    return int(status[1]) if status else None, code[1] if code else None, " ".join(filter(None, said))

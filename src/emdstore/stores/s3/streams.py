@@ -1,0 +1,237 @@
+"""Objects of S3 that are read, written and copied without being in memory as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from emdstore.errors import ArtifactNotFoundError, SourceChangedError, StoreError
+from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
+from emdstore.stores.s3.errors import ErrorTranslator, has_no_such_range, is_of_engine
+
+if TYPE_CHECKING:
+    from emdstore.stores.s3 import S3ArtifactStore
+
+_log = logging.getLogger(__name__)
+
+MOST_PARTS = 10_000
+LARGEST_COPY = 5 * 1024**3
+_FIRST_PART = 4 * 1024 * 1024
+_NEAR_SECONDS = 0.03  # for the first part: a connection that gives so much in so little time is as good as several
+_PART = 1024 * 1024
+_MOST_AHEAD = 12
+_MOST_AHEAD_OF_ALL = 24
+_places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
+"""For the parts that readers of this process have read ahead; each may hold one more, which it gives out."""
+
+
+def _free_places() -> None:
+    global _places
+    _places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_places)  # the readers that had them are not in the child
+
+
+def describe(key: str, entry: Any) -> ArtifactInfo:
+    """Return what obstore's description of an object says of the artifact."""
+    return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), entry["e_tag"])
+
+
+class ObjectReader:
+    """See `ArtifactReader`: one version of the object, as the server's first answer describes it.
+
+    A connection to a distant server has a speed of its own, whatever the network could carry. So the first request is
+    for the first part; if that took long, the rest comes in parts as well, several at a time, and otherwise as it is.
+
+    Parameters
+    ----------
+    errors
+        Who the errors are about.
+    key
+        The artifact's key.
+    ask
+        Sends a request for the object, with these options, and returns the engine's answer.
+    """
+
+    def __init__(self, errors: ErrorTranslator, key: str, ask: Callable[[Any], Any]) -> None:
+        self._errors, self._ask = errors, ask
+        asked = time.perf_counter()
+        found = self._begin()
+        self._waited = time.perf_counter() - asked
+        self.info = describe(key, found.meta)
+        self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
+        self._rest = b""
+        self._left = self.info.size
+
+    def read(self, size: int = CHUNK_SIZE, /) -> bytes:
+        """See `ArtifactReader.read`."""
+        chunk = self._rest or self._next()
+        self._rest = chunk[size:]
+        given = chunk[:size]
+        self._left -= len(given)
+        if self._left < 0 or (not given and self._left):
+            self._raise_changed(f"did not have the {self.info.size} bytes that the server announced")
+        return given
+
+    def _next(self) -> bytes:
+        with self._errors.trying("read", self.info.key):
+            try:
+                return next(self._chunks, b"")
+            except Exception as error:
+                # The engine asked for the rest of a broken answer, on condition that it is of the same version.
+                if type(error).__name__ == "PreconditionError":
+                    self._raise_changed("changed while it was read")
+                raise
+
+    def _begin(self) -> Any:
+        try:
+            return self._ask({"range": (0, _FIRST_PART)})
+        except Exception as error:
+            # An object without a byte has no range, and a server may know none.
+            if is_of_engine(error) and has_no_such_range(error):
+                return self._ask(None)
+            raise
+
+    def _in_parts(self, first: Any) -> Iterator[bytes]:
+        """Yield the object, and read ahead as far as what all readers hold allows."""
+        asked = time.perf_counter()  # not since it was opened: who reads may have had something else to do
+        chunks: Iterable[bytes] = list(_stream(first))
+        if self._waited + time.perf_counter() - asked < _NEAR_SECONDS:
+            yield from chunks
+            yield from _stream(self._part(_FIRST_PART, self.info.size))
+            return
+        starts = deque(range(_FIRST_PART, self.info.size, _PART))
+        ahead: deque[Future[bytes]] = deque()
+        pool = ThreadPoolExecutor(_MOST_AHEAD, thread_name_prefix="emdstore-parts")
+        try:
+            while True:
+                while starts and len(ahead) < _MOST_AHEAD and _places.acquire(blocking=False):
+                    ahead.append(pool.submit(self._small_part, starts.popleft()))
+                yield from chunks
+                if ahead:
+                    part = ahead.popleft()
+                    _places.release()
+                    chunks = [part.result()]
+                elif starts:
+                    chunks = [self._small_part(starts.popleft())]
+                else:
+                    return
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for part in ahead:
+                part.add_done_callback(lambda _: _places.release())  # what is on its way still takes its memory
+
+    def _small_part(self, start: int) -> bytes:
+        part: bytes = self._part(start, min(start + _PART, self.info.size)).bytes()
+        return part
+
+    def _part(self, start: int, end: int) -> Any:
+        found = self._ask({"range": (start, end)})
+        if describe(self.info.key, found.meta) != self.info:
+            self._raise_changed("changed while it was read")
+        return found
+
+    def _raise_changed(self, what: str) -> None:
+        key, store = self.info.key, self._errors.name
+        raise SourceChangedError(f"{key!r} in {store} {what}; run it again", key=key, store=store) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self._chunks, self._rest = iter(()), b""  # to let go of a stream closes its connection
+
+
+def _stream(found: Any) -> Iterator[bytes]:
+    # The engine gives at least this much at a time, and often some more; `read` may give CHUNK_SIZE.
+    return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
+
+
+class ObjectWriter:
+    """See `ArtifactWriter`: an upload in parts, which shows when it is completed, or one request if it is small."""
+
+    def __init__(self, errors: ErrorTranslator, key: str, file: Any, part_size: int) -> None:
+        self._errors, self._key, self._file = errors, key, file
+        self._part_size = part_size
+        self._size = 0
+
+    def write(self, data: bytes, /) -> None:
+        """See `ArtifactWriter.write`."""
+        self._size += len(data)
+        if self._size > MOST_PARTS * self._part_size:
+            raise StoreError(
+                f"cannot write {self._key!r} in {self._errors.name}: it needs more than {MOST_PARTS} parts of "
+                f"{self._part_size} bytes; open the store with a larger part_size",
+                key=self._key,
+                store=self._errors.name,
+            )
+        with self._errors.trying("write", self._key):
+            self._file.write(data)
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            with self._errors.trying("write", self._key):
+                self._file.__exit__(None, None, None)
+            return
+        try:
+            self._file.__exit__(kind, error, traceback)  # takes back the parts
+        except Exception as failure:
+            if not is_of_engine(failure):
+                raise
+            # The error that ended the block is the one to show.
+            _log.warning(
+                "parts of %r may be left in %s; have the bucket expire unfinished uploads", self._key, self._errors.name
+            )
+
+
+class ServerCopies:
+    """See `CopySession`: copies inside one bucket, by the server itself."""
+
+    def __init__(
+        self, source: S3ArtifactStore, dest: S3ArtifactStore, copy_object: Callable[[S3ArtifactStore, str], None]
+    ) -> None:
+        self._source, self._dest, self._copy_object = source, dest, copy_object
+
+    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
+        """See `CopySession.copy`; what is too large for one request of the server is streamed instead."""
+        try:
+            self._copy_object(self._source, key)
+        except ArtifactNotFoundError:
+            raise
+        except StoreError:
+            if self._source.info(key).size <= LARGEST_COPY:
+                raise
+            return self._stream(key, moved)
+        return Copied(None, None)
+
+    def _stream(self, key: str, moved: Callable[[int], object] | None) -> Copied:
+        digest = hashlib.sha256()
+        with self._source.open_reader(key) as reader, self._dest.open_writer(key) as writer:
+            while chunk := reader.read():
+                digest.update(chunk)
+                writer.write(chunk)
+                if moved is not None:
+                    moved(len(chunk))
+        return Copied(reader.info.size, digest.hexdigest())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        pass

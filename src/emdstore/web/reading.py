@@ -1,0 +1,256 @@
+"""What the results store says and gives: which artifacts are there, the end of a log, bytes that are as recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import attrs
+
+from emdstore.catalog import ArtifactRow
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError, StoreError, StoreUnavailableError
+from emdstore.keys import join_key
+from emdstore.stores import ArtifactStore, SupportsInfo, SupportsPath, SupportsStreaming, scoped
+from emdstore.stores.port import CHUNK_SIZE
+from emdstore.transfer import digest_of
+
+T = TypeVar("T")
+
+PATIENCE = 6.0
+"""Seconds that a page waits for the results store before it is shown without."""
+
+_RETRY_AFTER_SECONDS = 15.0
+_LOG_BYTES = 64 * 1024
+_LOG_LINES = 60
+_LONGEST_LOG = 64 * 1024 * 1024
+_READ_AHEAD = 4 * 1024 * 1024
+
+
+@attrs.frozen
+class LogEnd:
+    """The last lines of a log, and whether there are more before them."""
+
+    text: str
+    cut: bool
+
+
+@attrs.frozen
+class Look:
+    """What the results store says of one execution.
+
+    Attributes
+    ----------
+    sizes
+        Of the artifacts that are there, in bytes; None where the store does not tell sizes without reading. None in all
+        if the store did not answer.
+    log
+        The end of the log, if it is there.
+    problem
+        Why the store did not answer.
+    """
+
+    sizes: Mapping[str, int | None] | None = None
+    log: LogEnd | None = None
+    problem: str | None = None
+
+    def state(self, artifact: ArtifactRow) -> str:
+        """Tell what is known of an artifact: ``there``, ``missing``, ``changed`` (another size) or ``unknown``."""
+        if self.sizes is None:
+            return "unknown"
+        if artifact.key not in self.sizes:
+            return "missing"
+        size = self.sizes[artifact.key]
+        return "changed" if None not in (size, artifact.size) and size != artifact.size else "there"
+
+
+@attrs.frozen
+class Check:
+    """What came of hashing an artifact again: ``ok``, ``corrupt``, ``missing``, ``unreadable`` or ``unrecorded``."""
+
+    outcome: str
+    detail: str = ""
+
+
+class ResultsReader:
+    """A results store as the site reads it: patiently, but not for ever.
+
+    Parameters
+    ----------
+    results
+        The store.
+    patience
+        Seconds after which a page is shown without what the store did not say. For some seconds after that the store
+        is not asked again for what a page can do without.
+    """
+
+    def __init__(self, results: ArtifactStore, *, patience: float = PATIENCE) -> None:
+        self.results = results
+        self._patience = patience
+        self._ask_again_at = 0.0
+
+    def look(self, fragment: str, log: ArtifactRow | None) -> Look:
+        """Tell what is there of an execution, and read the end of its log. What goes wrong is in what is returned."""
+        if time.monotonic() < self._ask_again_at:
+            return Look(problem="the results store did not answer a moment ago")
+        folder = scoped(self.results, fragment)
+
+        def ask() -> Look:
+            sizes = dict(_listing(folder))
+            return Look(sizes, _log_end(folder, log) if log is not None and log.key in sizes else None)
+
+        try:
+            return _within(self._patience, ask)
+        except StoreUnavailableError as error:
+            self._ask_again_at = time.monotonic() + _RETRY_AFTER_SECONDS
+            return Look(problem=str(error))
+        except EmdstoreError as error:
+            return Look(problem=str(error))
+
+    def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Check]:
+        """Hash artifacts again and compare them with their record."""
+        return {each.key: self._check(each) for each in artifacts}
+
+    def _check(self, artifact: ArtifactRow) -> Check:
+        try:
+            size, digest = digest_of(scoped(self.results, artifact.fragment), artifact.key)
+        except ArtifactNotFoundError:
+            return Check("missing", "the record names it and it is not there")
+        except EmdstoreError as error:
+            return Check("unreadable", str(error))
+        if artifact.sha256 is None:
+            return Check("unrecorded", f"{size} bytes, SHA-256 {digest}; nothing was recorded to compare it with")
+        if (size, digest) == (artifact.size, artifact.sha256):
+            return Check("ok")
+        return Check("corrupt", f"{size} bytes, SHA-256 {digest}")
+
+    def read(self, artifact: ArtifactRow) -> Iterator[bytes]:
+        """Return the bytes of an artifact, in bounded memory.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If it is not there.
+        IncompleteSetError
+            If it is not as recorded: from this call where it is small, otherwise before its last bytes are given.
+        StoreError
+            If the store failed.
+        """
+        chunks = _as_recorded(_chunks(self.results, join_key(artifact.fragment, artifact.key)), artifact)
+        ahead, size = [], 0
+        for chunk in chunks:
+            ahead.append(chunk)
+            size += len(chunk)
+            if size >= _READ_AHEAD:
+                break
+        return itertools.chain(ahead, chunks)
+
+    def read_range(self, artifact: ArtifactRow, start: int, stop: int) -> Iterator[bytes]:
+        """Return the bytes from `start` up to `stop`; a part cannot be compared with the record."""
+        key = join_key(artifact.fragment, artifact.key)
+        if isinstance(self.results, SupportsPath):
+            chunks = _file_part(self.results, key, start)
+        else:
+            chunks = _from(_chunks(self.results, key), start)
+        first = next(chunks, b"")  # an artifact that is not there is noticed before anything is sent
+        return _up_to(itertools.chain([first], chunks), stop - start)
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """Call, and give up waiting after some time. The thread may go on; it keeps nobody from ending."""
+    answer: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answer.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again, where it is waited for
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="emdstore-web-look", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if raised:
+        raise raised[0]
+    if not answer:
+        raise StoreUnavailableError(f"the results store did not answer within {seconds:.0f} seconds")
+    return answer[0]
+
+
+def _listing(folder: ArtifactStore) -> Iterator[tuple[str, int | None]]:
+    if isinstance(folder, SupportsInfo):
+        return ((info.key, info.size) for info in folder.iter_info())
+    return ((key, None) for key in folder.iter_keys())
+
+
+def _log_end(folder: ArtifactStore, log: ArtifactRow) -> LogEnd | None:
+    if (log.size or 0) > _LONGEST_LOG and not isinstance(folder, SupportsPath):
+        return None
+    if isinstance(folder, SupportsPath):
+        chunks = _file_part(folder, log.key, max(0, folder.local_path(log.key).stat().st_size - _LOG_BYTES - 1))
+    else:
+        chunks = _chunks(folder, log.key)
+    end = b""
+    for chunk in chunks:
+        end = (end + chunk)[-_LOG_BYTES - 1 :]
+    lines = end.decode("utf-8", "replace").splitlines()
+    return LogEnd("\n".join(lines[-_LOG_LINES:]), len(end) > _LOG_BYTES or len(lines) > _LOG_LINES)
+
+
+def _chunks(store: ArtifactStore, key: str) -> Iterator[bytes]:
+    if not isinstance(store, SupportsStreaming):
+        yield store.read_bytes(key)
+        return
+    with store.open_reader(key) as reader:
+        while chunk := reader.read(CHUNK_SIZE):
+            yield chunk
+
+
+def _as_recorded(chunks: Iterator[bytes], artifact: ArtifactRow) -> Iterator[bytes]:
+    """Pass chunks on, each when the next one is there, and the last one only if all were as recorded."""
+    if artifact.sha256 is None:
+        yield from chunks
+        return
+    digest, held = hashlib.sha256(), b""
+    for chunk in chunks:
+        if held:
+            yield held
+        digest.update(chunk)
+        held = chunk
+    if digest.hexdigest() != artifact.sha256:
+        raise IncompleteSetError(
+            f"{artifact.key!r} of {artifact.fragment!r} is not as its record says: its bytes were changed after it was "
+            "published; promote the set again",
+            key=join_key(artifact.fragment, artifact.key),
+        )
+    yield held
+
+
+def _file_part(store: SupportsPath, key: str, start: int) -> Iterator[bytes]:
+    try:
+        with store.local_path(key).open("rb") as file:
+            file.seek(start)
+            while chunk := file.read(CHUNK_SIZE):
+                yield chunk
+    except FileNotFoundError:
+        raise ArtifactNotFoundError(f"no artifact at {key!r} in {store!r}", key=key) from None
+    except OSError as error:
+        raise StoreError(f"{key!r} in {store!r} cannot be read: {error}", key=key) from error
+
+
+def _from(chunks: Iterator[bytes], start: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        if start < len(chunk):
+            yield chunk[start:]
+        start = max(0, start - len(chunk))
+
+
+def _up_to(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[:size]
+        size -= len(chunk)
+        if size <= 0:
+            return

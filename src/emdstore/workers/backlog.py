@@ -1,0 +1,422 @@
+"""Handing work to a `concurrent.futures.Executor`, wherever its workers are.
+
+Work is cut into batches of plain items, and a few batches are given out at a time, so that a million keys are never a
+million futures. Everything goes over as bytes that this module made and reads again, so an engine's own ways to pickle,
+to scan arguments or to recognise equal calls make no difference. What every batch needs (the stores) is pickled once,
+as configuration. The version of emdstore travels with each batch and is compared before anything else is unpickled.
+
+What the function itself raises comes back as that. All else that an engine raises means that a worker was lost,
+whatever name the engine has for it; the batch is given out again then, in single items, so that one which is deadly to
+its worker does not take its neighbours with it. So functions have to bear being called twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import itertools
+import logging
+import os
+import pickle
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import attrs
+
+from emdstore._version import __version__
+from emdstore.errors import ExecutorError, redact
+from emdstore.stores.memory import InMemoryArtifactStore
+
+_log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_IN_FLIGHT = 64
+"""How many batches an executor is given at a time, unless said otherwise."""
+
+_ATTEMPTS = 3
+_TICK_SECONDS = 0.2
+_PATIENCE_SECONDS = 10.0
+_QUIET_SECONDS = 30.0
+
+
+@contextlib.contextmanager
+def executor_or_threads(executor: Executor | None, workers: int, name: str) -> Iterator[Executor]:
+    """Give the executor, which is left open; or if there is none so many threads, which end with the block."""
+    if executor is not None:
+        yield executor
+        return
+    own = ThreadPoolExecutor(workers, thread_name_prefix=f"emdstore-{name}")
+    try:
+        yield own
+    finally:
+        own.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block.
+
+    A `KeyboardInterrupt` comes between any two instructions of the main thread, also where that holds a lock of a
+    future or an executor. The workers would wait for that lock, and the process for them, for ever.
+    """
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+@attrs.frozen
+class _Given(Generic[Item]):
+    items: Sequence[Item]
+    attempt: int
+
+
+class Backlog(Generic[Item, Result]):
+    """The batches that an executor has been given and has not brought back; a context manager.
+
+    Leaving the block cancels what has not started and waits for the rest. The executor is left open.
+
+    Parameters
+    ----------
+    executor
+        Threads, processes, or an engine that spans machines.
+    function
+        Called there as ``function(*common, items)``. It may be called twice with the same items.
+    common
+        What every batch needs.
+    retried
+        What becomes of an item whose worker was lost before it is given out again.
+
+    Raises
+    ------
+    ExecutorError
+        If `common` cannot be sent to where the workers are. Nothing was given out.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        function: Callable[..., Result],
+        *common: Any,
+        retried: Callable[[Item], Item] | None = None,
+    ) -> None:
+        self._executor, self._retried = executor, retried
+        self._call = functools.partial(function, *common)
+        self._packed = None if isinstance(executor, ThreadPoolExecutor) else _pack(executor, self._call)
+        self._running: dict[Future[_Answer], _Given[Item]] = {}
+        self._done: SimpleQueue[Future[_Answer]] = SimpleQueue()
+        self._lost: deque[tuple[Sequence[Item], ExecutorError]] = deque()
+        self._taken = False
+        self._heard = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._lost)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for _ in self.stop():
+            pass
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Give out one batch.
+
+        Raises
+        ------
+        ExecutorError
+            If the executor does not even take the first one. Later refusals come with `finished`.
+        """
+        self._give(_Given(items, 1))
+
+    def finished(self, timeout: float = _TICK_SECONDS) -> Iterator[tuple[Sequence[Item], Result | ExecutorError]]:
+        """Wait for batches, `timeout` seconds at most, and yield those that are back, in whatever order they come.
+
+        Yields
+        ------
+        tuple
+            The items, and what the function returned for them; or the error, if workers were lost again and again or
+            the executor takes no more work. A batch may come back in parts.
+
+        Raises
+        ------
+        ExecutorError
+            If a worker cannot do such work at all: it has another emdstore, or cannot load the stores.
+        Exception
+            What the function raised.
+        """
+        done = self._came_back(0 if self._lost or not self._running else timeout)
+        if done or not self._running:
+            self._heard = time.monotonic()
+        elif time.monotonic() - self._heard > _QUIET_SECONDS:
+            self._see_whether_it_lives()
+        for future in done:
+            given = self._running.pop(future)
+            if (error := CancelledError() if future.cancelled() else future.exception()) is not None:
+                self._give_again(given, error)
+            else:
+                yield given.items, _read(future.result())
+        while self._lost:
+            yield self._lost.popleft()
+
+    def stop(self) -> Iterator[tuple[Sequence[Item], Result]]:
+        """Cancel what has not started, wait for the rest, and yield what it brought."""
+        started = {future: given for future, given in self._running.items() if not _cancel(future)}
+        self._running.clear()
+        self._lost.clear()
+        wait(started)
+        for future, given in started.items():
+            if not future.cancelled() and future.exception() is None:
+                with contextlib.suppress(Exception):  # what stopped us matters more
+                    yield given.items, _read(future.result())
+
+    def _came_back(self, timeout: float) -> list[Future[_Answer]]:
+        # Not `concurrent.futures.wait`, which takes the lock of each future that it waits for, every time.
+        done = []
+        with contextlib.suppress(Empty):
+            done.append(self._done.get(timeout=timeout))
+            while True:
+                done.append(self._done.get_nowait())
+        return [future for future in done if future in self._running]
+
+    def _give(self, given: _Given[Item]) -> None:
+        try:
+            if self._packed is None:
+                call: tuple[Any, ...] = run_here, self._call, given.items
+            else:
+                items = pickle.dumps((given.attempt, given.items))  # no two attempts are equal calls
+                call = run_packed, __version__, self._packed, items
+            with _uninterrupted():
+                future = self._executor.submit(*call)
+                future.add_done_callback(self._done.put)
+        except Exception as error:  # shut down, broken, disconnected: each engine has its own
+            if not self._taken:
+                raise _refused(error) from error
+            self._lost.append((given.items, _refused(error)))
+            return
+        self._taken = True
+        self._running[future] = given
+
+    def _see_whether_it_lives(self) -> None:
+        """Give up what is under way if the executor takes no more work: some forget what they had when they end."""
+        self._heard = time.monotonic()
+        _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
+        try:
+            _cancel(self._executor.submit(whereabouts))
+        except Exception as error:  # noqa: BLE001 - as in `_give`
+            self._lost.extend((given.items, _refused(error)) for given in self._running.values())
+            self._running.clear()
+
+    def _give_again(self, given: _Given[Item], error: BaseException) -> None:
+        if (missing := _missing_module(error)) is not None:
+            raise ExecutorError(
+                f"the workers have no module {missing!r}, or another version of it: {_said(error)}; install there the "
+                f"emdstore {__version__} that is here"
+            ) from error
+        if isinstance(error, BrokenExecutor):
+            self._lost.append((given.items, _refused(error)))
+            return
+        if given.attempt == _ATTEMPTS:
+            times = f"{_ATTEMPTS} times"
+            lost = ExecutorError(f"a worker was lost {times}, the last time with {_said(error)}; run it again")
+            self._lost.append((given.items, lost))
+            return
+        level = logging.WARNING if given.attempt == 1 else logging.INFO
+        _log.log(level, "a worker was lost (%s); its work is given out again", _said(error))
+        for item in given.items:
+            self._give(_Given((item if self._retried is None else self._retried(item),), given.attempt + 1))
+
+
+def map_batches(
+    executor: Executor,
+    function: Callable[..., Sequence[Result]],
+    *common: Any,
+    items: Iterable[Item],
+    size: int = 1,
+    given: int = MAX_IN_FLIGHT,
+) -> Generator[tuple[Item, Result | ExecutorError], None, None]:
+    """Call a function in an executor on batches of items, and yield each item with its result, in order.
+
+    Parameters
+    ----------
+    executor, function, common
+        See `Backlog`; the function returns one result for each item.
+    items
+        Taken as they are needed, so that there may be any number of them.
+    size
+        How many items make a batch.
+    given
+        How many batches are under way at a time, at most. So many may have to wait for an earlier one.
+
+    Yields
+    ------
+    tuple
+        The item and its result, or the error if workers were lost with it again and again.
+
+    Raises
+    ------
+    ExecutorError
+        If the executor takes no work, if something cannot be sent there, or if the workers have another emdstore.
+    Exception
+        What the function raised. Whenever the iteration ends, what has not started is cancelled.
+    """
+    numbered = enumerate(items)
+    back: dict[int, tuple[Item, Result | ExecutorError]] = {}
+    due = 0
+    with Backlog[tuple[int, Item], Sequence[Result]](executor, _unnumbered, function, *common) as backlog:
+        while True:
+            # What waits for its turn counts too: an early batch that takes long must not let the rest pile up.
+            while len(backlog) + len(back) // size < given and (taken := tuple(itertools.islice(numbered, size))):
+                backlog.submit(taken)
+            if not backlog:
+                return
+            for batch, results in backlog.finished():
+                for at, (number, item) in enumerate(batch):
+                    back[number] = (item, results if isinstance(results, ExecutorError) else results[at])
+            while due in back:
+                yield back.pop(due)
+                due += 1
+
+
+def _unnumbered(function: Callable[..., Result], *common_and_batch: Any) -> Result:
+    *common, batch = common_and_batch
+    return function(*common, [item for _, item in batch])
+
+
+# -- to a worker and back ------------------------------------------------------------------------------------------
+
+
+_Answer = tuple[str, Any]
+"""What came of a batch (done, raised, refused), and the result, error or reason; or all that in bytes (pickled)."""
+
+
+def run_here(call: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> _Answer:
+    """Do one batch in this process."""
+    try:
+        return "done", call(items)
+    except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
+        return "raised", error
+
+
+def run_packed(version: str, packed: bytes, items: bytes) -> _Answer:
+    """Do one batch in a worker, which may have another emdstore."""
+    if version != __version__:
+        return "refused", (
+            f"a worker on {os.uname().nodename} has emdstore {__version__}, and here it is {version}; "
+            "install the same one on both sides"
+        )
+    try:
+        call = _unpacked(packed)
+    except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+        return "refused", (
+            f"a worker on {os.uname().nodename} cannot load what it was sent: {_said(error)}; "
+            "stores of your own have to be in a module that is installed there, and extras too"
+        )
+    _, batch = pickle.loads(items)
+    answer = run_here(call, batch)
+    try:
+        pickled = pickle.dumps(answer)
+        pickle.loads(pickled)  # an exception may refuse only now
+    except Exception as error:  # noqa: BLE001 - whatever refuses to be pickled has its own error
+        pickled = pickle.dumps(("raised", ExecutorError(f"a worker cannot send back {answer[1]!r}: {_said(error)}")))
+    return "pickled", pickled
+
+
+def _read(answer: _Answer) -> Any:
+    what, value = pickle.loads(answer[1]) if answer[0] == "pickled" else answer
+    if what == "refused":
+        raise ExecutorError(value)
+    if what == "raised":
+        raise value
+    return value
+
+
+@functools.lru_cache(maxsize=1)
+def _unpacked(packed: bytes) -> Callable[..., Any]:
+    """Return the call; the same one for all batches of a run, so that its stores and catalog are opened once."""
+    _, call = pickle.loads(packed)
+    return call  # type: ignore[no-any-return]
+
+
+class _LeavingPickler(pickle.Pickler):
+    def reducer_override(self, value: object) -> Any:
+        if isinstance(value, InMemoryArtifactStore):
+            raise TypeError(f"{value!r} lives in this process, and a copy of it elsewhere would be another store")
+        return NotImplemented
+
+
+def _pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
+    """Return the call as bytes; None if it cannot be pickled and need not be, as the workers are in this process."""
+    written = io.BytesIO()
+    try:
+        # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
+        _LeavingPickler(written).dump((os.urandom(8), call))
+    except Exception as error:
+        if _is_here(executor):
+            return None
+        raise ExecutorError(
+            f"the work cannot be sent to the executor's workers: {_said(error)}; nothing was done. Give it stores that "
+            "other processes can open, or use threads"
+        ) from error
+    return written.getvalue()
+
+
+_PROCESS = os.urandom(8).hex()
+
+
+def whereabouts() -> tuple[str, int]:
+    """Tell which process this is, among all of all machines."""
+    return _PROCESS, os.getpid()
+
+
+def _is_here(executor: Executor) -> bool:
+    try:
+        return bool(executor.submit(whereabouts).result(_PATIENCE_SECONDS) == whereabouts())
+    except Exception:  # noqa: BLE001 - no answer: it is not here
+        return False
+
+
+def _cancel(future: Future[Any]) -> bool:
+    try:
+        return future.cancel()
+    except NotImplementedError:  # Parsl's
+        return False
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """Return the module of emdstore's that an engine could not import where its workers are, if that is the cause."""
+    while error is not None:
+        name = getattr(error, "name", None)
+        if isinstance(error, ImportError) and (name or "").partition(".")[0] == "emdstore":
+            return name
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _said(error: BaseException) -> str:
+    return redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+
+
+def _refused(error: BaseException) -> ExecutorError:
+    return ExecutorError(f"the executor takes no more work: {_said(error)}; start a new one and run it again")
