@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from tests.executors.stores import Deadly
 
-from emdstore import executors
 from emdstore.errors import ArtifactNotFoundError, ExecutorError
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore
+from emdstore.workers import backlog
 from emdstore.workers.backlog import Backlog, map_batches
 
 SPAWN = get_context("spawn")
@@ -40,7 +40,7 @@ def refuse_to_travel(numbers: Sequence[int]) -> list[int]:
 
 
 def pretend_to_be_older() -> None:
-    executors.__version__ = "0.0.7"
+    backlog.__version__ = "0.0.7"
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_pool_that_is_broken_for_good_is_an_error_for_each_of_its_items(tmp_pa
 
 
 def test_an_executor_that_forgets_what_it_had_ends_in_errors_not_in_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "_QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(backlog, "_QUIET_SECONDS", 0.3)
     found = list(map_batches(Gone(3), doubled, items=range(3)))
     assert [item for item, _ in found] == [0, 1, 2]
     assert all(isinstance(each, ExecutorError) and "the client is closed" in str(each) for _, each in found)

@@ -31,7 +31,7 @@ from tests.servers.s3 import S3Server
 from emdstore.emds import RECORD_NAME
 from emdstore.executions.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalArtifactStore, S3ArtifactStore
-from emdstore.stores.s3 import MIB
+from emdstore.stores.s3.store import MIB
 
 ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 

@@ -26,9 +26,9 @@ from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion import replay as ingest
-from emdstore.ingestion import sets
 from emdstore.ingestion.replay import replay
 from emdstore.keys import in_folder
+from emdstore.sets import finding as sets
 from emdstore.sets import verify as verifying
 from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record

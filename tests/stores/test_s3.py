@@ -25,8 +25,8 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores.s3 import MIB, S3ArtifactStore
 from emdstore.stores.s3.listing import Listing
+from emdstore.stores.s3.store import MIB, S3ArtifactStore
 from emdstore.transfer import TransferProgress, transfer
 
 NASTY = [

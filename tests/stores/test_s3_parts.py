@@ -11,8 +11,8 @@ import pytest
 from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
 
 from emdstore.errors import SourceChangedError, StoreUnavailableError
-from emdstore.stores import _s3_streams
-from emdstore.stores.s3 import MIB, S3ArtifactStore
+from emdstore.stores.s3 import streams
+from emdstore.stores.s3.store import MIB, S3ArtifactStore
 
 LARGE = bytes(range(251)) * (19 * MIB // 251)
 PARTS = r"^GET /[^/]*/large$"
@@ -48,12 +48,12 @@ class Bucket:
 @pytest.fixture(autouse=True)
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every server for a distant one, however quick it is."""
-    monkeypatch.setattr(_s3_streams, "_NEAR_SECONDS", 0)
+    monkeypatch.setattr(streams, "_NEAR_SECONDS", 0)
 
 
 @pytest.fixture
 def near(far: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_s3_streams, "_NEAR_SECONDS", 60)
+    monkeypatch.setattr(streams, "_NEAR_SECONDS", 60)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def spans(bucket: Bucket) -> list[tuple[int, int]]:
 def test_of_a_distant_object_several_parts_are_on_their_way_at_once(bucket: Bucket) -> None:
     under_way = counted(bucket)
     read_all(bucket)
-    assert 2 < max(under_way) <= _s3_streams._MOST_AHEAD
+    assert 2 < max(under_way) <= streams._MOST_AHEAD
     assert {end - start for start, end in spans(bucket)[1:-1]} == {MIB}
 
 

@@ -32,7 +32,8 @@ from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfer import TransferInterrupted, TransferReport, engine, listing_of, transfer
+from emdstore.transfer import TransferInterrupted, TransferReport, listing_of, transfer
+from emdstore.transfer import run as engine
 
 LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 

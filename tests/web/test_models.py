@@ -12,7 +12,7 @@ import pytest
 from emdstore.catalog import Catalog, ExecutionContent, SeriesRow
 from emdstore.catalog.browse import concern_of
 from emdstore.stores import InMemoryArtifactStore
-from emdstore.web import words
+from emdstore.web import text
 from emdstore.web.charts import MOST_TRACES, series_charts
 from emdstore.web.compare import peers, read_comparison
 from emdstore.web.places import Places, framed_key
@@ -157,11 +157,11 @@ def test_links_are_relative_and_quoted() -> None:
 
 
 def test_numbers_are_written_for_people() -> None:
-    assert [words.number_text(value) for value in (-0.5, 1234567.0, math.nan, math.inf)] == [
+    assert [text.number_text(value) for value in (-0.5, 1234567.0, math.nan, math.inf)] == [
         "−0.5",
         "1.23457e+06",
         "no value",
         "∞",
     ]
-    assert [words.size_text(size) for size in (0, 999, 1500, 5_700_000)] == ["0 bytes", "999 bytes", "1.5 kB", "5.7 MB"]
-    assert [words.duration_text(each) for each in (0.4, 90, 3600 * 3)] == ["0.4 s", "90 s", "3 h 0 min"]
+    assert [text.size_text(size) for size in (0, 999, 1500, 5_700_000)] == ["0 bytes", "999 bytes", "1.5 kB", "5.7 MB"]
+    assert [text.duration_text(each) for each in (0.4, 90, 3600 * 3)] == ["0.4 s", "90 s", "3 h 0 min"]

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.catalog import ScalarRow, SeriesRow
-from emdstore.web import words
+from emdstore.web import text
 
 MOST_TRACES = 12
 """More lines than this in one chart cannot be told apart; the next ones go into another chart."""
@@ -93,36 +93,36 @@ def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
 
 def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     rows = [row for _, row in members]
-    tell = [one for one in words.telling([row.dimensions for row in rows]) if one not in TOPICS]
-    plain = [" · ".join(filter(None, (name, words.label(row.dimensions, tell)))) for name, row in members]
+    tell = [one for one in text.telling([row.dimensions for row in rows]) if one not in TOPICS]
+    plain = [" · ".join(filter(None, (name, text.label(row.dimensions, tell)))) for name, row in members]
     seen: Counter[str] = Counter()
     traces = []
     for row, name in zip(rows, plain, strict=True):
         seen[name] += 1
         reference = _is_reference(row)
-        shown = name or ("reference" if reference else words.label(row.dimensions, ["source_id"]) or "values")
+        shown = name or ("reference" if reference else text.label(row.dimensions, ["source_id"]) or "values")
         if reference and "reference" not in shown.lower():
             shown += " (reference)"
         if seen[name] > 1:
             shown += f" ({seen[name]})"
         traces.append(Trace(shown, row.index, tuple(map(_finite, row.values)), reference))
     first = next((row for row in rows if not _is_reference(row)), rows[0])
-    topics = words.label(first.dimensions, TOPICS)
+    topics = text.label(first.dimensions, TOPICS)
     long_name = " ".join(_text(first, "value_long_name", "long_name").split())
     axis = _axis(rows)
     runs = axis != "linear" or all(_runs(row.index) for row in rows)
     captions = {_text(row, "caption") for row in rows}
     caption = captions.pop() if len(captions) == 1 else ""
     if not caption:
-        common = words.shared([row.dimensions for row in rows])
-        caption = ", ".join(f"{words.name_text(k)} {v}" for k, v in common.items() if k not in TOPICS)
+        common = text.shared([row.dimensions for row in rows])
+        caption = ", ".join(f"{text.name_text(k)} {v}" for k, v in common.items() if k not in TOPICS)
     return Chart(
         title=" – ".join(dict.fromkeys(filter(None, (long_name, topics)))) or first.index_name,
         caption=caption,
         kind="line" if runs else "points",
         axis=axis,
         x_title=_with_units(
-            _text(first, "index_long_name") or words.name_text(first.index_name), _text(first, "index_units")
+            _text(first, "index_long_name") or text.name_text(first.index_name), _text(first, "index_units")
         ),
         y_title=_with_units(_text(first, "values_name") or first.dimensions.get("variable_id", ""), _units(first)),
         traces=tuple(traces),
@@ -168,23 +168,23 @@ def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
     return tuple(_scalar_chart(topic, members, by) for topic, members in topics.items())
 
 
-def topic_of(dimensions: words.Dimensions) -> str:
+def topic_of(dimensions: text.Dimensions) -> str:
     """Return what a value is a value of: values of different topics do not share an axis."""
-    return words.label(dimensions, TOPICS)
+    return text.label(dimensions, TOPICS)
 
 
 def _scalar_chart(topic: str, members: Sequence[tuple[int, ScalarRow]], by: str) -> Chart:
     every = [row.dimensions for _, row in members]
-    common = {name: value for name, value in words.shared(every).items() if name not in TOPICS}
-    tell = [one for one in words.telling(every) if one not in (*TOPICS, by)]
+    common = {name: value for name, value in text.shared(every).items() if name not in TOPICS}
+    tell = [one for one in text.telling(every) if one not in (*TOPICS, by)]
     several = len({row.execution_id for _, row in members}) > 1
     colours: dict[str, list[Dot]] = {}
     for number, row in members:
         where = row.group if several else ""
-        text = " · ".join(filter(None, (words.label(row.dimensions, tell), where))) or topic or row.diagnostic
-        colours.setdefault(row.dimensions.get(by, "") or topic or "value", []).append(Dot(text, row.value, number))
+        name = " · ".join(filter(None, (text.label(row.dimensions, tell), where))) or topic or row.diagnostic
+        colours.setdefault(row.dimensions.get(by, "") or topic or "value", []).append(Dot(name, row.value, number))
     units = next((found for _, row in members if (found := _text(row, "units", "value_units"))), "")
-    caption = ", ".join(f"{words.name_text(name)} {value}" for name, value in common.items())
+    caption = ", ".join(f"{text.name_text(name)} {value}" for name, value in common.items())
     return dot_chart(topic or "Values", caption, _with_units("value", units), colours)
 
 

@@ -12,7 +12,7 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow, ScalarRow, SeriesRow
 from emdstore.errors import ExecutionNotFoundError
-from emdstore.web import words
+from emdstore.web import text
 from emdstore.web.charts import TOPICS, Chart, Dot, dot_chart, series_charts, topic_of
 from emdstore.web.execution import Item, artifacts_of, own, pair
 from emdstore.web.executions import Line, lines_of
@@ -190,8 +190,8 @@ def read_comparison(
         left_out=len(rows) - len(shown),
         unknown=tuple(unknown),
         plots=_plot_rows(pictures, kept, [list(column.sources.values()) for column in columns]),
-        common=words.shared(row.dimensions for row in values) if len(values) > 1 else {},
-        names=tuple(words.telling([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
+        common=text.shared(row.dimensions for row in values) if len(values) > 1 else {},
+        names=tuple(text.telling([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
         values=values,
         charts=series_charts(_series(columns, series, kept)),
         dots=_dots(columns, values),
@@ -206,7 +206,7 @@ def _columns(
     return tuple(Column(chr(ord("A") + i), line, sources.get(i, {})) for i, line in enumerate(lines))
 
 
-def _sources(rows: Iterable[words.Dimensions]) -> dict[str, set[str]]:
+def _sources(rows: Iterable[text.Dimensions]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for row in rows:
         for name in _SOURCES:
@@ -219,7 +219,7 @@ def _only(found: Mapping[str, set[str]], kept: set[str]) -> dict[str, str]:
     return {name: next(iter(values)) for name, values in found.items() if name not in kept}
 
 
-def _without_sources(dimensions: words.Dimensions, kept: set[str]) -> dict[str, str]:
+def _without_sources(dimensions: text.Dimensions, kept: set[str]) -> dict[str, str]:
     """Leave out what an execution was made from, so that the same of another one is found; a reference stays one.
 
     Frameworks say of a reference that it is one in two ways, and of a model in one way or not at all.
@@ -281,7 +281,7 @@ def _anonymous(text: str, names: Sequence[str]) -> str:
     return text
 
 
-def _key(dimensions: words.Dimensions) -> Key:
+def _key(dimensions: text.Dimensions) -> Key:
     return tuple(sorted(dimensions.items()))
 
 
@@ -304,10 +304,10 @@ def _dots(columns: Sequence[Column], rows: Sequence[ValueRow]) -> tuple[Chart, .
             topics.setdefault(topic_of(row.dimensions), []).append(row)
     charts = []
     for topic, members in topics.items():
-        tell = [one for one in words.telling([row.dimensions for row in members]) if one not in TOPICS]
+        tell = [one for one in text.telling([row.dimensions for row in members]) if one not in TOPICS]
         colours = {
             column.letter: [
-                Dot(words.label(row.dimensions, tell) or topic or "value", value)
+                Dot(text.label(row.dimensions, tell) or topic or "value", value)
                 for row in members
                 if (value := row.values[i]) is not None
             ]

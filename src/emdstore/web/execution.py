@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import attrs
 
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, ScalarRow, WarningRow
-from emdstore.web import words
+from emdstore.web import text
 from emdstore.web.charts import Chart, series_charts
 from emdstore.web.executions import Line, lines_of
 from emdstore.web.reading import Check, LogEnd, Look, ResultsReader
@@ -142,7 +142,7 @@ class ScalarTable:
         dimensions = [row.dimensions for row in rows]
         if len(rows) == 1:
             return cls({}, tuple(rows[0].dimensions), tuple(rows), total)
-        return cls(words.shared(dimensions), tuple(words.telling(dimensions)), tuple(rows), total)
+        return cls(text.shared(dimensions), tuple(text.telling(dimensions)), tuple(rows), total)
 
 
 @attrs.frozen
@@ -272,7 +272,7 @@ def pair(
 
 
 def _life(row: ExecutionRow) -> Iterator[Step]:
-    shipped = f"shipping took {words.duration_text(row.upload_duration)}" if row.upload_duration is not None else ""
+    shipped = f"shipping took {text.duration_text(row.upload_duration)}" if row.upload_duration is not None else ""
     where = f"on {row.host}" if row.host else ""
     steps = (
         ("created", row.created_at, ""),
@@ -284,7 +284,7 @@ def _life(row: ExecutionRow) -> Iterator[Step]:
     for name, at, detail in steps:
         if at is not None:
             gap = (at - before).total_seconds() if before is not None else 0.0
-            yield Step(name, at, words.duration_text(gap) if gap > 0 else "", detail)
+            yield Step(name, at, text.duration_text(gap) if gap > 0 else "", detail)
             before = at
     if row.status == "pending_upload" and row.lease_expires is not None:
         yield Step("claim runs out", row.lease_expires, "", f"held by {row.owner}")

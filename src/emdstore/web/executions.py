@@ -9,7 +9,7 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.catalog.browse import FACETS, concern_of
-from emdstore.web import words
+from emdstore.web import text
 from emdstore.web.selection import Facet, Selection, facet
 
 ON_A_PAGE = 50
@@ -127,4 +127,4 @@ def took(row: ExecutionRow) -> str:
     """Write how long an execution ran."""
     if row.started_at is None or row.stopped_at is None:
         return ""
-    return words.duration_text((row.stopped_at - row.started_at).total_seconds())
+    return text.duration_text((row.stopped_at - row.started_at).total_seconds())

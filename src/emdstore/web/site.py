@@ -10,7 +10,7 @@ from typing import Any
 
 from emdstore._version import __version__
 from emdstore.errors import MissingExtraError
-from emdstore.web import words
+from emdstore.web import text
 from emdstore.web.places import Places
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -40,12 +40,12 @@ def _environment() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": words.number_text,
-        "size": words.size_text,
-        "time": words.time_text,
-        "name": words.name_text,
+        "number": text.number_text,
+        "size": text.size_text,
+        "time": text.time_text,
+        "name": text.name_text,
     }
-    environment.globals |= {"count": words.count_text, "version": __version__, "policy": POLICY}
+    environment.globals |= {"count": text.count_text, "version": __version__, "policy": POLICY}
     return environment
 
 
