@@ -16,6 +16,7 @@ from tests.lifecycle.runs import IDENTITY, committed, in_state, ran
 import emdstore
 from emdstore.catalog import Catalog
 from emdstore.errors import (
+    ArtifactExistsError,
     CatalogError,
     CatalogVersionError,
     ExecutionNotFoundError,
@@ -267,7 +268,7 @@ def test_a_catalog_that_cannot_be_reached_leaves_a_start_to_clean_up(workspace: 
 # -- its executions ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["provider", "diagnostic"])
+@pytest.mark.parametrize("name", ["provider", "diagnostic", "name"])
 @pytest.mark.parametrize("value", ["a/b", "", "..", "a\nb", ".emdstore-x"])
 def test_a_name_that_cannot_be_a_folder_is_refused_before_anything_is_made(
     workspace: Workspace, name: str, value: str
@@ -282,6 +283,24 @@ def test_a_group_may_have_several_segments(workspace: Workspace) -> None:
     execution = workspace.start_execution(**IDENTITY | {"group": "cmip6/historical (°C)"})
     assert execution.fragment.startswith("pmp/enso_tel/cmip6/historical (°C)/")
     assert execution.row.group == "cmip6/historical (°C)"
+
+
+def test_a_name_is_given_once(workspace: Workspace, tmp_path: Path) -> None:
+    first = workspace.start_execution(**IDENTITY, name="2025-01")
+    assert first.fragment == "{provider}/{diagnostic}/{group}/2025-01".format(**IDENTITY)
+    with first:
+        pass
+    kept = (first.output_directory / "execution.json").read_bytes()
+    elsewhere = attrs.evolve(workspace, catalog=Catalog(tmp_path / "other.db"))  # in scratch alone
+    first.commit_output_assets()
+    cleaned = attrs.evolve(workspace, scratch=tmp_path / "other")  # in the catalog alone
+    for each in (workspace, elsewhere, cleaned):
+        with pytest.raises(ArtifactExistsError, match="2025-01' already: resume it, or start one of another name"):
+            each.start_execution(**IDENTITY, name="2025-01")
+    assert (first.output_directory / "execution.json").read_bytes() == kept
+    assert first.status == "failed"
+    assert not (tmp_path / "other").exists()
+    assert workspace.start_execution(**IDENTITY, name="2025-02").status == "created"
 
 
 def test_executions_that_start_at_once_get_folders_of_their_own(workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow
-from emdstore.errors import CatalogError, InvalidKeyError, MissingExtraError, WorkspaceError
+from emdstore.errors import ArtifactExistsError, CatalogError, InvalidKeyError, MissingExtraError, WorkspaceError
 from emdstore.executions.transitions import STATUSES
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.record import ExecutionRecord
@@ -169,6 +169,7 @@ class Workspace:
         selectors: Mapping[str, Any] | None = None,
         dataset_hash: str | None = None,
         description: str | None = None,
+        name: str | None = None,
     ) -> Execution:
         """Enter a new execution, and return its handle: a context manager to run it in.
 
@@ -182,6 +183,8 @@ class Workspace:
             What the group's datasets have in common, and which datasets exactly.
         description
             In your words; kept in the record and in the catalog.
+        name
+            The execution's own name, the last segment of its fragment; by default the time and a random number.
 
         Returns
         -------
@@ -192,18 +195,18 @@ class Workspace:
         ------
         InvalidKeyError
             If one of the names cannot be part of a path.
+        ArtifactExistsError
+            If the group has an execution of this name already, in the catalog or in scratch. Nothing was changed.
         CatalogError
             If the catalog cannot be used. An empty folder may be left in scratch; `gc_executions` removes it.
         """
-        for name, value in (("provider", provider), ("diagnostic", diagnostic)):
-            if "/" in value:
-                raise InvalidKeyError(f"{name} is one path segment, without '/': {value!r}", key=value)
         now = datetime.now(UTC)
-        number = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        own = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if name is None else name
+        for what, value in (("provider", provider), ("diagnostic", diagnostic), ("name", own)):
+            if "/" in value:
+                raise InvalidKeyError(f"{what} is one path segment, without '/': {value!r}", key=value)
         identity = ExecutionRecord(
-            fragment=validate_key(
-                join_key(validate_key(provider), validate_key(diagnostic), validate_key(group), number)
-            ),
+            fragment=join_key(*map(validate_key, (provider, diagnostic, group, own))),
             provider=provider,
             diagnostic=diagnostic,
             group=group,
@@ -212,6 +215,8 @@ class Workspace:
             description=description,
             created_at=now,
         )
+        if name is not None:
+            self._take(identity.fragment)
         return self._enter(identity)
 
     def resume_execution(self, execution: str) -> Execution:
@@ -244,6 +249,24 @@ class Workspace:
     def bind(self) -> None:
         """Tie the catalog to the results store; `CatalogError` if it is tied to another one."""
         self.catalog.bind_results(_place_of(self.results))
+
+    def _take(self, fragment: str) -> None:
+        """Make the folder of an execution whose name was chosen: of several who choose the same one, one gets it."""
+        self.bind()
+        taken = self.catalog.executions(fragment=fragment).count() > 0
+        if not taken:
+            try:
+                self.scratch.local_path(fragment).mkdir(parents=True)
+            except FileExistsError:
+                taken = True
+            except OSError:
+                pass  # the store, which writes there next, says what is wrong
+        if taken:
+            raise ArtifactExistsError(
+                f"there is an execution {fragment!r} already: resume it, or start one of another name",
+                key=fragment,
+                store=repr(self.scratch),
+            )
 
     def _enter(self, identity: ExecutionRecord) -> Execution:
         from emdstore.executions.execution import Execution
