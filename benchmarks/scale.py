@@ -30,7 +30,7 @@ from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore
-from emdstore.transfer.plan import plan_transfer
+from emdstore.transfers.plan import plan_transfer
 
 KEYS_PER_SET = 20
 _PLOTS = KEYS_PER_SET - 4  # and the log, the metric and the output bundle, the record

@@ -64,12 +64,21 @@ def test_every_public_name_resolves_and_says_what_it_is(name: str) -> None:
     assert name == "__version__" or found.__doc__
 
 
-def test_the_public_names_are_those_that_type_checkers_see() -> None:
-    source = (SOURCE / "__init__.py").read_text()
-    imported = re.findall(r"^    from emdstore\S* import (?:\(([^)]*)\)|(.*))$", source, re.MULTILINE)
-    names = {name for one in imported for name in re.findall(r"\w+", "".join(one))}
-    assert names | {"transfer", "__version__"} == set(emdstore.__all__)
-    assert dir(emdstore) == emdstore.__all__ == sorted(emdstore.__all__)
+def test_the_public_names_are_listed_once_and_sorted() -> None:
+    listed = re.findall(r"^    (\w+) as \1,$", (SOURCE / "__init__.pyi").read_text(), re.MULTILINE)
+    assert sorted([*listed, "__version__"]) == emdstore.__all__ == dir(emdstore)
+    assert len(set(listed)) == len(listed)
+
+
+def test_every_error_of_the_library_is_public_and_lies_in_errors() -> None:
+    errors = {
+        name
+        for name, found in vars(importlib.import_module("emdstore.errors")).items()
+        if isinstance(found, type) and issubclass(found, emdstore.EmdstoreError)
+    }
+    assert errors <= set(emdstore.__all__)
+    public = {name for name in emdstore.__all__ if name.endswith("Error")}
+    assert public == errors
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

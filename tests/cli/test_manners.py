@@ -19,7 +19,7 @@ from tests.servers.s3 import FaultProxy, S3Server
 import emdstore
 from emdstore import LocalArtifactStore
 from emdstore.cli.render import transfer_progress
-from emdstore.transfer import TransferProgress
+from emdstore.transfers import TransferProgress
 
 SECRET = "hunter2-hunter2"
 

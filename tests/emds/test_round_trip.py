@@ -7,8 +7,7 @@ import json
 import math
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from emdstore.emds import (
     MetricBundle,

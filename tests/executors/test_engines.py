@@ -20,7 +20,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
-from emdstore.transfer import TransferProgress, transfer
+from emdstore.transfers import TransferProgress, transfer
 
 ENGINES = ["dask", "parsl"]
 

@@ -22,7 +22,7 @@ from emdstore.ingestion.replay import replay
 from emdstore.keys import STAGING_PREFIX
 from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 
 CHILD = (
     SEE_WORKERS

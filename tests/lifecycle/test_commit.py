@@ -57,7 +57,7 @@ from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
-from emdstore.transfer import TransferProgress
+from emdstore.transfers import TransferProgress
 
 
 def record_of(execution: Execution) -> ExecutionRecord:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.children import start_python
 from tests.lifecycle.examples import SUCCESS, FourMethods, encode, promote, put, small_run
 from tests.lifecycle.runs import ran
@@ -28,14 +27,13 @@ from emdstore.executions.workspace import Workspace
 from emdstore.ingestion import replay as ingest
 from emdstore.ingestion.replay import replay
 from emdstore.keys import in_folder
-from emdstore.sets import finding as sets
-from emdstore.sets import verify as verifying
+from emdstore.sets import finding as sets, verify as verifying
 from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import RecordingStore
-from emdstore.transfer.plan import plan_transfer
+from emdstore.transfers.plan import plan_transfer
 
 FEW, MANY = 2_000, 8_000
 MUCH = 300_000

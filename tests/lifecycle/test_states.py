@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.lifecycle.runs import ALL, IDENTITY, again, faulty, in_state, snapshot, work
 
 from emdstore.errors import (

@@ -27,7 +27,7 @@ from emdstore.errors import (
 )
 from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
-from emdstore.transfer import TransferProgress, transfer
+from emdstore.transfers import TransferProgress, transfer
 
 NASTY = [
     "a b", "a%20b", "a+b", "a#b", "a?b", "~t", "caf\u00e9", "cafe\u0301", "st*r", ".hidden", "b/..y", "x%2Fy", "%",

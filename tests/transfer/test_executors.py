@@ -19,7 +19,7 @@ from emdstore.errors import ExecutorError
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.testing import RecordingStore
-from emdstore.transfer import TransferInterrupted, TransferProgress, transfer
+from emdstore.transfers import TransferInterrupted, TransferProgress, transfer
 
 ARTIFACTS = {f"run{number % 7}/{number:03}": bytes(number) for number in range(300)} | {"large": bytes(5_000_000)}
 

@@ -13,7 +13,7 @@ from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 
 ARTIFACTS = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(1500)}
 ARTIFACTS |= {f"run{number}/large.nc": os.urandom(3_000_000) for number in range(3)}
@@ -23,7 +23,7 @@ CHILD = (
     + """
 from pathlib import Path
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfer import TransferInterrupted, transfer
+from emdstore.transfers import TransferInterrupted, transfer
 
 source, dest, then = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2])), sys.argv[3]
 interrupted, most = False, 0
@@ -120,7 +120,7 @@ def test_there_may_be_more_of_them_than_a_byte_counts(tmp_path: Path) -> None:
     code = """
 import json, sys
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 print(json.dumps(transfer(*map(LocalArtifactStore, sys.argv[1:]), max_workers=260).counts))
 """
     assert answer_of(start_python(code, source.root, tmp_path / "dest"))["copied"] == 400

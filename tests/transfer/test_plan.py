@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.transfer.stores import FourMethods, fill
 
 from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreAccessError, StoreError, UnsafePathError
@@ -16,7 +15,7 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactInfo
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfer import Step, decide, plan_transfer
+from emdstore.transfers import Step, decide, plan_transfer
 
 NOON = 1_700_000_000.0
 

@@ -17,7 +17,7 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.testing import Fault, FaultyStore
-from emdstore.transfer import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport, transfer
+from emdstore.transfers import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport, transfer
 
 MIXED = TransferReport(
     (

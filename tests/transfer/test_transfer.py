@@ -32,8 +32,7 @@ from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfer import TransferInterrupted, TransferReport, listing_of, transfer
-from emdstore.transfer import run as engine
+from emdstore.transfers import TransferInterrupted, TransferReport, listing_of, run as engine, transfer
 
 LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 

@@ -99,7 +99,7 @@ def test_a_plot_that_is_harmed_is_said_so_where_it_would_be(
     kind: str, sites: Callable[[str], Site], served: Callable[..., str], visit: Visit
 ) -> None:
     from emdstore.stores import InMemoryArtifactStore, scoped
-    from emdstore.transfer import transfer
+    from emdstore.transfers import transfer
 
     library, fragment, plot = sites("local").library, "ilamb/csoil-hwsd2/cmip6_ACCESS/4", "None_global_taylor.png"
     store = InMemoryArtifactStore()

@@ -20,7 +20,7 @@ from tests.web.library import Library
 
 from emdstore.catalog import Catalog, ExecutionContent
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
 from emdstore.web.places import Places

@@ -13,7 +13,7 @@ from tests.web.library import Library
 
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 from emdstore.web.report import write_report
 from emdstore.web.selection import Selection
 from emdstore.web.site import chart_library

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import attrs
 
-from emdstore.transfer import TransferProgress
+from emdstore.transfers import TransferProgress
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -41,8 +41,7 @@ from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
 from emdstore.errors import redact
-from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport
-from emdstore.ingestion.replay import replay as replay_sets
+from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport, replay as replay_sets
 from emdstore.keys import validate_key
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
@@ -50,7 +49,7 @@ from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
-from emdstore.transfer import TransferInterrupted
+from emdstore.transfers import TransferInterrupted
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog

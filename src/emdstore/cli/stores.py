@@ -18,7 +18,7 @@ from emdstore.cli.render import (
     transfer_progress,
 )
 from emdstore.stores import ArtifactStore, SupportsInfo
-from emdstore.transfer import TransferInterrupted, TransferReport, transfer
+from emdstore.transfers import TransferInterrupted, TransferReport, transfer
 
 
 def ls(

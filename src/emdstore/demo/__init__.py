@@ -16,7 +16,7 @@ from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME, ExecutionResult
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 
 _OUTPUT_DIR = b"<OUTPUT_DIR>"
 

@@ -34,7 +34,7 @@ from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.views import scoped
-from emdstore.transfer import ProgressCallback
+from emdstore.transfers import ProgressCallback
 
 if TYPE_CHECKING:
     from emdstore.executions.workspace import Workspace

@@ -42,7 +42,7 @@ from emdstore.sets.result import (
 )
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
-from emdstore.transfer import ProgressCallback
+from emdstore.transfers import ProgressCallback
 
 if TYPE_CHECKING:
     from emdstore.executions.workspace import Workspace

@@ -28,7 +28,7 @@ from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 
 if TYPE_CHECKING:
     from emdstore.executions.workspace import Workspace

@@ -13,7 +13,7 @@ from emdstore.sets.record import RecordedInput
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsInfo
 from emdstore.stores.views import scoped
-from emdstore.transfer import digest_of, transfer
+from emdstore.transfers import digest_of, transfer
 
 _FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
 _ON_THE_WAY = "arriving"

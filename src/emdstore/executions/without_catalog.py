@@ -23,7 +23,7 @@ from emdstore.keys import is_valid_key, join_key
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import read_record
 from emdstore.stores.views import scoped
-from emdstore.transfer import ProgressCallback
+from emdstore.transfers import ProgressCallback
 from emdstore.workers.backlog import map_batches
 
 if TYPE_CHECKING:

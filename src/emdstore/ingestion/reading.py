@@ -29,7 +29,7 @@ from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_recor
 from emdstore.sets.result import usual_result
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
-from emdstore.transfer import listing_of
+from emdstore.transfers import listing_of
 
 _NAMED = 5
 

@@ -36,7 +36,7 @@ from emdstore.sets.record import RecordedArtifact, decode_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.transfer import (
+from emdstore.transfers import (
     KeyOutcome,
     Listing,
     ProgressCallback,

@@ -15,7 +15,7 @@ from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.sets.record import ExecutionRecord, publish_record
 from emdstore.sets.result import ResultLike, as_result
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.transfer import ProgressCallback
+from emdstore.transfers import ProgressCallback
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from emdstore.sets.record import decode_record, find_stale
 from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
-from emdstore.transfer import digest_of
+from emdstore.transfers import digest_of
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 _WORKERS = 8

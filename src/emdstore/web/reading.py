@@ -16,7 +16,7 @@ from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetE
 from emdstore.keys import join_key
 from emdstore.stores import ArtifactStore, SupportsInfo, SupportsPath, SupportsStreaming, scoped
 from emdstore.stores.port import CHUNK_SIZE
-from emdstore.transfer import digest_of
+from emdstore.transfers import digest_of
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from emdstore._version import __version__
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
-from emdstore.transfer import KeyOutcome, digest_of, transfer
+from emdstore.transfers import KeyOutcome, digest_of, transfer
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.execution import artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions

@@ -23,7 +23,7 @@ from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.handling import handle_execution_result
 from emdstore.sets.record import read_record
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
-from emdstore.transfer import transfer
+from emdstore.transfers import transfer
 
 if TYPE_CHECKING:
     from climate_ref.config import Config

@@ -66,7 +66,7 @@ class FsspecArtifactStore:
         What `fsspec.core.url_to_fs` takes. Keys are appended to it as they are.
     **storage_options
         For the file system. Listing and instance caches are off whatever is given here, and s3fs' own attempts are kept
-        to three unless ``config_kwargs`` says otherwise, since `emdstore.transfer` tries again, too.
+        to three unless ``config_kwargs`` says otherwise, since `transfer` tries again, too.
 
     Raises
     ------

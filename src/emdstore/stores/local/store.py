@@ -54,9 +54,8 @@ class LocalArtifactStore:
     durability: Durability = attrs.field(
         default="system", kw_only=True, validator=attrs.validators.in_(("system", "object"))
     )
-    ground: Root = attrs.field(init=False, eq=False)
+    ground: Root = attrs.field(init=False, eq=False, default=attrs.Factory(lambda self: self._stand(), takes_self=True))
 
-    @ground.default
     def _stand(self) -> Root:
         return Root(self.root, self.durability, repr(self))
 

@@ -79,7 +79,7 @@ class S3ArtifactStore:
         to send some more of the answer.
     retries
         How often the engine repeats a request that failed for a passing reason, within a minute and with a short
-        backoff. It is small because `emdstore.transfer` repeats whole artifacts: the two multiply.
+        backoff. It is small because `transfer` repeats whole artifacts: the two multiply.
     part_size
         Bytes of one part of a large object; what is smaller goes up in one request. An object has at most 10,000
         parts, so the default, which is the smallest that S3 takes, carries 52 GB.

@@ -23,7 +23,7 @@ from emdstore.keys import validate_key
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
 
 Unchanged = Literal["stat", "digest", "never"]
-"""When an artifact that is at the destination counts as unchanged: see `emdstore.transfer.transfer`."""
+"""When an artifact that is at the destination counts as unchanged: see `emdstore.transfers.transfer`."""
 
 Listing = Mapping[str, ArtifactInfo | None]
 """What a store holds, by key; with None where it tells nothing else."""

@@ -1,15 +1,15 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
-from emdstore.transfer.plan import Listing, Step, Unchanged, decide, listing_of, plan_transfer
-from emdstore.transfer.report import (
+from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_transfer
+from emdstore.transfers.report import (
     KeyOutcome,
     Outcome,
     TransferInterrupted,
     TransferProgress,
     TransferReport,
 )
-from emdstore.transfer.routes import digest_of
-from emdstore.transfer.run import ProgressCallback, transfer
+from emdstore.transfers.routes import digest_of
+from emdstore.transfers.run import ProgressCallback, transfer
 
 __all__ = [
     "KeyOutcome",

@@ -31,9 +31,9 @@ from emdstore.errors import (
 )
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place, server_of
-from emdstore.transfer.plan import Listing, Step, Unchanged, plan_transfer
-from emdstore.transfer.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
-from emdstore.transfer.routes import Route, digest_of
+from emdstore.transfers.plan import Listing, Step, Unchanged, plan_transfer
+from emdstore.transfers.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
+from emdstore.transfers.routes import Route, digest_of
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 from emdstore.workers.watch import Monitor, Stopped
 

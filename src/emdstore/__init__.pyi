@@ -1,0 +1,105 @@
+"""The public names, and where each is at home; see ``__init__.py``."""
+
+from ._version import __version__ as __version__
+from .catalog import (
+    Catalog as Catalog,
+)
+from .emds import (
+    OutputWriter as OutputWriter,
+    Vocabulary as Vocabulary,
+    load_vocabulary as load_vocabulary,
+)
+from .errors import (
+    ArtifactExistsError as ArtifactExistsError,
+    ArtifactNotFoundError as ArtifactNotFoundError,
+    BundleError as BundleError,
+    CatalogError as CatalogError,
+    CatalogUnavailableError as CatalogUnavailableError,
+    CatalogVersionError as CatalogVersionError,
+    ClaimHeldError as ClaimHeldError,
+    ClaimLostError as ClaimLostError,
+    EmdstoreError as EmdstoreError,
+    ExecutionNotFoundError as ExecutionNotFoundError,
+    ExecutorError as ExecutorError,
+    ExportError as ExportError,
+    IncompleteSetError as IncompleteSetError,
+    InvalidKeyError as InvalidKeyError,
+    InvalidTransitionError as InvalidTransitionError,
+    KeyConflictError as KeyConflictError,
+    MissingExtraError as MissingExtraError,
+    RecordError as RecordError,
+    RecordVersionError as RecordVersionError,
+    SameStoreError as SameStoreError,
+    SourceChangedError as SourceChangedError,
+    StoreAccessError as StoreAccessError,
+    StoreError as StoreError,
+    StoreUnavailableError as StoreUnavailableError,
+    StoreURLError as StoreURLError,
+    TransferError as TransferError,
+    UnsafePathError as UnsafePathError,
+    VocabularyError as VocabularyError,
+    WorkspaceError as WorkspaceError,
+)
+from .executions.batch import (
+    CommitInterrupted as CommitInterrupted,
+)
+from .executions.execution import (
+    Execution as Execution,
+    materialize_execution as materialize_execution,
+)
+from .executions.report import (
+    UploadReport as UploadReport,
+)
+from .executions.without_catalog import (
+    publish_execution as publish_execution,
+    publish_pending_executions as publish_pending_executions,
+)
+from .executions.workspace import (
+    Workspace as Workspace,
+)
+from .ingestion.replay import (
+    IngestOutcome as IngestOutcome,
+    ReplayInterrupted as ReplayInterrupted,
+    ReplayReport as ReplayReport,
+    ingest as ingest,
+    replay as replay,
+)
+from .sets.decision import (
+    StatusDecision as StatusDecision,
+    resolve_status as resolve_status,
+)
+from .sets.materialize import (
+    MaterializeOutcome as MaterializeOutcome,
+    materialize_outputs as materialize_outputs,
+)
+from .sets.record import (
+    ExecutionRecord as ExecutionRecord,
+    publish_record as publish_record,
+)
+from .sets.result import (
+    ExecutionResult as ExecutionResult,
+)
+from .sets.verify import (
+    VerifyInterrupted as VerifyInterrupted,
+    VerifyReport as VerifyReport,
+    verify as verify,
+)
+from .stores import (
+    ArtifactInfo as ArtifactInfo,
+    ArtifactStore as ArtifactStore,
+    FsspecArtifactStore as FsspecArtifactStore,
+    InMemoryArtifactStore as InMemoryArtifactStore,
+    LocalArtifactStore as LocalArtifactStore,
+    ReadOnlyStore as ReadOnlyStore,
+    S3ArtifactStore as S3ArtifactStore,
+    open_store as open_store,
+    scoped as scoped,
+)
+from .transfers import (
+    KeyOutcome as KeyOutcome,
+    TransferInterrupted as TransferInterrupted,
+    TransferProgress as TransferProgress,
+    TransferReport as TransferReport,
+    plan_transfer as plan_transfer,
+    transfer as transfer,
+)
