@@ -68,6 +68,10 @@ class StoreAccessError(StoreError, PermissionError):
     """The store refused: wrong credentials, or no permission for this key."""
 
 
+class IntegrityError(StoreError):
+    """Bytes are not what the record or the store's own checksum says. What was to be made of them was not made."""
+
+
 class StoreUnavailableError(StoreError, ConnectionError):
     """The store could not be reached, or answered that it is busy. Translating again may help."""
 
@@ -121,6 +125,10 @@ class IncompleteSetError(RecordError):
 
 class RecordVersionError(RecordError):
     """A record that a newer emdstore wrote."""
+
+
+class DemotionRefusedError(EmdstoreError, RuntimeError):
+    """What was to be published is less than what is published there. The published set was left as it is."""
 
 
 class VocabularyError(EmdstoreError, ValueError):

@@ -178,7 +178,7 @@ def test_one_bad_set_stops_no_other(ref: Framework, empty: Path) -> None:
     (ref.results / GROUP / "1" / "map.png").unlink()
     (ref.results / GROUP / "2" / "diagnostic.json").write_text("{}")
     newer = ref.results / GROUP / "3" / "execution.json"
-    newer.write_text(newer.read_text().replace('"record_version": 1', '"record_version": 99'))
+    newer.write_text(newer.read_text().replace('"record_version": 2', '"record_version": 99'))
     report = replay(LocalArtifactStore(ref.results), empty)
     assert report.counts == {"ingested": 1, "unchanged": 0, "incomplete": 2, "invalid": 1}
     (version,) = [each for each in report.failures if each.state == "invalid"]

@@ -45,6 +45,7 @@ FULL = ExecutionRecord(
     host="node 17",
     pid=4711,
     result=attrs.evolve(SUCCESS, output_directory="/scratch/run 1"),
+    state="published",
     status="uploaded",
     dirty=False,
     reason="complete",
@@ -56,6 +57,8 @@ FULL = ExecutionRecord(
     unreadable=("c",),
     stale=("d",),
     warnings=(BundleWarning("code", "message", "place"),),
+    generation=3,
+    replaces="ef" * 32,
 )
 
 
@@ -90,12 +93,13 @@ def an_artifact(**changes: object) -> dict[str, object]:
 NO_RECORDS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "truncated"),
     "cut off": (encode_record(FULL)[:-20], "truncated"),
-    "not UTF-8": (encode_record(FULL).replace("Ü".encode(), b"\xdc"), "utf-8"),
+    "not UTF-8": (encode_record(FULL).replace("Ü".encode(), b"\xdc"), "(?i)utf-8"),
     "byte-order mark": (b"\xef\xbb\xbf" + encode_record(FULL), "malformed"),
     "a list": (b"[1]", "object"),
     "no version": (b"{}", "record_version"),
     "a text for a version": (b'{"record_version": "1"}', "record_version"),
     "no fragment": (b'{"record_version": 1}', "fragment"),
+    "a state of its own": (changed(state="uploaded"), r"\$.state"),
     "wrong type": (changed(artifacts="many"), r"\$.artifacts"),
     "artifact without size": (changed(artifacts=[{"key": "a"}]), r"\$.artifacts\[0\]"),
     "artifact outside": (changed(artifacts=[an_artifact(key="../x")]), r"'\.\./x'"),
@@ -117,9 +121,39 @@ def test_what_is_no_record_is_refused_with_the_reason(kind: str) -> None:
     assert not isinstance(caught.value, RecordVersionError)
 
 
+@pytest.mark.parametrize(
+    ("status", "failure", "state"),
+    [
+        ("uploaded", None, "published"),
+        ("failed", "result", "incomplete"),
+        ("failed", "diagnostic", "failed"),
+        ("failed", "system", "failed"),
+        (None, None, None),
+    ],
+)
+def test_a_record_of_the_first_version_is_read_for_ever(
+    status: str | None, failure: str | None, state: str | None
+) -> None:
+    raw = json.loads(encode_record(FULL))
+    for later in ("state", "generation", "replaces", "planned", "opened_at", "opened_by"):
+        del raw[later]
+    for part in (*raw["artifacts"], *raw["inputs"]):
+        del part["asset_role"]
+    read = decode_record(encode(raw | {"record_version": 1, "status": status, "failure": failure}))
+    expected = attrs.evolve(FULL, status=status, failure=failure, state=state, generation=0, replaces=None)
+    assert read == expected
+    assert json.loads(encode_record(read))["record_version"] == 2
+
+
+def test_what_a_run_read_and_what_it_left_are_told_apart_in_the_record() -> None:
+    raw = json.loads(encode_record(FULL))
+    assert {each["asset_role"] for each in raw["artifacts"]} == {"Output"}
+    assert {each["asset_role"] for each in raw["inputs"]} == {"Input"}
+
+
 def test_a_newer_version_is_refused_whatever_else_it_holds() -> None:
-    with pytest.raises(RecordVersionError, match=r"version 2; .* upgrade emdstore"):
-        decode_record(b'{"record_version": 2, "fragment": {"not": "text any more"}}')
+    with pytest.raises(RecordVersionError, match=r"version 3; .* upgrade emdstore"):
+        decode_record(b'{"record_version": 3, "fragment": {"not": "text any more"}}')
 
 
 @pytest.mark.parametrize(

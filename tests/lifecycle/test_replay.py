@@ -148,7 +148,7 @@ def test_what_cannot_be_ingested_stops_no_other(catalog: Catalog) -> None:
     assert record is not None
     results.delete(f"{damaged[0]}/data/tas.nc")
     results.write_bytes(f"{damaged[1]}/execution.json", b"{")
-    results.write_bytes(f"{damaged[2]}/execution.json", b'{"record_version": 2}')
+    results.write_bytes(f"{damaged[2]}/execution.json", b'{"record_version": 99}')
     results.write_bytes(f"{damaged[3]}/execution.json", encode_record(ExecutionRecord.at(damaged[3])))
     twice = attrs.evolve(record, fragment=damaged[4], artifacts=record.artifacts[:1] * 2, status="failed")
     results.write_bytes(f"{damaged[4]}/execution.json", encode_record(twice))

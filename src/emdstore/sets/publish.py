@@ -12,7 +12,7 @@ import attrs
 
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.sets.record import ExecutionRecord, publish_record
+from emdstore.sets.record import ExecutionRecord, publish_record, state_of
 from emdstore.sets.result import ResultLike, as_result
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfers import ProgressCallback
@@ -103,6 +103,7 @@ def record_of(
     return attrs.evolve(
         identity,
         result=as_result(result),
+        state=state_of(decision.status, decision.failure),
         status=decision.status,
         failure=decision.failure,
         dirty=decision.dirty,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import attrs
 import msgspec
@@ -22,7 +22,10 @@ from emdstore.keys import is_valid_key
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
+
+State: TypeAlias = Literal["published", "failed", "publishing", "incomplete"]
+"""What a record says of its set, in one word; see `ExecutionRecord.state`."""
 
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its zone; without one nobody knows what it means."""
@@ -42,6 +45,8 @@ class RecordedArtifact:
         Of its bytes.
     media_type, description
         What it is.
+    asset_role
+        ``Output``, as opposed to a staged input.
     """
 
     key: str
@@ -50,6 +55,7 @@ class RecordedArtifact:
     sha256: str
     media_type: str
     description: str = ""
+    asset_role: Literal["Output"] = "Output"
 
 
 @attrs.frozen
@@ -61,6 +67,7 @@ class RecordedInput:
     size: int
     sha256: str
     tags: tuple[str, ...] = ()
+    asset_role: Literal["Input"] = "Input"
 
 
 @attrs.frozen(kw_only=True)
@@ -85,14 +92,18 @@ class ExecutionRecord:
         The fragment of the execution that this one repeats without running; it leaves the group's flag as it is.
     result
         What the run said of itself; None while it runs, or if it was cut off.
+    state
+        ``published``: successful and complete; ``failed``: the run's own outcome; ``incomplete``: a successful run of
+        which something is missing for good. ``publishing``: bytes are changing, or a writer was stopped while they
+        were, so nothing that the record names can be relied on. None in scratch.
     status, failure, dirty, reason
-        The decision of `resolve_status`; None in scratch.
+        The decision of `resolve_status`; None in scratch, and while the state is ``publishing``.
     upload_duration
         Seconds that the commit took until the record was written.
     inputs
         What it read.
     artifacts
-        What is published, in curated order.
+        What is published, in curated order; while the state is ``publishing``, what the record before this one named.
     missing, rejected, unreadable
         What is not, though the run named it.
     stale
@@ -101,6 +112,12 @@ class ExecutionRecord:
         What is worth telling.
     extra
         What a framework keeps for itself, by its name. It is passed on as it is.
+    generation
+        Grows with each claim of the execution; a lower one never replaces a higher one.
+    replaces
+        SHA-256 of the record that this one took the place of.
+    planned, opened_at, opened_by
+        While the state is ``publishing``: what is to be published, since when, and by whom.
     producer
         What wrote the record.
     record_version
@@ -122,6 +139,7 @@ class ExecutionRecord:
     pid: int | None = None
     reingest_of: str | None = None
     result: ExecutionResult | None = None
+    state: State | None = None
     status: str | None = None
     failure: str | None = None
     dirty: bool | None = None
@@ -135,6 +153,11 @@ class ExecutionRecord:
     stale: tuple[str, ...] = ()
     warnings: tuple[BundleWarning, ...] = ()
     extra: Mapping[str, Any] = attrs.field(factory=dict)
+    generation: int = 0
+    replaces: str | None = None
+    planned: tuple[str, ...] = ()
+    opened_at: Moment | None = None
+    opened_by: str | None = None
     producer: str = f"emdstore {__version__}"
     record_version: int = RECORD_VERSION
 
@@ -157,13 +180,22 @@ def identity_of(fragment: str) -> tuple[str, str, str]:
     return provider, diagnostic, "/".join(segments[2:-1]) or segments[-1]
 
 
+def state_of(status: str | None, failure: str | None) -> State | None:
+    """Return the state of a set from the decision of `resolve_status`; None where there is no decision."""
+    if status == "uploaded":
+        return "published"
+    if status is None:
+        return None
+    return "incomplete" if failure == "result" else "failed"
+
+
 def encode_record(record: ExecutionRecord) -> bytes:
     """Write a record as JSON for people and programs; equal records give equal bytes."""
     return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
 
 
 def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
-    """Read and check a record.
+    """Read and check a record, of this version or an older one; what is returned is in the form of this version.
 
     Parameters
     ----------
@@ -197,7 +229,9 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
     for artifact in record.artifacts:
         if not is_valid_key(artifact.key):
             raise RecordError(f"{name} names an artifact that is no valid key: {artifact.key!r}", key=name)
-    return record
+    if version == RECORD_VERSION:
+        return record
+    return attrs.evolve(record, state=state_of(record.status, record.failure), record_version=RECORD_VERSION)
 
 
 def read_record(store: ArtifactStore) -> ExecutionRecord | None:
@@ -257,7 +291,7 @@ def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
 
 
 def _lasting(record: ExecutionRecord) -> ExecutionRecord:
-    return attrs.evolve(record, published_at=None, upload_duration=None, producer="")
+    return attrs.evolve(record, published_at=None, upload_duration=None, producer="", generation=0, replaces=None)
 
 
 def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
