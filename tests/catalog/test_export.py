@@ -25,6 +25,7 @@ from sqlalchemy import event
 from tests.catalog.examples import FULL, NOON, execution_of
 from tests.catalog.test_queries import TRICKY
 from tests.children import answer_of, start_python
+from tests.real_sets import RealSets
 from tests.servers.postgres import PostgresServer
 
 from emdstore.catalog import Catalog, ScalarRow, SeriesRow
@@ -80,10 +81,10 @@ def decoded(table: pa.Table) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def samples(samples_dir: Path) -> Iterator[Catalog]:
+def all_real(real_sets: RealSets) -> Iterator[Catalog]:
     """All the real sets."""
     with Catalog("sqlite://") as catalog:
-        replay(LocalArtifactStore(samples_dir), catalog)
+        replay(LocalArtifactStore(real_sets.results), catalog)
         yield catalog
 
 
@@ -177,8 +178,8 @@ def test_an_index_has_the_one_type_that_holds_all_of_it(catalog: Catalog, indice
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_real_sets_come_back_equal_from_parquet_and_csv(samples: Catalog, kind: str) -> None:
-    query = getattr(samples, kind)()
+def test_the_real_sets_come_back_equal_from_parquet_and_csv(all_real: Catalog, kind: str) -> None:
+    query = getattr(all_real, kind)()
     table = query.to_arrow()
     assert table.num_rows == query.count() > 0
     assert from_parquet(query).equals(table)
@@ -320,16 +321,16 @@ def test_the_common_index_is_sorted_if_every_series_is(indices: list[list[Any]],
             assert data["value"].values[number][given].tolist() == [float(n) for n in range(len(index))]
 
 
-def test_series_along_different_indices_are_refused_with_what_to_choose_from(samples: Catalog) -> None:
+def test_series_along_different_indices_are_refused_with_what_to_choose_from(all_real: Catalog) -> None:
     with pytest.raises(ExportError, match=r"'month_number': \d+.*index_name="):
-        samples.series().to_xarray()
-    data = samples.series(index_name="lat").to_xarray()
-    assert data.sizes["series"] == samples.series(index_name="lat").count()
-    for number, row in enumerate(samples.series(index_name="lat")):
+        all_real.series().to_xarray()
+    data = all_real.series(index_name="lat").to_xarray()
+    assert data.sizes["series"] == all_real.series(index_name="lat").count()
+    for number, row in enumerate(all_real.series(index_name="lat")):
         one = data.isel(series=number)
         assert one["value"].values[one["given"].values].tolist() == pytest.approx(row.values, nan_ok=True, abs=0)
         assert one["lat"].values[one["given"].values].tolist() == list(row.index)
-    empty = samples.series(provider="nobody").to_xarray()
+    empty = all_real.series(provider="nobody").to_xarray()
     assert dict(empty.sizes) == {"series": 0, "index": 0}
 
 

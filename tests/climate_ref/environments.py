@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,8 +59,7 @@ def build(release: Release, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / f"climate-ref-{release.version.rstrip('.*')}"
     python, finished = place / "bin" / "python", place / "finished"
-    with (folder / f"{place.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(folder / f"{place.name}.lock"):
         if not finished.exists():
             _uv("venv", "--clear", "--python", str(release.python), str(place))
             emdstore = f"emdstore[test,climate-ref] @ {ROOT.as_uri()}"

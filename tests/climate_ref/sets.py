@@ -1,11 +1,9 @@
-"""Artifact sets as diagnostics leave them in scratch: the real samples, and generated ones."""
+"""Artifact sets as diagnostics leave them in scratch: written by hand, and generated."""
 
 from __future__ import annotations
 
 import json
 import random
-import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,32 +15,6 @@ USUAL_NAMES = ("diagnostic.json", "output.json", "series.json")
 _COLUMNS = ("source_id", "variable_id", "experiment_id", "member_id", "metric", "region", "season", "statistic")
 _WORDS = ("global", "NINO3.4", "south of 60°S", "été", "été", "50%", "a.b-c_d", "it's", '"q"', "雪", "tas")
 _FOLDERS = ("", "plots/", "work/deep/er/", "with space/", "ünï/")
-
-
-def sample_cases(samples_dir: Path) -> list[str]:
-    return sorted(path.parent.relative_to(samples_dir).as_posix() for path in samples_dir.rglob("diagnostic.json"))
-
-
-def sample_fragment(case: str) -> str:
-    """Return the fragment of a sample, as their solver would have chosen it."""
-    parts = re.sub(r"^_(results|scratch)-trees/", "", case).split("/")
-    return "/".join([*parts, "1"][:4])
-
-
-def lay_out_sample(source: Path, directory: Path) -> None:
-    """Lay a sample out as its run left it: what names a folder names this one, what a bundle names is there."""
-    shutil.copytree(source, directory)
-    fragment = "/".join(directory.parts[-4:])
-    elsewhere = re.compile(rf'(?<=")/[^"]*/scratch/{re.escape(fragment)}(?=/)|<OUTPUT_DIR>'.encode())
-    for name in USUAL_NAMES:
-        path = directory / name
-        path.write_bytes(elsewhere.sub(str(directory).encode(), path.read_bytes()))
-    (directory / "out.log").touch()
-    for entry in entries(directory):
-        path = directory / entry["filename"]
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(f"stands in for {path.name}\n".encode())
 
 
 def entries(directory: Path) -> Iterator[Mapping[str, Any]]:

@@ -24,15 +24,13 @@ from tests.climate_ref.sets import (
     entries,
     entry,
     generate,
-    lay_out_sample,
     leaves,
     metric_bundle,
     output_bundle,
-    sample_cases,
-    sample_fragment,
     write_set,
     write_vocabulary,
 )
+from tests.real_sets import RealSet, RealSets
 
 NEWER = version("climate-ref") >= "0.20"
 FRAGMENT = "example/global-mean/historical_g1_v1_abcdef01/1"
@@ -110,29 +108,24 @@ def assert_equal(theirs: Rows, ours: Rows, directory: Path, columns: set[str]) -
 # -- the same -----------------------------------------------------------------------------------------------------
 
 
-def test_the_samples_end_in_the_same_files_and_rows(both: Both, samples_dir: Path) -> None:
-    cases = sample_cases(samples_dir)
-    assert len(cases) >= 36
+def test_the_real_sets_end_in_the_same_files_and_rows(both: Both, real_sets: RealSets) -> None:
+    for side in (both.theirs, both.ours):
+        side.config.paths.scratch = real_sets.scratch
     columns = both.ours.columns()
-    taken: set[str] = set()
-    lost: list[str] = []
-    for number, case in enumerate(cases):
-        fragment = sample_fragment(case)
-        if fragment in taken:
-            fragment = f"{fragment.rpartition('/')[0]}/{number + 100}"
-        taken.add(fragment)
-        lay_out_sample(samples_dir / case, both.scratch / fragment)
-        execution = both.handle(fragment)
+    lost: list[RealSet] = []
+    for one in real_sets:
+        directory = real_sets.scratch / one.fragment
+        execution = both.handle(one.fragment)
         theirs, ours = both.theirs.rows(execution), both.ours.rows(execution)
-        assert theirs.successful, case
-        if {name for each in entries(both.scratch / fragment) for name in each.get("dimensions") or {}} - columns:
+        assert theirs.successful, one.fragment
+        if {name for each in entries(directory) for name in each.get("dimensions") or {}} - columns:
             assert theirs.counts == (0, 0, 0)
-            lost.append(case)
+            lost.append(one)
             theirs = attrs.evolve(ours, successful=True, dirty=False)
-        assert_equal(theirs, ours, both.scratch / fragment, columns)
-        assert len(ours.scalars) == len(leaves(both.scratch / fragment))
+        assert_equal(theirs, ours, directory, columns)
+        assert ours.counts == (one.counts.scalars, one.counts.series, one.counts.files)
     # Plots of newer diagnostics have a dimension for which the older schema has no column.
-    assert {case.split("/")[0] for case in lost} == (set() if NEWER else {"ilamb"})
+    assert {one.provider for one in lost} == (set() if NEWER else {"ilamb"})
     assert both.ours.files() == both.theirs.files()
 
 

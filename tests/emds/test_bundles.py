@@ -311,6 +311,14 @@ def test_a_series_keeps_its_types_and_its_unknown_keys() -> None:
     assert series.attributes == {"calendar": "noleap", "kind": "model", "mine": {"x": 1}}
 
 
+def test_series_are_kept_whatever_they_have_in_common() -> None:
+    other = SERIES | {"values": [7.0, 8.0]}
+    series = decode_series(as_json([SERIES, other, SERIES]))
+    assert [one.position for one in series] == [0, 1, 2]
+    assert [one.values[0] for one in series] == [1.0, 7.0, 1.0]
+    assert len({(tuple(one.dimensions.items()), one.index_name, one.index) for one in series}) == 1
+
+
 def test_the_newer_keys_are_written_where_readers_look_for_them() -> None:
     attributes = {"kind": "reference", "calendar": "noleap", "units": "K"}
     series = Series(0, {}, "time", (1,), (2.0,), attributes)

@@ -26,7 +26,7 @@ from tests.lifecycle.examples import (
 )
 
 from emdstore.catalog import Catalog
-from emdstore.emds import Vocabulary, load_vocabulary
+from emdstore.emds import load_vocabulary
 from emdstore.errors import (
     BundleError,
     CatalogError,
@@ -210,28 +210,31 @@ def test_what_a_vocabulary_does_not_know_is_told_and_stored_whole(results: Artif
     assert catalog.execution(FRAGMENT).status == "uploaded"
 
 
-@pytest.fixture
-def cmip7(samples_dir: Path) -> Vocabulary:
-    return load_vocabulary(samples_dir / "_cv" / "cv_cmip7_aft-0.20.2.yaml")
-
-
-def test_values_that_differ_only_in_an_unlisted_dimension_stay_two(
-    samples_dir: Path, cmip7: Vocabulary, catalog: Catalog
-) -> None:
-    (sample,) = (samples_dir / "pmp/enso_proc").glob("2025-10_*")
+def test_values_that_differ_only_in_an_unlisted_dimension_stay_two(catalog: Catalog) -> None:
+    values = {"bias": {"HadISST": 0.5, "OISST": 0.25}, "rmse": {"HadISST": 1.5, "OISST": 1.5}}
+    bundle = metric_bundle({"global": values})
+    bundle["DIMENSIONS"]["json_structure"].append("observations")
+    bundle["DIMENSIONS"]["observations"] = {"HadISST": {}, "OISST": {}}
     results = InMemoryArtifactStore()
-    promote(
-        ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json"),
-        put(InMemoryArtifactStore(), {"out.log": b"", "diagnostic.json": (sample / "diagnostic.json").read_bytes()}),
-        results,
-    )
-    ingest(results, FRAGMENT, catalog, vocabulary=cmip7)
-    rows = [dict(row.dimensions) for row in catalog.scalars()]
-    listed = [{name: value for name, value in row.items() if name != "reference_datasets"} for row in rows]
-    assert len(rows) == 13
-    assert any(one == other for n, one in enumerate(listed) for other in listed[:n])
-    assert not any(one == other for n, one in enumerate(rows) for other in rows[:n])
-    assert "reference_datasets" in [row.place for row in catalog.warnings() if row.code == "unknown-dimension"]
+    published(results, diagnostic=bundle)
+    ingest(results, FRAGMENT, catalog, vocabulary=load_vocabulary(VOCABULARY))
+    assert [(row.value, row.dimensions["metric"], row.dimensions["observations"]) for row in catalog.scalars()] == [
+        (0.5, "bias", "HadISST"),
+        (0.25, "bias", "OISST"),
+        (1.5, "rmse", "HadISST"),
+        (1.5, "rmse", "OISST"),
+    ]
+    assert ("unknown-dimension", "observations") in [(row.code, row.place) for row in catalog.warnings()]
+
+
+def test_series_that_differ_in_their_values_only_and_series_that_do_not_differ_are_all_kept(catalog: Catalog) -> None:
+    results = InMemoryArtifactStore()
+    published(results, series=[one_series(), one_series(values=[3.0, 4.0]), one_series()])
+    ingest(results, FRAGMENT, catalog)
+    first, other, again = catalog.series()
+    assert first.values[0] == again.values[0] == 1.0
+    assert other.values == (3.0, 4.0)
+    assert first.dimensions == other.dimensions == again.dimensions
 
 
 # -- what is refused, and leaves the catalog as it was -----------------------------------------------------------------

@@ -51,6 +51,14 @@ class Site:
 
 
 @pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    path = Path(__file__).resolve().parents[3] / "shared" / "emds-samples"
+    if not (path / "SOURCES.md").is_file():
+        pytest.skip(f"no sample sets at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
 def library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     """The samples in a local store; not to be changed."""
     root = tmp_path_factory.mktemp("library")
