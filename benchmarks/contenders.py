@@ -50,7 +50,7 @@ class Contender:
 def emdstore(*, inside: bool = False, flush: bool = False) -> Contender:
     """Return emdstore: its command line, or the library's call measured inside a process."""
     name = "emdstore" + (" --flush" if flush else "") + (" (library)" if inside else "")
-    start = [sys.executable, "-m", "benchmarks.inside" if inside else "emdstore.cli", "transfer"]
+    start = [sys.executable, "-m", "benchmarks.inside" if inside else "emdstore", "transfer"]
     more = ["--flush"] if flush else []
     return Contender(name, lambda source, dest: [*start, source.url, dest.url, *more])
 

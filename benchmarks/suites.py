@@ -228,7 +228,7 @@ class Bench:
     def startup(self) -> list[Row]:
         """Start the command line, which every script pays for."""
         env = environment(None, self.cache)
-        start = [sys.executable, "-m", "emdstore.cli"]
+        start = [sys.executable, "-m", "emdstore"]
         calls = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "python -c 'import emdstore'": [sys.executable, "-c", "import emdstore"],

@@ -77,15 +77,31 @@ class TestRedact:
         [
             ("s3://AKIA:hidden@host/bucket", "s3://***@host/bucket"),
             ("postgresql+psycopg://me:hidden@db:5432/catalog", "postgresql+psycopg://***@db:5432/catalog"),
-            ("https://h/b?X-Amz-Signature=hidden&part=1", "https://h/b?X-Amz-Signature=***&part=1"),
+            ("https://h/b?X-Amz-Signature=hidden&partNumber=1", "https://h/b?X-Amz-Signature=***&partNumber=1"),
             ("?AWSAccessKeyId=hidden&secret_token=hidden", "?AWSAccessKeyId=***&secret_token=***"),
             ("GET 'https://h/b?token=hidden' failed", "GET 'https://h/b?token=***' failed"),
+            ("https://h/b?x=hidden#access_token=hidden", "https://h/b?x=***#access_token=***"),
+            ("https://h/b?hidden is bare", "https://h/b?*** is bare"),
+            ("ftp://me:hid/den@host:21/x", "ftp://***@host:21/x"),
+            ("smb://me:hid@d/en@host/x", "smb://***@host/x"),
+            ("s3://AKIA:hid/den@bucket/x", "s3://***@bucket/x"),
+            ("s3://bucket/model@v2/x", "s3://bucket/model@v2/x"),
+            ("host=db password=hidden port=5432", "host=db password=*** port=5432"),
+            ("{'secret_access_key': 'hidden', 'n': 1}", "{'secret_access_key': '***', 'n': 1}"),
+            ('{"sessionToken": "hid\\"den"}', '{"sessionToken": "***"}'),
+            ("AWS_SECRET_ACCESS_KEY=hidden", "AWS_SECRET_ACCESS_KEY=***"),
+            ("Authorization: AWS4-HMAC-SHA256 Credential=hidden/x", "Authorization: ***"),
+            ("sent 'x-amz-security-token': 'hidden'", "sent 'x-amz-security-token': ***"),
+            ("with Bearer hidden-hidden", "with Bearer ***"),
+            ("it wants a token: give one", "it wants a token: give one"),
+            ("password authentication failed", "password authentication failed"),
             ("nothing to hide in run1/out.log?", "nothing to hide in run1/out.log?"),
             ("mail me@example.org", "mail me@example.org"),
         ],
     )
     def test_hides_credentials_and_keeps_the_rest(self, text: str, shown: str) -> None:
         assert redact(text) == shown
+        assert redact(shown) == shown
 
     def test_hides_known_secrets_wherever_they_stand(self) -> None:
         assert (

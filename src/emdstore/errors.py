@@ -176,27 +176,138 @@ class ExecutionNotFoundError(EmdstoreError, LookupError):
 
 # -- secrets ---------------------------------------------------------------------------------------------------------
 
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-_QUERY_SECRETS = re.compile(
-    r"([?&](?:[^=&\s]*(?:key|secret|token|password|signature|credential)[^=&\s]*)=)[^&\s'\"]+", re.IGNORECASE
+_SHOWN_PARAMETERS = frozenset(
+    "application_name connect_timeout delimiter encoding-type list-type max-keys page partNumber prefix region "
+    "response-content-type sslmode target_session_attrs uploads versionId x-id".lower().split()
+)
+"""Parameters of a query whose values may be shown. Of all others the value is hidden, whatever they are called."""
+
+_NO_USER = frozenset({"file", "gcs", "gs", "local", "memory", "s3", "s3a", "sqlite"})
+"""Schemes whose URLs name no user: an ``@`` in a path of theirs is part of a key, unless a ``:`` comes before it."""
+
+_HIDDEN = "***"
+_SHORTEST_SECRET = 4
+"""What is shorter is not looked for in other texts: it would be found in the middle of words."""
+
+# A URL in a text ends at white space, or at the quote or bracket that a sentence puts after it.
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s\"'`<>]*)")
+_PARAMETER = re.compile(r"(?P<name>[?&;#][^=&;?#\s\"'<>]{1,100})=(?P<value>[^&;#\s\"'<>]*)")
+_HEADER = re.compile(
+    r"(?P<name>\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-[\w-]*(?:token|key|secret|auth|signature|credential)\w*)"
+    r"(?P<mark>[\"']?\s*[:,]\s*)(?P<value>[^\r\n]+)",
+    re.IGNORECASE,
+)
+_SCHEME_OF_HEADER = re.compile(
+    r"\b(?P<name>Bearer|Basic|Digest|AWS4-HMAC-SHA256)(?P<mark>\s+)(?P<value>[\w+/=.:~-]{8,}.*)"
+)
+_ASSIGNED = re.compile(
+    r"(?P<name>[\w-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|credentials?|signature|\bsig\b|\bsas\b|api[_-]?key"
+    r"|account[_-]?key|access[_-]?key(?:[_-]?id)?|private[_-]?key|connection[_-]?string)[\w-]*)"
+    r"(?P<mark>[\"']?\s*(?:=>|[=:])\s*)"
+    r"(?P<value>\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;&)\]}\"']+)",
+    re.IGNORECASE,
 )
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Remove credentials from a text that is about to be shown.
+    """Return a text as it may be shown: every URL, option, header and engine's message goes through this one door.
+
+    Of a URL the user and the password go, and the value of every parameter that is not known to be harmless; of a text
+    what is set to a name such as ``password``, ``token`` or ``secret_access_key``, and the headers that carry them.
 
     Parameters
     ----------
     text
-        A message, perhaps an engine's own.
+        A URL, or a message, perhaps an engine's own, with URLs in it.
     secrets
-        Values known to be secret; each occurrence is replaced.
+        Values known to be secret; each occurrence is replaced. `secrets_in` finds those of a URL.
 
     Returns
     -------
     str
-        The text with ``***`` in place of the secrets, of ``user:password@`` in URLs and of signed query parameters.
+        The text with ``***`` in place of the secrets. A text that went through once stays as it is.
     """
     for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _QUERY_SECRETS.sub(r"\1***", _URL_CREDENTIALS.sub("***@", text))
+        text = text.replace(secret, _HIDDEN)
+    if "://" in text:
+        text = _URL.sub(_safe_url, text)
+    if "=" in text:
+        text = _PARAMETER.sub(_safe_parameter, text)
+    if "=" in text or ":" in text:
+        text = _HEADER.sub(_hidden, text)
+        text = _ASSIGNED.sub(_hidden_value, text)
+    return _SCHEME_OF_HEADER.sub(_hidden, text)
+
+
+def redact_url(url: str) -> str:
+    """Return a URL as it may be shown: as `redact`, for a text that is nothing but a URL, whatever is in it."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return redact(url)
+    return redact(f"{scheme}://{_safe_rest(scheme, rest)}")
+
+
+def secrets_in(url: str) -> tuple[str, ...]:
+    """Return what of a URL must not be shown, as it is written there and as it is meant."""
+    from urllib.parse import parse_qsl, unquote
+
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return ()
+    rest, _, query = rest.partition("?")
+    found = []
+    end = _end_of_user(scheme, rest)
+    if end:
+        user, _, password = rest[: end - 1].partition(":")
+        found += [password or user]
+    found += [
+        value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() not in _SHOWN_PARAMETERS
+    ]
+    return tuple(dict.fromkeys(form for each in found for form in (each, unquote(each)) if len(form) > 1))
+
+
+def has_secrets(url: str) -> bool:
+    """Tell whether a URL holds a password, or something else that must not be shown."""
+    return redact_url(url) != url
+
+
+def _end_of_user(scheme: str, rest: str) -> int:
+    """Return where the part of a URL ends that says who asks, 0 if there is none. A password may hold any character."""
+    host = rest.partition("/")[0]
+    if scheme.rpartition("::")[2].lower() in _NO_USER and ":" not in host and "@" not in host:
+        return 0
+    return rest.rfind("@") + 1
+
+
+def _safe_rest(scheme: str, rest: str) -> str:
+    # A password may hold a `?` as well; what is before an `@` is hidden, and what is after one is looked at.
+    end = _end_of_user(scheme, rest)
+    if end:
+        rest = f"{_HIDDEN}@{rest[end:]}"
+    path, mark, query = rest.partition("?")
+    if not mark or "=" in query:
+        return rest
+    bare = query.partition("#")[0].lower()
+    return rest if not bare or bare in _SHOWN_PARAMETERS or bare == _HIDDEN else f"{path}?{_HIDDEN}"
+
+
+def _safe_url(found: re.Match[str]) -> str:
+    return f"{found['scheme']}://{_safe_rest(found['scheme'], found['rest'])}"
+
+
+def _safe_parameter(found: re.Match[str]) -> str:
+    if found["name"][1:].lower() in _SHOWN_PARAMETERS:
+        return found[0]
+    return f"{found['name']}={_HIDDEN}"
+
+
+def _hidden(found: re.Match[str]) -> str:
+    return f"{found['name']}{found['mark']}{_HIDDEN}"
+
+
+def _hidden_value(found: re.Match[str]) -> str:
+    value = found["value"]
+    if found["mark"] == ": " and value.isalpha() and value.islower():
+        return found[0]  # a sentence goes on after its colon
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found['name']}{found['mark']}{quote}{_HIDDEN}{quote}"

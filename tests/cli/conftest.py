@@ -13,7 +13,7 @@ import pytest
 
 import emdstore
 
-COMMAND = [sys.executable, "-m", "emdstore.cli"]
+COMMAND = [sys.executable, "-m", "emdstore"]
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ def here(tmp_path: Path) -> Path:
     (tmp_path / "bundle.json").write_bytes(encode(metric_bundle()))
     program(tmp_path, 'echo "on member $1"; cp bundle.json "$EMDSTORE_OUTPUT_DIR/diagnostic.json"')
     (tmp_path / "bin").mkdir()
-    script(tmp_path / "bin/emdstore", f'exec "{sys.executable}" -m emdstore.cli "$@"')
+    script(tmp_path / "bin/emdstore", f'exec "{sys.executable}" -m emdstore "$@"')
     return tmp_path
 
 

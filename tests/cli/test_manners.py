@@ -246,3 +246,23 @@ def test_without_the_extra_the_command_line_says_what_to_install() -> None:
     assert done.returncode == 2
     assert "pip install 'emdstore[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_python_m_emdstore_is_the_script(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_text("a")
+
+    def module(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "emdstore", *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    assert module("--version") == (0, emdstore.__version__ + "\n")
+    assert module("ls", "folder") == (0, "a.txt\n")
+    assert module("ls", "nowhere") == (2, "")
+    assert module("--help")[1].startswith("Usage: emdstore ")

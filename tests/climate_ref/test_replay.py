@@ -308,5 +308,5 @@ def test_the_command(ref: Framework, empty: Path) -> None:
 
 
 def _emdstore(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "emdstore.cli", "climate-ref", "replay", *arguments]
+    command = [sys.executable, "-m", "emdstore", "climate-ref", "replay", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -112,7 +112,7 @@ def twice(workspace: Workspace, execution: Execution, config: Path) -> None:
 def _emdstore(*arguments: str, **variables: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
     done = subprocess.run(
-        [sys.executable, "-m", "emdstore.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "emdstore", *arguments], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode in (0, 1), done.stderr
 

@@ -64,7 +64,7 @@ def commands(folder: Path) -> list[str]:
     """Return commands to go on with; the last one shows the results, and runs until it is ended."""
     program = "emdstore" if shutil.which("emdstore") else shlex.quote(sys.argv[0])
     if program.endswith(".py"):
-        program = f"{shlex.quote(sys.executable)} -m emdstore.cli"
+        program = f"{shlex.quote(sys.executable)} -m emdstore"
     results, copy = shlex.quote(str(folder / "results")), shlex.quote(str(folder / "copy"))
     catalog = f"--catalog {shlex.quote(str(folder / 'catalog.db'))}"
     return [

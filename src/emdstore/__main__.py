@@ -1,4 +1,4 @@
-"""``python -m emdstore.cli`` is ``emdstore``."""
+"""``python -m emdstore`` is ``emdstore``."""
 
 import sys
 
