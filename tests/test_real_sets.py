@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.real_sets import BUNDLES, PROVIDERS, UNNAMED, Counts, RealSets, fetch, make
+
+import emdstore
+from emdstore import Catalog
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,3 +69,27 @@ def test_without_an_index_the_tests_skip_and_fail_where_they_must_not(ci: str, o
     assert len(reasons) == (2 if ci else 1), done.stdout
     assert "pip cannot download" in done.stdout
     assert list(tmp_path.glob("*/*")) == [tmp_path / "emdstore-tests" / "fetching.lock"]
+
+
+@pytest.mark.slow
+def test_the_page_about_real_results_does_what_it_says(real_sets: RealSets, tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "real-results.md").read_text(), re.DOTALL)
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "".join(blocks)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": programs, "PYTHONPATH": str(Path(emdstore.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "94 ingested, 0 unchanged, 0 incomplete, 0 invalid" in done.stdout
+    with Catalog(tmp_path / "real.db") as catalog:
+        assert catalog.scalars().count() == real_sets.total.scalars
+        assert catalog.series().count() == real_sets.total.series
+        assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
+        seasons = catalog.scalars(provider="pmp", dimensions={"season": "DJF"}).count()
+    assert len((tmp_path / "djf.csv").read_text().splitlines()) == 1 + seasons > 1
+    assert len([path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]) == 3 * 94
