@@ -7,11 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 SEE_WORKERS = """
 import json, multiprocessing, os, signal, sys, threading, time
@@ -75,10 +74,18 @@ def answer_from_mount(options: str, folder: Path, code: str) -> Any:
 
     The file system is in a mount namespace of the child's: nobody else sees it, and it goes with the child.
     """
-    unshare = shutil.which("unshare")
-    namespace = (unshare or "", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
-    mount = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-    before = (*namespace, "sh", "-c", mount, str(folder))
-    if unshare is None or subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs unshare(1) and the right to mount in a namespace of its own")
-    return answer_of(start_python(code, folder, before=before))
+    return answer_of(start_python(code, folder, before=_on_mount(options, folder)))
+
+
+def may_mount() -> bool:
+    """Say whether `answer_from_mount` can work: whoever calls it needs the group ``mounts``."""
+    if shutil.which("unshare") is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        tried = [*_on_mount("size=1m", Path(folder)), "true"]
+        return subprocess.run(tried, capture_output=True, check=False).returncode == 0
+
+
+def _on_mount(options: str, folder: Path) -> tuple[str, ...]:
+    namespace = ("unshare", "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",)))
+    return (*namespace, "sh", "-c", f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"', str(folder))

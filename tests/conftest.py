@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
-# In this order: the second imports the first, whose assertions could no longer be rewritten then.
-pytest_plugins = ["tests.servers.s3", "tests.servers.postgres"]
+# In this order: one imports the one before it, whose assertions could no longer be rewritten then.
+pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.groups"]
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

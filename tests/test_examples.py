@@ -55,6 +55,7 @@ def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> 
     assert out.endswith("as recorded\n5 executions, 35 scalars\n")
 
 
+@pytest.mark.needs("tables")
 def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "query_results.py"), cwd=tmp_path)
     assert out.splitlines()[0] == "6 correlations"
@@ -62,6 +63,7 @@ def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -
     assert out.endswith("{'series': 1, 'time': 80}\n80 points, K\n6 rows in correlations.csv\n")
 
 
+@pytest.mark.needs("dask")
 def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "dask_promotion.py"), cwd=tmp_path)
     assert out.splitlines() == [
@@ -71,6 +73,7 @@ def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.needs("parsl")
 def test_parsl_commits_executions(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "parsl_promotion.py"), cwd=tmp_path)
     assert out.splitlines() == [

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import POSTGRESQL, PostgresServer
 
 from emdstore.catalog import Catalog
 
@@ -16,13 +16,13 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/catalog.db"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def shared_url(request: pytest.FixtureRequest) -> str:
     """A database that several processes can share, without a catalog yet."""
     return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRESQL])
 def url(request: pytest.FixtureRequest) -> str:
     """Any database that a catalog can be kept in, without one yet."""
     if request.param == "memory":
@@ -50,13 +50,13 @@ def postgresql_catalog_url(postgres_server: PostgresServer, postgres_template: s
         yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def shared_catalog_url(request: pytest.FixtureRequest) -> str:
     """An empty catalog that several processes can share."""
     return str(request.getfixturevalue(f"{request.param}_catalog_url"))
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture(params=["memory", "sqlite", POSTGRESQL])
 def catalog(request: pytest.FixtureRequest) -> Iterator[Catalog]:
     """An empty catalog of each kind."""
     url = "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_catalog_url")

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 from tests.catalog.examples import FULL, execution_of
 from tests.children import answer_from_mount
@@ -59,6 +58,7 @@ def answers_to(calls: list[str], folder: Path, **env: str) -> list[Answer]:
     return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
+@pytest.mark.needs("tables")
 def test_each_format_is_told_by_the_files_name_and_holds_what_the_catalog_does_in_any_store(
     catalog: Catalog, tmp_path: Path, moto_server: S3Server
 ) -> None:
@@ -89,6 +89,8 @@ def test_each_format_is_told_by_the_files_name_and_holds_what_the_catalog_does_i
         "bytes": (tmp_path / "series.parquet").stat().st_size,
         "ok": True,
     }
+    import pyarrow.parquet
+
     assert pyarrow.parquet.read_table(tmp_path / "series.parquet").equals(catalog.series().to_arrow())
     lines = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
     assert [(line["fragment"], line["scalars"]) for line in lines] == [("ilamb/bias/h/1", 1), (FULL.fragment, 6)]
@@ -197,6 +199,7 @@ print(json.dumps([done.returncode, json.loads(done.stdout)["error"]["message"], 
 """
 
 
+@pytest.mark.needs("mounts")
 def test_a_full_disk_is_said_and_leaves_the_old_file(large_catalog: Path, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     folder.mkdir()

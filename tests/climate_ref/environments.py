@@ -31,11 +31,9 @@ class Release:
         return [f"{name}=={self.version}" for name in ("climate-ref", "climate-ref-core", "climate-ref-example")]
 
     @property
-    def why_not(self) -> str | None:
-        """Say what is missing to build its environment; None if nothing is."""
-        if self.python is not None:
-            return None
-        return f"NOT TESTED with climate-ref {self.version}: there is no Python {' or '.join(self.pythons)} here"
+    def group(self) -> str:
+        """The group of its tests, in `tests.groups`."""
+        return f"climate-ref {self.version}"
 
     @property
     def python(self) -> Path | None:

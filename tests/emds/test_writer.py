@@ -328,8 +328,10 @@ def test_two_series_of_the_same_dimensions_are_both_kept(run: Path) -> None:
 # -- numpy -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("tables")
 def test_numpys_numbers_are_numbers_and_what_is_masked_is_no_value(run: Path) -> None:
-    np = pytest.importorskip("numpy")
+    import numpy as np
+
     writer = OutputWriter(run)
     numbers = [np.float32(0.5), np.float64(0.5), np.int16(2), np.array(0.5), np.longdouble(0.5)]
     nothing = [np.float32("nan"), np.ma.masked, np.ma.masked_array(7.0, mask=True)]

@@ -22,7 +22,7 @@ from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
 from emdstore.transfers import TransferProgress, transfer
 
-ENGINES = ["dask", "parsl"]
+ENGINES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")]
 
 
 @pytest.fixture(params=ENGINES)

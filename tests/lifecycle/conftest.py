@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.lifecycle.examples import FourMethods, put, small_run
-from tests.servers.postgres import KeptDatabase, PostgresServer
+from tests.servers.postgres import POSTGRESQL, KeptDatabase, PostgresServer
 from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
@@ -52,7 +52,7 @@ def catalog(empty_catalog: Path, tmp_path: Path) -> Iterator[Catalog]:
         yield catalog
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
     """A database that processes share; None for a file that the test puts where it likes."""
     if request.param == "sqlite":

@@ -483,6 +483,7 @@ except StoreError as error:
 """
 
 
+@pytest.mark.needs("mounts")
 def test_a_full_disk_keeps_what_was_there_whole(site: Site) -> None:
     (site.root / "full").mkdir()
     first, key, code, message, status, intact = answer_from_mount("size=1m", site.root / "full", ON_A_MOUNT + FULL)
@@ -490,6 +491,7 @@ def test_a_full_disk_keeps_what_was_there_whole(site: Site) -> None:
     assert "free some space and run it again" in message
 
 
+@pytest.mark.needs("mounts")
 def test_a_file_system_that_turns_read_only_keeps_what_was_there(site: Site) -> None:
     (site.root / "frozen").mkdir()
     first, key, code, message, intact = answer_from_mount("size=1m", site.root / "frozen", ON_A_MOUNT + FROZEN)

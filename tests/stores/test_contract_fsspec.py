@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("s3fs")
-
 from tests.servers.renaming import RenamingStore
 from tests.stores.test_contract_s3 import objects_in
 

@@ -17,11 +17,8 @@ from emdstore.stores.port import (
     SupportsScope,
     SupportsStreaming,
 )
-from emdstore.testing import StoreContract, StoreHarness
-
-pytest.importorskip("obstore")
-
 from emdstore.stores.s3 import S3ArtifactStore
+from emdstore.testing import StoreContract, StoreHarness
 
 CLAIMS = {
     SupportsInfo,

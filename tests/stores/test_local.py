@@ -487,6 +487,7 @@ print(json.dumps(answers))
 
 
 class TestFileSystemsThatRefuse:
+    @pytest.mark.needs("mounts")
     def test_a_full_disk_leaves_what_was_there_and_nothing_else(self, tmp_path: Path) -> None:
         LocalArtifactStore(tmp_path / "source").write_bytes("a/good", b"x" * 3_000_000)
         (tmp_path / "full").mkdir()
@@ -499,6 +500,7 @@ class TestFileSystemsThatRefuse:
         assert files == ["store/a/good"]
         assert left == "good"
 
+    @pytest.mark.needs("mounts")
     def test_a_disk_without_room_for_a_name_refuses_too(self, tmp_path: Path) -> None:
         (tmp_path / "full").mkdir()
         code = 'store.write_bytes("a", b"")\nprint(json.dumps(refusal(store.write_bytes, "b/c", b"")))'
@@ -520,6 +522,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
         assert files == ["store/a/good"]
         assert left == "good"
 
+    @pytest.mark.needs("mounts")
     def test_a_read_only_file_system_is_named_as_the_reason(self, tmp_path: Path) -> None:
         (tmp_path / "frozen").mkdir()
         LocalArtifactStore(tmp_path / "source").write_bytes("a/good", b"new")

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from tests.groups import find_browser
 from tests.servers.s3 import S3Server
 from tests.web.library import SETS, Library, fill
 
@@ -21,12 +19,13 @@ from emdstore.stores import LocalArtifactStore, S3ArtifactStore
 from emdstore.web.app import make_app
 from emdstore.web.report import write_report
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
 _ON_S3 = ("csoil-hwsd2", "regional-historical-timeseries")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 _PATIENCE = 60_000  # milliseconds, on a busy machine
-expect.set_options(timeout=_PATIENCE)
 
 # What the chart library brings along for maps, which no page draws, is refused; that is as it should be.
 _EXPECTED = re.compile("Applying inline style violates")
@@ -132,20 +131,13 @@ def any_site(request: pytest.FixtureRequest, sites: Callable[[str], Site]) -> Si
     return sites(request.param)
 
 
-def find_browser() -> str | None:
-    """Return where a browser is installed."""
-    return next(filter(None, map(shutil.which, _NAMES)), None)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the site must be tested in a browser: apt-get install chromium")
-        pytest.skip(f"no browser is installed ({', '.join(_NAMES)}): apt-get install chromium")
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=_PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=_FLAGS)
         yield browser
         browser.close()
 

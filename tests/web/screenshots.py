@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 from playwright.sync_api import sync_playwright
-from tests.web.conftest import find_browser
+from tests.groups import find_browser
 from tests.web.library import fill
 
 from emdstore.catalog import Catalog
