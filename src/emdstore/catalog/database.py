@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,14 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from emdstore.catalog import migrate
 from emdstore.catalog.failures import explain
 from emdstore.catalog.schema import SCHEMA_VERSION
-from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, MissingExtraError, redact
+from emdstore.errors import (
+    CatalogError,
+    CatalogUnavailableError,
+    CatalogVersionError,
+    MissingExtraError,
+    redact,
+    redact_url,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +84,7 @@ class Database:
     def safe_url(self) -> str:
         """The URL without what must not be shown."""
         if self.is_postgresql:
-            return redact(self._url.render_as_string(hide_password=True), self._secrets)
+            return redact_url(redact(self._url.render_as_string(hide_password=True), self._secrets))
         return "sqlite://" if self.in_memory else f"sqlite:///{self._url.database}"
 
     @property
@@ -340,11 +348,14 @@ class Database:
 def _parse(url: str | Path) -> sa.URL:
     text = str(url)
     if isinstance(url, Path) or "://" not in text:
+        if _ONE_SLASH.match(text):
+            raise CatalogError(f"{redact(text)!r} lacks a slash to be a URL: {_EXAMPLES}")
         return sa.URL.create("sqlite", database=os.path.abspath(text))
+    scheme, mark, rest = text.partition("://")
     try:
-        parsed = sa.engine.make_url(text)
+        parsed = sa.engine.make_url(scheme.lower() + mark + rest)
     except (ArgumentError, ValueError):
-        raise CatalogError(f"not a catalog's URL: {redact(text)}: {_EXAMPLES}") from None
+        raise CatalogError(f"not a catalog's URL: {redact_url(text)}: {_EXAMPLES}") from None
     backend = parsed.get_backend_name()
     if backend == "sqlite" and not parsed.host:  # with two slashes the path would be a host, and the catalog in memory
         if parsed.database in (None, "", ":memory:"):
@@ -356,6 +367,7 @@ def _parse(url: str | Path) -> sa.URL:
     raise CatalogError(f"no catalog can be kept in {backend}: {_EXAMPLES}")
 
 
+_ONE_SLASH = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?:", re.IGNORECASE)
 _EXAMPLES = "use a path, sqlite:///catalog.db, or postgresql+psycopg://user@host/database"
 
 

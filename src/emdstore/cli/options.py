@@ -54,7 +54,7 @@ class Access:
 
     def options_for(self, place: str) -> dict[str, Any]:
         """Return what `open_store` takes besides the place."""
-        return {name: value for name, value in attrs.asdict(self).items() if value and place.startswith("s3://")}
+        return {name: value for name, value in attrs.asdict(self).items() if value and place[:5].lower() == "s3://"}
 
 
 PLAIN = Output()

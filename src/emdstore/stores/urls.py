@@ -6,8 +6,9 @@ import os
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from emdstore.errors import MissingExtraError, StoreURLError, redact
+from emdstore.errors import MissingExtraError, StoreURLError, redact_url
 from emdstore.stores.port import ArtifactStore
+from emdstore.stores.spelling import check_endpoint, spelled
 from emdstore.stores.views import scoped
 
 Engine = Literal["obstore", "s3fs"]
@@ -29,7 +30,8 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
     ----------
     url
         A path or ``file:///path`` for a folder of this machine; ``memory://name``, which is one store for the whole
-        process, or ``memory://name/prefix``; ``s3://bucket/prefix``; or any URL that fsspec knows.
+        process, or ``memory://name/prefix``; ``s3://bucket/prefix``; or any URL that fsspec knows. ``S3://`` is
+        ``s3://``.
     engine
         What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
         endpoint, region and credentials; see `S3ArtifactStore`.
@@ -44,11 +46,11 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
     Raises
     ------
     StoreURLError
-        If the URL's scheme is unknown, or the URL or an option makes no sense.
+        If the URL's scheme is unknown, or has one slash (``s3:/bucket``), or the URL or an option makes no sense.
     MissingExtraError
         If what serves the URL is not installed; the message has the command that installs it.
     """
-    place = os.fspath(url)
+    place = spelled(os.fspath(url))
     scheme = place.partition("://")[0] if "://" in place else ""
     if engine is not None and (scheme != "s3" or engine not in ("obstore", "s3fs")):
         raise StoreURLError(f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3: obstore or s3fs")
@@ -60,7 +62,7 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
 
 def safe_url(url: str) -> str:
     """Return a URL as it may be shown: without ``user:password@`` and without secrets in its query."""
-    return redact(url)
+    return redact_url(url)
 
 
 def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:
@@ -83,6 +85,8 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
 
 
 def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:
+    if options.get("endpoint_url"):
+        options = options | {"endpoint_url": check_endpoint(options["endpoint_url"])}
     if engine is None:
         engine = next((each for each in ("obstore", "s3fs") if find_spec(each)), None)
         if engine is None:

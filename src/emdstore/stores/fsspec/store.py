@@ -34,6 +34,8 @@ from emdstore.errors import (
     StoreError,
     StoreURLError,
     redact,
+    redact_url,
+    secrets_in,
 )
 from emdstore.keys import STAGING_PREFIX, is_staging, validate_key, validate_prefix
 from emdstore.stores.fsspec.streams import BLOCK, FileReader, FileWriter
@@ -43,11 +45,12 @@ from emdstore.stores.fsspec.systems import (
     meaning,
     mechanics_of,
     open_file_system,
-    secrets_in,
+    secret_options,
     why_not_a_path,
 )
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.spelling import unknown_scheme
 
 _log = logging.getLogger(__name__)
 
@@ -89,19 +92,21 @@ class FsspecArtifactStore:
     def __init__(self, url: str, **storage_options: Any) -> None:
         scheme = re.split("::|://", url, maxsplit=1)[0] if isinstance(url, str) else ""
         if scheme in _CACHING:
-            raise StoreURLError(f"{redact(url)!r} is a cache, whose listings may be stale; open what it caches instead")
+            raise StoreURLError(
+                f"{redact_url(url)!r} is a cache, whose listings may be stale; open what it caches instead"
+            )
         try:
             fsspec.get_filesystem_class(scheme)
         except ValueError:
-            known = ", ".join(fsspec.available_protocols())
-            raise StoreURLError(f"unknown scheme in {redact(str(url))!r}; fsspec knows {known}") from None
+            raise unknown_scheme(str(url)) from None
         except ImportError as error:
             if scheme in ("s3", "s3a"):
-                raise MissingExtraError.of(f"{redact(url)!r} by fsspec", "s3fs") from error
-            raise MissingExtraError(f"{redact(url)!r} needs another package: {error}") from error
+                raise MissingExtraError.of(f"{redact_url(url)!r} by fsspec", "s3fs") from error
+            raise MissingExtraError(f"{redact_url(url)!r} needs another package: {error}") from error
         self._url = url
         self._options = storage_options
-        self._name = f"FsspecArtifactStore({redact(url, secrets_in(storage_options))!r})"
+        self._secrets = (*secrets_in(url), *secret_options(storage_options))
+        self._name = f"FsspecArtifactStore({redact(redact_url(url), self._secrets)!r})"
         self._opened: dict[int, tuple[Any, str, Mechanics]] = {}
         self._root_seen = False
 
@@ -350,14 +355,16 @@ class FsspecArtifactStore:
 
     def _first_line(self, error: Exception) -> str:
         said = str(error).partition("\n")[0][:300] or type(error).__name__
-        return redact(said, secrets_in(self._options))
+        return redact(said, self._secrets)
 
 
 def local_path(url: str) -> str:
     """Return the path in a ``file://`` URL; ``%20`` and the like are decoded, ``?`` and ``#`` are part of the path."""
     host, slash, path = url.partition("://")[2].partition("/")
     if not slash or host not in ("", "localhost"):
-        raise StoreURLError(f"not the URL of a folder of this machine: {redact(url)!r}; write file:///absolute/path")
+        raise StoreURLError(
+            f"not the URL of a folder of this machine: {redact_url(url)!r}; write file:///absolute/path"
+        )
     return unquote("/" + path)
 
 

@@ -77,10 +77,10 @@ def mechanics_of(fs: Any) -> Mechanics:
     return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
 
 
-def secrets_in(options: object, named: bool = False) -> list[str]:
+def secret_options(options: object, named: bool = False) -> list[str]:
     """Return the values in storage options that look like secrets by their names."""
     if isinstance(options, Mapping):
-        return [s for name, value in options.items() for s in secrets_in(value, bool(_SECRET_OPTION(str(name))))]
+        return [s for name, value in options.items() for s in secret_options(value, bool(_SECRET_OPTION(str(name))))]
     return [options] if named and isinstance(options, str) else []
 
 

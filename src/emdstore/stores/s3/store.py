@@ -33,6 +33,7 @@ from emdstore.errors import (
     KeyConflictError,
     StoreURLError,
     redact,
+    redact_url,
 )
 from emdstore.keys import MAX_KEY_BYTES, join_key, validate_key, validate_prefix
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
@@ -40,6 +41,7 @@ from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
 from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter, ServerCopies, describe
+from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
@@ -130,8 +132,8 @@ class S3ArtifactStore:
         object.__setattr__(self, "_errors", ErrorTranslator(repr(self), bucket, secrets))
 
     def __repr__(self) -> str:
-        endpoint = f", endpoint_url={redact(self.endpoint_url)!r}" if self.endpoint_url else ""
-        return f"S3ArtifactStore({self.url!r}{endpoint})"
+        endpoint = f", endpoint_url={redact_url(self.endpoint_url)!r}" if self.endpoint_url else ""
+        return f"S3ArtifactStore({redact_url(self.url)!r}{endpoint})"
 
     def __reduce__(self) -> tuple[object, ...]:
         options = {f.name: getattr(self, f.name) for f in attrs.fields(type(self)) if f.init and f.name != "url"}
@@ -310,7 +312,8 @@ class S3ArtifactStore:
         return obs, _connected[same]
 
     def _endpoint(self) -> str | None:
-        return self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
+        given = self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
+        return check_endpoint(given) if given else None
 
     def _name(self, key: str) -> str:
         """Return the object's name for a key, which is checked here."""
@@ -360,10 +363,10 @@ def _parse(url: str) -> tuple[str, str]:
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not _BUCKET(bucket):
         raise StoreURLError(
-            f"not an S3 URL: {redact(str(url))!r}; write s3://bucket or s3://bucket/prefix, without credentials"
+            f"not an S3 URL: {redact_url(str(url))!r}; write s3://bucket or s3://bucket/prefix, without credentials"
         )
     try:
         # The slash that people put at the end of a folder's URL means no other place.
         return bucket, validate_prefix(prefix.removesuffix("/"))
     except InvalidKeyError as error:
-        raise StoreURLError(f"not an S3 URL: {redact(url)!r}: {error}") from None
+        raise StoreURLError(f"not an S3 URL: {redact_url(url)!r}: {error}") from None

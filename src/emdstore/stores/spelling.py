@@ -1,0 +1,79 @@
+"""How people write the place of a store, and what is refused because it would mean another place."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from emdstore.errors import StoreURLError, redact_url
+
+_USUAL = (
+    "abfs", "abfss", "adl", "az", "box", "file", "ftp", "gcs", "github", "gs", "hdfs", "http", "https", "local",
+    "memory", "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webdavs", "webhdfs", "zip",
+)  # fmt: skip
+"""Schemes that people use, known without asking the library that serves them."""
+
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?(?!/)")
+_CHAIN = re.compile(r"::|://")
+
+
+def spelled(place: str) -> str:
+    """Return a store's place with its scheme in small letters, which have no case in a URL.
+
+    Raises
+    ------
+    StoreURLError
+        For ``s3:/bucket`` and ``s3:bucket``: a folder of that name is hardly ever meant.
+    """
+    scheme, mark, rest = place.partition("://")
+    if mark:
+        return scheme.lower() + mark + rest if "::" not in scheme and scheme.isascii() else place
+    found = _ONE_SLASH.match(place)
+    if found is not None and found[1].lower() in _USUAL:
+        kind, rest = found[1].lower(), place[found.end() :]
+        url = f"{kind}:///{rest}" if kind in ("file", "local") else f"{kind}://{rest}"
+        raise StoreURLError(
+            f"{redact_url(place)!r} lacks a slash to be a URL: write {redact_url(url)}, as text and not as a Path (a "
+            f"folder of that name is ./{redact_url(place)})"
+        )
+    return place
+
+
+def unknown_scheme(place: str) -> StoreURLError:
+    """Return the error for a scheme that nothing serves, with the one that was probably meant."""
+    from difflib import get_close_matches
+
+    scheme = _CHAIN.split(place, maxsplit=1)[0]
+    near = get_close_matches(scheme.lower(), _USUAL, n=1)
+    meant = (
+        f"did you mean {near[0]}://?" if near else "use a path, s3://bucket/prefix, memory://name, or what fsspec knows"
+    )
+    return StoreURLError(f"nothing serves the scheme {scheme!r} of {redact_url(place)!r}; {meant}")
+
+
+def check_endpoint(address: str) -> str:
+    """Return the address of an S3 server without blanks around it.
+
+    Raises
+    ------
+    StoreURLError
+        If it is no ``http://`` or ``https://`` address; one that lacks the scheme is not guessed, since one of the two
+        would send everything unencrypted. Also if it holds a password or a query, which no S3 server wants there.
+    """
+    address = address.strip()
+    shown = redact_url(address) if "://" in address or "@" not in address else "***"
+    what = f"the endpoint {shown!r} is not the address of a server"
+    if "://" not in address:
+        raise StoreURLError(f"{what}: write http:// or https:// before it")
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise StoreURLError(f"{what}: write http://host:port or https://host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise StoreURLError(
+            f"{what}: it holds more than scheme, host, port and path; credentials come from AWS_ACCESS_KEY_ID and so on"
+        )
+    return address
