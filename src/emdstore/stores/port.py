@@ -223,7 +223,7 @@ class CopySession(AbstractContextManager["CopySession"], Protocol):
 
 @runtime_checkable
 class SupportsCopyFrom(Protocol):
-    """A way to take artifacts from another store that beats reading and writing one by one, such as a copy on the server."""
+    """A way to take artifacts from another store that beats reading and writing them, such as copies on the server."""
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
         """Open a session that copies from `source`, or return None where there is no such way from it."""
