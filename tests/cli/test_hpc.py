@@ -12,7 +12,7 @@ from tests.cli.conftest import environment
 from tests.lifecycle.examples import encode, metric_bundle
 
 from emdstore.catalog import Catalog
-from emdstore.executions.workspace import write_config
+from emdstore.executions.settings import write_config
 from emdstore.ingestion.replay import replay
 from emdstore.stores import LocalArtifactStore
 

@@ -9,7 +9,8 @@ import attrs
 import pytest
 from tests.lifecycle.runs import committed, ran
 
-from emdstore.executions.batch import BatchProgress, CommitInterrupted, CommitJob, commit_isolated
+from emdstore.executions.batch import BatchProgress, CommitInterrupted, CommitJob, commit_job
+from emdstore.executions.commit import Shipping
 from emdstore.executions.workspace import Workspace
 
 
@@ -23,8 +24,8 @@ def held_elsewhere(workspace: Workspace, seconds: float) -> str:
 def test_the_claim_of_a_lost_worker_is_waited_for_until_it_runs_out(workspace: Workspace) -> None:
     fragment = held_elsewhere(workspace, 1.5)
     workspace = attrs.evolve(workspace, lease_seconds=1.5)
-    assert fragment in commit_isolated(workspace, None, False, None, [CommitJob(fragment)]).skipped
-    report = commit_isolated(workspace, None, False, None, [CommitJob(fragment).after_a_loss()])
+    assert fragment in commit_job(workspace, CommitJob(fragment), Shipping()).skipped
+    report = commit_job(workspace, CommitJob(fragment).after_a_loss(), Shipping())
     assert report.statuses == {fragment: "uploaded"}
 
 
@@ -33,13 +34,13 @@ def test_a_claim_that_is_renewed_belongs_to_a_worker_that_lives(workspace: Works
     fragment = held_elsewhere(workspace, 3600)
     started = time.monotonic()
     quick = attrs.evolve(workspace, lease_seconds=0.5)
-    assert fragment in commit_isolated(quick, None, False, None, [CommitJob(fragment).after_a_loss()]).skipped
+    assert fragment in commit_job(quick, CommitJob(fragment).after_a_loss(), Shipping()).skipped
     assert time.monotonic() - started < 10
 
 
 def test_what_a_lost_worker_had_committed_before_it_died_counts_as_committed(workspace: Workspace) -> None:
     fragment = committed(workspace).fragment
-    report = commit_isolated(workspace, None, False, None, [CommitJob(fragment).after_a_loss()])
+    report = commit_job(workspace, CommitJob(fragment).after_a_loss(), Shipping())
     assert (report.statuses, report.uploaded, report.skipped) == ({fragment: "uploaded"}, 0, {})
 
 

@@ -367,7 +367,7 @@ def commit(workspace: Workspace, fragment: str) -> UploadReport:
 def commit_all(workspace: Workspace, not_before: float = 0.0) -> UploadReport:
     """Commit what waits, from some time on."""
     time.sleep(max(0.0, not_before - time.time()))
-    return workspace.commit_pending_executions()
+    return workspace.commit_pending_executions(clean_folder=workspace.clean_folder)
 
 
 def commit_twice(workspace: Workspace, fragment: str) -> str | None:
@@ -385,7 +385,7 @@ def commit_all_twice(workspace: Workspace) -> tuple[UploadReport | None, UploadR
     """Commit what waits, and again if Ctrl-C comes in between; return what both say, None if nothing."""
     try:
         with ThreadPoolExecutor(4) as threads:  # forks would take their steps where nobody counts them
-            return None, workspace.commit_pending_executions(executor=threads)
+            return None, workspace.commit_pending_executions(clean_folder=workspace.clean_folder, executor=threads)
     except KeyboardInterrupt as error:
         return getattr(error, "report", None), commit_all(workspace)
 

@@ -18,7 +18,8 @@ from emdstore.errors import (
     InvalidTransitionError,
     StoreUnavailableError,
 )
-from emdstore.executions.batch import BatchProgress, _answer_seconds, _commits_at_once
+from emdstore.executions.batch import BatchProgress
+from emdstore.executions.pool import answer_seconds, commits_at_once
 from emdstore.executions.process import host_name
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
 from emdstore.executions.transitions import STATUSES
@@ -161,11 +162,11 @@ def test_more_are_committed_at_once_the_longer_the_results_take_to_answer(second
             time.sleep(seconds)
             return super().exists(key)
 
-    assert _commits_at_once(_answer_seconds(Distant(InMemoryArtifactStore()))) in range(
+    assert commits_at_once(answer_seconds(Distant(InMemoryArtifactStore()))) in range(
         workers, workers + (3 if seconds == 0.01 else 1)
     )
 
 
 def test_results_that_do_not_answer_are_left_for_each_commit_to_tell_of() -> None:
     away = FaultyStore(InMemoryArtifactStore(), Fault(verbs=("exists",), error=StoreUnavailableError))
-    assert _commits_at_once(_answer_seconds(away)) == 4
+    assert commits_at_once(answer_seconds(away)) == 4

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.lifecycle.examples import rows_of
 from tests.lifecycle.runs import SET, ran
-from tests.servers.s3 import FaultProxy, S3Server
+from tests.servers.s3 import S3Server
 
 from emdstore.catalog import Catalog
 from emdstore.executions.workspace import Workspace
@@ -27,7 +25,6 @@ from emdstore.transfers import transfer
 CHILD = (
     SEE_WORKERS
     + """
-from emdstore.executions import batch
 from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.without_catalog import publish_pending_executions
 from emdstore.executions.workspace import Workspace
@@ -35,21 +32,6 @@ from emdstore.stores import LocalArtifactStore, InMemoryArtifactStore, S3Artifac
 
 scratch, results, catalog, then = sys.argv[1:]
 of_catalog = 0
-batch._FORKS_TO_SERVER = 3  # so that some work is left when something happens
-if then != "far away":
-    batch._MOST_WORKERS = batch._WORKERS  # a server for tests may take longer to answer than one that is near
-
-parent, ask = os.getpid(), batch._answer_seconds
-
-def die(results):
-    if os.getpid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return ask(results)
-
-if then == "lose the first":
-    die.__module__, die.__qualname__ = batch.__name__, "_answer_seconds"
-    batch._answer_seconds = die
-
 def told(progress):
     global of_catalog
     of_catalog = workspace.list_executions(status="uploaded").count()
@@ -60,8 +42,6 @@ if then in ("wait", "interrupt", "lose one"):
 kept = LocalArtifactStore(results) if results.startswith("/") else S3ArtifactStore(**json.loads(results))
 if then == "in memory":
     kept = InMemoryArtifactStore()
-if then == "beside requests":
-    kept.exists("anything")
 if then == "beside a thread":
     threading.Thread(target=time.sleep, args=(20,), daemon=True).start()
 with Workspace(scratch=LocalArtifactStore(scratch), results=kept, catalog=catalog) as workspace:
@@ -89,24 +69,13 @@ with Workspace(scratch=LocalArtifactStore(scratch), results=kept, catalog=catalo
 MANY = 24
 
 
-anywhere = pytest.mark.parametrize("workspace", ["local", "s3"], indirect=True)
-on_s3 = pytest.mark.parametrize("workspace", ["s3"], indirect=True)
-far_away = pytest.mark.parametrize("workspace", ["far away"], indirect=True)
-
-
 @pytest.fixture
-def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Iterator[Workspace]:
-    """A workspace with results that other processes see, too."""
-    where = getattr(request, "param", "local")
-    if where == "local":
-        yield workspace
-        return
+def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Workspace:
+    """A workspace with results on disk, or on a server."""
+    if getattr(request, "param", "local") == "local":
+        return workspace
     server: S3Server = request.getfixturevalue("moto_server")
-    url = f"s3://{server.make_bucket()}/results"
-    with FaultProxy(server) as proxy:
-        proxy.before = lambda _: time.sleep(0.01)
-        there = proxy.server if where == "far away" else server
-        yield attrs.evolve(workspace, results=S3ArtifactStore(url, **there.options))
+    return attrs.evolve(workspace, results=S3ArtifactStore(f"s3://{server.make_bucket()}/results", **server.options))
 
 
 @pytest.fixture
@@ -144,7 +113,6 @@ def assert_goes_on(workspace: Workspace, waiting: list[str], tmp_path: Path) -> 
         assert rows_of(again) == rows_of(workspace.catalog)
 
 
-@anywhere
 def test_they_commit_everything_and_end(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace)
     assert answer["workers"] > 1
@@ -154,7 +122,6 @@ def test_they_commit_everything_and_end(workspace: Workspace, waiting: list[str]
     assert_goes_on(workspace, waiting, tmp_path)
 
 
-@anywhere
 def test_they_publish_without_the_catalog(workspace: Workspace, waiting: list[str]) -> None:
     answer = committed_in_child(workspace, "without catalog")
     assert answer["workers"] > 1
@@ -170,23 +137,13 @@ def test_a_process_that_must_not_be_forked_is_not(workspace: Workspace, waiting:
     assert answer["held"] == MANY * (len(SET) + 1)
 
 
-@on_s3
-def test_a_process_that_has_asked_an_object_store_already_is_not_forked(
-    workspace: Workspace, waiting: list[str]
-) -> None:
-    answer = committed_in_child(workspace, "beside requests")
+@pytest.mark.parametrize("workspace", ["s3"], indirect=True)
+def test_to_an_object_store_threads_commit(workspace: Workspace, waiting: list[str]) -> None:
+    answer = committed_in_child(workspace)
     assert answer["workers"] == 0
     assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
 
 
-@far_away
-def test_to_an_object_store_far_away_threads_commit(workspace: Workspace, waiting: list[str]) -> None:
-    answer = committed_in_child(workspace, "far away")
-    assert answer["workers"] == 0
-    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")
-
-
-@anywhere
 def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace, "interrupt")
     assert answer["interrupted"]
@@ -197,7 +154,6 @@ def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str]
     assert_goes_on(workspace, waiting, tmp_path)
 
 
-@anywhere
 def test_they_end_when_their_parent_is_killed(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     child = start_python(CHILD, *places_of(workspace), "wait")
     assert child.stdout is not None
@@ -210,17 +166,9 @@ def test_they_end_when_their_parent_is_killed(workspace: Workspace, waiting: lis
     assert_goes_on(workspace, waiting, tmp_path)
 
 
-@anywhere
 def test_a_worker_that_is_killed_is_told_of(workspace: Workspace, waiting: list[str], tmp_path: Path) -> None:
     answer = committed_in_child(workspace, "lose one")
     assert answer["errors"]
     assert all("run it again" in error for error in answer["errors"])
     assert answer["left"] == []
     assert_goes_on(workspace, waiting, tmp_path)
-
-
-@on_s3
-def test_threads_commit_where_one_is_killed_before_any_commit(workspace: Workspace, waiting: list[str]) -> None:
-    answer = committed_in_child(workspace, "lose the first")
-    assert answer["workers"] == 0
-    assert answer["statuses"] == dict.fromkeys(waiting, "uploaded")

@@ -19,8 +19,9 @@ from tests.lifecycle.runs import IDENTITY, committed, end_state, faulty, work
 from emdstore.catalog import Catalog
 from emdstore.errors import StoreError
 from emdstore.executions.execution import Execution
+from emdstore.executions.settings import write_config
 from emdstore.executions.without_catalog import publish_execution
-from emdstore.executions.workspace import Workspace, write_config
+from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.result import ExecutionResult
 

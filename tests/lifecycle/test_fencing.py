@@ -138,9 +138,9 @@ def test_an_owner_on_another_machine_is_taken_over_when_its_lease_has_run_out(sc
     assert Child(commit, workspace, scene.fragment, at=at, host="elsewhere").wait() is None
     with pytest.raises(ClaimHeldError, match="elsewhere:"):
         commit(workspace, scene.fragment)
-    assert workspace.commit_pending_executions().statuses == {}
+    assert workspace.commit_pending_executions(clean_folder=True).statuses == {}
     time.sleep(3.0)
-    assert workspace.commit_pending_executions().statuses == {scene.fragment: "uploaded"}
+    assert workspace.commit_pending_executions(clean_folder=True).statuses == {scene.fragment: "uploaded"}
     assert end_state(workspace, scene.fragment) == undisturbed
 
 
@@ -246,7 +246,7 @@ def test_a_claim_that_could_not_be_given_back_is_not_in_the_way_of_the_next_comm
             workspace.resume_execution(fragment).commit_output_assets(progress_callback=hold_a_transaction_open)
         other.execute("ROLLBACK")
     assert workspace.catalog.execution(fragment).status == "pending_upload"
-    assert workspace.commit_pending_executions().statuses == {fragment: "uploaded"}
+    assert workspace.commit_pending_executions(clean_folder=workspace.clean_folder).statuses == {fragment: "uploaded"}
 
 
 def _connect(database: KeptDatabase | None, folder: Path) -> Any:

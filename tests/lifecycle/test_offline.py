@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import attrs
@@ -164,7 +165,8 @@ def test_all_that_waits_is_published_oldest_first_and_one_that_fails_stops_no_ot
     put(offline.scratch, {"broken/record/execution.json": b"{"})
     failing = faulty(offline, *WRITES, keys={"series.json"}, nth={2})
     told: list[BatchProgress] = []
-    report = publish_pending_executions(failing, progress_callback=told.append)
+    with ThreadPoolExecutor(1) as one_by_one:
+        report = publish_pending_executions(failing, executor=one_by_one, progress_callback=told.append)
     assert [each.fragment for each in told] == [*fragments, done]
     assert [(each.done, each.total) for each in told] == [(n, 4) for n in (1, 2, 3, 4)]
     assert len(report.errors) == 1

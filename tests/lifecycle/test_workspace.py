@@ -25,7 +25,8 @@ from emdstore.errors import (
     VocabularyError,
     WorkspaceError,
 )
-from emdstore.executions.workspace import Workspace, write_config
+from emdstore.executions.settings import write_config
+from emdstore.executions.workspace import Workspace
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 
 PLACES = {"scratch": "scratch", "results": "results", "catalog": "catalog.db"}

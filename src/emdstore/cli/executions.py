@@ -19,9 +19,10 @@ from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError, WorkspaceError
 from emdstore.executions.batch import CommitInterrupted
+from emdstore.executions.settings import write_config
 from emdstore.executions.transitions import Status
 from emdstore.executions.without_catalog import publish_pending_executions
-from emdstore.executions.workspace import Workspace, write_config
+from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.views import scoped
@@ -247,7 +248,7 @@ def commit(
             with on.executor() as executor, set_progress("commit") as on_progress:
                 report = ship(
                     execution_ids=None if pending else executions,
-                    clean_folder=clean_folder,
+                    clean_folder=workspace.clean_folder if clean_folder is None else clean_folder,
                     executor=executor,
                     progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
                 )

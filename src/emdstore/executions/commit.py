@@ -7,98 +7,85 @@ command line. Killed between any two of its steps, running it again comes to the
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import (
-    ArtifactNotFoundError,
-    RecordError,
-    StoreError,
-)
+from emdstore.errors import ArtifactNotFoundError
 from emdstore.executions.lease import COMMITTABLE, Lease
+from emdstore.executions.locations import Locations
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
+from emdstore.executions.scratch import has_scratch_record, read_stopped_record, remove_scratch, scratch_is_gone
 from emdstore.ingestion.reading import read_set
-from emdstore.keys import STAGING_PREFIX, join_key
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
-from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
+from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
-from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback
-
-if TYPE_CHECKING:
-    from emdstore.executions.workspace import Workspace
-
-_log = logging.getLogger(__name__)
 
 _SHIPPED = frozenset({"uploaded", "failed"})
 
 
-def commit_execution(
-    workspace: Workspace,
-    fragment: str,
-    *,
-    clean_folder: bool | None = None,
-    progress_callback: ProgressCallback | None = None,
-    states: Collection[str] = COMMITTABLE,
-    executor: Executor | None = None,
-) -> UploadReport:
-    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called.
+@attrs.frozen(kw_only=True)
+class Shipping:
+    """How an execution is shipped: what goes down from whoever asks for it to the bytes.
 
-    Its files are shipped by the executor; see `transfer`.
+    Attributes
+    ----------
+    clean_folder
+        Whether to remove the scratch folder when all is done.
+    executor, on_progress
+        See `transfer`.
     """
+
+    clean_folder: bool = False
+    executor: Executor | None = None
+    on_progress: ProgressCallback | None = None
+
+
+def commit_execution(
+    locations: Locations, fragment: str, shipping: Shipping, *, states: Collection[str] = COMMITTABLE
+) -> UploadReport:
+    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called."""
     started = time.monotonic()
-    workspace.bind()
-    before = workspace.catalog.execution(fragment)
-    if before.status in _SHIPPED.intersection(states) and not workspace.scratch.scope(fragment).exists(RECORD_NAME):
+    locations.bind()
+    before = locations.catalog.execution(fragment)
+    if before.status in _SHIPPED.intersection(states) and not has_scratch_record(locations.scratch, fragment):
         return UploadReport(statuses={fragment: before.status})  # shipped, and cleaned up since
-    with Lease(workspace, before, states) as lease:
+    with Lease(locations, before, states) as lease:
         try:
-            publication, report = publish_stopped(
-                workspace, fragment, on_progress=progress_callback, before_record=lease.check, executor=executor
-            )
+            publication, report = publish_stopped(locations, fragment, shipping, before_record=lease.check)
         except ArtifactNotFoundError:
-            if (status := _shipped_meanwhile(workspace, fragment)) is None:
+            if (status := _shipped_meanwhile(locations, fragment)) is None:
                 raise
             lease.give_back(status)
             return UploadReport(statuses={fragment: status})
-        if publication.record_written or before.record_digest != _published_digest(workspace, fragment):
-            lease.finish(read_set(workspace.results, fragment, vocabulary=workspace.vocabulary))
+        if publication.record_written or before.record_digest != _published_digest(locations, fragment):
+            lease.finish(read_set(locations.results, fragment, vocabulary=locations.vocabulary))
         else:
             lease.give_back(publication.decision.status)  # the catalog has these very rows
-    if workspace.clean_folder if clean_folder is None else clean_folder:
-        remove_scratch(workspace.scratch, fragment)
+    if shipping.clean_folder:
+        remove_scratch(locations.scratch, fragment)
     return attrs.evolve(report, seconds=time.monotonic() - started)
 
 
 def publish_stopped(
-    workspace: Workspace,
-    fragment: str,
-    *,
-    on_progress: ProgressCallback | None = None,
-    before_record: Callable[[], object] = lambda: None,
-    executor: Executor | None = None,
+    locations: Locations, fragment: str, shipping: Shipping, *, before_record: Callable[[], object] = lambda: None
 ) -> tuple[Publication, UploadReport]:
     """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
 
     Parameters
     ----------
-    workspace
+    locations
         Where it is.
     fragment
         The execution.
-    on_progress, executor
-        See `transfer`.
+    shipping
+        How it is shipped.
     before_record
         See `publish_set`.
 
@@ -113,20 +100,20 @@ def publish_stopped(
 
     def permit_record() -> None:
         # The folder goes in one piece: if its record is there, nothing went meanwhile.
-        if not workspace.scratch.exists(join_key(fragment, RECORD_NAME)):
-            raise _scratch_is_gone(workspace.scratch, fragment)
+        if not has_scratch_record(locations.scratch, fragment):
+            raise scratch_is_gone(locations.scratch, fragment)
         before_record()
 
-    identity = _stopped_record(workspace.scratch, fragment)
+    identity = read_stopped_record(locations.scratch, fragment)
     assert identity.result is not None
     publication = publish_set(
         identity,
         identity.result,
-        source=scoped(workspace.scratch, fragment),
-        dest=scoped(workspace.results, fragment),
-        on_progress=on_progress,
+        source=scoped(locations.scratch, fragment),
+        dest=scoped(locations.results, fragment),
+        on_progress=shipping.on_progress,
         before_record=permit_record,
-        executor=executor,
+        executor=shipping.executor,
     )
     report = _report(fragment, identity.result, publication, time.monotonic() - started)
     if publication.record is None:
@@ -139,80 +126,18 @@ def publish_stopped(
     return publication, report
 
 
-def _stopped_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord:
-    record = read_scratch_record(scratch, fragment)
-    if record is None:
-        raise _scratch_is_gone(scratch, fragment)
-    if record.result is None:
-        raise RecordError(
-            f"the record of {fragment!r} in {scratch!r} has no outcome, though the execution was stopped: the file was "
-            "changed; stop a new run instead",
-            key=fragment,
-        )
-    return record
-
-
-def _scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFoundError:
-    return ArtifactNotFoundError(
-        f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
-        "abort the execution",
-        key=fragment,
-        store=repr(scratch),
-    )
-
-
-def read_scratch_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord | None:
-    """Return what scratch knows of an execution; None if its folder or its record is gone."""
-    key = join_key(fragment, RECORD_NAME)
-    try:
-        return decode_record(scratch.read_bytes(key), name=key)
-    except ArtifactNotFoundError:
-        return None
-
-
-def write_scratch_record(scratch: LocalArtifactStore, record: ExecutionRecord) -> None:
-    """Keep in scratch what is known of an execution."""
-    scratch.scope(record.fragment).write_bytes(RECORD_NAME, encode_record(record))
-
-
-def remove_scratch(scratch: LocalArtifactStore, fragment: str) -> None:
-    """Remove an execution's folder from scratch.
-
-    It is renamed first, so that a removal that is cut off leaves no half folder that looks like a run; `gc_executions`
-    removes what is left of it. `StoreError` if the system refuses.
-    """
-    folder = scratch.local_path(fragment)
-    trash = scratch.root / f"{STAGING_PREFIX}trash-{secrets.token_hex(8)}"
-    try:
-        folder.rename(trash)
-        if trash.is_symlink():
-            trash.unlink()
-        else:
-            shutil.rmtree(trash)
-    except FileNotFoundError:
-        pass  # somebody else has removed it
-    except OSError as error:
-        raise StoreError(
-            f"the scratch folder of {fragment!r} could not be removed, all else is done: {error}; "
-            "`emdstore gc` removes it later",
-            key=fragment,
-            store=repr(scratch),
-        ) from error
-    scratch.ground.prune(os.path.dirname(fragment))
-
-
-def _shipped_meanwhile(workspace: Workspace, fragment: str) -> str | None:
+def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
     """Return the status of an execution whose folder is gone because somebody else shipped it and cleaned up."""
-    dest = scoped(workspace.results, fragment)
-    if workspace.scratch.scope(fragment).exists(RECORD_NAME) or not dest.exists(RECORD_NAME):
+    dest = scoped(locations.results, fragment)
+    if has_scratch_record(locations.scratch, fragment) or not dest.exists(RECORD_NAME):
         return None
     published = dest.read_bytes(RECORD_NAME)
-    known = workspace.catalog.execution(fragment).record_digest
+    known = locations.catalog.execution(fragment).record_digest
     return decode_record(published).status if hashlib.sha256(published).hexdigest() == known else None
 
 
-def _published_digest(workspace: Workspace, fragment: str) -> str:
-    return hashlib.sha256(scoped(workspace.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
+def _published_digest(locations: Locations, fragment: str) -> str:
+    return hashlib.sha256(scoped(locations.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
 
 
 def _report(fragment: str, result: ExecutionResult, publication: Publication, seconds: float) -> UploadReport:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
+import functools
 import logging
 import os
-import signal
-import subprocess
-import sys
-import threading
+import secrets
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import Any, Concatenate, ParamSpec, Self, TextIO, TypeVar
 
 import attrs
 
-from emdstore.catalog import ExecutionContent, ExecutionRow
+from emdstore.catalog import ExecutionContent, ExecutionRow, Query
 from emdstore.emds import OutputWriter
-from emdstore.errors import ArtifactNotFoundError, BundleError, CatalogError
-from emdstore.executions.commit import commit_execution, read_scratch_record, write_scratch_record
+from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, BundleError, CatalogError, InvalidKeyError
+from emdstore.executions.commit import Shipping, commit_execution
 from emdstore.executions.inputs import fetch_input
+from emdstore.executions.locations import Locations
 from emdstore.executions.logs import capture_log
 from emdstore.executions.process import host_name
+from emdstore.executions.program import SIGNALLED, run_program
 from emdstore.executions.report import UploadReport
-from emdstore.executions.transitions import allowed_from, refuse_transition
+from emdstore.executions.scratch import read_scratch_record, write_scratch_record
+from emdstore.executions.transitions import STATUSES, allowed_from, refuse_transition
+from emdstore.keys import join_key, validate_key
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import (
@@ -44,14 +45,22 @@ from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback
 
-if TYPE_CHECKING:
-    from emdstore.executions.workspace import Workspace
-
 _log = logging.getLogger(__name__)
 
-_SIGNALLED = 128
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_READ_SIZE = 65536
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _by_the_writer(
+    method: Callable[Concatenate[OutputWriter, P], R],
+) -> Callable[Concatenate[Execution, P], R]:
+    """Return a method of the execution that is one of its writer's."""
+
+    @functools.wraps(method)
+    def called(execution: Execution, /, *args: P.args, **options: P.kwargs) -> R:
+        return method(execution.writer, *args, **options)
+
+    return called
 
 
 class Execution:
@@ -70,7 +79,7 @@ class Execution:
     else is the diagnostic's own. Leaving the block stops the run. It ships nothing: committing is a visible step.
     """
 
-    def __init__(self, workspace: Workspace, fragment: str) -> None:
+    def __init__(self, workspace: Locations, fragment: str) -> None:
         self.workspace = workspace
         self.fragment = fragment
         self._context = contextlib.ExitStack()
@@ -78,25 +87,6 @@ class Execution:
         self._writer: OutputWriter | None = None
         self._unwritten = False
         self._wrote = False
-
-    @classmethod
-    def enter(cls, workspace: Workspace, identity: ExecutionRecord) -> Self:
-        """Make the folder and the row of a new execution; see `Workspace.start_execution`."""
-        write_scratch_record(workspace.scratch, identity)
-        workspace.catalog.create_execution(
-            ExecutionContent(
-                fragment=identity.fragment,
-                provider=identity.provider,
-                diagnostic=identity.diagnostic,
-                group=identity.group,
-                selectors=identity.selectors or None,
-                dataset_hash=identity.dataset_hash,
-                description=identity.description,
-                status="created",
-                created_at=identity.created_at,
-            )
-        )
-        return cls(workspace, identity.fragment)
 
     def __repr__(self) -> str:
         return f"Execution({self.fragment!r})"
@@ -230,23 +220,12 @@ class Execution:
         OSError
             If it cannot be started. As an exception in the block this is the run's outcome.
         """
-        variables = {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)}
-        with _signals_forwarded() as started:
-            process = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=variables
-            )
-            try:
-                started(process)
-                _show_output(process)
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        code = code if code >= 0 else _SIGNALLED - code
+        code = run_program(
+            command, {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)}
+        )
         if code:
             print(f"{command[0]} ended with exit code {code}")  # noqa: T201 - into the log, as all that is printed
-            self.stop(ExecutionResult(successful=False, retryable=code > _SIGNALLED))
+            self.stop(ExecutionResult(successful=False, retryable=code > SIGNALLED))
         else:
             self.stop()
         return code
@@ -267,71 +246,11 @@ class Execution:
         self._unwritten = True
         return self._writer
 
-    def add_plot(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
-        """Register a plot; see `OutputWriter.add_plot`."""
-        return self.writer.add_plot(
-            path, long_name=long_name, description=description, dimensions=dimensions, name=name
-        )
-
-    def add_data(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
-        """Register a data file; see `OutputWriter.add_data`."""
-        return self.writer.add_data(
-            path, long_name=long_name, description=description, dimensions=dimensions, name=name
-        )
-
-    def add_html(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
-        """Register an html file; see `OutputWriter.add_html`."""
-        return self.writer.add_html(
-            path, long_name=long_name, description=description, dimensions=dimensions, name=name
-        )
-
-    def add_scalar(
-        self,
-        value: float | None,
-        /,
-        *,
-        attributes: Mapping[str, object] | None = None,
-        dimensions: Mapping[str, str] | None = None,
-        **named: str,
-    ) -> None:
-        """Add a scalar; see `OutputWriter.add_scalar`."""
-        self.writer.add_scalar(value, attributes=attributes, dimensions=dimensions, **named)
-
-    def add_series(
-        self,
-        values: Iterable[float | None],
-        index: Iterable[str | float],
-        *,
-        index_name: str,
-        dimensions: Mapping[str, str],
-        attributes: Mapping[str, object] | None = None,
-    ) -> None:
-        """Add a series; see `OutputWriter.add_series`."""
-        self.writer.add_series(values, index, index_name=index_name, dimensions=dimensions, attributes=attributes)
+    add_plot = _by_the_writer(OutputWriter.add_plot)
+    add_data = _by_the_writer(OutputWriter.add_data)
+    add_html = _by_the_writer(OutputWriter.add_html)
+    add_scalar = _by_the_writer(OutputWriter.add_scalar)
+    add_series = _by_the_writer(OutputWriter.add_series)
 
     def input_artifact(
         self, store: ArtifactStore, key: str, *, sha256: str | None = None, tags: Collection[str] = ()
@@ -392,8 +311,9 @@ class Execution:
         """
         if self._unwritten and self.status in allowed_from("pending_upload"):
             self._write_bundles()
+        clean = self.workspace.clean_folder if clean_folder is None else clean_folder
         return commit_execution(
-            self.workspace, self.fragment, clean_folder=clean_folder, progress_callback=progress_callback
+            self.workspace, self.fragment, Shipping(clean_folder=clean, on_progress=progress_callback)
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -437,50 +357,132 @@ class Execution:
             raise refuse_transition(self.fragment, self.status, to)
 
 
-@contextlib.contextmanager
-def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Pass signals that nobody here handles on to a program: whoever ends this process means it.
+def start_execution(
+    locations: Locations,
+    *,
+    provider: str,
+    diagnostic: str,
+    group: str = "default",
+    selectors: Mapping[str, Any] | None = None,
+    dataset_hash: str | None = None,
+    description: str | None = None,
+    name: str | None = None,
+) -> Execution:
+    """Enter a new execution, and return its handle: a context manager to run it in.
 
-    Yields what is to be called with the program when it has been started. Signals that come before wait for it.
+    Parameters
+    ----------
+    locations
+        The workspace.
+    provider, diagnostic
+        Who made the diagnostic, and its name: one path segment each.
+    group
+        The key of the group of input datasets; it may have several segments.
+    selectors, dataset_hash
+        What the group's datasets have in common, and which datasets exactly.
+    description
+        In your words; kept in the record and in the catalog.
+    name
+        The execution's own name, the last segment of its fragment; by default the time and a random number.
+
+    Returns
+    -------
+    Execution
+        In state ``created``, with a folder of its own in scratch.
+
+    Raises
+    ------
+    InvalidKeyError
+        If one of the names cannot be part of a path.
+    ArtifactExistsError
+        If the group has an execution of this name already, in the catalog or in scratch. Nothing was changed.
+    CatalogError
+        If the catalog cannot be used. An empty folder may be left in scratch; `gc_executions` removes it.
     """
-    programs: list[subprocess.Popen[bytes]] = []
-    early: list[int] = []
+    now = datetime.now(UTC)
+    own = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if name is None else name
+    for what, value in (("provider", provider), ("diagnostic", diagnostic), ("name", own)):
+        if "/" in value:
+            raise InvalidKeyError(f"{what} is one path segment, without '/': {value!r}", key=value)
+    identity = ExecutionRecord(
+        fragment=join_key(*map(validate_key, (provider, diagnostic, group, own))),
+        provider=provider,
+        diagnostic=diagnostic,
+        group=group,
+        selectors=dict(selectors or {}),
+        dataset_hash=dataset_hash,
+        description=description,
+        created_at=now,
+    )
+    locations.bind()
+    if name is not None:
+        _take(locations, identity.fragment)
+    write_scratch_record(locations.scratch, identity)
+    locations.catalog.create_execution(
+        ExecutionContent(
+            fragment=identity.fragment,
+            provider=identity.provider,
+            diagnostic=identity.diagnostic,
+            group=identity.group,
+            selectors=identity.selectors or None,
+            dataset_hash=identity.dataset_hash,
+            description=identity.description,
+            status="created",
+            created_at=identity.created_at,
+        )
+    )
+    return Execution(locations, identity.fragment)
 
-    def forward(number: int, _: object) -> None:
-        if programs:
-            programs[0].send_signal(number)
-        else:
-            early.append(number)
 
-    def started(program: subprocess.Popen[bytes]) -> None:
-        programs.append(program)
-        for number in early:
-            program.send_signal(number)
+def resume_execution(locations: Locations, execution: str) -> Execution:
+    """Return the handle of an execution that another process, or this one, started.
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        unhandled = [number for number in _FORWARDED if signal.getsignal(number) == signal.SIG_DFL]
-        before = {number: signal.signal(number, forward) for number in unhandled}
-    try:
-        yield started
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    Parameters
+    ----------
+    locations
+        The workspace.
+    execution
+        Its fragment, or its last segment.
+
+    Raises
+    ------
+    ExecutionNotFoundError
+        If the catalog holds no such execution, or more than one.
+    """
+    locations.bind()
+    return Execution(locations, locations.catalog.execution(execution).fragment)
 
 
-def _show_output(process: subprocess.Popen[bytes]) -> None:
-    """Print what a program prints as it comes, also where it ends no lines, until it closes its output."""
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    assert process.stdout is not None
-    with process.stdout as output:
-        while data := os.read(output.fileno(), _READ_SIZE):
-            sys.stdout.write(decoder.decode(data))
-            sys.stdout.flush()
-        sys.stdout.write(decoder.decode(b"", final=True))
+def list_executions(locations: Locations, *, status: str | Collection[str] | None = None) -> Query[ExecutionRow]:
+    """Return the executions that the catalog holds, by fragment; `status` narrows it to one state or several."""
+    if status is None:
+        return locations.catalog.executions()
+    wanted = {status} if isinstance(status, str) else set(status)
+    if unknown := wanted.difference(STATUSES):
+        raise ValueError(f"no such status: {', '.join(sorted(unknown))}; there are {', '.join(STATUSES)}")
+    return locations.catalog.executions(status=wanted)
+
+
+def _take(locations: Locations, fragment: str) -> None:
+    """Make the folder of an execution whose name was chosen: of several who choose the same one, one gets it."""
+    taken = locations.catalog.executions(fragment=fragment).count() > 0
+    if not taken:
+        try:
+            locations.scratch.local_path(fragment).mkdir(parents=True)
+        except FileExistsError:
+            taken = True
+        except OSError:
+            pass  # the store, which writes there next, says what is wrong
+    if taken:
+        raise ArtifactExistsError(
+            f"there is an execution {fragment!r} already: resume it, or start one of another name",
+            key=fragment,
+            store=repr(locations.scratch),
+        )
 
 
 def materialize_execution(
-    workspace: Workspace, execution: Execution | str, result: ResultLike, *, on_progress: ProgressCallback | None = None
+    workspace: Locations, execution: Execution | str, result: ResultLike, *, on_progress: ProgressCallback | None = None
 ) -> MaterializeOutcome:
     """Promote one execution's set from a workspace's scratch to its results; see `materialize_outputs`.
 

@@ -8,18 +8,20 @@ import shutil
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
-from emdstore.executions.commit import read_scratch_record, remove_scratch, write_scratch_record
+from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import ARRIVING
 from emdstore.executions.lease import Lease
+from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_runner_gone
 from emdstore.executions.report import UploadReport
+from emdstore.executions.scratch import read_scratch_record, remove_scratch, write_scratch_record
 from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
 from emdstore.keys import STAGING_PREFIX, is_staging
@@ -29,9 +31,6 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
 from emdstore.transfers import transfer
-
-if TYPE_CHECKING:
-    from emdstore.executions.workspace import Workspace
 
 _LEFTOVER_AGE = timedelta(hours=1)
 
@@ -87,95 +86,155 @@ class GcReport:
 
 
 def gc_executions(
-    workspace: Workspace,
-    states: Collection[str],
-    older_than: timedelta,
+    locations: Locations,
     *,
-    force: bool,
-    stale: bool,
-    dry_run: bool,
+    status: str | Collection[str] = ("uploaded", "failed", "aborted"),
+    older_than: timedelta = timedelta(0),
+    force: bool = False,
+    stale: bool = False,
+    dry_run: bool = False,
 ) -> GcReport:
-    """Clean up; see `Workspace.gc_executions`."""
-    workspace.bind()
+    """Remove from scratch what is not needed any more, with what was left behind by whatever was killed.
+
+    Leftovers are staging files, half-removed folders, inputs that never arrived, and folders of starts that were
+    cut off, which the catalog does not know.
+
+    Parameters
+    ----------
+    locations
+        The workspace.
+    status
+        Executions in these states. The default are those of which nothing more is expected from scratch.
+    older_than
+        Only if nothing has happened to them for so long; also the age of leftovers, but at least an hour.
+    force
+        Also what was not shipped: scratch may hold the only copy. Running executions are refused all the same.
+    stale
+        Also files in the results store that lie in a set's folder and are not part of it any more.
+    dry_run
+        Only tell what would be removed.
+
+    Returns
+    -------
+    GcReport
+        What was removed, what was refused, and why.
+    """
+    locations.bind()
     now = datetime.now(UTC)
     age = max(older_than, _LEFTOVER_AGE)
     removed: list[Removal] = []
     refused: dict[str, str] = {}
-    due = (row for row in workspace.list_executions(status=states) if now - _last_moved(row) >= older_than)
+    due = (row for row in list_executions(locations, status=status) if now - _last_moved(row) >= older_than)
     folders = [("scratch", row.fragment, _refusal(row, force)) for row in due]
-    for what, fragment, reason in (*folders, *_orphans(workspace, now - age)):
+    for what, fragment, reason in (*folders, *_orphans(locations, now - age)):
         try:
-            folder = workspace.scratch.local_path(fragment)
+            folder = locations.scratch.local_path(fragment)
             if not folder.is_dir():
                 continue
             if reason is None:
                 removal = Removal(what, fragment, *_measure(folder))
                 if not dry_run:
-                    remove_scratch(workspace.scratch, fragment)
+                    remove_scratch(locations.scratch, fragment)
                 removed.append(removal)
         except OSError as error:  # the file system's, or ours of a link that leads out of scratch
             reason = f"it could not be removed: {error}"
         if reason is not None:
             refused[fragment] = reason
-    for store in (workspace.scratch, workspace.results):
+    for store in (locations.scratch, locations.results):
         if isinstance(store, LocalArtifactStore):
             names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
             removed += [Removal("leftover", name) for name in names]
-    removed += _cut_off(workspace.scratch, now - age, dry_run)
+    removed += _cut_off(locations.scratch, now - age, dry_run)
     if stale:
-        for row in list(workspace.list_executions(status=("uploaded", "failed"))):
+        for row in list(list_executions(locations, status=("uploaded", "failed"))):
             try:
-                removed += [Removal("stale", f"{row.fragment}/{key}") for key in _stale(workspace, row, dry_run)]
+                removed += [Removal("stale", f"{row.fragment}/{key}") for key in _stale(locations, row, dry_run)]
             except EmdstoreError as error:
                 refused[row.fragment] = f"its stale files stay: {error}"
     return GcReport(tuple(removed), refused, dry_run)
 
 
-def recover(workspace: Workspace, older_than: timedelta | None) -> tuple[str, ...]:
-    """Stop runs whose process is gone; see `Workspace.recover`."""
-    workspace.bind()
+def recover(locations: Locations, *, older_than: timedelta | None = None) -> tuple[str, ...]:
+    """Stop running executions whose process is gone, so that their logs can be committed and they can run again.
+
+    A run that was cut off counts as a failure of the system. One that had recorded its outcome keeps it.
+
+    Parameters
+    ----------
+    locations
+        The workspace.
+    older_than
+        Also those of other machines that started so long ago; what runs there cannot be seen from here.
+
+    Returns
+    -------
+    tuple of str
+        The executions that were stopped.
+    """
+    locations.bind()
     now = datetime.now(UTC)
     stopped = []
-    for row in list(workspace.list_executions(status="running")):
+    for row in list(list_executions(locations, status="running")):
         old = older_than is not None and row.started_at is not None and now - row.started_at > older_than
         if not old and not is_runner_gone(row.host, row.pid, row.started_at):
             continue
         retryable = True
         with contextlib.suppress(RecordError, UnsafePathError):  # the commit will say so
-            retryable = _outcome_left(workspace, row, now).retryable
-        if workspace.catalog.transition(
+            retryable = _outcome_left(locations, row, now).retryable
+        if locations.catalog.transition(
             row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
         ):
             stopped.append(row.fragment)
     return tuple(stopped)
 
 
-def _outcome_left(workspace: Workspace, row: ExecutionRow, now: datetime) -> ExecutionResult:
+def _outcome_left(locations: Locations, row: ExecutionRow, now: datetime) -> ExecutionResult:
     """Return the outcome of a run whose process is gone: the one that it recorded, or else that it was cut off."""
-    record = read_scratch_record(workspace.scratch, row.fragment)
+    record = read_scratch_record(locations.scratch, row.fragment)
     if record is not None and record.result is not None:
         return record.result
-    directory = str(workspace.scratch.local_path(row.fragment))
+    directory = str(locations.scratch.local_path(row.fragment))
     result = ExecutionResult(successful=False, retryable=True, output_directory=directory)
     if record is not None:
-        folder = workspace.scratch.scope(row.fragment)
+        folder = locations.scratch.scope(row.fragment)
         log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
         folder.write_bytes(LOG_NAME, log + f"the run was cut off: process {row.pid} on {row.host} is gone\n".encode())
-        write_scratch_record(workspace.scratch, attrs.evolve(record, stopped_at=now, result=result))
+        write_scratch_record(locations.scratch, attrs.evolve(record, stopped_at=now, result=result))
     return result
 
 
-def reingest(workspace: Workspace, execution: str) -> UploadReport:
-    """Publish a set again under a new execution; see `Workspace.reingest`."""
-    workspace.bind()
-    fragment = workspace.catalog.execution(execution).fragment
-    published = scoped(workspace.results, fragment)
+def reingest(locations: Locations, execution: str) -> UploadReport:
+    """Publish and ingest an execution's set again, as a new execution of the same group; the old one is untouched.
+
+    Nothing runs: the new execution takes the published files of the old one. The group's flag stays as it is.
+
+    Parameters
+    ----------
+    locations
+        The workspace.
+    execution
+        The fragment of a published execution, or its last segment.
+
+    Returns
+    -------
+    UploadReport
+        Of the new execution's commit; its fragment is the only one in it.
+
+    Raises
+    ------
+    ExecutionNotFoundError
+        If there is no such execution, or its set is not published.
+    """
+    locations.bind()
+    fragment = locations.catalog.execution(execution).fragment
+    published = scoped(locations.results, fragment)
     old = read_record(published)
     if old is None or old.result is None:
         raise ExecutionNotFoundError(
             f"execution {fragment!r} has no published set to ingest again: commit it first", key=fragment
         )
-    new = workspace.start_execution(
+    new = start_execution(
+        locations,
         provider=old.provider,
         diagnostic=old.diagnostic,
         group=old.group,
@@ -184,13 +243,15 @@ def reingest(workspace: Workspace, execution: str) -> UploadReport:
         description=old.description,
     )
     try:
-        new._amend(reingest_of=fragment, inputs=old.inputs)
+        record = read_scratch_record(locations.scratch, new.fragment)
+        assert record is not None
+        write_scratch_record(locations.scratch, attrs.evolve(record, reingest_of=fragment, inputs=old.inputs))
         with new:
             keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
-            transfer(published, workspace.scratch.scope(new.fragment), keys).raise_for_failures()
+            transfer(published, locations.scratch.scope(new.fragment), keys).raise_for_failures()
             new.stop(old.result)
         # The log is the old run's: nothing ran here.
-        transfer(published, workspace.scratch.scope(new.fragment), [LOG_NAME], unchanged="never").raise_for_failures()
+        transfer(published, locations.scratch.scope(new.fragment), [LOG_NAME], unchanged="never").raise_for_failures()
     except EmdstoreError as error:
         new.abort(f"{fragment!r} could not be ingested again: {error}")
         raise
@@ -217,14 +278,14 @@ def _measure(folder: Path) -> tuple[int, int]:
     return len(sizes), sum(sizes)
 
 
-def _orphans(workspace: Workspace, before: datetime) -> Iterator[tuple[str, str, str | None]]:
+def _orphans(locations: Locations, before: datetime) -> Iterator[tuple[str, str, str | None]]:
     """Find executions in scratch that the catalog does not know, and say why they have to stay.
 
     A start that was cut off leaves a record and nothing else. Anything more may be the only copy of some work: of
     another catalog, or of one that was lost.
     """
-    known = {row.fragment for row in workspace.catalog.executions()}
-    root = os.fspath(workspace.scratch.root)
+    known = {row.fragment for row in locations.catalog.executions()}
+    root = os.fspath(locations.scratch.root)
     for path, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not is_staging(name)]
         fragment = os.path.relpath(path, root).replace(os.sep, "/")
@@ -246,22 +307,22 @@ def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> It
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stale(workspace: Workspace, row: ExecutionRow, dry_run: bool) -> tuple[str, ...]:
+def _stale(locations: Locations, row: ExecutionRow, dry_run: bool) -> tuple[str, ...]:
     """Remove from a published set what its record does not name, and have the record say so."""
-    folder = scoped(workspace.results, row.fragment)
+    folder = scoped(locations.results, row.fragment)
     if not isinstance(folder, SupportsDelete):
         return ()
     record, keys = _find_stale(folder)
     if dry_run or not keys:
         return keys
-    with Lease(workspace, row) as lease:  # a commit at the same time brings files that no record names yet
+    with Lease(locations, row) as lease:  # a commit at the same time brings files that no record names yet
         try:
             record, keys = _find_stale(folder)
             for key in keys:
                 folder.delete(key)
             if record is not None:
                 publish_record(attrs.evolve(record, stale=()), folder)
-            content = read_set(workspace.results, row.fragment, vocabulary=workspace.vocabulary)
+            content = read_set(locations.results, row.fragment, vocabulary=locations.vocabulary)
         except BaseException:
             lease.give_back(row.status, row.error)
             raise

@@ -7,15 +7,13 @@ import logging
 import threading
 from collections.abc import Collection
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from emdstore.catalog import Claim, ExecutionContent, ExecutionRow
 from emdstore.errors import CatalogError, ClaimHeldError, ClaimLostError
+from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_gone, new_owner, retire
 from emdstore.executions.transitions import allowed_from, refuse_transition
-
-if TYPE_CHECKING:
-    from emdstore.executions.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ class Lease:
 
     Parameters
     ----------
-    workspace
+    locations
         Where the execution is.
     row
         The execution, as the catalog knows it.
@@ -35,8 +33,8 @@ class Lease:
         Those from which it may be claimed.
     """
 
-    def __init__(self, workspace: Workspace, row: ExecutionRow, states: Collection[str] = COMMITTABLE) -> None:
-        self._catalog, self._seconds = workspace.catalog, workspace.lease_seconds
+    def __init__(self, locations: Locations, row: ExecutionRow, states: Collection[str] = COMMITTABLE) -> None:
+        self._catalog, self._seconds = locations.catalog, locations.lease_seconds
         self._row, self._states = row, states
         self._claim: Claim | None = None
         self._over = threading.Event()

@@ -6,34 +6,26 @@ Whoever can reach the catalog takes the published sets in by `replay`, and has t
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from concurrent.futures import Executor
-from contextlib import closing
-from typing import TYPE_CHECKING
-
-import attrs
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError
-from emdstore.executions.batch import BatchCallback, BatchProgress, CommitInterrupted, batch_workers
-from emdstore.executions.commit import publish_stopped, read_scratch_record, remove_scratch
-from emdstore.executions.report import UploadError, UploadFailedError, UploadReport
+from emdstore.executions.batch import BatchCallback, CommitJob, commit_each
+from emdstore.executions.commit import Shipping, publish_stopped
+from emdstore.executions.locations import Locations
+from emdstore.executions.report import UploadReport
+from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record, remove_scratch
 from emdstore.keys import is_valid_key, join_key
-from emdstore.sets.finding import find_sets
 from emdstore.sets.record import read_record
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback
-from emdstore.workers.backlog import map_batches
-
-if TYPE_CHECKING:
-    from emdstore.executions.workspace import Workspace
 
 _log = logging.getLogger(__name__)
 
 
 def publish_execution(
-    workspace: Workspace,
+    locations: Locations,
     fragment: str,
     *,
     clean_folder: bool | None = None,
@@ -42,13 +34,13 @@ def publish_execution(
 ) -> UploadReport:
     """Commit one execution without the catalog: its bytes first, then its record, no rows.
 
-    It is `Execution.commit_output_assets` but for the claim and the rows. The workspace's catalog is not touched, need
+    It is `Execution.commit_output_assets` but for the claim and the rows. The catalog is not touched, need
     not answer, and learns of the set from a later `replay` of the results store. Killed anywhere, it is done again
     from there, and with nothing to do it writes nothing. Several processes may do it at once: what they write is equal.
 
     Parameters
     ----------
-    workspace
+    locations
         Where scratch and results are.
     fragment
         The execution. It has stopped, and its record in scratch says how.
@@ -73,12 +65,12 @@ def publish_execution(
         If it could not be shipped. What arrived is whole, nothing is published that is not complete, and scratch is as
         it was.
     """
-    record = read_scratch_record(workspace.scratch, fragment)
+    record = read_scratch_record(locations.scratch, fragment)
     if record is None:
-        return _published_before(workspace, fragment)
+        return _published_before(locations, fragment)
     if record.fragment != fragment:
         raise RecordError(
-            f"the record in the folder {fragment!r} of {workspace.scratch!r} is that of {record.fragment!r}: move the "
+            f"the record in the folder {fragment!r} of {locations.scratch!r} is that of {record.fragment!r}: move the "
             "folder back to its place",
             key=fragment,
         )
@@ -88,22 +80,24 @@ def publish_execution(
             "`emdstore materialize SCRATCH RESULTS --failed --retryable` with its own folders",
             key=fragment,
         )
+    clean = locations.clean_folder if clean_folder is None else clean_folder
+    shipping = Shipping(clean_folder=clean, executor=executor, on_progress=progress_callback)
     try:
-        _, report = publish_stopped(workspace, fragment, on_progress=progress_callback, executor=executor)
+        _, report = publish_stopped(locations, fragment, shipping)
     except ArtifactNotFoundError:
-        if read_scratch_record(workspace.scratch, fragment) is not None:
+        if has_scratch_record(locations.scratch, fragment):
             raise
-        return _published_before(workspace, fragment)  # by somebody else meanwhile, who cleaned up
-    if workspace.clean_folder if clean_folder is None else clean_folder:
-        remove_scratch(workspace.scratch, fragment)
+        return _published_before(locations, fragment)  # by somebody else meanwhile, who cleaned up
+    if shipping.clean_folder:
+        remove_scratch(locations.scratch, fragment)
     return report
 
 
 def publish_pending_executions(
-    workspace: Workspace,
+    locations: Locations,
     *,
     execution_ids: Collection[str] | None = None,
-    clean_folder: bool | None = None,
+    clean_folder: bool = False,
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
@@ -114,12 +108,12 @@ def publish_pending_executions(
 
     Parameters
     ----------
-    workspace
+    locations
         Where scratch and results are.
     execution_ids
         Only these: fragments, or the ends of them.
     clean_folder, executor, progress_callback
-        See `Workspace.commit_pending_executions`.
+        See `commit_pending_executions`.
 
     Returns
     -------
@@ -133,62 +127,30 @@ def publish_pending_executions(
     CommitInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    started = time.monotonic()
-    fragments = _waiting(workspace) if execution_ids is None else _named(workspace, execution_ids)
-    reports: list[UploadReport] = []
-    try:
-        with (
-            batch_workers(workspace, executor, len(fragments)) as (pool, senders),
-            closing(map_batches(pool, _publish_isolated, workspace, clean_folder, senders, items=fragments)) as done,
-        ):
-            for fragment, came in done:
-                report = came if isinstance(came, UploadReport) else _failed(fragment, came)
-                reports.append(report)
-                if progress_callback is not None:
-                    _tell(progress_callback, BatchProgress(fragment, len(reports), len(fragments), report))
-    except KeyboardInterrupt:
-        raise CommitInterrupted(UploadReport.merged(reports, seconds=time.monotonic() - started)) from None
-    return UploadReport.merged(reports, seconds=time.monotonic() - started)
+    fragments = _waiting(locations) if execution_ids is None else _named(locations, execution_ids)
+    jobs = [CommitJob(fragment) for fragment in fragments]
+    shipping = Shipping(clean_folder=clean_folder)
+    return commit_each(locations, _publish_job, jobs, shipping, executor=executor, progress_callback=progress_callback)
 
 
-def _publish_isolated(
-    workspace: Workspace, clean_folder: bool | None, senders: Executor | None, fragments: Sequence[str]
-) -> list[UploadReport]:
-    reports = []
-    for fragment in fragments:
-        try:
-            reports.append(publish_execution(workspace, fragment, clean_folder=clean_folder, executor=senders))
-        except Exception as error:  # noqa: BLE001 - one execution's failure stops no other, and is in the report
-            reports.append(_failed(fragment, error))
-    return reports
+def _publish_job(locations: Locations, job: CommitJob, shipping: Shipping) -> UploadReport:
+    return publish_execution(locations, job.fragment, clean_folder=shipping.clean_folder, executor=shipping.executor)
 
 
-def _failed(fragment: str, error: Exception) -> UploadReport:
-    report = error.report if isinstance(error, UploadFailedError) else UploadReport()
-    return attrs.evolve(report, errors=(UploadError(fragment, error),))
-
-
-def _tell(callback: BatchCallback, progress: BatchProgress) -> None:
-    try:
-        callback(progress)
-    except Exception:  # noqa: BLE001 - a display must not cost the result
-        _log.exception("the progress callback failed; the batch goes on")
-
-
-def _published_before(workspace: Workspace, fragment: str) -> UploadReport:
+def _published_before(locations: Locations, fragment: str) -> UploadReport:
     """Return the report of an execution that somebody shipped and cleaned up."""
-    published = read_record(scoped(workspace.results, fragment))
+    published = read_record(scoped(locations.results, fragment))
     if published is None or published.status is None:
-        raise _unknown(workspace, fragment, "there is no such execution")
+        raise _unknown(locations, fragment, "there is no such execution")
     return UploadReport(statuses={fragment: published.status})
 
 
-def _waiting(workspace: Workspace) -> list[str]:
+def _waiting(locations: Locations) -> list[str]:
     """Return the executions in scratch that have an outcome, oldest first."""
     stopped = []
-    for fragment in _in_scratch(workspace):
+    for fragment in executions_in(locations.scratch):
         try:
-            record = read_scratch_record(workspace.scratch, fragment)
+            record = read_scratch_record(locations.scratch, fragment)
         except RecordError as error:
             _log.warning("left out: %s", error)
             continue
@@ -197,34 +159,30 @@ def _waiting(workspace: Workspace) -> list[str]:
     return [fragment for _, fragment in sorted(stopped)]
 
 
-def _named(workspace: Workspace, execution_ids: Collection[str]) -> list[str]:
-    return list(dict.fromkeys(_meant(workspace, each) for each in execution_ids))
+def _named(locations: Locations, execution_ids: Collection[str]) -> list[str]:
+    return list(dict.fromkeys(_meant(locations, each) for each in execution_ids))
 
 
-def _meant(workspace: Workspace, wanted: str) -> str:
+def _meant(locations: Locations, wanted: str) -> str:
     """Return the fragment of the one execution that is meant by it, or by the end of it."""
-    for store in (workspace.scratch, workspace.results):
+    for store in (locations.scratch, locations.results):
         if is_valid_key(wanted) and store.exists(join_key(wanted, RECORD_NAME)):
             return wanted
-    if workspace.scratch.local_path(wanted).is_dir():
-        raise _unknown(workspace, wanted, f"its folder holds no {RECORD_NAME}, which would say which execution it is")
-    found = [fragment for fragment in _in_scratch(workspace) if fragment.endswith("/" + wanted)]
+    if locations.scratch.local_path(wanted).is_dir():
+        raise _unknown(locations, wanted, f"its folder holds no {RECORD_NAME}, which would say which execution it is")
+    found = [fragment for fragment in executions_in(locations.scratch) if fragment.endswith("/" + wanted)]
     if len(found) > 1:
         named = f"{wanted!r} may mean several executions ({', '.join(found[:4])}): give the whole fragment"
-        raise ExecutionNotFoundError(named, key=wanted, store=repr(workspace.scratch))
+        raise ExecutionNotFoundError(named, key=wanted, store=repr(locations.scratch))
     if not found:
-        raise _unknown(workspace, wanted, "there is no such execution")
+        raise _unknown(locations, wanted, "there is no such execution")
     return found[0]
 
 
-def _in_scratch(workspace: Workspace) -> Iterator[str]:
-    return (found.location for found in find_sets(workspace.scratch) if found.published and found.location)
-
-
-def _unknown(workspace: Workspace, wanted: str, why: str) -> ExecutionNotFoundError:
+def _unknown(locations: Locations, wanted: str, why: str) -> ExecutionNotFoundError:
     return ExecutionNotFoundError(
-        f"{wanted!r} in {workspace.scratch!r}: {why}. `emdstore run --no-catalog` starts one; `emdstore materialize` "
+        f"{wanted!r} in {locations.scratch!r}: {why}. `emdstore run --no-catalog` starts one; `emdstore materialize` "
         "publishes any folder, and takes the identity from its path",
         key=wanted,
-        store=repr(workspace.scratch),
+        store=repr(locations.scratch),
     )

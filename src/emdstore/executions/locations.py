@@ -1,0 +1,71 @@
+"""Where one project's executions live: the plain value that every verb takes."""
+
+from __future__ import annotations
+
+import os
+
+import attrs
+
+from emdstore.catalog import Catalog
+from emdstore.emds import Vocabulary
+from emdstore.errors import WorkspaceError
+from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.urls import open_store
+
+
+def _scratch(value: str | os.PathLike[str] | LocalArtifactStore) -> LocalArtifactStore:
+    if isinstance(value, LocalArtifactStore):
+        return value
+    if "://" in os.fspath(value) and not os.fspath(value).startswith("file://"):
+        raise WorkspaceError(f"scratch is a folder of this machine, where programs write files; not {value!r}")
+    store = open_store(value)
+    assert isinstance(store, LocalArtifactStore)
+    return store
+
+
+def _results(value: str | os.PathLike[str] | ArtifactStore) -> ArtifactStore:
+    return open_store(value) if isinstance(value, str | os.PathLike) else value
+
+
+def _catalog(value: str | os.PathLike[str] | Catalog) -> Catalog:
+    return value if isinstance(value, Catalog) else Catalog(os.fspath(value))
+
+
+@attrs.frozen(kw_only=True)
+class Locations:
+    """A scratch folder, a results store and a catalog that belong together.
+
+    It pickles as its configuration, so that executions can be committed in other processes. The catalog is tied to the
+    results store when it is first used; another results store is refused then.
+
+    Attributes
+    ----------
+    scratch
+        The folder in which executions run: a `LocalArtifactStore`, or its path.
+    results
+        The store in which sets are published: a store, or its URL.
+    catalog
+        The database: a `Catalog`, or its URL.
+    vocabulary
+        What dimensions and values are compared with at ingest; None for nothing.
+    clean_folder
+        Whether a commit removes the execution's scratch folder when all is done.
+    lease_seconds
+        How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
+    """
+
+    scratch: LocalArtifactStore = attrs.field(converter=_scratch)
+    results: ArtifactStore = attrs.field(converter=_results)
+    catalog: Catalog = attrs.field(converter=_catalog)
+    vocabulary: Vocabulary | None = attrs.field(default=None, repr=False)
+    clean_folder: bool = False
+    lease_seconds: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
+
+    def bind(self) -> None:
+        """Tie the catalog to the results store; `CatalogError` if it is tied to another one."""
+        self.catalog.bind_results(_place_of(self.results))
+
+
+def _place_of(store: ArtifactStore) -> str:
+    return os.path.realpath(store.local_path()) if isinstance(store, SupportsPath) else repr(store)

@@ -1,0 +1,97 @@
+"""What scratch itself knows of executions: each one's folder, and the record in it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import ArtifactNotFoundError, RecordError, StoreError
+from emdstore.keys import STAGING_PREFIX, join_key
+from emdstore.sets.finding import find_sets
+from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
+from emdstore.stores.local import LocalArtifactStore
+
+
+def read_scratch_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord | None:
+    """Return what scratch knows of an execution; None if its folder or its record is gone."""
+    key = join_key(fragment, RECORD_NAME)
+    try:
+        return decode_record(scratch.read_bytes(key), name=key)
+    except ArtifactNotFoundError:
+        return None
+
+
+def read_stopped_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord:
+    """Return the record of an execution that has stopped: one with an outcome.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        If its folder or its record is gone.
+    RecordError
+        If the record has no outcome.
+    """
+    record = read_scratch_record(scratch, fragment)
+    if record is None:
+        raise scratch_is_gone(scratch, fragment)
+    if record.result is None:
+        raise RecordError(
+            f"the record of {fragment!r} in {scratch!r} has no outcome, though the execution was stopped: the file was "
+            "changed; stop a new run instead",
+            key=fragment,
+        )
+    return record
+
+
+def write_scratch_record(scratch: LocalArtifactStore, record: ExecutionRecord) -> None:
+    """Keep in scratch what is known of an execution."""
+    scratch.scope(record.fragment).write_bytes(RECORD_NAME, encode_record(record))
+
+
+def has_scratch_record(scratch: LocalArtifactStore, fragment: str) -> bool:
+    """Tell whether scratch holds an execution's folder, by its record: the folder goes in one piece."""
+    return scratch.exists(join_key(fragment, RECORD_NAME))
+
+
+def scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFoundError:
+    """Return the error that says that there is nothing left of an execution in scratch."""
+    return ArtifactNotFoundError(
+        f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
+        "abort the execution",
+        key=fragment,
+        store=repr(scratch),
+    )
+
+
+def executions_in(scratch: LocalArtifactStore) -> Iterator[str]:
+    """Return the fragments of the executions that lie in scratch."""
+    return (found.location for found in find_sets(scratch) if found.published and found.location)
+
+
+def remove_scratch(scratch: LocalArtifactStore, fragment: str) -> None:
+    """Remove an execution's folder from scratch.
+
+    It is renamed first, so that a removal that is cut off leaves no half folder that looks like a run; `gc_executions`
+    removes what is left of it. `StoreError` if the system refuses.
+    """
+    folder = scratch.local_path(fragment)
+    trash = scratch.root / f"{STAGING_PREFIX}trash-{secrets.token_hex(8)}"
+    try:
+        folder.rename(trash)
+        if trash.is_symlink():
+            trash.unlink()
+        else:
+            shutil.rmtree(trash)
+    except FileNotFoundError:
+        pass  # somebody else has removed it
+    except OSError as error:
+        raise StoreError(
+            f"the scratch folder of {fragment!r} could not be removed, all else is done: {error}; "
+            "`emdstore gc` removes it later",
+            key=fragment,
+            store=repr(scratch),
+        ) from error
+    scratch.ground.prune(os.path.dirname(fragment))

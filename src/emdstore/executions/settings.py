@@ -1,0 +1,117 @@
+"""What `Workspace.open` reads: ``emdstore.toml`` and the environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from emdstore.errors import WorkspaceError
+
+CONFIG_NAME = "emdstore.toml"
+_ENVIRONMENT = "EMDSTORE_"
+_PLACES = ("scratch", "results", "catalog", "vocabulary")
+_SETTINGS = (*_PLACES, "clean_folder", "lease_seconds", "results_options")
+
+
+def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -> tuple[dict[str, Any], str]:
+    """Return the settings of a workspace, and where they stand; see `Workspace.open`."""
+    file = _find_config(path)
+    settings = _read_config(file) if file is not None else {}
+    base = file.parent if file is not None else Path.cwd()
+    settings = {name: _anchored(name, value, base) for name, value in settings.items()} | _from_environment()
+    if catalog is not None:
+        settings["catalog"] = catalog
+    missing = [name for name in ("scratch", "results", "catalog") if name not in settings]
+    if missing:
+        raise WorkspaceError(
+            f"no {', '.join(missing)} given{f' in {file}' if file else f': there is no {CONFIG_NAME} here'}; "
+            "`emdstore init` writes one, or set EMDSTORE_SCRATCH, EMDSTORE_RESULTS and EMDSTORE_CATALOG"
+        )
+    return settings, str(file or "the environment")
+
+
+def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabulary: str | None = None) -> Path:
+    """Write the file that `Workspace.open` reads.
+
+    Parameters
+    ----------
+    path
+        The folder to write ``emdstore.toml`` to; it is made if it is not there.
+    scratch, results, catalog, vocabulary
+        Paths, relative to the folder, or URLs.
+
+    Raises
+    ------
+    WorkspaceError
+        If the file is there already. It was left as it is.
+    """
+    file = path / CONFIG_NAME
+    lines = ["# An emdstore workspace; EMDSTORE_SCRATCH, EMDSTORE_RESULTS and EMDSTORE_CATALOG come before these."]
+    settings = {"scratch": scratch, "results": results, "catalog": catalog, "vocabulary": vocabulary}
+    lines += [f"{name} = {_toml_text(value)}" for name, value in settings.items() if value is not None]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")
+    except FileExistsError:
+        raise WorkspaceError(f"{file} is there already; edit it, or remove it first") from None
+    return file
+
+
+def _toml_text(value: str) -> str:
+    # A TOML basic string takes the escapes of JSON.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _find_config(path: str | os.PathLike[str] | None) -> Path | None:
+    if path is not None:
+        file = Path(path) / CONFIG_NAME if Path(path).is_dir() else Path(path)
+        if not file.is_file():
+            raise WorkspaceError(f"there is no {file}; `emdstore init` writes one")
+        return file.resolve()
+    if named := os.environ.get(_ENVIRONMENT + "CONFIG"):
+        return _find_config(named)
+    here = Path.cwd()
+    return next((file for folder in (here, *here.parents) if (file := folder / CONFIG_NAME).is_file()), None)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise WorkspaceError(f"{file}: {error}") from None
+    if unknown := [name for name in settings if name not in _SETTINGS]:
+        raise WorkspaceError(f"{file}: unknown setting {unknown[0]!r}; there are {', '.join(_SETTINGS)}")
+    for name, kind in (*((name, str) for name in _PLACES), ("clean_folder", bool)):
+        if name in settings and not isinstance(settings[name], kind):
+            raise WorkspaceError(f"{file}: {name} is {kind.__name__}, not {settings[name]!r}")
+    return settings
+
+
+def _anchored(name: str, value: Any, base: Path) -> Any:
+    """Return a setting with its path relative to the file that it stands in."""
+    if name not in _PLACES:
+        return value
+    if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
+        return "sqlite:///" + os.fspath(base / value.removeprefix("sqlite:///"))
+    return value if "://" in value else os.fspath(base / Path(value).expanduser())
+
+
+def _from_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _PLACES:
+        if value := os.environ.get(_ENVIRONMENT + name.upper()):
+            found[name] = value
+    if value := os.environ.get(_ENVIRONMENT + "CLEAN_FOLDER"):
+        if value.lower() not in ("1", "true", "yes", "0", "false", "no"):
+            raise WorkspaceError(f"EMDSTORE_CLEAN_FOLDER is true or false, not {value!r}")
+        found["clean_folder"] = value.lower() in ("1", "true", "yes")
+    if value := os.environ.get(_ENVIRONMENT + "LEASE_SECONDS"):
+        try:
+            found["lease_seconds"] = float(value)
+        except ValueError:
+            raise WorkspaceError(f"EMDSTORE_LEASE_SECONDS is a number, not {value!r}") from None
+    return found
