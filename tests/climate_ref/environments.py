@@ -117,7 +117,7 @@ def _uv(*arguments: str) -> None:
     assert uv is not None, "uv, which builds the environments, is not here: pip install 'emdstore[test]'"
     done = subprocess.run(
         [uv, "--quiet", "--no-progress", *arguments],
-        env=_as_pip_is_set_up(),
+        env={**as_pip_is_set_up(), **os.environ},
         capture_output=True,
         text=True,
         check=False,
@@ -125,10 +125,10 @@ def _uv(*arguments: str) -> None:
     assert done.returncode == 0, f"uv {arguments[0]} ended with {done.returncode}:\n{done.stderr[-4000:]}"
 
 
-def _as_pip_is_set_up() -> Mapping[str, str]:
-    """Return an environment in which uv asks the index that pip asks."""
+def as_pip_is_set_up() -> Mapping[str, str]:
+    """Return what the environment needs so that uv asks the index that pip asks."""
     said = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
     ).stdout
     found = {_UV_NAMES[name]: value for name, value in _PIP_SETTING.findall(said)}
-    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match", "UV_PYTHON_DOWNLOADS": "never", **os.environ}
+    return {**found, "UV_INDEX_STRATEGY": "unsafe-best-match", "UV_PYTHON_DOWNLOADS": "never"}

@@ -1,0 +1,110 @@
+"""What must hold, as sessions that run alone: ``nox -s tests-3.13 -- tests/emds``; ``nox --list`` tells them all.
+
+Tests run on the wheel that users would install, never on the source tree. With uv an environment is made in seconds,
+without it by pip in minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+
+from tests.climate_ref.environments import as_pip_is_set_up  # noqa: E402 - the project's folder is not on the path
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+OLDEST = PYTHONS[0]
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "uv|venv"
+nox.options.sessions = ["lint", "types", "docs", f"tests-{OLDEST}"]
+
+
+def install_wheel(session: nox.Session, extras: str, *options: str) -> None:
+    """Build the wheel and install it with some extras, and see that it is what gets imported."""
+    for name, value in as_pip_is_set_up().items():
+        session.env.setdefault(name, value)
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        session.env[name] = None
+    folder = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(folder, ignore_errors=True)
+    installer = ("--installer", "uv") if session.venv_backend == "uv" else ()
+    session.install("build", *(("uv",) if installer else ()))
+    session.run("python", "-m", "build", *installer, "--outdir", str(folder), ".", silent=True)
+    (wheel,) = folder.glob("*.whl")
+    session.install(*options, f"emdstore[{extras}] @ {wheel.resolve().as_uri()}")
+    session.run(
+        "python",
+        "-c",
+        "import emdstore, pathlib, sysconfig;"
+        "assert pathlib.Path(emdstore.__file__).is_relative_to(sysconfig.get_path('purelib')), emdstore.__file__",
+    )
+
+
+def test_command() -> list[str]:
+    """Return the command that the README gives, so that it cannot become wrong."""
+    (found,) = re.findall(r"^.*\.venv/bin/(pytest.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    return str(found).split()
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests, all of them unless it is said which; no group of them may be left out."""
+    install_wheel(session, "test-all")
+    session.run(*(["pytest", *session.posargs] if session.posargs else [*test_command(), "--whole"]))
+
+
+@nox.session(python=OLDEST, venv_backend="uv")
+def tests_lowest(session: nox.Session) -> None:
+    """Run the tests that need no engine and no patience with the lowest versions that pyproject.toml allows."""
+    install_wheel(session, "test", "--resolution", "lowest-direct")
+    session.run(*test_command(), "-m", "not slow", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def demo(session: nox.Session) -> None:
+    """Run the demo with no more than its extras, and verify what it made."""
+    install_wheel(session, "cli,s3")
+    folder = Path(session.create_tmp()) / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("emdstore", "demo", str(folder), silent=True)
+    session.run("emdstore", "verify", str(folder / "results"))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the code's form, where imports point, and that the fragments make a change log."""
+    session.install("ruff>=0.6", "import-linter>=2", "towncrier>=24.8")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", env={"PYTHONPATH": "src"}, silent=True)
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, with mypy and pyright."""
+    install_wheel(session, "dev")
+    session.run("mypy")
+    session.run("pyright", "--pythonpath", str(Path(session.bin) / "python"))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that links lead somewhere, and that the code in the pages is of this emdstore."""
+    install_wheel(session, "test")
+    session.run("pytest", "-q", "tests/test_docs.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure beside other tools; without arguments only that it works: seconds on a busy machine say nothing."""
+    install_wheel(session, "test-all")
+    quick = ["--workload", "W1", "--route", "local-local", "--quick", "--repeats", "1"]
+    session.run("python", "-m", "benchmarks", *(session.posargs or quick))
