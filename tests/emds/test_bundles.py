@@ -68,7 +68,7 @@ def metric(results: object, structure: object = ("region", "metric"), **declared
         (json.dumps({"a": 1}).encode("utf-16"), "not UTF-8"),
         (b'{"plots": {"a": {"fil', "cut off"),
         (b'{"plots": ', "cut off"),
-        (b'{"a": 1,\n}', "line 2"),
+        (b'{"a": 1,\n "b" 2}', "line 2"),
         (b"{} x", "Extra data"),
         (b"<html></html>", "line 1"),
         (b'{"a": NULL}', "line 1"),
