@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from emdstore.stores.memory import InMemoryArtifactStore
-from emdstore.stores.port import SupportsCreate, SupportsDelete, SupportsInfo, SupportsStreaming
+from emdstore.stores.port import SupportsCreate, SupportsDelete, SupportsInfo, SupportsPlace, SupportsStreaming
 from emdstore.testing import StoreContract, StoreHarness
 
-CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate}
+CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate, SupportsPlace}
 
 
 class TestMemoryStore(StoreContract):

@@ -14,6 +14,7 @@ from emdstore.stores.port import (
     SupportsCreate,
     SupportsDelete,
     SupportsInfo,
+    SupportsPlace,
     SupportsScope,
     SupportsStreaming,
 )
@@ -27,6 +28,7 @@ CLAIMS = {
     SupportsCreate,
     SupportsCopyFrom,
     SupportsScope,
+    SupportsPlace,
 }
 
 _folders = itertools.count()

@@ -189,7 +189,7 @@ def bucket(seaweed_server: S3Server) -> str:
 def test_caches_are_off_whatever_was_asked_for(seaweed_server: S3Server, bucket: str) -> None:
     options = options_of(seaweed_server, use_listings_cache=True, skip_instance_cache=False)
     store = FsspecArtifactStore(f"s3://{bucket}", **options)
-    fs = store._open()[0]
+    fs = store.ground.open().fs
     assert fs.dircache.use_listings_cache is False
     assert fs is not fsspec.filesystem("s3", **options)
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from emdstore.errors import SameStoreError
+from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.s3 import S3ArtifactStore
-from emdstore.stores.sameness import refuse_same_place, server_of
+from emdstore.stores.sameness import is_shared, refuse_same_place, server_of
 from emdstore.stores.views import ReadOnlyStore, scoped
+from emdstore.testing import RecordingStore
 
 _MEMORY = InMemoryArtifactStore()
 _BUCKET = S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:1")
@@ -57,6 +61,43 @@ def test_a_view_and_a_link_do_not_hide_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(SameStoreError):
             refuse_same_place(other, store)
+
+
+def test_what_keeps_notes_in_this_process_is_not_shared(tmp_path: Path) -> None:
+    store = LocalArtifactStore(tmp_path)
+    assert is_shared(store)
+    assert is_shared(_BUCKET)
+    assert is_shared(ReadOnlyStore(store))
+    assert not is_shared(RecordingStore(store))
+    assert not is_shared(_MEMORY)
+
+
+def test_a_store_that_does_not_say_where_it_is_is_a_place_of_its_own() -> None:
+    class Stranger:
+        exists = read_bytes = write_bytes = iter_keys = None
+
+    one: Any = Stranger()
+    assert server_of(one) is None
+    assert not is_shared(one)
+    refuse_same_place(one, cast("Any", Stranger()))
+    with pytest.raises(SameStoreError):
+        refuse_same_place(one, one)
+
+
+def test_the_same_folder_of_a_file_system_of_fsspecs_is_one_place() -> None:
+    store = FsspecArtifactStore("memory://results")
+    for other in (FsspecArtifactStore("memory://results/"), FsspecArtifactStore("memory://results/below")):
+        with pytest.raises(SameStoreError):
+            refuse_same_place(other, store)
+    refuse_same_place(FsspecArtifactStore("memory://results2"), store)
+
+
+@pytest.mark.parametrize(("allowed", "most"), [(100, 10), (30, 1), (4096, 64), (resource.RLIM_INFINITY, 64)])
+def test_where_few_files_may_be_open_few_artifacts_are_under_way(
+    allowed: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda what: (allowed, allowed))
+    assert _BUCKET.place().requests == most
 
 
 def test_what_one_server_holds_is_far_away_alike(tmp_path: Path) -> None:

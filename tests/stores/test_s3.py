@@ -149,7 +149,7 @@ def test_what_is_too_large_to_copy_in_one_request_is_streamed(
     assert session is not None
     with pytest.raises(StoreError, match="too large"):
         session.copy("k")
-    monkeypatch.setattr("emdstore.stores.s3.streams.LARGEST_COPY", 9)
+    monkeypatch.setattr("emdstore.stores.s3.copies.LARGEST_COPY", 9)
     proxy.fail("status", "PUT .*/two/k", status=400, body=refusal, times=1)
     copied = session.copy("k")
     assert copied.size == 10
@@ -209,9 +209,9 @@ def test_the_engines_stand_in_for_listings_is_signed_and_turns_pages(strict: Pla
     store = strict.store("p")
     assert list(store.iter_keys()) == [f"k{n:04}" for n in range(1_050)]
     with pytest.raises(StoreAccessError):
-        list(Listing(strict.store("p", secret_access_key="WRONG"), "p", False)._pages("p"))
+        list(Listing(strict.store("p", secret_access_key="WRONG").ground, "p", False)._pages("p"))
     with pytest.raises(StoreUnavailableError):
-        list(Listing(strict.store("p", endpoint_url="http://127.0.0.1:1"), "p", False)._pages("p"))
+        list(Listing(strict.store("p", endpoint_url="http://127.0.0.1:1").ground, "p", False)._pages("p"))
 
 
 @pytest.mark.parametrize("at_once", [3, 5_000])

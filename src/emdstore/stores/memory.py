@@ -17,7 +17,8 @@ import attrs
 
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError
 from emdstore.keys import validate_key, validate_prefix
-from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo
+from emdstore.stores.place import most_requests
+from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Place
 
 
 @attrs.frozen
@@ -117,6 +118,10 @@ class InMemoryArtifactStore:
     def create_bytes(self, key: str, data: bytes, /) -> None:
         """See `SupportsCreate.create_bytes`."""
         self._put(validate_key(key), bytes(data), replace=False)
+
+    def place(self) -> Place:
+        """See `SupportsPlace.place`."""
+        return Place(("memory", self._number), "", remote=False, shared=False, requests=most_requests())
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""

@@ -7,8 +7,8 @@ promise on every back end is not in the port.
 
 What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
 have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
-`SupportsSession`, `SupportsScope`, `SupportsFlush`. `emdstore.testing` has the contract as a test suite that any
-adapter can be enrolled in.
+`SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`. `emdstore.testing` has the contract as a test
+suite that any adapter can be enrolled in.
 
 For every store:
 
@@ -19,7 +19,7 @@ For every store:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -66,6 +66,32 @@ class Copied:
 
     size: int | None
     sha256: str | None
+
+
+@attrs.frozen
+class Place:
+    """Where a store is.
+
+    Attributes
+    ----------
+    holder
+        What holds the bytes: a bucket of one server, the file system, a store in memory. Two places with equal holders
+        are compared by their paths.
+    path
+        The store's folder in there, without slashes at its ends; ``""`` for all of it.
+    remote
+        Whether a server answers, so that each answer takes its time.
+    shared
+        Whether all that the store holds is outside of this process, so that a fork sees the same and may write for it.
+    requests
+        How many artifacts may be under way at once, at most.
+    """
+
+    holder: Hashable
+    path: str
+    remote: bool
+    shared: bool
+    requests: int
 
 
 @runtime_checkable
@@ -266,4 +292,13 @@ class SupportsFlush(Protocol):
 
     def flush(self) -> None:
         """Return when everything that was written before the call survives a power cut."""
+        ...
+
+
+@runtime_checkable
+class SupportsPlace(Protocol):
+    """Knowing where it is; of a store that does not say, the least is assumed: that nobody else sees it."""
+
+    def place(self) -> Place:
+        """Return where the store is, without asking a server."""
         ...

@@ -25,6 +25,7 @@ from emdstore.stores.port import (
     ArtifactWriter,
     Copied,
     CopySession,
+    Place,
     StoreSession,
     SupportsCopyFrom,
     SupportsCreate,
@@ -32,6 +33,7 @@ from emdstore.stores.port import (
     SupportsFlush,
     SupportsInfo,
     SupportsPath,
+    SupportsPlace,
     SupportsScope,
     SupportsSession,
     SupportsStreaming,
@@ -79,6 +81,8 @@ class StoreView:
     """
 
     _withheld: ClassVar[frozenset[type]] = frozenset()
+    _keeps_nothing: ClassVar[bool] = False
+    """Whether the view keeps nothing in this process, so that one in a fork does the same."""
     _plain: ClassVar[type[StoreView]]
     _inner: Any
 
@@ -100,6 +104,10 @@ class StoreView:
     def _leave(self, key: str) -> str:
         """Return this store's key for a key of the inner store."""
         return key
+
+    def _within(self, place: Place) -> Place:
+        """Return where this store is, if the inner one is at `place`."""
+        return place
 
     @contextmanager
     def _entered(self, verb: str, key: str) -> Iterator[str]:
@@ -265,6 +273,12 @@ class _StoreSessionView(_OpenedBy[StoreSession]):
             self._session.write_bytes(inner_key, data)
 
 
+class _PlaceView(StoreView):
+    def place(self) -> Place:
+        place = self._within(cast("Place", self._inner.place()))
+        return place if self._keeps_nothing else attrs.evolve(place, shared=False)
+
+
 class _ScopeView(StoreView):
     def scope(self, prefix: str, /) -> StoreView:
         """Return the same kind of view of the inner store's folder."""
@@ -282,6 +296,7 @@ _VIEWS: dict[type, type[StoreView]] = {
     SupportsCopyFrom: _CopyFromView,
     SupportsSession: _SessionView,
     SupportsScope: _ScopeView,
+    SupportsPlace: _PlaceView,
 }
 
 
@@ -298,6 +313,7 @@ class ScopedStore(StoreView):
 
     # A copy session keeps keys as they are, and here they differ inside and outside.
     _withheld = frozenset({SupportsCopyFrom, SupportsScope})
+    _keeps_nothing = True
 
     def __init__(self, inner: ArtifactStore, prefix: str) -> None:
         super().__init__(inner)
@@ -320,6 +336,9 @@ class ScopedStore(StoreView):
     def _leave(self, key: str) -> str:
         return key[len(self._prefix) + 1 :]
 
+    def _within(self, place: Place) -> Place:
+        return attrs.evolve(place, path=join_key(place.path, self._prefix))
+
     def _arguments(self) -> tuple[object, ...]:
         return self._inner, self._prefix
 
@@ -336,6 +355,7 @@ class ReadOnlyStore(StoreView):
     """
 
     _withheld = frozenset({SupportsDelete, SupportsCreate, SupportsCopyFrom, SupportsFlush})
+    _keeps_nothing = True
 
     def _enter(self, verb: str, key: str) -> str:
         if verb in ("write_bytes", "open_writer"):

@@ -29,6 +29,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place, server_of
 from emdstore.transfers.plan import Listing, Step, Unchanged, plan_transfer
@@ -268,8 +269,8 @@ class _Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (_MOST_KEYS if self.local else 1)
         self._least_keys = max(8, self.batch_keys)
-        self._least = self.limit = fixed or (min(4, os.cpu_count() or 1) if self.local else 4)
-        self.most = fixed or 64
+        self.most = fixed or min(place_of(source).requests, place_of(dest).requests)
+        self._least = self.limit = fixed or min(self.most, (os.cpu_count() or 1) if self.local else 4, 4)
         self._least_seconds = math.inf
         self._between = server_of(source), server_of(dest)
         seconds, noted = self._known.get(self._between, (math.inf, -math.inf))

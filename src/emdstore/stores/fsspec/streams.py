@@ -6,28 +6,34 @@ import contextlib
 import io
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from emdstore.errors import SourceChangedError
+from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo
-
-if TYPE_CHECKING:
-    from emdstore.stores.fsspec import FsspecArtifactStore
 
 BLOCK = 8 * 1024 * 1024
 
 
-class FileReader:
+class RemoteReader:
     """See `ArtifactReader`."""
 
-    def __init__(self, store: FsspecArtifactStore, info: ArtifactInfo, file: Any) -> None:
-        self.info = info
-        self._store, self._file = store, file
-        self._left = info.size
+    def __init__(self, folder: Folder, key: str) -> None:
+        self._folder = folder
+        self.info = folder.info(key)
+        fs, path, mechanics = folder.at(key)
+        with folder.translating("read", key):
+            if mechanics == "memory":  # whose files are one shared object with one position
+                data = fs.cat_file(path)
+                self._file: Any = io.BytesIO(data)
+                self.info = ArtifactInfo(key, len(data), self.info.modified, self.info.version)
+            else:
+                self._file = fs.open(path, "rb", block_size=BLOCK)
+        self._left = self.info.size
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
-        with self._store._trying("read", self.info.key):
+        with self._folder.translating("read", self.info.key):
             try:
                 data = bytes(self._file.read(size))
             except Exception as error:
@@ -43,14 +49,14 @@ class FileReader:
         """Tell whether the artifact at the end is another one than at the start; not all file systems would say."""
         if isinstance(self._file, io.BytesIO):
             return False
-        now = self._store.info(self.info.key)
+        now = self._folder.info(self.info.key)
         return (now.size, now.version) != (self.info.size, self.info.version) or now.modified > self.info.modified
 
     def _raise_changed(self) -> NoReturn:
         raise SourceChangedError(
-            f"{self.info.key!r} in {self._store!r} changed while it was read; run it again when its writer is done",
+            f"{self.info.key!r} in {self._folder!r} changed while it was read; run it again when its writer is done",
             key=self.info.key,
-            store=repr(self._store),
+            store=self._folder.name,
         ) from None
 
     def __enter__(self) -> Self:
@@ -60,7 +66,7 @@ class FileReader:
         self._file.close()
 
 
-class FileWriter:
+class RemoteWriter:
     """See `ArtifactWriter`.
 
     It keeps what fits one block; what is larger goes to a file of the file system that shows when it is finished.
@@ -68,8 +74,9 @@ class FileWriter:
 
     _file: Any = None
 
-    def __init__(self, store: FsspecArtifactStore, key: str) -> None:
-        self._store, self._key = store, key
+    def __init__(self, folder: Folder, key: str) -> None:
+        self._folder, self._key = folder, key
+        _, _, self._mechanics = folder.at(key)
         self._head = bytearray()
         self._unfinished: contextlib.ExitStack | None = None
 
@@ -77,20 +84,20 @@ class FileWriter:
         """See `ArtifactWriter.write`."""
         if self._unfinished is None:
             self._head += data
-            if len(self._head) <= BLOCK or self._store._at(self._key)[2] == "memory":
+            if len(self._head) <= BLOCK or self._mechanics == "memory":
                 return
             data, self._head = bytes(self._head), bytearray()
             self._start()
-        with self._store._trying("write", self._key):
+        with self._folder.translating("write", self._key):
             self._file.write(data)
 
     def _start(self) -> None:
-        store, key = self._store, self._key
-        store._refuse_folder(key)
-        fs, path, mechanics = store._at(key)
-        with store._trying("write", key), contextlib.ExitStack() as stack:
+        folder, key = self._folder, self._key
+        folder.refuse_folder(key)
+        fs, path, mechanics = folder.at(key)
+        with folder.translating("write", key), contextlib.ExitStack() as stack:
             if mechanics == "rename":
-                self._file = stack.enter_context(fs.open(stack.enter_context(store._staged(key)), "wb"))
+                self._file = stack.enter_context(fs.open(stack.enter_context(folder.staged(key)), "wb"))
             else:
                 self._file = stack.enter_context(_completed(fs.open(path, "wb", block_size=BLOCK, autocommit=False)))
             self._unfinished = stack.pop_all()
@@ -102,10 +109,10 @@ class FileWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._unfinished is not None:
-            with self._store._trying("write", self._key):
+            with self._folder.translating("write", self._key):
                 self._unfinished.__exit__(kind, error, traceback)
         elif kind is None:
-            self._store.write_bytes(self._key, bytes(self._head))
+            self._folder.write(self._key, bytes(self._head))
 
 
 @contextlib.contextmanager

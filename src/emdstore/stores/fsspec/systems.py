@@ -16,6 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from emdstore.errors import StoreAccessError, StoreError, StoreUnavailableError
 from emdstore.keys import MAX_KEY_BYTES
+from emdstore.per_process import PerProcess
 from emdstore.stores.port import ArtifactInfo
 
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "cos", "swift"}
@@ -26,7 +27,7 @@ Mechanics = Literal["memory", "whole", "rename", "read"]
 
 # Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
 # it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
-_file_systems: dict[tuple[object, ...], Any] = {}
+_file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
 
 
 def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
@@ -39,13 +40,14 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
         return fs, str(root)
     scheme = url.partition("://")[0]
     # The environment, because credentials may come from it.
-    key = os.getpid(), scheme, pickle.dumps(sorted(options.items())), frozenset(os.environ.items())
-    if key not in _file_systems:
+    opened = _file_systems.get()
+    key = scheme, pickle.dumps(sorted(options.items())), frozenset(os.environ.items())
+    if key not in opened:
         fs, _ = fsspec.core.url_to_fs(url, **options)
         if _protocols(fs) & {"s3", "s3a"}:
             fs.retries = 1  # s3fs tries again what botocore has tried again
-        _file_systems[key] = fs
-    return _file_systems[key], str(_file_systems[key]._strip_protocol(url))
+        opened[key] = fs
+    return opened[key], str(opened[key]._strip_protocol(url))
 
 
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:

@@ -29,7 +29,8 @@ from emdstore.stores.local.files import (
 )
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.local.root import Durability, Root
-from emdstore.stores.port import ArtifactInfo, ArtifactStore
+from emdstore.stores.place import most_requests
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, Place
 
 
 def _absolute(root: str | os.PathLike[str]) -> Path:
@@ -138,6 +139,11 @@ class LocalArtifactStore:
         path = self.root / validate_prefix(key)
         self.ground.inside(os.fspath(path), key)
         return path
+
+    def place(self) -> Place:
+        """See `SupportsPlace.place`."""
+        path = os.path.realpath(self.root).strip("/")
+        return Place("file system", path, remote=False, shared=True, requests=most_requests())
 
     def scope(self, prefix: str, /) -> Self:
         """See `SupportsScope.scope`; `UnsafePathError` if a link leads the folder out of the root."""

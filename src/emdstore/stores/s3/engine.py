@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from emdstore.errors import MissingExtraError
+from emdstore.per_process import PerProcess
 
-# By process id: after a fork, what the parent put here is still here, and is not for the child.
-_of_process: dict[int, Any] = {}
 _threads_lost = False
 
 
@@ -34,23 +33,24 @@ def extension() -> Any:
     MissingExtraError
         If obstore is not installed.
     """
-    pid = os.getpid()
-    try:
-        return _of_process[pid]
-    except KeyError:
-        pass
+    return _extension.get()
+
+
+def _load() -> Any:
     try:
         from obstore import _obstore
     except ImportError as error:
         raise MissingExtraError.of("S3ArtifactStore", "s3") from error
-    return _of_process.setdefault(pid, _second_copy(_obstore.__file__) if _threads_lost else _obstore)
+    return _second_copy(_obstore.__file__) if _threads_lost else _obstore
+
+
+_extension: PerProcess[Any] = PerProcess(_load)
 
 
 def _note_fork() -> None:
     global _threads_lost
     # Also where nobody used it through emdstore: somebody else in this process may have.
     _threads_lost = "obstore" in sys.modules
-    _of_process.clear()
 
 
 if hasattr(os, "register_at_fork"):

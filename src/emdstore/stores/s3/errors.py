@@ -33,12 +33,12 @@ _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
 
 
 class UnlistableNameError(StoreError):
-    """An object's name that obstore does not list, nor anything after it; `_s3_listing` gets over it."""
+    """An object's name that obstore does not list, nor anything after it; `Listing` gets over it."""
 
 
 @attrs.frozen
 class ErrorTranslator:
-    """Who the errors are about.
+    """Turns the engine's errors about one store into ours.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class ErrorTranslator:
     bucket: str
     secrets: Sequence[str] = attrs.field(repr=False)
 
-    def trying(self, verb: str, key: str) -> Translating:
+    def translating(self, verb: str, key: str) -> Translating:
         """Return a context in which the engine's errors become ours."""
         return Translating(self, verb, key)
 
@@ -93,10 +93,10 @@ class ErrorTranslator:
 class Translating:
     """A block whose errors of the engine leave it as errors of ours."""
 
-    __slots__ = ("_key", "_speaker", "_verb")
+    __slots__ = ("_errors", "_key", "_verb")
 
-    def __init__(self, speaker: ErrorTranslator, verb: str, key: str) -> None:
-        self._speaker, self._verb, self._key = speaker, verb, key
+    def __init__(self, errors: ErrorTranslator, verb: str, key: str) -> None:
+        self._errors, self._verb, self._key = errors, verb, key
 
     def __enter__(self) -> None:
         pass
@@ -104,12 +104,12 @@ class Translating:
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         if isinstance(error, Exception) and is_of_engine(error):
             # `from None`: the engine's own text is pages long and may quote headers.
-            raise self._speaker.translated(error, self._verb, self._key) from None
+            raise self._errors.translated(error, self._verb, self._key) from None
 
 
 def is_of_engine(error: Exception) -> bool:
     """Tell an error of obstore from one of ours or of the caller's."""
-    # By name, since every copy of the engine (see `_obstore`) has classes of its own.
+    # By name, since every copy of the engine (see `emdstore.stores.s3.engine`) has classes of its own.
     by_engine = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("obstore")
     return by_engine and not isinstance(error, EmdstoreError)
 

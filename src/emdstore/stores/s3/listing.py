@@ -16,14 +16,13 @@ from urllib.parse import quote, unquote_plus
 
 import attrs
 
-from emdstore.errors import InvalidKeyError, StoreError
+from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreError
 from emdstore.keys import validate_key
+from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.errors import UnlistableNameError
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
-
-    from emdstore.stores.s3 import S3ArtifactStore
 
 _log = logging.getLogger(__name__)
 
@@ -39,15 +38,15 @@ class Listing:
 
     Attributes
     ----------
-    store
-        The store that lists.
+    bucket
+        Where it is.
     folder
         The folder, as a prefix of the objects' names without its last slash; ``""`` for the bucket.
     in_order
         Whether the server lists in the order of the names' bytes.
     """
 
-    store: S3ArtifactStore
+    bucket: Bucket
     folder: str
     in_order: bool
 
@@ -63,9 +62,9 @@ class Listing:
                 yield entry
             elif name < last:
                 raise StoreError(
-                    f"{self.store!r} does not list in the order of the keys' bytes ({name!r} comes after {last!r}); "
+                    f"{self.bucket!r} does not list in the order of the keys' bytes ({name!r} comes after {last!r}); "
                     "open it with in_order=False",
-                    store=repr(self.store),
+                    store=repr(self.bucket),
                 )
 
     def _sorted(self, folder: str) -> Iterator[Entry]:
@@ -87,7 +86,7 @@ class Listing:
 
     def _objects(self, folder: str) -> Iterator[Entry]:
         """Yield the artifacts below a folder in the server's order; some twice, if it is not the keys' order."""
-        obs, client = self.store._client()
+        obs, client = self.bucket.client()
         pages = obs.list(client, folder or None, chunk_size=1000)
         last = ""
         # obstore drops a leading slash, too, so that in a whole bucket `/a` looks like `a`. Those names come together,
@@ -95,7 +94,7 @@ class Listing:
         certain = bool(folder)
         while True:
             try:
-                with self.store._errors.trying("list", folder):
+                with self.bucket.errors.translating("list", folder):
                     page = next(pages, None)
             except UnlistableNameError as error:
                 _log.warning("%s", error)
@@ -115,10 +114,10 @@ class Listing:
 
     def _children(self, folder: str) -> tuple[dict[str, Entry], set[str]]:
         """Return the artifacts right in a folder by name, and the names of its folders with a slash."""
-        obs, client = self.store._client()
+        obs, client = self.bucket.client()
         pages: Iterable[tuple[list[Entry], list[str]]]
         try:
-            with self.store._errors.trying("list", folder):
+            with self.bucket.errors.translating("list", folder):
                 found = obs.list_with_delimiter(client, folder or None)
             pages = [(found["objects"], [each + "/" for each in found["common_prefixes"]])]
         except UnlistableNameError:
@@ -143,16 +142,20 @@ class Listing:
 
     def _is_there(self, name: str, otherwise: str) -> bool:
         """Tell whether an object has this name, where obstore may have made it of another one."""
-        if self._is_key(name) and self.store.exists(name[len(self.store._base) :]):
-            return True
-        _log.warning("left out of the listing of %r: %r is no key", self.store, otherwise)
+        if self._is_key(name):
+            try:
+                self.bucket.look_at(self.bucket.key_of(name))
+                return True
+            except ArtifactNotFoundError:
+                pass
+        _log.warning("left out of the listing of %r: %r is no key", self.bucket, otherwise)
         return False
 
     def _is_key(self, name: str) -> bool:
         try:
-            validate_key(name[len(self.store._base) :])
+            validate_key(self.bucket.key_of(name))
         except InvalidKeyError as error:
-            _log.warning("left out of the listing of %r: %s", self.store, error)
+            _log.warning("left out of the listing of %r: %s", self.bucket, error)
             return False
         return True
 
@@ -175,13 +178,15 @@ class Listing:
         from urllib.error import HTTPError
         from xml.etree import ElementTree
 
-        url = self.store._signed("&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value))
-        with self.store._errors.trying("list", folder):
+        url = self.bucket.signed_listing(
+            "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
+        )
+        with self.bucket.errors.translating("list", folder):
             try:
-                with urllib.request.urlopen(url, timeout=self.store.timeout) as answer:
+                with urllib.request.urlopen(url, timeout=self.bucket.timeout) as answer:
                     return ElementTree.fromstring(answer.read())
             except HTTPError as error:
-                # In the words that `_s3_errors` reads.
+                # In the words that `ErrorTranslator` reads.
                 raise OSError(f"status code: {error.code} {error.read().decode(errors='replace')}") from None
             except (OSError, ElementTree.ParseError) as error:
                 raise OSError(f"HTTP error: {error}") from None

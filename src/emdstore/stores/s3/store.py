@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import functools
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -32,26 +31,22 @@ from emdstore.errors import (
     InvalidKeyError,
     KeyConflictError,
     StoreURLError,
-    redact,
     redact_url,
 )
-from emdstore.keys import MAX_KEY_BYTES, join_key, validate_key, validate_prefix
-from emdstore.stores.port import ArtifactInfo, ArtifactStore
-from emdstore.stores.s3.engine import extension
-from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
+from emdstore.keys import join_key, validate_prefix
+from emdstore.stores.place import most_requests
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, Place
+from emdstore.stores.s3.bucket import Bucket, Connection, describe
+from emdstore.stores.s3.copies import ServerCopies
+from emdstore.stores.s3.errors import ErrorTranslator
 from emdstore.stores.s3.listing import Listing
-from emdstore.stores.s3.streams import ObjectReader, ObjectWriter, ServerCopies, describe
+from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-
-
-# To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
-# store that it is sent.
-_connected: dict[tuple[object, ...], Any] = {}
 
 
 def _check_part_size(store: object, field: object, value: int) -> None:
@@ -115,21 +110,29 @@ class S3ArtifactStore:
 
     bucket: str = attrs.field(init=False, eq=False)
     prefix: str = attrs.field(init=False, eq=False)
-    # The open client by process id, and whether the bucket was seen; shared with the stores of this store's folders.
-    _clients: dict[int, tuple[Any, Any]] = attrs.field(init=False, eq=False, factory=dict)
-    _buckets_seen: set[str] = attrs.field(init=False, eq=False, factory=set)
-    _base: str = attrs.field(init=False, eq=False)
-    _errors: ErrorTranslator = attrs.field(init=False, eq=False)
+    ground: Bucket = attrs.field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         bucket, prefix = _parse(self.url)
-        secrets = [s for s in (self.access_key_id, self.secret_access_key, self.session_token) if s]
         # A frozen value sets what it derives from its own fields like this.
         object.__setattr__(self, "url", join_key(f"s3://{bucket}", prefix))
         object.__setattr__(self, "bucket", bucket)
         object.__setattr__(self, "prefix", prefix)
-        object.__setattr__(self, "_base", prefix + "/" if prefix else "")
-        object.__setattr__(self, "_errors", ErrorTranslator(repr(self), bucket, secrets))
+        object.__setattr__(self, "ground", self._stand(None))
+
+    def _stand(self, connection: Connection | None) -> Bucket:
+        secrets = [s for s in (self.access_key_id, self.secret_access_key, self.session_token) if s]
+        errors = ErrorTranslator(repr(self), self.bucket, secrets)
+        return Bucket(
+            self.bucket,
+            self.prefix,
+            connection or Connection(self._settings, errors),
+            errors,
+            self.timeout,
+            not self.skip_signature,
+            self.part_size,
+            self.part_uploads,
+        )
 
     def __repr__(self) -> str:
         endpoint = f", endpoint_url={redact_url(self.endpoint_url)!r}" if self.endpoint_url else ""
@@ -144,16 +147,16 @@ class S3ArtifactStore:
     def exists(self, key: str, /) -> bool:
         """See `ArtifactStore.exists`."""
         try:
-            self.info(key)
+            self.ground.look_at(key)
         except ArtifactNotFoundError:
             return False
         return True
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
-        name = self._name(key)
-        obs, client = self._client()
-        with self._errors.trying("read", key):
+        name = self.ground.object_name(key)
+        obs, client = self.ground.client()
+        with self.ground.errors.translating("read", key):
             data: bytes = obs.get(client, name).bytes().to_bytes()
         return data
 
@@ -163,9 +166,9 @@ class S3ArtifactStore:
             with self.open_writer(key) as writer:
                 writer.write(data)
             return
-        name = self._name(key)
-        obs, client = self._client()
-        with self._errors.trying("write", key):
+        name = self.ground.object_name(key)
+        obs, client = self.ground.client()
+        with self.ground.errors.translating("write", key):
             obs.put(client, name, data, use_multipart=False)
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
@@ -173,54 +176,33 @@ class S3ArtifactStore:
 
         Objects whose names are no keys, such as the ``folder/`` markers of other tools, are left out and logged.
         """
-        start = len(self._base)
-        return (entry["path"][start:] for entry in self._entries(validate_prefix(prefix)))
+        return (self.ground.key_of(entry["path"]) for entry in self._entries(validate_prefix(prefix)))
 
     # -- capabilities --------------------------------------------------------------------------------------------
 
     def info(self, key: str, /) -> ArtifactInfo:
         """See `SupportsInfo.info`."""
-        name = self._name(key)
-        obs, client = self._client()
-        try:
-            with self._errors.trying("look at", key):
-                try:
-                    return describe(key, obs.head(client, name))
-                except FileNotFoundError:
-                    if self._buckets_seen:
-                        raise
-                    # The answer to HEAD has no body, so a missing bucket looks like a missing object. GET tells.
-                    return describe(key, obs.get(client, name).meta)
-        except ArtifactNotFoundError:
-            self._buckets_seen.add(self.bucket)
-            raise
+        return self.ground.look_at(key)
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
-        start = len(self._base)
-        return (describe(entry["path"][start:], entry) for entry in self._entries(validate_prefix(prefix)))
+        entries = self._entries(validate_prefix(prefix))
+        return (describe(self.ground.key_of(entry["path"]), entry) for entry in entries)
 
     def open_reader(self, key: str, /) -> ObjectReader:
         """See `SupportsStreaming.open_reader`: by one request if it is small, in parts if it is large."""
-        name = self._name(key)
-        obs, client = self._client()
-        with self._errors.trying("read", key):
-            return ObjectReader(self._errors, key, lambda options: obs.get(client, name, options=options))
+        return ObjectReader(self.ground, key)
 
     def open_writer(self, key: str, /) -> ObjectWriter:
         """See `SupportsStreaming.open_writer`: in parts, or in one request if it turns out small."""
-        name = self._name(key)
-        obs, client = self._client()
-        with self._errors.trying("write", key):
-            file = obs.open_writer(client, name, buffer_size=self.part_size, max_concurrency=self.part_uploads)
-        return ObjectWriter(self._errors, key, file, self.part_size)
+        return ObjectWriter(self.ground, key)
 
     def create_bytes(self, key: str, data: bytes, /) -> None:
         """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""
-        name = self._name(key)
-        obs, client = self._client()
+        name = self.ground.object_name(key)
+        obs, client = self.ground.client()
         try:
-            with self._errors.trying("create", key):
+            with self.ground.errors.translating("create", key):
                 obs.put(client, name, data, mode="create", use_multipart=False)
         except ArtifactExistsError:
             if self.exists(key):
@@ -235,41 +217,38 @@ class S3ArtifactStore:
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
-        name = self._name(key)
-        obs, client = self._client()
+        name = self.ground.object_name(key)
+        obs, client = self.ground.client()
         try:
-            with self._errors.trying("delete", key):
+            with self.ground.errors.translating("delete", key):
                 obs.delete(client, name)
         except ArtifactNotFoundError:
             pass
+
+    def place(self) -> Place:
+        """See `SupportsPlace.place`."""
+        holder = "s3", self._endpoint(), self.bucket
+        return Place(holder, self.prefix, remote=True, shared=True, requests=most_requests())
 
     def scope(self, prefix: str, /) -> Self:
         """See `SupportsScope.scope`."""
         if not validate_prefix(prefix):
             return self
         inner = attrs.evolve(self, url=join_key(self.url, prefix))
-        object.__setattr__(inner, "_clients", self._clients)
-        object.__setattr__(inner, "_buckets_seen", self._buckets_seen)
+        object.__setattr__(inner, "ground", inner._stand(self.ground.connection))
         return inner
 
     def copy_from(self, source: ArtifactStore, /) -> ServerCopies | None:
         """See `SupportsCopyFrom.copy_from`: on the server, from the same bucket with the same credentials."""
         same = ("bucket", "endpoint_url", "access_key_id", "secret_access_key", "session_token", "skip_signature")
         if isinstance(source, S3ArtifactStore) and all(getattr(source, each) == getattr(self, each) for each in same):
-            return ServerCopies(source, self, self._copy_object)
+            return ServerCopies(source.ground, self.ground)
         return None
 
-    # -- the engine ----------------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------------------------
 
-    def _client(self) -> tuple[Any, Any]:
-        """Return obstore's functions and this process' client, which connects when it is first used."""
-        try:
-            return self._clients[os.getpid()]
-        except KeyError:
-            return self._clients.setdefault(os.getpid(), self._connect())
-
-    def _connect(self) -> tuple[Any, Any]:
-        obs = extension()
+    def _settings(self) -> dict[str, Any]:
+        """Return what obstore's client takes."""
         endpoint = self._endpoint()
         config = {
             # Plain DELETE works on every server, the form for many keys at once does not.
@@ -293,69 +272,22 @@ class S3ArtifactStore:
             "retry_timeout": timedelta(seconds=60),
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
         }
-        settings = {
+        return {
             "bucket": self.bucket,
             "config": {name: value for name, value in config.items() if value is not None} | dict(self.config),
             "client_options": options | dict(self.client_options),
             "retry_config": retry,
         }
-        around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
-        same = os.getpid(), pickle.dumps(settings), around
-        try:
-            if same not in _connected:
-                _connected[same] = obs._store.S3Store(**settings)
-        except Exception as error:
-            if not is_of_engine(error):
-                raise
-            reason = redact(first_line(str(error)), self._errors.secrets)
-            raise StoreURLError(f"{self!r} cannot be opened with these options: {reason}", store=repr(self)) from None
-        return obs, _connected[same]
 
     def _endpoint(self) -> str | None:
         given = self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
         return check_endpoint(given) if given else None
 
-    def _name(self, key: str) -> str:
-        """Return the object's name for a key, which is checked here."""
-        name = self._base + validate_key(key)
-        if len(name) * 4 > MAX_KEY_BYTES and len(name.encode()) > MAX_KEY_BYTES:
-            raise InvalidKeyError(
-                f"not a valid key: {key!r}: with the store's prefix it is longer than the {MAX_KEY_BYTES} bytes that "
-                f"S3 allows; open {self!r} with a shorter prefix",
-                key=key,
-                store=repr(self),
-            )
-        return name
-
-    def _copy_object(self, source: S3ArtifactStore, key: str) -> None:
-        from_name, to_name = source._name(key), self._name(key)
-        obs, client = self._client()
-        with source._errors.trying("copy", key):
-            obs.copy(client, from_name, to_name)
-
-    # -- listing -------------------------------------------------------------------------------------------------
-
     def _entries(self, prefix: str) -> Iterator[Any]:
         trusted = self.in_order
         if trusted is None:
             trusted = self._endpoint() is None and not self.bucket.endswith("--x-s3")
-        return iter(Listing(self, join_key(self.prefix, prefix), trusted))
-
-    def _signed(self, query: str) -> str:
-        """Return a URL that lists this bucket, with the signature in it, for the next five minutes."""
-        obs, client = self._client()
-        config = dict(client.config)
-        endpoint = config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com"
-        hosted = str(config.get("virtual_hosted_style_request", False)).lower() == "true"
-        bucket = endpoint if hosted else f"{endpoint}/{self.bucket}"
-        if self.skip_signature:
-            return f"{bucket}?{query}"
-        # obstore signs URLs of objects only. At an endpoint that ends in a query, the URL of an object without a name
-        # is that of a listing; the slash before that name goes to a parameter that S3 ignores.
-        config |= {"endpoint": f"{bucket}?{query}&x-id=ListObjectsV2", "virtual_hosted_style_request": True}
-        signer = obs._store.S3Store(config=config, client_options=client.client_options)
-        url: str = obs.sign(signer, "GET", "", timedelta(minutes=5))
-        return url
+        return iter(Listing(self.ground, join_key(self.prefix, prefix), trusted))
 
 
 def _parse(url: str) -> tuple[str, str]:

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, NoReturn, Self
 
-from emdstore.errors import ArtifactNotFoundError, SourceChangedError, StoreError
-from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
-from emdstore.stores.s3.errors import ErrorTranslator, has_no_such_range, is_of_engine
-
-if TYPE_CHECKING:
-    from emdstore.stores.s3 import S3ArtifactStore
+from emdstore.errors import SourceChangedError, StoreError
+from emdstore.per_process import PerProcess
+from emdstore.stores.port import CHUNK_SIZE
+from emdstore.stores.s3.bucket import Bucket, describe
+from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
 
 _log = logging.getLogger(__name__)
 
 MOST_PARTS = 10_000
-LARGEST_COPY = 5 * 1024**3
 _FIRST_PART = 4 * 1024 * 1024
 _NEAR_SECONDS = 0.03  # for the first part: a connection that gives so much in so little time is as good as several
 _PART = 1024 * 1024
 _MOST_AHEAD = 12
 _MOST_AHEAD_OF_ALL = 24
-_places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
-"""For the parts that readers of this process have read ahead; each may hold one more, which it gives out."""
-
-
-def _free_places() -> None:
-    global _places
-    _places = threading.Semaphore(_MOST_AHEAD_OF_ALL)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_places)  # the readers that had them are not in the child
-
-
-def describe(key: str, entry: Any) -> ArtifactInfo:
-    """Return what obstore's description of an object says of the artifact."""
-    return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), entry["e_tag"])
+# For the parts that readers of this process have read ahead; each may hold one more, which it gives out.
+_places = PerProcess(lambda: threading.Semaphore(_MOST_AHEAD_OF_ALL))
 
 
 class ObjectReader:
@@ -55,18 +37,22 @@ class ObjectReader:
 
     Parameters
     ----------
-    errors
-        Who the errors are about.
+    bucket
+        Where the artifact is.
     key
-        The artifact's key.
-    ask
-        Sends a request for the object, with these options, and returns the engine's answer.
+        Its key.
+
+    Raises
+    ------
+    ArtifactNotFoundError
+        If nothing lies there.
     """
 
-    def __init__(self, errors: ErrorTranslator, key: str, ask: Callable[[Any], Any]) -> None:
-        self._errors, self._ask = errors, ask
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self._bucket, self._key, self._name = bucket, key, bucket.object_name(key)
         asked = time.perf_counter()
-        found = self._begin()
+        with bucket.errors.translating("read", key):
+            found = self._begin()
         self._waited = time.perf_counter() - asked
         self.info = describe(key, found.meta)
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
@@ -84,7 +70,7 @@ class ObjectReader:
         return given
 
     def _next(self) -> bytes:
-        with self._errors.trying("read", self.info.key):
+        with self._bucket.errors.translating("read", self._key):
             try:
                 return next(self._chunks, b"")
             except Exception as error:
@@ -92,6 +78,10 @@ class ObjectReader:
                 if type(error).__name__ == "PreconditionError":
                     self._raise_changed("changed while it was read")
                 raise
+
+    def _ask(self, options: Any) -> Any:
+        obs, client = self._bucket.client()
+        return obs.get(client, self._name, options=options)
 
     def _begin(self) -> Any:
         try:
@@ -110,17 +100,18 @@ class ObjectReader:
             yield from chunks
             yield from _stream(self._part(_FIRST_PART, self.info.size))
             return
+        places = _places.get()
         starts = deque(range(_FIRST_PART, self.info.size, _PART))
         ahead: deque[Future[bytes]] = deque()
         pool = ThreadPoolExecutor(_MOST_AHEAD, thread_name_prefix="emdstore-parts")
         try:
             while True:
-                while starts and len(ahead) < _MOST_AHEAD and _places.acquire(blocking=False):
+                while starts and len(ahead) < _MOST_AHEAD and places.acquire(blocking=False):
                     ahead.append(pool.submit(self._small_part, starts.popleft()))
                 yield from chunks
                 if ahead:
                     part = ahead.popleft()
-                    _places.release()
+                    places.release()
                     chunks = [part.result()]
                 elif starts:
                     chunks = [self._small_part(starts.popleft())]
@@ -129,7 +120,7 @@ class ObjectReader:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for part in ahead:
-                part.add_done_callback(lambda _: _places.release())  # what is on its way still takes its memory
+                part.add_done_callback(lambda _: places.release())  # what is on its way still takes its memory
 
     def _small_part(self, start: int) -> bytes:
         part: bytes = self._part(start, min(start + _PART, self.info.size)).bytes()
@@ -137,12 +128,12 @@ class ObjectReader:
 
     def _part(self, start: int, end: int) -> Any:
         found = self._ask({"range": (start, end)})
-        if describe(self.info.key, found.meta) != self.info:
+        if describe(self._key, found.meta) != self.info:
             self._raise_changed("changed while it was read")
         return found
 
-    def _raise_changed(self, what: str) -> None:
-        key, store = self.info.key, self._errors.name
+    def _raise_changed(self, what: str) -> NoReturn:
+        key, store = self._key, repr(self._bucket)
         raise SourceChangedError(f"{key!r} in {store} {what}; run it again", key=key, store=store) from None
 
     def __enter__(self) -> Self:
@@ -160,22 +151,26 @@ def _stream(found: Any) -> Iterator[bytes]:
 class ObjectWriter:
     """See `ArtifactWriter`: an upload in parts, which shows when it is completed, or one request if it is small."""
 
-    def __init__(self, errors: ErrorTranslator, key: str, file: Any, part_size: int) -> None:
-        self._errors, self._key, self._file = errors, key, file
-        self._part_size = part_size
-        self._size = 0
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self._bucket, self._key, self._size = bucket, key, 0
+        name = bucket.object_name(key)
+        obs, client = bucket.client()
+        with bucket.errors.translating("write", key):
+            self._file = obs.open_writer(
+                client, name, buffer_size=bucket.part_size, max_concurrency=bucket.part_uploads
+            )
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""
         self._size += len(data)
-        if self._size > MOST_PARTS * self._part_size:
+        if self._size > MOST_PARTS * self._bucket.part_size:
             raise StoreError(
-                f"cannot write {self._key!r} in {self._errors.name}: it needs more than {MOST_PARTS} parts of "
-                f"{self._part_size} bytes; open the store with a larger part_size",
+                f"cannot write {self._key!r} in {self._bucket!r}: it needs more than {MOST_PARTS} parts of "
+                f"{self._bucket.part_size} bytes; open the store with a larger part_size",
                 key=self._key,
-                store=self._errors.name,
+                store=repr(self._bucket),
             )
-        with self._errors.trying("write", self._key):
+        with self._bucket.errors.translating("write", self._key):
             self._file.write(data)
 
     def __enter__(self) -> Self:
@@ -186,7 +181,7 @@ class ObjectWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            with self._errors.trying("write", self._key):
+            with self._bucket.errors.translating("write", self._key):
                 self._file.__exit__(None, None, None)
             return
         try:
@@ -196,42 +191,5 @@ class ObjectWriter:
                 raise
             # The error that ended the block is the one to show.
             _log.warning(
-                "parts of %r may be left in %s; have the bucket expire unfinished uploads", self._key, self._errors.name
+                "parts of %r may be left in %r; have the bucket expire unfinished uploads", self._key, self._bucket
             )
-
-
-class ServerCopies:
-    """See `CopySession`: copies inside one bucket, by the server itself."""
-
-    def __init__(
-        self, source: S3ArtifactStore, dest: S3ArtifactStore, copy_object: Callable[[S3ArtifactStore, str], None]
-    ) -> None:
-        self._source, self._dest, self._copy_object = source, dest, copy_object
-
-    def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
-        """See `CopySession.copy`; what is too large for one request of the server is streamed instead."""
-        try:
-            self._copy_object(self._source, key)
-        except ArtifactNotFoundError:
-            raise
-        except StoreError:
-            if self._source.info(key).size <= LARGEST_COPY:
-                raise
-            return self._stream(key, moved)
-        return Copied(None, None)
-
-    def _stream(self, key: str, moved: Callable[[int], object] | None) -> Copied:
-        digest = hashlib.sha256()
-        with self._source.open_reader(key) as reader, self._dest.open_writer(key) as writer:
-            while chunk := reader.read():
-                digest.update(chunk)
-                writer.write(chunk)
-                if moved is not None:
-                    moved(len(chunk))
-        return Copied(reader.info.size, digest.hexdigest())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        pass

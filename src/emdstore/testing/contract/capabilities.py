@@ -1,4 +1,4 @@
-"""The optional capabilities that are one or two verbs: info, delete, create, path, flush."""
+"""The optional capabilities that are one or two verbs: info, delete, create, path, flush, place."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import attrs
 import pytest
 
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError
-from emdstore.keys import in_folder
+from emdstore.keys import in_folder, join_key
 from emdstore.stores import port
 from emdstore.stores.port import (
     ArtifactStore,
@@ -20,10 +21,12 @@ from emdstore.stores.port import (
     SupportsFlush,
     SupportsInfo,
     SupportsPath,
+    SupportsPlace,
     SupportsScope,
     SupportsSession,
     SupportsStreaming,
 )
+from emdstore.stores.views import scoped
 from emdstore.testing.contract.harness import Clauses, StoreHarness
 from emdstore.testing.contract.listing import TRICKY_ORDER
 
@@ -37,6 +40,7 @@ CAPABILITIES: dict[type, tuple[str, ...]] = {
     SupportsSession: ("session",),
     SupportsScope: ("scope",),
     SupportsFlush: ("flush",),
+    SupportsPlace: ("place",),
 }
 """What each capability protocol consists of."""
 
@@ -257,3 +261,39 @@ class CapabilityClauses(Clauses):
         store.flush()
         store.flush()
         assert harness.raw_get("a/value") == b"value"
+
+    # -- place ---------------------------------------------------------------------------------------------------
+
+    def test_tells_where_it_is(self, harness: StoreHarness, store: ArtifactStore) -> None:
+        """The same for every store that is opened there, and a path without slashes at its ends.
+
+        Guards against two names for one place: a transfer from a place to itself would not be refused.
+        """
+        if not isinstance(store, SupportsPlace):
+            pytest.skip("no SupportsPlace")
+        place, again = store.place(), harness.make()
+        assert isinstance(again, SupportsPlace)
+        assert again.place() == place
+        assert hash(again.place().holder) == hash(place.holder)
+        assert place.path == place.path.strip("/")
+        assert place.requests >= 1
+
+    def test_a_scope_is_inside(self, store: ArtifactStore) -> None:
+        """The place of a folder is that folder of the place.
+
+        Guards against a folder of a store that passes for another place, into which its own files are copied.
+        """
+        if not isinstance(store, SupportsPlace):
+            pytest.skip("no SupportsPlace")
+        folder = scoped(store, "a/b")
+        assert isinstance(folder, SupportsPlace)
+        assert folder.place() == attrs.evolve(store.place(), path=join_key(store.place().path, "a/b"))
+
+    def test_what_it_calls_shared_is(self, harness: StoreHarness, store: ArtifactStore) -> None:
+        """A store whose place other processes cannot see says so.
+
+        Guards against forks that write into a copy of this process' memory, and are believed.
+        """
+        if not isinstance(store, SupportsPlace):
+            pytest.skip("no SupportsPlace")
+        assert harness.shared or not store.place().shared

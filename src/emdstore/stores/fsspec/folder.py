@@ -1,0 +1,235 @@
+"""The ground that an `FsspecArtifactStore` stands on: one folder of a file system that fsspec opens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, NoReturn
+
+import attrs
+
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    InvalidKeyError,
+    KeyConflictError,
+    StoreError,
+    StoreURLError,
+    redact,
+    redact_url,
+    secrets_in,
+)
+from emdstore.keys import STAGING_PREFIX, validate_key
+from emdstore.per_process import PerProcess
+from emdstore.stores.fsspec.systems import (
+    Mechanics,
+    describe,
+    meaning,
+    mechanics_of,
+    open_file_system,
+    secret_options,
+    why_not_a_path,
+)
+from emdstore.stores.port import ArtifactInfo
+
+
+@attrs.frozen
+class Opened:
+    """A file system that is open in this process.
+
+    Attributes
+    ----------
+    fs
+        fsspec's.
+    base
+        What it calls the folder, with a slash at the end.
+    mechanics
+        How it can be written to.
+    """
+
+    fs: Any
+    base: str
+    mechanics: Mechanics
+
+
+class ChangedMeanwhileError(EmdstoreError):
+    """A listing that met a removal; it is taken again."""
+
+
+class Folder:
+    """A folder of a file system, which every process opens for itself.
+
+    Parameters
+    ----------
+    url, options
+        What fsspec opens.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        self.url, self.options = url, options
+        self._secrets = (*secrets_in(url), *secret_options(options))
+        self.name = f"FsspecArtifactStore({redact(redact_url(url), self._secrets)!r})"
+        self.root_seen = False
+        self._opened = PerProcess(self._open)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def open(self) -> Opened:
+        """Return the file system of this process."""
+        return self._opened.get()
+
+    def _open(self) -> Opened:
+        try:
+            fs, root = open_file_system(self.url, self.options)
+        except (ImportError, OSError, TypeError, ValueError) as error:
+            raise StoreURLError(
+                f"{self!r} cannot be opened with these options: {self._first_line(error)}", store=self.name
+            ) from None
+        # Some file systems have a slash before the first name, some have none.
+        base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
+        return Opened(fs, base, mechanics_of(fs))
+
+    def at(self, key: str) -> tuple[Any, str, Mechanics]:
+        """Return the file system, the path of a key, which is checked here, and how it can be written to."""
+        validate_key(key)
+        here = self.open()
+        path = here.base + key
+        if (reason := why_not_a_path(here.fs, path, here.mechanics)) is not None:
+            raise InvalidKeyError(f"not a valid key: {key!r}: {reason} in {self!r}", key=key, store=self.name)
+        return here.fs, path, here.mechanics
+
+    def info(self, key: str) -> ArtifactInfo:
+        """Return what the file system says of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
+        fs, path, _ = self.at(key)
+        with self.translating("look at", key):
+            found = fs.info(path)
+        if found["type"] != "file":
+            self.raise_not_found(key)
+        return describe(key, found)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put the bytes at the key in one call."""
+        fs, path, mechanics = self.at(key)
+        self.refuse_folder(key)
+        with self.translating("write", key):
+            if mechanics == "rename":
+                with self.staged(key) as staging:
+                    fs.pipe_file(staging, data)
+            else:
+                fs.pipe_file(path, data)
+
+    def refuse_folder(self, key: str) -> None:
+        """Refuse to write over a folder, which some file systems would take as an order to write into it."""
+        fs, path, mechanics = self.at(key)
+        if mechanics == "read":
+            raise StoreError(
+                f"cannot write {key!r} in {self!r}: its file system can neither put whole objects nor rename files",
+                key=key,
+                store=self.name,
+            )
+        if mechanics == "whole":
+            return
+        with contextlib.suppress(ArtifactNotFoundError), self.translating("look at", key):
+            if fs.info(path)["type"] == "directory":
+                self._raise_conflict(key)
+
+    @contextlib.contextmanager
+    def staged(self, key: str) -> Iterator[str]:
+        """Give the path of a staging file, which is put in place at the end, or removed."""
+        fs, path, _ = self.at(key)
+        folder = path.rpartition("/")[0]
+        fs.makedirs(folder, exist_ok=True)
+        staging = f"{folder}/{STAGING_PREFIX}{os.urandom(8).hex()}"
+        try:
+            yield staging
+            fs.mv(staging, path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                fs.rm_file(staging)
+            raise
+
+    def prune(self, path: str) -> None:
+        """Remove the folders above a path while they are empty; as keys, they would be in the way of a file."""
+        here = self.open()
+        with contextlib.suppress(OSError, NotImplementedError):
+            while (path := path.rpartition("/")[0]) + "/" != here.base:
+                here.fs.rmdir(path)
+
+    # -- errors ----------------------------------------------------------------------------------------------------
+
+    def translating(self, verb: str, key: str) -> Translating:
+        """Return a context in which the file system's errors become ours."""
+        return Translating(self, verb, key)
+
+    def raise_not_found(self, key: str) -> NoReturn:
+        """Raise `ArtifactNotFoundError`."""
+        raise ArtifactNotFoundError(f"no artifact {key!r} in {self!r}", key=key, store=self.name) from None
+
+    def raise_error(self, error: Exception, verb: str, key: str) -> NoReturn:
+        """Raise the error of ours that says what one of the file system's means."""
+        if isinstance(error, FileNotFoundError):
+            self._look_for_root(key, verb)
+            if verb != "write":
+                self.raise_not_found(key)
+        if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError):
+            if verb == "write":
+                self._raise_conflict(key)
+            self.raise_not_found(key)
+        kind, advice = meaning(error)
+        what = f"cannot {verb} {key!r} in {self!r}" if key else f"cannot {verb} {self!r}"
+        raise kind(f"{what}: {self._first_line(error)}; {advice}", key=key or None, store=self.name) from None
+
+    def _raise_conflict(self, key: str) -> NoReturn:
+        raise KeyConflictError(
+            f"cannot hold {key!r} in {self!r} beside what lies there: a file cannot be a folder too; choose another "
+            "key",
+            key=key,
+            store=self.name,
+        ) from None
+
+    def _look_for_root(self, key: str, verb: str) -> None:
+        """Tell a missing bucket from a missing object."""
+        if self.root_seen:
+            return
+        here = self.open()
+        bucket = here.base.partition("/")[0]
+        if here.mechanics == "whole" and bucket:
+            try:
+                here.fs.info(bucket)
+            except FileNotFoundError:
+                raise StoreError(
+                    f"cannot {verb} {key!r} in {self!r}: there is no bucket {bucket!r}: check its name and the "
+                    "endpoint",
+                    key=key,
+                    store=self.name,
+                ) from None
+            except PermissionError:
+                pass  # to look at the bucket may not be allowed where its objects are
+        self.root_seen = True
+
+    def _first_line(self, error: Exception) -> str:
+        said = str(error).partition("\n")[0][:300] or type(error).__name__
+        return redact(said, self._secrets)
+
+
+class Translating:
+    """A block whose errors of the file system leave it as errors of ours."""
+
+    __slots__ = ("_folder", "_key", "_verb")
+
+    def __init__(self, folder: Folder, verb: str, key: str) -> None:
+        self._folder, self._verb, self._key = folder, verb, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if isinstance(error, KeyError) and self._verb == "list":
+            raise ChangedMeanwhileError from None  # so fsspec's memory says it
+        if isinstance(error, Exception) and not isinstance(error, EmdstoreError):
+            self._folder.raise_error(error, self._verb, self._key)

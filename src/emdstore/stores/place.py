@@ -1,0 +1,29 @@
+"""Where a store's bytes are: who holds them, who else sees them, and how much may be asked at once.
+
+A store says it itself (`SupportsPlace`). Of one that does not, the least is assumed: that nobody else sees it.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from emdstore.stores.port import ArtifactStore, Place, SupportsPlace
+
+_MOST_REQUESTS = 64
+_SET_ASIDE = 60  # open files of Python, the engines, logs and whoever else is in this process
+_FOR_EACH = 4  # a connection, or the file; the staging file; the folders of both
+
+
+def most_requests() -> int:
+    """Return how many artifacts this process may have under way at once: fewer where it may open few files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_REQUESTS
+    return max(1, min(_MOST_REQUESTS, (soft - _SET_ASIDE) // _FOR_EACH))
+
+
+def place_of(store: ArtifactStore) -> Place:
+    """Return where a store says that it is; one that does not say is a place of its own."""
+    if isinstance(store, SupportsPlace):
+        return store.place()
+    return Place(("of its own", id(store)), "", remote=False, shared=False, requests=most_requests())

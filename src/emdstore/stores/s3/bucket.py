@@ -1,0 +1,159 @@
+"""The ground that an S3 store stands on: one folder of a bucket, and the engine's client for it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreURLError, redact
+from emdstore.keys import MAX_KEY_BYTES, validate_key
+from emdstore.per_process import PerProcess
+from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.s3.engine import extension
+from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
+
+# To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
+# store that it is sent. By the settings, and by what the environment may add to them.
+_clients: PerProcess[dict[object, Any]] = PerProcess(dict)
+
+
+def describe(key: str, entry: Any) -> ArtifactInfo:
+    """Return what obstore's description of an object says of the artifact."""
+    return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), entry["e_tag"])
+
+
+class Connection:
+    """The engine's client for one bucket, which connects when it is first used; all folders of a store share it.
+
+    Parameters
+    ----------
+    settings
+        Tells what obstore's ``S3Store`` takes, when it is opened: the environment may have a say in it.
+    errors
+        Who the errors are about.
+
+    Attributes
+    ----------
+    bucket_seen
+        Whether the server has said anything that only a bucket which is there says.
+    """
+
+    def __init__(self, settings: Callable[[], Mapping[str, Any]], errors: ErrorTranslator) -> None:
+        self._settings, self._errors = settings, errors
+        self._client: PerProcess[Any] = PerProcess(self._connect)
+        self.bucket_seen = False
+
+    def client(self) -> tuple[Any, Any]:
+        """Return obstore's functions, and this process' client."""
+        return extension(), self._client.get()
+
+    def _connect(self) -> Any:
+        around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+        settings = self._settings()
+        key = pickle.dumps(settings), around
+        opened = _clients.get()
+        try:
+            if key not in opened:
+                opened[key] = extension()._store.S3Store(**settings)
+        except Exception as error:
+            if not is_of_engine(error):
+                raise
+            name, reason = self._errors.name, redact(first_line(str(error)), self._errors.secrets)
+            raise StoreURLError(f"{name} cannot be opened with these options: {reason}", store=name) from None
+        return opened[key]
+
+
+@attrs.frozen(repr=False)
+class Bucket:
+    """A folder of a bucket, and what all that is done in it needs.
+
+    Attributes
+    ----------
+    name
+        The bucket.
+    prefix
+        The folder; ``""`` for the whole bucket.
+    connection
+        To the server.
+    errors
+        Who the errors are about.
+    timeout
+        Seconds that the server may take to answer.
+    signs
+        Whether requests are signed.
+    part_size, part_uploads
+        See `S3ArtifactStore`.
+    """
+
+    name: str
+    prefix: str
+    connection: Connection
+    errors: ErrorTranslator
+    timeout: float
+    signs: bool
+    part_size: int
+    part_uploads: int
+    base: str = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.prefix + "/" if self.prefix else "", takes_self=True)
+    )
+
+    def __repr__(self) -> str:
+        return self.errors.name
+
+    def client(self) -> tuple[Any, Any]:
+        """Return obstore's functions, and this process' client."""
+        return self.connection.client()
+
+    def object_name(self, key: str) -> str:
+        """Return the object's name for a key, which is checked here."""
+        name = self.base + validate_key(key)
+        if len(name) * 4 > MAX_KEY_BYTES and len(name.encode()) > MAX_KEY_BYTES:
+            raise InvalidKeyError(
+                f"not a valid key: {key!r}: with the store's prefix it is longer than the {MAX_KEY_BYTES} bytes that "
+                f"S3 allows; open {self!r} with a shorter prefix",
+                key=key,
+                store=repr(self),
+            )
+        return name
+
+    def key_of(self, object_name: str) -> str:
+        """Return the key, valid or not, of an object that lies in the folder."""
+        return object_name[len(self.base) :]
+
+    def look_at(self, key: str) -> ArtifactInfo:
+        """Return what the server says of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
+        name = self.object_name(key)
+        obs, client = self.client()
+        try:
+            with self.errors.translating("look at", key):
+                try:
+                    return describe(key, obs.head(client, name))
+                except FileNotFoundError:
+                    if self.connection.bucket_seen:
+                        raise
+                    # The answer to HEAD has no body, so a missing bucket looks like a missing object. GET tells.
+                    return describe(key, obs.get(client, name).meta)
+        except ArtifactNotFoundError:
+            self.connection.bucket_seen = True
+            raise
+
+    def signed_listing(self, query: str) -> str:
+        """Return a URL that lists this bucket, with the signature in it, for the next five minutes."""
+        obs, client = self.client()
+        config = dict(client.config)
+        endpoint = config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com"
+        hosted = str(config.get("virtual_hosted_style_request", False)).lower() == "true"
+        bucket = endpoint if hosted else f"{endpoint}/{self.name}"
+        if not self.signs:
+            return f"{bucket}?{query}"
+        # obstore signs URLs of objects only. At an endpoint that ends in a query, the URL of an object without a name
+        # is that of a listing; the slash before that name goes to a parameter that S3 ignores.
+        config |= {"endpoint": f"{bucket}?{query}&x-id=ListObjectsV2", "virtual_hosted_style_request": True}
+        signer = obs._store.S3Store(config=config, client_options=client.client_options)
+        url: str = obs.sign(signer, "GET", "", timedelta(minutes=5))
+        return url
