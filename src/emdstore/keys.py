@@ -25,7 +25,8 @@ STAGING_PREFIX = ".emdstore-"
 _NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
 _SEGMENT = rf"[^.{_NO_LETTER}][^{_NO_LETTER}]*"
 _PLAIN = re.compile(rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z){_SEGMENT}(?:/{_SEGMENT})*\Z").match
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = _CONTROLS.search
 
 
 def validate_key(key: str) -> str:
@@ -48,7 +49,7 @@ def validate_key(key: str) -> str:
     """
     if isinstance(key, str) and _is_plain(key):
         return key
-    reason = _why_invalid(key)
+    reason = why_invalid(key)
     if reason is not None:
         raise InvalidKeyError(f"not a valid key: {key!r}: {reason}", key=key if isinstance(key, str) else None)
     return key
@@ -56,7 +57,7 @@ def validate_key(key: str) -> str:
 
 def is_valid_key(key: str) -> bool:
     """Tell whether `validate_key` would accept the key."""
-    return _is_plain(key) or _why_invalid(key) is None
+    return _is_plain(key) or why_invalid(key) is None
 
 
 def _is_plain(key: str) -> bool:
@@ -94,7 +95,14 @@ def is_staging(name: str) -> bool:
     return name.startswith(STAGING_PREFIX)
 
 
-def _why_invalid(key: object) -> str | None:
+def shown_name(name: str) -> str:
+    """Return a name of any kind as text that can be shown, written and compared: what it cannot hold as ``\\x..``."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def why_invalid(key: object) -> str | None:
+    """Return why this is no key, in words that follow the key in a sentence; None if it is one."""
     if not isinstance(key, str):
         return f"a key is text, not {type(key).__name__}"
     if key == "":

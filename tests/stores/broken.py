@@ -32,7 +32,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import in_folder, is_staging, is_valid_key, join_key, validate_key, validate_prefix
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.port import ArtifactInfo, Copied
+from emdstore.stores.port import ArtifactInfo, Copied, LeftOut, Place
 
 SECRET = "s3cr3t-k3y"
 
@@ -902,6 +902,44 @@ class _Unlooked(_Session):
 class ReadsUncheckedKeysInSessions(LocalArtifactStore):
     def session(self) -> Any:
         return _Unlooked(self)
+
+
+# -- what is left out, and where it is -------------------------------------------------------------------------------
+
+
+def _a_pipe_in(root: Path) -> list[str]:
+    root.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(root / "pipe")
+    return ["pipe"]
+
+
+@caught_by("test_tells_what_no_key_can_name", strangers=_a_pipe_in)
+class KeepsQuietAboutWhatItLeavesOut(LocalArtifactStore):
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        return self.iter_info(prefix)
+
+
+@caught_by("test_finds_what_a_listing_shows[run1]", "test_tells_what_no_key_can_name", strangers=_a_pipe_in)
+class TellsOfTheWholeStoreForEveryFolder(LocalArtifactStore):
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        return super().iter_found()
+
+
+@caught_by("test_tells_where_it_is")
+class IsAnotherPlaceEachTime(LocalArtifactStore):
+    def place(self) -> Place:
+        return attrs.evolve(super().place(), holder=object())
+
+
+@caught_by("test_a_scope_is_inside")
+class TakesItsFoldersForOtherPlaces(LocalArtifactStore):
+    def place(self) -> Place:
+        return attrs.evolve(super().place(), path=str(id(self)))
+
+
+@caught_by("test_what_it_calls_shared_is", shared=False)
+class CallsItsMemoryShared(LocalArtifactStore):
+    """Whose harness says that no other process sees it."""
 
 
 GOOD = Bite(GoodStore, (), {"unreachable": lambda: Unreachable(Path("/absent"))})

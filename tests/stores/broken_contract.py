@@ -28,6 +28,10 @@ class Contract(StoreContract):
             (root / key).parent.mkdir(parents=True, exist_ok=True)
             (root / key).symlink_to(target)
 
+        options = dict(self.bite.options)
+        if (plant := options.pop("strangers", None)) is not None:
+            options["plant_strangers"] = lambda: plant(root)
+
         return StoreHarness(
             lambda: self.bite.make(root),
             raw_put=put,
@@ -35,7 +39,7 @@ class Contract(StoreContract):
             raw_keys=lambda: {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()},
             link=link,
             secrets=[broken.SECRET],
-            **{"rounds": 8} | self.bite.options,
+            **{"rounds": 8} | options,
         )
 
 

@@ -12,10 +12,10 @@ from tests.stores.test_contract_s3 import objects_in
 
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.stores.fsspec import FsspecArtifactStore
-from emdstore.stores.port import SupportsDelete, SupportsInfo, SupportsPlace, SupportsStreaming
+from emdstore.stores.port import SupportsDelete, SupportsInfo, SupportsLeftOut, SupportsPlace, SupportsStreaming
 from emdstore.testing import StoreContract, StoreHarness
 
-CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsPlace}
+CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsPlace, SupportsLeftOut}
 
 _places = itertools.count()
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -33,11 +36,33 @@ def files_in(root: Path) -> dict[str, object]:
     return {"raw_put": put, "raw_get": get, "raw_keys": keys, "link": link}
 
 
+def plant_strangers(root: Path) -> list[str]:
+    """Put things into a folder that no key can name, or that are no files; return what they are called."""
+    (root / "empty").mkdir()
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.chdir(root):  # such a name has to be short
+        listening.bind("socket")
+    (root / "leads out").symlink_to("/etc/passwd")
+    (root / "nowhere").symlink_to("not there")
+    (root / "circle").symlink_to(".")
+    (root / "a\\b").write_bytes(b"x")
+    (root / "bell\x07").write_bytes(b"x")
+    (root / os.fsdecode(b"m\xfcll")).write_bytes(b"x")
+    (root / os.fsdecode(b"gew\xe4sser")).mkdir()
+    (root / os.fsdecode(b"gew\xe4sser") / "depth").write_bytes(b"x")
+    return ["pipe", "socket", "leads out", "nowhere", "circle", "a\\b", "bell\\x07", "m\\xfcll", "gew\\xe4sser/"]
+
+
 class TestLocalStore(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
         root = tmp_path / "not made yet" / "store"
-        return StoreHarness(lambda: LocalArtifactStore(root), **files_in(root), claims=CAPABILITIES)
+        return StoreHarness(
+            lambda: LocalArtifactStore(root),
+            **files_in(root),
+            claims=CAPABILITIES,
+            plant_strangers=lambda: plant_strangers(root),
+        )
 
 
 class TestDurableLocalStore(StoreContract):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from emdstore.stores.port import (
     SupportsCreate,
     SupportsDelete,
     SupportsInfo,
+    SupportsLeftOut,
     SupportsPlace,
     SupportsScope,
     SupportsStreaming,
@@ -29,6 +30,7 @@ CLAIMS = {
     SupportsCopyFrom,
     SupportsScope,
     SupportsPlace,
+    SupportsLeftOut,
 }
 
 _folders = itertools.count()
@@ -56,9 +58,22 @@ def objects_in(client: Any, bucket: str, folder: str) -> dict[str, Callable[...,
     return {"raw_put": put, "raw_get": get, "raw_keys": keys}
 
 
-def harness_on(server: Any, bucket: str, client: Any, **more: Any) -> StoreHarness:
+STRANGERS = ["day//twice", "stats/", "a/./b", "a/../c", "bell\x07", "/lead"]
+
+
+def harness_on(
+    server: Any, bucket: str, client: Any, strangers: Sequence[str] = STRANGERS, **more: Any
+) -> StoreHarness:
     folder = f"place {next(_folders)} (°C)"
     url = f"s3://{bucket}/{folder}"
+
+    def plant_strangers() -> list[str]:
+        put = objects_in(client, bucket, folder)["raw_put"]
+        put("day/", b"")  # a marker for a folder is nothing
+        for name in strangers:
+            put(name, b"content")
+        return [name.replace("\x07", "\\x07") for name in strangers]
+
     return StoreHarness(
         lambda: S3ArtifactStore(url, **server.options),
         **objects_in(client, bucket, folder),
@@ -67,6 +82,7 @@ def harness_on(server: Any, bucket: str, client: Any, **more: Any) -> StoreHarne
         claims=CLAIMS,
         key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),
         rounds=6,
+        plant_strangers=plant_strangers,
         **more,
     )
 
@@ -90,4 +106,4 @@ class TestS3StoreOnMoto(StoreContract):
 class TestS3StoreOnSeaweedFS(StoreContract):
     @pytest.fixture
     def harness(self, seaweed_bucket: tuple[Any, str, Any]) -> StoreHarness:
-        return harness_on(*seaweed_bucket)
+        return harness_on(*seaweed_bucket, strangers=STRANGERS[4:5])  # it understands or refuses the others

@@ -7,7 +7,7 @@ import multiprocessing
 import pickle
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -25,7 +25,6 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
 from emdstore.transfers import TransferProgress, transfer
 
@@ -202,16 +201,14 @@ def test_names_that_the_engine_cannot_list_hide_nothing(
     assert all(abs(info.modified - store.info(info.key).modified) < 1 for info in infos)
 
 
-def test_the_engines_stand_in_for_listings_is_signed_and_turns_pages(strict: Place) -> None:
+def test_listings_are_signed_and_turn_pages(strict: Place) -> None:
     for n in range(1_050):
         strict.store("p").write_bytes(f"k{n:04}", b"x")
-    strict.put("p/a\nb")
-    store = strict.store("p")
-    assert list(store.iter_keys()) == [f"k{n:04}" for n in range(1_050)]
+    assert list(strict.store("p").iter_keys()) == [f"k{n:04}" for n in range(1_050)]
     with pytest.raises(StoreAccessError):
-        list(Listing(strict.store("p", secret_access_key="WRONG").ground, "p", False)._pages("p"))
+        list(strict.store("p", secret_access_key="WRONG").iter_keys())
     with pytest.raises(StoreUnavailableError):
-        list(Listing(strict.store("p", endpoint_url="http://127.0.0.1:1").ground, "p", False)._pages("p"))
+        list(strict.store("p", endpoint_url="http://127.0.0.1:1", retries=0).iter_keys())
 
 
 @pytest.mark.parametrize("at_once", [3, 5_000])
@@ -265,6 +262,47 @@ def test_pages_join_without_gaps_or_repeats_and_come_as_they_are_asked_for(
     assert next(listing) == keys[0]
     assert len(proxy.seen("list-type=2")) <= 2
     assert [keys[0], *listing] == keys
+
+
+NO_LISTINGS = {
+    "an error": b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>try again</Message></Error>",
+    "a login page": b"<html><body><form action='/login'/></body></html>",
+    "nothing": b"",
+    "a part": b"<?xml version='1.0'?><ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>p/k",
+    "no end": b"<ListBucketResult><Name>b</Name></ListBucketResult>",
+    "no way on": b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+    "another folder's": b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>q/k</Key><Size>1</Size>"
+    b"<LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>",
+    "no size": b"<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>p/k</Key><Size>many</Size>"
+    b"<LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>",
+}
+
+
+@pytest.mark.parametrize("page", ["first", "second"])
+@pytest.mark.parametrize("body", NO_LISTINGS.values(), ids=NO_LISTINGS)
+def test_what_is_no_page_of_the_listing_is_an_error_and_never_its_end(
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place, page: str, body: bytes
+) -> None:
+    proxy, store = faulty
+    keys = [f"k{n:04}" for n in range(1_005 if page == "second" else 3)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: strict.store("p").write_bytes(key, b""), keys))
+    proxy.fail("status", "continuation-token" if page == "second" else "list-type=2", status=200, body=body)
+    with pytest.raises(StoreUnavailableError, match="cannot list"):
+        list(store.iter_keys())
+    proxy.faults.clear()
+    proxy.fail("status", "continuation-token" if page == "second" else "list-type=2", status=200, body=body, times=2)
+    assert list(attrs.evolve(store, retries=3).iter_keys()) == keys
+
+
+def test_a_listing_that_is_cut_off_is_taken_again(faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place) -> None:
+    proxy, store = faulty
+    strict.put("p/k")
+    proxy.fail("cut-response", "list-type=2", times=1)
+    with pytest.raises(StoreUnavailableError):
+        list(store.iter_keys())
+    proxy.fail("cut-response", "list-type=2", times=1)
+    assert list(attrs.evolve(store, retries=1).iter_keys()) == ["k"]
 
 
 def test_a_listing_while_another_process_writes_shows_what_was_there_before(strict: Place) -> None:

@@ -7,8 +7,8 @@ promise on every back end is not in the port.
 
 What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
 have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
-`SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`. `emdstore.testing` has the contract as a test
-suite that any adapter can be enrolled in.
+`SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`, `SupportsLeftOut`. `emdstore.testing` has the
+contract as a test suite that any adapter can be enrolled in.
 
 For every store:
 
@@ -25,6 +25,9 @@ from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
 import attrs
+
+from emdstore.errors import EmdstoreError
+from emdstore.keys import shown_name
 
 CHUNK_SIZE = 256 * 1024
 """How many bytes a stream moves at a time. Larger chunks cost more page faults than they save calls."""
@@ -50,6 +53,26 @@ class ArtifactInfo:
     size: int
     modified: float
     version: str | None = None
+
+
+@attrs.frozen
+class LeftOut:
+    """Something that lies at a store's place and is no artifact, because no key can name it or nobody can read it.
+
+    Attributes
+    ----------
+    name
+        What it is called, relative to the store's root, as far as text can show it: bytes that are no UTF-8 and
+        control characters as ``\\x..``.
+    reason
+        Why it is left out, as a sentence that goes on from its name.
+    error
+        For what could not be read: the error of the attempt.
+    """
+
+    name: str = attrs.field(converter=shown_name)
+    reason: str
+    error: EmdstoreError | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -147,6 +170,20 @@ class SupportsInfo(Protocol):
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """Yield the same keys as `iter_keys`, in the same order, each with its info, at the cost of the listing."""
+        ...
+
+
+@runtime_checkable
+class SupportsLeftOut(Protocol):
+    """Telling of a listing what it leaves out, which otherwise nobody would miss."""
+
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        """Yield what `SupportsInfo.iter_info` yields, and what it leaves out, at the cost of one listing.
+
+        What is left out comes at some place among the artifacts, each once; a folder that no key can name stands for
+        all that is in it. A folder that cannot be read, for which `iter_info` raises, is left out here, and the listing
+        goes on. Staging files and empty folders (or an object store's empty markers for them) are nothing.
+        """
         ...
 
 

@@ -25,6 +25,7 @@ from emdstore.stores.port import (
     ArtifactWriter,
     Copied,
     CopySession,
+    LeftOut,
     Place,
     StoreSession,
     SupportsCopyFrom,
@@ -32,6 +33,7 @@ from emdstore.stores.port import (
     SupportsDelete,
     SupportsFlush,
     SupportsInfo,
+    SupportsLeftOut,
     SupportsPath,
     SupportsPlace,
     SupportsScope,
@@ -69,6 +71,10 @@ def scoped(store: ArtifactStore, prefix: str) -> ArtifactStore:
     return store.scope(prefix) if isinstance(store, SupportsScope) else ScopedStore(store, prefix)
 
 
+_OF_FOLDERS = {"iter_keys", "iter_info", "iter_found", "scope", "local_path"}
+"""The verbs that take a prefix."""
+
+
 class StoreView:
     """What views have in common: the four methods, passed on, and the capabilities of the store inside.
 
@@ -99,7 +105,7 @@ class StoreView:
 
     def _enter(self, verb: str, key: str) -> str:
         """Return the inner store's key for a key (or prefix) of this store, just before a verb is passed on."""
-        return validate_prefix(key) if verb in ("iter_keys", "iter_info", "scope", "local_path") else validate_key(key)
+        return validate_prefix(key) if verb in _OF_FOLDERS else validate_key(key)
 
     def _leave(self, key: str) -> str:
         """Return this store's key for a key of the inner store."""
@@ -172,6 +178,16 @@ class _InfoView(StoreView):
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         inner = self._inner.iter_info(self._enter("iter_info", prefix))
         return (attrs.evolve(info, key=self._leave(info.key)) for info in inner)
+
+
+class _LeftOutView(StoreView):
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        return map(self._renamed, self._inner.iter_found(self._enter("iter_found", prefix)))
+
+    def _renamed(self, found: ArtifactInfo | LeftOut) -> ArtifactInfo | LeftOut:
+        if isinstance(found, LeftOut):
+            return attrs.evolve(found, name=self._leave(found.name))
+        return attrs.evolve(found, key=self._leave(found.key))
 
 
 class _StreamingView(StoreView):
@@ -297,6 +313,7 @@ _VIEWS: dict[type, type[StoreView]] = {
     SupportsSession: _SessionView,
     SupportsScope: _ScopeView,
     SupportsPlace: _PlaceView,
+    SupportsLeftOut: _LeftOutView,
 }
 
 

@@ -2,54 +2,66 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emdstore.errors import ArtifactNotFoundError, InvalidKeyError
-from emdstore.keys import is_staging, validate_key
+from emdstore.errors import ArtifactNotFoundError, StoreAccessError
+from emdstore.keys import is_staging, why_invalid
 from emdstore.stores.fsspec.folder import ChangedMeanwhileError, Folder
-
-_log = logging.getLogger(__name__)
+from emdstore.stores.fsspec.systems import describe
+from emdstore.stores.port import ArtifactInfo, LeftOut
 
 Found = tuple[str, Mapping[str, Any]]
 """A key, and what the file system says of the file."""
 
 
-def iter_files(root: Folder, prefix: str) -> Iterator[Found]:
-    """Yield the files below a prefix, by key."""
-    here = root.open()
-    here.fs.invalidate_cache()
+def iter_files(root: Folder, prefix: str) -> Iterator[Found | LeftOut]:
+    """Yield the files below a prefix, by key, and what lies there and is no artifact."""
+    root.open().fs.invalidate_cache()
     yield from _iter_folder(root, prefix + "/" if prefix else "")
 
 
-def _iter_folder(root: Folder, folder: str) -> Iterator[Found]:
-    """Yield the files below a folder, which is given with its slash."""
+def iter_infos(root: Folder, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
+    """Yield what is known of the files below a prefix, by key, and what lies there and is no artifact."""
+    for found in iter_files(root, prefix):
+        yield found if isinstance(found, LeftOut) else describe(*found)
+
+
+def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
+    """Yield what is below a folder, which is given with its slash."""
     found: dict[str, Mapping[str, Any]] = {}
     base = root.open().base + folder
     for entry in _list(root, base.rstrip("/"), folder):
-        if not entry["name"].startswith(base):
+        if not entry["name"].startswith(base) or entry["name"] == base:
             continue  # the folder itself, or a file of its name
-        is_folder = entry["type"] == "directory"
+        kind = entry["type"]
         name = entry["name"][len(base) :]
-        if is_folder:
+        if kind == "directory":
             name = name.removesuffix("/")
-        if is_staging(name) or entry["type"] not in ("directory", "file"):
+        if is_staging(name):
+            continue
+        if (reason := why_invalid(folder + name)) is not None:
+            if name.endswith("/") and not entry.get("size"):
+                continue  # a marker for a folder
+            yield LeftOut(folder + name + ("/" if kind == "directory" else ""), f"is no key: {reason}")
+        elif "/" in name:
+            yield LeftOut(folder + name, "is no name in its folder")
+        elif kind == "directory":
+            found[name + "/"] = entry  # a folder sorts as its name plus "/", which is where its keys do
+        elif kind == "file":
+            found[name] = entry
+        else:
+            yield LeftOut(folder + name, f"is neither a file nor a folder, but {kind!r}")
+    for name in sorted(found):
+        if not name.endswith("/"):
+            yield folder + name, found[name]
             continue
         try:
-            if "/" in validate_key(name):
-                raise InvalidKeyError(f"not a name in {folder!r}: {name!r}")
-            validate_key(folder + name)
-        except InvalidKeyError as error:
-            _log.warning("left out of the listing of %r: %s", root, error)
-            continue
-        # A folder sorts as its name plus "/", which is where its keys do.
-        found[name + "/" if is_folder else name] = entry
-    for name in sorted(found):
-        if name.endswith("/"):
             yield from _iter_folder(root, folder + name)
-        else:
-            yield folder + name, found[name]
+        except StoreAccessError as error:
+            if error.key != folder + name[:-1]:
+                raise
+            yield LeftOut(folder + name, "cannot be read: permission denied", error)
 
 
 def _list(root: Folder, path: str, folder: str) -> list[Mapping[str, Any]]:

@@ -24,12 +24,12 @@ import fsspec
 from emdstore.errors import ArtifactNotFoundError, MissingExtraError, StoreURLError, redact_url
 from emdstore.keys import validate_prefix
 from emdstore.stores.fsspec.folder import Folder
-from emdstore.stores.fsspec.listing import iter_files
+from emdstore.stores.fsspec.listing import iter_files, iter_infos
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter
-from emdstore.stores.fsspec.systems import describe
+from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.place import most_requests
-from emdstore.stores.port import ArtifactInfo, Place
+from emdstore.stores.port import ArtifactInfo, LeftOut, Place
 from emdstore.stores.spelling import unknown_scheme
 
 _LOCAL = ("file", "local")
@@ -120,7 +120,7 @@ class FsspecArtifactStore:
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`: folder by folder, so a folder's names are in memory at a time."""
         validate_prefix(prefix)
-        return (key for key, _ in iter_files(self.ground, prefix))
+        return (key for key, _ in only_artifacts(iter_files(self.ground, prefix), repr(self)))
 
     # -- capabilities --------------------------------------------------------------------------------------------
 
@@ -131,7 +131,12 @@ class FsspecArtifactStore:
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
         validate_prefix(prefix)
-        return (describe(key, found) for key, found in iter_files(self.ground, prefix))
+        return only_artifacts(iter_infos(self.ground, prefix), repr(self))
+
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        """See `SupportsLeftOut.iter_found`."""
+        validate_prefix(prefix)
+        return iter_infos(self.ground, prefix)
 
     def open_reader(self, key: str, /) -> RemoteReader:
         """See `SupportsStreaming.open_reader`."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import operator
 import os
 import stat
 import time
 from collections.abc import Iterator
 
-from emdstore.errors import ArtifactNotFoundError, UnsafePathError
-from emdstore.keys import is_staging, is_valid_key
+from emdstore.errors import ArtifactNotFoundError, StoreUnavailableError, UnsafePathError
+from emdstore.keys import is_staging, is_valid_key, why_invalid
 from emdstore.stores.local.files import describe
 from emdstore.stores.local.root import FOLDER, Root
-from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.port import ArtifactInfo, LeftOut
 
-_log = logging.getLogger(__name__)
-
-_Found = tuple[str, os.DirEntry[str]]
+_Entry = os.DirEntry[str]
+_Found = tuple[str, _Entry]
 """The key of a file, or that of a folder and a slash: in their order a folder comes where what is in it comes."""
 
 _key_of = operator.itemgetter(0)
 
+_MOST_OPEN = 16
+"""How many folders are open at once, one within the other. What lies deeper is looked at, and its folder closed."""
 
-def iter_files(root: Root, prefix: str) -> Iterator[_Found]:
-    """Yield the files below a prefix, by key."""
+_KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
+_KINDS |= {stat.S_IFBLK: "is a device"}
+
+
+def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
+    """Yield the files below a prefix, by key, and what lies there and is no artifact."""
     try:
         fd = root.open_folder(prefix, prefix)
     except ArtifactNotFoundError:
@@ -33,80 +38,119 @@ def iter_files(root: Root, prefix: str) -> Iterator[_Found]:
     yield from _iter_folder(root, fd, prefix + "/" if prefix else "", ((here.st_dev, here.st_ino),))
 
 
-def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo]:
-    """Yield what is known of the files below a prefix, by key."""
-    for key, entry in iter_files(root, prefix):
+def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
+    """Yield what is known of the files below a prefix, by key, and what lies there and is no artifact."""
+    for found in iter_files(root, prefix):
+        if isinstance(found, LeftOut):
+            yield found
+            continue
+        key, entry = found
         try:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 status = root.stat(key)
-        except (FileNotFoundError, UnsafePathError):  # removed or swapped since the folder was read
+        except FileNotFoundError:  # removed since the folder was read
             continue
+        except UnsafePathError:  # a link that was swapped since
+            yield LeftOut(key, _LEADS_OUT)
+            continue
+        except OSError as error:
+            root.raise_error(error, key, "look at")
         if stat.S_ISREG(status.st_mode):
             yield describe(key, status)
 
 
-def _iter_folder(root: Root, fd: int, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[_Found]:
-    """Yield the files below an open folder, which is closed at the end."""
+_LEADS_OUT = "is a link that leads out of the store"
+
+
+def _iter_folder(root: Root, fd: int, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[_Found | LeftOut]:
+    """Yield what is below an open folder, which is closed at the end, or before if many are open."""
     try:
+        listed: list[_Found] = []
         for found in _read_folder(root, fd, prefix):
+            if isinstance(found, LeftOut):
+                yield found
+            else:
+                listed.append(found)
+        listed.sort(key=_key_of)
+        if len(above) > _MOST_OPEN:
+            for _, entry in listed:
+                with contextlib.suppress(FileNotFoundError):
+                    entry.stat(follow_symlinks=False)  # which it remembers
+            os.close(fd)
+            fd = -1
+        for found in listed:
             key, entry = found
             if key[-1] != "/":
                 yield found
                 continue
             try:
-                if entry.is_symlink():
+                if fd < 0 or entry.is_symlink():
                     below = root.open_folder(key[:-1], key[:-1])
                 else:
                     below = os.open(entry.name, FOLDER, dir_fd=fd)
-            except (OSError, UnsafePathError) as error:
-                # Gone or swapped since the folder was read; what cannot be read at all must not pass for empty.
-                if isinstance(error, FileNotFoundError | NotADirectoryError | UnsafePathError):
-                    continue
-                root.raise_error(error, key[:-1], "list")
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone or swapped since the folder was read
+            except UnsafePathError:
+                yield LeftOut(key, _LEADS_OUT)
+                continue
+            except OSError as error:
+                unreadable = root.error_of(error, key[:-1], "list")
+                yield LeftOut(key, f"cannot be read: {error.strerror or error}", unreadable)
+                continue
             status = os.fstat(below)
             if (status.st_dev, status.st_ino) in above:
                 os.close(below)
-                _log.warning("left out of the listing: %s links to a folder that holds it", key)
+                yield LeftOut(key[:-1], "is a link to a folder that holds it")
                 continue
             yield from _iter_folder(root, below, key, (*above, (status.st_dev, status.st_ino)))
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
 
 
-def _read_folder(root: Root, fd: int, prefix: str) -> list[_Found]:
-    listed: list[_Found] = []
+def _read_folder(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]:
     with os.scandir(fd) as entries:
         for entry in entries:
             key = prefix + entry.name
             if entry.is_file(follow_symlinks=False) and is_valid_key(key):  # nearly all are
-                listed.append((key, entry))
+                yield key, entry
             elif (found := _look_at(root, key, entry)) is not None:
-                listed.append(found)
-    listed.sort(key=_key_of)
-    return listed
+                yield found
 
 
-def _look_at(root: Root, key: str, entry: os.DirEntry[str]) -> _Found | None:
-    """Return how an entry is listed that is not simply a file; None if it is left out."""
+def _look_at(root: Root, key: str, entry: _Entry) -> _Found | LeftOut | None:
+    """Return how an entry is listed that is not simply a file; None if it is nothing."""
     if is_staging(entry.name):
         return None
-    if not is_valid_key(key):
-        _log.warning("left out of the listing: %r in %r is no valid key", key, root)
-        return None
-    if entry.is_dir(follow_symlinks=False):
+    is_folder = entry.is_dir(follow_symlinks=False)
+    if (reason := why_invalid(key)) is not None:
+        return LeftOut(key + "/" if is_folder else key, f"is no key: {reason}")
+    if is_folder:
         return key + "/", entry
     if not entry.is_symlink():
-        return None
+        return _stranger(key, entry)
     path = root.path / key
     try:
         root.inside(os.fspath(path), key)
+        mode = path.stat().st_mode
     except UnsafePathError:
-        _log.warning("left out of the listing: %s leads out of %r", key, root)
-        return None
-    if path.is_file():
+        return LeftOut(key, _LEADS_OUT)
+    except FileNotFoundError:
+        return LeftOut(key, "is a link that leads nowhere") if os.path.lexists(path) else None
+    except (OSError, StoreUnavailableError) as error:
+        return LeftOut(key, f"is a link that cannot be followed: {error}")
+    if stat.S_ISREG(mode):
         return key, entry
-    return (key + "/", entry) if path.is_dir() else None
+    return (key + "/", entry) if stat.S_ISDIR(mode) else _stranger(key, entry)
+
+
+def _stranger(key: str, entry: _Entry) -> LeftOut | None:
+    try:
+        mode = entry.stat().st_mode
+    except FileNotFoundError:
+        return None
+    return LeftOut(key, f"{_KINDS.get(stat.S_IFMT(mode), 'is something else')}, not a file")
 
 
 def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str, ...]:

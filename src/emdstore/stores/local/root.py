@@ -231,10 +231,16 @@ class Root:
             raise error
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENXIO:  # ENXIO: a socket
             self.raise_not_found(key)
+        raise self.error_of(error, key, verb) from error
+
+    def error_of(self, error: OSError, key: str, verb: str) -> EmdstoreError:
+        """Return the error of ours that says what one of the system's means."""
+        if isinstance(error, EmdstoreError):
+            return error
         kind, advice = _KINDS.get(error.errno or 0, (StoreError, "nothing was changed"))
-        raised = kind(f"cannot {verb} {key!r} in {self.name}: {error.strerror}; {advice}", key=key, store=self.name)
-        raised.errno = error.errno
-        raise raised from error
+        found = kind(f"cannot {verb} {key!r} in {self.name}: {error.strerror}; {advice}", key=key, store=self.name)
+        found.errno = error.errno
+        return found
 
 
 _KINDS: dict[int, tuple[type[StoreError], str]] = {
@@ -248,6 +254,10 @@ _KINDS: dict[int, tuple[type[StoreError], str]] = {
     errno.ETIMEDOUT: (StoreUnavailableError, "the file server does not answer; try again"),
     errno.EAGAIN: (StoreUnavailableError, "try again"),
     errno.EBUSY: (StoreUnavailableError, "try again"),
+    errno.EIO: (StoreUnavailableError, "the disk or the file server failed to do it; try again, and look at its state"),
+    errno.EMFILE: (StoreUnavailableError, "too many files are open in this process; raise `ulimit -n`, or try again"),
+    errno.ENFILE: (StoreUnavailableError, "too many files are open on this machine; try again"),
+    errno.ENOMEM: (StoreUnavailableError, "there is no memory left; try again"),
 }
 
 

@@ -19,6 +19,7 @@ import attrs
 
 from emdstore.errors import ArtifactNotFoundError
 from emdstore.keys import validate_key, validate_prefix
+from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local.files import (
     CopyFiles,
     FileReader,
@@ -30,7 +31,7 @@ from emdstore.stores.local.files import (
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.local.root import Durability, Root
 from emdstore.stores.place import most_requests
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, Place
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
 
 
 def _absolute(root: str | os.PathLike[str]) -> Path:
@@ -86,11 +87,12 @@ class LocalArtifactStore:
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
 
-        Links to files and folders inside the root are followed; those that lead out, those to a folder that holds
-        them, and files whose names are no keys are left out and logged.
+        Links to files and folders inside the root are followed. Those that lead out, nowhere, or to a folder that holds
+        them, files whose names are no keys, pipes and the like are left out and logged; `iter_found` tells of them. A
+        folder that cannot be read is an error.
         """
         validate_prefix(prefix)
-        return (key for key, _ in iter_files(self.ground, prefix))
+        return (key for key, _ in only_artifacts(iter_files(self.ground, prefix), repr(self)))
 
     # -- capabilities --------------------------------------------------------------------------------------------
 
@@ -100,6 +102,11 @@ class LocalArtifactStore:
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
+        validate_prefix(prefix)
+        return only_artifacts(iter_infos(self.ground, prefix), repr(self))
+
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        """See `SupportsLeftOut.iter_found`."""
         validate_prefix(prefix)
         return iter_infos(self.ground, prefix)
 

@@ -6,7 +6,7 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -22,18 +22,22 @@ from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
 _clients: PerProcess[dict[object, Any]] = PerProcess(dict)
 
 
+_SENT_AT_ONCE = 512 * 1024  # that goes up in the time of an answer, over whatever line
+
+
 def describe(key: str, entry: Any) -> ArtifactInfo:
     """Return what obstore's description of an object says of the artifact."""
     return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), entry["e_tag"])
 
 
 class Connection:
-    """The engine's client for one bucket, which connects when it is first used; all folders of a store share it.
+    """The engine's clients for one bucket, which connect when they are first used; all folders of a store share them.
 
     Parameters
     ----------
     settings
-        Tells what obstore's ``S3Store`` takes, when it is opened: the environment may have a say in it.
+        Tells what obstore's ``S3Store`` takes to ask, or (True) to send large bodies. It is called when the store is
+        used, because the environment may have a say in it.
     errors
         Who the errors are about.
 
@@ -43,18 +47,23 @@ class Connection:
         Whether the server has said anything that only a bucket which is there says.
     """
 
-    def __init__(self, settings: Callable[[], Mapping[str, Any]], errors: ErrorTranslator) -> None:
+    def __init__(self, settings: Callable[[bool], Mapping[str, Any]], errors: ErrorTranslator) -> None:
         self._settings, self._errors = settings, errors
-        self._client: PerProcess[Any] = PerProcess(self._connect)
+        self._asking: PerProcess[Any] = PerProcess(lambda: self._connect(False))
+        self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
         self.bucket_seen = False
 
-    def client(self) -> tuple[Any, Any]:
-        """Return obstore's functions, and this process' client."""
-        return extension(), self._client.get()
+    def client(self, sending: int = 0) -> tuple[Any, Any]:
+        """Return obstore's functions, and this process' client to ask, or to send so many bytes at a time.
 
-    def _connect(self) -> Any:
+        The engine has one limit for how long a server may be silent, and counts the time in which a body goes up. So
+        for large bodies there is a client that is patient.
+        """
+        return extension(), (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
+
+    def _connect(self, sending: bool) -> Any:
         around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
-        settings = self._settings()
+        settings = self._settings(sending)
         key = pickle.dumps(settings), around
         opened = _clients.get()
         try:
@@ -82,10 +91,12 @@ class Bucket:
         To the server.
     errors
         Who the errors are about.
-    timeout
-        Seconds that the server may take to answer.
+    timeout, connect_timeout, retries
+        See `S3ArtifactStore`.
     signs
         Whether requests are signed.
+    trusts_any_certificate
+        Whether the server's certificate is believed, whoever signed it.
     part_size, part_uploads
         See `S3ArtifactStore`.
     """
@@ -95,19 +106,25 @@ class Bucket:
     connection: Connection
     errors: ErrorTranslator
     timeout: float
+    connect_timeout: float
+    retries: int
     signs: bool
+    trusts_any_certificate: bool
     part_size: int
     part_uploads: int
     base: str = attrs.field(
         init=False, default=attrs.Factory(lambda self: self.prefix + "/" if self.prefix else "", takes_self=True)
     )
 
+    patience: ClassVar[float] = 60.0
+    """Seconds after which no request is tried again, so that an outage of about a minute does no harm."""
+
     def __repr__(self) -> str:
         return self.errors.name
 
-    def client(self) -> tuple[Any, Any]:
-        """Return obstore's functions, and this process' client."""
-        return self.connection.client()
+    def client(self, sending: int = 0) -> tuple[Any, Any]:
+        """See `Connection.client`."""
+        return self.connection.client(sending)
 
     def object_name(self, key: str) -> str:
         """Return the object's name for a key, which is checked here."""

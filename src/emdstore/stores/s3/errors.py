@@ -32,10 +32,6 @@ _CODE = re.compile(r"<Code>(\w+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
 
 
-class UnlistableNameError(StoreError):
-    """An object's name that obstore does not list, nor anything after it; `Listing` gets over it."""
-
-
 @attrs.frozen
 class ErrorTranslator:
     """Turns the engine's errors about one store into ours.
@@ -82,8 +78,6 @@ class ErrorTranslator:
             kind, advice = StoreUnavailableError, "try again later"
         elif status is None and "HTTP error" in text:
             kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
-        elif engine_kind == "InvalidPathError":
-            kind, advice = UnlistableNameError, "the listing goes on without it, but more slowly"
         elif "redirect" in text:
             advice = "the bucket is probably in another region: pass region="
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"

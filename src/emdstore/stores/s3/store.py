@@ -34,8 +34,9 @@ from emdstore.errors import (
     redact_url,
 )
 from emdstore.keys import join_key, validate_prefix
+from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.place import most_requests
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, Place
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
 from emdstore.stores.s3.bucket import Bucket, Connection, describe
 from emdstore.stores.s3.copies import ServerCopies
 from emdstore.stores.s3.errors import ErrorTranslator
@@ -45,6 +46,7 @@ from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
+_SLOWEST = 50_000  # bytes a second that a line carries
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -72,11 +74,13 @@ class S3ArtifactStore:
     skip_signature
         For public buckets: ask for no credentials and sign nothing.
     timeout
-        Seconds that the server may take to answer a request (the upload of its body, a part at most, counts), and then
-        to send some more of the answer.
+        Seconds that the server may take to answer a request, and then to send some more of the answer. While a body
+        goes up, as many seconds more as it needs at 50 kB/s.
+    connect_timeout
+        Seconds that a connection may take.
     retries
-        How often the engine repeats a request that failed for a passing reason, within a minute and with a short
-        backoff. It is small because `transfer` repeats whole artifacts: the two multiply.
+        How often a request that failed for a passing reason is tried again, for a minute at most, with growing pauses.
+        0 fails at once.
     part_size
         Bytes of one part of a large object; what is smaller goes up in one request. An object has at most 10,000
         parts, so the default, which is the smallest that S3 takes, carries 52 GB.
@@ -99,8 +103,9 @@ class S3ArtifactStore:
     secret_access_key: str | None = attrs.field(default=None, eq=False)
     session_token: str | None = attrs.field(default=None, eq=False)
     skip_signature: bool = attrs.field(default=False, eq=False)
-    timeout: float = attrs.field(default=120.0, eq=False)
-    retries: int = attrs.field(default=2, eq=False)
+    timeout: float = attrs.field(default=20.0, eq=False)
+    connect_timeout: float = attrs.field(default=5.0, eq=False)
+    retries: int = attrs.field(default=10, eq=False)
     part_size: int = attrs.field(default=_SMALLEST_PART, eq=False, validator=_check_part_size)
     part_uploads: int = attrs.field(default=4, eq=False)
     checksum: Literal["SHA256"] | None = attrs.field(default="SHA256", eq=False)
@@ -124,14 +129,17 @@ class S3ArtifactStore:
         secrets = [s for s in (self.access_key_id, self.secret_access_key, self.session_token) if s]
         errors = ErrorTranslator(repr(self), self.bucket, secrets)
         return Bucket(
-            self.bucket,
-            self.prefix,
-            connection or Connection(self._settings, errors),
-            errors,
-            self.timeout,
-            not self.skip_signature,
-            self.part_size,
-            self.part_uploads,
+            name=self.bucket,
+            prefix=self.prefix,
+            connection=connection or Connection(self._settings, errors),
+            errors=errors,
+            timeout=self.timeout,
+            connect_timeout=self.connect_timeout,
+            retries=self.retries,
+            signs=not self.skip_signature,
+            trusts_any_certificate=bool(self.client_options.get("allow_invalid_certificates")),
+            part_size=self.part_size,
+            part_uploads=self.part_uploads,
         )
 
     def __repr__(self) -> str:
@@ -167,16 +175,17 @@ class S3ArtifactStore:
                 writer.write(data)
             return
         name = self.ground.object_name(key)
-        obs, client = self.ground.client()
+        obs, client = self.ground.client(len(data))
         with self.ground.errors.translating("write", key):
             obs.put(client, name, data, use_multipart=False)
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
 
-        Objects whose names are no keys, such as the ``folder/`` markers of other tools, are left out and logged.
+        Objects whose names are no keys are left out and logged; `iter_found` tells of them. The empty ``folder/``
+        markers of other tools are nothing.
         """
-        return (self.ground.key_of(entry["path"]) for entry in self._entries(validate_prefix(prefix)))
+        return (self.ground.key_of(entry["path"]) for entry in only_artifacts(self._found(prefix), repr(self)))
 
     # -- capabilities --------------------------------------------------------------------------------------------
 
@@ -186,8 +195,15 @@ class S3ArtifactStore:
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
-        entries = self._entries(validate_prefix(prefix))
+        entries = only_artifacts(self._found(prefix), repr(self))
         return (describe(self.ground.key_of(entry["path"]), entry) for entry in entries)
+
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        """See `SupportsLeftOut.iter_found`."""
+        return (
+            found if isinstance(found, LeftOut) else describe(self.ground.key_of(found["path"]), found)
+            for found in self._found(prefix)
+        )
 
     def open_reader(self, key: str, /) -> ObjectReader:
         """See `SupportsStreaming.open_reader`: by one request if it is small, in parts if it is large."""
@@ -200,7 +216,7 @@ class S3ArtifactStore:
     def create_bytes(self, key: str, data: bytes, /) -> None:
         """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""
         name = self.ground.object_name(key)
-        obs, client = self.ground.client()
+        obs, client = self.ground.client(len(data))
         try:
             with self.ground.errors.translating("create", key):
                 obs.put(client, name, data, mode="create", use_multipart=False)
@@ -247,8 +263,8 @@ class S3ArtifactStore:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _settings(self) -> dict[str, Any]:
-        """Return what obstore's client takes."""
+    def _settings(self, sending: bool) -> dict[str, Any]:
+        """Return what obstore's client takes that asks, or that sends large bodies."""
         endpoint = self._endpoint()
         config = {
             # Plain DELETE works on every server, the form for many keys at once does not.
@@ -263,14 +279,15 @@ class S3ArtifactStore:
         }
         options = {
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
-            "connect_timeout": timedelta(seconds=min(10.0, self.timeout)),
-            "read_timeout": timedelta(seconds=self.timeout),
+            "connect_timeout": timedelta(seconds=min(self.connect_timeout, self.timeout)),
+            "read_timeout": timedelta(seconds=self.timeout + sending * self.part_size / _SLOWEST),
             "timeout": timedelta(days=1),  # the engine's own limit is for the whole answer, however large
         }
         retry = {
             "max_retries": self.retries,
-            "retry_timeout": timedelta(seconds=60),
-            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
+            "retry_timeout": timedelta(seconds=Bucket.patience),
+            # The pauses are drawn at random up to `base` times the one before, so with 2 they would not grow.
+            "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 4},
         }
         return {
             "bucket": self.bucket,
@@ -283,7 +300,9 @@ class S3ArtifactStore:
         given = self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
         return check_endpoint(given) if given else None
 
-    def _entries(self, prefix: str) -> Iterator[Any]:
+    def _found(self, prefix: str) -> Iterator[Any]:
+        """Yield the entries of a listing, and what it leaves out."""
+        validate_prefix(prefix)
         trusted = self.in_order
         if trusted is None:
             trusted = self._endpoint() is None and not self.bucket.endswith("--x-s3")

@@ -154,7 +154,7 @@ class ObjectWriter:
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._size = bucket, key, 0
         name = bucket.object_name(key)
-        obs, client = bucket.client()
+        obs, client = bucket.client(bucket.part_size)
         with bucket.errors.translating("write", key):
             self._file = obs.open_writer(
                 client, name, buffer_size=bucket.part_size, max_concurrency=bucket.part_uploads

@@ -6,6 +6,7 @@ from emdstore.testing.contract.capabilities import CapabilityClauses
 from emdstore.testing.contract.discretion import DiscretionClauses
 from emdstore.testing.contract.harness import Clauses, StoreHarness
 from emdstore.testing.contract.keys import KeyClauses
+from emdstore.testing.contract.left_out import LeftOutClauses
 from emdstore.testing.contract.links import LinkClauses
 from emdstore.testing.contract.listing import ListingClauses
 from emdstore.testing.contract.neighbours import NeighbourClauses
@@ -28,6 +29,7 @@ class StoreContract(
     StreamingClauses,
     SessionClauses,
     NeighbourClauses,
+    LeftOutClauses,
 ):
     """Every clause of the port's contract; inherit it and give it a ``harness`` fixture.
 

@@ -20,6 +20,7 @@ from emdstore.stores.port import (
     SupportsDelete,
     SupportsFlush,
     SupportsInfo,
+    SupportsLeftOut,
     SupportsPath,
     SupportsPlace,
     SupportsScope,
@@ -41,6 +42,7 @@ CAPABILITIES: dict[type, tuple[str, ...]] = {
     SupportsScope: ("scope",),
     SupportsFlush: ("flush",),
     SupportsPlace: ("place",),
+    SupportsLeftOut: ("iter_found",),
 }
 """What each capability protocol consists of."""
 

@@ -47,6 +47,10 @@ class StoreHarness:
         under test. Without them a second instance stands in, which cannot see a fault that both instances share.
     link
         ``link(key, target)`` plants a symbolic link at the key, for stores whose place can hold one.
+    plant_strangers
+        Plants things at the place that no key can name (``a//b`` in a bucket, a named pipe or a link that leads nowhere
+        in a folder), none of them below ``kept``, and returns their names relative to the store's root, as
+        `emdstore.stores.LeftOut` has them.
     unreachable
         Opens a store of the same kind whose place cannot be reached: a port where nothing listens, say.
     secrets
@@ -74,6 +78,7 @@ class StoreHarness:
         default=attrs.Factory(_keys_through_another_instance, takes_self=True), kw_only=True
     )
     link: Callable[[str, str], object] | None = attrs.field(default=None, kw_only=True)
+    plant_strangers: Callable[[], Collection[str]] | None = attrs.field(default=None, kw_only=True)
     unreachable: Callable[[], ArtifactStore] | None = attrs.field(default=None, kw_only=True)
     secrets: Collection[str] = attrs.field(default=(), kw_only=True)
     claims: Collection[type] | None = attrs.field(default=None, kw_only=True)

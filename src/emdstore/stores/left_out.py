@@ -1,0 +1,54 @@
+"""Listings, and what they leave out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsLeftOut
+
+_log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+
+def iter_known(
+    store: ArtifactStore, prefix: str = "", *, left_out: Callable[[LeftOut], object]
+) -> Iterator[ArtifactInfo | str]:
+    """List a store once, and hand over what the listing leaves out.
+
+    Parameters
+    ----------
+    store, prefix
+        What to list.
+    left_out
+        Called with each thing that is left out, when the listing comes by. A store that cannot tell leaves out nothing
+        that anybody knows of.
+
+    Yields
+    ------
+    ArtifactInfo or str
+        What the store knows of each artifact; only its key, if it has no `SupportsInfo`.
+    """
+    if isinstance(store, SupportsLeftOut):
+        for found in store.iter_found(prefix):
+            if isinstance(found, LeftOut):
+                left_out(found)
+            else:
+                yield found
+    elif isinstance(store, SupportsInfo):
+        yield from store.iter_info(prefix)
+    else:
+        yield from store.iter_keys(prefix)
+
+
+def only_artifacts(found: Iterable[Found | LeftOut], store: str) -> Iterator[Found]:
+    """Yield what is no `LeftOut`, for a listing that cannot tell: what could not be read is raised, the rest logged."""
+    for each in found:
+        if not isinstance(each, LeftOut):
+            yield each
+        elif each.error is not None:
+            raise each.error
+        else:
+            _log.warning("left out of the listing of %s: %r %s", store, each.name, each.reason)
