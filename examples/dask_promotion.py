@@ -16,11 +16,11 @@ from pathlib import Path
 from distributed import Client, LocalCluster
 
 from emdstore import Catalog, LocalArtifactStore, replay, transfer, verify
-from emdstore.demo import run_demo
+from emdstore.demo import Ensemble, write_ensemble
 
 
 def main(root: Path) -> None:
-    run_demo(root / "site")  # results of some real diagnostics, as another site has them
+    write_ensemble(root / "site", Ensemble(models=5, diagnostics=3))  # results as another site has them, but made up
     theirs, ours = LocalArtifactStore(root / "site" / "results"), LocalArtifactStore(root / "results")
 
     with (

@@ -12,29 +12,29 @@ import tempfile
 from pathlib import Path
 
 from emdstore import Catalog
-from emdstore.demo import run_demo
+from emdstore.demo import Ensemble, write_ensemble
 
 
 def main(root: Path) -> None:
-    run_demo(root)
+    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # a made-up one; yours is there already
     with Catalog(root / "catalog.db") as catalog:
         # A selection reads nothing until it is asked.
-        correlations = catalog.scalars(diagnostic="sea-ice-sensitivity", dimensions={"metric": "direct_r_val"})
-        print(f"{correlations.count()} correlations")
+        errors = catalog.scalars(diagnostic="surface-temperature", dimensions={"metric": "rmse", "season": "ANN"})
+        print(f"{errors.count()} errors")
 
         # Each dimension is a column.
-        frame = correlations.to_pandas()
+        frame = errors.to_pandas()
         print(frame.pivot(index="source_id", columns="region", values="value").round(2).to_string())
 
         # Series lie beside each other along their index, each with its dimensions.
-        curves = catalog.series(index_name="time", provider="esmvaltool").to_xarray()
+        curves = catalog.series(index_name="year", diagnostic="surface-temperature").to_xarray()
         print(dict(curves.sizes))
         print(f"{int(curves['given'].sum())} points, {curves['value'].attrs['units']}")
 
         # As a file for other programs, streamed: a million rows take no more memory than a thousand.
-        with (root / "correlations.csv").open("wb") as file:
-            file.writelines(correlations.export("csv"))
-        print(f"{len((root / 'correlations.csv').read_text().splitlines()) - 1} rows in correlations.csv")
+        with (root / "errors.csv").open("wb") as file:
+            file.writelines(errors.export("csv"))
+        print(f"{len((root / 'errors.csv').read_text().splitlines()) - 1} rows in errors.csv")
 
 
 if __name__ == "__main__":

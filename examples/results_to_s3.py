@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emdstore import Catalog, LocalArtifactStore, open_store, replay, transfer, verify
-from emdstore.demo import run_demo
+from emdstore.demo import Ensemble, write_ensemble
 
 
 @contextlib.contextmanager
@@ -43,7 +43,8 @@ def own_server() -> Iterator[str]:
 
 
 def main(url: str, root: Path) -> None:
-    results = LocalArtifactStore(run_demo(root).results)
+    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # a made-up one; yours is there already
+    results = LocalArtifactStore(root / "results")
     bucket = open_store(url)
 
     # Running this again copies what is new or changed, and nothing else.

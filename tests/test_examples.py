@@ -51,25 +51,25 @@ def test_a_run_is_committed_and_a_failed_one_is_too(tmp_path: Path) -> None:
 
 def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "results_to_s3.py"), cwd=tmp_path)
-    assert "45 copied, 0 unchanged" in out
-    assert out.endswith("as recorded\n5 executions, 35 scalars\n")
+    assert "147 copied, 0 unchanged" in out
+    assert out.endswith("as recorded\n14 executions, 660 scalars\n")
 
 
 @pytest.mark.needs("tables")
 def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "query_results.py"), cwd=tmp_path)
-    assert out.splitlines()[0] == "6 correlations"
-    assert "CanESM5              -0.09   -0.80" in out
-    assert out.endswith("{'series': 1, 'time': 80}\n80 points, K\n6 rows in correlations.csv\n")
+    assert out.splitlines()[0] == "9 errors"
+    assert "CESM2            1.64                   2.27     1.57" in out
+    assert out.endswith("{'series': 18, 'year': 65}\n1170 points, K\n9 rows in errors.csv\n")
 
 
 @pytest.mark.needs("dask")
 def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "dask_promotion.py"), cwd=tmp_path)
     assert out.splitlines() == [
-        "45 artifacts copied",
-        "40 artifacts are as recorded: True",
-        "5 executions loaded",
+        "147 artifacts copied",
+        "133 artifacts are as recorded: True",
+        "14 executions loaded",
     ]
 
 

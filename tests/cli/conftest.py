@@ -10,8 +10,10 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.ensembles import SMALL
 
 import emdstore
+from emdstore.demo import write_ensemble
 
 COMMAND = [sys.executable, "-m", "emdstore"]
 
@@ -64,9 +66,7 @@ def cli(tmp_path: Path) -> CLI:
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results and a catalog as the demo leaves them; not to be changed."""
-    from emdstore.demo import run_demo
-
+    """Scratch, results and catalog of a small ensemble, as the demo leaves them; not to be changed."""
     folder = tmp_path_factory.mktemp("demo")
-    run_demo(folder)
+    write_ensemble(folder, SMALL)
     return folder

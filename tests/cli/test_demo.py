@@ -1,55 +1,130 @@
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from tests.cli.conftest import CLI
+import pytest
+from tests.cli.conftest import CLI, environment
+from tests.ensembles import FAILED, INCOMPLETE, KILLED, SMALL
 
-from emdstore.demo import RUNS, run_demo
+from emdstore.demo import Ensemble
+
+OPTIONS = ("--models", 4, "--diagnostics", 2, "--regions", 1, "--years", 20, "--pixels", 1)
+"""What makes the small ensemble."""
 
 
-def test_the_demo_promotes_its_sets_and_the_second_time_there_is_nothing_to_do(cli: CLI, tmp_path: Path) -> None:
-    first = cli("demo")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "emdstore-demo" / "results").rglob("*")}
-    second = cli("demo")
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "emdstore-demo" / "results").rglob("*")}
-    assert first.out.startswith("Promoted 5 executions")
-    assert second.out.startswith("Nothing to do")
-    assert before == after
-    table = {line.split()[0]: line.split()[1:7] for line in first.out.splitlines() if line.partition(" ")[0] in RUNS}
-    assert {fragment: row[0] for fragment, row in table.items()} == dict.fromkeys(RUNS, "uploaded") | {
-        "ilamb/csoil-hwsd2/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5/1": "failed",
-        "pmp/enso_proc/historical_gn_r1i1p1f1_ACCESS-ESM1-5_obs4MIPs_g58_v1_d905ddf2/23": "failed",
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_the_demo_is_ready_and_the_second_time_there_is_nothing_to_do(cli: CLI, tmp_path: Path) -> None:
+    first = cli("demo", *OPTIONS)
+    assert first.out.startswith("7 executions ran, 7 were committed (")
+    assert first.err == ""
+    before = times(tmp_path / "emdstore-demo")
+    second = cli("demo", *OPTIONS)
+    assert second.out.startswith("Nothing to do: emdstore-demo holds all of it, as it was recorded")
+    # A closed catalog leaves no write-ahead log behind; nothing else may differ.
+    assert times(tmp_path / "emdstore-demo") == before
+    troubled = {
+        line.split()[0]: line.split()[1] for line in second.out.splitlines() if "historical_" in line.split(" ")[0]
     }
-    assert table["esmvaltool/sea-ice-sensitivity/cmip6_historical/1"] == ["uploaded", "11", "7", "30", "0", "0"]
+    assert troubled == {FAILED: "diagnostic", KILLED: "system", INCOMPLETE: "result"}
 
 
-def test_what_the_demo_says_to_try_next_works(cli: CLI) -> None:
-    said = cli("demo", "a folder").out
+def test_what_the_demo_says_to_try_next_works(cli: CLI, tmp_path: Path) -> None:
+    said = cli("demo", "a folder", *OPTIONS).out
     # The one that shows it in a browser goes on until it is ended: tests/web/test_commands.py.
     commands = said.partition("Try next:")[2].partition("\n\n")[0].strip().splitlines()
-    assert len(commands) >= 4
+    verbs = []
     for command in commands:
-        arguments = shlex.split(command)
-        start = next(
-            position
-            for position, each in enumerate(arguments)
-            if each in ("ls", "show", "verify", "transfer", "replay")
-        )
-        assert cli(*arguments[start:]).out
+        program, *arguments = shlex.split(command)
+        verbs.append("cat" if program == "cat" else arguments[0] if not arguments[0].startswith("-") else arguments[2])
+        if program == "cat":
+            shown = subprocess.run([program, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+            assert "\nTraceback (most recent call last):\n  File " in shown.stdout
+        else:
+            assert cli(*arguments[arguments.index(verbs[-1]) :]).out
+    assert verbs == ["ls", "show", "show", "cat", "export", "verify", "transfer", "replay"]
 
 
 def test_the_demo_as_json_has_the_places_and_the_executions(cli: CLI, tmp_path: Path) -> None:
-    answer = cli("demo", "here", "--json").json
-    assert answer["changed"] is True
+    answer = cli("demo", "here", *OPTIONS, "--json").json
+    assert (answer["changed"], answer["ran"], answer["ok"]) == (True, 7, True)
     assert answer["results"] == str(tmp_path / "here" / "results")
-    assert sum(each["scalars"] for each in answer["executions"]) == 35
+    assert sum(each["scalars"] for each in answer["executions"]) == SMALL.counts.scalars
+    again = cli("demo", "here", *OPTIONS, "--json").json
+    assert (again["changed"], again["ran"], again["committed"]["executions"]) == (False, 0, {})
 
 
-def test_the_demo_heals_what_was_lost_meanwhile(tmp_path: Path) -> None:
-    first = run_demo(tmp_path)
-    (lost,) = first.results.rglob("None_None_accumulation.png")
-    lost.unlink()
-    assert run_demo(tmp_path).changed
-    assert lost.exists()
-    assert not run_demo(tmp_path).changed
+def test_the_options_are_those_of_an_ensemble(cli: CLI) -> None:
+    options = {"models": 2, "diagnostics": 3, "executions": 8, "regions": 2, "years": 5, "pixels": 2, "troubles": 0}
+    given = [text for name, value in options.items() for text in (f"--{name}", value)]
+    answer = cli("demo", *given, "--seed", -7, "--json").json
+    counts = Ensemble(**options, seed=-7).counts
+    assert len(answer["executions"]) == counts.executions == 8
+    assert sum(each["scalars"] for each in answer["executions"]) == counts.scalars
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--models", "0"), "models must be at least 1, not 0"),
+        (("--models=-1",), "models must be at least 1, not -1"),
+        (("--diagnostics", "13"), "diagnostics must be from 1 to 12, not 13"),
+        (("--executions", "5"), "executions must be at least 159, for 20 models and 8 diagnostics, not 5"),
+        (("--executions=-1",), "executions must be at least 159"),
+        (("--regions", "7"), "regions must be from 1 to 6, not 7"),
+        (("--years", "1"), "years must be from 2 to 1000, not 1"),
+        (("--pixels", "0"), "pixels must be from 1 to 100, not 0"),
+        (("--troubles", "40"), "troubles must be at most 39, for 20 models and 8 diagnostics, not 40"),
+        (("--seed", "x"), "--seed"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_options_that_make_no_sense_are_a_wrong_call(
+    cli: CLI, tmp_path: Path, given: tuple[str, ...], message: str
+) -> None:
+    assert message in cli("demo", *given, code=2).err
+    assert message in cli("demo", *given, "--json", code=2).json["error"]["message"]
+    assert not (tmp_path / "emdstore-demo").exists()
+
+
+def test_another_ensemble_or_workspace_in_the_folder_is_left_alone(cli: CLI, tmp_path: Path) -> None:
+    cli("demo", *OPTIONS)
+    before = times(tmp_path / "emdstore-demo" / "results")
+    assert "another ensemble is here already" in cli("demo", *OPTIONS, "--seed", 1, code=2).err
+    assert times(tmp_path / "emdstore-demo" / "results") == before
+    cli("init", "mine", "--results", "elsewhere")
+    assert "another workspace" in cli("demo", "mine", *OPTIONS, code=2).err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["emdstore.toml"]
+    (tmp_path / "file").write_text("x")
+    assert "file cannot be made a workspace" in cli("demo", "file", *OPTIONS, code=2).err
+
+
+def test_the_demo_stays_in_its_folder_whatever_the_environment_says(cli: CLI, tmp_path: Path) -> None:
+    places = {f"EMDSTORE_{name}": str(tmp_path / "mine" / name) for name in ("SCRATCH", "RESULTS", "CATALOG")}
+    cli("demo", *OPTIONS, env=places)
+    assert not (tmp_path / "mine").exists()
+    assert len(cli("list", "--config", "emdstore-demo", "--json").json["executions"]) == 7
+
+
+def test_what_getting_started_says_works(cli: CLI, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text()
+    _, *blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 4
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    cli("demo")
+    (tmp_path / "emdstore").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m emdstore "$@"\n')
+    (tmp_path / "emdstore").chmod(0o755)
+    ours = environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run(["sh", "-e", "-c", "\n".join(blocks)], cwd=tmp_path, env=ours, capture_output=True, text=True)
+    assert done.returncode == 0, done
+    assert "1 ingested" in done.stdout.splitlines()[-1]
+    assert not list((tmp_path / "my-results").rglob("settings.json"))
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=ours, check=True)
+    assert (tmp_path / "run" / "diagnostic.json").exists()

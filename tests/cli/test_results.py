@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import CLI
-
-from emdstore.demo import RUNS
+from tests.ensembles import GOOD, INCOMPLETE, SMALL
 
 BUNDLES = ("--metric", "diagnostic.json", "--output", "output.json", "--series", "series.json")
-NBP = "ilamb/nbp-hoffman/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5/1"
+PLOT = "plots/tas_bias_map.png"
 
 
 @pytest.fixture
 def run(demo_folder: Path, tmp_path: Path) -> Path:
     """What a run left in scratch; it may be damaged."""
-    shutil.copytree(demo_folder / "scratch" / NBP, tmp_path / "run")
+    shutil.copytree(demo_folder / "scratch" / GOOD, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -58,7 +57,7 @@ def test_a_failed_run_promotes_its_log_and_that_is_well(cli: CLI, run: Path, tmp
     ("damage", "bundles", "reason"),
     [
         ("out.log", BUNDLES, "the run left no log"),
-        ("None_None_accumulation.png", BUNDLES, "missing: None_None_accumulation.png"),
+        (PLOT, BUNDLES, f"missing: {PLOT}"),
         ("", (), "names no metric bundle"),
         ("", ("--metric", "../diagnostic.json"), "rejected: ../diagnostic.json"),
     ],
@@ -82,42 +81,40 @@ def test_what_could_not_be_shipped_is_not_published(cli: CLI, run: Path, tmp_pat
 
 def test_replay_rebuilds_the_catalog_and_the_second_time_nothing_changes(cli: CLI, demo_folder: Path) -> None:
     results = demo_folder / "results"
-    assert cli("replay", results, "--catalog", "new.db").out.startswith("5 ingested, 0 unchanged")
-    assert cli("replay", results, env={"EMDSTORE_CATALOG": "new.db"}).out.startswith("0 ingested, 5 unchanged")
-    assert cli("replay", results, "--catalog", "part.db", "--prefix", "ilamb").out.startswith("2 ingested")
+    assert cli("replay", results, "--catalog", "new.db").out.startswith("7 ingested, 0 unchanged")
+    assert cli("replay", results, env={"EMDSTORE_CATALOG": "new.db"}).out.startswith("0 ingested, 7 unchanged")
+    assert cli("replay", results, "--catalog", "part.db", "--prefix", "landmark").out.startswith("4 ingested")
 
 
 def test_replay_tells_which_set_is_not_whole_and_takes_the_others(cli: CLI, demo_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(demo_folder / "results", tmp_path / "torn")
-    (tmp_path / "torn" / NBP / "index.html").unlink()
+    (tmp_path / "torn" / GOOD / "index.html").unlink()
     answer = cli("replay", "torn", "--catalog", "new.db", code=1)
-    assert f"incomplete  {NBP}" in answer.out
-    assert "4 ingested" in answer.out
+    assert f"incomplete  {GOOD}" in answer.out
+    assert "6 ingested" in answer.out
     report = cli("replay", "torn", "--catalog", "new.db", "--json", code=1).json
-    assert [each["fragment"] for each in report["executions"] if each["error"]] == [NBP]
+    assert [each["fragment"] for each in report["executions"] if each["error"]] == [GOOD]
 
 
 def test_replay_warns_of_what_the_vocabulary_does_not_know(cli: CLI, demo_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "words.yaml").write_text("dimensions: []\n")
     cli("replay", demo_folder / "results", "--catalog", "new.db", "--vocabulary", "words.yaml")
-    assert cli("show", NBP, "--catalog", "new.db", "--json").json["execution"]["warnings"] > 0
+    assert cli("show", GOOD, "--catalog", "new.db", "--json").json["execution"]["warnings"] > 0
 
 
 def test_show_has_what_the_catalog_holds(cli: CLI, demo_folder: Path) -> None:
     catalog = ("--catalog", demo_folder / "catalog.db")
-    tcr = next(fragment for fragment in RUNS if "transient" in fragment)
-    shown = cli("show", tcr, *catalog, "--json").json
+    shown = cli("show", GOOD, *catalog, "--json").json
     assert shown["execution"]["status"] == "uploaded"
     counts = {kind: len(shown[kind]) for kind in ("artifacts", "outputs", "scalars", "series", "warnings")}
-    assert counts == {"artifacts": 8, "outputs": 4, "scalars": 1, "series": 1, "warnings": 0}
-    assert len(shown["series"][0]["values"]) == 80
-    text = cli("show", "sea-ice-sensitivity/cmip6_historical/1", *catalog, "--limit", 3).out
-    assert "scalars: 3 of 30" in text
-    assert "annual_siconc_trend" in text
+    assert counts == {"artifacts": 9, "outputs": 5, "scalars": 20, "series": 4, "warnings": 0}
+    assert len(shown["series"][0]["values"]) == SMALL.years
+    text = cli("show", GOOD.split("/", 1)[1], *catalog, "--limit", 3).out
+    assert "scalars: 3 of 20" in text
+    assert "MAM" in text
 
 
 def test_show_tells_why_a_set_has_no_values(cli: CLI, demo_folder: Path) -> None:
-    incomplete = next(fragment for fragment in RUNS if "csoil" in fragment)
-    text = cli("show", incomplete, "--catalog", demo_folder / "catalog.db").out
-    assert "missing: None_tropical_taylor.png" in text
+    text = cli("show", INCOMPLETE, "--catalog", demo_folder / "catalog.db").out
+    assert "missing: plots/" in text
     assert "missing-artifact" in text

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import CLI
+from tests.ensembles import FAILED, GOOD, INCOMPLETE
 from tests.servers.s3 import S3Server
 
 from emdstore import LocalArtifactStore
@@ -77,7 +78,7 @@ def test_a_results_tree_goes_to_s3_and_comes_back(
     assert cli("transfer", demo_folder / "results", place, *server, env=env).out.startswith(f"{count} copied")
     assert len(cli("ls", place, env=env | {"AWS_ENDPOINT_URL": moto_server.endpoint_url}).out.splitlines()) == count
     assert cli("verify", place, *server, "--json", env=env).json["problems"] == []
-    assert cli("replay", place, *server, "--catalog", "catalog.db", env=env).out.startswith("5 ingested")
+    assert cli("replay", place, *server, "--catalog", "catalog.db", env=env).out.startswith("7 ingested")
     cli("transfer", place, "back", *server, env=env)
     assert files(tmp_path / "back") == files(demo_folder / "results")
 
@@ -90,31 +91,31 @@ def published(demo_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_verify_finds_nothing_wrong_in_what_was_published(cli: CLI, published: Path) -> None:
-    assert "in 5 sets are as recorded, 0 findings" in cli("verify", published).out
+    assert "in 7 sets are as recorded, 0 findings" in cli("verify", published).out
 
 
 def test_verify_tells_corrupt_missing_and_stale(cli: CLI, published: Path) -> None:
-    plot = next(published.rglob("None_None_accumulation.png"))
+    plot = published / GOOD / "plots" / "tas_bias_map.png"
     plot.write_bytes(bytes([plot.read_bytes()[0] ^ 1]) + plot.read_bytes()[1:])
-    next(published.glob("ilamb/csoil*/*/*/Reference_global_mean.png")).unlink()
-    (plot.parent / "left-over.txt").write_text("x")
+    (published / INCOMPLETE / "yearly.csv").unlink()
+    (published / GOOD / "left-over.txt").write_text("x")
     problems = cli("verify", published, "--json", code=1).json["problems"]
     assert {(each["finding"], each["key"]) for each in problems} == {
-        ("corrupt", "None_None_accumulation.png"),
-        ("missing", "Reference_global_mean.png"),
+        ("corrupt", "plots/tas_bias_map.png"),
+        ("missing", "yearly.csv"),
         ("stale", "left-over.txt"),
     }
     lines = cli("verify", published, code=1).out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["missing", "corrupt", "stale"]
-    assert cli("verify", published, "pmp").code == 0
+    assert cli("verify", published, FAILED).code == 0
 
 
 def test_stale_files_alone_are_shown_and_are_no_failure(cli: CLI, published: Path) -> None:
-    (next(published.glob("pmp/*/*/*")) / "left-over.txt").write_text("x")
+    (published / FAILED / "left-over.txt").write_text("x")
     assert "left-over.txt" in cli("verify", published).out
 
 
 @pytest.mark.parametrize("command", [["ls"], ["verify"], ["replay", "--catalog", "new.db", "--prefix"]])
 def test_a_folder_that_holds_nothing_is_a_wrong_call(cli: CLI, published: Path, command: list[str]) -> None:
     verb, *options = command
-    assert "ilamp" in cli(verb, published, *options, "ilamp", code=2).err
+    assert "landmarc" in cli(verb, published, *options, "landmarc", code=2).err

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import CLI, Answer, cli  # noqa: F401 - a fixture
+from tests.ensembles import SMALL
 from tests.transfer.stores import contents
 
+from emdstore.demo import write_ensemble
 from emdstore.stores import LocalArtifactStore
 
 Ask = Callable[..., Answer]
@@ -60,10 +62,8 @@ def test_threads_do_it_where_a_number_is_given(ask: Ask, tmp_path: Path, demo: P
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from emdstore.demo import run_demo
-
     folder = tmp_path_factory.mktemp("demo")
-    run_demo(folder)
+    write_ensemble(folder, SMALL)
     return folder
 
 

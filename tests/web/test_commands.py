@@ -16,15 +16,17 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.cli.conftest import COMMAND, environment
+from tests.ensembles import SMALL
 
+from emdstore.catalog import Catalog
 from emdstore.cli.demo import commands
-from emdstore.demo import run_demo
+from emdstore.demo import write_ensemble
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
-    run_demo(folder)
+    write_ensemble(folder, SMALL)
     return folder
 
 
@@ -53,14 +55,15 @@ def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.Com
 
 
 def test_what_the_demo_names_last_shows_its_results(demo: Path) -> None:
-    *_, look = commands(demo)
+    with Catalog(demo / "catalog.db", create=False) as catalog:
+        *_, look = commands(demo, list(catalog.executions()))
     arguments = shlex.split(look)
     arguments = arguments[arguments.index("serve") :]
     with running(*arguments, "--port", "0") as (process, url):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
         page = httpx.get(url).text
-        assert "5 executions" in page
-        assert "2 need attention" in page
+        assert "7 executions" in page
+        assert "3 need attention" in page
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130
@@ -119,12 +122,13 @@ def test_a_report_is_written_and_says_what_is_in_it(demo: Path, tmp_path: Path) 
     done = run(*given, "--status", "uploaded", "--json")
     assert done.returncode == 0, done
     said = json.loads(done.stdout)
-    assert (said["ok"], said["executions"], said["troubles"]) == (True, 3, [])
-    assert Path(said["index"]).read_text().count('class="badge uploaded"') == 3
+    assert (said["ok"], said["executions"], said["troubles"]) == (True, 4, [])
+    assert Path(said["index"]).read_text().count('class="badge uploaded"') == 4
+    assert list((tmp_path / "site").rglob("yearly.csv"))
     again = run(*given, "--no-data")
-    assert again.stdout.splitlines()[-1].startswith("5 executions, ")
-    assert not list((tmp_path / "site").rglob("*.nc"))
-    plot = next((tmp_path / "site").rglob("None_None_accumulation.png"))
+    assert again.stdout.splitlines()[-1].startswith("7 executions, ")
+    assert not list((tmp_path / "site").rglob("yearly.csv"))
+    plot = next((tmp_path / "site").rglob("tas_bias_map.png"))
     assert plot.stat().st_size > 0
 
 

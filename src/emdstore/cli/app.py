@@ -38,7 +38,7 @@ from emdstore.errors import (
 OK, FAILED, WRONG_CALL, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 
 _COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
-    "demo": ("demo:demo", "Promote a handful of real sets from scratch to results, and load a catalog from there."),
+    "demo": ("demo:demo", "Evaluate a made-up ensemble of climate models: run, publish, load a catalog."),
     "ls": ("stores:ls", "List the artifacts of a store."),
     "transfer": ("stores:transfer_artifacts", "Copy artifacts from one store to another."),
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
@@ -141,7 +141,10 @@ _WRONG_CALLS = (
 
 def _run(arguments: Sequence[str]) -> int:
     app = make_app(arguments)
-    command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+    try:
+        command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
+    except ValueError as error:  # of a class that several options make, and that refuses them together
+        raise WrongCallError(_without_values(str(error))) from error
     output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
     _log_to_stderr(output.verbose)
     call: Callable[..., Any] = command
