@@ -28,10 +28,7 @@ nox.options.sessions = ["lint", "types", "docs", f"tests-{OLDEST}"]
 
 def install_wheel(session: nox.Session, extras: str, *options: str) -> None:
     """Build the wheel and install it with some extras, and see that it is what gets imported."""
-    for name, value in as_pip_is_set_up().items():
-        session.env.setdefault(name, value)
-    for name in ("PYTHONPATH", "PYTHONHOME"):
-        session.env[name] = None
+    set_up(session)
     folder = Path(session.create_tmp()) / "dist"
     shutil.rmtree(folder, ignore_errors=True)
     installer = ("--installer", "uv") if session.venv_backend == "uv" else ()
@@ -45,6 +42,14 @@ def install_wheel(session: nox.Session, extras: str, *options: str) -> None:
         "import emdstore, pathlib, sysconfig;"
         "assert pathlib.Path(emdstore.__file__).is_relative_to(sysconfig.get_path('purelib')), emdstore.__file__",
     )
+
+
+def set_up(session: nox.Session) -> None:
+    """Have uv ask the index that pip asks, and nothing be imported from elsewhere."""
+    for name, value in as_pip_is_set_up().items():
+        session.env.setdefault(name, value)
+    for name in ("PYTHONPATH", "PYTHONHOME"):
+        session.env[name] = None
 
 
 def test_command() -> list[str]:
@@ -63,7 +68,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=OLDEST, venv_backend="uv")
 def tests_lowest(session: nox.Session) -> None:
     """Run the tests that need no engine and no patience with the lowest versions that pyproject.toml allows."""
-    install_wheel(session, "test", "--resolution", "lowest-direct")
+    set_up(session)
+    session.install("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "test")
+    install_wheel(session, "test", "--no-deps")
     session.run(*test_command(), "-m", "not slow", *session.posargs)
 
 
