@@ -15,7 +15,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from tests.lifecycle.examples import held, put, rows_of, small_run
 from tests.processes import FORKS
 from tests.servers.postgres import KeptDatabase
 
+from emdstore import system
 from emdstore.catalog import Catalog
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
@@ -329,14 +329,17 @@ def _main(
     only: bool,
     host: str | None,
 ) -> None:
+    machine = system.REAL
     if host is not None:
-        socket.gethostname = lambda: host
+        elsewhere = f"another-boot:1:{os.getpid()}:1"
+        machine = attrs.evolve(machine, host=lambda: host, whoami=lambda _: elsewhere)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     steps = _Steps(at, action, only)
     steps.watch()
     value = error = None
     try:
-        value = task(*args)
+        with system.using(machine):
+            value = task(*args)
     except BaseException as raised:
         error = raised
     parent.send(Answer(value, error, tuple(steps.taken)))

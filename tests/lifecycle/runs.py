@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from tests.lifecycle.examples import put, rows_of
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import StoreError
 from emdstore.executions.execution import Execution
@@ -81,6 +82,19 @@ def gone_pid() -> int:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
+
+
+def process_that_is_gone() -> str:
+    """Return what a process that has ended was known by."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    known = system.current().whoami(child.pid)
+    child.communicate()
+    return known
+
+
+def owner_that_is_gone() -> str:
+    """Return the name of an owner whose process has ended."""
+    return f"{host_name()}:{process_that_is_gone()}:abcd/3600"
 
 
 def in_state(workspace: Workspace, status: str) -> Execution:

@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import attrs
 import pytest
-from tests.lifecycle.runs import SET, WRITES, committed, faulty, gone_pid, in_state, ran, snapshot
+from tests.lifecycle.runs import SET, WRITES, committed, faulty, in_state, owner_that_is_gone, ran, snapshot
 
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -20,7 +20,6 @@ from emdstore.errors import (
 )
 from emdstore.executions.batch import BatchProgress
 from emdstore.executions.pool import answer_seconds, commits_at_once
-from emdstore.executions.process import host_name
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
 from emdstore.executions.transitions import STATUSES
 from emdstore.executions.workspace import Workspace
@@ -58,7 +57,8 @@ def test_what_a_dead_owner_left_waits_too_and_what_a_live_one_holds_does_not(wor
         workspace.catalog.claim(fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
         return fragment
 
-    gone, lapsed = held_by(f"{host_name()}:{gone_pid()}:1:aa", 3600), held_by("elsewhere:1:1:bb", -1)
+    workspace = attrs.evolve(workspace, lease_seconds=1)
+    gone, lapsed = held_by(owner_that_is_gone(), 3600), held_by("elsewhere:1:1:bb", -1)
     held_by("elsewhere:1:1:cc", 3600)
     report = workspace.commit_pending_executions()
     assert report.statuses == {gone: "uploaded", lapsed: "uploaded"}

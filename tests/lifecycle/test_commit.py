@@ -27,7 +27,7 @@ from tests.lifecycle.runs import (
     end_state,
     faulty,
     files_in,
-    gone_pid,
+    owner_that_is_gone,
     ran,
     snapshot,
     work,
@@ -48,7 +48,6 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.executions.execution import Execution
-from emdstore.executions.process import host_name
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import read_set
@@ -304,16 +303,9 @@ def test_who_holds_it_is_told_and_nothing_changes(workspace: Workspace) -> None:
 
 def test_an_owner_of_this_machine_whose_process_is_gone_is_taken_over_at_once(workspace: Workspace) -> None:
     execution = ran(workspace)
-    claim(workspace, execution, f"{host_name()}:{gone_pid()}:1:abcd")
+    claim(workspace, execution, owner_that_is_gone())
     execution.commit_output_assets()
     assert (execution.status, execution.row.owner) == ("uploaded", None)
-
-
-def test_another_process_with_the_owners_number_is_not_the_owner(workspace: Workspace) -> None:
-    execution = ran(workspace)
-    claim(workspace, execution, f"{host_name()}:{os.getpid()}:1:abcd")  # it began long ago, says the owner's name
-    execution.commit_output_assets()
-    assert execution.status == "uploaded"
 
 
 # -- stores and catalogs that fail ---------------------------------------------------------------------------------

@@ -257,14 +257,6 @@ def running(workspace: Workspace, **changes: Any) -> Execution:
     return execution
 
 
-def test_a_later_process_with_the_same_number_is_another_one(workspace: Workspace) -> None:
-    long_ago = datetime.now(UTC) - timedelta(days=400)
-    taken = running(workspace, pid=os.getpid(), started_at=long_ago)
-    alive = running(workspace, pid=os.getpid(), started_at=datetime.now(UTC))
-    assert workspace.recover() == (taken.fragment,)
-    assert alive.status == "running"
-
-
 def test_what_runs_on_other_machines_is_left_to_them_unless_it_is_old(workspace: Workspace) -> None:
     elsewhere = running(workspace, host="elsewhere", pid=gone_pid(), started_at=datetime.now(UTC) - 3 * HOUR)
     assert workspace.recover() == ()

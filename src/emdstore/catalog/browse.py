@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
 import sqlalchemy as sa
 
+from emdstore import system
 from emdstore.catalog import queries
 from emdstore.catalog.clock import after
 from emdstore.catalog.database import Database
@@ -45,7 +46,9 @@ def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
     """
     if row.status == "upload_failed":
         return "upload_failed"
-    if row.status == "pending_upload" and (row.lease_expires is None or row.lease_expires < (now or datetime.now(UTC))):
+    if row.status == "pending_upload" and (
+        row.lease_expires is None or row.lease_expires < (now or system.current().now())
+    ):
         return "lease"
     if row.status == "failed":
         return "incomplete" if row.failure == "result" else "failed"

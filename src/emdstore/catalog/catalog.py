@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -310,6 +311,14 @@ class Catalog:
     def holds(self, claim: Claim, *, seconds: float) -> bool:
         """Tell whether a claim still counts, and will for so many seconds more; nothing is changed."""
         return claims.holds(self._database, claim, seconds=seconds)
+
+    def doubtful(self, fragment: str, *, lease_seconds: float | None) -> tuple[str, datetime] | None:
+        """Return the owner of a claim whose time cannot be right if its owner lives, and the end of that time.
+
+        It ran out though a living owner would have renewed it, or it holds for longer than the owner's claims do.
+        Either the owner is gone, or the clock was set: who renews it is alive.
+        """
+        return claims.doubtful(self._database, fragment, lease_seconds=lease_seconds)
 
     def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
         """Prolong a claim from now on, also a lapsed one that nobody took over.

@@ -110,6 +110,12 @@ _CLAIM = (
     )
 )
 _HOLDS = sa.select(execution.c.id).where(_IS_OF, execution.c.lease_expires > after("lease"))
+_DOUBTFUL = sa.select(execution.c.owner, execution.c.lease_expires).where(
+    execution.c.fragment == sa.bindparam("of_fragment"),
+    execution.c.owner.is_not(None),
+    sa.or_(execution.c.lease_expires < after(), execution.c.lease_expires > after("lease")),
+)
+_EVER = timedelta(days=36525)
 _CHANGE = sa.update(execution).where(_IS_OF)
 _RENEW = _CHANGE.values(lease_expires=after("lease"))
 
@@ -176,6 +182,16 @@ def holds(database: Database, held: Claim, *, seconds: float) -> bool:
     """Tell whether a claim still counts, and will for some time; see `Catalog.holds`."""
     with database.reading() as connection:
         return connection.scalar(_HOLDS, {**_of(held), "lease": timedelta(seconds=seconds)}) is not None
+
+
+def doubtful(database: Database, fragment: str, *, lease_seconds: float | None) -> tuple[str, datetime] | None:
+    """Return who holds a claim for a time that makes no sense, and until when; see `Catalog.doubtful`."""
+    with database.reading() as connection:
+        found = connection.execute(
+            _DOUBTFUL,
+            {"of_fragment": fragment, "lease": _EVER if lease_seconds is None else timedelta(seconds=lease_seconds)},
+        ).one_or_none()
+    return None if found is None else (found.owner, found.lease_expires)
 
 
 def renew(database: Database, held: Claim, *, lease_seconds: float) -> Claim:

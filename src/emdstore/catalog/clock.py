@@ -5,7 +5,7 @@ PostgreSQL is shared by many hosts, whose clocks differ: its own clock counts. S
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import FunctionElement
 
+from emdstore import system
 from emdstore.catalog.schema import UTCDateTime
 
 
@@ -28,7 +29,7 @@ class _Offset(sa.types.TypeDecorator[timedelta]):
     def process_bind_param(self, value: timedelta | None, dialect: sa.Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return (datetime.now(UTC) + value).replace(tzinfo=None)
+        return (system.current().now() + value).replace(tzinfo=None)
 
 
 class _Moment(FunctionElement[datetime]):

@@ -467,23 +467,27 @@ def abort(*executions: str, reason: str | None = None, config: Config = None, ou
 def recover(
     *,
     older_than: Annotated[timedelta | None, Parameter()] = None,
+    no_catalog: NoCatalog = False,
     config: Config = None,
     output: Output = PLAIN,
 ) -> int:
-    """Stop running executions whose process is gone, so that their logs can be committed.
+    """Stop running executions that nobody works on any more, so that their logs can be committed.
 
     Parameters
     ----------
     older_than
         Also those of other machines that started so long ago (7d, 12h); what runs there cannot be seen from here.
+    no_catalog
+        Only those that ran without the catalog, which is left alone and need not answer.
     config
         The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
-    with open_workspace(config) as workspace:
+    with open_workspace(config, no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)
+        known = set(stopped) - {row.fragment for row in workspace.list_executions(status="stopped")}
     _show_names("recovered", stopped, output)
     if stopped and not output.json:
-        say("next: emdstore commit --pending")
+        say(f"next: emdstore commit {'--no-catalog ' if known else ''}--pending")
     return 0
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from itertools import islice
 
 import attrs
 
-from emdstore.errors import ClaimHeldError, ExecutorError, InvalidTransitionError
+from emdstore import system
+from emdstore.errors import ClaimHeldError, EmdstoreError, ExecutorError, InvalidTransitionError
 from emdstore.executions.commit import Shipping, commit_execution
 from emdstore.executions.lease import COMMITTABLE
 from emdstore.executions.locations import Locations
 from emdstore.executions.pool import batch_workers
-from emdstore.executions.process import is_gone
+from emdstore.executions.process import is_gone, run_lives
 from emdstore.executions.report import UploadError, UploadFailedError, UploadReport
+from emdstore.executions.scratch import read_scratch_record
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 
 _log = logging.getLogger(__name__)
@@ -123,13 +124,22 @@ def commit_pending_executions(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; commits that run are brought to their end.
     """
     locations.bind()
-    jobs = (
-        [CommitJob(fragment) for fragment in _waiting(locations)]
-        if execution_ids is None
-        else [CommitJob(fragment, named=True) for fragment in _named(locations, execution_ids)]
-    )
+    left_out = UploadReport()
+    if execution_ids is None:
+        jobs = [CommitJob(fragment) for fragment in _waiting(locations)]
+        left_out = UploadReport(skipped=_cut_off(locations))
+    else:
+        jobs = [CommitJob(fragment, named=True) for fragment in _named(locations, execution_ids)]
     shipping = Shipping(clean_folder=clean_folder)
-    return commit_each(locations, commit_job, jobs, shipping, executor=executor, progress_callback=progress_callback)
+    return commit_each(
+        locations,
+        commit_job,
+        jobs,
+        shipping,
+        executor=executor,
+        progress_callback=progress_callback,
+        left_out=left_out,
+    )
 
 
 def commit_each(
@@ -140,9 +150,13 @@ def commit_each(
     *,
     executor: Executor | None,
     progress_callback: BatchCallback | None,
+    left_out: UploadReport,
 ) -> UploadReport:
-    """Commit each of some executions in its own way, isolated from the others; see `commit_pending_executions`."""
-    started = time.monotonic()
+    """Commit each of some executions in its own way, isolated from the others; see `commit_pending_executions`.
+
+    What there is to say of executions that are not committed is in the report, too.
+    """
+    started = system.current().monotonic()
     reports: list[UploadReport] = []
 
     def keep(job: CommitJob, result: UploadReport | ExecutorError) -> None:
@@ -171,10 +185,10 @@ def commit_each(
         except BaseException as error:
             reports += [report for _, report in backlog.stop()]
             if isinstance(error, KeyboardInterrupt):
-                so_far = UploadReport.merged(reports, seconds=time.monotonic() - started)
+                so_far = UploadReport.merged([*reports, left_out], seconds=system.current().monotonic() - started)
                 raise CommitInterrupted(so_far) from None
             raise
-    return UploadReport.merged(reports, seconds=time.monotonic() - started)
+    return UploadReport.merged([*reports, left_out], seconds=system.current().monotonic() - started)
 
 
 def commit_isolated(
@@ -194,15 +208,15 @@ def commit_job(locations: Locations, job: CommitJob, shipping: Shipping) -> Uplo
     states = COMMITTABLE if job.named or job.lost else WAITING
     taken = (ClaimHeldError,) if job.named else (ClaimHeldError, InvalidTransitionError)  # by others, since listed
     # On another machine nobody knows that its owner is gone before the claim has run out.
-    patience = time.monotonic() + (_LAPSES * locations.lease_seconds if job.lost else 0)
+    patience = system.current().monotonic() + (_LAPSES * locations.lease_seconds if job.lost else 0)
     try:
         while True:
             try:
                 return commit_execution(locations, job.fragment, shipping, states=states)
             except ClaimHeldError:
-                if time.monotonic() > patience:
+                if system.current().monotonic() > patience:
                     raise
-                time.sleep(_LOOK_AGAIN_SECONDS)
+                system.current().sleep(_LOOK_AGAIN_SECONDS)
     except taken as error:
         return UploadReport(skipped={job.fragment: str(error)})
 
@@ -217,6 +231,20 @@ def _waiting(locations: Locations) -> list[str]:
     gone = [row for row in locations.catalog.executions(status="pending_upload") if is_gone(row.owner)]
     waiting = {row.fragment: row for row in (*locations.catalog.pending(WAITING), *gone)}
     return [row.fragment for row in sorted(waiting.values(), key=lambda row: (str(row.created_at or ""), row.fragment))]
+
+
+def _cut_off(locations: Locations) -> dict[str, str]:
+    """Return the executions that are called running and that nobody works on any more, with what to do."""
+    found = {}
+    for row in locations.catalog.executions(status="running"):
+        try:
+            record = read_scratch_record(locations.scratch, row.fragment)
+        except EmdstoreError:
+            record = None
+        owner, program = (None, None) if record is None else (record.owner, record.program)
+        if run_lives(owner, program, row.host, row.pid) is False:
+            found[row.fragment] = f"its process {row.pid} on {row.host} was gone before it had an outcome: recover it"
+    return found
 
 
 def _named(locations: Locations, execution_ids: Collection[str]) -> list[str]:

@@ -7,12 +7,12 @@ command line. Killed between any two of its steps, running it again comes to the
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError
 from emdstore.executions.lease import COMMITTABLE, Lease
@@ -51,7 +51,7 @@ def commit_execution(
     locations: Locations, fragment: str, shipping: Shipping, *, states: Collection[str] = COMMITTABLE
 ) -> UploadReport:
     """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called."""
-    started = time.monotonic()
+    started = system.current().monotonic()
     locations.bind()
     before = locations.catalog.execution(fragment)
     if before.status in _SHIPPED.intersection(states) and not has_scratch_record(locations.scratch, fragment):
@@ -70,7 +70,7 @@ def commit_execution(
             lease.give_back(publication.decision.status)  # the catalog has these very rows
     if shipping.clean_folder:
         remove_scratch(locations.scratch, fragment)
-    return attrs.evolve(report, seconds=time.monotonic() - started)
+    return attrs.evolve(report, seconds=system.current().monotonic() - started)
 
 
 def publish_stopped(
@@ -96,7 +96,7 @@ def publish_stopped(
     UploadFailedError
         If something could not be shipped. Nothing was published.
     """
-    started = time.monotonic()
+    started = system.current().monotonic()
 
     def permit_record() -> None:
         # The folder goes in one piece: if its record is there, nothing went meanwhile.
@@ -104,7 +104,7 @@ def publish_stopped(
             raise scratch_is_gone(locations.scratch, fragment)
         before_record()
 
-    identity = read_stopped_record(locations.scratch, fragment)
+    identity = attrs.evolve(read_stopped_record(locations.scratch, fragment), owner=None, program=None)
     assert identity.result is not None
     publication = publish_set(
         identity,
@@ -115,7 +115,7 @@ def publish_stopped(
         before_record=permit_record,
         executor=shipping.executor,
     )
-    report = _report(fragment, identity.result, publication, time.monotonic() - started)
+    report = _report(fragment, identity.result, publication, system.current().monotonic() - started)
     if publication.record is None:
         problem = publication.outcome.artifacts_failed[0]
         raise UploadFailedError(

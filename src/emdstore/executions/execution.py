@@ -6,24 +6,23 @@ import contextlib
 import functools
 import logging
 import os
-import secrets
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TextIO, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import attrs
 
+from emdstore import system
 from emdstore.catalog import ExecutionContent, ExecutionRow, Query
 from emdstore.emds import OutputWriter
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, BundleError, CatalogError, InvalidKeyError
 from emdstore.executions.commit import Shipping, commit_execution
 from emdstore.executions.inputs import fetch_input
 from emdstore.executions.locations import Locations
-from emdstore.executions.logs import capture_log
-from emdstore.executions.process import host_name
+from emdstore.executions.logs import LogFile, capture_log
+from emdstore.executions.process import host_name, is_group_alive, new_owner, own_pid, retire
 from emdstore.executions.program import SIGNALLED, run_program
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import read_scratch_record, write_scratch_record
@@ -83,10 +82,12 @@ class Execution:
         self.workspace = workspace
         self.fragment = fragment
         self._context = contextlib.ExitStack()
-        self._log_file: TextIO | None = None
+        self._log_file: LogFile | None = None
+        self._outcome: ExecutionResult | None = None  # until it is recorded
         self._writer: OutputWriter | None = None
         self._unwritten = False
         self._wrote = False
+        self._owner: str | None = None
 
     def __repr__(self) -> str:
         return f"Execution({self.fragment!r})"
@@ -116,13 +117,16 @@ class Execution:
         InvalidTransitionError
             If it has run already, or was aborted.
         """
-        now = datetime.now(UTC)
-        self._move("running", started_at=now, host=host_name(), pid=os.getpid())
+        now = system.current().now()
+        here = {"host": host_name(), "pid": own_pid()}
+        self._move("running", started_at=now, **here)
+        self._owner = new_owner()
         try:
-            self._amend(started_at=now, host=host_name(), pid=os.getpid())
+            self._amend(started_at=now, owner=self._owner, **here)
             self._log_file = self._context.enter_context(capture_log(self.output_directory / LOG_NAME))
         except BaseException as error:
             self._fail(error)
+            retire(self._owner)
             raise
         return self
 
@@ -134,27 +138,27 @@ class Execution:
                 self._fail(error)
             elif self.status == "running":
                 try:
-                    result = self._own_result()
+                    self.stop(self._own_result())
                 except Exception as mistake:
                     self._fail(mistake)
                     raise
-                self.stop(result)
         finally:
+            if self._owner is not None:
+                retire(self._owner)
             self._context.close()
             self._log_file = None
 
     def _fail(self, error: BaseException) -> None:
-        """Make an exception the run's outcome, unless the run had one already."""
+        """Make an exception the run's outcome, unless the run had one already, which perhaps could not be recorded."""
         retryable = isinstance(error, OSError | MemoryError | KeyboardInterrupt | SystemExit | CatalogError)
         if self._log_file is not None:
-            with contextlib.suppress(OSError):
-                self._log_file.write("".join(traceback.format_exception(error)))
+            self._log_file.write("".join(traceback.format_exception(error)))
         self._writer, self._unwritten = None, False  # what was added is of a run that did not come to its end
         try:
             if self.status == "running":
-                self.stop(ExecutionResult(successful=False, retryable=retryable))
-        except Exception:  # noqa: BLE001 - the caller gets the error that ended the run, not this one
-            _log.exception("the end of %s could not be recorded; recover it", self.fragment)
+                self.stop(self._outcome or ExecutionResult(successful=False, retryable=retryable))
+        except Exception as another:  # noqa: BLE001 - the caller gets the error that ended the run, not this one
+            _log.error("the end of %s could not be recorded (%s); recover it", self.fragment, another)
 
     def stop(self, result: ResultLike | None = None) -> None:
         """End the run and keep what it says of itself.
@@ -181,9 +185,13 @@ class Execution:
             self._write_bundles()
         if outcome.output_directory is None:
             outcome = attrs.evolve(outcome, output_directory=os.fspath(self.output_directory))
-        now = datetime.now(UTC)
-        self._amend(stopped_at=now, result=outcome)
+        self._outcome = outcome
+        now = system.current().now()
+        program = self._record().program
+        # What a program has left running in the background may still write, which whoever removes the folder must know.
+        self._amend(stopped_at=now, result=outcome, owner=None, program=program if is_group_alive(program) else None)
         self._move("stopped", stopped_at=now, retryable=outcome.retryable)
+        self._outcome = None
 
     def abort(self, reason: str | None = None) -> None:
         """Give the execution up. Its scratch folder stays until `gc_executions` removes it.
@@ -201,7 +209,9 @@ class Execution:
         The program finds its output directory in ``EMDSTORE_OUTPUT_DIR``. What it prints, on both streams, is shown and
         goes into the log. The bundles of the usual names that it leaves there make the result. A program that a signal
         ended may be tried again; another exit code than 0 is a failure of the diagnostic. Signals that would end this
-        process (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2) are passed on to the program, which decides what comes of them.
+        process (SIGTERM, SIGHUP, SIGXCPU, SIGQUIT, SIGUSR1, ...) are passed on to the program, which decides what comes
+        of them. Where the system can do that, the program is sent SIGTERM if this process is killed; scratch knows its
+        process group, and while anything of that lives, nobody calls the run gone.
 
         Parameters
         ----------
@@ -221,7 +231,9 @@ class Execution:
             If it cannot be started. As an exception in the block this is the run's outcome.
         """
         code = run_program(
-            command, {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)}
+            command,
+            {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)},
+            lambda group: self._amend(program=system.current().whoami(group)),
         )
         if code:
             print(f"{command[0]} ended with exit code {code}")  # noqa: T201 - into the log, as all that is printed
@@ -399,8 +411,8 @@ def start_execution(
     CatalogError
         If the catalog cannot be used. An empty folder may be left in scratch; `gc_executions` removes it.
     """
-    now = datetime.now(UTC)
-    own = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}" if name is None else name
+    now = system.current().now()
+    own = f"{now:%Y%m%dT%H%M%S}-{system.current().token(4)}" if name is None else name
     for what, value in (("provider", provider), ("diagnostic", diagnostic), ("name", own)):
         if "/" in value:
             raise InvalidKeyError(f"{what} is one path segment, without '/': {value!r}", key=value)

@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from emdstore import system
 from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
@@ -19,9 +20,9 @@ from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import ARRIVING
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
-from emdstore.executions.process import is_runner_gone
+from emdstore.executions.process import run_lives
 from emdstore.executions.report import UploadReport
-from emdstore.executions.scratch import read_scratch_record, remove_scratch, write_scratch_record
+from emdstore.executions.scratch import executions_in, read_scratch_record, remove_scratch, write_scratch_record
 from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
 from emdstore.keys import STAGING_PREFIX, is_staging
@@ -120,7 +121,7 @@ def gc_executions(
         What was removed, what was refused, and why.
     """
     locations.bind()
-    now = datetime.now(UTC)
+    now = system.current().now()
     age = max(older_than, _LEFTOVER_AGE)
     removed: list[Removal] = []
     refused: dict[str, str] = {}
@@ -155,51 +156,81 @@ def gc_executions(
 
 
 def recover(locations: Locations, *, older_than: timedelta | None = None) -> tuple[str, ...]:
-    """Stop running executions whose process is gone, so that their logs can be committed and they can run again.
+    """Stop runs that nobody works on any more, so that their logs can be committed and they can run again.
 
-    A run that was cut off counts as a failure of the system. One that had recorded its outcome keeps it.
+    A run that was cut off counts as a failure of the system. One that had recorded its outcome keeps it. Nobody works
+    on a run if the process that ran it is gone, and all that its program has started. Runs that scratch knows and the
+    catalog does not, as they ran without it, are stopped in scratch.
 
     Parameters
     ----------
     locations
         The workspace.
     older_than
-        Also those of other machines that started so long ago; what runs there cannot be seen from here.
+        Also those that started so long ago of which nothing is known here: what runs on other machines, or in other
+        containers, cannot be seen. What is seen to live is left alone.
 
     Returns
     -------
     tuple of str
         The executions that were stopped.
+
+    Raises
+    ------
+    StoreError
+        If scratch cannot be written to. Those before it were stopped; to call it again goes on from there.
     """
     locations.bind()
-    now = datetime.now(UTC)
+    now = system.current().now()
     stopped = []
     for row in list(list_executions(locations, status="running")):
-        old = older_than is not None and row.started_at is not None and now - row.started_at > older_than
-        if not old and not is_runner_gone(row.host, row.pid, row.started_at):
+        record = _record_or_none(locations, row.fragment)
+        owner, program = (None, None) if record is None else (record.owner, record.program)
+        lives = run_lives(owner, program, row.host, row.pid)
+        if not _is_cut_off(lives, row.started_at, now, older_than):
             continue
-        retryable = True
-        with contextlib.suppress(RecordError, UnsafePathError):  # the commit will say so
-            retryable = _outcome_left(locations, row, now).retryable
+        retryable = True if record is None else _with_outcome(locations, record, now).retryable
         if locations.catalog.transition(
             row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
         ):
             stopped.append(row.fragment)
+    known = {row.fragment for row in locations.catalog.executions()}
+    for fragment in executions_in(locations.scratch):
+        record = None if fragment in known else _record_or_none(locations, fragment)
+        if record is None or record.fragment != fragment or record.started_at is None or record.result is not None:
+            continue
+        lives = run_lives(record.owner, record.program, record.host, record.pid)
+        if _is_cut_off(lives, record.started_at, now, older_than):
+            _with_outcome(locations, record, now)
+            stopped.append(fragment)
     return tuple(stopped)
 
 
-def _outcome_left(locations: Locations, row: ExecutionRow, now: datetime) -> ExecutionResult:
-    """Return the outcome of a run whose process is gone: the one that it recorded, or else that it was cut off."""
-    record = read_scratch_record(locations.scratch, row.fragment)
-    if record is not None and record.result is not None:
+def _record_or_none(locations: Locations, fragment: str) -> ExecutionRecord | None:
+    with contextlib.suppress(RecordError, UnsafePathError):  # the commit will say so
+        return read_scratch_record(locations.scratch, fragment)
+    return None
+
+
+def _is_cut_off(lives: bool | None, since: datetime | None, now: datetime, older_than: timedelta | None) -> bool:
+    if lives is None:
+        return older_than is not None and since is not None and now - since > older_than
+    return not lives
+
+
+def _with_outcome(locations: Locations, record: ExecutionRecord, now: datetime) -> ExecutionResult:
+    """Return the outcome of a run that nobody works on: the one that it recorded, or else that it was cut off."""
+    if record.result is not None:
         return record.result
-    directory = str(locations.scratch.local_path(row.fragment))
+    directory = str(locations.scratch.local_path(record.fragment))
     result = ExecutionResult(successful=False, retryable=True, output_directory=directory)
-    if record is not None:
-        folder = locations.scratch.scope(row.fragment)
-        log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
-        folder.write_bytes(LOG_NAME, log + f"the run was cut off: process {row.pid} on {row.host} is gone\n".encode())
-        write_scratch_record(locations.scratch, attrs.evolve(record, stopped_at=now, result=result))
+    folder = locations.scratch.scope(record.fragment)
+    log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
+    end = f"the run was cut off: process {record.pid} on {record.host} is gone\n".encode()
+    if not log.endswith(end):  # by a recovery that was cut off itself
+        folder.write_bytes(LOG_NAME, log + end)
+    stopped = attrs.evolve(record, stopped_at=now, result=result, owner=None, program=None)
+    write_scratch_record(locations.scratch, stopped)
     return result
 
 

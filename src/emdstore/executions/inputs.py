@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Collection
 from pathlib import Path
 
+from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, SourceChangedError
 from emdstore.keys import STAGING_PREFIX
 from emdstore.sets.record import RecordedInput
@@ -68,7 +68,7 @@ def fetch_input(
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
     # What is on its way gets the folder that its digest names only when the digest is known.
     folder, _, _ = key.rpartition("/")
-    arriving = f"{_ON_THE_WAY}/{secrets.token_hex(8)}"
+    arriving = f"{_ON_THE_WAY}/{system.current().token(8)}"
     report = transfer(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
     outcome = report.outcomes[0]
     if outcome.error is not None:

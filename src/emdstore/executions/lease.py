@@ -6,16 +6,20 @@ import contextlib
 import logging
 import threading
 from collections.abc import Collection
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from emdstore import system
 from emdstore.catalog import Claim, ExecutionContent, ExecutionRow
 from emdstore.errors import CatalogError, ClaimHeldError, ClaimLostError
 from emdstore.executions.locations import Locations
-from emdstore.executions.process import is_gone, new_owner, retire
+from emdstore.executions.process import is_gone, lease_of, new_owner, retire
 from emdstore.executions.transitions import allowed_from, refuse_transition
 
 _log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS = 1.0
 
 COMMITTABLE = allowed_from("pending_upload")
 
@@ -49,33 +53,54 @@ class Lease:
         InvalidTransitionError
             If an execution in its state cannot be committed.
         """
-        self._owner = new_owner()
+        self._owner = new_owner(self._seconds)
         try:
             self._claim = self._take()
-            threading.Thread(target=self._keep, name="emdstore-lease", daemon=True).start()
+            system.current().spawn(self._keep, "emdstore-lease")
         except BaseException:  # also Ctrl-C when the catalog has noted the claim already
             retire(self._owner)
             raise
         return self
 
     def _take(self) -> Claim:
-        fragment = self._row.fragment
+        fragment, owner = self._row.fragment, self._row.owner
         claimed = self._catalog.claim(
             fragment,
             owner=self._owner,
             lease_seconds=self._seconds,
             allowed_from=self._states,
-            dead_owner=self._row.owner if is_gone(self._row.owner) else None,
+            dead_owner=owner if owner is None or is_gone(owner) else self._owner_that_is_silent(owner),
         )
         if isinstance(claimed, Claim):
             return claimed
-        if claimed.owner is not None and claimed.status == "pending_upload":
-            raise ClaimHeldError(
-                f"execution {fragment!r} is being committed by {claimed.owner}, whose claim holds until "
-                f"{claimed.expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
-                key=fragment,
-            )
+        if claimed.owner is not None and claimed.status in {"pending_upload", *self._states}:
+            raise self._held(claimed.owner, claimed.expires, claimed.status)
         raise refuse_transition(fragment, claimed.status, "pending_upload")
+
+    def _owner_that_is_silent(self, owner: str) -> str | None:
+        """Return an owner that may be alive, and does not renew a claim that it should have renewed.
+
+        Clocks jump, and differ: what looks long over may have been renewed a moment ago, by another time. So before a
+        claim is taken over for its time alone, it is watched for as long as a living owner takes to renew it.
+        """
+        machine, fragment, lease = system.current(), self._row.fragment, lease_of(owner)
+        seen = self._catalog.doubtful(fragment, lease_seconds=lease)
+        patience = (self._seconds if lease is None else lease) / 2  # it is renewed every third
+        until = machine.monotonic() + patience
+        while seen is not None and machine.monotonic() < until:
+            machine.sleep(min(_LOOK_AGAIN_SECONDS, patience / 5))
+            now = self._catalog.doubtful(fragment, lease_seconds=lease)
+            if now != seen:
+                raise self._held(*(now or seen), self._row.status)
+        return None if seen is None else seen[0]
+
+    def _held(self, owner: str, expires: datetime | None, status: str) -> ClaimHeldError:
+        doing = "being committed" if status == "pending_upload" else "in use"
+        return ClaimHeldError(
+            f"execution {self._row.fragment!r} is {doing} by {owner}, whose claim holds until "
+            f"{expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
+            key=self._row.fragment,
+        )
 
     def check(self) -> None:
         """Make sure that the claim is still ours, for half of its time at least; `ClaimLostError` if it is not."""

@@ -8,13 +8,68 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
+
+from emdstore.errors import StoreError
+
+_log = logging.getLogger(__name__)
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+class LogFile:
+    """The file of a log, which takes what it can.
+
+    Where it takes no more, as the disk is full or the quota is used up, the run goes on. What was lost is counted, told
+    in the log itself as soon as it takes something again, and warned of when it is closed.
+    """
+
+    def __init__(self, fd: int, name: str) -> None:
+        self._fd, self._name = fd, name
+        self._gap = self._lost = 0
+        self._error: OSError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._fd)
+        if self._lost:
+            _log.warning(
+                "the log %s lacks %d bytes, which could not be written: %s; the run itself went on",
+                self._name,
+                self._lost,
+                self._error,
+            )
+
+    def write(self, text: str) -> int:
+        """Append a text, or count it as lost."""
+        data = text.encode("utf-8", "backslashreplace")
+        gap = f"\n[{self._gap} bytes of this log could not be written]\n".encode() if self._gap else b""
+        try:
+            if gap:
+                _append(self._fd, gap)
+            self._gap = 0
+            _append(self._fd, data)
+        except OSError as error:
+            self._error = error
+            self._gap += len(data)
+            self._lost += len(data)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: every write goes to the system at once."""
+
+
+def _append(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
 @contextlib.contextmanager
-def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[TextIO]:
+def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[LogFile]:
     """Append what this process logs and prints to a file, and show it as before.
 
     Parameters
@@ -28,10 +83,18 @@ def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[TextIO]:
     -----
     Standard output and logging belong to the whole process: run one execution at a time in it. What other programs
     print is not seen here; see `Execution.run`.
+
+    Raises
+    ------
+    StoreError
+        If there can be no such file.
     """
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreError(f"the log {os.fspath(path)!r} cannot be written: {error.strerror}") from error
     root = logging.getLogger()
-    with os.fdopen(fd, "w", buffering=1, encoding="utf-8", errors="backslashreplace") as log:
+    with LogFile(fd, os.fspath(path)) as log:
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter(_FORMAT))
         before = root.level
@@ -50,7 +113,7 @@ def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[TextIO]:
 class _Tee:
     """A text stream that also goes into the log; in all else it is the stream that it stands for."""
 
-    def __init__(self, stream: TextIO, log: TextIO) -> None:
+    def __init__(self, stream: TextIO, log: LogFile) -> None:
         self._stream, self._log = stream, log
 
     def write(self, text: str) -> int:

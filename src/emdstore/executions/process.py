@@ -1,29 +1,35 @@
-"""Which process holds a claim or runs an execution, and whether it is still there."""
+"""Who holds a claim, runs an execution or is its program, and whether it is still there.
+
+What can be seen from here is decided by whether the process lives, and the wall clock has no say in it. What cannot (it
+is on another machine, of another boot, or in another container) is not called gone here: its lease decides.
+"""
 
 from __future__ import annotations
 
-import functools
-import os
-import secrets
-import socket
-from datetime import datetime
-
-_CLOCK_SECONDS = 2
-"""By how much the time at which a process began may differ between two looks: it is counted from the boot."""
-
+from emdstore import system
 
 _at_work: set[str] = set()
 """The owners of this process whose work has not ended."""
 
 
-def new_owner() -> str:
-    """Return a name for a claim of this process: host, process id, when it began, and a number of its own.
+def new_owner(lease_seconds: float | None = None) -> str:
+    """Return a name for work of this process: its host, for people; the process; and a number of its own.
 
-    The time tells the process from a later one with the same id. It counts as gone after `retire`.
+    With how long its claims hold, others know when it should have renewed one. It counts as gone after `retire`.
     """
-    owner = f"{host_name()}:{os.getpid()}:{_began_here(os.getpid())}:{secrets.token_hex(4)}"
+    machine = system.current()
+    lease = "" if lease_seconds is None else f"/{lease_seconds:g}"
+    owner = f"{machine.host()}:{machine.whoami(None)}:{machine.token(4)}{lease}"
     _at_work.add(owner)
     return owner
+
+
+def lease_of(owner: str) -> float | None:
+    """Return for how many seconds an owner's claims hold unless it renews them; None if its name does not say."""
+    try:
+        return float(owner.rpartition("/")[2])
+    except ValueError:
+        return None
 
 
 def retire(owner: str) -> None:
@@ -33,42 +39,64 @@ def retire(owner: str) -> None:
 
 def host_name() -> str:
     """Return this machine's name."""
-    return socket.gethostname()
+    return system.current().host()
+
+
+def own_pid() -> int:
+    """Return the number of this process."""
+    return int(system.current().whoami(None).split(":")[2])
 
 
 def is_gone(owner: str | None) -> bool:
-    """Tell whether an owner is surely gone: a process of this machine that ended, or work in this one that did.
+    """Tell whether an owner is surely gone: a process of this machine that ended, or work in this one that did."""
+    process = _process_of(owner)
+    if process is None:
+        return False  # nobody, or the name is one that an older emdstore gave, in which the wall clock had a say
+    machine = system.current()
+    alive = machine.is_alive(process)
+    if alive and process == machine.whoami(None):
+        return owner not in _at_work
+    return alive is False
 
-    Of other machines nothing is known.
+
+def run_lives(owner: str | None, program: str | None, host: str | None, pid: int | None) -> bool | None:
+    """Tell whether anybody works on a run: who runs it, or any process of its program; None if nobody here can tell.
+
+    Parameters
+    ----------
+    owner, program
+        Who runs it, and the process group of its program, as scratch knows them.
+    host, pid
+        Where it ran. Without an owner a process of that number may be another one by now, so only that there is none
+        tells anything.
     """
-    host, pid, began, *_ = *(owner or "").rsplit(":", 3), "", "", ""
-    if host != host_name() or not pid.isdigit() or not began.isdigit():
-        return False
-    now = _began(int(pid))
-    if now is None or abs(now - int(began)) > _CLOCK_SECONDS:
+    machine = system.current()
+    answers: list[bool | None] = []
+    if program is not None:
+        answers.append(_lives(program, host, group=True))
+    if owner is not None:
+        answers.append(False if is_gone(owner) else _lives(_process_of(owner) or "", host))
+    elif program is None:
+        known = host == machine.host() and pid is not None and machine.is_alive(machine.whoami(pid)) is False
+        answers.append(False if known else None)
+    if True in answers:
         return True
-    return int(pid) == os.getpid() and owner not in _at_work
+    return None if None in answers else False
 
 
-def is_runner_gone(host: str | None, pid: int | None, since: datetime | None) -> bool:
-    """Tell whether the process that started an execution on this machine has ended."""
-    if host != host_name() or pid is None:
-        return False
-    began = _began(pid)
-    # A process of the same id that began after the execution is another one.
-    return began is None or (since is not None and began > since.timestamp() + _CLOCK_SECONDS)
+def is_group_alive(program: str | None) -> bool:
+    """Tell whether a process of a program's group is there."""
+    return program is not None and bool(system.current().is_alive(program, group=True))
 
 
-@functools.cache
-def _began_here(own_pid: int) -> int | None:
-    return _began(own_pid)  # asked once: it takes as long as a claim, and cannot change
+def _lives(process: str, host: str | None, *, group: bool = False) -> bool | None:
+    machine = system.current()
+    alive = machine.is_alive(process, group=group)
+    boot, here = process.partition(":")[0], machine.whoami(None).partition(":")[0]
+    # This machine was started anew since: whatever ran on it then does not run now.
+    return False if alive is None and host == machine.host() and boot not in ("", here) else alive
 
 
-def _began(pid: int) -> int | None:
-    import psutil  # only where processes are asked for
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time())
-    except psutil.NoSuchProcess:
-        return None
+def _process_of(owner: str | None) -> str | None:
+    parts = (owner or "").rsplit(":", 5)
+    return ":".join(parts[1:5]) if len(parts) == 6 else None

@@ -1,83 +1,212 @@
-"""A program that does an execution's work: started, shown, given the signals that are meant for it."""
+"""A program that does an execution's work: started, shown, given the signals that are meant for it, and outlived.
+
+It gets a process group of its own, so that it and all that it starts can be told from others and be signalled together.
+Where the system can do that, it is sent SIGTERM when this process dies (Linux' ``PR_SET_PDEATHSIG``). What it has
+started itself may go on all the same: whoever wants to know looks for its group.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
+import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import FrameType
+
+from emdstore import system
 
 SIGNALLED = 128
 """What an exit code is above of if a signal ended the program."""
 
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# All that end a process that does not handle them, but for those that cannot be handled, those by which the kernel says
+# that this process itself is broken, and Ctrl-C, which comes as `KeyboardInterrupt`.
+_NOT_FORWARDED = {
+    *("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH"),
+    *("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGIOT", "SIGTRAP", "SIGSYS", "SIGPIPE", "SIGINT"),
+}
+# They come from a terminal, which would send them to all that the program has started. Any other one is between whoever
+# sends it and the program itself: its helpers do not know of it, and would only die.
+_FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 _READ_SIZE = 65536
+_PATIENCE_SECONDS = 10.0
+_TICK_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
 
 
-def run_program(command: Sequence[str], env: Mapping[str, str]) -> int:
+def run_program(command: Sequence[str], env: Mapping[str, str], started: Callable[[int], object]) -> int:
     """Run a program to its end, show what it prints, and return its exit code, 128 + n if signal n ended it.
+
+    Signals that would end this process go to the program, which decides what comes of them. Ctrl-C ends it: it is sent
+    SIGINT, SIGTERM if that does not help within ten seconds, and SIGKILL at a second Ctrl-C.
+
+    Parameters
+    ----------
+    command, env
+        What is run, and all of its environment.
+    started
+        Called with the number of its process group when it has been started. What it raises ends the program.
 
     Raises
     ------
     OSError
         If it cannot be started.
     """
-    with _signals_forwarded() as started:
+    with _signals_forwarded() as forward_to:
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(env)
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            process_group=0,
+            preexec_fn=_dies_with_us(),
         )
+        output = _Output(process)
         try:
-            started(process)
-            _show_output(process)
+            started(process.pid)
+            forward_to(process.pid)
+            output.show_all()
             code = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
+        except BaseException as error:
+            _end(process, output, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
+        finally:
+            output.close()
     return code if code >= 0 else SIGNALLED - code
 
 
-@contextlib.contextmanager
-def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Pass signals that nobody here handles on to a program: whoever ends this process means it.
+def _dies_with_us() -> Callable[[], None] | None:
+    """Return what a child does to be sent SIGTERM when this process dies; None where the system cannot do that."""
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return None
+    parent = os.getpid()
 
-    Yields what is to be called with the program when it has been started. Signals that come before wait for it.
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before that
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
+
+
+def _end(process: subprocess.Popen[bytes], output: _Output, first: int) -> None:
+    """End a program, and all of its group, for good; a second Ctrl-C does not stop this, but makes it quick."""
+    number = first
+    while True:
+        _signal(process.pid, number)
+        try:
+            if output.show_until_end(_PATIENCE_SECONDS):
+                return
+            number = signal.SIGTERM if number == signal.SIGINT else signal.SIGKILL
+        except KeyboardInterrupt:
+            number = signal.SIGKILL
+
+
+def _signal(group: int, number: int, *, to_all: bool = True) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        (os.killpg if to_all else os.kill)(group, number)
+
+
+@contextlib.contextmanager
+def _signals_forwarded() -> Iterator[Callable[[int], None]]:
+    """Pass signals that nobody here handles on to a process group: whoever ends or stops this process means it, too.
+
+    Yields what is to be called with the group when it is there. Signals that come before wait for it.
     """
-    programs: list[subprocess.Popen[bytes]] = []
+    groups: list[int] = []
     early: list[int] = []
 
-    def forward(number: int, _: object) -> None:
-        if programs:
-            programs[0].send_signal(number)
+    def forward(number: int, _: FrameType | None) -> None:
+        if groups:
+            _signal(groups[0], number, to_all=number in _FROM_TERMINALS)
         else:
             early.append(number)
 
-    def started(program: subprocess.Popen[bytes]) -> None:
-        programs.append(program)
+    def stop(number: int, _: FrameType | None) -> None:
+        # Ctrl-Z reaches this process alone, as the program has a group of its own.
+        for group in groups:
+            _signal(group, number)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        for group in groups:
+            _signal(group, signal.SIGCONT)
+
+    def forward_to(group: int) -> None:
+        groups.append(group)
         for number in early:
-            program.send_signal(number)
+            _signal(group, number, to_all=number in _FROM_TERMINALS)
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        unhandled = [number for number in _FORWARDED if signal.getsignal(number) == signal.SIG_DFL]
-        before = {number: signal.signal(number, forward) for number in unhandled}
+        handlers = {each: forward for each in signal.valid_signals() if _name(each) not in _NOT_FORWARDED}
+        unhandled = {each: act for each, act in handlers.items() if signal.getsignal(each) == signal.SIG_DFL}
+        if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+            unhandled[signal.SIGTSTP] = stop
+        before = {each: signal.signal(each, act) for each, act in unhandled.items()}
     try:
-        yield started
+        yield forward_to
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def _show_output(process: subprocess.Popen[bytes]) -> None:
-    """Print what a program prints as it comes, also where it ends no lines, until it closes its output."""
-    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
-    assert process.stdout is not None
-    with process.stdout as output:
-        while data := os.read(output.fileno(), _READ_SIZE):
-            sys.stdout.write(decoder.decode(data))
-            sys.stdout.flush()
-        sys.stdout.write(decoder.decode(b"", final=True))
+def _name(number: int) -> str:
+    return number.name if isinstance(number, signal.Signals) else str(number)
+
+
+class _Output:
+    """What a program prints, on both streams."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        self._process, self._stream = process, process.stdout
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+
+    def show_all(self) -> None:
+        """Print it as it comes, also where it ends no lines, until the program closes it."""
+        while self._show_some():
+            pass
+
+    def show_until_end(self, seconds: float) -> bool:
+        """Print it until the program has ended, or for so many seconds; tell whether it has ended.
+
+        What it has started itself may keep the stream open for longer.
+        """
+        machine = system.current()
+        until = machine.monotonic() + seconds
+        is_open = True
+        while True:
+            ended = self._process.poll() is not None
+            wait = 0.0 if ended else min(_TICK_SECONDS, max(0.0, until - machine.monotonic()))
+            if is_open and select.select([self._stream], [], [], wait)[0]:
+                is_open = self._show_some()
+            elif ended:
+                return True
+            elif machine.monotonic() >= until:
+                return False
+            elif not is_open:
+                machine.sleep(wait)
+
+    def _show_some(self) -> bool:
+        data = os.read(self._stream.fileno(), _READ_SIZE)
+        _show(self._decoder.decode(data))
+        return bool(data)
+
+    def close(self) -> None:
+        """Print what is left of a character, and close the stream."""
+        _show(self._decoder.decode(b"", final=True))
+        self._stream.close()
+
+
+def _show(text: str) -> None:
+    # Whoever watched may have gone, as `head` does, which is no reason to end the program. The log has it all the same.
+    with contextlib.suppress(OSError):
+        sys.stdout.write(text)
+        sys.stdout.flush()

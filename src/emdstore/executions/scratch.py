@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, RecordError, StoreError
 from emdstore.keys import STAGING_PREFIX, join_key
@@ -78,7 +78,7 @@ def remove_scratch(scratch: LocalArtifactStore, fragment: str) -> None:
     removes what is left of it. `StoreError` if the system refuses.
     """
     folder = scratch.local_path(fragment)
-    trash = scratch.root / f"{STAGING_PREFIX}trash-{secrets.token_hex(8)}"
+    trash = scratch.root / f"{STAGING_PREFIX}trash-{system.current().token(8)}"
     try:
         folder.rename(trash)
         if trash.is_symlink():

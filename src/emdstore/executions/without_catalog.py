@@ -5,7 +5,6 @@ Whoever can reach the catalog takes the published sets in by `replay`, and has t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from concurrent.futures import Executor
 
@@ -14,14 +13,13 @@ from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, Recor
 from emdstore.executions.batch import BatchCallback, CommitJob, commit_each
 from emdstore.executions.commit import Shipping, publish_stopped
 from emdstore.executions.locations import Locations
-from emdstore.executions.report import UploadReport
+from emdstore.executions.process import run_lives
+from emdstore.executions.report import UploadError, UploadReport
 from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record, remove_scratch
 from emdstore.keys import is_valid_key, join_key
-from emdstore.sets.record import read_record
+from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback
-
-_log = logging.getLogger(__name__)
 
 
 def publish_execution(
@@ -75,9 +73,11 @@ def publish_execution(
             key=fragment,
         )
     if record.result is None:
+        if run_lives(record.owner, record.program, record.host, record.pid) is False:
+            raise RecordError(_cut_off(record), key=fragment)
         raise RecordError(
-            f"{fragment!r} has no outcome: it still runs, or was cut off. If its process is gone, publish its log: "
-            "`emdstore materialize SCRATCH RESULTS --failed --retryable` with its own folders",
+            f"{fragment!r} has no outcome: it still runs, or was cut off. If its process on {record.host} is gone, "
+            "`emdstore recover --no-catalog --older-than AGE` stops it",
             key=fragment,
         )
     clean = locations.clean_folder if clean_folder is None else clean_folder
@@ -104,7 +104,8 @@ def publish_pending_executions(
     """Commit all that waits in scratch without the catalog, each by `publish_execution`; one that fails stops no other.
 
     Without the catalog nobody knows what was committed or given up before: every folder in scratch whose record has an
-    outcome is shipped, and what is published already is compared and left as it is.
+    outcome is shipped, and what is published already is compared and left as it is. Runs that were cut off, and records
+    that cannot be read, are among the errors; what runs, or may run elsewhere, is among what was skipped.
 
     Parameters
     ----------
@@ -127,10 +128,22 @@ def publish_pending_executions(
     CommitInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    fragments = _waiting(locations) if execution_ids is None else _named(locations, execution_ids)
+    left_out = UploadReport()
+    if execution_ids is None:
+        fragments, left_out = _waiting(locations)
+    else:
+        fragments = _named(locations, execution_ids)
     jobs = [CommitJob(fragment) for fragment in fragments]
     shipping = Shipping(clean_folder=clean_folder)
-    return commit_each(locations, _publish_job, jobs, shipping, executor=executor, progress_callback=progress_callback)
+    return commit_each(
+        locations,
+        _publish_job,
+        jobs,
+        shipping,
+        executor=executor,
+        progress_callback=progress_callback,
+        left_out=left_out,
+    )
 
 
 def _publish_job(locations: Locations, job: CommitJob, shipping: Shipping) -> UploadReport:
@@ -145,18 +158,40 @@ def _published_before(locations: Locations, fragment: str) -> UploadReport:
     return UploadReport(statuses={fragment: published.status})
 
 
-def _waiting(locations: Locations) -> list[str]:
-    """Return the executions in scratch that have an outcome, oldest first."""
+def _waiting(locations: Locations) -> tuple[list[str], UploadReport]:
+    """Return the executions in scratch that have an outcome, oldest first, and what there is to say of the others."""
     stopped = []
+    errors: list[UploadError] = []
+    skipped: dict[str, str] = {}
     for fragment in executions_in(locations.scratch):
         try:
             record = read_scratch_record(locations.scratch, fragment)
         except RecordError as error:
-            _log.warning("left out: %s", error)
+            errors.append(UploadError(fragment, error))
             continue
-        if record is not None and record.result is not None:
+        if record is None or (record.result is None and record.started_at is None):
+            continue  # nothing has run there
+        if record.result is not None:
             stopped.append((str(record.stopped_at or ""), fragment))
-    return [fragment for _, fragment in sorted(stopped)]
+            continue
+        lives = run_lives(record.owner, record.program, record.host, record.pid)
+        if lives is False:
+            errors.append(UploadError(fragment, RecordError(_cut_off(record), key=fragment)))
+        elif lives:
+            skipped[fragment] = f"it runs, as process {record.pid}"
+        else:
+            skipped[fragment] = (
+                f"it has no outcome: it began at {record.started_at} on {record.host}, and whether it still runs "
+                "cannot be seen from here. `emdstore recover --no-catalog --older-than AGE` stops it"
+            )
+    return [fragment for _, fragment in sorted(stopped)], UploadReport(errors=tuple(errors), skipped=skipped)
+
+
+def _cut_off(record: ExecutionRecord) -> str:
+    return (
+        f"{record.fragment!r} began at {record.started_at}, and process {record.pid} on {record.host} was gone before "
+        "it had an outcome: `emdstore recover --no-catalog` stops it, and the next commit publishes its log"
+    )
 
 
 def _named(locations: Locations, execution_ids: Collection[str]) -> list[str]:

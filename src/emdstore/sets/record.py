@@ -88,6 +88,8 @@ class ExecutionRecord:
         Aware datetimes.
     host, pid
         Where it ran.
+    owner, program
+        In scratch, while it runs: the process that runs it, and the process group of its program.
     reingest_of
         The fragment of the execution that this one repeats without running; it leaves the group's flag as it is.
     result
@@ -137,6 +139,8 @@ class ExecutionRecord:
     published_at: Moment | None = None
     host: str | None = None
     pid: int | None = None
+    owner: str | None = None
+    program: str | None = None
     reingest_of: str | None = None
     result: ExecutionResult | None = None
     state: State | None = None
