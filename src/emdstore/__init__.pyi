@@ -18,6 +18,7 @@ from .errors import (
     CatalogVersionError as CatalogVersionError,
     ClaimHeldError as ClaimHeldError,
     ClaimLostError as ClaimLostError,
+    DamagedOnTheWayError as DamagedOnTheWayError,
     DemotionRefusedError as DemotionRefusedError,
     EmdstoreError as EmdstoreError,
     ExecutionNotFoundError as ExecutionNotFoundError,

@@ -76,6 +76,10 @@ class StoreUnavailableError(StoreError, ConnectionError):
     """The store could not be reached, or answered that it is busy. Translating again may help."""
 
 
+class DamagedOnTheWayError(IntegrityError, StoreUnavailableError):
+    """Other bytes arrived than the store's own checksum says. Nothing was kept of them; trying again may help."""
+
+
 class StoreURLError(EmdstoreError, ValueError):
     """A store's URL or options make no sense."""
 

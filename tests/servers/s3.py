@@ -80,6 +80,12 @@ class S3Server:
         return name
 
 
+def flipped(data: bytes) -> bytes:
+    """Return the bytes with one bit in their middle the other way round."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
 # -- the servers -------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +178,7 @@ class Request:
     size: int
 
 
-Kind = Literal["status", "cut-request", "cut-response", "flip", "stall"]
+Kind = Literal["status", "cut-request", "cut-response", "drop-response", "flip", "flip-response", "stall"]
 
 
 @attrs.define
@@ -184,7 +190,8 @@ class Fault:
     kind
         ``status``: answer with `status` and forward nothing. ``cut-request``: drop the connection after half of the
         request's body. ``cut-response``: forward, then drop the connection after half of the response's body.
-        ``flip``: flip a bit of the request's body on its way. ``stall``: say nothing for `seconds`, then hang up.
+        ``drop-response``: forward, and drop the connection before the response. ``flip``, ``flip-response``: flip a bit
+        of the request's or the response's body on its way. ``stall``: say nothing for `seconds`, then hang up.
     matching
         A regular expression that ``"METHOD /path?query"`` must match.
     times
@@ -272,7 +279,7 @@ class FaultProxy:
         if fault is not None and kind == "status":
             return self._answer(handler, fault.status, [("Content-Type", "application/xml")], fault.body)
         if kind == "flip":
-            body = body[: size // 2] + bytes([body[size // 2] ^ 1]) + body[size // 2 + 1 :]
+            body = flipped(body)
         # The signature covers the Host header, so it goes on as it came.
         behind = http.client.HTTPConnection(self._behind.hostname or "", self._behind.port, timeout=60)
         try:
@@ -285,6 +292,10 @@ class FaultProxy:
             content = answer.read()
         finally:
             behind.close()
+        if kind == "drop-response":
+            return self._hang_up(handler)
+        if kind == "flip-response" and content:
+            content = flipped(content)
         self._answer(handler, answer.status, answer.getheaders(), content, cut=kind == "cut-response")
         return None
 

@@ -22,6 +22,7 @@ import pytest
 from tests.children import answer_from_mount, answer_of, start_python
 
 from emdstore.errors import (
+    ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
     KeyConflictError,
@@ -777,3 +778,22 @@ def test_equal_folders_are_equal_stores(root: Path) -> None:
     assert len({LocalArtifactStore(root), LocalArtifactStore(root)}) == 1
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         LocalArtifactStore(root).root = root / "other"  # type: ignore[misc]
+
+
+def test_who_creates_over_a_network_file_system_and_does_not_hear_of_it_has_created_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_lose_the_answer(*args: Any, **options: Any) -> None:
+        link(*args, **options)
+        raise FileExistsError
+
+    monkeypatch.setattr("os.link", link_and_lose_the_answer)
+    store = LocalArtifactStore(tmp_path)
+    store.create_bytes("a", b"one")
+    monkeypatch.undo()
+    with pytest.raises(ArtifactExistsError):
+        store.create_bytes("a", b"one")
+    assert store.read_bytes("a") == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -47,12 +47,16 @@ class ArtifactInfo:
         When the bytes were last written, POSIX seconds, as exact as the store keeps it.
     version
         The store's own tag of this content (an ETag, say), where it has one; another tag means another write.
+    checksum
+        A checksum that the store keeps by itself, where it has one: ``md5:<hex>``, or ``md5:<hex>-<parts>`` for the MD5
+        of the MD5s of an upload's parts. Bytes that have it are the artifact's; see `emdstore.stores.checksums`.
     """
 
     key: str
     size: int
     modified: float
     version: str | None = None
+    checksum: str | None = None
 
 
 @attrs.frozen

@@ -244,7 +244,7 @@ class FileSession:
             if replace:
                 os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
-                os.link(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self._link(staged, name)
                 os.unlink(staged, dir_fd=folder)
             if root.durability == "object":
                 os.fsync(folder)
@@ -261,6 +261,17 @@ class FileSession:
             if isinstance(error, OSError):
                 root.raise_error(error, key, "write")
             raise
+
+    def _link(self, staged: str, name: str) -> None:
+        folder = self._folder_fd
+        try:
+            os.link(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except FileExistsError:
+            # Over NFS the answer may be lost, and the request that is sent again finds what the first one made.
+            ours = os.stat(staged, dir_fd=folder, follow_symlinks=False)
+            there = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+                raise
 
     def _enter(self, folder: str, fd: int) -> None:
         self.close()

@@ -7,12 +7,15 @@ import pickle
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import attrs
 
-from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreURLError, redact
+from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreUnavailableError, StoreURLError, redact
 from emdstore.keys import MAX_KEY_BYTES, validate_key
 from emdstore.per_process import PerProcess
+from emdstore.stores.checksums import md5_of_etag
+from emdstore.stores.content_types import content_type
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
@@ -23,11 +26,6 @@ _clients: PerProcess[dict[object, Any]] = PerProcess(dict)
 
 
 _SENT_AT_ONCE = 512 * 1024  # that goes up in the time of an answer, over whatever line
-
-
-def describe(key: str, entry: Any) -> ArtifactInfo:
-    """Return what obstore's description of an object says of the artifact."""
-    return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), entry["e_tag"])
 
 
 class Connection:
@@ -97,6 +95,8 @@ class Bucket:
         Whether requests are signed.
     trusts_any_certificate
         Whether the server's certificate is believed, whoever signed it.
+    check_etag
+        Whether an ETag that looks like an MD5 is one.
     part_size, part_uploads
         See `S3ArtifactStore`.
     """
@@ -110,6 +110,7 @@ class Bucket:
     retries: int
     signs: bool
     trusts_any_certificate: bool
+    check_etag: bool
     part_size: int
     part_uploads: int
     base: str = attrs.field(
@@ -142,6 +143,34 @@ class Bucket:
         """Return the key, valid or not, of an object that lies in the folder."""
         return object_name[len(self.base) :]
 
+    def describe(self, key: str, entry: Any) -> ArtifactInfo:
+        """Return what is said of an object, by obstore or in a listing, of the artifact."""
+        tag = entry["e_tag"]
+        checksum = md5_of_etag(tag) if self.check_etag else None
+        return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), tag, checksum)
+
+    def attributes_of(self, key: str) -> dict[str, str]:
+        """Return what goes up with an artifact's bytes."""
+        kind = content_type(key)
+        return {} if kind is None else {"Content-Type": kind}
+
+    def described(self, key: str, entry: Any) -> ArtifactInfo:
+        """Return what an answer about an object says of the artifact.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If it says nothing that an S3 server says of every object: some gateway has answered, with its own page.
+        """
+        if entry["e_tag"] is None and not entry["last_modified"].timestamp():
+            raise StoreUnavailableError(
+                f"cannot look at {key!r} in {self!r}: the answer is not about an object; something else than "
+                "the server has answered, a gateway perhaps; try again",
+                key=key,
+                store=repr(self),
+            )
+        return self.describe(key, entry)
+
     def look_at(self, key: str) -> ArtifactInfo:
         """Return what the server says of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
         name = self.object_name(key)
@@ -149,28 +178,39 @@ class Bucket:
         try:
             with self.errors.translating("look at", key):
                 try:
-                    return describe(key, obs.head(client, name))
+                    return self.described(key, obs.head(client, name))
                 except FileNotFoundError:
                     if self.connection.bucket_seen:
                         raise
                     # The answer to HEAD has no body, so a missing bucket looks like a missing object. GET tells.
-                    return describe(key, obs.get(client, name).meta)
+                    return self.described(key, obs.get(client, name).meta)
         except ArtifactNotFoundError:
             self.connection.bucket_seen = True
             raise
 
-    def signed_listing(self, query: str) -> str:
-        """Return a URL that lists this bucket, with the signature in it, for the next five minutes."""
+    def signed(self, method: str, object_name: str, query: Mapping[str, str]) -> str:
+        """Return a URL with the signature in it, which holds for five minutes.
+
+        Parameters
+        ----------
+        method
+            What the URL is for.
+        object_name
+            The object; ``""`` for the bucket.
+        query
+            The parameters; those without a value are left out.
+        """
         obs, client = self.client()
         config = dict(client.config)
         endpoint = config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com"
         hosted = str(config.get("virtual_hosted_style_request", False)).lower() == "true"
-        bucket = endpoint if hosted else f"{endpoint}/{self.name}"
+        place = "/".join(filter(None, [endpoint, "" if hosted else self.name, quote(object_name, safe="/~")]))
+        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
         if not self.signs:
-            return f"{bucket}?{query}"
+            return f"{place}?{asked}"
         # obstore signs URLs of objects only. At an endpoint that ends in a query, the URL of an object without a name
-        # is that of a listing; the slash before that name goes to a parameter that S3 ignores.
-        config |= {"endpoint": f"{bucket}?{query}&x-id=ListObjectsV2", "virtual_hosted_style_request": True}
+        # is that of whatever is before it; the slash before that name goes to a parameter that S3 ignores.
+        config |= {"endpoint": f"{place}?{asked and asked + '&'}x-id=emdstore", "virtual_hosted_style_request": True}
         signer = obs._store.S3Store(config=config, client_options=client.client_options)
-        url: str = obs.sign(signer, "GET", "", timedelta(minutes=5))
+        url: str = obs.sign(signer, method, "", timedelta(minutes=5))
         return url

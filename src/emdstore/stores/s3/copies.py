@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from emdstore.errors import ArtifactNotFoundError, StoreError
-from emdstore.stores.port import Copied
+from emdstore.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
+from emdstore.stores.port import ArtifactInfo, Copied
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 
@@ -32,7 +32,28 @@ class ServerCopies:
             if self._source.look_at(key).size <= LARGEST_COPY:
                 raise
             return self._stream(key, moved)
+        self._check(key)
         return Copied(None, None)
+
+    def _check(self, key: str) -> None:
+        """See that the copy is there: to the engine, any answer with a status of success is good news."""
+        here, there = self._source.look_at(key), self._look_at_copy(key)
+        if there is not None and here.size == there.size:
+            in_parts = "-" in f"{here.version}{there.version}"  # a copy of an upload in parts is none
+            if here.version == there.version or (in_parts and there.modified >= here.modified):
+                return
+        raise StoreUnavailableError(
+            f"cannot copy {key!r} in {self._dest!r}: the server says that it did, and what is there is not the copy; "
+            "try again",
+            key=key,
+            store=repr(self._dest),
+        )
+
+    def _look_at_copy(self, key: str) -> ArtifactInfo | None:
+        try:
+            return self._dest.look_at(key)
+        except ArtifactNotFoundError:
+            return None
 
     def _stream(self, key: str, moved: Callable[[int], object] | None) -> Copied:
         digest = hashlib.sha256()

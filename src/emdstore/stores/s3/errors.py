@@ -27,6 +27,7 @@ _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzCont
 _BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"}
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 
+_NOT_THE_SERVER = re.compile(r"Unable to extract metadata from headers|invalid multipart response").search
 _STATUS = re.compile(r"status code: (\d{3})").search
 _CODE = re.compile(r"<Code>(\w+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
@@ -76,6 +77,11 @@ class ErrorTranslator:
             kind, advice = StoreAccessError, "check the credentials, and what they may do in this bucket"
         elif status in _BUSY_STATUS or code in _BUSY:
             kind, advice = StoreUnavailableError, "try again later"
+        elif status is None and _NOT_THE_SERVER(text):
+            kind, advice = (
+                StoreUnavailableError,
+                "something else than the server has answered, a gateway perhaps; try again",
+            )
         elif status is None and "HTTP error" in text:
             kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
         elif "redirect" in text:

@@ -7,22 +7,19 @@ and an answer that is not a whole page is an error like any other of the server'
 
 from __future__ import annotations
 
-import http.client
 import random
-import ssl
 import time
-import urllib.request
 from collections.abc import Iterator
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, unquote_plus, urlsplit
+from typing import Any
+from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 import attrs
 
 from emdstore.errors import StoreUnavailableError
 from emdstore.stores.s3.bucket import Bucket
+from emdstore.stores.s3.http import ServerConnection
 
 Entry = Any
 """What is said of an object: ``path``, ``size``, ``last_modified`` and ``e_tag``, as the engine has it."""
@@ -65,7 +62,7 @@ def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str =
     """
     prefix = folder and folder + "/"
     query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": after, "delimiter": delimiter}
-    with _Connection(bucket) as connection:
+    with ServerConnection(bucket) as connection:
         while True:
             page, token = _ask(bucket, connection, folder, prefix, query)
             yield page
@@ -75,98 +72,20 @@ def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str =
 
 
 def _ask(
-    bucket: Bucket, connection: _Connection, folder: str, prefix: str, query: dict[str, str]
+    bucket: Bucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
 ) -> tuple[Page, str | None]:
     """Return the page, and the token of the next one; try again as often, and as long, as the engine would."""
     began, pause = time.monotonic(), _FIRST_PAUSE
     for attempt in range(bucket.retries + 1):
         try:
             with bucket.errors.translating("list", folder):
-                return _read(connection.get(query), prefix, query)
+                return _read(connection.get(query).body, prefix, query)
         except StoreUnavailableError:
             if attempt == bucket.retries or time.monotonic() - began > bucket.patience:
                 raise
         time.sleep(random.uniform(pause / 2, pause))
         pause = min(2 * pause, _LONGEST_PAUSE)
     raise AssertionError("a loop of attempts ends by returning or raising")
-
-
-class _Connection:
-    """A connection to the server that stays open between pages, unless a proxy is on the way."""
-
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
-        self._open: http.client.HTTPConnection | None = None
-
-    def get(self, query: dict[str, str]) -> bytes:
-        """Return the body of an answer with status 200; anything else is an `OSError` in the words that are read."""
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
-        url = self._bucket.signed_listing(asked)
-        try:
-            status, body = self._get(url)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise OSError(f"HTTP error: {type(error).__name__}: {error}") from None
-        if status != 200:
-            raise OSError(f"status code: {status} {body.decode(errors='replace')}")
-        return body
-
-    def _get(self, url: str) -> tuple[int, bytes]:
-        parts = urlsplit(url)
-        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
-            with _opener(self._bucket).open(url, timeout=self._bucket.timeout) as answer:
-                return answer.status, answer.read()
-        if self._open is None:
-            self._open = self._connect(parts.scheme, parts.netloc)
-        assert self._open.sock is not None
-        self._open.sock.settimeout(self._bucket.timeout)
-        self._open.request("GET", f"{parts.path or '/'}?{parts.query}")
-        answer = self._open.getresponse()
-        body = answer.read()
-        if answer.will_close:
-            self.close()
-        return answer.status, body
-
-    def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        patience = self._bucket.connect_timeout
-        connection = (
-            http.client.HTTPConnection(netloc, timeout=patience)
-            if scheme == "http"
-            else http.client.HTTPSConnection(netloc, timeout=patience, context=_context(self._bucket))
-        )
-        connection.connect()
-        return connection
-
-    def close(self) -> None:
-        if self._open is not None:
-            self._open.close()
-            self._open = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self.close()
-
-
-class _AnyStatus(urllib.request.HTTPErrorProcessor):
-    """Lets every status pass, so that one place reads them."""
-
-    def http_response(self, request: Any, response: Any) -> Any:
-        return response
-
-    https_response = http_response
-
-
-def _opener(bucket: Bucket) -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_AnyStatus, urllib.request.HTTPSHandler(context=_context(bucket)))
-
-
-def _context(bucket: Bucket) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if bucket.trusts_any_certificate:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 # -- reading a page ----------------------------------------------------------------------------------------------------

@@ -26,10 +26,9 @@ from typing import Any, Literal, Self
 import attrs
 
 from emdstore.errors import (
-    ArtifactExistsError,
     ArtifactNotFoundError,
+    DamagedOnTheWayError,
     InvalidKeyError,
-    KeyConflictError,
     StoreURLError,
     redact_url,
 )
@@ -37,15 +36,18 @@ from emdstore.keys import join_key, validate_prefix
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
-from emdstore.stores.s3.bucket import Bucket, Connection, describe
+from emdstore.stores.s3.bucket import Bucket, Connection
+from emdstore.stores.s3.changes import create, remove
 from emdstore.stores.s3.copies import ServerCopies
 from emdstore.stores.s3.errors import ErrorTranslator
 from emdstore.stores.s3.listing import Listing
+from emdstore.stores.s3.proof import Proof
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
+_READS = 3  # of an object that arrives damaged
 _SLOWEST = 50_000  # bytes a second that a line carries
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -89,6 +91,9 @@ class S3ArtifactStore:
         that in memory.
     checksum
         The digest that goes up as a header which the server checks and keeps; None for a server that does not know it.
+    check_etag
+        Whether what comes down is compared with the object's ETag, where that looks like an MD5 (or an MD5 of parts).
+        False for a server whose ETags look so and are none.
     in_order
         Whether the server lists keys in the order of their UTF-8 bytes. None: AWS does (but for its directory
         buckets), others are not trusted to. True spares large listings on such a server a request per folder.
@@ -109,6 +114,7 @@ class S3ArtifactStore:
     part_size: int = attrs.field(default=_SMALLEST_PART, eq=False, validator=_check_part_size)
     part_uploads: int = attrs.field(default=4, eq=False)
     checksum: Literal["SHA256"] | None = attrs.field(default="SHA256", eq=False)
+    check_etag: bool = attrs.field(default=True, eq=False)
     in_order: bool | None = attrs.field(default=None, eq=False)
     config: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
     client_options: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
@@ -138,6 +144,7 @@ class S3ArtifactStore:
             retries=self.retries,
             signs=not self.skip_signature,
             trusts_any_certificate=bool(self.client_options.get("allow_invalid_certificates")),
+            check_etag=self.check_etag and not self.bucket.endswith("--x-s3"),
             part_size=self.part_size,
             part_uploads=self.part_uploads,
         )
@@ -162,10 +169,23 @@ class S3ArtifactStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
+        for attempt in range(_READS):
+            try:
+                return self._read(key)
+            except DamagedOnTheWayError:
+                if attempt == min(self.retries, _READS - 1):
+                    raise
+        raise AssertionError("a loop of attempts ends by returning or raising")
+
+    def _read(self, key: str) -> bytes:
         name = self.ground.object_name(key)
         obs, client = self.ground.client()
         with self.ground.errors.translating("read", key):
-            data: bytes = obs.get(client, name).bytes().to_bytes()
+            found = obs.get(client, name)
+            data: bytes = found.bytes().to_bytes()
+        proof = Proof(self.ground, self.ground.described(key, found.meta))
+        proof.update(data)
+        proof.finish()
         return data
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
@@ -177,7 +197,7 @@ class S3ArtifactStore:
         name = self.ground.object_name(key)
         obs, client = self.ground.client(len(data))
         with self.ground.errors.translating("write", key):
-            obs.put(client, name, data, use_multipart=False)
+            obs.put(client, name, data, use_multipart=False, attributes=self.ground.attributes_of(key))
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
@@ -196,12 +216,12 @@ class S3ArtifactStore:
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
         entries = only_artifacts(self._found(prefix), repr(self))
-        return (describe(self.ground.key_of(entry["path"]), entry) for entry in entries)
+        return (self.ground.describe(self.ground.key_of(entry["path"]), entry) for entry in entries)
 
     def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
         """See `SupportsLeftOut.iter_found`."""
         return (
-            found if isinstance(found, LeftOut) else describe(self.ground.key_of(found["path"]), found)
+            found if isinstance(found, LeftOut) else self.ground.describe(self.ground.key_of(found["path"]), found)
             for found in self._found(prefix)
         )
 
@@ -214,32 +234,16 @@ class S3ArtifactStore:
         return ObjectWriter(self.ground, key)
 
     def create_bytes(self, key: str, data: bytes, /) -> None:
-        """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""
-        name = self.ground.object_name(key)
-        obs, client = self.ground.client(len(data))
-        try:
-            with self.ground.errors.translating("create", key):
-                obs.put(client, name, data, mode="create", use_multipart=False)
-        except ArtifactExistsError:
-            if self.exists(key):
-                raise
-            # SeaweedFS keeps folders, and takes the one above `a/b` for an object `a` that is there.
-            raise KeyConflictError(
-                f"{self!r} does not create {key!r}: the server has a folder of that name; write it instead, or choose "
-                "another key",
-                key=key,
-                store=repr(self),
-            ) from None
+        """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know.
+
+        If the answer to a request is lost, the next one may find what the first one has put there. So each object that
+        is created carries a token of this call, and one that is found with it was created by this call.
+        """
+        create(self.ground, key, data)
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
-        name = self.ground.object_name(key)
-        obs, client = self.ground.client()
-        try:
-            with self.ground.errors.translating("delete", key):
-                obs.delete(client, name)
-        except ArtifactNotFoundError:
-            pass
+        remove(self.ground, key)
 
     def place(self) -> Place:
         """See `SupportsPlace.place`."""

@@ -14,8 +14,9 @@ from typing import Any, NoReturn, Self
 from emdstore.errors import SourceChangedError, StoreError
 from emdstore.per_process import PerProcess
 from emdstore.stores.port import CHUNK_SIZE
-from emdstore.stores.s3.bucket import Bucket, describe
+from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
+from emdstore.stores.s3.proof import Proof
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +55,11 @@ class ObjectReader:
         with bucket.errors.translating("read", key):
             found = self._begin()
         self._waited = time.perf_counter() - asked
-        self.info = describe(key, found.meta)
+        self.info = bucket.described(key, found.meta)
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
         self._left = self.info.size
+        self._proof = Proof(bucket, self.info)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
@@ -67,6 +69,9 @@ class ObjectReader:
         self._left -= len(given)
         if self._left < 0 or (not given and self._left):
             self._raise_changed(f"did not have the {self.info.size} bytes that the server announced")
+        self._proof.update(given)
+        if given and not self._left:  # before the last bytes are given out
+            self._proof.finish()
         return given
 
     def _next(self) -> bytes:
@@ -128,7 +133,7 @@ class ObjectReader:
 
     def _part(self, start: int, end: int) -> Any:
         found = self._ask({"range": (start, end)})
-        if describe(self._key, found.meta) != self.info:
+        if self._bucket.described(self._key, found.meta) != self.info:
             self._raise_changed("changed while it was read")
         return found
 
@@ -157,7 +162,11 @@ class ObjectWriter:
         obs, client = bucket.client(bucket.part_size)
         with bucket.errors.translating("write", key):
             self._file = obs.open_writer(
-                client, name, buffer_size=bucket.part_size, max_concurrency=bucket.part_uploads
+                client,
+                name,
+                attributes=bucket.attributes_of(key),
+                buffer_size=bucket.part_size,
+                max_concurrency=bucket.part_uploads,
             )
 
     def write(self, data: bytes, /) -> None:

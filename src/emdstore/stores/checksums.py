@@ -1,0 +1,117 @@
+"""Checksums that a store keeps of an artifact by itself, and whether bytes have them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+_MIB = 1024 * 1024
+_MD5 = re.compile(r'"?([0-9a-fA-F]{32})(?:-([1-9][0-9]{0,4}))?"?\Z').match
+# Of those in use: this library and AWS' rules, boto3 and the AWS CLI, s3fs and rclone, others.
+_PART_SIZES = tuple(each * _MIB for each in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512))
+
+
+def md5_of_etag(etag: str | None) -> str | None:
+    """Return the checksum that an ETag of S3 looks like: see `ArtifactInfo.checksum`."""
+    found = _MD5(etag) if etag else None
+    if found is None:
+        return None
+    return f"md5:{found[1].lower()}-{found[2]}" if found[2] else f"md5:{found[1].lower()}"
+
+
+class Check:
+    """Whether bytes, given one chunk after the other, have a checksum.
+
+    Parameters
+    ----------
+    checksum
+        As in `ArtifactInfo.checksum`; None, or of a kind that is not known here, cannot be checked.
+    size
+        How many bytes it is of.
+    part_size
+        In which parts it was probably uploaded, where it is of parts. The usual sizes are tried, too.
+    """
+
+    def __init__(self, checksum: str | None, size: int, part_size: int | None = None) -> None:
+        kind, _, value = (checksum or "").partition(":")
+        self.checksum = checksum
+        self._wanted, _, parts = value.partition("-")
+        self._whole: Any = None
+        self._parts: list[_InParts] = []
+        if kind != "md5":
+            return
+        if not parts:
+            self._whole = hashlib.md5(usedforsecurity=False)
+            return
+        tried = dict.fromkeys((*([part_size] if part_size else ()), *_PART_SIZES))
+        self._parts = [_InParts(each) for each in tried if -(-size // each) == int(parts)]
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._whole is not None:
+            self._whole.update(data)
+        for each in self._parts:
+            each.update(data)
+
+    @property
+    def found(self) -> str | None:
+        """The checksum of the bytes so far, in parts as large as probably meant; None where it cannot be told."""
+        if self._whole is not None:
+            return f"md5:{self._whole.hexdigest()}"
+        return self._parts[0].checksum() if self._parts else None
+
+    @property
+    def part_sizes(self) -> tuple[int, ...]:
+        """In which parts the bytes were taken, where the checksum is of parts."""
+        return tuple(each.size for each in self._parts)
+
+    def fits(self) -> bool | None:
+        """Tell whether the bytes have the checksum; None where there is none that can be checked."""
+        if self._whole is not None:
+            return bool(self._whole.hexdigest() == self._wanted)
+        if not self._parts:
+            return None
+        return any(each.checksum() == self.checksum for each in self._parts)
+
+
+class _InParts:
+    """The MD5 of the MD5s of parts of one size."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._done: list[bytes] = []
+        self._part, self._room = hashlib.md5(usedforsecurity=False), size
+
+    def update(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            taken = rest[: self._room]
+            self._part.update(taken)
+            self._room -= len(taken)
+            rest = rest[len(taken) :]
+            if not self._room:
+                self._close()
+
+    def _close(self) -> None:
+        self._done.append(self._part.digest())
+        self._part, self._room = hashlib.md5(usedforsecurity=False), self.size
+
+    def checksum(self) -> str:
+        parts = [*self._done, self._part.digest()] if self._room < self.size else self._done
+        return f"md5:{hashlib.md5(b''.join(parts), usedforsecurity=False).hexdigest()}-{len(parts)}"
+
+
+def has_checksum(checksum: str | None, size: int, chunks: Iterable[bytes]) -> bool | None:
+    """Tell whether bytes have a checksum; None where that cannot be told, and then no byte was asked for.
+
+    True proves that they are the bytes that the store holds. False proves little: where a server encrypts, say, what
+    looks like a checksum is none.
+    """
+    check = Check(checksum, size)
+    if check.fits() is None:
+        return None
+    for chunk in chunks:
+        check.update(chunk)
+    return check.fits()

@@ -1,0 +1,34 @@
+"""What kind of content an artifact has, for those who look into a bucket with a browser."""
+
+from __future__ import annotations
+
+import functools
+import mimetypes
+
+_MORE = {
+    ".cdl": "text/plain",
+    ".geojson": "application/geo+json",
+    ".ipynb": "application/x-ipynb+json",
+    ".log": "text/plain",
+    ".md": "text/markdown",
+    ".nc": "application/x-netcdf",
+    ".parquet": "application/vnd.apache.parquet",
+    ".toml": "application/toml",
+    ".webp": "image/webp",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+}
+
+
+@functools.cache
+def _table() -> mimetypes.MimeTypes:
+    table = mimetypes.MimeTypes()  # what Python knows, and not what this machine does: the same everywhere
+    for ending, kind in _MORE.items():
+        table.add_type(kind, ending)
+    return table
+
+
+def content_type(key: str) -> str | None:
+    """Return the media type that the ending of a key stands for; None where it is unknown, or compressed."""
+    kind, encoding = _table().guess_type("x/" + key.rpartition("/")[2], strict=False)
+    return kind if encoding is None else None

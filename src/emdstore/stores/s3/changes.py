@@ -1,0 +1,99 @@
+"""Changes of a bucket that are proved by looking: an answer may be lost, or not be the server's."""
+
+from __future__ import annotations
+
+import secrets
+
+from emdstore.errors import (
+    ArtifactExistsError,
+    ArtifactNotFoundError,
+    KeyConflictError,
+    StoreUnavailableError,
+)
+from emdstore.stores.s3.bucket import Bucket
+
+_TOKEN = "emdstore-token"
+_NOTHING = "nothing is seen there"
+_ATTEMPTS = 3
+
+
+def create(bucket: Bucket, key: str, data: bytes) -> None:
+    """Put the bytes at the key unless something lies there; see `S3ArtifactStore.create_bytes`."""
+    token = secrets.token_hex(16)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return _put(bucket, key, data, token)
+        except ArtifactExistsError:
+            if _token_of(bucket, key) == token:  # the answer to an earlier request of ours was lost
+                return None
+            raise
+        except StoreUnavailableError:
+            # Whether the bytes are there is not known: the next attempt tells, or at the end a look.
+            if attempt == _ATTEMPTS - 1 or bucket.retries == 0:
+                found = _look(bucket, key)
+                if found == token:
+                    return None
+                if found != _NOTHING:
+                    raise ArtifactExistsError(
+                        f"{key!r} is already there in {bucket!r}; it was left as it is", key=key, store=repr(bucket)
+                    ) from None
+                raise
+    raise AssertionError("a loop of attempts ends by returning or raising")
+
+
+def _put(bucket: Bucket, key: str, data: bytes, token: str) -> None:
+    name = bucket.object_name(key)
+    obs, client = bucket.client(len(data))
+    attributes = bucket.attributes_of(key) | {_TOKEN: token}
+    with bucket.errors.translating("create", key):
+        obs.put(client, name, data, mode="create", use_multipart=False, attributes=attributes)
+
+
+def _token_of(bucket: Bucket, key: str) -> str | None:
+    """Return the token of the object at the key, None if it has none; `KeyConflictError` if there is no object."""
+    name = bucket.object_name(key)
+    obs, client = bucket.client()
+    try:
+        with bucket.errors.translating("look at", key):
+            found = obs.get(client, name, options={"head": True})
+    except ArtifactNotFoundError:
+        # SeaweedFS keeps folders, and takes the one above `a/b` for an object `a` that is there.
+        raise KeyConflictError(
+            f"{bucket!r} does not create {key!r}: the server has a folder of that name; write it instead, or choose "
+            "another key",
+            key=key,
+            store=repr(bucket),
+        ) from None
+    token: str | None = found.attributes.get(_TOKEN)
+    return token
+
+
+def _look(bucket: Bucket, key: str) -> str | None:
+    """Return the token of the object at the key; `_NOTHING` if none is seen there."""
+    try:
+        return _token_of(bucket, key)
+    except (KeyConflictError, StoreUnavailableError):
+        return _NOTHING
+
+
+def remove(bucket: Bucket, key: str) -> None:
+    """Remove an object, and see that it is gone: to the engine, any answer with a status of success is good news."""
+    name = bucket.object_name(key)
+    obs, client = bucket.client()
+    before: str | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            with bucket.errors.translating("delete", key):
+                obs.delete(client, name)
+            there = bucket.look_at(key)
+        except ArtifactNotFoundError:
+            return
+        if before is not None and there.version != before:
+            return  # somebody else writes to it again and again
+        before = there.version
+    raise StoreUnavailableError(
+        f"cannot delete {key!r} in {bucket!r}: the server says that it did, and the object is still there; try again, "
+        "and see whether objects of this bucket are locked",
+        key=key,
+        store=repr(bucket),
+    )

@@ -1,0 +1,116 @@
+"""Requests to the server without the engine, for what the engine does not ask or does not tell of the answer."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import urllib.request
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import attrs
+
+from emdstore.stores.s3.bucket import Bucket
+
+
+@attrs.frozen
+class Answer:
+    """What the server said.
+
+    Attributes
+    ----------
+    headers
+        By their names in small letters.
+    body
+        All of it.
+    """
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ServerConnection:
+    """A connection to a bucket's server that stays open between requests, unless a proxy is on the way."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._open: http.client.HTTPConnection | None = None
+
+    def get(self, query: Mapping[str, str]) -> Answer:
+        """Ask for a listing; any other status than 200 is an `OSError` in the words that `ErrorTranslator` reads."""
+        return self._ask("GET", self._bucket.signed("GET", "", query))
+
+    def head(self, object_name: str, query: Mapping[str, str] = {}) -> Answer:
+        """Ask what there is to know of an object, without its body."""
+        return self._ask("HEAD", self._bucket.signed("HEAD", object_name, query))
+
+    def _ask(self, method: str, url: str) -> Answer:
+        try:
+            status, headers, body = self._send(method, url)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise OSError(f"HTTP error: {type(error).__name__}: {error}") from None
+        if status not in (200, 206):
+            raise OSError(f"status code: {status} {body.decode(errors='replace')}")
+        return Answer({name.lower(): value for name, value in headers}, body)
+
+    def _send(self, method: str, url: str) -> tuple[int, list[tuple[str, str]], bytes]:
+        parts = urlsplit(url)
+        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
+            request = urllib.request.Request(url, method=method)
+            with _opener(self._bucket).open(request, timeout=self._bucket.timeout) as answer:
+                return answer.status, answer.getheaders(), answer.read()
+        if self._open is None:
+            self._open = self._connect(parts.scheme, parts.netloc)
+        if self._open.sock is not None:
+            self._open.sock.settimeout(self._bucket.timeout)
+        self._open.request(method, f"{parts.path or '/'}?{parts.query}")
+        answer = self._open.getresponse()
+        body = answer.read()
+        if answer.will_close:
+            self.close()
+        return answer.status, answer.getheaders(), body
+
+    def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
+        patience = self._bucket.connect_timeout
+        connection = (
+            http.client.HTTPConnection(netloc, timeout=patience)
+            if scheme == "http"
+            else http.client.HTTPSConnection(netloc, timeout=patience, context=_context(self._bucket))
+        )
+        connection.connect()
+        return connection
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another one."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self.close()
+
+
+class _AnyStatus(urllib.request.HTTPErrorProcessor):
+    """Lets every status pass, so that one place reads them."""
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        return response
+
+    https_response = http_response
+
+
+def _opener(bucket: Bucket) -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_AnyStatus, urllib.request.HTTPSHandler(context=_context(bucket)))
+
+
+def _context(bucket: Bucket) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if bucket.trusts_any_certificate:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
