@@ -11,6 +11,7 @@ import pytest
 from emdstore import errors
 from emdstore.errors import (
     CatalogUnavailableError,
+    DamagedOnTheWayError,
     EmdstoreError,
     MissingExtraError,
     StoreError,
@@ -64,7 +65,7 @@ class TestEveryError:
 
 def test_only_what_may_pass_is_worth_another_try() -> None:
     passing = [kind for kind in FAMILY if issubclass(kind, ConnectionError)]
-    assert passing == [CatalogUnavailableError, StoreUnavailableError]
+    assert set(passing) == {CatalogUnavailableError, DamagedOnTheWayError, StoreUnavailableError}
 
 
 def test_a_missing_extra_comes_with_the_command_that_installs_it() -> None:
