@@ -1,6 +1,6 @@
-"""Takes the pictures in docs/looking.md.
+"""Takes the pictures in docs/looking.md, of the demo's ensemble.
 
-From the project's folder: python -m tests.web.screenshots SAMPLES docs/images
+From the project's folder: python -m tests.web.screenshots docs/images
 """
 
 from __future__ import annotations
@@ -14,36 +14,39 @@ from pathlib import Path
 import uvicorn
 from playwright.sync_api import sync_playwright
 from tests.groups import find_browser
-from tests.web.library import fill
 
-from emdstore.catalog import Catalog
-from emdstore.stores import LocalArtifactStore
+from emdstore.demo import Ensemble, open_folder, write_ensemble
 from emdstore.web.app import make_app
 
 
-def main(samples: Path, folder: Path) -> None:
-    """Fill a library, serve it, and take the pictures."""
+def main(folder: Path) -> None:
+    """Write the ensemble, serve it, and take the pictures."""
     folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as root, Catalog(Path(root, "catalog.db")) as catalog:
-        library = fill(samples, Path(root), LocalArtifactStore(Path(root, "results")), catalog, hostile=False)
-        server = uvicorn.Server(uvicorn.Config(make_app(catalog, library.results), port=0, log_config=None))
+    with tempfile.TemporaryDirectory() as root, open_folder(root) as workspace:
+        write_ensemble(workspace, Ensemble())
+        catalog = workspace.catalog
+        server = uvicorn.Server(uvicorn.Config(make_app(catalog, workspace.results), port=0, log_config=None))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.05)
         home = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
 
-        def page_of(ending: str) -> str:
-            return f"{home}execution/{library.id_of(ending)}"
+        def id_of(diagnostic: str, model: str) -> int:
+            return catalog.execution(f"{diagnostic}/historical_{model}_r1i1p1f1/20250106").execution_id
 
-        pair = [library.id_of(ending) for ending in ("nbp-hoffman/cmip6_ACCESS/2", "nbp-hoffman/cmip6_CanESM5/7")]
+        def page_of(diagnostic: str, model: str) -> str:
+            return f"{home}execution/{id_of(diagnostic, model)}"
+
+        pair = "&".join(f"e={id_of('precipitation', model)}" for model in ("CESM2", "MIROC6"))
+        chosen = "diagnostic=surface-temperature&d.metric=rmse&d.season=ANN&d.region=global"
         shots = {
             "executions": (home, "light", 1000, 640, None),
-            "execution": (page_of("csoil-hwsd2/cmip6_ACCESS/4"), "light", 1000, 680, None),
-            "series": (page_of("regional-historical-timeseries/cmip6_CanESM5/3"), "dark", 1000, 560, "#series"),
-            "compare": (f"{home}compare?e={pair[0]}&e={pair[1]}", "light", 1000, 620, ".differences"),
-            "values": (f"{home}values?diagnostic=annual-cycle&d.statistic=rms_xy", "light", 1000, 680, None),
-            "phone": (page_of("sea-ice-sensitivity/cmip6_ACCESS/1"), "dark", 390, 700, None),
+            "execution": (page_of("surface-temperature", "CESM2"), "light", 1000, 680, None),
+            "series": (page_of("gross-primary-production", "CanESM5"), "dark", 1000, 560, "#series"),
+            "compare": (f"{home}compare?{pair}", "light", 1000, 620, None),
+            "values": (f"{home}values?{chosen}", "light", 1000, 680, None),
+            "phone": (page_of("sea-surface-temperature", "MIROC6"), "dark", 390, 700, None),
         }
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
@@ -62,4 +65,4 @@ def main(samples: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

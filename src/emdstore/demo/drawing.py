@@ -21,7 +21,7 @@ _ONE_SIDED = ((253, 246, 205), (150, 207, 160), (44, 133, 140), (33, 41, 95))
 
 _GLYPHS = {  # three dots wide, five high, a digit for each row
     "0": "75557", "1": "26227", "2": "71747", "3": "71717", "4": "55711", "5": "74717", "6": "74757", "7": "71122",
-    "8": "75757", "9": "75717", "-": "00700", ".": "00002", "e": "57471", "+": "02720",
+    "8": "75757", "9": "75717", "-": "00700", ".": "00004", "e": "57471", "+": "02720",
 }  # fmt: skip
 _DOT = 2
 _BAR = 34  # pixels below the map: the colours, and numbers
@@ -93,7 +93,7 @@ def contours(values: Sequence[float], *, two_sided: bool) -> tuple[float, ...]:
     return tuple(step * (first + number) for number in range(_COLOURS - 1))
 
 
-_ROUND = ("1", "1.5", "2", "2.5", "3", "4", "5", "6", "8", "10")
+_ROUND = ("1", "2", "3", "4", "5", "6", "8", "10")
 
 
 def _round_up(step: float) -> float:
@@ -115,24 +115,28 @@ def _colour_bar(levels: Sequence[float], width: int) -> list[bytes]:
     for line in lines[6:14]:
         for colour, (start, end) in enumerate(pairwise(edges)):
             line[start:end] = bytes([colour]) * (end - start)
-    free = 0
-    for number, edge in zip(levels, edges[1:], strict=False):
-        text = f"{number:.6g}"
-        half = len(text) * 2 * _DOT
-        if free <= edge - half and edge + half <= width:
-            _write(text, lines[18:], edge - half)
-            free = edge + half + _DOT
+    texts = [f"{level:.6g}" for level in levels]
+    every = -(-max(map(_width_of, texts)) * _COLOURS // width)  # as many as there is room for
+    for level, text, edge in zip(levels, texts, edges[1:], strict=False):
+        left = edge - _width_of(text) // 2
+        if round(level / (levels[1] - levels[0])) % every == 0 and left >= 0 and left + _width_of(text) <= width:
+            _write(text, lines[18:], left)
     return [bytes(line) for line in lines]
+
+
+def _width_of(text: str) -> int:
+    return (4 * len(text) - 2 * text.count(".")) * _DOT
 
 
 def _write(text: str, lines: Sequence[bytearray], left: int) -> None:
     for place, letter in enumerate(text):
+        start = left + _width_of(text[:place])
         for row, dots in enumerate(_GLYPHS[letter]):
             for column in range(3):
                 if int(dots) >> (2 - column) & 1:
-                    start = left + (4 * place + column) * _DOT
                     for line in lines[row * _DOT : (row + 1) * _DOT]:
-                        line[start : start + _DOT] = bytes([_COAST]) * _DOT
+                        at = start + column * _DOT
+                        line[at : at + _DOT] = bytes([_COAST]) * _DOT
 
 
 # -- PNG -------------------------------------------------------------------------------------------------------------

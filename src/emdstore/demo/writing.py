@@ -336,7 +336,6 @@ def _add_values(run: Run, found: _Findings, writer: OutputWriter) -> None:
                         "reference_id": run.diagnostic.reference,
                         "value_units": run.diagnostic.units,
                         "value_long_name": run.diagnostic.long_name,
-                        "index_units": index_name,
                         "calendar": "noleap",
                     },
                 )
