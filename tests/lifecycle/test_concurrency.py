@@ -20,6 +20,8 @@ from emdstore.ingestion.replay import ReplayReport, replay
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 8
 EXECUTIONS = 200
 GROUPS = 25
