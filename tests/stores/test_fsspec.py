@@ -8,10 +8,11 @@ import pickle
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from tests.servers.renaming import RenamingStore
 from tests.servers.s3 import FaultProxy, S3Server
 
@@ -305,3 +306,29 @@ def test_secrets_in_urls_and_options_are_not_shown() -> None:
     store = FsspecArtifactStore("memory://user:pass@x", password="PASS-OPTION", client={"api_key": "DEEP"})
     assert "pass@" not in repr(store)
     assert not {"PASS-OPTION", "DEEP"} & set(repr(store).split("'"))
+
+
+class FoldingFileSystem(MemoryFileSystem):
+    """Keeps names as they are and takes upper for lower case when it looks for one, as SMB's shares do."""
+
+    protocol = "folding"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        path = self._strip_protocol(path)
+        found = next((each for each in self.store if each.lower() == path.lower()), path)
+        return super().info(found)
+
+
+def test_where_two_names_are_one_the_second_is_refused() -> None:
+    fsspec.register_implementation("folding", FoldingFileSystem, clobber=True)
+    store = FsspecArtifactStore("folding://place")
+    store.write_bytes("TAS.png", b"first")
+    with pytest.raises(KeyConflictError, match="takes the two names for one"):
+        store.write_bytes("tas.png", b"second")
+    with pytest.raises(KeyConflictError), store.open_writer("Tas.png") as writer:
+        writer.write(b"third")
+    store.write_bytes("TAS.png", b"again")
+    assert store.read_bytes("TAS.png") == b"again"
+    assert list(store.iter_keys()) == ["TAS.png"]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import logging
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +30,14 @@ from emdstore.errors import (
     EmdstoreError,
     KeyConflictError,
     SourceChangedError,
+    StoreAccessError,
     StoreError,
     StoreUnavailableError,
     UnsafePathError,
 )
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.port import LeftOut
 
 SECRET = b"not for you"
 
@@ -797,3 +802,135 @@ def test_who_creates_over_a_network_file_system_and_does_not_hear_of_it_has_crea
         store.create_bytes("a", b"one")
     assert store.read_bytes("a") == b"one"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class TestFilesAsSitesHaveThem:
+    @pytest.mark.parametrize("name", ["ostype", "osrelease"])
+    def test_a_file_that_says_it_has_no_bytes_is_read_to_its_end(self, name: str, tmp_path: Path) -> None:
+        kernel = Path("/proc/sys/kernel")
+        if not (kernel / name).is_file() or (kernel / name).stat().st_size:
+            pytest.skip("no such file here")
+        data = (kernel / name).read_bytes()
+        source, dest = LocalArtifactStore(kernel), LocalArtifactStore(tmp_path)
+        assert source.read_bytes(name) == data
+        with source.open_reader(name) as reader:
+            assert reader.info.size == len(data)
+            assert b"".join(iter(lambda: reader.read(3), b"")) == data
+        with dest.copy_from(source) as session:  # type: ignore[union-attr]
+            assert session.copy(name).size == len(data)
+        assert dest.read_bytes(name) == data
+
+    def test_a_file_that_grows_from_nothing_while_it_is_read_has_changed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = LocalArtifactStore(tmp_path)
+        (tmp_path / "a").touch()
+        read = os.read
+
+        def append_and_read(fd: int, size: int) -> bytes:
+            (tmp_path / "a").write_bytes(b"more")
+            return read(fd, size)
+
+        monkeypatch.setattr("os.read", append_and_read)
+        with pytest.raises(SourceChangedError):
+            store.read_bytes("a")
+
+    @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
+    def test_a_program_stays_one_for_those_who_may_read_it(self, mask: int, tmp_path: Path) -> None:
+        source, dest = LocalArtifactStore(tmp_path / "from"), LocalArtifactStore(tmp_path / "to")
+        source.write_bytes("run.sh", b"#!/bin/sh")
+        source.write_bytes("data", b"x")
+        (tmp_path / "from/run.sh").chmod(0o755)
+        before = os.umask(mask)
+        try:
+            with dest.copy_from(source) as session:  # type: ignore[union-attr]
+                session.copy("run.sh")
+                session.copy("data")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "to/run.sh").stat().st_mode & 0o777 == 0o777 & ~mask
+        assert (tmp_path / "to/data").stat().st_mode & 0o777 == 0o666 & ~mask
+
+    @pytest.mark.parametrize("end", [b"", b"end"])
+    def test_a_file_with_holes_keeps_them(self, end: bytes, tmp_path: Path) -> None:
+        source, dest = LocalArtifactStore(tmp_path / "from"), LocalArtifactStore(tmp_path / "to")
+        (tmp_path / "from").mkdir()
+        with (tmp_path / "from/a").open("wb") as file:
+            file.write(b"begin")
+            file.seek(20_000_000)
+            file.write(end)
+            file.truncate(20_000_000 + len(end))
+        if (tmp_path / "from/a").stat().st_blocks * 512 > 1_000_000:
+            pytest.skip("this file system has no holes")
+        with dest.copy_from(source) as session:  # type: ignore[union-attr]
+            copied = session.copy("a")
+        data = (tmp_path / "from/a").read_bytes()
+        assert (tmp_path / "to/a").read_bytes() == data
+        assert (copied.size, copied.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+        assert (tmp_path / "to/a").stat().st_blocks * 512 < 1_000_000
+
+    def test_what_is_made_in_a_folder_of_a_group_is_the_groups(self, tmp_path: Path) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("needs a group that this user is not in")
+        os.chown(tmp_path, -1, 12345)
+        tmp_path.chmod(0o2775)
+        before = os.umask(0o002)
+        try:
+            LocalArtifactStore(tmp_path).write_bytes("a/b", b"x")
+        finally:
+            os.umask(before)
+        for path in (tmp_path / "a", tmp_path / "a/b"):
+            assert path.stat().st_gid == 12345
+            assert path.stat().st_mode & stat.S_IWGRP
+        assert (tmp_path / "a").stat().st_mode & stat.S_ISGID
+
+    def test_where_two_names_are_one_the_second_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Such a file system cannot be had everywhere: to look for a name finds the other one, and a list has only that.
+        store = LocalArtifactStore(tmp_path)
+        store.write_bytes("TAS.png", b"first")
+        os.link(tmp_path / "TAS.png", tmp_path / "tas.png")
+        monkeypatch.setattr("emdstore.stores.local.files.folds_names", lambda *_: True)
+        monkeypatch.setattr("os.listdir", lambda fd: ["TAS.png"])
+        for write in (store.write_bytes, store.create_bytes):
+            with pytest.raises(KeyConflictError, match="takes the two for one"):
+                write("tas.png", b"second")
+        store.write_bytes("TAS.png", b"again")
+        store.write_bytes("other.png", b"x")
+        monkeypatch.undo()
+        assert (tmp_path / "TAS.png").read_bytes() == b"again"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["TAS.png", "other.png", "tas.png"]
+
+    def test_deep_folders_need_few_open_files(self, tmp_path: Path) -> None:
+        deep = "/".join(["d"] * 150)
+        store = LocalArtifactStore(tmp_path)
+        store.write_bytes(f"{deep}/a", b"x")
+        store.write_bytes("d/d/b", b"x")
+        code = "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))\n"
+        code += "from emdstore import LocalArtifactStore\n"
+        code += "print([info.key for info in LocalArtifactStore(sys.argv[1]).iter_info()])"
+        ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == str(["d/d/b", f"{deep}/a"])
+
+    def test_a_folder_that_cannot_be_read_is_told_of_and_not_taken_for_empty(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = LocalArtifactStore(tmp_path)
+        for key in ("a/x", "closed/x", "z"):
+            store.write_bytes(key, b"x")
+        opened = os.open
+
+        def refuse(path: Any, *args: Any, **options: Any) -> int:
+            if path == "closed":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return opened(path, *args, **options)
+
+        monkeypatch.setattr("os.open", refuse)  # this user may be one who may read everything
+        found = list(store.iter_found())
+        assert [each.key for each in found if not isinstance(each, LeftOut)] == ["a/x", "z"]
+        (left_out,) = [each for each in found if isinstance(each, LeftOut)]
+        assert (left_out.name, left_out.reason) == ("closed/", "cannot be read: Permission denied")
+        for listing in (store.iter_keys, store.iter_info):
+            with pytest.raises(StoreAccessError, match="closed"):
+                list(listing())

@@ -130,3 +130,14 @@ def test_no_engine_is_imported_before_it_is_needed() -> None:
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
+
+
+def test_a_folder_may_have_colons_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "UKESM::r1").mkdir()
+    (tmp_path / "zip::r1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("UKESM::r1", str(tmp_path / "UKESM::r1"), "zip::r1", "CNRM::not there"):
+        store = open_store(place)
+        assert isinstance(store, LocalArtifactStore)
+        assert store.root == tmp_path / place
+    assert isinstance(open_store("zip::/not there.zip"), FsspecArtifactStore)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import urlsplit
 
@@ -13,7 +14,10 @@ _USUAL = (
 )  # fmt: skip
 """Schemes that people use, known without asking the library that serves them."""
 
-_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?(?!/)")
+_CHAINED = ("blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar")
+"""Others that come before another one's URL."""
+
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?(?![/:])")
 _CHAIN = re.compile(r"::|://")
 
 
@@ -37,6 +41,12 @@ def spelled(place: str) -> str:
             f"folder of that name is ./{redact_url(place)})"
         )
     return place
+
+
+def is_chain(place: str) -> bool:
+    """Tell a chain of file systems (``zip::/data/a.zip``) from a folder with colons in its name."""
+    first, mark, _ = place.partition("::")
+    return bool(mark) and first in (*_USUAL, *_CHAINED) and not os.path.lexists(place)
 
 
 def unknown_scheme(place: str) -> StoreURLError:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from emdstore.errors import MissingExtraError, StoreURLError, redact_url
 from emdstore.stores.port import ArtifactStore
-from emdstore.stores.spelling import check_endpoint, spelled
+from emdstore.stores.spelling import check_endpoint, is_chain, spelled
 from emdstore.stores.views import scoped
 
 Engine = Literal["obstore", "s3fs"]
@@ -74,7 +74,7 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
 
         name, _, prefix = place.removeprefix("memory://").partition("/")
         return scoped(InMemoryArtifactStore(name, **options), prefix.removesuffix("/"))
-    if not scheme and "::" not in place:
+    if not scheme and not is_chain(place):
         from emdstore.stores.local import LocalArtifactStore
 
         return LocalArtifactStore(place, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
@@ -135,8 +136,17 @@ class Folder:
         if mechanics == "whole":
             return
         with contextlib.suppress(ArtifactNotFoundError), self.translating("look at", key):
-            if fs.info(path)["type"] == "directory":
+            found = fs.info(path)
+            if found["type"] == "directory":
                 self._raise_conflict(key)
+            there = str(found.get("name") or path).rpartition("/")[2]
+            if there != path.rpartition("/")[2] and folded(there) == folded(path.rpartition("/")[2]):
+                raise KeyConflictError(
+                    f"cannot hold {key!r} in {self!r} beside {there!r}: the file system takes the two names for one; "
+                    "rename one of them",
+                    key=key,
+                    store=self.name,
+                )
 
     @contextlib.contextmanager
     def staged(self, key: str) -> Iterator[str]:
@@ -215,6 +225,11 @@ class Folder:
     def _first_line(self, error: Exception) -> str:
         said = str(error).partition("\n")[0][:300] or type(error).__name__
         return redact(said, self._secrets)
+
+
+def folded(name: str) -> str:
+    """Return a name as file systems compare it that take upper for lower case, or one accent for another."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class Translating:

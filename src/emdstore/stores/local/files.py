@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, Self
 
+import attrs
+
 from emdstore.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
@@ -26,6 +28,8 @@ from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
 STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 COPY_BUFFER = 1024 * 1024
+_HOLE = 64 * 1024  # the smallest that is worth leaving out
+_NOTHING = bytes(_HOLE)
 
 
 def describe(key: str, status: os.stat_result) -> ArtifactInfo:
@@ -40,6 +44,8 @@ def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
     """Return all bytes of an open file; `SourceChangedError` if it changes meanwhile."""
     # One byte more than expected: a file that grows meanwhile shows by it, without another call.
     data = os.read(fd, before.st_size + 1)
+    if data and not before.st_size:
+        data += b"".join(iter(lambda: os.read(fd, COPY_BUFFER), b""))
     while len(data) < before.st_size:  # only a very large file, or one that was cut off, comes in parts
         more = os.read(fd, before.st_size + 1 - len(data))
         if not more:
@@ -50,8 +56,16 @@ def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
 
 
 def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, key: str) -> None:
-    """Raise `SourceChangedError` if a file of which so many bytes were read is not what it was before."""
-    if size != before.st_size or after.st_size != before.st_size or after.st_mtime_ns != before.st_mtime_ns:
+    """Raise `SourceChangedError` if a file of which so many bytes were read is not what it was before.
+
+    Of some files the system says that they have 0 bytes, and gives more (`/proc`, mounts of cloud drives). What was
+    read to its end is believed then.
+    """
+    if (
+        (size != before.st_size and before.st_size)
+        or after.st_size != before.st_size
+        or after.st_mtime_ns != before.st_mtime_ns
+    ):
         raise SourceChangedError(
             f"{key!r} changed while it was read ({before.st_size} bytes before, {after.st_size} after); "
             "run it again when its writer is done",
@@ -66,6 +80,31 @@ class FileReader:
         self._root, self._read = root, 0
         self._fd, self._before = root.open_file(key)
         self.info = describe(key, self._before)
+        if not self._before.st_size:
+            self._measure()
+
+    def _measure(self) -> None:
+        """Read a file that says it has 0 bytes, which may not be so: `info` has to tell how many come."""
+        import tempfile  # seldom needed
+
+        try:
+            spool = None
+            while data := os.read(self._fd, COPY_BUFFER):
+                if spool is None:
+                    spool = tempfile.TemporaryFile()  # noqa: SIM115 - its descriptor takes the other's place
+                spool.write(data)
+        except OSError as error:
+            os.close(self._fd)
+            self._root.raise_error(error, self.info.key, "read")
+        if spool is None:
+            return
+        with spool:
+            check_unchanged(self._before, os.fstat(self._fd), spool.tell(), self.info.key)
+            spool.flush()
+            os.dup2(spool.fileno(), self._fd, inheritable=False)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._before = os.fstat(self._fd)
+        self.info = attrs.evolve(self.info, size=self._before.st_size)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
@@ -125,6 +164,7 @@ class FileSession:
         self.root = root
         self._folder: str | None = None
         self._folder_fd = -1
+        self._folds: bool | None = None  # whether the folder takes other spellings of a name for the name
         self._staged = STAGING_PREFIX + os.urandom(8).hex()
 
     def __enter__(self) -> Self:
@@ -200,8 +240,19 @@ class FileSession:
             if self.root.what_is(self._folder_fd, name, key) == "folder":
                 # A folder without artifacts is nothing in this root, so it may not stand in the way of one.
                 remove_empty_folders(self._folder_fd, name)
-            return os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
-        except FileNotFoundError:
+            fd = os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
+            if self._folds is None:
+                self._folds = folds_names(self._folder_fd, self._staged)
+            if self._folds and not has_name(self._folder_fd, name):
+                self.discard(fd)
+                raise KeyConflictError(
+                    f"cannot hold {key!r} in {self.root!r} beside an artifact whose name differs only in case, or in "
+                    "how accents are written: this file system takes the two for one; rename one of them",
+                    key=key,
+                    store=self.root.name,
+                )
+            return fd
+        except (FileNotFoundError, KeyConflictError):
             raise
         except IsADirectoryError:
             _raise_folder(self.root, key)
@@ -219,6 +270,15 @@ class FileSession:
                     rest = rest[os.write(fd, rest) :]
         except OSError as error:
             self.root.raise_error(error, key, "write")
+
+    def write_sparsely(self, fd: int, data: memoryview, key: str) -> None:
+        """Append to a staging file, and leave out blocks without anything in them."""
+        for start in range(0, len(data), _HOLE):
+            block = data[start : start + _HOLE]
+            if block == _NOTHING[: len(block)]:
+                os.lseek(fd, len(block), os.SEEK_CUR)
+            else:
+                self.write(fd, block, key)
 
     def discard(self, fd: int) -> None:
         """Close a staging file and remove it."""
@@ -275,7 +335,7 @@ class FileSession:
 
     def _enter(self, folder: str, fd: int) -> None:
         self.close()
-        self._folder, self._folder_fd = folder, fd
+        self._folder, self._folder_fd, self._folds = folder, fd, None
 
 
 def _raise_folder(root: Root, key: str) -> NoReturn:
@@ -285,6 +345,24 @@ def _raise_folder(root: Root, key: str) -> NoReturn:
         key=key,
         store=root.name,
     ) from None
+
+
+def folds_names(folder_fd: int, staged: str) -> bool:
+    """Tell by a file in it whether a folder takes upper for lower case, as those of most Macs and of FAT do."""
+    try:
+        os.stat(staged.upper(), dir_fd=folder_fd, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
+
+
+def has_name(folder_fd: int, name: str) -> bool:
+    """Tell whether a name is free in a folder, or is spelled there exactly so."""
+    try:
+        os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return True
+    return name in os.listdir(folder_fd)
 
 
 def remove_empty_folders(folder_fd: int, name: str) -> None:
@@ -353,7 +431,11 @@ class CopyFiles:
         try:
             out = self._dest.stage(key)
             try:
-                size, digest = self._pour(fd, out, before.st_size, key, moved)
+                size, digest = self._pour(fd, out, before, key, moved)
+                if before.st_mode & 0o111:
+                    # Whoever may read a program may run it, as the umask has it.
+                    mode = stat.S_IMODE(os.fstat(out).st_mode)
+                    os.fchmod(out, mode | (mode & 0o444) >> 2)
                 # Checked when all is written, so that whatever changes the source later gives it a later time than the
                 # copy has: the next transfer sees that.
                 check_unchanged(before, os.fstat(fd), size, key)
@@ -365,10 +447,13 @@ class CopyFiles:
             os.close(fd)
         return Copied(size, digest)
 
-    def _pour(self, fd: int, out: int, size: int, key: str, moved: Callable[[int], object] | None) -> tuple[int, str]:
-        """Copy that many bytes, or as many as there are; return their count and digest."""
-        digest, done = hashlib.sha256(), 0
-        while done < size:
+    def _pour(
+        self, fd: int, out: int, before: os.stat_result, key: str, moved: Callable[[int], object] | None
+    ) -> tuple[int, str]:
+        """Copy as many bytes as the file has, or as there are; return their count and digest."""
+        digest, done, size = hashlib.sha256(), 0, before.st_size
+        is_sparse = before.st_blocks * 512 < size
+        while done < size or not size:  # to its end, if it says that it has 0
             try:
                 count = os.readv(fd, [self._buffer])
             except OSError as error:
@@ -377,8 +462,16 @@ class CopyFiles:
                 break
             chunk = self._buffer[:count]
             digest.update(chunk)
-            self._dest.write(out, chunk, key)
+            if is_sparse:
+                self._dest.write_sparsely(out, chunk, key)
+            else:
+                self._dest.write(out, chunk, key)
             done += count
             if moved is not None:
                 moved(count)
+        if is_sparse:
+            try:
+                os.ftruncate(out, done)  # a hole at the end
+            except OSError as error:
+                self._dest.root.raise_error(error, key, "write")
         return done, digest.hexdigest()
