@@ -33,6 +33,7 @@ from .errors import (
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,
     SameStoreError as SameStoreError,
+    ShadowedSetError as ShadowedSetError,
     SourceChangedError as SourceChangedError,
     StoreAccessError as StoreAccessError,
     StoreError as StoreError,
@@ -61,11 +62,13 @@ from .executions.workspace import (
     Workspace as Workspace,
 )
 from .ingestion.replay import (
+    ingest as ingest,
+    replay as replay,
+)
+from .ingestion.report import (
     IngestOutcome as IngestOutcome,
     ReplayInterrupted as ReplayInterrupted,
     ReplayReport as ReplayReport,
-    ingest as ingest,
-    replay as replay,
 )
 from .sets.decision import (
     StatusDecision as StatusDecision,

@@ -135,6 +135,10 @@ class DemotionRefusedError(EmdstoreError, RuntimeError):
     """What was to be published is less than what is published there. The published set was left as it is."""
 
 
+class ShadowedSetError(EmdstoreError, RuntimeError):
+    """A set without a record, where the catalog's rows are from one or belong to a workspace. They were left alone."""
+
+
 class VocabularyError(EmdstoreError, ValueError):
     """A controlled vocabulary that cannot be read."""
 

@@ -90,7 +90,7 @@ def test_replay_tells_which_set_is_not_whole_and_takes_the_others(cli: CLI, demo
     shutil.copytree(demo_folder / "results", tmp_path / "torn")
     (tmp_path / "torn" / GOOD / "index.html").unlink()
     answer = cli("replay", "torn", "--catalog", "new.db", code=1)
-    assert f"incomplete  {GOOD}" in answer.out
+    assert f"changed  {GOOD}" in answer.out
     assert "6 ingested" in answer.out
     report = cli("replay", "torn", "--catalog", "new.db", "--json", code=1).json
     assert [each["fragment"] for each in report["executions"] if each["error"]] == [GOOD]

@@ -122,8 +122,8 @@ def test_people_get_a_line_a_round_and_each_failure_once(start: Start, results: 
     watch = start()
     lines = [watch.line() for _ in range(3)]
     assert [line.partition("  ")[2].partition(";")[0] for line in lines] == [
-        "1 ingested, 0 unchanged, 0 incomplete, 1 invalid",
-        *["0 ingested, 1 unchanged, 0 incomplete, 1 invalid"] * 2,
+        "1 ingested, 0 unchanged, 1 unreadable",
+        *["0 ingested, 1 unchanged, 1 unreadable"] * 2,
     ]
     code, errors = watch.end(signal.SIGINT)
     assert code == 130

@@ -22,8 +22,6 @@ from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
 from emdstore.transfers import TransferProgress, transfer
 
-pytestmark = pytest.mark.slow
-
 ENGINES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")]
 
 

@@ -142,6 +142,11 @@ def rows_of(catalog: Catalog, fragment: str = "") -> dict[str, list[Any]]:
     return rows | {"executions": [attrs.evolve(row, **elsewhere) for row in catalog.executions(fragment=fragment)]}
 
 
+def nonzero(counts: Mapping[Any, int]) -> dict[str, int]:
+    """Return the counts of what there is."""
+    return {name: count for name, count in counts.items() if count}
+
+
 @attrs.frozen
 class FourMethods:
     """A store of four methods and nothing else."""

@@ -123,7 +123,8 @@ def test_an_incomplete_set_is_no_success_and_the_report_counts_what_is_missing(w
     row = execution.row
     assert (row.status, row.failure, row.group_dirty) == ("failed", "result", True)
     assert row.reason == "missing: plots/map.png"
-    assert (row.scalars, row.artifacts) == (0, 4)
+    assert (row.state, row.complete, row.artifacts) == ("incomplete", False, 4)
+    assert (workspace.catalog.scalars().count(), workspace.catalog.scalars(complete=False).count()) == (0, row.scalars)
     assert report.roles["plot"] == RoleCounts(failed=1)
     assert (report.uploaded, report.failed) == (4, 1)
 

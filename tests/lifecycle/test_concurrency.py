@@ -16,11 +16,10 @@ from tests.servers.postgres import POSTGRESQL, KeptDatabase, PostgresServer
 from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError
 from emdstore.executions.workspace import Workspace
-from emdstore.ingestion.replay import ReplayReport, replay
+from emdstore.ingestion.replay import replay
+from emdstore.ingestion.report import ReplayReport
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore
-
-pytestmark = pytest.mark.slow
 
 PROCESSES = 8
 EXECUTIONS = 200

@@ -30,6 +30,7 @@ from emdstore.emds import load_vocabulary
 from emdstore.errors import (
     BundleError,
     CatalogError,
+    DemotionRefusedError,
     EmdstoreError,
     ExecutionNotFoundError,
     IncompleteSetError,
@@ -108,22 +109,37 @@ def test_a_failed_execution_has_its_log_and_no_values(results: ArtifactStore, ca
     assert (execution.failure, execution.dirty, execution.uploaded_at) == ("diagnostic", False, None)
 
 
-def test_an_incomplete_run_has_its_artifacts_and_no_values(results: ArtifactStore, catalog: Catalog) -> None:
+def test_values_of_an_incomplete_run_are_there_for_those_who_ask(results: ArtifactStore, catalog: Catalog) -> None:
     published(results, tas=None)
     outcome = ingest(results, FRAGMENT, catalog)
-    assert (outcome.status, outcome.artifacts) == ("failed", 6)
-    assert outcome.outputs == outcome.scalars == outcome.series == 0
+    assert (outcome.status, outcome.set_state, outcome.artifacts) == ("failed", "incomplete", 6)
+    for query in (catalog.outputs, catalog.scalars, catalog.series):
+        assert query().count() == query(complete=True).count() == 0
+        assert query(complete=None).count() == query(complete=False).count() > 0
+    assert {row.name: row.key for row in catalog.outputs(complete=None)}["data 0"] is None
     assert [(row.code, row.place) for row in catalog.warnings()] == [("missing-artifact", "data/tas.nc")]
     execution = catalog.execution(FRAGMENT)
     assert (execution.failure, execution.group_dirty) == ("result", True)
     assert "data/tas.nc" in (execution.reason or "")
 
 
-def test_values_of_a_version_that_was_well_go_when_the_next_one_fails(results: ArtifactStore, catalog: Catalog) -> None:
+def test_whole_bundles_of_an_incomplete_run_give_values_beside_one_that_is_broken(catalog: Catalog) -> None:
+    results = InMemoryArtifactStore()
+    record = published(results, diagnostic=b"[]")
+    assert (record.state, record.unreadable) == ("incomplete", ("diagnostic.json",))
+    outcome = ingest(results, FRAGMENT, catalog)
+    assert (outcome.scalars, outcome.series, outcome.outputs) == (0, 1, 3)
+
+
+def test_values_of_a_version_that_was_well_go_only_if_somebody_asks(results: ArtifactStore, catalog: Catalog) -> None:
     published(results)
     ingest(results, FRAGMENT, catalog)
+    rows = rows_of(catalog)
     published(results, FAILURE)
-    ingest(results, FRAGMENT, catalog)
+    with pytest.raises(DemotionRefusedError, match="replace"):
+        ingest(results, FRAGMENT, catalog)
+    assert rows_of(catalog) == rows
+    ingest(results, FRAGMENT, catalog, replace=True)
     assert catalog.scalars().count() == catalog.series().count() == catalog.outputs().count() == 0
     assert [row.key for row in catalog.artifacts()] == ["out.log"]
 
@@ -244,11 +260,11 @@ def spoil(results: ArtifactStore, key: str, data: bytes) -> None:
     results.write_bytes(f"{FRAGMENT}/{key}", data)
 
 
-def test_a_set_of_which_something_is_missing_is_incomplete(catalog: Catalog) -> None:
+def test_a_set_of_which_something_is_missing_has_changed(catalog: Catalog) -> None:
     results = InMemoryArtifactStore()
     published(results)
     results.delete(f"{FRAGMENT}/data/tas.nc")
-    with pytest.raises(IncompleteSetError, match=r"of 7 artifacts .* 1 .*'data/tas\.nc'.*copy") as caught:
+    with pytest.raises(IncompleteSetError, match=r"of 7 artifacts 1 is missing .'data/tas\.nc'.*copy") as caught:
         ingest(results, FRAGMENT, catalog)
     assert caught.value.key == FRAGMENT
     assert catalog.executions().count() == 0
@@ -257,19 +273,19 @@ def test_a_set_of_which_something_is_missing_is_incomplete(catalog: Catalog) -> 
 @pytest.mark.parametrize(
     "store", [InMemoryArtifactStore, lambda: FourMethods(InMemoryArtifactStore())], ids=["sizes", "four methods"]
 )
-def test_a_bundle_of_other_bytes_is_incomplete(store: Any, catalog: Catalog) -> None:
+def test_a_bundle_of_other_bytes_is_not_decoded(store: Any, catalog: Catalog) -> None:
     results = store()
     published(results)
     ingest(results, FRAGMENT, catalog)
     rows = rows_of(catalog)
     good = results.read_bytes(f"{FRAGMENT}/diagnostic.json")
     spoil(results, "diagnostic.json", good.replace(b"0.5", b"0.6"))
-    with pytest.raises(IncompleteSetError, match=r"'diagnostic\.json' .*SHA-256"):
+    with pytest.raises(IncompleteSetError, match=r"1 is of another size or content .'diagnostic\.json'"):
         ingest(results, FRAGMENT, catalog)
     assert rows_of(catalog) == rows
 
 
-def test_an_artifact_of_another_size_is_incomplete(catalog: Catalog) -> None:
+def test_an_artifact_of_another_size_has_changed(catalog: Catalog) -> None:
     results = InMemoryArtifactStore()
     published(results)
     spoil(results, "plots/map (°C).png", b"\x89PNG pl")
@@ -335,7 +351,9 @@ def test_a_published_bundle_that_is_no_bundle_is_told(catalog: Catalog) -> None:
     """Its record is consistent, so some other program published it."""
     results = InMemoryArtifactStore()
     record = published(results, diagnostic=b"[]")
-    scoped(results, FRAGMENT).write_bytes("execution.json", encode_record(attrs.evolve(record, status="uploaded")))
+    scoped(results, FRAGMENT).write_bytes(
+        "execution.json", encode_record(attrs.evolve(record, state="published", status="uploaded"))
+    )
     with pytest.raises(BundleError, match=r"diagnostic\.json"):
         ingest(results, FRAGMENT, catalog)
     assert catalog.executions().count() == 0
@@ -355,15 +373,25 @@ def test_a_bare_set_is_known_by_its_path_and_its_usual_names(results: ArtifactSt
     assert {row.sha256 for row in catalog.artifacts()} == {None}
 
 
-def test_what_a_bare_set_lacks_is_a_warning(results: ArtifactStore, catalog: Catalog) -> None:
-    put(results, small_run(out=None, tas=None), FRAGMENT)
+def test_a_bare_set_without_a_log_is_taken_and_that_is_told(results: ArtifactStore, catalog: Catalog) -> None:
+    put(results, small_run(out=None), FRAGMENT)
     ingest(results, FRAGMENT, catalog)
-    assert {(row.code, row.place) for row in catalog.warnings()} == {
-        ("missing-artifact", "out.log"),
-        ("missing-artifact", "data/tas.nc"),
-    }
-    assert {row.name: row.key for row in catalog.outputs()}["data 0"] is None
+    assert [(row.code, row.place) for row in catalog.warnings()] == [("missing-artifact", "out.log")]
     assert catalog.scalars().count() == 3
+
+
+def test_a_bare_set_is_taken_only_if_all_is_there_that_its_bundles_name(
+    results: ArtifactStore, catalog: Catalog
+) -> None:
+    """It may still be on its way, and there is no record to say how it ends."""
+    files = small_run()
+    late = {"data/tas.nc": files.pop("data/tas.nc")}
+    put(results, files, FRAGMENT)
+    with pytest.raises(IncompleteSetError, match=r"data/tas\.nc"):
+        ingest(results, FRAGMENT, catalog)
+    assert catalog.executions().count() == 0
+    put(results, late, FRAGMENT)
+    assert ingest(results, FRAGMENT, catalog).scalars == 3
 
 
 @pytest.mark.parametrize("moved_to", ["", "archive/2025", "archive/by year/2025/ref"])

@@ -15,7 +15,8 @@ from tests.servers.postgres import PostgresServer
 from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError
 from emdstore.executions.workspace import Workspace
-from emdstore.ingestion.replay import ReplayReport, replay
+from emdstore.ingestion.replay import replay
+from emdstore.ingestion.report import ReplayReport
 from emdstore.stores import LocalArtifactStore
 
 SETS = 40
@@ -56,7 +57,6 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
 def test_a_replay_goes_on_when_the_server_is_back(
     postgres_server: PostgresServer, url: str, store: LocalArtifactStore, how: signal.Signals

@@ -13,6 +13,7 @@ import pytest
 from tests.lifecycle.examples import CURATED, FAILURE, FRAGMENT, SUCCESS, held, promote, put, small_run
 
 from emdstore.errors import StoreError
+from emdstore.sets.record import ExecutionRecord, encode_record
 from emdstore.sets.verify import VerifiedSet, VerifyInterrupted, VerifyReport, verify
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore
 from emdstore.testing import Fault, FaultyStore
@@ -94,12 +95,22 @@ def test_what_the_record_does_not_name_is_stale_and_does_no_harm(published: Arti
     assert found(report) == [(FRAGMENT, "a/b/c", "stale"), (FRAGMENT, "plots/old.png", "stale")]
 
 
-@pytest.mark.parametrize("record", [b"", b"{", b"\xff", b'{"record_version": 99}'])
-def test_a_record_that_cannot_be_read_is_invalid(published: ArtifactStore, record: bytes) -> None:
+@pytest.mark.parametrize(
+    ("record", "finding"),
+    [
+        (b"", "unreadable"),
+        (b"{", "unreadable"),
+        (b"\xff", "unreadable"),
+        (encode_record(ExecutionRecord.at(FRAGMENT)), "unreadable"),
+        (b'{"record_version": 99}', "newer-schema"),
+        (encode_record(ExecutionRecord.at(FRAGMENT, state="publishing")), "publishing"),
+    ],
+)
+def test_a_record_that_vouches_for_nothing_is_told(published: ArtifactStore, record: bytes, finding: str) -> None:
     published.write_bytes(f"{FRAGMENT}/execution.json", record)
     report = verify(published)
     assert not report.ok
-    assert found(report) == [(FRAGMENT, "execution.json", "invalid")]
+    assert found(report) == [(FRAGMENT, "execution.json", finding)]
     assert report.artifacts == 7
 
 
@@ -107,7 +118,7 @@ def test_a_bare_set_is_told_and_does_no_harm(published: ArtifactStore) -> None:
     put(published, small_run(), "bare/x/y/1")
     report = verify(published)
     assert report.ok
-    assert found(report) == [("bare/x/y/1", "", "unpublished")]
+    assert found(report) == [("bare/x/y/1", "", "bare")]
 
 
 def test_a_failed_set_is_checked_for_its_log(results: ArtifactStore) -> None:

@@ -14,7 +14,7 @@ from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRo
 
 if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
-    from emdstore.catalog.claims import Claim, Holder
+    from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
     from emdstore.catalog.queries import Query, RecordStamp, ValueQuery
 
@@ -39,8 +39,8 @@ __all__ = [
 _HOME = {
     "Catalog": "catalog",
     "CatalogStatus": "migrate",
-    "Claim": "claims",
-    "Holder": "claims",
+    "Claim": "lease",
+    "Holder": "lease",
     "Query": "queries",
     "RecordStamp": "queries",
     "ValueQuery": "queries",

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from emdstore.catalog import browse, claims, queries, writing
-from emdstore.catalog.claims import Changes, Claim, Holder
+from emdstore.catalog.claims import Changes
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
+from emdstore.catalog.lease import Claim, Holder
 from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.queries import Filters, Query, RecordStamp, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, WarningRow
@@ -122,7 +123,9 @@ class Catalog:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def replace_execution(self, content: ExecutionContent, *, claim: Claim | None = None) -> ReplaceResult:
+    def replace_execution(
+        self, content: ExecutionContent, *, claim: Claim | None = None, replace: bool = False
+    ) -> ReplaceResult:
         """Put one execution into the catalog, whole, in place of all that was held of it, in one transaction.
 
         Afterwards, and for every reader at every instant, the catalog has either all of the old or all of the new.
@@ -134,7 +137,10 @@ class Catalog:
         content
             The execution. Its rows are consumed inside the transaction, one by one; there may be very many.
         claim
-            The caller's claim, if it has one: it must still be the newest, and is given back with the commit.
+            The caller's claim, if it has one: it must still be the newest, and is given back with the commit. Who holds
+            one has published the set just now, so it may replace anything.
+        replace
+            Whether a failed, incomplete or older set may take the place of a complete publication's rows.
 
         Returns
         -------
@@ -145,11 +151,16 @@ class Catalog:
         ------
         ClaimLostError
             If somebody else has claimed the execution since. Nothing was changed.
+        ShadowedSetError
+            If the set has no record, and what is held of its folder is from one, or belongs to a workspace. Nothing was
+            changed.
+        DemotionRefusedError
+            If the set is less than the complete publication whose rows are held, or older. Nothing was changed.
         CatalogError
             If the database refused. Nothing was changed. An exception from one of the iterables passes through, and
             nothing was changed either.
         """
-        return writing.replace_execution(self._database, content, claim)
+        return writing.replace_execution(self._database, content, claim, replace=replace)
 
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
         """Note what a listing says now of records that are the same as before, in one transaction.

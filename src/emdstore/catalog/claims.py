@@ -20,53 +20,12 @@ import sqlalchemy as sa
 from emdstore.catalog.clock import after
 from emdstore.catalog.content import ExecutionContent
 from emdstore.catalog.database import Database
+from emdstore.catalog.lease import Claim, Holder
 from emdstore.catalog.queries import Query, execution_not_found, select_executions
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import execution, execution_group, surrogate_id
 from emdstore.catalog.writing import claim_lost, ensure_group, insert_execution
 from emdstore.errors import CatalogError
-
-
-@attrs.frozen
-class Claim:
-    """The right to work on an execution, for a time.
-
-    Attributes
-    ----------
-    fragment
-        The execution.
-    owner
-        Who holds the claim.
-    token
-        The fencing token: how often the execution was claimed so far.
-    expires
-        When the claim can be taken over, unless it is renewed before.
-    """
-
-    fragment: str
-    owner: str
-    token: int
-    expires: datetime
-
-
-@attrs.frozen
-class Holder:
-    """Why an execution could not be claimed.
-
-    Attributes
-    ----------
-    fragment
-        The execution.
-    status
-        What state it is in.
-    owner, expires
-        Who holds it and until when, or None if nobody does and it is the state that stands in the way.
-    """
-
-    fragment: str
-    status: str
-    owner: str | None
-    expires: datetime | None
 
 
 class Changes(TypedDict, total=False):

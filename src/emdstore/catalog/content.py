@@ -49,6 +49,11 @@ class ExecutionContent:
         Identifies the exact input datasets of this execution.
     description, status, failure, reason, error, retryable
         The outcome, in the words of the lifecycle. The catalog stores them as they are.
+    state
+        The state of the set that this was read from, such as ``published``, ``incomplete`` or ``bare``; None where no
+        set was read. It decides what may take the place of what: see `emdstore.catalog.precedence`.
+    complete
+        False if something of the set is missing for good: its rows are left out of queries, unless they are asked for.
     dirty
         Whether the group still needs a run after this execution; None says nothing of it. A group goes by its latest
         execution that says something, whichever was written last.
@@ -58,6 +63,8 @@ class ExecutionContent:
         Aware datetimes.
     upload_duration
         Seconds.
+    generation
+        How often the execution had been claimed when its set was published.
     record_digest
         SHA-256 of the record that this came from.
     record_size, record_modified, record_version
@@ -71,6 +78,8 @@ class ExecutionContent:
     diagnostic: str
     group: str
     status: str
+    state: str | None = None
+    complete: bool = True
     provider_name: str | None = None
     selectors: Any = None
     dataset_hash: str | None = None
@@ -88,6 +97,7 @@ class ExecutionContent:
     published_at: datetime | None = None
     uploaded_at: datetime | None = None
     upload_duration: float | None = None
+    generation: int = 0
     record_digest: str | None = None
     record_size: int | None = None
     record_modified: float | None = None

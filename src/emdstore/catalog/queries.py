@@ -65,9 +65,13 @@ class ValueFilters(Filters, total=False):
     ----------
     dimensions
         The value, or one of the values, that each named dimension must have; a row without the dimension is left out.
+    complete
+        True, the default, for rows of complete sets; False for those of sets of which something is missing for good;
+        None for both.
     """
 
     dimensions: Mapping[str, OneOrMore]
+    complete: bool | None
 
 
 class SeriesFilters(ValueFilters, total=False):
@@ -365,6 +369,9 @@ def _parts_with_dimensions(database: Database, table: sa.Table, filters: dict[st
     dimensions: Mapping[str, OneOrMore] = filters.pop("dimensions", None) or {}
     having = _has_postgresql if database.is_postgresql else _has_sqlite
     conditions = [having(table.c.dimensions, name, _as_list(values)) for name, values in dimensions.items()]
+    complete: bool | None = filters.pop("complete", True)
+    if complete is not None:
+        conditions.append(execution.c.complete if complete else sa.not_(execution.c.complete))
     return _parts(table, list(table.c)[1:], filters).where(*conditions)
 
 

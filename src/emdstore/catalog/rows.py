@@ -41,7 +41,7 @@ class ExecutionRow:
         What the group's input datasets have in common, or None.
     group_dirty
         Whether the group still needs a run.
-    dataset_hash, description, status, failure, reason, error, retryable, dirty
+    dataset_hash, description, status, state, complete, failure, reason, error, retryable, dirty
         See `ExecutionContent`.
     owner, lease_token, lease_expires
         Who claimed it, how often it was claimed so far, and when the claim runs out; see `Claim`.
@@ -51,6 +51,8 @@ class ExecutionRow:
         Aware UTC datetimes, None where it has not come to that.
     upload_duration
         Seconds.
+    generation
+        How often it had been claimed when its set was published.
     record_digest, record_size, record_modified, record_version
         The record that the rows came from.
     artifacts, outputs, scalars, series, warnings
@@ -72,6 +74,8 @@ class ExecutionRow:
     dataset_hash: str | None
     description: str | None
     status: str
+    state: str | None
+    complete: bool
     failure: str | None
     reason: str | None
     error: str | None
@@ -88,6 +92,7 @@ class ExecutionRow:
     published_at: datetime | None
     uploaded_at: datetime | None
     upload_duration: float | None
+    generation: int
     record_digest: str | None
     record_size: int | None = attrs.field(eq=False)
     record_modified: float | None = attrs.field(eq=False)

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The revision that this emdstore reads and writes: the newest one in `emdstore.catalog.migrations`."""
 
 VERSION_TABLE = "catalog_version"
@@ -135,6 +135,10 @@ execution = sa.Table(
     sa.Column("record_size", sa.BigInteger),
     sa.Column("record_modified", sa.Double),
     sa.Column("record_version", sa.Text),
+    # the state of the set that the rows came from; none for what was never read from results
+    sa.Column("state", sa.Text),
+    sa.Column("complete", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("generation", sa.BigInteger, nullable=False, server_default="0"),
     # kept here because only a replacement of the whole execution ever changes them
     *(
         sa.Column(f"n_{part}", sa.Integer, nullable=False, server_default="0")

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from emdstore.catalog.content import Artifact, ExecutionContent, IngestWarning, Output, ReplaceResult, Scalar, Series
+from emdstore.catalog.lease import Claim
+from emdstore.catalog.precedence import Held, refusal
 from emdstore.catalog.schema import PARTS, catalog_info, diagnostic, execution, execution_group, provider, surrogate_id
 from emdstore.errors import CatalogError, ClaimLostError
 
 if TYPE_CHECKING:
-    from emdstore.catalog.claims import Claim
     from emdstore.catalog.database import Database
     from emdstore.catalog.queries import RecordStamp
 
@@ -31,7 +32,12 @@ _OUTCOME = [
 # Statements are made once: to put one together takes several times as long as SQLite takes to carry it out.
 _OF_EXECUTION: sa.BindParameter[int] = sa.bindparam("execution_id")
 _SELECT_HELD = (
-    sa.select(execution.c.fragment, execution.c.lease_token, execution.c.owner)
+    sa.select(
+        execution.c.fragment,
+        execution.c.lease_token,
+        execution.c.owner,
+        *(execution.c[field.name] for field in attrs.fields(Held)),
+    )
     .where(execution.c.id == _OF_EXECUTION)
     .with_for_update()
 )
@@ -53,15 +59,17 @@ _SETTLE_GROUP = _UPDATE_GROUP.values(
 )
 
 
-def replace_execution(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
+def replace_execution(
+    database: Database, content: ExecutionContent, claim: Claim | None, *, replace: bool = False
+) -> ReplaceResult:
     """Replace what the catalog holds of one execution; see `Catalog.replace_execution`."""
     # Whether a lost commit of a claim's owner came through is for its next commit to find out.
     if claim is not None or any(isinstance(getattr(content, part), Iterator) for part in PARTS):
-        return _replace_once(database, content, claim)
-    return database.patiently(lambda: _replace_once(database, content, claim))
+        return _replace_once(database, content, claim, replace)
+    return database.patiently(lambda: _replace_once(database, content, claim, replace))
 
 
-def _replace_once(database: Database, content: ExecutionContent, claim: Claim | None) -> ReplaceResult:
+def _replace_once(database: Database, content: ExecutionContent, claim: Claim | None, replace: bool) -> ReplaceResult:
     """Replace in one transaction.
 
     The number of statements is the same whatever the content. Rows are locked from the top down (provider, diagnostic,
@@ -81,6 +89,11 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
             )
         if claim is not None and (claim.token, claim.owner) != (held.lease_token, held.owner):
             raise claim_lost(database, claim, held.owner)
+        if claim is None and not created:
+            # Decided here, where the row is locked: before, somebody else might still publish what this would replace.
+            told = Held(**{field.name: getattr(held, field.name) for field in attrs.fields(Held)})
+            if (refused := refusal(told, content, replace=replace)) is not None:
+                raise refused
         counts: dict[str, int] = {}
         for part, table in PARTS.items():
             connection.execute(_DELETE_PART[part], {"execution_id": execution_id})

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from emdstore.cli.options import ANY, PLAIN, Access, Output, open_existing, refuse_empty
-from emdstore.cli.render import note, say, set_progress, show_json
-
-if TYPE_CHECKING:
-    from emdstore.integrations.climate_ref import ReplayReport
+from emdstore.cli.render import counts_text, note, say, set_progress, show_json
+from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
 def replay(
@@ -48,7 +46,7 @@ def replay(
             report = climate_ref.replay(
                 opened, database, prefix, create_unknown=not refuse_unknown, on_progress=on_progress
             )
-    except climate_ref.ReplayInterrupted as interrupted:
+    except ReplayInterrupted as interrupted:
         _show(interrupted.report, output, interrupted=True)
         return 130
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
@@ -65,7 +63,7 @@ def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) ->
     for each in report.outcomes:
         for one in each.notes:
             say(f"note  {each.fragment}: {one}", style="yellow")
-    say(", ".join(f"{count} {state}" for state, count in report.counts.items()) + f"; {report.seconds:.1f} s")
+    say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
     if interrupted:

@@ -119,6 +119,12 @@ def show_json(value: Any, *, one_line: bool = False) -> None:
     print(json.dumps(_plain(value), indent=None if one_line else 2, allow_nan=False))
 
 
+def counts_text(counts: Mapping[Any, int]) -> str:
+    """Return how many there are of each outcome for people: the usual ones always, the others where there are some."""
+    usual = list(counts)[:2]
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in usual)
+
+
 def size_text(size: float) -> str:
     """Return a number of bytes for people."""
     from rich.filesize import decimal

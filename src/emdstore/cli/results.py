@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from emdstore.cli.options import (
     refuse_empty,
 )
 from emdstore.cli.render import (
+    counts_text,
     note,
     say,
     set_progress,
@@ -41,7 +42,8 @@ from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
 from emdstore.errors import redact
-from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport, replay as replay_sets
+from emdstore.ingestion.replay import replay as replay_sets
+from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 from emdstore.keys import validate_key
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
@@ -185,6 +187,8 @@ def replay_store(
     catalog: CatalogURL,
     prefix: str = "",
     vocabulary: Path | None = None,
+    incomplete: bool = False,
+    replace: bool = False,
     watch: float | None = None,
     on: Workers = HERE,
     access: Access = ANY,
@@ -207,6 +211,10 @@ def replay_store(
         Only what lies in this folder.
     vocabulary
         A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
+    incomplete
+        Take sets without a record, too, whose bundles name files that are not there; their rows are marked.
+    replace
+        Let failed, incomplete and older sets take the place of complete publications in the catalog.
     watch
         Replay again and again, with so many seconds in between.
     """
@@ -215,7 +223,16 @@ def replay_store(
     def replay_once(executor: Executor | None) -> ReplayReport:
         opened = open_existing(store, access)
         with open_catalog(catalog, create=True) as database, set_progress("replay") as on_progress:
-            return replay_sets(opened, database, prefix, vocabulary=words, executor=executor, on_progress=on_progress)
+            return replay_sets(
+                opened,
+                database,
+                prefix,
+                vocabulary=words,
+                incomplete=incomplete,
+                replace=replace,
+                executor=executor,
+                on_progress=on_progress,
+            )
 
     try:
         with on.executor() as executor:
@@ -236,8 +253,8 @@ def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = 
         return
     for each in report.failures:
         say(f"{each.state}  {each.fragment}: {each.error}", style="red")
-    _note_left_out(len(report.failures), report.counts["incomplete"] + report.counts["invalid"], "failures")
-    say(", ".join(f"{count} {state}" for state, count in report.counts.items()) + f"; {report.seconds:.1f} s")
+    _note_left_out(len(report.failures), report.failed, "failures")
+    say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
     if interrupted:
@@ -254,8 +271,9 @@ def verify_store(
 ) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
-    Corrupt, missing and unreadable artifacts and invalid records are failures. Stale files, which a record no longer
-    names, and bare sets, which have no record, are shown and harm nothing.
+    Corrupt, missing and unreadable artifacts are failures, and so are sets that are being published or whose record
+    cannot be read. Stale files, which a record no longer names, sets without a record, and those that are incomplete by
+    their own word are shown and harm nothing.
 
     Parameters
     ----------
@@ -287,6 +305,8 @@ def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = 
     _note_left_out(len(report.problems), findings, "findings")
     whole = f"{report.artifacts} artifacts ({size_text(report.bytes)}) in {report.sets} sets are as recorded"
     say(f"{whole}, {findings} findings; {report.seconds:.1f} s")
+    if states := [f"{count} {state}" for state, count in report.states.items() if count]:
+        say(f"sets: {', '.join(states)}")
     if not report.sets:
         note("no sets were found")
     if interrupted:
@@ -304,17 +324,14 @@ def show_execution(database: Catalog, execution: str, *, limit: int, output: Out
 
 
 def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
-    queries: dict[str, Callable[..., Iterable[Any]]] = {
-        "warnings": database.warnings,
-        "artifacts": database.artifacts,
-        "outputs": database.outputs,
-        "scalars": database.scalars,
-        "series": database.series,
+    queries: dict[str, Iterable[Any]] = {
+        "warnings": database.warnings(fragment=row.fragment),
+        "artifacts": database.artifacts(fragment=row.fragment),
+        "outputs": database.outputs(fragment=row.fragment, complete=None),
+        "scalars": database.scalars(fragment=row.fragment, complete=None),
+        "series": database.series(fragment=row.fragment, complete=None),
     }
-    return {
-        kind: (each for each in query(fragment=row.fragment) if each.execution_id == row.execution_id)
-        for kind, query in queries.items()
-    }
+    return {kind: (each for each in rows if each.execution_id == row.execution_id) for kind, rows in queries.items()}
 
 
 def _show_execution(row: ExecutionRow, parts: dict[str, Iterator[Any]], limit: int) -> None:

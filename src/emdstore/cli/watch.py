@@ -13,9 +13,9 @@ from typing import Any
 
 from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
-from emdstore.cli.render import note, say, show_json
+from emdstore.cli.render import counts_text, note, say, show_json
 from emdstore.errors import CatalogVersionError, EmdstoreError
-from emdstore.ingestion.replay import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
 def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Output) -> int:
@@ -86,8 +86,7 @@ class _Rounds:
         if self._json:
             self._show(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
             return
-        counts = ", ".join(f"{count} {state}" for state, count in report.counts.items())
-        self._say(f"{counts}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
+        self._say(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
         failures = {(each.fragment, str(each.error)): each.state for each in report.failures}
         for (fragment, error), state in failures.items():
             if (fragment, error) not in self._told:

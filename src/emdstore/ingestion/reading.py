@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
 from emdstore.catalog import ExecutionContent
 from emdstore.emds import (
-    RECORD_NAME,
     BundleWarning,
     MetricBundle,
     OutputBundle,
@@ -22,16 +20,13 @@ from emdstore.emds import (
     decode_output_bundle,
     decode_series,
 )
-from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, IncompleteSetError, RecordError
-from emdstore.keys import join_key
-from emdstore.sets.finding import Stamp, fragment_at, stamp_of
-from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record
-from emdstore.sets.result import usual_result
-from emdstore.stores.port import ArtifactStore, SupportsStreaming
-from emdstore.stores.views import scoped
-from emdstore.transfers import listing_of
+from emdstore.errors import BundleError
+from emdstore.sets.finding import Stamp
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.state import SetLook, look_at_set, sha256
+from emdstore.stores.port import ArtifactStore
 
-_NAMED = 5
+T = TypeVar("T")
 
 
 def read_set(
@@ -39,6 +34,7 @@ def read_set(
     location: str,
     *,
     vocabulary: Vocabulary | None = None,
+    incomplete: bool = False,
     stamp: Stamp | None = None,
 ) -> ExecutionContent:
     """Read one set from the results store, as the values that the catalog takes.
@@ -49,7 +45,7 @@ def read_set(
         The results store.
     location
         The set's folder; ``""`` if the store is that folder.
-    vocabulary
+    vocabulary, incomplete
         See `ingest`.
     stamp
         What a listing said of the record, to be kept for the next replay; by default what the store says of the record
@@ -58,30 +54,47 @@ def read_set(
     Returns
     -------
     ExecutionContent
-        Of a published set what its record says; values and outputs only if its status is ``uploaded``. Of a bare set
-        what can be told from its files.
+        See `content_of`.
 
     Raises
     ------
     ExecutionNotFoundError, IncompleteSetError, RecordError, BundleError
         See `ingest`. Nothing was written anywhere.
     """
-    folder = scoped(store, location)
-    fragment = fragment_at(store, location)
-    try:
-        data, told = _read_with_stamp(folder, RECORD_NAME)
-    except ArtifactNotFoundError:
-        return _read_bare(folder, fragment, vocabulary, stamp)
-    record = decode_record(data, name=join_key(location, RECORD_NAME))
-    return _read_published(folder, fragment, record, digest(data), vocabulary, stamp or told)
+    return content_of(look_at_set(store, location, stamp=stamp), vocabulary=vocabulary, incomplete=incomplete)
 
 
-def _read_with_stamp(folder: ArtifactStore, key: str) -> tuple[bytes, Stamp | None]:
-    """Read a file whole, and take what the store says of that very version along where it costs nothing."""
-    if not isinstance(folder, SupportsStreaming):
-        return folder.read_bytes(key), None
-    with folder.open_reader(key) as reader:
-        return b"".join(iter(reader.read, b"")), stamp_of(reader.info)
+def content_of(look: SetLook, *, vocabulary: Vocabulary | None = None, incomplete: bool = False) -> ExecutionContent:
+    """Turn a set that was looked at into the values that the catalog takes.
+
+    The same bundles give the same values, whether there is a record or not.
+
+    Parameters
+    ----------
+    look
+        The set.
+    vocabulary, incomplete
+        See `replay`.
+
+    Returns
+    -------
+    ExecutionContent
+        Of a set with a record, what the record says; its values and outputs if it is published, and of an incomplete
+        one those of its whole bundles. Of a bare set, what can be told from its files.
+
+    Raises
+    ------
+    EmdstoreError
+        If nothing may be made of the set (`SetLook.error`).
+    BundleError
+        If a bundle is malformed.
+    """
+    is_gappy = look.state == "incomplete" and look.record is None
+    if look.error is not None and not (incomplete and is_gappy):
+        raise look.error
+    if look.record is None:
+        return _bare_content(look, vocabulary)
+    return _recorded_content(look, look.record, vocabulary)
 
 
 @attrs.frozen
@@ -94,46 +107,61 @@ class _Rows:
         return self.bundle.iter_rows()
 
 
-def _read_published(
-    folder: ArtifactStore,
-    fragment: str,
-    record: ExecutionRecord,
-    digest: str,
-    vocabulary: Vocabulary | None,
-    stamp: Stamp | None,
-) -> ExecutionContent:
-    if record.status is None:
-        raise RecordError(
-            f"the record of {fragment!r} has no outcome: it is that of a run in scratch, not of a published set",
-            key=fragment,
-        )
-    _check_complete(folder, fragment, record)
-    by_role = {each.role: each for each in reversed(record.artifacts)}
-    warnings = list(record.warnings)
-    if record.fragment != fragment:
-        warnings.append(BundleWarning("moved", f"the record says that this set is {record.fragment!r}", "fragment"))
+@attrs.frozen
+class _Decoded:
+    """The bundles of a set."""
+
     metric: MetricBundle | None = None
-    outputs: tuple[ResolvedOutput, ...] = ()
+    output: OutputBundle | None = None
     series: tuple[Series, ...] = ()
-    if record.status == "uploaded":
-        if (artifact := by_role.get("metric")) is not None:
-            metric = decode_metric_bundle(_read_recorded(folder, fragment, artifact), name=artifact.key)
-        if (artifact := by_role.get("series")) is not None:
-            series = decode_series(_read_recorded(folder, fragment, artifact), name=artifact.key)
-        if (artifact := by_role.get("output")) is not None:
-            bundle = decode_output_bundle(_read_recorded(folder, fragment, artifact), name=artifact.key)
-            ran_in = record.result.output_directory if record.result is not None else None
-            outputs = artifact_set(bundle=bundle, ran_in=ran_in, fragment=record.fragment).outputs
-        warnings.extend(_vocabulary_warnings(vocabulary, metric, series, outputs))
+
+    @property
+    def warnings(self) -> list[BundleWarning]:
+        return list(self.metric.warnings) if self.metric is not None else []
+
+
+def _decode(look: SetLook, names: Mapping[str, str], *, leave_out: bool = False) -> _Decoded:
+    def read(role: str, decode: Callable[..., T], otherwise: T) -> T:
+        if role not in look.bundles:
+            return otherwise
+        try:
+            return decode(look.bundles[role], name=names[role])
+        except BundleError:
+            if leave_out:  # its record says that something is wrong with it
+                return otherwise
+            raise
+
+    return _Decoded(
+        read("metric", decode_metric_bundle, None),
+        read("output", decode_output_bundle, None),
+        read("series", decode_series, ()),
+    )
+
+
+def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabulary | None) -> ExecutionContent:
+    names = {each.role: each.key for each in reversed(record.artifacts)}
+    has_values = look.state in ("published", "incomplete")
+    bundles = _decode(look, names, leave_out=look.state == "incomplete") if has_values else _Decoded()
+    outputs: tuple[ResolvedOutput, ...] = ()
+    if bundles.output is not None:
+        ran_in = record.result.output_directory if record.result is not None else None
+        outputs = artifact_set(bundle=bundles.output, ran_in=ran_in, fragment=record.fragment).outputs
+        there = {each.key for each in record.artifacts}
+        outputs = tuple(attrs.evolve(each, key=each.key if each.key in there else None) for each in outputs)
+    warnings = list(record.warnings)
+    if record.fragment != look.fragment:
+        warnings.append(BundleWarning("moved", f"the record says that this set is {record.fragment!r}", "fragment"))
+    warnings += bundles.warnings
+    warnings += _vocabulary_warnings(vocabulary, bundles.metric, bundles.series, outputs)
     return ExecutionContent(
-        fragment=fragment,
+        fragment=look.fragment,
         provider=record.provider,
         diagnostic=record.diagnostic,
         group=record.group,
         selectors=record.selectors or None,
         dataset_hash=record.dataset_hash,
         description=record.description,
-        status=record.status,
+        status=record.status or "failed",
         failure=record.failure,
         reason=record.reason,
         retryable=record.result.retryable if record.result is not None else None,
@@ -146,54 +174,34 @@ def _read_published(
         published_at=record.published_at,
         uploaded_at=record.published_at if record.status == "uploaded" else None,
         upload_duration=record.upload_duration,
+        generation=record.generation,
         artifacts=[
             (each.key, each.role, each.size, each.sha256, each.media_type, each.description)
             for each in record.artifacts
         ],
-        **_parts(metric, outputs, series, warnings, digest, stamp),
+        **_parts(look, bundles, outputs, warnings, look.record_digest, look.stamp),
     )
 
 
-def _read_bare(
-    folder: ArtifactStore, fragment: str, vocabulary: Vocabulary | None, stamp: Stamp | None
-) -> ExecutionContent:
-    """Read a set that nobody published: identity by its path, and what it names and lacks as warnings."""
-    there = _listing(folder)
-    result = usual_result(folder)
-    if result.metric_bundle_filename is None:
-        raise ExecutionNotFoundError(
-            f"no set at {fragment!r} in {folder!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
-        )
-    digests = [data := folder.read_bytes(result.metric_bundle_filename)]
-    metric = decode_metric_bundle(data, name=result.metric_bundle_filename)
-    series: tuple[Series, ...] = ()
-    if result.series_filename is not None:
-        digests.append(data := folder.read_bytes(result.series_filename))
-        series = decode_series(data, name=result.series_filename)
-    bundle: OutputBundle | None = None
-    if result.output_bundle_filename is not None:
-        digests.append(data := folder.read_bytes(result.output_bundle_filename))
-        bundle = decode_output_bundle(data, name=result.output_bundle_filename)
-    found = artifact_set(
-        metric=result.metric_bundle_filename,
-        output=result.output_bundle_filename,
-        series=result.series_filename,
-        bundle=bundle,
-        fragment=fragment,
-    )
+def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionContent:
+    """Read a set that nobody published: who it is by its path, and what it lacks as warnings."""
+    assert look.named is not None
+    named, listing = look.named, look.listing
+    names: dict[str, str] = {each.role: each.key for each in reversed(named.artifacts)}
+    bundles = _decode(look, names)
+    sizes = {key: None if (info := listing[key]) is None else info.size for key in named.keys if key in listing}
     missing = [
         BundleWarning("missing-artifact", f"{key!r} is named and not there", key)
-        for key in found.keys
-        if key not in there
+        for key in named.keys
+        if key not in listing
     ]
-    sizes = {key: there[key] for key in found.keys if key in there}
-    digests.append(repr(sizes).encode())
-    outputs = tuple(attrs.evolve(each, key=each.key if each.key in there else None) for each in found.outputs)
-    warnings = [*metric.warnings, *found.warnings, *missing]
-    warnings.extend(_vocabulary_warnings(vocabulary, metric, series, outputs))
-    identity = ExecutionRecord.at(fragment)
+    warnings = [*bundles.warnings, *named.warnings, *missing]
+    outputs = tuple(attrs.evolve(each, key=each.key if each.key in listing else None) for each in named.outputs)
+    warnings += _vocabulary_warnings(vocabulary, bundles.metric, bundles.series, outputs)
+    hashed = [sha256(look.bundles[role]) for role in ("metric", "series", "output") if role in look.bundles]
+    identity = ExecutionRecord.at(look.fragment)
     return ExecutionContent(
-        fragment=fragment,
+        fragment=look.fragment,
         provider=identity.provider,
         diagnostic=identity.diagnostic,
         group=identity.group,
@@ -201,70 +209,47 @@ def _read_bare(
         reason="a bare set: read without a record",
         artifacts=[
             (each.key, each.role, sizes[each.key], None, each.media_type, each.description)
-            for each in found.artifacts
+            for each in named.artifacts
             if each.key in sizes
         ],
         # What is missing may still come, and the stamp of the bundles would not show it: look again the next time.
         **_parts(
-            metric,
+            look,
+            bundles,
             outputs,
-            series,
             warnings,
-            digest(b"".join(map(_hashed, digests))),
-            None if missing else stamp,
+            sha256("\n".join((*hashed, repr(sizes))).encode()),
+            None if missing else look.stamp,
         ),
     )
 
 
 def _parts(
-    metric: MetricBundle | None,
+    look: SetLook,
+    bundles: _Decoded,
     outputs: Iterable[ResolvedOutput],
-    series: Iterable[Series],
     warnings: Iterable[BundleWarning],
-    digest: str,
+    digest: str | None,
     stamp: Stamp | None,
 ) -> dict[str, Any]:
-    """Return what a published and a bare set have in common, in the catalog's layout."""
+    """Return what all sets have in common, in the catalog's layout."""
     return {
+        "state": "bare" if look.record is None else look.state,
+        "complete": look.state != "incomplete",
         "outputs": [
             (each.kind, each.name, each.key, each.filename, each.long_name, each.description, each.dimensions)
             for each in outputs
         ],
-        "scalars": () if metric is None else _Rows(metric),
-        "series": [(each.dimensions, each.index_name, each.index, each.values, each.attributes) for each in series],
-        "warnings": [(each.code, each.message, each.place or None) for each in warnings],
+        "scalars": () if bundles.metric is None else _Rows(bundles.metric),
+        "series": [
+            (each.dimensions, each.index_name, each.index, each.values, each.attributes) for each in bundles.series
+        ],
+        "warnings": [(each.code, each.message, each.place or None) for each in dict.fromkeys(warnings)],
         "record_digest": digest,
         "record_size": None if stamp is None else stamp.size,
         "record_modified": None if stamp is None else stamp.modified,
         "record_version": None if stamp is None else stamp.version,
     }
-
-
-def _check_complete(folder: ArtifactStore, fragment: str, record: ExecutionRecord) -> None:
-    there = _listing(folder)
-    wrong = [each.key for each in record.artifacts if each.key not in there or there[each.key] not in (None, each.size)]
-    if wrong:
-        named = ", ".join(repr(key) for key in wrong[:_NAMED]) + (", ..." if len(wrong) > _NAMED else "")
-        raise IncompleteSetError(
-            f"{fragment!r} is not complete: of {len(record.artifacts)} artifacts that its record names, {len(wrong)} "
-            f"are missing or of another size: {named}; copy them again, or wait until the copy is done",
-            key=fragment,
-        )
-
-
-def _read_recorded(folder: ArtifactStore, fragment: str, artifact: RecordedArtifact) -> bytes:
-    data = folder.read_bytes(artifact.key)
-    if digest(data) != artifact.sha256:
-        raise IncompleteSetError(
-            f"{artifact.key!r} of {fragment!r} is not what its record says (SHA-256 differs): copy it again",
-            key=fragment,
-        )
-    return data
-
-
-def _listing(folder: ArtifactStore) -> dict[str, int | None]:
-    """Return what a set's folder holds, with sizes where the store tells them."""
-    return {key: None if info is None else info.size for key, info in listing_of(folder).items()}
 
 
 def _vocabulary_warnings(
@@ -281,12 +266,3 @@ def _vocabulary_warnings(
     for labels in (*(each.dimensions for each in series), *(each.dimensions for each in outputs)):
         found.update(dict.fromkeys(vocabulary.check(labels)))
     return list(found)
-
-
-def digest(data: bytes) -> str:
-    """Return the SHA-256 of some bytes, as a hex digest."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def _hashed(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()

@@ -7,22 +7,31 @@ scratch nor the machine that ran anything: a results tree that was copied from e
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from emdstore.catalog import ExecutionContent, RecordStamp, ReplaceResult
 from emdstore.emds import RECORD_NAME, Vocabulary
-from emdstore.errors import ArtifactNotFoundError, CatalogError, EmdstoreError, ExecutorError, IncompleteSetError
-from emdstore.ingestion.reading import digest, read_set
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    CatalogError,
+    DemotionRefusedError,
+    EmdstoreError,
+    ExecutionNotFoundError,
+    ExecutorError,
+    ShadowedSetError,
+)
+from emdstore.ingestion.reading import content_of, read_set
+from emdstore.ingestion.report import Collected, IngestOutcome, ReplayCallback, ReplayInterrupted, ReplayReport, State
 from emdstore.keys import join_key
 from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
-from emdstore.sets.tally import KEPT, Tally
+from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.state import SetState, look_at_set, sha256
 from emdstore.stores.port import ArtifactStore
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
@@ -34,111 +43,28 @@ _AHEAD = 16  # each may hold all values of a set
 _AHEAD_ELSEWHERE = 32
 _ASKED_AT_ONCE = 500
 
-State = Literal["ingested", "unchanged", "incomplete", "invalid"]
-STATES: tuple[State, ...] = ("ingested", "unchanged", "incomplete", "invalid")
-_FAILED: tuple[State, ...] = ("incomplete", "invalid")
-
-ReplayCallback = Callable[["IngestOutcome", int, int | None], object]
-
-
-@attrs.frozen
-class IngestOutcome:
-    """What became of one set.
-
-    Attributes
-    ----------
-    fragment
-        The execution.
-    state
-        ``ingested``; ``unchanged``: the catalog had it; ``incomplete``: not all that its record names is there (yet);
-        ``invalid``: the record or a bundle cannot be read, the database refuses what it says, or each worker that read
-        it was lost. The last two leave the catalog as it was.
-    status
-        The execution's status, where it was read.
-    artifacts, outputs, scalars, series, warnings
-        How many rows the catalog took.
-    error
-        Why it is incomplete or invalid.
-    """
-
-    fragment: str
-    state: State
-    status: str | None = None
-    artifacts: int = 0
-    outputs: int = 0
-    scalars: int = 0
-    series: int = 0
-    warnings: int = 0
-    error: EmdstoreError | None = attrs.field(default=None, eq=str)
-
-
-@attrs.frozen
-class ReplayReport:
-    """What became of the sets that were found.
-
-    Attributes
-    ----------
-    counts
-        How many sets there are of each state.
-    outcomes
-        Of those that were ingested, and of those that could not be, the first 10,000 each, in the order in which they
-        were found. What is unchanged is only counted: to see every set, pass `on_progress` to `replay`.
-    seconds
-        How long it took.
-    """
-
-    counts: Mapping[State, int]
-    outcomes: tuple[IngestOutcome, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def sets(self) -> int:
-        """How many sets were found."""
-        return sum(self.counts.values())
-
-    @property
-    def failures(self) -> tuple[IngestOutcome, ...]:
-        """The sets that could not be ingested, as far as `outcomes` has them."""
-        return tuple(each for each in self.outcomes if each.state in _FAILED)
-
-    @property
-    def ok(self) -> bool:
-        """Whether the catalog holds every set that was found."""
-        return not any(self.counts[state] for state in _FAILED)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, for JSON."""
-        return {
-            "seconds": round(self.seconds, 3),
-            "counts": dict(self.counts),
-            "executions": [
-                attrs.asdict(each) | {"error": None if each.error is None else str(each.error)}
-                for each in self.outcomes
-            ],
-        }
-
-
-class ReplayInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a replay. What was ingested is whole; running it again goes on from here.
-
-    Attributes
-    ----------
-    report
-        What was done until then.
-    """
-
-    def __init__(self, report: ReplayReport) -> None:
-        super().__init__("the replay was interrupted; run it again to go on")
-        self.report = report
+_NOT_TAKEN: Mapping[SetState, State] = {
+    "publishing": "publishing",
+    "incomplete": "incomplete",
+    "changed": "changed",
+    "unreadable": "unreadable",
+    "newer-schema": "newer-schema",
+}
 
 
 def ingest(
-    store: ArtifactStore, fragment: str, catalog: Catalog, *, vocabulary: Vocabulary | None = None
+    store: ArtifactStore,
+    fragment: str,
+    catalog: Catalog,
+    *,
+    vocabulary: Vocabulary | None = None,
+    incomplete: bool = False,
+    replace: bool = False,
 ) -> IngestOutcome:
     """Load one set into the catalog, in place of what the catalog held of it.
 
     Everything is read from the results store, and written in one transaction: afterwards the catalog says either all of
-    the old or all of the new. Twice is the same as once.
+    the old or all of the new. Twice is the same as once. What is decoded has the digests of the record.
 
     Parameters
     ----------
@@ -150,6 +76,11 @@ def ingest(
         Where to.
     vocabulary
         What dimensions and values are compared with; what it does not know is stored and reported as a warning.
+    incomplete
+        Whether to take a set without a record though its bundles name files that are not there, as in a tree that
+        was published without its data files. Its rows are marked, as those of an incomplete set with a record are.
+    replace
+        Whether a failed, incomplete or older set may take the place of a complete publication's rows.
 
     Returns
     -------
@@ -161,14 +92,19 @@ def ingest(
     ExecutionNotFoundError
         If there is no set in this folder.
     IncompleteSetError
-        If the record names what is not there, or not as the record says.
+        If the set is being published, its bytes are not what its record says, or it has no record and its bundles name
+        what is not there.
     RecordError, BundleError
-        If the record or a bundle cannot be read.
+        If the record or a bundle cannot be read; `RecordVersionError` if a newer emdstore wrote the record.
+    ShadowedSetError
+        If the set is bare, and the catalog's rows of its folder are from a record or belong to a workspace.
+    DemotionRefusedError
+        If the set is less than what the catalog holds, or older, and `replace` is not given.
     CatalogError
         If the database failed. After any error the catalog is as it was.
     """
-    content = read_set(store, fragment, vocabulary=vocabulary)
-    return _ingested(content, catalog.replace_execution(content))
+    content = read_set(store, fragment, vocabulary=vocabulary, incomplete=incomplete)
+    return _ingested(content, catalog.replace_execution(content, replace=replace))
 
 
 def replay(
@@ -177,6 +113,8 @@ def replay(
     prefix: str = "",
     *,
     vocabulary: Vocabulary | None = None,
+    incomplete: bool = False,
+    replace: bool = False,
     executor: Executor | None = None,
     on_progress: ReplayCallback | None = None,
 ) -> ReplayReport:
@@ -194,7 +132,7 @@ def replay(
         Where to.
     prefix
         Only what lies in this folder.
-    vocabulary
+    vocabulary, incomplete, replace
         See `ingest`.
     executor
         Where sets are read and decoded, ahead of the database, which this thread writes; by default a few threads.
@@ -206,7 +144,7 @@ def replay(
     Returns
     -------
     ReplayReport
-        How many sets there are of each state, and what was ingested or could not be.
+        How many sets there are of each outcome, and what was ingested or was not.
 
     Raises
     ------
@@ -219,112 +157,185 @@ def replay(
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    run = _Replay(store, catalog, on_progress)
+    sink = _CatalogSink(catalog, replace)
+    reader = SetReader(store, vocabulary, incomplete)
+    return replay_into(sink, reader, prefix, executor=executor, on_progress=on_progress)
+
+
+@attrs.frozen
+class ReadSet:
+    """A set as it was read.
+
+    Attributes
+    ----------
+    location
+        Its folder in the store.
+    content
+        What a catalog takes of it.
+    record
+        Its record, if it has one.
+    """
+
+    location: str
+    content: ExecutionContent
+    record: ExecutionRecord | None
+
+
+@attrs.frozen
+class SetReader:
+    """What it takes to read sets, here or elsewhere.
+
+    Attributes
+    ----------
+    store
+        The results store.
+    vocabulary, incomplete
+        See `ingest`.
+    """
+
+    store: ArtifactStore
+    vocabulary: Vocabulary | None = None
+    incomplete: bool = False
+
+    def read_if_changed(
+        self, found: FoundSet, fragment: str, known: RecordStamp | None
+    ) -> ReadSet | RecordStamp | IngestOutcome:
+        """Read a set; of one that turns out to be as the database has it return the stamp that it has now."""
+        state: SetState = "unreadable"
+        try:
+            record = join_key(found.location, RECORD_NAME)
+            if found.published and known is not None and sha256(self.store.read_bytes(record)) == known.digest:
+                return _restamped(known, found.stamp)
+            look = look_at_set(self.store, found.location, stamp=found.stamp)
+            state = look.state if look.error is not None else state
+            content = content_of(look, vocabulary=self.vocabulary, incomplete=self.incomplete)
+        except (ArtifactNotFoundError, ExecutionNotFoundError) as error:  # it went while it was read
+            return IngestOutcome(fragment, "changed", error=error, set_state="changed")
+        except EmdstoreError as error:
+            return IngestOutcome(fragment, _NOT_TAKEN[state], error=error, set_state=state)
+        if known is not None and content.record_digest == known.digest:
+            return _restamped(known, found.stamp if content.record_version is not None else None)
+        return ReadSet(found.location, content, look.record)
+
+
+class Sink(Protocol):
+    """A database that a replay fills. All calls come from the thread that replays."""
+
+    def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
+        """Return which records the database has of some executions; those it has none of are left out."""
+        ...
+
+    def put(self, read: ReadSet) -> IngestOutcome:
+        """Take one set, in one transaction, or leave everything as it was and tell why.
+
+        Raises
+        ------
+        CatalogError
+            If the database is gone: no other set would fare better.
+        """
+        ...
+
+    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
+        """Note what the listing says of sets that the database has: they will not be read the next time."""
+        ...
+
+
+def replay_into(
+    sink: Sink,
+    reader: SetReader,
+    prefix: str = "",
+    *,
+    executor: Executor | None = None,
+    on_progress: ReplayCallback | None = None,
+) -> ReplayReport:
+    """Load every set below a prefix into a database; see `replay`."""
+    run = _Replay(sink, reader.store, on_progress)
     ahead = _AHEAD if executor is None else _AHEAD_ELSEWHERE
     try:
         with (
             executor_or_threads(executor, _READERS, "read") as readers,
-            closing(
-                map_batches(readers, _read_changed, store, vocabulary, items=run.changed(prefix), given=ahead)
-            ) as sets,
+            closing(map_batches(readers, _read_changed, reader, items=run.changed(prefix), given=ahead)) as sets,
         ):
             for (_, fragment, _), read in sets:
                 run.settle(IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read)
         run.note_stamps()
     except KeyboardInterrupt:
-        raise ReplayInterrupted(run.report()) from None
-    return run.report()
+        raise ReplayInterrupted(run.done.report()) from None
+    return run.done.report()
 
 
 class _Replay:
-    """What one replay has come to. All of it happens in the calling thread; only sets are read elsewhere."""
+    """One replay. All of it happens in the calling thread; only sets are read elsewhere."""
 
-    def __init__(
-        self,
-        store: ArtifactStore,
-        catalog: Catalog,
-        on_progress: ReplayCallback | None,
-    ) -> None:
-        self._store, self._catalog = store, catalog
-        self._tally = Tally(on_progress)
-        self._counts = dict.fromkeys(STATES, 0)
-        self._kept: list[IngestOutcome] = []
+    def __init__(self, sink: Sink, store: ArtifactStore, on_progress: ReplayCallback | None) -> None:
+        self._sink, self._store = sink, store
         self._stamps: list[RecordStamp] = []
-        self._started = time.monotonic()
+        self.done = Collected(on_progress)
 
     def changed(self, prefix: str) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
-        """Find the sets; yield what `_read_changed` takes for each that is not surely as the catalog has it."""
-        found = self._tally.count(find_sets(self._store, prefix))
+        """Find the sets; yield what `_read_changed` takes for each that is not surely as the database has it."""
+        found = self.done.tally.count(find_sets(self._store, prefix))
         # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
         while some := list(islice(found, _ASKED_AT_ONCE)):
             named = [(each, fragment_at(self._store, each.location)) for each in some]
-            known = self._catalog.record_stamps([fragment for _, fragment in named])
+            known = self._sink.known([fragment for _, fragment in named])
             for each, fragment in named:
                 before = known.get(fragment)
                 if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
-                    self._done(IngestOutcome(fragment, "unchanged"))
+                    self.done.add(IngestOutcome(fragment, "unchanged"))
                 else:
                     yield each, fragment, before
 
-    def settle(self, read: ExecutionContent | RecordStamp | IngestOutcome) -> None:
+    def settle(self, read: ReadSet | RecordStamp | IngestOutcome) -> None:
         """Write what was read, if it has to be."""
-        if isinstance(read, ExecutionContent):
-            self._done(self._replace(read))
+        if isinstance(read, ReadSet):
+            self.done.add(self._sink.put(read))
         elif isinstance(read, RecordStamp):
             if read.version is not None:
                 self._stamps.append(read)
                 if len(self._stamps) == _ASKED_AT_ONCE:
                     self.note_stamps()
-            self._done(IngestOutcome(read.fragment, "unchanged"))
+            self.done.add(IngestOutcome(read.fragment, "unchanged"))
         else:
-            self._done(read)
+            self.done.add(read)
 
     def note_stamps(self) -> None:
-        """Have the catalog note what the listing says now of sets that it has: they will not be read the next time."""
+        """Hand over the stamps that were gathered."""
         stamps, self._stamps = self._stamps, []
         if stamps:
-            self._catalog.note_stamps(stamps)
+            self._sink.note_stamps(stamps)
 
-    def report(self) -> ReplayReport:
-        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)
 
-    def _done(self, outcome: IngestOutcome) -> None:
-        self._counts[outcome.state] += 1
-        kind: tuple[State, ...] = _FAILED if outcome.state in _FAILED else (outcome.state,)
-        if outcome.state != "unchanged" and sum(self._counts[state] for state in kind) <= KEPT:
-            self._kept.append(outcome)
-        self._tally.done(outcome)
+@attrs.frozen
+class _CatalogSink:
+    """Our own catalog."""
 
-    def _replace(self, content: ExecutionContent) -> IngestOutcome:
+    catalog: Catalog
+    replace: bool
+
+    def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
+        return self.catalog.record_stamps(fragments)
+
+    def put(self, read: ReadSet) -> IngestOutcome:
+        content = read.content
         try:
-            return _ingested(content, self._catalog.replace_execution(content))
+            return _ingested(content, self.catalog.replace_execution(content, replace=self.replace))
+        except ShadowedSetError as error:
+            return IngestOutcome(content.fragment, "shadowed", content.status, error=error, set_state=content.state)
+        except DemotionRefusedError as error:
+            return IngestOutcome(content.fragment, "kept", content.status, error=error, set_state=content.state)
         except CatalogError as error:
-            self._catalog.check()  # raises if the database is gone: no other set would fare better
-            return IngestOutcome(content.fragment, "invalid", error=error)
+            self.catalog.check()  # raises if the database is gone: no other set would fare better
+            return IngestOutcome(content.fragment, "invalid", content.status, error=error, set_state=content.state)
+
+    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
+        self.catalog.note_stamps(stamps)
 
 
 def _read_changed(
-    store: ArtifactStore, vocabulary: Vocabulary | None, batch: Sequence[tuple[FoundSet, str, RecordStamp | None]]
-) -> list[ExecutionContent | RecordStamp | IngestOutcome]:
-    return [_read_if_changed(store, *each, vocabulary) for each in batch]
-
-
-def _read_if_changed(
-    store: ArtifactStore, found: FoundSet, fragment: str, known: RecordStamp | None, vocabulary: Vocabulary | None
-) -> ExecutionContent | RecordStamp | IngestOutcome:
-    """Read a set; of one that turns out to be as the catalog has it return the stamp that it has now."""
-    try:
-        record = join_key(found.location, RECORD_NAME)
-        if found.published and known is not None and digest(store.read_bytes(record)) == known.digest:
-            return _restamped(known, found.stamp)
-        content = read_set(store, found.location, vocabulary=vocabulary, stamp=found.stamp)
-        if known is not None and content.record_digest == known.digest:
-            return _restamped(known, found.stamp if content.record_version is not None else None)
-        return content
-    except (IncompleteSetError, ArtifactNotFoundError) as error:
-        return IngestOutcome(fragment, "incomplete", error=error)
-    except EmdstoreError as error:
-        return IngestOutcome(fragment, "invalid", error=error)
+    reader: SetReader, batch: Sequence[tuple[FoundSet, str, RecordStamp | None]]
+) -> list[ReadSet | RecordStamp | IngestOutcome]:
+    return [reader.read_if_changed(*each) for each in batch]
 
 
 def _restamped(known: RecordStamp, stamp: Stamp | None) -> RecordStamp:
@@ -348,4 +359,5 @@ def _ingested(content: ExecutionContent, done: ReplaceResult) -> IngestOutcome:
         done.scalars,
         done.series,
         done.warnings,
+        set_state=content.state,
     )

@@ -11,21 +11,29 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutorError
+from emdstore.errors import EmdstoreError, ExecutorError
 from emdstore.sets.finding import FoundSet, find_sets, fragment_at
-from emdstore.sets.record import decode_record, find_stale
+from emdstore.sets.record import RecordedArtifact
+from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
 from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
-from emdstore.stores.views import scoped
-from emdstore.transfers import digest_of
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 _WORKERS = 8
 
-Finding = Literal["corrupt", "missing", "stale", "invalid", "unreadable", "unpublished"]
+Finding = Literal["corrupt", "missing", "stale", "unreadable", "publishing", "incomplete", "bare", "newer-schema"]
 
-FINDINGS: tuple[Finding, ...] = ("corrupt", "missing", "stale", "invalid", "unreadable", "unpublished")
-_HARMLESS: tuple[Finding, ...] = ("stale", "unpublished")
+FINDINGS: tuple[Finding, ...] = (
+    "corrupt",
+    "missing",
+    "stale",
+    "unreadable",
+    "publishing",
+    "incomplete",
+    "bare",
+    "newer-schema",
+)
+_HARMLESS: tuple[Finding, ...] = ("stale", "incomplete", "bare")
 
 VerifyCallback = Callable[["VerifiedSet", int, int | None], object]
 
@@ -39,9 +47,9 @@ class Problem:
     fragment, key
         The artifact, or the record itself.
     finding
-        ``corrupt``: other bytes; ``missing``; ``stale``: there, but not part of the set any more; ``unreadable``: the
-        store failed; ``invalid``: the record cannot be read; ``unpublished``: a bare set, which nothing says how to
-        check.
+        Of an artifact: ``corrupt``: other bytes; ``missing``; ``stale``: there, but not part of the set any more;
+        ``unreadable``: the store failed. Of a set, and then the key is that of its record or empty: ``publishing``,
+        ``incomplete``, ``bare``, ``unreadable`` or ``newer-schema``, as `emdstore.sets.state.SetState` has it.
     detail
         What was found, for people.
     """
@@ -54,11 +62,12 @@ class Problem:
 
 @attrs.frozen
 class VerifiedSet:
-    """What was checked of one set: how many artifacts and bytes were as the record says, and what was not."""
+    """What was checked of one set: its state, how many artifacts and bytes were as recorded, and what was not."""
 
     fragment: str
-    artifacts: int
-    bytes: int
+    state: SetState
+    artifacts: int = 0
+    bytes: int = 0
     problems: tuple[Problem, ...] = ()
 
 
@@ -75,9 +84,12 @@ class VerifyReport:
     counts
         How many findings there are of each kind.
     problems
-        The findings: the first 10,000 that do harm, and as many of those that do not (stale files, bare sets).
+        The findings: the first 10,000 that do harm, and as many of those that do not (stale files, bare sets, sets
+        that are incomplete by their own word).
     seconds
         How long it took.
+    states
+        How many sets there are in each state.
     """
 
     sets: int
@@ -86,10 +98,11 @@ class VerifyReport:
     counts: Mapping[Finding, int]
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
+    states: Mapping[SetState, int] = attrs.field(factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Whether every artifact of every published set is whole; stale files and bare sets do no harm to that."""
+        """Whether every artifact that a record names is whole, and no set is being published or cannot be read."""
         return not any(count for finding, count in self.counts.items() if finding not in _HARMLESS)
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,6 +110,7 @@ class VerifyReport:
         return {
             "seconds": round(self.seconds, 3),
             "sets": self.sets,
+            "states": dict(self.states),
             "artifacts": self.artifacts,
             "bytes": self.bytes,
             "counts": dict(self.counts),
@@ -171,11 +185,13 @@ class _Verification:
         self.tally = Tally(on_progress)
         self._sets = self._artifacts = self._bytes = 0
         self._counts = dict.fromkeys(FINDINGS, 0)
+        self._states = dict.fromkeys(SET_STATES, 0)
         self._problems: list[Problem] = []
         self._started = time.monotonic()
 
     def add(self, checked: VerifiedSet) -> None:
         self._sets += 1
+        self._states[checked.state] += 1
         self._artifacts += checked.artifacts
         self._bytes += checked.bytes
         for problem in checked.problems:
@@ -187,8 +203,15 @@ class _Verification:
 
     def report(self) -> VerifyReport:
         seconds = time.monotonic() - self._started
-        counts = dict(self._counts)
-        return VerifyReport(self._sets, self._artifacts, self._bytes, counts, tuple(self._problems), seconds)
+        return VerifyReport(
+            self._sets,
+            self._artifacts,
+            self._bytes,
+            dict(self._counts),
+            tuple(self._problems),
+            seconds,
+            dict(self._states),
+        )
 
 
 def _verify_sets(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[VerifiedSet]:
@@ -197,48 +220,51 @@ def _verify_sets(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[Verifi
 
 def _unchecked(store: ArtifactStore, found: FoundSet, error: ExecutorError) -> VerifiedSet:
     fragment = fragment_at(store, found.location)
-    return VerifiedSet(fragment, 0, 0, (Problem(fragment, "", "unreadable", str(error)),))
+    return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
 
 
 def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
     """Check one set; see `verify`."""
-    fragment = fragment_at(store, found.location)
-    folder = scoped(store, found.location)
-    if not found.published:
-        return VerifiedSet(fragment, 0, 0, (Problem(fragment, "", "unpublished", "a bare set: it has no record"),))
     try:
-        record = decode_record(folder.read_bytes(RECORD_NAME))
-    except EmdstoreError as error:
-        return VerifiedSet(fragment, 0, 0, (Problem(fragment, RECORD_NAME, "invalid", str(error)),))
-    problems = []
-    whole = size = 0
-    for artifact in record.artifacts:
-        problem = _check(folder, fragment, artifact.key, (artifact.size, artifact.sha256))
-        if problem is None:
-            whole, size = whole + 1, size + artifact.size
-        else:
-            problems.append(problem)
-    problems.extend(_stale(folder, fragment, [artifact.key for artifact in record.artifacts]))
-    return VerifiedSet(fragment, whole, size, tuple(problems))
+        look = look_at_set(store, found.location, bundles=False, every_digest=True)
+    except EmdstoreError as error:  # it went meanwhile
+        fragment = found.location
+        return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
+    problems = [*_of_artifacts(look), *_of_set(look), *_stale(look)]
+    wrong = {*look.judgement.lacking, *look.judgement.differing, *look.judgement.unread}
+    whole = [each.size for each in _recorded(look) if each.key not in wrong and each.key in look.digests]
+    return VerifiedSet(look.fragment, look.state, len(whole), sum(whole), tuple(problems))
 
 
-def _check(folder: ArtifactStore, fragment: str, key: str, recorded: tuple[int, str]) -> Problem | None:
-    try:
-        found = digest_of(folder, key)
-    except ArtifactNotFoundError:
-        return Problem(fragment, key, "missing", "the record names it and it is not there")
-    except EmdstoreError as error:
-        return Problem(fragment, key, "unreadable", str(error))
-    if found == recorded:
-        return None
-    return Problem(
-        fragment, key, "corrupt", f"{found[0]} bytes, SHA-256 {found[1]}; recorded: {recorded[0]} bytes, {recorded[1]}"
-    )
+def _recorded(look: SetLook) -> tuple[RecordedArtifact, ...]:
+    return look.record.artifacts if look.record is not None else ()
 
 
-def _stale(folder: ArtifactStore, fragment: str, keys: list[str]) -> Iterator[Problem]:
-    try:
-        for key in find_stale(folder, keys):
-            yield Problem(fragment, key, "stale", "not part of the set that the record names")
-    except EmdstoreError as error:
-        yield Problem(fragment, "", "unreadable", str(error))
+def _of_artifacts(look: SetLook) -> Iterator[Problem]:
+    for artifact in _recorded(look):
+        found = look.digests.get(artifact.key)
+        if artifact.key in look.judgement.lacking:
+            yield Problem(look.fragment, artifact.key, "missing", "the record names it and it is not there")
+        elif artifact.key in look.judgement.unread:
+            yield Problem(look.fragment, artifact.key, "unreadable", str(found))
+        elif artifact.key in look.judgement.differing and isinstance(found, tuple):
+            detail = f"{found[0]} bytes, SHA-256 {found[1]}; recorded: {artifact.size} bytes, {artifact.sha256}"
+            yield Problem(look.fragment, artifact.key, "corrupt", detail)
+
+
+def _of_set(look: SetLook) -> Iterator[Problem]:
+    state, detail = look.state, str(look.error or "")
+    if state == "bare":
+        yield Problem(look.fragment, "", "bare", "it has no record, so nothing says how to check it")
+    elif state == "incomplete":
+        reason = look.record.reason if look.record is not None else None
+        yield Problem(look.fragment, "" if look.record is None else RECORD_NAME, "incomplete", reason or detail)
+    elif state in ("publishing", "newer-schema") or (state == "unreadable" and not look.judgement.unread):
+        yield Problem(look.fragment, RECORD_NAME if look.record_digest else "", state, detail)
+
+
+def _stale(look: SetLook) -> Iterator[Problem]:
+    if look.state in ("published", "failed", "incomplete", "changed") and look.record is not None:
+        known = {RECORD_NAME, *(artifact.key for artifact in look.record.artifacts)}
+        for key in sorted(look.listing.keys() - known):
+            yield Problem(look.fragment, key, "stale", "not part of the set that the record names")

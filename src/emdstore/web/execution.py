@@ -224,9 +224,9 @@ def read_execution(
     """
     artifacts = artifacts_of(catalog, row)
     look = shelf.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
-    outputs = own(catalog.outputs(fragment=row.fragment), row)
-    scalars = list(islice(own(catalog.scalars(fragment=row.fragment), row), MOST_SCALARS))
-    series = islice(own(catalog.series(fragment=row.fragment), row), MOST_SERIES)
+    outputs = own(catalog.outputs(fragment=row.fragment, complete=None), row)
+    scalars = list(islice(own(catalog.scalars(fragment=row.fragment, complete=None), row), MOST_SCALARS))
+    series = islice(own(catalog.series(fragment=row.fragment, complete=None), row), MOST_SERIES)
     others = catalog.survey(provider=row.provider, diagnostic=row.diagnostic).rows(MOST_OTHERS + 1)
     items, unresolved = pair(artifacts, outputs, look, checks)
     (line,) = lines_of(catalog, [row])

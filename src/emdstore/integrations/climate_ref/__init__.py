@@ -22,13 +22,9 @@ from emdstore.integrations.climate_ref.handling import handle_execution_result
 from emdstore.integrations.climate_ref.installing import Installation, install, uninstall
 from emdstore.integrations.climate_ref.reingesting import reingest_execution
 from emdstore.integrations.climate_ref.replaying import replay
-from emdstore.integrations.climate_ref.report import ReplayedSet, ReplayInterrupted, ReplayReport
 
 __all__ = [
     "Installation",
-    "ReplayInterrupted",
-    "ReplayReport",
-    "ReplayedSet",
     "handle_execution_result",
     "install",
     "reingest_execution",

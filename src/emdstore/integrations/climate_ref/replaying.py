@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,41 +18,31 @@ from climate_ref_core.datasets import SourceDatasetType
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from emdstore.catalog import ExecutionContent
+from emdstore.catalog import ExecutionContent, RecordStamp
 from emdstore.errors import (
-    ArtifactNotFoundError,
     CatalogError,
     CatalogVersionError,
+    DemotionRefusedError,
     EmdstoreError,
-    ExecutorError,
-    IncompleteSetError,
     MissingExtraError,
     RecordError,
     redact,
 )
-from emdstore.ingestion.reading import read_set
+from emdstore.ingestion.replay import ReadSet, SetReader, replay_into
+from emdstore.ingestion.report import IngestOutcome, ReplayCallback, ReplayReport
 from emdstore.integrations.climate_ref.handling import settle
 from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
-from emdstore.integrations.climate_ref.report import FAILED, STATES, ReplayedSet, ReplayInterrupted, ReplayReport
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
 from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
-from emdstore.sets.finding import FoundSet, find_sets, fragment_at
-from emdstore.sets.record import ExecutionRecord, read_record
-from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores import ArtifactStore, scoped
-from emdstore.workers.backlog import executor_or_threads, map_batches
 
 if TYPE_CHECKING:
     from climate_ref.database import Database
 
-_READERS = 8
-_AHEAD = 16
 _BUSY_SECONDS = 60
 _UNKNOWN = "unknown"
-
-ReplayCallback = Callable[[ReplayedSet, int, int | None], object]
 
 
 def replay(
@@ -99,102 +88,68 @@ def replay(
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    done = _Done(on_progress)
     with _engine_of(database) as engine:
-        schema = _look_at(engine)
-        sets = done.tally.count(find_sets(store, prefix))
-        try:
-            with (
-                executor_or_threads(None, _READERS, "read") as readers,
-                closing(map_batches(readers, _read_sets, store, items=sets, given=_AHEAD)) as read_ahead,
-            ):
-                for found, read in read_ahead:
-                    if isinstance(read, ExecutorError):
-                        read = ReplayedSet(fragment_at(store, found.location), "invalid", error=read)
-                    done.add(_load(engine, schema, read, create_unknown) if isinstance(read, _ReadSet) else read)
-        except KeyboardInterrupt:
-            raise ReplayInterrupted(done.report()) from None
-    return done.report()
-
-
-class _Done:
-    """What one replay has come to."""
-
-    def __init__(self, on_progress: ReplayCallback | None) -> None:
-        self.tally = Tally(on_progress)
-        self._counts = dict.fromkeys(STATES, 0)
-        self._kept: list[ReplayedSet] = []
-        self._started = time.monotonic()
-
-    def add(self, outcome: ReplayedSet) -> None:
-        self._counts[outcome.state] += 1
-        kind = FAILED if outcome.state in FAILED else (outcome.state,)
-        if outcome.state != "unchanged" and sum(self._counts[state] for state in kind) <= KEPT:
-            self._kept.append(outcome)
-        self.tally.done(outcome)
-
-    def report(self) -> ReplayReport:
-        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)
+        sink = _RefSink(engine, _look_at(engine), store, create_unknown)
+        return replay_into(sink, SetReader(store), prefix, on_progress=on_progress)
 
 
 @attrs.frozen
-class _ReadSet:
-    """A set as it was read: its content, the record if it has one, and its own folder."""
+class _RefSink:
+    """Their database, which notes no records: every set is read, and compared with the rows that are there."""
 
-    content: ExecutionContent
-    record: ExecutionRecord | None
-    folder: ArtifactStore
+    engine: sa.Engine
+    schema: RefSchema
+    store: ArtifactStore
+    create_unknown: bool
+
+    def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
+        return {}
+
+    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
+        raise AssertionError("no stamp is known, so there is none to be noted anew")
+
+    def put(self, read: ReadSet) -> IngestOutcome:
+        content, schema = read.content, self.schema
+        told = IngestOutcome(content.fragment, "ingested", content.status, set_state=content.state)
+        try:
+            has_values = content.state in ("published", "bare")
+            rows = rows_of(content, schema, scoped(self.store, read.location)) if has_values else RefRows()
+            with Session(self.engine) as session, session.begin():
+                execution = _execution(session, read)
+                changed = bool(session.new) or execution is None
+                if execution is None:
+                    execution = _new_execution(session, read, self.create_unknown)
+                elif execution.successful and not has_values:
+                    raise DemotionRefusedError(
+                        f"{content.fragment!r} is {content.state} by its record, and the database has it as "
+                        f"successful (id {execution.id}): its rows stay",
+                        key=content.fragment,
+                    )
+                notes = list(rows.notes)
+                changed |= _link_datasets(session, execution, ours_in(read.record), notes)
+                changed |= replace_rows(session, schema, execution.id, rows)
+                settle(execution, schema, _decision(session, execution, content, changed), _metric_of(content))
+                changed |= any(session.is_modified(each) for each in session.dirty)
+        except DemotionRefusedError as error:
+            return attrs.evolve(told, state="kept", error=error)
+        except EmdstoreError as error:
+            return attrs.evolve(told, state="invalid", error=error)
+        except SQLAlchemyError as error:
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
+                raise _error(self.engine, error) from error
+            _look_at(self.engine)  # raises if the database is gone: no other set would fare better
+            return attrs.evolve(told, state="invalid", error=_error(self.engine, error))
+        return attrs.evolve(
+            told,
+            state="ingested" if changed else "unchanged",
+            outputs=len(rows.outputs),
+            scalars=len(rows.scalars),
+            series=len(rows.series),
+            notes=tuple(notes),
+        )
 
 
-def _read_sets(store: ArtifactStore, sets: Sequence[FoundSet]) -> list[_ReadSet | ReplayedSet]:
-    return [_read(store, each.location) for each in sets]
-
-
-def _read(store: ArtifactStore, location: str) -> _ReadSet | ReplayedSet:
-    fragment = location
-    try:
-        fragment = fragment_at(store, location)
-        folder = scoped(store, location)
-        return _ReadSet(read_set(store, location), read_record(folder), folder)
-    except (IncompleteSetError, ArtifactNotFoundError) as error:
-        return ReplayedSet(fragment, "incomplete", error=error)
-    except EmdstoreError as error:
-        return ReplayedSet(fragment, "invalid", error=error)
-
-
-def _load(engine: sa.Engine, schema: RefSchema, read: _ReadSet, create_unknown: bool) -> ReplayedSet:
-    content = read.content
-    try:
-        rows = rows_of(content, schema, read.folder) if content.status == "uploaded" else RefRows()
-        with Session(engine) as session, session.begin():
-            execution = _execution(session, read, create_unknown)
-            changed = bool(session.new) or execution is None
-            if execution is None:
-                execution = _new_execution(session, read, create_unknown)
-            notes = list(rows.notes)
-            changed |= _link_datasets(session, execution, ours_in(read.record), notes)
-            changed |= replace_rows(session, schema, execution.id, rows)
-            settle(execution, schema, _decision(session, execution, content, changed), _metric_of(content))
-            changed |= any(session.is_modified(each) for each in session.dirty)
-    except EmdstoreError as error:
-        return ReplayedSet(content.fragment, "invalid", content.status, error=error)
-    except SQLAlchemyError as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
-            raise _error(engine, error) from error
-        _look_at(engine)  # raises if the database is gone: no other set would fare better
-        return ReplayedSet(content.fragment, "invalid", content.status, error=_error(engine, error))
-    return ReplayedSet(
-        content.fragment,
-        "ingested" if changed else "unchanged",
-        content.status,
-        len(rows.outputs),
-        len(rows.scalars),
-        len(rows.series),
-        tuple(notes),
-    )
-
-
-def _execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execution | None:
+def _execution(session: Session, read: ReadSet) -> Execution | None:
     """Find the execution of a set in the database, by its folder; refuse one that contradicts it."""
     content, record = read.content, read.record
     by_fragment = sa.select(Execution).order_by(Execution.id).limit(1)
@@ -219,7 +174,7 @@ def _execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execut
     return known
 
 
-def _new_execution(session: Session, read: _ReadSet, create_unknown: bool) -> Execution:
+def _new_execution(session: Session, read: ReadSet, create_unknown: bool) -> Execution:
     content, ours = read.content, ours_in(read.record)
     group = _group(session, _diagnostic(session, content, ours, create_unknown), content, ours)
     execution = Execution(

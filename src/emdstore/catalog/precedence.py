@@ -1,0 +1,96 @@
+"""Which set's rows may take the place of which: a pure decision, taken inside the transaction that would write them.
+
+A set without a record never takes the place of rows from a record or of a workspace's own execution (R4). What is less
+than a complete publication, or older, takes the place of it only if somebody asks for it by name (P4).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+
+from emdstore.catalog.content import ExecutionContent
+from emdstore.errors import DemotionRefusedError, EmdstoreError, ShadowedSetError
+
+
+@attrs.frozen
+class Held:
+    """What the catalog holds of an execution, as far as it decides about a replacement.
+
+    Attributes
+    ----------
+    state, complete
+        Of the set that the rows are from; the state is None if there are no rows yet, and the execution is a
+        workspace's.
+    generation, published_at, record_digest
+        Of that set's record.
+    status
+        The execution's.
+    """
+
+    state: str | None
+    complete: bool
+    generation: int
+    published_at: datetime | None
+    record_digest: str | None
+    status: str
+
+
+def refusal(held: Held, content: ExecutionContent, *, replace: bool = False) -> EmdstoreError | None:
+    """Tell why a set may not take the place of what the catalog holds.
+
+    Parameters
+    ----------
+    held
+        What is held of the same folder.
+    content
+        What would be written.
+    replace
+        Whether somebody asked for it by name. A set without a record is refused all the same.
+
+    Returns
+    -------
+    EmdstoreError | None
+        None if it may.
+    """
+    if content.state == "bare" and held.state != "bare":
+        whose = "a published record" if held.state is not None else f"an execution of a workspace ({held.status})"
+        return ShadowedSetError(
+            f"{content.fragment!r} has no record, and the catalog's rows of it are those of {whose}: they stay. "
+            "Publish the set again, or move the folder away",
+            key=content.fragment,
+        )
+    if replace or held.state is None or held.record_digest == content.record_digest:
+        return None
+    if held.state == "bare":
+        if content.state != "bare" or content.complete or not held.complete:
+            return None
+        return DemotionRefusedError(
+            f"{content.fragment!r} is not complete any more, and the catalog has the rows of when it was: they stay, "
+            "unless you ask for it (replace=True, --replace)",
+            key=content.fragment,
+        )
+    if held.state == "published" and content.state != "published":
+        return DemotionRefusedError(
+            f"{content.fragment!r} is {content.state} by its record, and the catalog has the rows of a complete "
+            "publication: they stay, unless you ask for it (replace=True, --replace)",
+            key=content.fragment,
+        )
+    is_less = held.state == "published" or content.state != "published"
+    if is_less and _is_older(held, content):
+        return DemotionRefusedError(
+            f"{content.fragment!r} is an older publication (generation {content.generation}, "
+            f"{content.published_at or 'no time'}) than the catalog has ({held.generation}, {held.published_at}): its "
+            "rows stay, unless you ask for it (replace=True, --replace)",
+            key=content.fragment,
+        )
+    return None
+
+
+def _is_older(held: Held, content: ExecutionContent) -> bool:
+    if held.generation != content.generation:
+        return content.generation < held.generation
+    if held.published_at is None or content.published_at is None:
+        return False
+    return content.published_at < held.published_at

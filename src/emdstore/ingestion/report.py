@@ -1,0 +1,166 @@
+"""What a replay did, into our catalog or into another database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from emdstore.errors import EmdstoreError
+from emdstore.sets.tally import KEPT, Tally
+
+State = Literal[
+    "ingested",
+    "unchanged",
+    "shadowed",
+    "kept",
+    "publishing",
+    "incomplete",
+    "changed",
+    "unreadable",
+    "newer-schema",
+    "invalid",
+]
+STATES: tuple[State, ...] = (
+    "ingested",
+    "unchanged",
+    "shadowed",
+    "kept",
+    "publishing",
+    "incomplete",
+    "changed",
+    "unreadable",
+    "newer-schema",
+    "invalid",
+)
+FAILED: tuple[State, ...] = STATES[2:]
+
+ReplayCallback: TypeAlias = "Callable[[IngestOutcome, int, int | None], object]"
+
+
+@attrs.frozen
+class IngestOutcome:
+    """What became of one set.
+
+    Attributes
+    ----------
+    fragment
+        The execution.
+    state
+        ``ingested``; ``unchanged``: the database had it. All others leave the database as it was. ``shadowed``: a bare
+        set, and the rows of its folder are from a record or belong to a workspace; ``kept``: less than what the
+        database has, or older; ``publishing``, ``changed``, ``unreadable``, ``newer-schema``: the state of the set
+        itself, and so ``incomplete`` of a set without a record; ``invalid``: the database refuses what it says, or
+        each worker that read it was lost.
+    status
+        The execution's status, where it was read.
+    artifacts, outputs, scalars, series, warnings
+        How many rows the database took.
+    error
+        Why nothing was taken.
+    set_state
+        The state of the set, where it was looked at; see `emdstore.sets.state.SetState`.
+    notes
+        What did not fit, for people.
+    """
+
+    fragment: str
+    state: State
+    status: str | None = None
+    artifacts: int = 0
+    outputs: int = 0
+    scalars: int = 0
+    series: int = 0
+    warnings: int = 0
+    error: EmdstoreError | None = attrs.field(default=None, eq=str)
+    set_state: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class ReplayReport:
+    """What became of the sets that were found.
+
+    Attributes
+    ----------
+    counts
+        How many sets there are of each outcome.
+    outcomes
+        Of those that were ingested, and of those that were not, the first 10,000 each, in the order in which they were
+        found. What is unchanged is only counted: to see every set, pass `on_progress` to `replay`.
+    seconds
+        How long it took.
+    """
+
+    counts: Mapping[State, int]
+    outcomes: tuple[IngestOutcome, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def sets(self) -> int:
+        """How many sets were found."""
+        return sum(self.counts.values())
+
+    @property
+    def failures(self) -> tuple[IngestOutcome, ...]:
+        """The sets that were not taken, as far as `outcomes` has them."""
+        return tuple(each for each in self.outcomes if each.state in FAILED)
+
+    @property
+    def failed(self) -> int:
+        """How many sets were not taken."""
+        return sum(self.counts[state] for state in FAILED)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the database holds every set that was found."""
+        return not self.failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "counts": dict(self.counts),
+            "executions": [
+                attrs.asdict(each) | {"error": None if each.error is None else str(each.error)}
+                for each in self.outcomes
+            ],
+        }
+
+
+class ReplayInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a replay. What was ingested is whole; running it again goes on from here.
+
+    Attributes
+    ----------
+    report
+        What was done until then.
+    """
+
+    def __init__(self, report: ReplayReport) -> None:
+        super().__init__("the replay was interrupted; run it again to go on")
+        self.report = report
+
+
+class Collected:
+    """The outcomes of a replay, as they come in."""
+
+    def __init__(self, on_progress: ReplayCallback | None) -> None:
+        self.tally = Tally(on_progress)
+        self._counts = dict.fromkeys(STATES, 0)
+        self._kept: list[IngestOutcome] = []
+        self._started = time.monotonic()
+
+    def add(self, outcome: IngestOutcome) -> None:
+        """Count an outcome, and keep it if it is among the first of its kind."""
+        self._counts[outcome.state] += 1
+        kind: tuple[State, ...] = FAILED if outcome.state in FAILED else (outcome.state,)
+        if outcome.state != "unchanged" and sum(self._counts[state] for state in kind) <= KEPT:
+            self._kept.append(outcome)
+        self.tally.done(outcome)
+
+    def report(self) -> ReplayReport:
+        """Return what has come in so far."""
+        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)

@@ -1,0 +1,390 @@
+"""In which state a set is, as its readers see it: decided in one place, from its record, a listing and digests.
+
+`judge` is the decision, and pure. `look_at_set` gathers what it is made from, and reads no more than that: the record,
+one listing of the folder, the bundles, and each artifact that the store says was written after its record. What is
+decoded has the digest that the record names (R1), and what the record names is there in its size (R2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Literal, TypeAlias
+
+import attrs
+
+from emdstore.emds import RECORD_NAME, ArtifactSet, artifact_set, decode_output_bundle
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    ExecutionNotFoundError,
+    IncompleteSetError,
+    RecordError,
+    RecordVersionError,
+)
+from emdstore.keys import join_key
+from emdstore.sets.finding import Stamp, fragment_at, stamp_of
+from emdstore.sets.record import ExecutionRecord, decode_record, state_of
+from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.stores.port import ArtifactStore, SupportsStreaming
+from emdstore.stores.views import scoped
+from emdstore.transfers import Listing, digest_of, listing_of
+
+SetState = Literal["published", "failed", "publishing", "incomplete", "changed", "bare", "unreadable", "newer-schema"]
+"""The states of a set; each set is in exactly one. See `docs/lifecycle.md`."""
+
+SET_STATES: tuple[SetState, ...] = (
+    "published",
+    "failed",
+    "publishing",
+    "incomplete",
+    "changed",
+    "bare",
+    "unreadable",
+    "newer-schema",
+)
+
+Digest: TypeAlias = "tuple[int, str] | EmdstoreError"
+"""Size and SHA-256 of an artifact's bytes, or why they could not be read."""
+
+_BUNDLES = ("metric", "output", "series")
+_NAMED = 5
+_LOOKS = 2
+
+
+@attrs.frozen
+class Judgement:
+    """What a set's state is, and what it was decided by.
+
+    Attributes
+    ----------
+    state
+        ``published``: complete; ``failed``: the run's own outcome; ``publishing``: its bytes are changing, or a writer
+        was stopped while they were; ``incomplete``: by its record, or by the bundles of a set without one, something
+        is missing for good; ``changed``: its bytes are not those of its record; ``bare``: no record, and all that its
+        bundles name is there; ``unreadable``: its record, a bundle or the store cannot be read; ``newer-schema``: its
+        record was written by a newer emdstore.
+    lacking
+        Artifacts that are named and not there.
+    differing
+        Artifacts with another size or digest than the record says.
+    unread
+        Artifacts that the store could not read.
+    doubtful
+        Artifacts that are newer than the record and were not hashed yet; the state counts on them being right.
+    """
+
+    state: SetState
+    lacking: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+
+
+def judge(
+    record: ExecutionRecord | EmdstoreError | None,
+    listing: Listing,
+    digests: Mapping[str, Digest] | None = None,
+    *,
+    named: Iterable[str] = (),
+) -> Judgement:
+    """Decide in which state a set is.
+
+    Parameters
+    ----------
+    record
+        Its record, the error that kept it from being read, or None if it has none.
+    listing
+        What lies in its folder, its record among it.
+    digests
+        Of artifacts whose bytes were read.
+    named
+        The files that the bundles of a set without a record name.
+
+    Returns
+    -------
+    Judgement
+        Always: nothing is undecided, and nothing is raised.
+    """
+    if record is None:
+        lacking = tuple(key for key in named if key not in listing)
+        return Judgement("incomplete" if lacking else "bare", lacking)
+    if isinstance(record, EmdstoreError):
+        return Judgement("newer-schema" if isinstance(record, RecordVersionError) else "unreadable")
+    said: SetState | None = record.state or state_of(record.status, record.failure)
+    if said is None or said == "publishing":  # without an outcome it is the record of a run in scratch
+        return Judgement(said or "unreadable")
+    known = digests or {}
+    written = listing.get(RECORD_NAME)
+    lacking_, differing, unread, doubtful = [], [], [], []
+    for artifact in record.artifacts:
+        digest, info = known.get(artifact.key), listing.get(artifact.key)
+        if isinstance(digest, tuple):
+            if digest != (artifact.size, artifact.sha256):
+                differing.append(artifact.key)
+        elif digest is not None and not isinstance(digest, ArtifactNotFoundError):
+            unread.append(artifact.key)
+        elif digest is not None or artifact.key not in listing:
+            lacking_.append(artifact.key)
+        elif info is not None and info.size != artifact.size:
+            differing.append(artifact.key)
+        elif info is not None and written is not None and info.modified > written.modified:
+            doubtful.append(artifact.key)
+    state: SetState = "changed" if lacking_ or differing else "unreadable" if unread else said
+    return Judgement(state, tuple(lacking_), tuple(differing), tuple(unread), tuple(doubtful))
+
+
+@attrs.frozen(kw_only=True)
+class SetLook:
+    """One set, as it was when somebody looked.
+
+    Attributes
+    ----------
+    fragment, location
+        The execution, and the folder in the store that was looked at.
+    judgement
+        Its state, and why.
+    record, record_digest
+        The record, and the SHA-256 of its bytes; None without a record, or if it cannot be read.
+    listing
+        What lies in its folder.
+    digests
+        Of what was hashed.
+    bundles
+        By role, the bytes of the bundles that could be read; they have the record's digests where there is a record.
+    named
+        What the bundles of a set without a record name; None of one with a record.
+    stamp
+        What the store says of the record.
+    error
+        Why nothing may be made of the set: None if it is published, failed, bare, or incomplete by its record.
+    """
+
+    fragment: str
+    location: str
+    judgement: Judgement
+    record: ExecutionRecord | None = None
+    record_digest: str | None = None
+    listing: Listing = attrs.field(factory=dict, repr=False)
+    digests: Mapping[str, Digest] = attrs.field(factory=dict, repr=False)
+    bundles: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
+    named: ArtifactSet | None = attrs.field(default=None, repr=False)
+    stamp: Stamp | None = None
+    error: EmdstoreError | None = attrs.field(default=None, eq=str)
+
+    @property
+    def state(self) -> SetState:
+        """The set's state."""
+        return self.judgement.state
+
+    @property
+    def size(self) -> int:
+        """The bytes of its artifacts, as its record says or, without one, as the store says."""
+        if self.record is not None:
+            return sum(artifact.size for artifact in self.record.artifacts)
+        infos = (self.listing.get(key) for key in (self.named.keys if self.named is not None else ()))
+        return sum(info.size for info in infos if info is not None)
+
+
+def look_at_set(
+    store: ArtifactStore,
+    location: str,
+    *,
+    stamp: Stamp | None = None,
+    bundles: bool = True,
+    every_digest: bool = False,
+) -> SetLook:
+    """Look at one set, and decide in which state it is. Nothing is changed.
+
+    If its bytes are not what the record says, the record is read once more: a writer may have passed meanwhile.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    location
+        The set's folder; ``""`` if the store is that folder.
+    stamp
+        What a listing said of the record; by default what the store says when it is read.
+    bundles
+        Whether to read the bundles, to decode them.
+    every_digest
+        Whether to hash every artifact, and not only those that are newer than the record.
+
+    Returns
+    -------
+    SetLook
+        Also of a set that cannot be read; the error is in it.
+
+    Raises
+    ------
+    ExecutionNotFoundError
+        If there is neither a record nor a metric bundle in the folder.
+    """
+    folder = scoped(store, location)
+    fragment = location
+    try:
+        fragment = fragment_at(store, location)
+        for _ in range(_LOOKS):
+            look = _look(folder, fragment, location, stamp, bundles, every_digest)
+            if look.record_digest is None or _is_calm(look, folder):
+                break
+            stamp = None  # that of the record before
+    except ExecutionNotFoundError:
+        raise
+    except EmdstoreError as error:  # the store's, while the folder was listed
+        return SetLook(fragment=fragment, location=location, judgement=Judgement("unreadable"), error=error)
+    return look
+
+
+def _is_calm(look: SetLook, folder: ArtifactStore) -> bool:
+    """Tell whether nobody has written the record since it was read, where that would explain what was found."""
+    listed = look.listing.get(RECORD_NAME)
+    listed_stamp = None if listed is None else stamp_of(listed)
+    if look.state != "changed" and (look.stamp is None or listed_stamp is None or listed_stamp == look.stamp):
+        return True
+    try:
+        return digest_of(folder, RECORD_NAME)[1] == look.record_digest
+    except ArtifactNotFoundError:
+        return False
+
+
+def _look(
+    folder: ArtifactStore, fragment: str, location: str, stamp: Stamp | None, bundles: bool, every_digest: bool
+) -> SetLook:
+    record: ExecutionRecord | EmdstoreError
+    try:
+        data, told = read_with_stamp(folder, RECORD_NAME)
+    except ArtifactNotFoundError:
+        return _look_at_bare(folder, fragment, location, stamp, bundles)
+    except EmdstoreError as error:
+        return _judged(SetLook(fragment=fragment, location=location, judgement=Judgement("unreadable"), error=error))
+    try:
+        record = decode_record(data, name=join_key(location, RECORD_NAME))
+    except EmdstoreError as error:
+        record = error
+    seen = SetLook(
+        fragment=fragment,
+        location=location,
+        judgement=judge(record, {}),
+        record=None if isinstance(record, EmdstoreError) else record,
+        record_digest=sha256(data),
+        stamp=stamp or told,
+        error=record if isinstance(record, EmdstoreError) else None,
+    )
+    if isinstance(record, EmdstoreError) or seen.state in ("publishing", "unreadable"):
+        return _judged(seen)
+    listing = listing_of(folder)
+    digests: dict[str, Digest] = {}
+    read: dict[str, bytes] = {}
+    wanted = {each.key for each in record.artifacts} if every_digest else set()
+    if bundles:
+        for artifact in record.artifacts:
+            if artifact.role in _BUNDLES and artifact.key in listing and artifact.role not in read:
+                try:
+                    content = folder.read_bytes(artifact.key)
+                except EmdstoreError as error:
+                    digests[artifact.key] = error
+                else:
+                    digests[artifact.key] = (len(content), sha256(content))
+                    read[artifact.role] = content
+    for key in wanted.union(judge(record, listing, digests).doubtful) - digests.keys():
+        try:
+            digests[key] = digest_of(folder, key)
+        except EmdstoreError as error:
+            digests[key] = error
+    judgement = judge(record, listing, digests)
+    return _judged(attrs.evolve(seen, judgement=judgement, listing=listing, digests=digests, bundles=read))
+
+
+def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: Stamp | None, bundles: bool) -> SetLook:
+    listing = listing_of(folder)
+    if METRIC_NAME not in listing:
+        raise ExecutionNotFoundError(
+            f"no set at {fragment!r} in {folder!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
+        )
+    usual = {"metric": METRIC_NAME, "output": OUTPUT_NAME, "series": SERIES_NAME}
+    names = {role: name for role, name in usual.items() if name in listing}
+    name_all = partial(
+        artifact_set, metric=METRIC_NAME, output=names.get("output"), series=names.get("series"), fragment=fragment
+    )
+    named = name_all()
+    seen = SetLook(fragment=fragment, location=location, judgement=Judgement("bare"), listing=listing, stamp=stamp)
+    try:
+        read = {role: folder.read_bytes(name) for role, name in names.items() if bundles or role == "output"}
+        if "output" in names:
+            bundle = decode_output_bundle(read["output"], name=names["output"])
+            named = name_all(bundle=bundle)
+    except EmdstoreError as error:
+        return _judged(attrs.evolve(seen, judgement=Judgement("unreadable"), named=named, error=error))
+    required = [each.key for each in named.artifacts if each.role != "log"]
+    judgement = judge(None, listing, named=required)
+    return _judged(attrs.evolve(seen, judgement=judgement, bundles=read, named=named))
+
+
+def _judged(look: SetLook) -> SetLook:
+    """Add the error that says why nothing may be made of a set, if that is so."""
+    if look.error is not None:
+        return look
+    record, verdict, what = look.record, look.judgement, repr(look.fragment)
+    error: EmdstoreError | None = None
+    if verdict.state == "publishing":
+        assert record is not None
+        by = f" by {record.opened_by}" if record.opened_by else ""
+        since = f" since {record.opened_at:%Y-%m-%d %H:%M:%S %Z}" if record.opened_at else ""
+        error = IncompleteSetError(
+            f"{what} is being published{by}{since}, or whoever did so was stopped: wait, or publish it again",
+            key=look.fragment,
+        )
+    elif verdict.state == "changed":
+        assert record is not None
+        error = IncompleteSetError(
+            f"{what} is not what its record says: of {len(record.artifacts)} artifacts {_wrong(verdict)}; wait until a "
+            "copy is done, publish or copy it again, or repair it from a good copy",
+            key=look.fragment,
+        )
+    elif verdict.state == "incomplete" and record is None:
+        error = IncompleteSetError(
+            f"{what} is not complete: it has no record, and its bundles name what is not there: "
+            f"{names_of(verdict.lacking)}; copy that too",
+            key=look.fragment,
+        )
+    elif verdict.unread:
+        first = look.digests[verdict.unread[0]]
+        assert isinstance(first, EmdstoreError)
+        error = first
+    elif verdict.state == "unreadable":
+        error = RecordError(
+            f"the record of {what} has no outcome: it is that of a run in scratch, not of a published set",
+            key=look.fragment,
+        )
+    return attrs.evolve(look, error=error)
+
+
+def _wrong(verdict: Judgement) -> str:
+    parts = [
+        f"{len(keys)} {'is' if len(keys) == 1 else 'are'} {what} ({names_of(keys)})"
+        for keys, what in ((verdict.lacking, "missing"), (verdict.differing, "of another size or content"))
+        if keys
+    ]
+    return " and ".join(parts)
+
+
+def names_of(keys: Iterable[str]) -> str:
+    """Name the first of some keys, for a message."""
+    named = [repr(key) for key in keys]
+    return ", ".join(named[:_NAMED]) + (", ..." if len(named) > _NAMED else "")
+
+
+def read_with_stamp(folder: ArtifactStore, key: str) -> tuple[bytes, Stamp | None]:
+    """Read a file whole, and take what the store says of that very version along where it costs nothing."""
+    if not isinstance(folder, SupportsStreaming):
+        return folder.read_bytes(key), None
+    with folder.open_reader(key) as reader:
+        return b"".join(iter(reader.read, b"")), stamp_of(reader.info)
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, as a hex digest."""
+    return hashlib.sha256(data).hexdigest()
