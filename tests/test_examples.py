@@ -49,6 +49,7 @@ def test_a_run_is_committed_and_a_failed_one_is_too(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_results_go_to_s3_and_a_catalog_is_loaded_from_there(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "results_to_s3.py"), cwd=tmp_path)
     assert "147 copied, 0 unchanged" in out
@@ -63,6 +64,7 @@ def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -
     assert out.endswith("{'series': 18, 'year': 65}\n1170 points, K\n9 rows in errors.csv\n")
 
 
+@pytest.mark.slow
 @pytest.mark.needs("dask")
 def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "dask_promotion.py"), cwd=tmp_path)
@@ -73,6 +75,7 @@ def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("parsl")
 def test_parsl_commits_executions(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "parsl_promotion.py"), cwd=tmp_path)

@@ -105,6 +105,7 @@ def test_a_copy_that_differs_fails_the_run(
     assert "does not hold what was copied there: 500 of 500 files differ" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_peer_that_cannot_do_it_is_reported_and_left_out(tmp_path: Path) -> None:
     said: list[str] = []
     broken = Contender("broken", lambda source, dest: [sys.executable, "-c", "raise SystemExit(5)"])

@@ -430,6 +430,7 @@ print(json.dumps(peaks))
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/catalog.db"
     with Catalog(url) as catalog:

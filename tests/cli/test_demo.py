@@ -36,6 +36,7 @@ def test_the_demo_is_ready_and_the_second_time_there_is_nothing_to_do(cli: CLI, 
     assert troubled == {FAILED: "diagnostic", KILLED: "system", INCOMPLETE: "result"}
 
 
+@pytest.mark.slow
 def test_what_the_demo_says_to_try_next_works(cli: CLI, tmp_path: Path) -> None:
     said = cli("demo", "a folder", *OPTIONS).out
     # The one that shows it in a browser goes on until it is ended: tests/web/test_commands.py.

@@ -219,6 +219,7 @@ def test_control_characters_in_data_are_shown_and_not_sent(cli: CLI, tmp_path: P
     assert "\x1b" not in out
 
 
+@pytest.mark.slow
 def test_help_tells_the_commands_and_what_each_takes(cli: CLI) -> None:
     everything = cli("--help").out
     for command in ("demo", "ls", "transfer", "verify", "materialize", "replay", "show"):

@@ -17,6 +17,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "climate-ref"
 
 
+@pytest.mark.slow
 @pytest.mark.needs("climate-ref")
 @pytest.mark.parametrize(
     "release",
@@ -33,6 +34,7 @@ def test_emdstore_works_with_climate_ref(release: Release, shared_folder: Path) 
     assert [line for line in skipped if "in this version" not in line] == []
 
 
+@pytest.mark.slow
 @pytest.mark.needs("climate-ref")
 def test_an_environment_is_built_once(shared_folder: Path) -> None:
     release = next(each for each in RELEASES if each.python is not None)

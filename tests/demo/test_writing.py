@@ -35,16 +35,16 @@ from emdstore.emds import decode_metric_bundle, decode_output_bundle, decode_ser
 
 SOURCE = Path(emdstore.__file__).parents[1]
 PROGRAM = f"import sys; from emdstore.demo import *; write_ensemble(sys.argv[1], {SMALL!r})"
-DIGEST = "9d8815a5f961158139b6f72168a00d9ae5cfd7724918841c5c84bbece59fea12"
+DIGEST = "9176e4d4be94fde4c1765f9c7b93e846961b672035856885071765f93e08a9c3"
 """Of the small ensemble's artifacts."""
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the digest of every file but the records, which know when and where they were written."""
+    """Return the digest of every file but the records, which know when and where, and what a killed writer left."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "execution.json"
+        if path.is_file() and path.name != "execution.json" and not path.name.startswith(".emdstore-")
     }
 
 
@@ -207,6 +207,33 @@ def test_another_ensemble_is_refused_before_anything_is_written(written: Path) -
         with pytest.raises(WorkspaceError, match="another ensemble is here already"):
             write_ensemble(written, other)
     assert digests(written) == before
+
+
+def test_a_lost_catalog_or_scratch_folder_is_made_anew(written: Path, tmp_path: Path) -> None:
+    write_ensemble(tmp_path, SMALL)
+    (tmp_path / "catalog.db").unlink()
+    assert write_ensemble(tmp_path, SMALL).ran == 7
+    with open_folder(tmp_path) as workspace:
+        run = run_that(Fate.GOOD)
+        workspace.catalog.delete_execution(GOOD)
+        shutil.rmtree(tmp_path / "scratch" / GOOD)
+        identity = {"provider": run.diagnostic.provider, "diagnostic": run.diagnostic.name, "group": run.group}
+        workspace.start_execution(**identity, name=run.name, dataset_hash=run.dataset_hash)
+        shutil.rmtree(tmp_path / "scratch" / GOOD)
+        assert write_ensemble(workspace, SMALL).ran == 1
+        assert not write_ensemble(workspace, SMALL).changed
+    assert digests(tmp_path / "results") == digests(written / "results")
+
+
+def test_what_is_not_of_the_ensemble_is_not_removed(tmp_path: Path) -> None:
+    theirs = tmp_path / "scratch" / GOOD
+    for name, text in (("notes.txt", "mine"), ("execution.json", '{"dataset_hash": "another"}')):
+        theirs.mkdir(parents=True, exist_ok=True)
+        (theirs / name).write_text(text)
+        with pytest.raises(WorkspaceError, match="is no folder of this ensemble"):
+            write_ensemble(tmp_path, SMALL)
+        assert (theirs / name).read_text() == text
+    assert (theirs / "notes.txt").exists()
 
 
 def test_what_results_have_lost_since_is_committed_again(tmp_path: Path) -> None:

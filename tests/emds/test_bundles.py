@@ -290,6 +290,7 @@ def test_a_hundred_thousand_scalars_stream_in_well_under_a_second() -> None:
     assert peak < 1_000_000, "rows are made one by one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: big_bundle(40_000), lambda: big_bundle(1, "x" * 50_000_000)])
 def test_a_bundle_of_fifty_megabytes_is_read(make: Callable[[], bytes]) -> None:
     data = make()

@@ -21,6 +21,7 @@ def held_elsewhere(workspace: Workspace, seconds: float) -> str:
     return fragment
 
 
+@pytest.mark.slow
 def test_the_claim_of_a_lost_worker_is_waited_for_until_it_runs_out(workspace: Workspace) -> None:
     fragment = held_elsewhere(workspace, 1.5)
     workspace = attrs.evolve(workspace, lease_seconds=1.5)

@@ -22,6 +22,8 @@ from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
 from emdstore.transfers import TransferProgress, transfer
 
+pytestmark = pytest.mark.slow
+
 ENGINES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")]
 
 

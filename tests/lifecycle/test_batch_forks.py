@@ -22,6 +22,8 @@ from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
 from emdstore.transfers import transfer
 
+pytestmark = pytest.mark.slow
+
 CHILD = (
     SEE_WORKERS
     + """

@@ -21,6 +21,8 @@ from emdstore.ingestion.report import ReplayReport
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore
 
+pytestmark = pytest.mark.slow
+
 PROCESSES = 8
 EXECUTIONS = 200
 GROUPS = 25

@@ -33,6 +33,8 @@ from emdstore.executions.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalArtifactStore, S3ArtifactStore
 from emdstore.stores.s3.store import MIB
 
+pytestmark = pytest.mark.slow
+
 ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 
 

@@ -33,6 +33,8 @@ from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostEr
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 
+pytestmark = pytest.mark.slow
+
 LEASE = 2.0
 
 

@@ -448,6 +448,7 @@ except ReplayInterrupted as interrupted:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [0.0, 0.013])
 def test_an_interrupted_replay_leaves_whole_executions_and_goes_on(tmp_path: Path, patience: float) -> None:
     results = LocalArtifactStore(tmp_path / "results")

@@ -57,6 +57,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["restart", "crash"])
 def test_a_replay_goes_on_when_the_server_is_back(
     postgres_server: PostgresServer, url: str, store: LocalArtifactStore, how: signal.Signals

@@ -200,6 +200,7 @@ def test_a_key_that_s3fs_would_cut_is_refused(seaweed_server: S3Server, bucket: 
         FsspecArtifactStore(f"s3://{bucket}", **options_of(seaweed_server)).write_bytes("a?versionId=b", b"v")
 
 
+@pytest.mark.slow
 def test_uploads_that_fail_leave_no_parts(seaweed_server: S3Server, s3_faults: FaultProxy, bucket: str) -> None:
     store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))
     store.write_bytes("k", b"old")
@@ -219,6 +220,7 @@ def test_uploads_that_fail_leave_no_parts(seaweed_server: S3Server, s3_faults: F
     assert store.read_bytes("k") == b"old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["status", "cut-request", "cut-response"])
 def test_faults_on_the_way_are_unavailability(s3_faults: FaultProxy, bucket: str, kind: Any) -> None:
     store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))

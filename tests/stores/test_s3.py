@@ -250,6 +250,7 @@ def test_a_server_that_was_trusted_and_lists_out_of_order_is_found_out(strict: P
         list(strict.store(in_order=True).iter_keys())
 
 
+@pytest.mark.slow
 def test_pages_join_without_gaps_or_repeats_and_come_as_they_are_asked_for(
     faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place
 ) -> None:
@@ -348,6 +349,7 @@ def test_a_small_object_is_one_request_and_a_large_one_goes_up_in_parts(
         assert max(sizes) <= 256 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [10, 20 * MIB], ids=["small", "in parts"])
 def test_a_writer_that_is_left_by_an_error_leaves_nothing(place: Place, size: int) -> None:
     store = place.store("p")
@@ -398,6 +400,7 @@ def test_a_part_size_that_s3_would_refuse_is_refused_at_once() -> None:
 # -- put-if-absent -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_of_racing_creators_exactly_one_wins(strict: Place) -> None:
     wins: list[bytes] = []
 

@@ -145,6 +145,7 @@ def test_readers_that_are_read_in_turns_all_come_to_their_end(bucket: Bucket) ->
         assert start + b"".join(reader) == LARGE
 
 
+@pytest.mark.slow
 def test_readers_that_are_left_or_fail_take_nothing_from_the_next(bucket: Bucket) -> None:
     for _ in range(READERS):
         with bucket.store.open_reader("large") as reader:

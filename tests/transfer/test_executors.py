@@ -75,6 +75,7 @@ def test_any_executor_does_it_and_is_left_open(
     assert told[-1] == TransferProgress(302, total, 302, total, complete=True)
 
 
+@pytest.mark.slow
 def test_workers_are_given_more_than_one_batch_at_a_time() -> None:
     """Guards against a cluster of which two workers have something to do."""
     most = 0

@@ -66,6 +66,7 @@ def assert_goes_on(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> Non
     assert contents(dest) == contents(ARTIFACTS)
 
 
+@pytest.mark.slow
 def test_they_copy_everything_and_end(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     answer = copied_in_child(stores)
     assert (answer["workers"], answer["left"]) == (2, [])
@@ -92,6 +93,7 @@ def test_ctrl_c_ends_them_with_a_report_and_nothing_half_done(
     assert_goes_on(stores)
 
 
+@pytest.mark.slow
 def test_they_end_when_their_parent_is_killed(stores: tuple[LocalArtifactStore, LocalArtifactStore]) -> None:
     child = start_python(CHILD, stores[0].root, stores[1].root, "wait")
     assert child.stdout is not None
@@ -115,6 +117,7 @@ def test_a_worker_that_is_killed_is_told_of_and_the_next_run_goes_on(
     assert_goes_on(stores)
 
 
+@pytest.mark.slow
 def test_there_may_be_more_of_them_than_a_byte_counts(tmp_path: Path) -> None:
     source = fill(LocalArtifactStore(tmp_path / "source"), {f"{number:03}": b"x" for number in range(400)})
     code = """

@@ -98,6 +98,7 @@ def test_a_workspace_is_served_and_nothing_in_it_changes(demo: Path, tmp_path: P
     assert {path: path.stat().st_mtime_ns for path in (demo / "results").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_wrong_call_is_told_and_exits_2(demo: Path, tmp_path: Path) -> None:
     catalog = ["--catalog", demo / "catalog.db"]
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -14,6 +14,8 @@ from tests.web.library import HOSTILE, LINK
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
 
+pytestmark = pytest.mark.slow
+
 Visit = Callable[..., Page]
 NAMES = "tests/hostile/names/1"
 

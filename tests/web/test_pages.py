@@ -11,6 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 from tests.web.conftest import Site, decoded, drawn_charts
 
+pytestmark = pytest.mark.slow
+
 Visit = Callable[..., Page]
 ROWS = ".executions tbody tr:visible"
 

@@ -36,6 +36,7 @@ def test_every_link_of_a_report_leads_to_a_file_of_it(library: Library, tmp_path
     assert (tmp_path / "site/static/plotly.min.js").read_bytes() == chart_library().read_bytes()
 
 
+@pytest.mark.slow
 def test_a_report_holds_what_was_selected_and_no_more(library: Library, tmp_path: Path) -> None:
     write_report(tmp_path / "site", library.catalog, library.results, CSOIL)
     text = (tmp_path / "site/index.html").read_text()

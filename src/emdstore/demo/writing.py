@@ -35,9 +35,8 @@ from emdstore.demo.ensemble import METRICS, Diagnostic, Ensemble, Fate, Run
 Progress = Callable[[str, int, int], object]
 """Called with what is being done (``run`` or ``commit``), how many executions are done, and of how many."""
 
-
 _CONFIG = 'scratch = "scratch"\nresults = "results"\ncatalog = "catalog.db"\n'
-_OUT_OF_MEMORY = 'echo "$1"; echo "regridding 1980 months to 4 degrees"; kill -KILL $$'
+_KILLED = 'echo "$1"; echo "regridding to 4 degrees"; kill -KILL $$'  # as the kernel does when memory runs out
 
 
 @attrs.frozen
@@ -127,6 +126,8 @@ def write_ensemble(
 def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progress = lambda *_: None) -> int:
     """Run the executions of an ensemble that have not run, and commit nothing: all of it lies in scratch then.
 
+    Executions whose process is gone are recovered first; those of the ensemble run again.
+
     Parameters
     ----------
     workspace, ensemble, on_progress
@@ -150,11 +151,10 @@ def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progr
                 f"another ensemble is here already: its {fragment!r} is not that of {ensemble}; give the options that "
                 "it was written with, or another folder"
             )
+    cut_off: tuple[str, ...] = ()
     if any(row.status == "running" for row in known.values()):
         cut_off = workspace.recover()
         known = {row.fragment: row for row in workspace.list_executions() if row.fragment in runs}
-    else:
-        cut_off = ()
     done = {
         fragment
         for fragment, row in known.items()
@@ -166,8 +166,9 @@ def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progr
     waiting = [run for run in runs.values() if run.fragment not in done]
     for number, run in enumerate(waiting):
         on_progress("run", number, len(waiting))
-        if run.fragment in known or workspace.scratch.local_path(run.fragment).exists():
-            _forget(workspace, run.fragment)
+        _clear(workspace.scratch.local_path(run.fragment), run)
+        if run.fragment in known:
+            workspace.catalog.delete_execution(run.fragment)
         _perform(workspace, run)
     on_progress("run", len(waiting), len(waiting))
     return len(waiting)
@@ -201,19 +202,28 @@ def open_folder(folder: str | os.PathLike[str]) -> Iterator[Workspace]:
         yield workspace
 
 
-def _forget(workspace: Workspace, fragment: str) -> None:
-    """Remove what a run left behind that was cut off: it is made anew, with the same bytes."""
-    shutil.rmtree(workspace.scratch.local_path(fragment), ignore_errors=True)
-    workspace.catalog.delete_execution(fragment)
+def _clear(folder: Path, run: Run) -> None:
+    """Remove what a run left behind that was cut off, if it was this one: it is made anew, with the same bytes."""
+    if not folder.exists():
+        return
+    try:
+        ours = json.loads((folder / "execution.json").read_bytes())["dataset_hash"] == run.dataset_hash
+    except FileNotFoundError:  # the start was cut off
+        ours = all(path.name.startswith(".emdstore-") for path in folder.iterdir())
+    if not ours:
+        raise WorkspaceError(f"{folder} is no folder of this ensemble; move it away, or give another folder")
+    shutil.rmtree(folder)
 
 
 def _damaged(workspace: Workspace, fragments: set[str]) -> set[str]:
     """Return the sets that are not in the results as they were recorded."""
     whole: set[str] = set()
-    verify(
-        workspace.results,
-        on_progress=lambda found, *_: None if found.problems else whole.add(found.fragment),
-    )
+    for provider in sorted({fragment.split("/")[0] for fragment in fragments}):
+        verify(
+            workspace.results,
+            provider,
+            on_progress=lambda found, *_: None if found.problems else whole.add(found.fragment),
+        )
     return fragments - whole
 
 
@@ -233,7 +243,7 @@ def _perform(workspace: Workspace, run: Run) -> None:
     # What runs print is for their logs.
     with redirect_stdout(io.StringIO()), execution:
         if run.fate is Fate.KILLED:
-            execution.run(["sh", "-c", _OUT_OF_MEMORY, "sh", _first_line(run)])
+            execution.run(["sh", "-c", _KILLED, "sh", _first_line(run)])
         else:
             result = _evaluate(run, execution.output_directory, execution.writer)
             if not result.successful:
@@ -261,7 +271,7 @@ def write_set(directory: str | os.PathLike[str], run: Run | None = None) -> Exec
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "out.log").open("w", encoding="utf-8") as log:
         if run.fate is Fate.KILLED:
-            subprocess.run(["sh", "-c", _OUT_OF_MEMORY, "sh", _first_line(run)], stdout=log, check=False)
+            subprocess.run(["sh", "-c", _KILLED, "sh", _first_line(run)], stdout=log, check=False)
             return ExecutionResult(successful=False, retryable=True)
         writer = OutputWriter(folder)
         with redirect_stdout(log):
@@ -314,11 +324,8 @@ def _read_input(run: Run) -> None:
 
 
 def _add_values(run: Run, found: _Findings, writer: OutputWriter) -> None:
-    for metric in METRICS:
-        attributes = {
-            "units": run.units(metric),
-            "long_name": f"{METRICS[metric]} of {run.diagnostic.long_name.lower()}",
-        }
+    for metric, title in METRICS.items():
+        attributes = {"units": run.units(metric), "long_name": f"{title} of {run.diagnostic.long_name.lower()}"}
         for (region, season), of in found.scalars.items():
             where = {**run.dimensions, "metric": metric, "region": region, "season": season}
             writer.add_scalar(of[metric], dimensions=where, attributes=attributes)
