@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import sqlite3
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -80,7 +81,7 @@ def test_init_writes_a_file_that_the_other_commands_find(here: Here, tmp_path: P
     assert said.json["config"] == str(tmp_path / "project" / "emdstore.toml")
     assert "S3ArtifactStore('s3://bucket/results'" in said.json["results"]
     assert here("init").out.splitlines()[-1] == "next: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ..."
-    assert here("list", "--json").json == {"executions": []}
+    assert here("list", "--json").json["executions"] == []
 
 
 def test_init_leaves_alone_what_is_there_and_keeps_no_mistake(here: Here, tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_abort_recover_and_reingest(here: Here, workspace: Workspace) -> None:
     assert (execution.status, execution.row.reason) == ("aborted", "no use")
     assert "is uploaded and cannot become aborted" in here("abort", uploaded.fragment, code=1).err
     assert "name the executions" in here("abort", code=2).err
-    assert here("recover", "--json").json == {"recovered": [cut_off.fragment]}
+    assert here("recover", "--json").json["recovered"] == [cut_off.fragment]
     assert "nothing was recovered" in here("recover").err
     (new,) = here("reingest", uploaded.fragment, "--json").json["executions"]
     assert workspace.catalog.execution(new).status == "uploaded"
@@ -356,3 +357,33 @@ def test_every_command_takes_json_and_tells_its_options(here: Here) -> None:
         assert (command == ["init"]) or "--config" in help_text
     overview = here("--help").out
     assert all(command in overview for command in (*commands, "db"))
+
+
+# -- a configuration that holds a password -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    ["postgresql://loader:{secret}@127.0.0.1:1/x", "postgresql://loader@127.0.0.1:1/x?password={secret}"],
+    ids=["userinfo", "query"],
+)
+def test_a_file_with_a_password_is_its_owners_alone_and_an_open_one_is_warned_of(
+    here: Here, tmp_path: Path, catalog: str
+) -> None:
+    secret = "gr33n-Kettle"
+    before = os.umask(0o022)
+    try:
+        said = here("init", "new", "--catalog", catalog.format(secret=secret))
+        here("init", "plain")
+    finally:
+        os.umask(before)
+    file = tmp_path / "new" / "emdstore.toml"
+    assert secret in file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "plain" / "emdstore.toml").stat().st_mode) == 0o644
+    closed = here("list", "--config", "new", code=1)
+    assert "chmod 600" not in closed.err
+    file.chmod(0o640)
+    opened = here("list", "--config", "new", code=1)
+    assert f"chmod 600 {file}" in opened.err
+    assert secret not in said.out + said.err + closed.out + closed.err + opened.out + opened.err

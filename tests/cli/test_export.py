@@ -82,12 +82,13 @@ def test_each_format_is_told_by_the_files_name_and_holds_what_the_catalog_does_i
     assert [row["value"] for row in rows] == ["2.0", "1.25", "", "", "-inf", "0.0", "1e+300"]
     assert [row["region"] for row in rows] == [scalar.dimensions.get("region", "") for scalar in catalog.scalars()]
     assert answered.json == {
+        "schema": "emdstore/export/1",
+        "ok": True,
         "kind": "series",
         "file": "series.parquet",
         "format": "parquet",
         "rows": 3,
         "bytes": (tmp_path / "series.parquet").stat().st_size,
-        "ok": True,
     }
     import pyarrow.parquet
 

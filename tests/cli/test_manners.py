@@ -184,8 +184,29 @@ def test_a_terminal_sees_a_progress_bar_with_bytes_and_nothing_wider_than_itself
     )  # fmt: skip
     assert "\x1b[3" not in plain
     bold = "\x1b[1m", "\x1b[0m"
-    lines = plain.replace(bold[0], "").replace(bold[1], "").splitlines()
-    assert max(map(len, lines)) <= max(40, len("9 artifacts, 5 outputs, 20 scalars, 4 series, 0 warnings"))
+    text = plain.replace(bold[0], "").replace(bold[1], "")
+    lines = text.splitlines()
+    # What is longer than the terminal is wide is not broken here: the terminal does so, and copies it whole.
+    assert f"fragment         {GOOD}" in lines
+    assert not any(line.startswith(" ") and len(line) > 40 and "   " in line.strip() for line in lines)
+
+
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_a_name_stands_whole_on_one_line_however_narrow_the_terminal_is(
+    demo_folder: Path, tmp_path: Path, columns: str
+) -> None:
+    catalog = str(demo_folder / "catalog.db")
+    config = f'scratch = "s"\nresults = "{demo_folder}/results"\ncatalog = "{catalog}"\n'
+    (tmp_path / "emdstore.toml").write_text(config)
+    with emdstore.Catalog(catalog) as database:
+        fragments = [each.fragment for each in database.executions()]
+        shown = max(fragments, key=len)
+        keys = [each.key for each in database.artifacts(fragment=shown)]
+    listed = on_a_terminal("list", cwd=tmp_path, COLUMNS=columns, NO_COLOR="1").splitlines()
+    assert set(fragments) <= {line.strip() for line in listed}
+    text = on_a_terminal("show", shown, cwd=tmp_path, COLUMNS=columns, NO_COLOR="1").replace("\x1b[1m", "")
+    assert f"fragment         {shown}" in text
+    assert all(key in text for key in keys)
 
 
 def test_a_progress_bar_has_no_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,3 +290,81 @@ def test_python_m_emdstore_is_the_script(tmp_path: Path) -> None:
     assert module("ls", "folder") == (0, "a.txt\n")
     assert module("ls", "nowhere") == (2, "")
     assert module("--help")[1].startswith("Usage: emdstore ")
+
+
+PROVIDER, DIAGNOSTIC = GOOD.split("/")[0], "/".join(GOOD.split("/")[:2])
+FOLDERS = [  # a command, and the folder that it is given
+    ("ls results", PROVIDER),
+    ("verify results", DIAGNOSTIC),
+    ("replay results --catalog {out}.db --prefix", DIAGNOSTIC),
+    ("export scalars -o - --format csv --catalog catalog.db --fragment", PROVIDER),
+    ("show --catalog catalog.db", GOOD),
+    ("report results --catalog catalog.db -o {out} --fragment", DIAGNOSTIC),
+]
+
+
+@pytest.mark.parametrize(("command", "folder"), FOLDERS, ids=[command.split()[0] for command, _ in FOLDERS])
+def test_a_folder_may_be_written_as_a_shell_completes_it(
+    cli: CLI, demo_folder: Path, tmp_path: Path, command: str, folder: str
+) -> None:
+    for name in ("results", "catalog.db"):
+        (tmp_path / name).symlink_to(demo_folder / name)
+
+    def ask(spelt: str, out: str) -> str:
+        said = cli(*command.format(out=out).split(), spelt).out
+        return said.partition("; ")[0].replace(out, "")
+
+    plain = ask(folder, "out-1")
+    assert ask(folder + "/", "out-2") == plain
+    assert ask("./" + folder + "/", "out-3") == plain
+    if "show" not in command:
+        cli(*command.format(out="out-4").split(), folder + "x/", code=2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_system_ends_a_command_as_ctrl_c_does(
+    tmp_path: Path, moto_server: S3Server, sent: signal.Signals
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(bytes(30_000_000))
+    with FaultProxy(moto_server) as slow:
+        slow.before = lambda request: time.sleep(0.5) if "partNumber" in request.path else None
+        place = f"s3://{moto_server.make_bucket()}/x"
+        env = environment(
+            AWS_ACCESS_KEY_ID=moto_server.access_key,
+            AWS_SECRET_ACCESS_KEY=moto_server.secret_key,
+            AWS_REGION=moto_server.region,
+            AWS_ENDPOINT_URL=slow.server.endpoint_url,
+        )
+        running = subprocess.Popen(
+            [*COMMAND, "transfer", "source", place, "--json"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+        )
+        while not slow.seen("partNumber") and running.poll() is None:
+            time.sleep(0.02)
+        running.send_signal(sent)
+        out, _ = running.communicate(timeout=60)
+        assert slow.seen("DELETE ")  # the upload was given up
+    assert running.returncode == 128 + sent
+    assert (json.loads(out)["interrupted"], json.loads(out)["ok"]) == (True, False)
+
+
+def test_what_nobody_thought_of_is_told_in_a_line_and_tells_no_secret(tmp_path: Path) -> None:
+    probe = (
+        f"import sys; sys.argv = ['emdstore', 'ls', 'https://me:{SECRET}@host/x', *sys.argv[1:]]\n"
+        "import emdstore.cli.stores as stores\n"
+        f"def broken(*_): raise RuntimeError('the engine knows {SECRET}, and Authorization: Basic {SECRET}')\n"
+        "stores.open_existing = broken\n"
+        "from emdstore.cli import main\n"
+        "sys.exit(main())"
+    )
+
+    def ask(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", probe, *more], env=environment(), capture_output=True, text=True)
+
+    plain, verbose, for_programs = ask(), ask("-v"), ask("--json")
+    assert [each.returncode for each in (plain, verbose, for_programs)] == [1, 1, 1]
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in verbose.stderr
+    assert json.loads(for_programs.stdout)["error"]["type"] == "RuntimeError"
+    for each in (plain, verbose, for_programs):
+        assert SECRET not in each.stdout + each.stderr.replace(probe, "")

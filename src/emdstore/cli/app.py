@@ -2,7 +2,7 @@
 
 Commands live in modules by group and are imported when they are called. Each takes its arguments, makes one call of the
 library, renders what comes back, and returns its exit code: 0 all is well, 1 something failed, 2 the call or the
-configuration is wrong, 130 interrupted. What a command raises is rendered here.
+configuration is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What a command raises is rendered here.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
 from emdstore._version import __version__
 from emdstore.cli.options import PLAIN, Output, WrongCallError
-from emdstore.cli.render import note, printable, show_json
+from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import (
     CatalogVersionError,
     EmdstoreError,
@@ -33,9 +36,11 @@ from emdstore.errors import (
     VocabularyError,
     WorkspaceError,
     redact,
+    secrets_in,
 )
 
 OK, FAILED, WRONG_CALL, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+_SIGNALLED = 128  # and the number of the signal, as shells have it
 
 _COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
     "demo": ("demo:demo", "Evaluate a made-up ensemble of climate models: run, publish, load a catalog."),
@@ -73,7 +78,7 @@ def make_app(called: Sequence[str] = ()) -> App:
         help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
         help_epilogue=(
             "A STORE is a folder or a URL: results, file:///data/results, s3://bucket/results. Exit codes: 0 all is "
-            "well, 1 something failed, 2 wrong call or configuration, 130 interrupted."
+            "well, 1 something failed, 2 wrong call or configuration, 130 interrupted, 143 ended by SIGTERM."
         ),
         version=__version__,
         help_format="plaintext",
@@ -98,21 +103,54 @@ def run(arguments: Sequence[str]) -> int:
         # A key that the terminal's encoding cannot show must not end a command.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        try:
-            return _run(arguments)
-        except CycloptsError as error:
-            return _fail(WRONG_CALL, "UsageError", _without_values(str(error)), as_json=as_json, usage=True)
-        except EmdstoreError as error:
-            about = {"key": error.key, "store": error.store}
-            return _fail(exit_code(error), type(error).__name__, str(error), as_json=as_json, about=about)
-        except KeyboardInterrupt as error:
-            return _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted", as_json=as_json)
-        finally:
-            sys.stdout.flush()
+        with _ended_as_by_ctrl_c(unless=tuple(arguments[:1]) in _OWN_SIGNALS) as ended_by:
+            try:
+                code = _run(arguments)
+            except CycloptsError as error:
+                code = _fail(WRONG_CALL, "UsageError", _without_values(str(error)), as_json=as_json, usage=True)
+            except EmdstoreError as error:
+                about = {"key": error.key, "store": error.store}
+                code = _fail(exit_code(error), type(error).__name__, str(error), as_json=as_json, about=about)
+            except KeyboardInterrupt as error:
+                code = _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted", as_json=as_json)
+            except BrokenPipeError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what nobody thought of must not tell secrets, either
+                code = _fail_unexpectedly(error, as_json=as_json, ours=ours)
+            finally:
+                sys.stdout.flush()
+            return _SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
     except BrokenPipeError:
         # Whoever read our output has seen enough. What is still buffered goes nowhere, without a message at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+
+
+_OWN_SIGNALS = {("run",), ("serve",)}
+"""Commands that pass signals on, or wait for them, by themselves."""
+
+
+@contextmanager
+def _ended_as_by_ctrl_c(*, unless: bool) -> Iterator[list[int]]:
+    """Make of the signals that end a batch job, or a lost connection, what Ctrl-C is; note which one came.
+
+    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too.
+    """
+    came: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    before = {}
+    for number in () if unless else (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and it stays so
+            before[number] = signal.signal(number, end)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def exit_code(error: EmdstoreError) -> int:
@@ -160,13 +198,38 @@ def _fail(
     usage: bool = False,
     about: Mapping[str, str | None] | None = None,
 ) -> int:
+    message = redact(message, _known_secrets())
     if as_json:
-        show_json({"error": {"type": kind, "message": message, **(about or {})}, "exit_code": code})
-    else:
-        note(f"error: {message}", style="red")
-        if usage:
-            note("`emdstore --help` lists the commands, `emdstore COMMAND --help` what each takes.")
+        error = {"type": kind, "message": message, **(about or {})}
+        return show_document("error", {"error": error, "exit_code": code}, code)
+    note(f"error: {message}", style="red")
+    if usage:
+        note("`emdstore --help` lists the commands, `emdstore COMMAND --help` what each takes.")
     return code
+
+
+def _fail_unexpectedly(error: Exception, *, as_json: bool, ours: Sequence[str]) -> int:
+    what = str(error).strip()
+    message = f"unexpected {type(error).__name__}{': ' if what else ''}{what}"
+    if any(each.startswith("-v") or each == "--verbose" for each in ours):
+        note(redact("".join(traceback.format_exception(error)), _known_secrets()))
+    else:
+        message += " (this is a fault of emdstore; with -v it shows where)"
+    return _fail(FAILED, type(error).__name__, message, as_json=as_json)
+
+
+_SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_SAS_TOKEN", "EMDSTORE_TOKEN", "PGPASSWORD",
+)  # fmt: skip
+
+
+def _known_secrets() -> list[str]:
+    """Return the secrets that this process was given, by its arguments and its environment."""
+    ours = [value for name, value in os.environ.items() if name.startswith(("EMDSTORE_", "AWS_ENDPOINT", "REF_"))]
+    urls = [text.partition("=")[2] if text.startswith("--") else text for text in sys.argv[1:]]
+    given = [secret for url in (*urls, *ours) for secret in secrets_in(url)]
+    return [*given, *(os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))]
 
 
 # Somebody may well try `--secret-access-key=...`: the value is theirs alone.
@@ -181,11 +244,11 @@ class _ToStderr(logging.Handler):
     """Writes to what `sys.stderr` is at that moment, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(printable(self.format(record)), file=sys.stderr)
+        print(printable(redact(self.format(record), _known_secrets())), file=sys.stderr)
 
 
-def _log_to_stderr(verbose: bool) -> None:
+def _log_to_stderr(verbose: int) -> None:
     handler = _ToStderr()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("emdstore").setLevel(logging.DEBUG if verbose else logging.WARNING)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.options import ANY, PLAIN, Access, Output, open_existing, refuse_empty
-from emdstore.cli.render import counts_text, note, say, set_progress, show_json
+from emdstore.cli.options import ANY, PLAIN, Access, Folder, Output, open_existing, refuse_empty
+from emdstore.cli.render import counts_text, note, say, set_progress, show_document
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
@@ -16,7 +16,7 @@ def replay(
     /,
     *,
     database: Annotated[str, Parameter(env_var="REF_DATABASE_URL")],
-    prefix: str = "",
+    prefix: Folder = "",
     refuse_unknown: bool = False,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -47,17 +47,15 @@ def replay(
                 opened, database, prefix, create_unknown=not refuse_unknown, on_progress=on_progress
             )
     except ReplayInterrupted as interrupted:
-        _show(interrupted.report, output, interrupted=True)
-        return 130
+        return _show(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
-    _show(report, output)
-    return 0 if report.ok else 1
+    return _show(report, output)
 
 
-def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) -> None:
+def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) -> int:
+    code = 130 if interrupted else 0 if report.ok else 1
     if output.json:
-        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
-        return
+        return show_document("climate-ref replay", report.as_dict() | {"interrupted": interrupted}, code)
     for each in report.failures:
         say(f"{each.state}  {each.fragment}: {each.error}", style="red")
     for each in report.outcomes:
@@ -68,3 +66,4 @@ def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) ->
         note("no sets were found")
     if interrupted:
         note("interrupted: run it again to go on")
+    return code

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
+import attrs
 
-from emdstore.cli.executions import Config, catalog_is_configuration, find_workspace
-from emdstore.cli.options import PLAIN, Output
-from emdstore.cli.render import show_fields, show_json
+from emdstore.cli.executions import find_workspace
+from emdstore.cli.options import PLAIN, Config, OptionalCatalogURL, Output, catalog_is_configuration
+from emdstore.cli.render import show_document, show_fields
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog, CatalogStatus
-
-CatalogURL = Annotated[str | None, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")]
 
 _MEANING = {
     "current": "ready",
@@ -26,32 +24,16 @@ _MEANING = {
 }
 
 
-def check(*, catalog: CatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
-    """Tell which schema the catalog has, and change nothing. Exit code 1 if it cannot be used as it is.
-
-    Parameters
-    ----------
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
-    """
+def check(*, catalog: OptionalCatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
+    """Tell which schema the catalog has, and change nothing. Exit code 1 if it cannot be used as it is."""
     with _catalog(catalog, config) as database:
-        return _show(database.check(), output)
+        return _show("db check", database.check(), output)
 
 
-def upgrade(*, catalog: CatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
-    """Bring the catalog's schema up to date; an empty database is set up. If it fails, all stays as it was.
-
-    Parameters
-    ----------
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
-    """
+def upgrade(*, catalog: OptionalCatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
+    """Bring the catalog's schema up to date; an empty database is set up. If it fails, all stays as it was."""
     with _catalog(catalog, config) as database:
-        return _show(database.upgrade(), output)
+        return _show("db upgrade", database.upgrade(), output)
 
 
 @contextmanager
@@ -64,10 +46,10 @@ def _catalog(url: str | None, config: Config) -> Iterator[Catalog]:
             yield catalog
 
 
-def _show(status: CatalogStatus, output: Output) -> int:
+def _show(command: str, status: CatalogStatus, output: Output) -> int:
+    code = 0 if status.state in ("current", "empty") else 1
     if output.json:
-        show_json(status)
-    else:
-        what = f"{status.state}: {_MEANING[status.state]}"
-        show_fields({"catalog": status.url, "schema": status.version, "latest": status.latest, "state": what})
-    return 0 if status.state in ("current", "empty") else 1
+        return show_document(command, attrs.asdict(status), code)
+    what = f"{status.state}: {_MEANING[status.state]}"
+    show_fields({"catalog": status.url, "schema": status.version, "latest": status.latest, "state": what})
+    return code

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.cli.options import PLAIN, Output
-from emdstore.cli.render import say, set_progress, show_json, show_table, size_text
+from emdstore.cli.render import say, set_progress, show_document, show_table, size_text
 from emdstore.demo import Ensemble, EnsembleReport, open_folder, run_ensemble, write_ensemble
 
 _BEST = 5
@@ -44,21 +44,22 @@ def demo(
             report = attrs.evolve(write_ensemble(workspace, ensemble, on_progress=update), ran=ran)
         runs = {run.fragment for run in ensemble.runs()}
         rows = [row for row in workspace.list_executions() if row.fragment in runs]
+        code = 0 if report.uploads.ok else 1
         if output.json:
             places = {"scratch": "scratch", "results": "results", "catalog": "catalog.db"}
-            show_json(
+            return show_document(
+                "demo",
                 {name: str((folder / place).absolute()) for name, place in places.items()}
                 | {
                     "changed": report.changed,
                     "ran": report.ran,
                     "committed": report.uploads.as_dict(),
                     "executions": rows,
-                    "ok": report.uploads.ok,
-                }
+                },
+                code,
             )
-        else:
-            _show(report, workspace.catalog, rows, folder)
-    return 0 if report.uploads.ok else 1
+        _show(report, workspace.catalog, rows, folder)
+    return code
 
 
 def _show(report: EnsembleReport, catalog: Catalog, rows: list[ExecutionRow], folder: Path) -> None:

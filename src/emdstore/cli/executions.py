@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import timedelta
 from functools import partial
@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from emdstore.cli.engines import HERE, Workers
-from emdstore.cli.options import PLAIN, Output, WrongCallError
-from emdstore.cli.render import note, say, set_progress, show_fields, show_json, show_table, size_text
-from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError, WorkspaceError
+from emdstore.cli.options import (
+    PLAIN,
+    Config,
+    Folder,
+    OptionalCatalogURL,
+    Output,
+    WrongCallError,
+    catalog_is_configuration,
+)
+from emdstore.cli.render import note, say, set_progress, show_document, show_fields, show_table, size_text
+from emdstore.errors import EmdstoreError, WorkspaceError
 from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
 from emdstore.executions.transitions import Status
@@ -33,24 +41,12 @@ if TYPE_CHECKING:
     from emdstore.executions.housekeeping import GcReport
     from emdstore.executions.report import UploadReport
 
-Config = Annotated[Path | None, Parameter(name="--config", env_var="EMDSTORE_CONFIG")]
 Age = Annotated[timedelta, Parameter(name="--older-than")]
 
 NoCatalog = Annotated[bool, Parameter(name="--no-catalog")]
 
 _TOP_FOLDER = Path()
 _IN_MEMORY = "sqlite://"
-
-
-@contextmanager
-def catalog_is_configuration() -> Iterator[None]:
-    """Make a catalog that cannot be used at all a matter of how the command was called."""
-    try:
-        yield
-    except (CatalogUnavailableError, CatalogVersionError):
-        raise
-    except CatalogError as error:
-        raise WrongCallError(str(error), store=error.store) from error
 
 
 def find_workspace(config: Path | None, *, instead: str | None = None, catalog: str | None = None) -> Workspace:
@@ -109,10 +105,11 @@ def init(
     with workspace:
         places = {"scratch": workspace.scratch, "results": workspace.results, "catalog": workspace.catalog}
         if output.json:
-            show_json({"config": str(file.resolve())} | {name: repr(place) for name, place in places.items()})
-        else:
-            show_fields({"config": file} | places)
-            say("\nnext: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ...")
+            return show_document(
+                "init", {"config": str(file.resolve())} | {name: repr(place) for name, place in places.items()}
+            )
+        show_fields({"config": file} | places)
+        say("\nnext: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ...")
     return 0
 
 
@@ -153,8 +150,6 @@ def run(
     no_catalog
         Do not touch the catalog, which need not answer: the execution is known in scratch alone, until
         `emdstore commit --no-catalog` publishes it and `emdstore replay` takes it in.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     if not command:
         raise WrongCallError("give the program to run, and its arguments, after --")
@@ -182,8 +177,7 @@ def run(
         except KeyboardInterrupt:
             note(f"interrupted: {execution.fragment} is {execution.status}; {_next_step(execution, no_catalog)}")
             raise
-        _show_run(execution, code, no_catalog, output)
-    return 0 if code == 0 else 1
+        return _show_run(execution, code, no_catalog, output)
 
 
 def _name_and_value(text: str) -> tuple[str, str]:
@@ -197,21 +191,22 @@ def _next_step(execution: Execution, no_catalog: bool) -> str:
     return f"next: emdstore commit {'--no-catalog ' if no_catalog else ''}{shlex.quote(execution.fragment)}"
 
 
-def _show_run(execution: Execution, code: int | None, no_catalog: bool, output: Output) -> None:
-    row, folder = execution.row, execution.output_directory
+def _show_run(execution: Execution, code: int | None, no_catalog: bool, output: Output) -> int:
+    row, folder, exit_code = execution.row, execution.output_directory, 0 if code == 0 else 1
     if output.json:
-        show_json({"execution": row, "program_exit_code": code, "output_directory": str(folder)})
-        return
+        document = {"execution": row, "program_exit_code": code, "output_directory": str(folder)}
+        return show_document("run", document, exit_code)
     show_fields(
         {"execution": row.fragment, "status": row.status, "exit code of the program": code, "output directory": folder}
     )
     if code == 0 and not (folder / METRIC_NAME).is_file():
         note(f"the program left no {METRIC_NAME}: committed as it is, this counts as a failure of the diagnostic")
     say(_next_step(execution, no_catalog))
+    return exit_code
 
 
 def commit(
-    *executions: str,
+    *executions: Folder,
     pending: bool = False,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
     no_catalog: NoCatalog = False,
@@ -237,8 +232,6 @@ def commit(
         Remove each one's scratch folder when all is done; by default what the workspace says.
     no_catalog
         Publish them and leave the catalog alone.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     if pending == bool(executions):
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
@@ -253,41 +246,43 @@ def commit(
                     progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
                 )
         except CommitInterrupted as interrupted:
-            _show_report(workspace, interrupted.report, output, interrupted=True, no_catalog=no_catalog)
-            return 130
-        done = _show_report(workspace, report, output, no_catalog=no_catalog)
-    return 0 if done and (pending or not report.skipped) else 1
+            return _show_report(
+                "commit", workspace, interrupted.report, output, interrupted=True, no_catalog=no_catalog
+            )
+        return _show_report(
+            "commit", workspace, report, output, no_catalog=no_catalog, failed=bool(report.skipped) and not pending
+        )
 
 
-def reingest(execution: str, /, *, config: Config = None, output: Output = PLAIN) -> int:
+def reingest(execution: Folder, /, *, config: Config = None, output: Output = PLAIN) -> int:
     """Publish and ingest an execution's set again, as a new execution of the same group. Nothing runs.
 
     Parameters
     ----------
     execution
         Its fragment, or the end of it.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     with open_workspace(config) as workspace:
-        return 0 if _show_report(workspace, workspace.reingest(execution), output) else 1
+        return _show_report("reingest", workspace, workspace.reingest(execution), output)
 
 
 def _show_report(
+    command: str,
     workspace: Workspace,
     report: UploadReport,
     output: Output,
     *,
     interrupted: bool = False,
     no_catalog: bool = False,
-) -> bool:
-    """Show what became of executions, and tell whether every one is as it said it would be."""
+    failed: bool = False,
+) -> int:
+    """Show what became of executions, and return the exit code: 0 if every one is as it said it would be."""
     known = partial(_record_of, workspace) if no_catalog else workspace.catalog.execution
     rows = [known(fragment) for fragment in report.statuses]
-    ok = report.ok and not any(row.failure == "result" for row in rows)
+    ok = report.ok and not failed and not any(row.failure == "result" for row in rows)
+    code = 130 if interrupted else 0 if ok else 1
     if output.json:
-        show_json(report.as_dict() | {"ok": ok and not interrupted, "interrupted": interrupted})
-        return ok
+        return show_document(command, report.as_dict() | {"interrupted": interrupted}, code)
     for row in rows:
         why = f": {row.failure}: {row.reason}" if row.failure else ""
         say(f"{row.status}  {row.fragment}{why}", style="red" if row.failure == "result" else None)
@@ -304,7 +299,7 @@ def _show_report(
     say(f"{len(rows)} executions {done} ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
     if interrupted:
         note("interrupted: run it again to go on")
-    return ok
+    return code
 
 
 def _record_of(workspace: Workspace, fragment: str) -> ExecutionRecord:
@@ -322,16 +317,13 @@ def list_executions(
     ----------
     status
         Only those in this state; may be given several times.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     with open_workspace(config) as workspace:
         rows = list(workspace.list_executions(status=status or None))
     if output.json:
-        show_json({"executions": rows})
-    else:
-        columns = ("execution", "status", "created", "artifacts", "scalars", "description", "note")
-        show_table(columns, map(_listed, rows))
+        return show_document("list", {"executions": rows})
+    columns = ("execution", "status", "created", "artifacts", "scalars", "description", "note")
+    show_table(columns, map(_listed, rows))
     return 0
 
 
@@ -348,10 +340,10 @@ def _listed(row: ExecutionRow) -> tuple[object, ...]:
 
 
 def show(
-    execution: str,
+    execution: Folder,
     /,
     *,
-    catalog: Annotated[str | None, Parameter(env_var="EMDSTORE_CATALOG")] = None,
+    catalog: OptionalCatalogURL = None,
     limit: Annotated[int, Parameter(alias="-n")] = 20,
     config: Config = None,
     output: Output = PLAIN,
@@ -362,12 +354,8 @@ def show(
     ----------
     execution
         Its fragment, or the end of it, or its id.
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
     limit
         How many rows to show of each kind; 0 for all. JSON has all.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     from emdstore.cli.options import open_catalog
     from emdstore.cli.results import show_execution
@@ -405,20 +393,23 @@ def gc(
         Also files in the results store that lie in a set's folder and are not part of it any more.
     yes
         Remove it without asking.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     what: dict[str, Any] = {"status": status, "older_than": older_than, "force": force, "stale": stale}
     with open_workspace(config) as workspace:
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)
-            _show_gc(preview, output)
-            if output.json or not preview.removed:
+            if output.json:
+                return show_document("gc", preview.as_dict())
+            _show_gc(preview)
+            if not preview.removed:
                 return 0
             if not _confirmed("remove it?"):
                 note("nothing was removed; give --yes to remove it")
                 return 0
-        _show_gc(workspace.gc_executions(**what), output)
+        report = workspace.gc_executions(**what)
+    if output.json:
+        return show_document("gc", report.as_dict())
+    _show_gc(report)
     return 0
 
 
@@ -429,10 +420,7 @@ def _confirmed(question: str) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _show_gc(report: GcReport, output: Output) -> None:
-    if output.json:
-        show_json(report.as_dict())
-        return
+def _show_gc(report: GcReport) -> None:
     for fragment, reason in report.refused.items():
         say(f"kept  {fragment}: {reason}")
     for each in report.removed:
@@ -442,7 +430,7 @@ def _show_gc(report: GcReport, output: Output) -> None:
     say(f"{total} {'would be removed' if report.dry_run else 'removed'}, {len(report.refused)} kept")
 
 
-def abort(*executions: str, reason: str | None = None, config: Config = None, output: Output = PLAIN) -> int:
+def abort(*executions: Folder, reason: str | None = None, config: Config = None, output: Output = PLAIN) -> int:
     """Give executions up that were not shipped. Their scratch folders stay until gc removes them.
 
     Parameters
@@ -451,8 +439,6 @@ def abort(*executions: str, reason: str | None = None, config: Config = None, ou
         Their fragments, or the ends of them.
     reason
         In your words; kept in the catalog.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     if not executions:
         raise WrongCallError("name the executions to give up")
@@ -460,7 +446,10 @@ def abort(*executions: str, reason: str | None = None, config: Config = None, ou
         handles = [workspace.resume_execution(each) for each in executions]
         for execution in handles:
             execution.abort(reason)
-    _show_names("aborted", [each.fragment for each in handles], output)
+    if output.json:
+        return show_document("abort", {"aborted": [each.fragment for each in handles]})
+    for each in handles:
+        say(f"aborted  {each.fragment}")
     return 0
 
 
@@ -479,23 +468,16 @@ def recover(
         Also those of other machines that started so long ago (7d, 12h); what runs there cannot be seen from here.
     no_catalog
         Only those that ran without the catalog, which is left alone and need not answer.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     with open_workspace(config, no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)
         known = set(stopped) - {row.fragment for row in workspace.list_executions(status="stopped")}
-    _show_names("recovered", stopped, output)
-    if stopped and not output.json:
-        say(f"next: emdstore commit {'--no-catalog ' if known else ''}--pending")
-    return 0
-
-
-def _show_names(what: str, fragments: Sequence[str], output: Output) -> None:
     if output.json:
-        show_json({what: list(fragments)})
-        return
-    for fragment in fragments:
-        say(f"{what}  {fragment}")
-    if not fragments:
-        note(f"nothing was {what}")
+        return show_document("recover", {"recovered": list(stopped)})
+    for fragment in stopped:
+        say(f"recovered  {fragment}")
+    if stopped:
+        say(f"next: emdstore commit {'--no-catalog ' if known else ''}--pending")
+    else:
+        note("nothing was recovered")
+    return 0

@@ -13,9 +13,22 @@ from cyclopts import Parameter
 
 from emdstore.catalog import Catalog
 from emdstore.catalog.export import Format
-from emdstore.cli.executions import Config, open_workspace
-from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_dest, refuse_empty
-from emdstore.cli.render import note, say, set_progress, show_json, size_text
+from emdstore.cli.executions import open_workspace
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    Folder,
+    OptionalCatalogURL,
+    Output,
+    WrongCallError,
+    open_catalog,
+    open_dest,
+    refuse_empty,
+)
+from emdstore.cli.render import note, say, set_progress, show_document, size_text
+from emdstore.errors import redact_url
 from emdstore.executions.transitions import Status
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
@@ -37,8 +50,8 @@ def export(
     provider: tuple[str, ...] = (),
     diagnostic: tuple[str, ...] = (),
     group: tuple[str, ...] = (),
-    fragment: str = "",
-    catalog: Annotated[str | None, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")] = None,
+    fragment: Folder = "",
+    catalog: OptionalCatalogURL = None,
     config: Config = None,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -68,10 +81,6 @@ def export(
         Only of this group.
     fragment
         Only of the executions in this folder.
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name; by default the workspace's.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     chosen = format or _format_of(file)
     if file == _STDOUT and output.json:
@@ -87,10 +96,11 @@ def export(
             refuse_empty(database.executions(fragment=fragment).count(), fragment, "execution", store=database.url)
         rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
     if output.json:
-        show_json({"kind": kind, "file": file, "format": chosen, "rows": rows, "bytes": size, "ok": True})
-    elif file != _STDOUT:
-        say(f"{rows} {kind} ({size_text(size)}) written to {file}")
-    if not rows and not output.json:
+        document = {"kind": kind, "file": redact_url(file), "format": chosen, "rows": rows, "bytes": size}
+        return show_document("export", document)
+    if file != _STDOUT:
+        say(f"{rows} {kind} ({size_text(size)}) written to {redact_url(file)}")
+    if not rows:
         note("no rows were found")
     return 0
 
@@ -115,7 +125,7 @@ def _write(query: Any, format: Format, file: str, access: Access) -> tuple[int, 
                     writer.write(piece)
                     size += len(piece)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {file} was not written" if file != _STDOUT else "") from None
+        raise KeyboardInterrupt(f"interrupted: {redact_url(file)} was not written" if file != _STDOUT else "") from None
     return rows, size
 
 

@@ -1,12 +1,15 @@
-"""What several commands take, and the stores and catalogs that it names."""
+"""What several commands take, and the stores, catalogs and workspaces that it names."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
 from emdstore.stores import ArtifactStore, SupportsPath, open_store
@@ -19,6 +22,32 @@ class WrongCallError(EmdstoreError, ValueError):
     """The arguments of a command, or what they name, make no sense."""
 
 
+def _without_slash(_: object, tokens: Sequence[Token]) -> str:
+    """Understand a folder as a shell completes it: ``clim/`` and ``./clim`` are ``clim``."""
+    return tokens[0].value.removeprefix("./").removesuffix("/")
+
+
+Folder = Annotated[str, Parameter(converter=_without_slash)]
+"""A folder of a store, or an execution, which has one."""
+
+Config = Annotated[
+    Path | None,
+    Parameter(
+        name="--config",
+        env_var="EMDSTORE_CONFIG",
+        help="The workspace's file or folder; by default the emdstore.toml here or in a folder above.",
+    ),
+]
+
+_DATABASE = "The database: a SQLite file, or a URL such as postgresql://host/name"
+
+CatalogURL = Annotated[str, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG", help=f"{_DATABASE}.")]
+OptionalCatalogURL = Annotated[
+    str | None,
+    Parameter(name="--catalog", env_var="EMDSTORE_CATALOG", help=f"{_DATABASE}; by default the workspace's."),
+]
+
+
 @Parameter(name="*")
 @attrs.frozen
 class Output:
@@ -29,11 +58,11 @@ class Output:
     json
         Write one JSON document to stdout instead of text, also for errors.
     verbose
-        Log what the library does to stderr.
+        Log what the library does to stderr; -vv what other libraries do, too.
     """
 
     json: bool = False
-    verbose: Annotated[bool, Parameter(alias="-v")] = False
+    verbose: Annotated[int, Parameter(alias="-v", count=True)] = 0
 
 
 @Parameter(name="*")
@@ -60,8 +89,6 @@ class Access:
 PLAIN = Output()
 ANY = Access()
 
-CatalogURL = Annotated[str, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")]
-
 
 def open_existing(place: str, access: Access) -> ArtifactStore:
     """Open a store that is to be read. A folder must be there: a mistyped one is not an empty store."""
@@ -77,17 +104,24 @@ def open_dest(place: str, access: Access) -> ArtifactStore:
     return open_store(place, **access.options_for(place))
 
 
-def open_catalog(url: str, *, create: bool) -> Catalog:
-    """Open a catalog and see that it can be used."""
-    from emdstore.catalog import Catalog
-
+@contextmanager
+def catalog_is_configuration() -> Iterator[None]:
+    """Make a catalog that cannot be used at all a matter of how the command was called."""
     try:
-        catalog = Catalog(url, create=create)
-        catalog.executions().first()
+        yield
     except (CatalogUnavailableError, CatalogVersionError):
         raise
     except CatalogError as error:
         raise WrongCallError(str(error), store=error.store) from error
+
+
+def open_catalog(url: str, *, create: bool) -> Catalog:
+    """Open a catalog and see that it can be used."""
+    from emdstore.catalog import Catalog
+
+    with catalog_is_configuration():
+        catalog = Catalog(url, create=create)
+        catalog.executions().first()
     return catalog
 
 

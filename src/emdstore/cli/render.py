@@ -20,10 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import attrs
 
+from emdstore.errors import redact
 from emdstore.transfers import TransferProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+LAYOUT = 1
+"""The version of what `--json` prints. A name that is taken away, or gets another meaning, makes it the next one."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DRAWN_SECONDS = 0.1
@@ -57,7 +61,12 @@ def printable(value: object) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; numbers stand on the right, None is nothing."""
+    """Print a table; numbers stand on the right, None is nothing.
+
+    Nothing is cut or broken over lines: where a row does not fit on the terminal, each is printed as a paragraph, the
+    first column, which names it, on a line of its own.
+    """
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -65,10 +74,32 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", title_style="bold")
     for position, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[position], int | float | None) for row in body)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in body:
         table.add_row(*(Text(_cell(value)) for value in row))
-    _console(sys.stdout).print(table)
+    console = _console(sys.stdout)
+    unlimited = console.options.update(width=_UNLIMITED, max_width=_UNLIMITED)
+    if not sys.stdout.isatty() or Measurement.get(console, unlimited, table).maximum <= console.width:
+        console.print(table)
+        return
+    if title is not None:
+        say(title, style="bold")
+    for first, *others in body:
+        say(_cell(first))
+        parts = (f"{name}: {text}" for name, value in zip(columns[1:], others, strict=True) if (text := _cell(value)))
+        _print_beside(parts, console.width)
+
+
+def _print_beside(parts: Iterable[str], width: int) -> None:
+    """Print texts beside each other as far as they fit, indented; none is broken."""
+    line = ""
+    for part in parts:
+        if line and len(line) + len(part) + 3 > width:
+            say(line)
+            line = ""
+        line = f"{line}   {part}" if line else f"   {part}"
+    if line:
+        say(line)
 
 
 def value_table(
@@ -81,17 +112,11 @@ def value_table(
 
 
 def show_fields(fields: Mapping[str, object]) -> None:
-    """Print names and values, one pair a line; what is None is left out."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields.items():
-        if value is not None:
-            table.add_row(name, Text(_cell(value)))
-    _console(sys.stdout).print(table)
+    """Print names and values, one pair a line, none of them broken; what is None is left out."""
+    shown = {name: _cell(value) for name, value in fields.items() if value is not None}
+    width = max(map(len, shown), default=0)
+    for name, text in shown.items():
+        say(f"{name:{width}}  {text}")
 
 
 def say(text: str, *, style: str | None = None) -> None:
@@ -113,10 +138,27 @@ def _print_line(text: str, stream: TextIO, style: str | None) -> None:
     _console(stream).print(Text(printable(text)), style=style, soft_wrap=True)
 
 
-def show_json(value: Any, *, one_line: bool = False) -> None:
-    """Print plain values, rows and datetimes as one JSON document; NaN, which JSON lacks, is null."""
+def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, one_line: bool = False) -> int:
+    """Print what a command has to say as one JSON document, and return its exit code.
+
+    All documents begin alike: `schema` names the layout and its version, `ok` says whether the exit code is 0.
+
+    Parameters
+    ----------
+    schema
+        The layout's name, which is the command's.
+    document
+        Plain values, rows, datetimes and errors; NaN, which JSON lacks, becomes null.
+    code
+        The exit code.
+    one_line
+        Without line breaks, for a command that prints one document after the other.
+    """
+    whole: dict[str, Any] = {"schema": f"emdstore/{schema.replace(' ', '-')}/{LAYOUT}", "ok": code == 0}
+    whole |= {name: value for name, value in document.items() if name not in whole}
     # Only ASCII: it is the same document in every locale.
-    print(json.dumps(_plain(value), indent=None if one_line else 2, allow_nan=False))
+    print(json.dumps(_plain(whole), indent=None if one_line else 2, allow_nan=False))
+    return code
 
 
 def counts_text(counts: Mapping[Any, int]) -> str:
@@ -155,7 +197,7 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Exception) else value
+    return redact(str(value)) if isinstance(value, Exception) else value
 
 
 # -- progress ------------------------------------------------------------------------------------------------------

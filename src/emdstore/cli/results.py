@@ -18,6 +18,7 @@ from emdstore.cli.options import (
     PLAIN,
     Access,
     CatalogURL,
+    Folder,
     Output,
     WrongCallError,
     fragment_of,
@@ -31,8 +32,8 @@ from emdstore.cli.render import (
     note,
     say,
     set_progress,
+    show_document,
     show_fields,
-    show_json,
     show_table,
     size_text,
     transfer_progress,
@@ -147,19 +148,17 @@ def materialize(
                 )
                 decision = resolve_status(result, outcome)
     except TransferInterrupted as interrupted:
-        show_transfer(interrupted.report, output, interrupted=True)
-        return 130
-    _show_materialized(identity.fragment, outcome, decision, said, output)
+        return show_transfer("materialize", interrupted.report, output, interrupted=True)
     as_told = decision.status == "uploaded" or (failed and outcome.log_copied and decision.status == "failed")
-    return 0 if as_told else 1
-
-
-def _show_materialized(
-    fragment: str, outcome: MaterializeOutcome, decision: StatusDecision, record: str, output: Output
-) -> None:
+    code = 0 if as_told else 1
     if output.json:
-        show_json({"fragment": fragment, "decision": decision, "record": record, "outcome": outcome})
-        return
+        document = {"fragment": identity.fragment, "decision": decision, "record": said, "outcome": outcome}
+        return show_document("materialize", document, code)
+    _show_materialized(identity.fragment, outcome, decision, said)
+    return code
+
+
+def _show_materialized(fragment: str, outcome: MaterializeOutcome, decision: StatusDecision, record: str) -> None:
     show_fields(
         {
             "fragment": fragment,
@@ -185,7 +184,7 @@ def replay_store(
     /,
     *,
     catalog: CatalogURL,
-    prefix: str = "",
+    prefix: Folder = "",
     vocabulary: Path | None = None,
     incomplete: bool = False,
     replace: bool = False,
@@ -205,8 +204,6 @@ def replay_store(
     ----------
     store
         The results store.
-    catalog
-        The database: a SQLite file, or a URL such as postgresql://host/name.
     prefix
         Only what lies in this folder.
     vocabulary
@@ -240,17 +237,15 @@ def replay_store(
                 return watch_store(lambda: replay_once(executor), watch, output)
             report = replay_once(executor)
     except ReplayInterrupted as interrupted:
-        _show_replayed(interrupted.report, output, interrupted=True)
-        return 130
+        return _show_replayed(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=redact(store))
-    _show_replayed(report, output)
-    return 0 if report.ok else 1
+    return _show_replayed(report, output)
 
 
-def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = False) -> None:
+def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = False) -> int:
+    code = 130 if interrupted else 0 if report.ok else 1
     if output.json:
-        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
-        return
+        return show_document("replay", report.as_dict() | {"interrupted": interrupted}, code)
     for each in report.failures:
         say(f"{each.state}  {each.fragment}: {each.error}", style="red")
     _note_left_out(len(report.failures), report.failed, "failures")
@@ -259,6 +254,7 @@ def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = 
         note("no sets were found")
     if interrupted:
         note("interrupted: run it again to go on")
+    return code
 
 
 def _note_left_out(shown: int, total: int, what: str) -> None:
@@ -267,7 +263,7 @@ def _note_left_out(shown: int, total: int, what: str) -> None:
 
 
 def verify_store(
-    store: str, prefix: str = "", /, *, on: Workers = HERE, access: Access = ANY, output: Output = PLAIN
+    store: str, prefix: Folder = "", /, *, on: Workers = HERE, access: Access = ANY, output: Output = PLAIN
 ) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
@@ -287,17 +283,15 @@ def verify_store(
         with on.executor() as executor, set_progress("verify") as on_progress:
             report = verify(opened, prefix, executor=executor, on_progress=on_progress)
     except VerifyInterrupted as interrupted:
-        _show_verified(interrupted.report, output, interrupted=True)
-        return 130
+        return _show_verified(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
-    _show_verified(report, output)
-    return 0 if report.ok else 1
+    return _show_verified(report, output)
 
 
-def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = False) -> None:
+def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = False) -> int:
+    code = 130 if interrupted else 0 if report.ok else 1
     if output.json:
-        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
-        return
+        return show_document("verify", report.as_dict() | {"interrupted": interrupted}, code)
     if report.problems:
         rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
         show_table(("finding", "fragment", "artifact", "detail"), rows)
@@ -311,15 +305,16 @@ def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = 
         note("no sets were found")
     if interrupted:
         note("interrupted: what is above was checked")
+    return code
 
 
 def show_execution(database: Catalog, execution: str, *, limit: int, output: Output) -> int:
     """Show what a catalog holds of one execution; see `emdstore.cli.executions.show`."""
     row = database.execution(execution)
     if output.json:
-        show_json({"execution": row} | {kind: list(rows) for kind, rows in _parts(database, row).items()})
-    else:
-        _show_execution(row, _parts(database, row), limit)
+        parts = {kind: list(rows) for kind, rows in _parts(database, row).items()}
+        return show_document("show", {"execution": row} | parts)
+    _show_execution(row, _parts(database, row), limit)
     return 0
 
 

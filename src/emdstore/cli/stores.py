@@ -9,11 +9,21 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from emdstore.cli.engines import HERE, Workers
-from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_dest, open_existing, refuse_empty
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Folder,
+    Output,
+    WrongCallError,
+    open_dest,
+    open_existing,
+    refuse_empty,
+)
 from emdstore.cli.render import (
     note,
     say,
-    show_json,
+    show_document,
     size_text,
     transfer_progress,
 )
@@ -23,7 +33,7 @@ from emdstore.transfers import TransferInterrupted, TransferReport, transfer
 
 def ls(
     store: str,
-    prefix: str = "",
+    prefix: Folder = "",
     /,
     *,
     long: Annotated[bool, Parameter(alias="-l")] = False,
@@ -46,8 +56,7 @@ def ls(
     if output.json:
         rows = list(listed)
         refuse_empty(len(rows), prefix, "artifact", store=repr(opened))
-        show_json({"artifacts": rows})
-        return 0
+        return show_document("ls", {"artifacts": rows})
     count = 0
     for each in listed:
         count += 1
@@ -114,17 +123,15 @@ def transfer_artifacts(
                 on_progress=on_progress,
             )
     except TransferInterrupted as interrupted:
-        show_transfer(interrupted.report, output, interrupted=True)
-        return 130
-    show_transfer(report, output)
-    return 0 if report.ok else 1
+        return show_transfer("transfer", interrupted.report, output, interrupted=True)
+    return show_transfer("transfer", report, output)
 
 
-def show_transfer(report: TransferReport, output: Output, *, interrupted: bool = False) -> None:
-    """Show what a transfer did, or did until it was interrupted."""
+def show_transfer(command: str, report: TransferReport, output: Output, *, interrupted: bool = False) -> int:
+    """Show what a transfer did, or did until it was interrupted, and return the exit code."""
+    code = 130 if interrupted else 0 if report.ok else 1
     if output.json:
-        show_json(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
-        return
+        return show_document(command, report.as_dict() | {"interrupted": interrupted}, code)
     if report.dry_run:
         for each in report.outcomes:
             if each.outcome == "copied":
@@ -137,3 +144,4 @@ def show_transfer(report: TransferReport, output: Output, *, interrupted: bool =
     say(f"{', '.join(parts)}; {report.seconds:.1f} s")
     if interrupted:
         note("interrupted: run it again to go on")
+    return code

@@ -13,7 +13,7 @@ from typing import Any
 
 from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
-from emdstore.cli.render import counts_text, note, say, show_json
+from emdstore.cli.render import counts_text, note, say, show_document
 from emdstore.errors import CatalogVersionError, EmdstoreError
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
@@ -84,7 +84,7 @@ class _Rounds:
     def show(self, report: ReplayReport, *, interrupted: bool = False) -> None:
         self.is_first = False
         if self._json:
-            self._show(report.as_dict() | {"ok": report.ok and not interrupted, "interrupted": interrupted})
+            self._show("replay", report.as_dict() | {"interrupted": interrupted}, report.ok and not interrupted)
             return
         self._say(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
         failures = {(each.fragment, str(each.error)): each.state for each in report.failures}
@@ -96,12 +96,12 @@ class _Rounds:
     def show_error(self, error: EmdstoreError) -> None:
         if self._json:
             about = {"type": type(error).__name__, "message": str(error), "key": error.key, "store": error.store}
-            self._show({"error": about})
+            self._show("error", {"error": about}, False)
         else:
             self._say(f"not replayed: {error}; trying again in {self._seconds:g} s")
 
-    def _show(self, document: dict[str, Any]) -> None:
-        show_json({"time": datetime.now(UTC)} | document, one_line=True)
+    def _show(self, schema: str, document: dict[str, Any], ok: bool) -> None:
+        show_document(schema, {"time": datetime.now(UTC)} | document, 0 if ok else 1, one_line=True)
         sys.stdout.flush()
 
     def _say(self, text: str) -> None:

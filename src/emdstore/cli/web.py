@@ -11,17 +11,27 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.executions import Config, open_workspace
-from emdstore.cli.options import ANY, PLAIN, Access, Output, WrongCallError, open_catalog, open_existing, refuse_empty
-from emdstore.cli.render import note, say, set_progress, show_json, size_text
+from emdstore.cli.executions import open_workspace
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    Folder,
+    OptionalCatalogURL,
+    Output,
+    WrongCallError,
+    open_catalog,
+    open_existing,
+    refuse_empty,
+)
+from emdstore.cli.render import note, say, set_progress, show_document, size_text
 from emdstore.errors import ArtifactExistsError, MissingExtraError
 from emdstore.executions.transitions import Status
 from emdstore.stores import ArtifactStore
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
-
-OptionalCatalog = Annotated[str | None, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG")]
 
 _TOKEN = "EMDSTORE_TOKEN"
 
@@ -46,7 +56,7 @@ def serve(
     store: str | None = None,
     /,
     *,
-    catalog: OptionalCatalog = None,
+    catalog: OptionalCatalogURL = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(alias="-p")] = 8000,
     config: Config = None,
@@ -62,14 +72,10 @@ def serve(
     ----------
     store
         The results store; by default the workspace's.
-    catalog
-        The database that was loaded from it; by default the workspace's.
     host
         The address to listen on: 0.0.0.0 for any.
     port
         The port to listen on; 0 for any free one.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     try:
         import uvicorn
@@ -89,7 +95,7 @@ def serve(
         )
         url = _url(listening, admitted.token)
         if output.json:
-            show_json({"url": url})
+            show_document("serve", {"url": url}, one_line=True)
         else:
             say(url)
             note("Ctrl-C ends it")
@@ -105,12 +111,12 @@ def report(
     /,
     *,
     folder: Annotated[Path, Parameter(name=("--output", "-o"))],
-    catalog: OptionalCatalog = None,
+    catalog: OptionalCatalogURL = None,
     status: tuple[Status, ...] = (),
     provider: tuple[str, ...] = (),
     diagnostic: tuple[str, ...] = (),
     group: tuple[str, ...] = (),
-    fragment: str = "",
+    fragment: Folder = "",
     data: Annotated[bool, Parameter(negative="--no-data")] = True,
     config: Config = None,
     access: Access = ANY,
@@ -127,8 +133,6 @@ def report(
         The results store; by default the workspace's.
     folder
         Where to: a new or empty folder, or an earlier report, which is brought up to date.
-    catalog
-        The database that was loaded from the store; by default the workspace's.
     status
         Only executions in this state.
     provider
@@ -141,8 +145,6 @@ def report(
         Only the executions in this folder.
     data
         Whether to write data files too; they may be large.
-    config
-        The workspace's file or folder; by default the emdstore.toml here or in a folder above.
     """
     from emdstore.web.report import write_report
     from emdstore.web.selection import Selection
@@ -157,15 +159,15 @@ def report(
                 written = write_report(folder, database, results, selection, data=data, on_progress=on_progress)
         except ArtifactExistsError as error:
             raise WrongCallError(str(error), store=error.store) from error
+    code = 0 if written.ok else 1
     if output.json:
-        show_json(written.as_dict())
-        return 0 if written.ok else 1
+        return show_document("report", written.as_dict(), code)
     for each in written.troubles:
         say(f"{each.outcome}  {each.fragment}/{each.key}: {each.detail}", style="red")
     if written.left_out:
         say(f"{written.left_out} more executions were left out: select fewer for a report", style="red")
     say(f"{written.executions} executions, {written.files} files ({size_text(written.bytes)}); open {written.index}")
-    return 0 if written.ok else 1
+    return code
 
 
 @contextmanager

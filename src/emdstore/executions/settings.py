@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shlex
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from emdstore.errors import WorkspaceError
+from emdstore.errors import WorkspaceError, has_secrets, redact
+
+_log = logging.getLogger(__name__)
 
 CONFIG_NAME = "emdstore.toml"
 _ENVIRONMENT = "EMDSTORE_"
@@ -43,6 +48,11 @@ def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabu
     scratch, results, catalog, vocabulary
         Paths, relative to the folder, or URLs.
 
+    Returns
+    -------
+    Path
+        The file. Only its owner may read it if it holds a password; otherwise it follows the umask.
+
     Raises
     ------
     WorkspaceError
@@ -53,12 +63,26 @@ def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabu
     settings = {"scratch": scratch, "results": results, "catalog": catalog, "vocabulary": vocabulary}
     lines += [f"{name} = {_toml_text(value)}" for name, value in settings.items() if value is not None]
     path.mkdir(parents=True, exist_ok=True)
+    mode = 0o600 if any(map(_holds_secret, settings.values())) else 0o666
     try:
-        with file.open("x", encoding="utf-8") as stream:
+        # With its mode from the first instant: a file that is closed to others a moment later was open until then.
+        with open(file, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write("\n".join(lines) + "\n")
     except FileExistsError:
         raise WorkspaceError(f"{file} is there already; edit it, or remove it first") from None
     return file
+
+
+def _holds_secret(value: object, name: str = "") -> bool:
+    if isinstance(value, dict):
+        return any(_holds_secret(each, key) for key, each in value.items())
+    return isinstance(value, str) and (has_secrets(value) or redact(f"{name}={value}") != f"{name}={value}")
+
+
+def _warn_if_open(file: Path, settings: dict[str, Any]) -> None:
+    """Warn of a file that tells others what only its owner should know."""
+    if _holds_secret(settings) and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _log.warning("%s holds a password, and others may read it: chmod 600 %s", file, shlex.quote(str(file)))
 
 
 def _toml_text(value: str) -> str:
@@ -81,6 +105,7 @@ def _find_config(path: str | os.PathLike[str] | None) -> Path | None:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(file.read_text(encoding="utf-8"))
+        _warn_if_open(file, settings)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise WorkspaceError(f"{file}: {error}") from None
     if unknown := [name for name in settings if name not in _SETTINGS]:
