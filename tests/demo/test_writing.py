@@ -217,8 +217,13 @@ def test_a_lost_catalog_or_scratch_folder_is_made_anew(written: Path, tmp_path: 
         run = run_that(Fate.GOOD)
         workspace.catalog.delete_execution(GOOD)
         shutil.rmtree(tmp_path / "scratch" / GOOD)
-        identity = {"provider": run.diagnostic.provider, "diagnostic": run.diagnostic.name, "group": run.group}
-        workspace.start_execution(**identity, name=run.name, dataset_hash=run.dataset_hash)
+        workspace.start_execution(
+            provider=run.diagnostic.provider,
+            diagnostic=run.diagnostic.name,
+            group=run.group,
+            name=run.name,
+            dataset_hash=run.dataset_hash,
+        )
         shutil.rmtree(tmp_path / "scratch" / GOOD)
         assert write_ensemble(workspace, SMALL).ran == 1
         assert not write_ensemble(workspace, SMALL).changed
