@@ -4,7 +4,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,7 +11,7 @@ import pytest
 import uvicorn
 from tests.groups import find_browser
 from tests.servers.s3 import S3Server
-from tests.web.library import SETS, Library, fill
+from tests.web.library import OTHER_TEMPERATURE, RUNS, TEMPERATURE, Library, fill
 
 from emdstore.catalog import Catalog
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
@@ -22,7 +21,6 @@ from emdstore.web.report import write_report
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
-_ON_S3 = ("csoil-hwsd2", "regional-historical-timeseries")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 _PATIENCE = 60_000  # milliseconds, on a busy machine
@@ -50,29 +48,21 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def samples_dir() -> Path:
-    path = Path(__file__).resolve().parents[3] / "shared" / "emds-samples"
-    if not (path / "SOURCES.md").is_file():
-        pytest.skip(f"no sample sets at {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """The samples in a local store; not to be changed."""
+def library(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """The ensemble in a local store; not to be changed."""
     root = tmp_path_factory.mktemp("library")
     with Catalog(root / "catalog.db") as catalog:
-        yield fill(samples_dir, root, LocalArtifactStore(root / "results"), catalog)
+        yield fill(root, LocalArtifactStore(root / "results"), catalog)
 
 
 @pytest.fixture(scope="session")
-def s3_library(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory, moto_server: S3Server) -> Iterator[Library]:
-    """Some of the samples on S3."""
+def s3_library(tmp_path_factory: pytest.TempPathFactory, moto_server: S3Server) -> Iterator[Library]:
+    """Some of the ensemble on S3."""
     root = tmp_path_factory.mktemp("library-s3")
     results = S3ArtifactStore(f"s3://{moto_server.make_bucket()}/results", **moto_server.options)
-    some = {case: fragment for case, fragment in SETS.items() if fragment.split("/")[1] in _ON_S3}
+    some = [run for run in RUNS if run.fragment in (TEMPERATURE, OTHER_TEMPERATURE)]
     with Catalog(root / "catalog.db") as catalog:
-        yield fill(samples_dir, root, results, catalog, some)
+        yield fill(root, results, catalog, some)
 
 
 @pytest.fixture(scope="session")

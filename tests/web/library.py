@@ -1,19 +1,18 @@
-"""What the site is tested on: real sets with pictures that can be decoded, sets that are not well, and hostile ones."""
+"""What the site is tested on: an ensemble, runs that are not well, and a set that is hostile."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import struct
-import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
+from tests.pictures import picture
 
 from emdstore.catalog import Catalog, ExecutionContent
-from emdstore.emds import artifact_set, decode_output_bundle
+from emdstore.demo import Ensemble, Run, write_set
 from emdstore.ingestion.replay import replay
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
@@ -28,42 +27,21 @@ SUCCESS = ExecutionResult(
 )
 START = datetime(2025, 10, 7, 9, 30, tzinfo=UTC)
 
-SETS = {
-    "_scratch-trees/esmvaltool/sea-ice-sensitivity/cmip6_historical": "esmvaltool/sea-ice-sensitivity/cmip6_ACCESS/1",
-    "_scratch-trees/ilamb/nbp-hoffman/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5": "ilamb/nbp-hoffman/cmip6_ACCESS/2",
-    "ilamb/nbp-hoffman/cmip6": "ilamb/nbp-hoffman/cmip6_CanESM5/7",
-    "_scratch-trees/esmvaltool/transient-climate-response/cmip6_gn_r1i1p1f1_ACCESS-ESM1-5": (
-        "esmvaltool/transient-climate-response/cmip6_ACCESS/12"
-    ),
-    "esmvaltool/transient-climate-response/cmip6": "esmvaltool/transient-climate-response/cmip6_CanESM5/14",
-    "esmvaltool/regional-historical-timeseries/cmip6": "esmvaltool/regional-historical-timeseries/cmip6_CanESM5/3",
-    "_scratch-trees/ilamb/csoil-hwsd2/cmip6_historical_gn_r1i1p1f1_ACCESS-ESM1-5": "ilamb/csoil-hwsd2/cmip6_ACCESS/4",
-    "ilamb/csoil-hwsd2/cmip6": "ilamb/csoil-hwsd2/cmip6_CanESM5/5",
-    "ilamb/gpp-fluxnet2015/cmip7": "ilamb/gpp-fluxnet2015/cmip7_CanESM5/6",
-    "pmp/annual-cycle/cmip6-ta": "pmp/annual-cycle/cmip6_ta/8",
-    "pmp/annual-cycle/cmip6-pr": "pmp/annual-cycle/cmip6_pr/9",
-}
-"""The samples, and the fragments that they get."""
+RUNS = tuple(Ensemble(models=2, diagnostics=5, regions=4, years=40, pixels=2, troubles=0).runs())
+"""Two models, evaluated by five diagnostics: each run has six plots, a table, a page, 80 scalars and 16 series."""
+
+
+def runs_of(diagnostic: str) -> list[str]:
+    """Return the fragments of a diagnostic's runs, one for each model."""
+    return [run.fragment for run in RUNS if run.diagnostic.name == diagnostic]
+
+
+TEMPERATURE, OTHER_TEMPERATURE = runs_of("surface-temperature")
+PRODUCTION, _ = runs_of("gross-primary-production")
+"""One of its values is missing."""
 
 HOSTILE = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
 LINK = "javascript:alert(1)"
-
-
-def picture(seed: str, width: int = 160, height: int = 100) -> bytes:
-    """Draw a picture that is nobody else's: a PNG of a smooth field."""
-    shade = zlib.crc32(seed.encode())
-    red, green = 90 + shade % 100, 90 + shade // 100 % 100
-    rows = b"".join(
-        b"\0" + bytes(v for x in range(width) for v in (min(255, red + x), min(255, green + y), 190))
-        for y in range(height)
-    )
-    parts = [
-        (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows)),
-        (b"IEND", b""),
-    ]
-    chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @attrs.frozen
@@ -79,24 +57,21 @@ class Library:
 
 
 def fill(
-    samples: Path,
-    root: Path,
-    results: ArtifactStore,
-    catalog: Catalog,
-    sets: dict[str, str] = SETS,
-    *,
-    hostile: bool = True,
+    root: Path, results: ArtifactStore, catalog: Catalog, runs: Sequence[Run] = RUNS, *, hostile: bool = True
 ) -> Library:
-    """Publish the samples, the demo's sets that are not well, and a hostile set; and load the catalog from there."""
-    for number, (case, fragment) in enumerate(sets.items()):
-        scratch = lay_out(samples / case, root / "scratch" / fragment, fragment)
-        publish(scratch, results, fragment, number)
+    """Publish an ensemble, runs that are not well, and a hostile set; and load the catalog from there."""
+    for number, run in enumerate(runs):
+        folder = root / "scratch" / run.fragment
+        result = write_set(folder, run)
+        if run.fragment == PRODUCTION:
+            lose_a_value(folder)
+        publish(folder, results, run.fragment, number, result)
     if hostile:
         lay_out_hostile(root / "scratch" / "hostile")
-        publish(root / "scratch" / "hostile", results, "tests/hostile/names/1", len(sets))
+        publish(root / "scratch" / "hostile", results, "tests/hostile/names/1", len(runs))
     for name, result in (
-        ("pmp/enso_tel/historical/10", ExecutionResult(successful=False, retryable=True)),
-        ("pmp/enso_tel/historical/11", SUCCESS),
+        ("tideline/enso/historical/10", ExecutionResult(successful=False, retryable=True)),
+        ("tideline/enso/historical/11", SUCCESS),
     ):
         folder = root / "scratch" / name
         folder.mkdir(parents=True)
@@ -105,17 +80,17 @@ def fill(
     replay(results, catalog)
     catalog.create_execution(
         ExecutionContent(
-            fragment="pmp/enso_tel/historical/12", provider="pmp", diagnostic="enso_tel", group="historical",
+            fragment="tideline/enso/historical/12", provider="tideline", diagnostic="enso", group="historical",
             status="upload_failed", error="the disk of the results store is full", created_at=START,
         )
     )  # fmt: skip
     catalog.create_execution(
         ExecutionContent(
-            fragment="pmp/enso_tel/historical/13", provider="pmp", diagnostic="enso_tel", group="historical",
+            fragment="tideline/enso/historical/13", provider="tideline", diagnostic="enso", group="historical",
             status="stopped", created_at=START, started_at=START, stopped_at=START + timedelta(minutes=2),
         )
     )  # fmt: skip
-    catalog.claim("pmp/enso_tel/historical/13", owner="gone", lease_seconds=-1, allowed_from=["stopped"])
+    catalog.claim("tideline/enso/historical/13", owner="gone", lease_seconds=-1, allowed_from=["stopped"])
     return Library(results, catalog)
 
 
@@ -139,21 +114,15 @@ def publish(
     )
 
 
-def lay_out(sample: Path, folder: Path, fragment: str) -> Path:
-    """Lay out a sample as its run left it, with stand-ins for what the samples lack."""
-    shutil.copytree(sample, folder)
-    for name in ("diagnostic.json", "output.json", "series.json"):
-        data = (folder / name).read_bytes()
-        (folder / name).write_bytes(data.replace(b"<OUTPUT_DIR>", str(folder).encode()))
-    if not (folder / "out.log").exists():
-        (folder / "out.log").write_text("it ran\n")
-    bundle = decode_output_bundle((folder / "output.json").read_bytes())
-    for key in artifact_set(bundle=bundle, ran_in=str(folder), fragment=fragment).keys:
-        path = folder / key
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(picture(key) if path.suffix == ".png" else f"<p>stands in for {key}</p>\n".encode())
-    return folder
+def lose_a_value(folder: Path) -> None:
+    """Have a metric come to nothing, as it does where there are no observations."""
+    path = folder / "diagnostic.json"
+    bundle = json.loads(path.read_bytes())
+    table = bundle["RESULTS"]
+    while any(isinstance(inner, dict) for name, inner in table.items() if name != "attributes"):
+        table = next(inner for name, inner in table.items() if name != "attributes")
+    table[next(name for name in table if name != "attributes")] = None
+    path.write_text(json.dumps(bundle))
 
 
 def lay_out_hostile(folder: Path) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 from tests.web.conftest import Site, decoded, drawn_charts
-from tests.web.library import HOSTILE, LINK
+from tests.web.library import HOSTILE, LINK, TEMPERATURE
 
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
@@ -103,7 +103,7 @@ def test_a_plot_that_is_harmed_is_said_so_where_it_would_be(
     from emdstore.stores import InMemoryArtifactStore, scoped
     from emdstore.transfers import transfer
 
-    library, fragment, plot = sites("local").library, "ilamb/csoil-hwsd2/cmip6_ACCESS/4", "None_global_taylor.png"
+    library, fragment, plot = sites("local").library, TEMPERATURE, "plots/tas_bias_map.png"
     store = InMemoryArtifactStore()
     transfer(scoped(library.results, fragment), scoped(store, fragment)).raise_for_failures()
     if kind == "missing":

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from tests.lifecycle.examples import FourMethods
-from tests.web.library import Library
+from tests.web.library import TEMPERATURE, Library
 
 from emdstore.catalog import Catalog, ExecutionContent
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
@@ -25,8 +25,8 @@ from emdstore.web.access import Access
 from emdstore.web.app import make_app
 from emdstore.web.places import Places
 
-CSOIL = "ilamb/csoil-hwsd2/cmip6_ACCESS/4"
-PLOT = "ACCESS-ESM1-5-r1i1p1f1-gn_global_mean.png"
+PLOT = "plots/tas_bias_map.png"
+OTHER_PLOT = "plots/tas_mean_map.png"
 HOSTILE = "tests/hostile/names/1"
 SAME = {"Sec-Fetch-Site": "same-origin"}
 
@@ -35,7 +35,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def home(library: Library, served: Serve) -> str:
-    """The address of a site over the local samples."""
+    """The address of a site over the ensemble."""
     return served(make_app(library.catalog, library.results))
 
 
@@ -43,11 +43,11 @@ def home(library: Library, served: Serve) -> str:
 def sick(library: Library, tmp_path: Path, served: Serve) -> tuple[str, LocalArtifactStore]:
     """A site over a copy of one set, which may be harmed."""
     store = LocalArtifactStore(tmp_path / "results")
-    transfer(scoped(library.results, CSOIL), scoped(store, CSOIL)).raise_for_failures()
+    transfer(scoped(library.results, TEMPERATURE), scoped(store, TEMPERATURE)).raise_for_failures()
     return served(make_app(library.catalog, store)), store
 
 
-def addresses(home: str, library: Library, ending: str = CSOIL) -> dict[str, str]:
+def addresses(home: str, library: Library, ending: str = TEMPERATURE) -> dict[str, str]:
     """Return the addresses of an execution's artifacts as its page has them, by key."""
     page = httpx.get(f"{home}execution/{library.id_of(ending)}").text
     paths = re.findall(r'"\.\./(artifacts/[^"?]+)', page)
@@ -57,7 +57,7 @@ def addresses(home: str, library: Library, ending: str = CSOIL) -> dict[str, str
 
 
 def test_an_artifact_is_sent_as_the_record_says(home: str, library: Library) -> None:
-    (row,) = [row for row in library.catalog.artifacts(fragment=CSOIL) if row.key == PLOT]
+    (row,) = [row for row in library.catalog.artifacts(fragment=TEMPERATURE) if row.key == PLOT]
     answer = httpx.get(addresses(home, library)[PLOT])
     assert answer.status_code == 200
     assert hashlib.sha256(answer.content).hexdigest() == row.sha256
@@ -145,21 +145,21 @@ def test_an_address_that_no_page_gave_is_not_served(home: str, library: Library)
     address = addresses(home, library)["out.log"]
     assert httpx.get(address).status_code == 200
     assert httpx.get(address.replace("-", "-0", 1)).status_code == 404
-    guessed = Places(secret=b"guess").artifact(library.id_of(CSOIL), "out.log")
+    guessed = Places(secret=b"guess").artifact(library.id_of(TEMPERATURE), "out.log")
     assert httpx.get(home + guessed).status_code == 404
     # The seal of one execution opens no other one.
-    other = address.replace(str(library.id_of(CSOIL)), str(library.id_of(HOSTILE)))
+    other = address.replace(str(library.id_of(TEMPERATURE)), str(library.id_of(HOSTILE)))
     assert httpx.get(other).status_code == 404
 
 
 def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     address = addresses(home, library)[PLOT]
-    store.delete(f"{CSOIL}/{PLOT}")
-    page = httpx.get(f"{home}execution/{library.id_of(CSOIL)}").text
-    assert f'<p class="trouble">{PLOT}: missing</p>' in page
+    store.delete(f"{TEMPERATURE}/{PLOT}")
+    page = httpx.get(f"{home}execution/{library.id_of(TEMPERATURE)}").text
+    assert f'<p class="trouble">{PLOT.rpartition("/")[2]}: missing</p>' in page
     assert f'/{quote(PLOT)}"' not in page
-    assert f"/{quote('Reference_global_mean.png')}?" in page
+    assert f"/{quote(OTHER_PLOT)}?" in page
     answer = httpx.get(address)
     assert answer.status_code == 404
     assert "missing from the results store" in answer.text
@@ -168,14 +168,14 @@ def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifac
 def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     address = addresses(home, library)[PLOT]
-    good = store.read_bytes(f"{CSOIL}/{PLOT}")
-    store.write_bytes(f"{CSOIL}/{PLOT}", good[:-1] + b"!")  # the same size
+    good = store.read_bytes(f"{TEMPERATURE}/{PLOT}")
+    store.write_bytes(f"{TEMPERATURE}/{PLOT}", good[:-1] + b"!")  # the same size
     answer = httpx.get(address)
     assert answer.status_code == 500
     assert "not as its record says" in answer.text
-    store.write_bytes(f"{CSOIL}/{PLOT}", good + b"more")
-    page = httpx.get(f"{home}execution/{library.id_of(CSOIL)}").text
-    assert f'<p class="trouble">{PLOT}: not as recorded</p>' in page
+    store.write_bytes(f"{TEMPERATURE}/{PLOT}", good + b"more")
+    page = httpx.get(f"{home}execution/{library.id_of(TEMPERATURE)}").text
+    assert f'<p class="trouble">{PLOT.rpartition("/")[2]}: not as recorded</p>' in page
 
 
 def test_a_large_corrupt_file_does_not_arrive_whole(library: Library, tmp_path: Path, served: Serve) -> None:
@@ -205,7 +205,7 @@ def test_a_large_corrupt_file_does_not_arrive_whole(library: Library, tmp_path: 
 
 def test_verify_hashes_again_and_says_what_it_found(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
-    verify = f"{home}execution/{library.id_of(CSOIL)}/verify"
+    verify = f"{home}execution/{library.id_of(TEMPERATURE)}/verify"
 
     def outcomes(**form: str) -> dict[str, str]:
         page = httpx.post(verify, data=form, headers=SAME)
@@ -214,8 +214,8 @@ def test_verify_hashes_again_and_says_what_it_found(sick: tuple[str, LocalArtifa
         return {key: re.sub(r"<[^>]*>", " ", cell).split("verify")[0].strip() for key, cell in rows}
 
     assert set(outcomes().values()) == {"as recorded"}
-    store.write_bytes(f"{CSOIL}/{PLOT}", b"other")
-    store.delete(f"{CSOIL}/out.log")
+    store.write_bytes(f"{TEMPERATURE}/{PLOT}", b"other")
+    store.delete(f"{TEMPERATURE}/out.log")
     found = outcomes()
     assert found[PLOT].startswith("not as recorded")
     assert hashlib.sha256(b"other").hexdigest() in found[PLOT]
@@ -231,7 +231,7 @@ def test_verify_hashes_again_and_says_what_it_found(sick: tuple[str, LocalArtifa
     ids=["neither", "cross-site", "other origin", "no origin"],
 )
 def test_another_site_cannot_ask_for_a_verification(headers: dict[str, str], home: str, library: Library) -> None:
-    verify = f"{home}execution/{library.id_of(CSOIL)}/verify"
+    verify = f"{home}execution/{library.id_of(TEMPERATURE)}/verify"
     assert httpx.post(verify, headers=headers).status_code == 403
     assert httpx.get(verify).status_code == 405
     assert httpx.post(verify, headers={"Origin": home.rstrip("/")}).status_code == 200
@@ -247,11 +247,11 @@ def test_a_results_store_that_is_down_leaves_the_catalogs_pages(library: Library
     )
     home = served(make_app(library.catalog, down, patience=1.5))
     started = datetime.now(UTC)
-    for path in ("", "values", "compare?d=ilamb/csoil-hwsd2", f"execution/{library.id_of(CSOIL)}"):
+    for path in ("", "values", "compare?d=meanstate/surface-temperature", f"execution/{library.id_of(TEMPERATURE)}"):
         answer = httpx.get(home + path, timeout=20)
         assert answer.status_code == 200, path
     assert "The results store cannot be read now" in answer.text
-    assert "Period Mean" in answer.text  # its scalars
+    assert "standard_deviation_ratio" in answer.text  # its scalars
     assert datetime.now(UTC) - started < timedelta(seconds=10)
 
 
@@ -272,7 +272,7 @@ def test_what_is_not_there_is_said_so(path: str, home: str) -> None:
 
 
 def test_the_site_trusts_nothing_but_its_own_files(home: str, library: Library) -> None:
-    for path in ("", "values", f"execution/{library.id_of(CSOIL)}"):
+    for path in ("", "values", f"execution/{library.id_of(TEMPERATURE)}"):
         headers = httpx.get(home + path).headers
         policy = dict(each.split(" ", 1) for each in headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"
@@ -294,7 +294,7 @@ def test_beyond_this_machine_a_token_is_wanted(library: Library, served: Serve) 
     assert len(access.token) >= 32
     assert access.token != Access.to("0.0.0.0").token
     home = served(make_app(library.catalog, library.results, access=access))
-    csoil = f"execution/{library.id_of(CSOIL)}"
+    csoil = f"execution/{library.id_of(TEMPERATURE)}"
     for path in (
         "",
         "values",
@@ -310,7 +310,7 @@ def test_beyond_this_machine_a_token_is_wanted(library: Library, served: Serve) 
     assert httpx.get(home, headers={"Cookie": "emdstore=wrong"}).status_code == 401
     with httpx.Client() as browser:
         welcome = browser.get(f"{home}{csoil}?token={access.token}&x=1")
-        assert welcome.headers["refresh"] == f"0; url={library.id_of(CSOIL)}?x=1"
+        assert welcome.headers["refresh"] == f"0; url={library.id_of(TEMPERATURE)}?x=1"
         cookie = welcome.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
@@ -330,12 +330,12 @@ def test_loopback_wants_no_token() -> None:
 
 
 def test_the_export_is_exactly_the_selection(home: str, library: Library) -> None:
-    query = "provider=ilamb&d.region=tropical&d.metric=Bias&d.metric=Cycle"
+    query = "provider=meanstate&d.region=tropics&d.metric=bias&d.metric=rmse"
     answer = httpx.get(f"{home}values.csv?{query}")
     assert answer.headers["content-disposition"] == 'attachment; filename="scalars.csv"'
     rows = list(csv.DictReader(io.StringIO(answer.text)))
     wanted = list(
-        library.catalog.scalars(provider="ilamb", dimensions={"region": "tropical", "metric": ["Bias", "Cycle"]})
+        library.catalog.scalars(provider="meanstate", dimensions={"region": "tropics", "metric": ["bias", "rmse"]})
     )
     assert [(row["fragment"], row["position"]) for row in rows] == [
         (each.fragment, str(each.position)) for each in wanted

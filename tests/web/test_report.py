@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from tests.web.library import Library
+from tests.web.library import OTHER_TEMPERATURE, TEMPERATURE, Library
 
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
@@ -18,12 +18,11 @@ from emdstore.web.report import write_report
 from emdstore.web.selection import Selection
 from emdstore.web.site import chart_library
 
-CSOIL = Selection(chosen={"diagnostic": ("csoil-hwsd2",)})
-ACCESS = "ilamb/csoil-hwsd2/cmip6_ACCESS/4"
+BOTH = Selection(chosen={"diagnostic": ("surface-temperature",)})
 
 
 def test_every_link_of_a_report_leads_to_a_file_of_it(library: Library, tmp_path: Path) -> None:
-    report = write_report(tmp_path / "site", library.catalog, library.results, CSOIL)
+    report = write_report(tmp_path / "site", library.catalog, library.results, BOTH)
     assert (report.ok, report.executions) == (True, 2)
     pages = list((tmp_path / "site").rglob("*.html"))
     checked = 0
@@ -38,24 +37,24 @@ def test_every_link_of_a_report_leads_to_a_file_of_it(library: Library, tmp_path
 
 @pytest.mark.slow
 def test_a_report_holds_what_was_selected_and_no_more(library: Library, tmp_path: Path) -> None:
-    write_report(tmp_path / "site", library.catalog, library.results, CSOIL)
+    write_report(tmp_path / "site", library.catalog, library.results, BOTH)
     text = (tmp_path / "site/index.html").read_text()
-    assert text.count("<strong>csoil-hwsd2</strong>") == 2
-    assert "annual-cycle" not in text
+    assert text.count("<strong>surface-temperature</strong>") == 2
+    assert "precipitation" not in text
     rows = list(csv.DictReader((tmp_path / "site/values.csv").open()))
-    assert {row["diagnostic"] for row in rows} == {"csoil-hwsd2"}
-    assert len(rows) == library.catalog.scalars(diagnostic="csoil-hwsd2").count()
+    assert {row["diagnostic"] for row in rows} == {"surface-temperature"}
+    assert len(rows) == library.catalog.scalars(diagnostic="surface-temperature").count()
 
 
 def test_a_report_is_brought_up_to_date(library: Library, tmp_path: Path) -> None:
     folder = tmp_path / "site"
-    write_report(folder, library.catalog, library.results, CSOIL)
+    write_report(folder, library.catalog, library.results, BOTH)
     before = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    one = Selection(fragment=ACCESS)
+    one = Selection(fragment=TEMPERATURE)
     write_report(folder, library.catalog, library.results, one, data=False)
     after = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     assert after < before
-    other = str(library.id_of("csoil-hwsd2/cmip6_CanESM5/5"))
+    other = str(library.id_of(OTHER_TEMPERATURE))
     assert not any(other in str(path) for path in after)
     assert set(json.loads((folder / "report.json").read_bytes())["files"]) == {
         str(path) for path in after if path.name != "report.json"
@@ -74,23 +73,23 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(library: L
 
 def test_what_is_missing_or_not_as_recorded_is_named_and_not_shown(library: Library, tmp_path: Path) -> None:
     store = LocalArtifactStore(tmp_path / "results")
-    transfer(scoped(library.results, ACCESS), scoped(store, ACCESS)).raise_for_failures()
-    store.delete(f"{ACCESS}/Reference_global_mean.png")
-    store.write_bytes(f"{ACCESS}/None_global_taylor.png", b"other bytes")
-    report = write_report(tmp_path / "site", library.catalog, store, Selection(fragment=ACCESS))
+    transfer(scoped(library.results, TEMPERATURE), scoped(store, TEMPERATURE)).raise_for_failures()
+    store.delete(f"{TEMPERATURE}/plots/tas_mean_map.png")
+    store.write_bytes(f"{TEMPERATURE}/plots/tas_bias_map.png", b"other bytes")
+    report = write_report(tmp_path / "site", library.catalog, store, Selection(fragment=TEMPERATURE))
     assert not report.ok
     assert {(each.key, each.outcome) for each in report.troubles} == {
-        ("Reference_global_mean.png", "missing"),
-        ("None_global_taylor.png", "corrupt"),
+        ("plots/tas_mean_map.png", "missing"),
+        ("plots/tas_bias_map.png", "corrupt"),
     }
-    page = (tmp_path / f"site/execution/{library.id_of(ACCESS)}.html").read_text()
-    assert "Reference_global_mean.png: missing" in page
-    assert "None_global_taylor.png: not as recorded" in page
-    assert not list((tmp_path / "site").rglob("None_global_taylor.png"))
+    page = (tmp_path / f"site/execution/{library.id_of(TEMPERATURE)}.html").read_text()
+    assert "tas_mean_map.png: missing" in page
+    assert "tas_bias_map.png: not as recorded" in page
+    assert not list((tmp_path / "site").rglob("tas_bias_map.png"))
 
 
 def test_a_store_that_is_down_leaves_an_earlier_report_as_it_begins(library: Library, tmp_path: Path) -> None:
-    write_report(tmp_path / "site", library.catalog, library.results, Selection(fragment=ACCESS))
+    write_report(tmp_path / "site", library.catalog, library.results, Selection(fragment=TEMPERATURE))
     index = (tmp_path / "site/index.html").read_bytes()
     down = S3ArtifactStore(
         "s3://nowhere/x",
@@ -101,5 +100,5 @@ def test_a_store_that_is_down_leaves_an_earlier_report_as_it_begins(library: Lib
         retries=0,
     )
     with pytest.raises(StoreUnavailableError):
-        write_report(tmp_path / "site", library.catalog, down, Selection(fragment=ACCESS))
+        write_report(tmp_path / "site", library.catalog, down, Selection(fragment=TEMPERATURE))
     assert (tmp_path / "site/index.html").read_bytes() == index
