@@ -85,6 +85,10 @@ from .sets.record import (
 from .sets.result import (
     ExecutionResult as ExecutionResult,
 )
+from .sets.transfer import (
+    plan_transfer as plan_transfer,
+    transfer as transfer,
+)
 from .sets.verify import (
     VerifyInterrupted as VerifyInterrupted,
     VerifyReport as VerifyReport,
@@ -103,9 +107,8 @@ from .stores import (
 )
 from .transfers import (
     KeyOutcome as KeyOutcome,
+    SetOutcome as SetOutcome,
     TransferInterrupted as TransferInterrupted,
     TransferProgress as TransferProgress,
     TransferReport as TransferReport,
-    plan_transfer as plan_transfer,
-    transfer as transfer,
 )

@@ -18,9 +18,10 @@ from emdstore.catalog import Catalog
 from emdstore.errors import ExecutorError
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
+from emdstore.sets.transfer import transfer
 from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
-from emdstore.transfers import TransferProgress, transfer
+from emdstore.transfers import TransferProgress
 
 pytestmark = pytest.mark.slow
 

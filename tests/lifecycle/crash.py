@@ -40,6 +40,7 @@ from emdstore.keys import is_staging
 from emdstore.sets.record import read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
+from emdstore.stores.s3 import bucket
 
 _PATIENCE = 300
 
@@ -155,7 +156,7 @@ class _Steps:
         event.listen(sa.Engine, "before_cursor_execute", self._statement)
         event.listen(sa.Engine, "commit", self._end_of_transaction)
         Database.insert_rows = self._counted("sql", Database.insert_rows, changes=True, about=2)  # type: ignore[method-assign]
-        S3ArtifactStore._client = self._counted_client(S3ArtifactStore._client)  # type: ignore[method-assign]
+        bucket.Connection.client = self._counted_client(bucket.Connection.client)  # type: ignore[method-assign]
         Catalog.renew = _one_at_a_time(Catalog.renew)  # type: ignore[method-assign]
 
     def _counted(self, what: str, function: Task, *, changes: bool, about: int = 0) -> Task:
@@ -197,8 +198,8 @@ class _Steps:
                 return steps._counted(f"s3.{name}", found, changes=_REQUESTS[name], about=1)
 
         @functools.wraps(function)
-        def counted(store: S3ArtifactStore) -> tuple[Any, Any]:
-            module, client = function(store)
+        def counted(*args: Any, **options: Any) -> tuple[Any, Any]:
+            module, client = function(*args, **options)
             return Requests(module), client
 
         return counted

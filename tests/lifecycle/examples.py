@@ -128,7 +128,7 @@ def promote(
 ) -> tuple[MaterializeOutcome, ExecutionRecord]:
     """Promote one execution from its own folder into a results store, and publish it."""
     dest = scoped(results, fragment)
-    outcome = materialize_outputs(result, source=source, dest=dest, fragment=fragment)
+    outcome = materialize_outputs(result, source=source, dest=dest, fragment=fragment, replace=True)
     record = recorded(result, outcome, fragment, **more)
     publish_record(record, dest)
     return outcome, record

@@ -166,6 +166,8 @@ def end_state(workspace: Workspace, fragment: str) -> dict[str, Any]:
             record,
             **by_run,
             fragment="",
+            generation=0,
+            replaces=None,  # how often it was published before
             result=attrs.evolve(record.result, output_directory=None),
             artifacts=tuple(_without_log(each) for each in record.artifacts),
         ),

@@ -18,9 +18,9 @@ from emdstore.catalog import Catalog
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.keys import STAGING_PREFIX
+from emdstore.sets.transfer import transfer
 from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
-from emdstore.transfers import transfer
 
 pytestmark = pytest.mark.slow
 

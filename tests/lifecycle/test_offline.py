@@ -109,9 +109,11 @@ def test_what_could_not_be_shipped_is_not_published(workspace: Workspace, offlin
     fragment = ran(workspace).fragment
     with pytest.raises(UploadFailedError):
         publish_execution(faulty(offline, *WRITES, keys={"plots/map.png"}), fragment)
-    assert not offline.results.exists(f"{fragment}/{RECORD_NAME}")
+    record = read_record(scoped(offline.results, fragment))
+    assert record is not None
+    assert (record.state, record.artifacts) == ("publishing", ())
     assert offline.scratch.exists(f"{fragment}/{RECORD_NAME}")
-    assert publish_execution(offline, fragment).unchanged == 4
+    assert publish_execution(offline, fragment).unchanged == 3  # the plot, and the metric bundle that waited for it, go
 
 
 def test_scratch_is_removed_only_when_the_set_is_published(workspace: Workspace, offline: Workspace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.lifecycle.examples import FRAGMENT, NOON, SUCCESS, encode, promote, put, recorded, small_run
+from tests.lifecycle.examples import FRAGMENT, NOON, SUCCESS, encode, held, promote, put, recorded, small_run
 
 from emdstore.emds import BundleWarning
 from emdstore.errors import RecordError, RecordVersionError, StoreError
@@ -234,12 +234,22 @@ def test_what_lasts_is_published_anew_when_it_changes(change: dict[str, Any]) ->
     assert read_record(store) == attrs.evolve(FULL, **change)
 
 
-@pytest.mark.parametrize("there", [b"", b"\xff", b'{"record_version": 99}'])
+@pytest.mark.parametrize("there", [b"", b"\xff"])
 def test_a_record_that_cannot_be_read_is_replaced(there: bytes) -> None:
     store = put(InMemoryArtifactStore(), {"execution.json": there})
     assert not is_published(FULL, store)
     assert publish_record(FULL, store) is True
     assert read_record(store) == FULL
+
+
+def test_a_record_of_a_newer_program_is_never_replaced(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
+    newer = b'{"record_version": 99}'
+    put(results, {"execution.json": newer})
+    with pytest.raises(RecordVersionError, match="upgrade emdstore"):
+        publish_record(FULL, results)
+    with pytest.raises(RecordVersionError, match="upgrade emdstore"):
+        materialize_outputs(SUCCESS, source=scratch, dest=results)
+    assert held(results) == {"execution.json": newer}
 
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one() -> None:

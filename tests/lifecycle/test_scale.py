@@ -33,7 +33,7 @@ from emdstore.sets.record import ExecutionRecord, encode_record
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import RecordingStore
-from emdstore.transfers.plan import plan_transfer
+from emdstore.transfers.plan import plan_steps
 
 FEW, MANY = 2_000, 8_000
 MUCH = 300_000
@@ -105,7 +105,7 @@ def test_sets_are_found_in_bounded_memory() -> None:
 
 
 def test_plans_are_made_in_bounded_memory() -> None:
-    assert_flat(lambda n: count(plan_transfer(Archive(n), Archive(n // 2))))
+    assert_flat(lambda n: count(plan_steps(Archive(n), Archive(n // 2))))
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
@@ -120,7 +120,7 @@ def test_real_stores_list_and_plan_in_bounded_memory(tmp_path: Path, kind: str) 
         stores[folders] = (
             store if kind == "local" else put(InMemoryArtifactStore(), dict.fromkeys(store.iter_keys(), b""))
         )
-    for call in (lambda each: count(each.iter_keys()), lambda each: count(plan_transfer(each, each))):
+    for call in (lambda each: count(each.iter_keys()), lambda each: count(plan_steps(each, each))):
         assert [call(stores[folders]) for folders in (3, 30)] == [150, 1500]
         # The least of some: other threads of this process, such as the test runner's, allocate when they like.
         few, many = (min(peak_of(partial(call, stores[folders])) for _ in range(3)) for folders in (3, 30))

@@ -26,8 +26,9 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
+from emdstore.sets.transfer import transfer
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
-from emdstore.transfers import TransferProgress, transfer
+from emdstore.transfers import TransferProgress
 
 NASTY = [
     "a b", "a%20b", "a+b", "a#b", "a?b", "~t", "caf\u00e9", "cafe\u0301", "st*r", ".hidden", "b/..y", "x%2Fy", "%",

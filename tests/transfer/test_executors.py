@@ -16,10 +16,11 @@ import pytest
 from tests.transfer.stores import DeadlyTo, Slow, contents, fill
 
 from emdstore.errors import ExecutorError
+from emdstore.sets.transfer import transfer
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.testing import RecordingStore
-from emdstore.transfers import TransferInterrupted, TransferProgress, transfer
+from emdstore.transfers import TransferInterrupted, TransferProgress
 
 ARTIFACTS = {f"run{number % 7}/{number:03}": bytes(number) for number in range(300)} | {"large": bytes(5_000_000)}
 
@@ -67,7 +68,7 @@ def test_any_executor_does_it_and_is_left_open(
         report = transfer(source, dest, [*ARTIFACTS, "absent"], executor=executor, on_progress=told.append)
         again = transfer(source, dest, executor=executor, unchanged="digest")
         assert executor.submit(len, "open").result(10) == 4
-    assert report.counts == {"copied": 301, "unchanged": 0, "missing": 1, "rejected": 0, "failed": 0}
+    assert report.counts == {"copied": 301, "unchanged": 0, "missing": 1, "rejected": 0, "failed": 0, "left": 0}
     assert [each.key for each in report.outcomes] == [*ARTIFACTS, "absent"]
     assert again.counts["unchanged"] == len(ARTIFACTS)
     assert contents(dest) == contents(ARTIFACTS)

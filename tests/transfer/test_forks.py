@@ -12,8 +12,8 @@ from tests.children import SEE_WORKERS, answer_of, start_python
 from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
+from emdstore.sets.transfer import transfer
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import transfer
 
 ARTIFACTS = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(1500)}
 ARTIFACTS |= {f"run{number}/large.nc": os.urandom(3_000_000) for number in range(3)}
@@ -23,7 +23,8 @@ CHILD = (
     + """
 from pathlib import Path
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import TransferInterrupted, transfer
+from emdstore.sets.transfer import transfer
+from emdstore.transfers import TransferInterrupted
 
 source, dest, then = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2])), sys.argv[3]
 interrupted, most = False, 0
@@ -123,7 +124,7 @@ def test_there_may_be_more_of_them_than_a_byte_counts(tmp_path: Path) -> None:
     code = """
 import json, sys
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import transfer
+from emdstore.sets.transfer import transfer
 print(json.dumps(transfer(*map(LocalArtifactStore, sys.argv[1:]), max_workers=260).counts))
 """
     assert answer_of(start_python(code, source.root, tmp_path / "dest"))["copied"] == 400

@@ -14,8 +14,8 @@ from tests.children import answer_of, start_python
 from tests.transfer.stores import contents, fill
 
 from emdstore.keys import STAGING_PREFIX
+from emdstore.sets.transfer import transfer
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import transfer
 
 SMALL = {f"run{number % 9}/{number:04}": os.urandom(500) for number in range(600)}
 LARGE = {f"run{number}/large.nc": os.urandom(6_000_000) for number in range(2)}
@@ -25,7 +25,8 @@ CHILD = """
 import json, signal, sys, threading, time
 from pathlib import Path
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import TransferInterrupted, transfer
+from emdstore.sets.transfer import transfer
+from emdstore.transfers import TransferInterrupted
 from tests.transfer.stores import Slow, Streams
 
 source, dest = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2]))

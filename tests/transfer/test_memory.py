@@ -13,7 +13,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.transfers import transfer
+from emdstore.sets.transfer import transfer
 from tests.transfer.stores import Streams
 
 source, dest = LocalArtifactStore(Path(sys.argv[1])), LocalArtifactStore(Path(sys.argv[2]))

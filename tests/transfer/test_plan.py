@@ -15,7 +15,7 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactInfo
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfers import Step, decide, plan_transfer
+from emdstore.transfers import Step, decide, plan_steps
 
 NOON = 1_700_000_000.0
 
@@ -120,7 +120,7 @@ class TestWholeStores:
     def test_the_merge_decides_as_looking_up_each_key_would(
         self, source: dict[str, tuple[int, int]], dest: dict[str, tuple[int, int]], unchanged: str
     ) -> None:
-        steps = list(plan_transfer(Told(source), Told(dest), unchanged=unchanged))  # type: ignore[arg-type]
+        steps = list(plan_steps(Told(source), Told(dest), unchanged=unchanged))  # type: ignore[arg-type]
         expected = [
             Step(
                 key,
@@ -134,7 +134,7 @@ class TestWholeStores:
             for key in sorted(source)
         ]
         assert steps == expected
-        assert list(plan_transfer(Told(source), Told(dest), sorted(source), unchanged=unchanged)) == expected  # type: ignore[arg-type]
+        assert list(plan_steps(Told(source), Told(dest), sorted(source), unchanged=unchanged)) == expected  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("blind", ["source", "dest", "both"])
     @pytest.mark.parametrize(("unchanged", "same"), [("stat", "compare"), ("digest", "compare"), ("never", "copy")])
@@ -145,7 +145,7 @@ class TestWholeStores:
         )
         one = FourMethods(source) if blind != "dest" else source
         other = FourMethods(dest) if blind != "source" else dest
-        steps = list(plan_transfer(one, other, unchanged=unchanged))  # type: ignore[arg-type]
+        steps = list(plan_steps(one, other, unchanged=unchanged))  # type: ignore[arg-type]
         assert [(step.key, step.action) for step in steps] == [("a", "copy"), ("b", same), ("d", "copy")]
 
     def test_it_is_lazy(self) -> None:
@@ -159,7 +159,7 @@ class TestWholeStores:
                     seen += 1
                     yield ArtifactInfo(f"{number:09}", 1, NOON)
 
-        steps = plan_transfer(Endless({}), Endless({}))
+        steps = plan_steps(Endless({}), Endless({}))
         assert seen == 0
         assert len(list(itertools.islice(steps, 20_000))) == 20_000
         assert seen <= 2 * 20_001
@@ -168,26 +168,26 @@ class TestWholeStores:
         """Guards against half a store that passes for all of it."""
         source = FaultyStore(LocalArtifactStore(tmp_path), Fault(verbs={"iter_info"}, error=StoreAccessError))
         with pytest.raises(StoreError):
-            list(plan_transfer(source, InMemoryArtifactStore()))
+            list(plan_steps(source, InMemoryArtifactStore()))
 
 
 class TestGivenKeys:
     def test_order_is_kept_and_what_comes_twice_is_planned_once(self) -> None:
         source = fill(InMemoryArtifactStore(), {"a": b"", "b": b"", "c": b""})
-        steps = plan_transfer(source, InMemoryArtifactStore(), ["c", "a", "c", "b", "a"])
+        steps = plan_steps(source, InMemoryArtifactStore(), ["c", "a", "c", "b", "a"])
         assert [step.key for step in steps] == ["c", "a", "b"]
 
     @pytest.mark.parametrize("key", ["../a", "/etc/passwd", "a//b", "a/", "", "a\\b", "a\x00b", "x" * 2000])
     def test_an_invalid_key_is_rejected_with_its_reason(self, key: str) -> None:
         source = RecordingStore(InMemoryArtifactStore())
-        (step,) = plan_transfer(source, InMemoryArtifactStore(), [key])
+        (step,) = plan_steps(source, InMemoryArtifactStore(), [key])
         assert (step.key, step.action) == (key, "rejected")
         assert isinstance(step.error, InvalidKeyError)
         assert source.calls == ()
 
     def test_an_absent_key_is_missing(self) -> None:
         for source in (InMemoryArtifactStore(), FourMethods(InMemoryArtifactStore())):
-            (step,) = plan_transfer(source, InMemoryArtifactStore(), ["a/b"])
+            (step,) = plan_steps(source, InMemoryArtifactStore(), ["a/b"])
             assert step.action == "missing"
             assert isinstance(step.error, ArtifactNotFoundError)
 
@@ -195,24 +195,24 @@ class TestGivenKeys:
         (tmp_path / "secret").write_bytes(b"")
         (tmp_path / "store").mkdir()
         (tmp_path / "store/a").symlink_to("../secret")
-        (step,) = plan_transfer(LocalArtifactStore(tmp_path / "store"), InMemoryArtifactStore(), ["a"])
+        (step,) = plan_steps(LocalArtifactStore(tmp_path / "store"), InMemoryArtifactStore(), ["a"])
         assert step.action == "rejected"
         assert isinstance(step.error, UnsafePathError)
 
     def test_a_folder_is_no_artifact(self) -> None:
-        (step,) = plan_transfer(fill(InMemoryArtifactStore(), {"a/b": b""}), InMemoryArtifactStore(), ["a"])
+        (step,) = plan_steps(fill(InMemoryArtifactStore(), {"a/b": b""}), InMemoryArtifactStore(), ["a"])
         assert step.action == "missing"
 
     def test_one_key_alone_is_a_slip(self) -> None:
         """Guards against a key taken for the list of its letters."""
         with pytest.raises(TypeError, match=r"\['out.log'\]"):
-            plan_transfer(InMemoryArtifactStore(), InMemoryArtifactStore(), "out.log")
+            plan_steps(InMemoryArtifactStore(), InMemoryArtifactStore(), "out.log")
 
     def test_a_key_that_cannot_be_looked_up_stops_no_other(self) -> None:
         held = fill(InMemoryArtifactStore(), {"a": b"", "b": b"", "c": b""})
         fault = Fault(verbs={"info", "exists"}, keys={"b"}, error=StoreAccessError)
         source = FourMethods(FaultyStore(held, fault))
-        steps = list(plan_transfer(source, InMemoryArtifactStore(), ["a", "b", "c"]))
+        steps = list(plan_steps(source, InMemoryArtifactStore(), ["a", "b", "c"]))
         assert [step.action for step in steps] == ["copy", "failed", "copy"]
         assert isinstance(steps[1].error, StoreAccessError)
 
@@ -227,7 +227,7 @@ class TestGivenKeys:
         fill(dest, {given_keys[0]: b"other", "a/c": b"", "b": b""})
         recorded = RecordingStore(source)
         before = len(dest.calls)
-        steps = list(plan_transfer(recorded, dest, given_keys))
+        steps = list(plan_steps(recorded, dest, given_keys))
         assert [step.action for step in steps] == ["copy"] * count
         assert len(recorded.calls) == len(dest.calls) - before == -(-count // 1000)
 
@@ -235,10 +235,10 @@ class TestGivenKeys:
         """Guards against the listing of a whole store for the sake of two of its keys."""
         others = {f"m/{number:05}": b"" for number in range(5000)}
         source = RecordingStore(fill(InMemoryArtifactStore(), {"a": b"", "z": b"", **others}))
-        assert [step.action for step in plan_transfer(source, InMemoryArtifactStore(), ["z", "a"])] == ["copy", "copy"]
+        assert [step.action for step in plan_steps(source, InMemoryArtifactStore(), ["z", "a"])] == ["copy", "copy"]
         assert {call.verb for call in source.calls} == {"iter_info", "info"}
 
 
 def test_a_rule_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="'sometimes'"):
-        plan_transfer(InMemoryArtifactStore(), InMemoryArtifactStore(), unchanged="sometimes")  # type: ignore[arg-type]
+        plan_steps(InMemoryArtifactStore(), InMemoryArtifactStore(), unchanged="sometimes")  # type: ignore[arg-type]

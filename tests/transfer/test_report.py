@@ -13,11 +13,12 @@ import pytest
 from tests.transfer.stores import FourMethods, Slow, Streams, fill
 
 from emdstore.errors import StoreAccessError, StoreError, TransferError
+from emdstore.sets.transfer import transfer
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.testing import Fault, FaultyStore
-from emdstore.transfers import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport, transfer
+from emdstore.transfers import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
 
 MIXED = TransferReport(
     (
@@ -32,7 +33,7 @@ MIXED = TransferReport(
 
 class TestReport:
     def test_counts_every_outcome_also_those_that_did_not_occur(self) -> None:
-        assert MIXED.counts == {"copied": 1, "unchanged": 1, "missing": 1, "rejected": 0, "failed": 1}
+        assert MIXED.counts == {"copied": 1, "unchanged": 1, "missing": 1, "rejected": 0, "failed": 1, "left": 0}
         assert MIXED.bytes_copied == 5
         assert MIXED.keys("failed") == ("d",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -27,12 +28,13 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
+from emdstore.sets.transfer import transfer
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfers import TransferInterrupted, TransferReport, listing_of, run as engine, transfer
+from emdstore.transfers import TransferInterrupted, TransferReport, listing_of, move, run as engine
 
 LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 
@@ -298,8 +300,10 @@ class TestUnchanged:
         """Return two stores of which the destination's `a` was changed behind our back, but for its size and time."""
         source, dest = LocalArtifactStore(tmp_path / "source"), LocalArtifactStore(tmp_path / "dest")
         fill(source, {"a": b"value", "b": b"value"})
+        time.sleep(0.05)  # what was written just before its copy is not believed by its time
         transfer(source, dest)
         fill(dest, {"a": b"other"})
+        os.utime(tmp_path / "dest/a", ns=(0, (tmp_path / "source/a").stat().st_mtime_ns))
         return source, dest
 
     def test_by_stat_reads_nothing(self, tmp_path: Path) -> None:
@@ -342,6 +346,40 @@ class TestUnchanged:
         assert transfer(source, dest).counts["copied"] == 1
         assert contents(dest) == {"a": b"other"}
 
+    def test_a_copy_from_file_to_file_keeps_the_time_to_the_nanosecond(self, tmp_path: Path) -> None:
+        source, dest = LocalArtifactStore(tmp_path / "source"), LocalArtifactStore(tmp_path / "dest")
+        source.write_bytes("a", b"value")
+        os.utime(tmp_path / "source/a", ns=(0, 1_600_000_000_123_456_789))
+        transfer(source, dest)
+        assert (tmp_path / "dest/a").stat().st_mtime_ns == 1_600_000_000_123_456_789
+
+    @pytest.mark.parametrize("when", ["at once", "later"])
+    @pytest.mark.parametrize("how", ["an edit", "touch -d", "cp -p", "mv", "tar x"])
+    def test_other_bytes_of_the_same_size_are_shipped_whatever_their_time(
+        self, tmp_path: Path, how: str, when: str
+    ) -> None:
+        source, dest = LocalArtifactStore(tmp_path / "source"), LocalArtifactStore(tmp_path / "dest")
+        source.write_bytes("a", b"value")
+        time.sleep(0.05)
+        file, times = tmp_path / "source/a", (tmp_path / "source/a").stat()
+        transfer(source, dest)
+        if when == "later":
+            time.sleep(0.05)
+        old = (times.st_atime_ns, times.st_mtime_ns)
+        if how in ("an edit", "touch -d"):
+            with file.open("r+b") as opened:
+                opened.write(b"other")
+            if how == "touch -d":
+                os.utime(file, ns=old)
+        else:
+            spare = tmp_path / "spare"
+            spare.write_bytes(b"other")
+            os.utime(spare, ns=old if how == "cp -p" else (0, 1_500_000_000_000_000_000))
+            spare.replace(file) if how == "mv" else shutil.copy2(spare, file)
+        assert transfer(source, dest).counts["copied"] == 1
+        assert contents(dest) == {"a": b"other"}
+        assert transfer(source, dest).counts["unchanged"] == 1
+
 
 class TestDryRun:
     def test_says_what_would_be_done_and_does_nothing(self, tmp_path: Path) -> None:
@@ -349,7 +387,7 @@ class TestDryRun:
         dest = RecordingStore(LocalArtifactStore(tmp_path / "dest"))
         report = transfer(source, dest, [*ARTIFACTS, "absent", "../out"], dry_run=True)
         assert report.dry_run
-        assert report.counts == {"copied": 6, "unchanged": 0, "missing": 1, "rejected": 1, "failed": 0}
+        assert report.counts == {"copied": 6, "unchanged": 0, "missing": 1, "rejected": 1, "failed": 0, "left": 0}
         assert report.bytes_copied == sum(map(len, ARTIFACTS.values()))
         assert {call.verb for store in (source, dest) for call in store.calls} <= {"info", "exists", "local_path"}
         assert not (tmp_path / "dest").exists()
@@ -472,7 +510,7 @@ class TestFound:
         found = listing_of(dest)
         assert set(found) == {"same", "changed", "other"}
         before = len(dest.calls)
-        report = transfer(source, dest, ["same", "new", "changed"], found=found)
+        report = move(source, dest, ["same", "new", "changed"], found=found)
         assert report.ok
         verbs = {call.verb for call in dest.calls[before:]}
         assert "write_bytes" in verbs

@@ -100,8 +100,8 @@ def test_with_a_token_the_site_works_and_an_html_output_still_finds_its_pictures
 def test_a_plot_that_is_harmed_is_said_so_where_it_would_be(
     kind: str, sites: Callable[[str], Site], served: Callable[..., str], visit: Visit
 ) -> None:
+    from emdstore.sets.transfer import transfer
     from emdstore.stores import InMemoryArtifactStore, scoped
-    from emdstore.transfers import transfer
 
     library, fragment, plot = sites("local").library, TEMPERATURE, "plots/tas_bias_map.png"
     store = InMemoryArtifactStore()

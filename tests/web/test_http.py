@@ -19,8 +19,8 @@ from tests.lifecycle.examples import FourMethods
 from tests.web.library import TEMPERATURE, Library
 
 from emdstore.catalog import Catalog, ExecutionContent
+from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
-from emdstore.transfers import transfer
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
 from emdstore.web.places import Places

@@ -12,8 +12,8 @@ import pytest
 from tests.web.library import OTHER_TEMPERATURE, TEMPERATURE, Library
 
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
+from emdstore.sets.transfer import transfer
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
-from emdstore.transfers import transfer
 from emdstore.web.report import write_report
 from emdstore.web.selection import Selection
 from emdstore.web.site import chart_library

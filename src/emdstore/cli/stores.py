@@ -27,8 +27,9 @@ from emdstore.cli.render import (
     size_text,
     transfer_progress,
 )
+from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactStore, SupportsInfo
-from emdstore.transfers import TransferInterrupted, TransferReport, transfer
+from emdstore.transfers import TransferInterrupted, TransferReport
 
 
 def ls(

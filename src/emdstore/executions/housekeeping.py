@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -31,7 +32,7 @@ from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
-from emdstore.transfers import transfer
+from emdstore.transfers import move
 
 _LEFTOVER_AGE = timedelta(hours=1)
 
@@ -279,10 +280,13 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
         write_scratch_record(locations.scratch, attrs.evolve(record, reingest_of=fragment, inputs=old.inputs))
         with new:
             keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
-            transfer(published, locations.scratch.scope(new.fragment), keys).raise_for_failures()
+            # What the record does not vouch for any more is refused: a new record would bless the damage.
+            digests = {artifact.key: artifact.sha256 for artifact in old.artifacts}
+            bring = functools.partial(move, published, locations.scratch.scope(new.fragment), expected=digests)
+            bring(keys).raise_for_failures()
             new.stop(old.result)
         # The log is the old run's: nothing ran here.
-        transfer(published, locations.scratch.scope(new.fragment), [LOG_NAME], unchanged="never").raise_for_failures()
+        bring([LOG_NAME], unchanged="never").raise_for_failures()
     except EmdstoreError as error:
         new.abort(f"{fragment!r} could not be ingested again: {error}")
         raise

@@ -13,7 +13,7 @@ from emdstore.sets.record import RecordedInput
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsInfo
 from emdstore.stores.views import scoped
-from emdstore.transfers import digest_of, transfer
+from emdstore.transfers import digest_of, move
 
 _FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
 _ON_THE_WAY = "arriving"
@@ -69,7 +69,7 @@ def fetch_input(
     # What is on its way gets the folder that its digest names only when the digest is known.
     folder, _, _ = key.rpartition("/")
     arriving = f"{_ON_THE_WAY}/{system.current().token(8)}"
-    report = transfer(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
+    report = move(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
     outcome = report.outcomes[0]
     if outcome.error is not None:
         raise outcome.error

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
@@ -25,27 +25,27 @@ from emdstore.emds import (
     decode_output_bundle,
     decode_series,
 )
-from emdstore.errors import (
-    ArtifactNotFoundError,
-    BundleError,
-    EmdstoreError,
-    RecordError,
-    StoreError,
-)
-from emdstore.sets.record import RecordedArtifact, decode_record
+from emdstore.errors import ArtifactNotFoundError, BundleError, EmdstoreError, StoreError, StoreUnavailableError
+from emdstore.sets.finding import fragment_at
+from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
+from emdstore.sets.seal import Standing, open_set, refuse_demotion, refuse_older, standing_at
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.sameness import refuse_same_place
+from emdstore.stores.urls import StoreLike, as_store
 from emdstore.transfers import (
     KeyOutcome,
-    Listing,
+    Outcome,
     ProgressCallback,
+    Step,
     TransferProgress,
-    TransferReport,
     Unchanged,
     digest_of,
     listing_of,
-    transfer,
+    move,
+    move_in_order,
+    outcome_of,
 )
 
 _log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class MaterializeOutcome:
     log_copied, log_missing
         Whether the log is in the results store (copied now, or unchanged); whether the run left none.
     artifacts_copied, artifacts_unchanged
-        Keys of the payload (all but the log) that were copied, or were there already.
+        Keys of the payload (all but the log) that were copied, or were there already; not compared.
     artifacts_missing
         Keys that the result or the output bundle names and the source does not hold.
     artifacts_rejected
@@ -76,6 +76,8 @@ class MaterializeOutcome:
     artifacts_failed
         What could not be shipped, the log among it: the store failed, or the source changed meanwhile. Doing it again
         may help.
+    artifacts_held_back
+        Bundles that wait for what failed.
     artifacts_unreadable
         Bundles that arrived but do not follow the format.
     artifacts
@@ -93,11 +95,12 @@ class MaterializeOutcome:
     """
 
     log_copied: bool
-    artifacts_copied: tuple[str, ...] = ()
-    artifacts_unchanged: tuple[str, ...] = ()
+    artifacts_copied: tuple[str, ...] = attrs.field(default=(), eq=False)
+    artifacts_unchanged: tuple[str, ...] = attrs.field(default=(), eq=False)
     artifacts_missing: tuple[str, ...] = ()
     artifacts_rejected: tuple[str, ...] = ()
     artifacts_failed: tuple[ArtifactProblem, ...] = ()
+    artifacts_held_back: tuple[str, ...] = ()
     artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
     artifacts: tuple[RecordedArtifact, ...] = ()
     outputs: tuple[ResolvedOutput, ...] = ()
@@ -115,67 +118,224 @@ class MaterializeOutcome:
 def materialize_outputs(
     result: ResultLike,
     *,
-    source: ArtifactStore,
-    dest: ArtifactStore,
+    source: StoreLike,
+    dest: StoreLike,
     fragment: str | None = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     on_progress: ProgressCallback | None = None,
     executor: Executor | None = None,
 ) -> MaterializeOutcome:
     """Promote one execution's artifact set.
 
-    The log goes first, always; a failed result promotes nothing else. Then the bundles that the result names and the
-    files that the output bundle names, and no others. A set that is not complete is promoted as far as it goes. Calling
-    it again copies only what changed. Nothing is removed, and no record is written: see `publish_record`.
+    The log goes first, always; a failed result promotes nothing else. Then the files that the output bundle names and
+    no others, and at the end the bundles, the metric bundle last. A set that is not complete is promoted as far as it
+    goes. Calling it again copies only what changed. Nothing is removed, and no final record is written: see
+    `publish_record`. Where a record stands already and something will change, the set is opened first: its record says
+    ``publishing`` until `publish_record` writes another one.
 
     Parameters
     ----------
     result
         What the run says of itself: an `ExecutionResult` of ours or of ``climate_ref_core``.
     source, dest
-        The execution's folder in the scratch store and in the results store, as stores of their own (`scoped`).
+        The execution's folder in the scratch store and in the results store: stores of their own (`scoped`), paths or
+        URLs.
     fragment
         The folder's path below the stores' roots. It finds the place of absolute names from another machine.
+    unchanged
+        What need not be copied again. ``"digest"``: what has the same bytes, by the record that is there and was not
+        touched since, or by reading them. ``"stat"``: of equal size and time, see `transfer`. ``"never"``: copy all.
+    replace
+        Whether a complete publication may be replaced by a set that is not complete.
     on_progress, executor
         See `transfer`.
 
     Returns
     -------
     MaterializeOutcome
-        Also for what is missing, rejected or unreadable: that is reported, not raised.
+        Also for what is missing, rejected or unreadable: that is reported, not raised. Two calls give equal outcomes.
 
     Raises
     ------
     SameStoreError
         If source and destination are one place, also through a link.
+    DemotionRefusedError
+        If a complete publication would be replaced by less. Nothing was changed.
+    RecordVersionError
+        If a newer emdstore wrote the record that is there. Nothing was changed.
     StoreError
         If one of the stores cannot be used at all. Whatever has arrived is whole.
+    TypeError
+        If a store is none, and no path or URL either.
+    """
+    outcome, _ = promote(
+        result,
+        source=as_store(source),
+        dest=as_store(dest),
+        fragment=fragment,
+        unchanged=unchanged,
+        replace=replace,
+        on_progress=on_progress,
+        executor=executor,
+    )
+    return outcome
+
+
+def promote(
+    result: ResultLike,
+    *,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    identity: ExecutionRecord | None = None,
+    fragment: str | None = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
+    on_progress: ProgressCallback | None = None,
+    before_write: Callable[[], object] | None = None,
+    executor: Executor | None = None,
+) -> tuple[MaterializeOutcome, Standing]:
+    """Promote a set as `materialize_outputs` does, and return what stands at the destination now besides.
+
+    With an identity the final record is to follow. Then a bare set that changes is opened, too; without one it would
+    stay open for ever, because nobody closes it.
     """
     started = time.monotonic()
+    refuse_same_place(source, dest)
     known = as_result(result)
-    progress = _JoinedProgress(on_progress)
-    found = listing_of(dest)  # once: each question to an object store takes as long as to send it a small file
-    # This also refuses two stores that are one place, before anything moves.
-    send = functools.partial(transfer, dest=dest, found=found, executor=executor)
-    log = send(source, keys=[LOG_NAME], on_progress=progress.part()).outcomes[0]
-    if isinstance(log.error, StoreError):
-        raise log.error
-    if log.error is not None:
-        return MaterializeOutcome(
-            log_copied=False,
-            stale=_stale(found, ()),
-            artifacts_rejected=(LOG_NAME,) if log.outcome == "rejected" else (),
-            artifacts_failed=(ArtifactProblem(LOG_NAME, log.error),) if log.outcome == "failed" else (),
-            warnings=(BundleWarning("no-log", str(log.error), LOG_NAME),),
-            seconds=time.monotonic() - started,
-        )
-    if known.successful:
-        read = _Bundles(source, known, fragment)
-        payload = _ship(read, source, send, progress)
+    standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
+    name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
+    read = _Bundles(source, known if known.successful else ExecutionResult(successful=False), fragment)
+    plan = _prove(read, source, dest, standing, unchanged, executor)
+    if not replace and standing.is_publication and (lacks := plan.lacks(known, read)):
+        if before_write is not None:
+            before_write()  # knows better what it means if all is gone: somebody has shipped it, and cleaned up
+        refuse_demotion(standing, name, lacks)
+    if identity is not None:
+        refuse_older(standing, name, identity.generation)
+    log = plan.outcomes[LOG_NAME]
+    if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
+        # Without a log nothing is promoted; and a publication is not opened for what cannot be finished.
+        return _outcome(plan.outcomes, read, source, standing, time.monotonic() - started), standing
+    if plan.todo and (standing.data is not None or (identity is not None and standing.is_bare)):
+        who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
+        standing = open_set(dest, standing, who, read.set.keys, before_write)
+    outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))
+    return _outcome(outcomes, read, source, standing, time.monotonic() - started), standing
+
+
+@attrs.frozen
+class _Plan:
+    """What is to be done for each key of a set, in the curated order; ``copied`` stands for what is to be copied."""
+
+    outcomes: dict[str, KeyOutcome]
+
+    @property
+    def todo(self) -> list[str]:
+        return [key for key, each in self.outcomes.items() if each.outcome == "copied"]
+
+    @property
+    def failed(self) -> bool:
+        return any(each.outcome == "failed" for each in self.outcomes.values())
+
+    def lacks(self, result: ExecutionResult, read: _Bundles) -> list[str]:
+        """Return what the set is short of, for people; nothing if it is complete as far as anybody can tell."""
+        if not result.successful:
+            return ["the run failed"]
+        lacks = [] if result.metric_bundle_filename is not None else ["the run names no metric bundle"]
+        lacks += [f"missing: {key}" for key, each in self.outcomes.items() if each.outcome == "missing"]
+        lacks += [f"rejected: {key}" for key, each in self.outcomes.items() if each.outcome == "rejected"]
+        lacks += [f"rejected: {each.filename}" for each in read.set.rejected]
+        return lacks + [f"unreadable: {each.key}" for each in read.unreadable]
+
+
+def _prove(
+    read: _Bundles,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    standing: Standing,
+    unchanged: Unchanged,
+    executor: Executor | None,
+) -> _Plan:
+    """Find out what has to be copied. Bytes are compared where there is something to compare; nothing is written."""
+    outcomes = dict.fromkeys(read.set.keys, KeyOutcome("", "copied"))
+    outcomes.update((key, outcome_of(key, error)) for key, error in read.unread.items())
+    files = [key for key in outcomes if not read.frozen.exists(key) and key not in read.unread]
+    if standing.data is not None or any(key in standing.found for key in outcomes):
+        # A file of this machine is read: nothing else tells of damage that left its size and its times.
+        proved = {} if isinstance(dest, SupportsPath) else standing.proved()
+        for store, keys, rule, workers in (
+            (read.frozen, list(read.frozen.iter_keys()), _stricter(unchanged), None),
+            (source, files, unchanged, executor),
+        ):
+            report = move(
+                store, dest, keys, unchanged=rule, found=standing.found, proved=proved, prove=True, executor=workers
+            )
+            outcomes.update((each.key, each) for each in report.outcomes)
     else:
-        read = _Bundles(source, ExecutionResult(successful=False), fragment)
-        payload = TransferReport(())
-    progress.end()
-    return _outcome(log, payload, read, dest, found, time.monotonic() - started)
+        outcomes[LOG_NAME] = _log_of(source)
+    return _Plan(outcomes)
+
+
+def _log_of(source: ArtifactStore) -> KeyOutcome:
+    """Tell whether there is a log to copy."""
+    try:
+        if not source.exists(LOG_NAME):
+            raise ArtifactNotFoundError(f"no artifact {LOG_NAME!r} in {source!r}", key=LOG_NAME, store=repr(source))
+    except StoreUnavailableError:  # it will be tried again
+        pass
+    except EmdstoreError as error:
+        return outcome_of(LOG_NAME, error)
+    return KeyOutcome(LOG_NAME, "copied")
+
+
+def _stricter(unchanged: Unchanged) -> Unchanged:
+    # A frozen bundle has been read anyway, and the time of its copy in memory says nothing.
+    return "never" if unchanged == "never" else "digest"
+
+
+def _ship(
+    plan: _Plan,
+    read: _Bundles,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    executor: Executor | None,
+    progress: _JoinedProgress,
+) -> dict[str, KeyOutcome]:
+    """Ship what is to be shipped: the log, the files that the bundles name, the bundles."""
+    outcomes = dict(plan.outcomes)
+    todo = plan.todo
+    files = [key for key in todo if key != LOG_NAME and not read.frozen.exists(key)]
+    for keys in ([LOG_NAME] if LOG_NAME in todo else [], files):
+        if keys:
+            report = move(source, dest, keys, unchanged="never", executor=executor, on_progress=progress.part())
+            outcomes.update((each.key, each) for each in report.outcomes)
+        if (error := outcomes[LOG_NAME].error) is not None:
+            if isinstance(error, StoreError):
+                raise error
+            return outcomes
+    late = [key for key in _bundles_last(read.set) if key in todo and read.frozen.exists(key)]
+    if broken := [key for key, each in outcomes.items() if each.outcome == "failed"]:
+        # The metric bundle is what makes a folder look like a set. It waits for what did not arrive.
+        for key in [each.key for each in read.set.artifacts if each.role == "metric" and each.key in late]:
+            held = StoreError(f"{key!r} waits until all of its set has arrived, and {broken[0]!r} did not", key=key)
+            outcomes[key] = KeyOutcome(key, "left", error=held)
+            late.remove(key)
+    steps = [Step(key, "copy", len(read.frozen.read_bytes(key))) for key in late]
+    moved = move_in_order(read.frozen, dest, steps)
+    outcomes.update((each.key, each) for each in moved)
+    for step in steps[len(moved) :]:
+        held = StoreError(f"{step.key!r} waits for {moved[-1].key!r}, which did not arrive", key=step.key)
+        outcomes[step.key] = KeyOutcome(step.key, "left", error=held)
+    progress.end(moved)
+    return outcomes
+
+
+def _bundles_last(found: ArtifactSet) -> list[str]:
+    """Return the bundles in the order in which they are shipped: the metric bundle at the very end."""
+    order = {"series": 0, "output": 1, "metric": 2}
+    bundles = [each for each in found.artifacts if each.role in order]
+    return [each.key for each in sorted(bundles, key=lambda each: order[each.role])]
 
 
 class _JoinedProgress:
@@ -190,11 +350,15 @@ class _JoinedProgress:
         before = self._so_far
         return None if self._callback is None else functools.partial(self._tell, before)
 
-    def end(self) -> None:
-        """Tell that there is no further transfer."""
+    def end(self, moved: Sequence[KeyOutcome]) -> None:
+        """Tell what was moved besides, and that there is nothing more."""
         if self._callback is not None:
+            keys, size, before = len(moved), sum(each.size or 0 for each in moved), self._so_far
+            done, planned = before.bytes_done + size, before.bytes_planned + size
             try:
-                self._callback(attrs.evolve(self._so_far, complete=True))
+                self._callback(
+                    TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete=True)
+                )
             except Exception:  # noqa: BLE001 - a display must not cost the result
                 _log.exception("the progress callback failed")
 
@@ -258,27 +422,6 @@ class _Bundles:
         return bundle
 
 
-def _ship(
-    read: _Bundles, source: ArtifactStore, send: Callable[..., TransferReport], progress: _JoinedProgress
-) -> TransferReport:
-    """Ship all but the log: the bundles, then the files that they name; told in curated order."""
-    payload = [artifact.key for artifact in read.set.artifacts if artifact.role != "log"]
-    bundles = [key for key in payload if read.frozen.exists(key)]
-    files = [key for key in payload if not read.frozen.exists(key)]
-    # A frozen bundle has been read anyway: comparing its bytes spares writing it again for its newer time.
-    groups: list[tuple[ArtifactStore, list[str], Unchanged]] = [
-        (read.frozen, bundles, "digest"),
-        (source, files, "stat"),
-    ]
-    outcomes: dict[str, KeyOutcome] = {}
-    for store, keys, unchanged in groups:
-        if not keys:
-            continue
-        report = send(store, keys=keys, unchanged=unchanged, on_progress=progress.part())
-        outcomes.update((each.key, each) for each in report.outcomes)
-    return TransferReport(tuple(outcomes[key] for key in payload))
-
-
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
     """Return the paths under which the run may have known its output directory."""
     here = [os.fspath(source.local_path())] if isinstance(source, SupportsPath) else []
@@ -287,70 +430,46 @@ def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
 
 
 def _outcome(
-    log: KeyOutcome,
-    payload: TransferReport,
-    read: _Bundles,
-    dest: ArtifactStore,
-    found: Listing,
-    seconds: float,
+    outcomes: Mapping[str, KeyOutcome], read: _Bundles, source: ArtifactStore, standing: Standing, seconds: float
 ) -> MaterializeOutcome:
-    arrived = {each.key: each for each in (log, *payload.outcomes) if each.outcome in ("copied", "unchanged")}
+    log = outcomes[LOG_NAME]
+    arrived = {key: each for key, each in outcomes.items() if each.outcome in ("copied", "unchanged")}
+    if log.key not in arrived:
+        arrived = {}  # nothing was promoted
+    payload = {key: each for key, each in outcomes.items() if key != LOG_NAME} if arrived else {}
     failed = [
-        ArtifactProblem(each.key, each.error) for each in payload.failures if each.outcome == "failed" and each.error
+        ArtifactProblem(key, each.error) for key, each in outcomes.items() if each.outcome == "failed" and each.error
     ]
-    # A bundle that could not be read and arrived all the same has not been looked at.
-    failed += [ArtifactProblem(key, error) for key, error in read.unread.items() if key in arrived]
-    known = _digests_of_record(dest, found) if any(each.sha256 is None for each in arrived.values()) else {}
     artifacts = []
     for ref in read.set.artifacts:
         if (there := arrived.get(ref.key)) is not None:
-            size, digest = _size_and_digest(there, known, dest)
+            size, digest = there.size, there.sha256
+            if size is None or digest is None:  # the server copied it, or its size and time were believed
+                size, digest = digest_of(source, ref.key)
             artifacts.append(RecordedArtifact(ref.key, ref.role, size, digest, ref.media_type, ref.description))
-    missing = [
-        BundleWarning("missing-artifact", f"{key!r} is named and not there", key) for key in payload.keys("missing")
-    ]
+    warnings = [*read.warnings]
+    if not arrived:
+        warnings = [BundleWarning("no-log", str(log.error), LOG_NAME)]
+    for key in _with(payload, "missing"):
+        warnings.append(BundleWarning("missing-artifact", f"{key!r} is named and not there", key))
+    rejected = [each.filename for each in read.set.rejected] if arrived else []
     return MaterializeOutcome(
-        log_copied=True,
+        log_copied=bool(arrived),
         log_unchanged=log.outcome == "unchanged",
-        artifacts_copied=payload.keys("copied"),
-        artifacts_unchanged=payload.keys("unchanged"),
-        artifacts_missing=payload.keys("missing"),
-        artifacts_rejected=(*(each.filename for each in read.set.rejected), *payload.keys("rejected")),
+        artifacts_copied=_with(payload, "copied"),
+        artifacts_unchanged=_with(payload, "unchanged"),
+        artifacts_missing=_with(payload, "missing"),
+        artifacts_rejected=(*rejected, *_with(payload if arrived else outcomes, "rejected")),
         artifacts_failed=tuple(failed),
-        artifacts_unreadable=tuple(read.unreadable),
+        artifacts_held_back=_with(payload, "left"),
+        artifacts_unreadable=tuple(read.unreadable) if arrived else (),
         artifacts=tuple(artifacts),
-        outputs=read.set.outputs,
-        stale=_stale(found, arrived),
-        warnings=(*read.warnings, *missing),
+        outputs=read.set.outputs if arrived else (),
+        stale=tuple(sorted(key for key in standing.found if key not in arrived and key != RECORD_NAME)),
+        warnings=tuple(warnings),
         seconds=seconds,
     )
 
 
-def _size_and_digest(there: KeyOutcome, known: Mapping[tuple[str, int], str], dest: ArtifactStore) -> tuple[int, str]:
-    """Return what the record says of an artifact; hash it only if nobody has."""
-    if there.size is not None:
-        digest = there.sha256 or known.get((there.key, there.size))
-        if digest is not None:
-            return there.size, digest
-    return digest_of(dest, there.key)
-
-
-def _stale(found: Listing, arrived: Collection[str]) -> tuple[str, ...]:
-    return tuple(sorted(key for key in found if key not in arrived and key != RECORD_NAME))
-
-
-def _digests_of_record(dest: ArtifactStore, found: Listing) -> dict[tuple[str, int], str]:
-    """Return what the record in the destination says of artifacts that were not written since.
-
-    A promotion that was cut off leaves new bytes, perhaps of the same size, beside the old record.
-    """
-    published = found.get(RECORD_NAME)
-    if published is None:
-        return {}
-    try:
-        record = decode_record(dest.read_bytes(RECORD_NAME))
-    except (ArtifactNotFoundError, RecordError):
-        return {}
-    # Many stores keep whole seconds, so what is as old as the record may be newer.
-    older = {key for key, info in found.items() if info is not None and info.modified < published.modified}
-    return {(each.key, each.size): each.sha256 for each in record.artifacts if each.key in older}
+def _with(outcomes: Mapping[str, KeyOutcome], outcome: Outcome) -> tuple[str, ...]:
+    return tuple(key for key, each in outcomes.items() if each.outcome == outcome)

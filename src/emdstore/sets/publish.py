@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -10,12 +12,15 @@ from datetime import UTC, datetime
 
 import attrs
 
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
-from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
-from emdstore.sets.record import ExecutionRecord, publish_record, state_of
+from emdstore.sets.materialize import MaterializeOutcome, promote
+from emdstore.sets.record import ExecutionRecord, encode_record, publish_record, state_of
 from emdstore.sets.result import ResultLike, as_result
+from emdstore.sets.seal import Standing, opened, refuse_older, standing_at
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.transfers import ProgressCallback
+from emdstore.transfers import ProgressCallback, Unchanged
 
 
 @attrs.frozen
@@ -45,52 +50,115 @@ def publish_set(
     source: ArtifactStore,
     dest: ArtifactStore,
     update_dirty: bool = True,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
     executor: Executor | None = None,
 ) -> Publication:
     """Promote an execution's set, decide its status, and write its record, last.
 
+    At every instant the set is one whole publication or visibly not complete: what is there is opened before its first
+    byte changes, and the final record comes when all that it names has arrived. What it says of an artifact is of bytes
+    that were read from the source now.
+
     Parameters
     ----------
     identity
-        Who the execution is; the rest of the record is filled in.
+        Who the execution is; the rest of the record is filled in. Its `generation` is that of the claim, 0 without one.
     result
         What the run says of itself.
     source, dest
-        See `materialize_outputs`.
+        The execution's folder in the scratch store and in the results store, as stores of their own.
     update_dirty
         See `resolve_status`; a reingest never updates.
+    unchanged, replace
+        See `materialize_outputs`.
     on_progress, executor
         See `transfer`.
     before_record
-        Called when all bytes are there, right before the record is written, if it changes; what it raises keeps the
-        set unpublished.
+        Called right before each write of the record, also of the one that opens the set; what it raises stops the
+        publication there.
 
     Returns
     -------
     Publication
-        Without a record if the decision is ``upload_failed``: the next call goes on from there.
+        Without a record if the decision is ``upload_failed``. Then the set is open (``publishing``), and the next call
+        goes on from there.
 
     Raises
     ------
-    SameStoreError, StoreError
-        See `materialize_outputs` and `publish_record`. The set is not published, or as it was published before.
+    SameStoreError, DemotionRefusedError, RecordVersionError, StoreError
+        See `materialize_outputs` and `publish_record`. The set is as it was published before, or open.
+    ClaimLostError
+        If a later claim has published it meanwhile.
     """
     started = time.monotonic()
-    outcome = materialize_outputs(
-        result, source=source, dest=dest, fragment=identity.fragment, on_progress=on_progress, executor=executor
+    outcome, standing = promote(
+        result,
+        source=source,
+        dest=dest,
+        identity=identity,
+        fragment=identity.fragment,
+        unchanged=unchanged,
+        replace=replace,
+        on_progress=on_progress,
+        before_write=before_record,
+        executor=executor,
     )
     decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
+        _leave_open(identity, dest, standing, outcome, decision, before_record)
         return Publication(outcome, decision, None, False)
     known = as_result(result)
     if known.output_directory is None and isinstance(source, SupportsPath):
         # Absolute names in the bundles were found by it; whoever reads the record must find them too.
         known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
-    record = record_of(identity, known, outcome, decision)
-    timed = attrs.evolve(record, published_at=datetime.now(UTC), upload_duration=round(time.monotonic() - started, 6))
-    return Publication(outcome, decision, timed, publish_record(timed, dest, before_write=before_record))
+    before = standing.record
+    record = attrs.evolve(
+        record_of(identity, known, outcome, decision),
+        generation=max(identity.generation, 0 if before is None else before.generation),
+        replaces=_replaced(standing),
+        published_at=datetime.now(UTC),
+        upload_duration=round(time.monotonic() - started, 6),
+    )
+
+    def permit() -> None:
+        refuse_older(standing_at(dest, {RECORD_NAME: None}), identity.fragment, record.generation)
+        if before_record is not None:
+            before_record()
+
+    return Publication(outcome, decision, record, publish_record(record, dest, before_write=permit))
+
+
+def _replaced(standing: Standing) -> str | None:
+    """Return the SHA-256 of the record that a final one takes the place of; that it was opened between is no matter."""
+    if standing.record is not None and standing.record.state == "publishing":
+        return standing.record.replaces
+    return None if standing.data is None else hashlib.sha256(standing.data).hexdigest()
+
+
+def _leave_open(
+    identity: ExecutionRecord,
+    dest: ArtifactStore,
+    standing: Standing,
+    outcome: MaterializeOutcome,
+    decision: StatusDecision,
+    before_record: Callable[[], object] | None,
+) -> None:
+    """Have the record of a set that did not arrive say so, where none stood: a half-shipped folder explains itself.
+
+    A full disk may refuse that as well. What could not be shipped is told in any case.
+    """
+    if standing.data is not None:
+        return
+    failed = (each.key for each in outcome.artifacts_failed)
+    planned = [*(each.key for each in outcome.artifacts), *failed, *outcome.artifacts_held_back]
+    record = attrs.evolve(opened(standing, identity, planned), reason=decision.reason)
+    with contextlib.suppress(StoreError):
+        if before_record is not None:
+            before_record()
+        dest.write_bytes(RECORD_NAME, encode_record(record))
 
 
 def record_of(

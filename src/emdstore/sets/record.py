@@ -270,6 +270,8 @@ def publish_record(
 
     Raises
     ------
+    RecordVersionError
+        If a newer emdstore wrote the record that is there. It stays.
     StoreError
         If it could not be written. The old record stays, if there was one.
     """
@@ -286,9 +288,14 @@ def publish_record(
 
 
 def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
-    """Tell whether the record that is there says the same, but for when it was written and by what."""
+    """Tell whether the record that is there says the same, but for when it was written and by what.
+
+    `RecordVersionError` if a newer emdstore wrote it.
+    """
     try:
         there = read_record(dest)
+    except RecordVersionError:
+        raise
     except RecordError:
         return False
     return there is not None and _lasting(there) == _lasting(record)

@@ -50,6 +50,9 @@ class ArtifactInfo:
     checksum
         A checksum that the store keeps by itself, where it has one: ``md5:<hex>``, or ``md5:<hex>-<parts>`` for the MD5
         of the MD5s of an upload's parts. Bytes that have it are the artifact's; see `emdstore.stores.checksums`.
+    changed
+        When anything about the artifact last changed, where the store tells that apart from `modified`: whoever sets a
+        file's modification time back changes it now.
     """
 
     key: str
@@ -57,6 +60,11 @@ class ArtifactInfo:
     modified: float
     version: str | None = None
     checksum: str | None = None
+    changed: float | None = None
+
+    def is_newer(self, other: ArtifactInfo) -> bool:
+        """Tell whether the artifact was touched after another one of its store was, by the store's own times."""
+        return max(self.modified, self.changed or 0) > max(other.modified, other.changed or 0)
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from emdstore.errors import MissingExtraError, StoreURLError, redact_url
 from emdstore.stores.port import ArtifactStore
@@ -58,6 +58,25 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
         return _open(place, scheme, engine, options)
     except TypeError as error:  # an option that this store does not have
         raise StoreURLError(f"cannot open {safe_url(place)!r}: {error}") from None
+
+
+StoreLike: TypeAlias = ArtifactStore | str | os.PathLike[str]
+"""Wherever a store is taken, the path or URL of one will do."""
+
+
+def as_store(place: StoreLike) -> ArtifactStore:
+    """Return a store as it is, and the store that a path or URL means.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    """
+    if isinstance(place, str | os.PathLike):
+        return open_store(place)
+    if isinstance(place, ArtifactStore):
+        return place
+    raise TypeError(f"a store, a path or a URL is needed here, not {type(place).__name__}: {place!r:.100}")
 
 
 def safe_url(url: str) -> str:

@@ -1,21 +1,23 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
-from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_transfer
+from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
 from emdstore.transfers.report import (
     KeyOutcome,
     Outcome,
+    SetOutcome,
     TransferInterrupted,
     TransferProgress,
     TransferReport,
 )
 from emdstore.transfers.routes import digest_of
-from emdstore.transfers.run import ProgressCallback, transfer
+from emdstore.transfers.run import ProgressCallback, move, move_in_order, outcome_of, plan_move
 
 __all__ = [
     "KeyOutcome",
     "Listing",
     "Outcome",
     "ProgressCallback",
+    "SetOutcome",
     "Step",
     "TransferInterrupted",
     "TransferProgress",
@@ -24,6 +26,9 @@ __all__ = [
     "decide",
     "digest_of",
     "listing_of",
-    "plan_transfer",
-    "transfer",
+    "move",
+    "move_in_order",
+    "outcome_of",
+    "plan_move",
+    "plan_steps",
 ]

@@ -1,6 +1,6 @@
 """What a transfer will do, decided before a byte moves.
 
-`decide` is the rule for one key and takes only values. `plan_transfer` feeds it from listings: for whole stores it
+`decide` is the rule for one key and takes only values. `plan_steps` feeds it from listings: for whole stores it
 merges the two sorted listings, so its memory does not grow with their length; for given keys it looks up just those.
 """
 
@@ -28,9 +28,11 @@ Unchanged = Literal["stat", "digest", "never"]
 Listing = Mapping[str, ArtifactInfo | None]
 """What a store holds, by key; with None where it tells nothing else."""
 
-Action = Literal["copy", "compare", "unchanged", "missing", "rejected", "failed"]
+Action = Literal["copy", "compare", "prove", "write", "unchanged", "missing", "rejected", "failed", "left"]
 
 _LOOK_UP = 1000
+# Two changes of a file within one tick of its clock may leave the same time.
+_FINE_GRAIN, _COARSE_GRAIN = 0.02, 2.0
 _LISTING_PER_KEY = 4
 
 
@@ -43,17 +45,33 @@ class Step:
     key
         The artifact's key, the same in both stores.
     action
-        ``copy``; ``compare`` both sides' bytes first and copy if they differ; or the outcome that is certain already.
+        ``copy``; ``compare`` both sides' bytes first and copy if they differ; ``prove``: compare them and copy nothing;
+        ``write`` the data of this step; or the outcome that is certain already.
     size
         Bytes at the source, where that is known.
     error
-        Why the key is rejected, missing or failed.
+        Why the key is rejected, missing, failed or left.
+    here
+        SHA-256 that the source's bytes must have; what has another one is not copied, or does not count.
+    there
+        SHA-256 of what lies at the destination, where that is proved.
+    checksum
+        Which the destination keeps of what lies there, where it does: it need not be read then.
+    doubt
+        Whether the source's bytes are hashed before they are copied, and not only on the way.
+    data
+        What is to be written, where that is no copy.
     """
 
     key: str
     action: Action
     size: int | None = None
     error: EmdstoreError | None = None
+    here: str | None = None
+    there: str | None = None
+    checksum: str | None = None
+    doubt: bool = False
+    data: bytes | None = None
 
 
 def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
@@ -71,19 +89,31 @@ def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged
     Returns
     -------
     ``"copy"``, ``"compare"`` or ``"unchanged"``
-        With ``"stat"``, equal size and a destination that is not older is unchanged. Object stores keep whole seconds:
+        With ``"digest"``, equal checksums that both stores keep are unchanged; otherwise the bytes are compared. With
+        ``"stat"``, equal size and a destination that is not older is unchanged. Object stores keep whole seconds:
         where the source was written within the second that the destination names, the order of the two is not known,
-        and the bytes are compared.
+        and the bytes are compared. A copy from file to file keeps the time: there equal size and equal time are
+        unchanged, unless something about the source changed since the copy was made; otherwise the bytes are compared.
     """
     if dest is None or unchanged == "never" or source.size != dest.size:
         return "copy"
     if unchanged == "digest":
-        return "compare"
+        return "unchanged" if source.checksum is not None and source.checksum == dest.checksum else "compare"
+    if source.changed is not None and dest.changed is not None:
+        grain = _COARSE_GRAIN if source.changed == int(source.changed) else _FINE_GRAIN
+        untouched = dest.modified == source.modified and source.changed + grain < dest.changed
+        return "unchanged" if untouched else "compare"
     if dest.modified >= source.modified:
         return "unchanged"
     if dest.modified == int(dest.modified) and dest.modified + 1 > source.modified:
         return "compare"
     return "copy"
+
+
+def check_rule(unchanged: str) -> None:
+    """Raise `ValueError` if this is no rule of `decide`."""
+    if unchanged not in ("stat", "digest", "never"):
+        raise ValueError(f"unchanged is 'stat', 'digest' or 'never', not {unchanged!r}")
 
 
 def listing_of(store: ArtifactStore) -> Listing:
@@ -93,13 +123,15 @@ def listing_of(store: ArtifactStore) -> Listing:
     return dict.fromkeys(store.iter_keys())
 
 
-def plan_transfer(
+def plan_steps(
     source: ArtifactStore,
     dest: ArtifactStore,
     keys: Iterable[str] | None = None,
     *,
     unchanged: Unchanged = "stat",
     found: Listing | None = None,
+    proved: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
 ) -> Iterator[Step]:
     """Plan a transfer: list, and decide for each key. Nothing is read or written.
 
@@ -113,6 +145,10 @@ def plan_transfer(
         The rule of `decide`.
     found
         With `keys`, what the destination holds, if that is known: it is not asked then.
+    proved
+        SHA-256 of what lies at the destination, by key, where that is proved: it need not be read to be compared.
+    expected
+        SHA-256 that the source's bytes must have, by key: others are not copied, or do not count.
 
     Yields
     ------
@@ -126,12 +162,15 @@ def plan_transfer(
     ValueError, TypeError
         If the rule is none of the three, or `keys` is one string.
     """
-    if unchanged not in ("stat", "digest", "never"):
-        raise ValueError(f"unchanged is 'stat', 'digest' or 'never', not {unchanged!r}")
+    check_rule(unchanged)
     if isinstance(keys, str):
         raise TypeError(f"keys is an iterable of keys, not one key: [{keys!r}]")
     if keys is not None:
-        return _plan_keys(source, dest, keys, unchanged, found)
+        steps = _plan_keys(source, dest, keys, unchanged, found)
+        if not proved and not expected:
+            return steps
+        here, there = expected or {}, proved or {}
+        return (attrs.evolve(each, here=here.get(each.key), there=there.get(each.key)) for each in steps)
     if isinstance(source, SupportsInfo) and isinstance(dest, SupportsInfo):
         return _plan_infos(source.iter_info(), dest.iter_info(), unchanged)
     return _plan_names(source.iter_keys(), dest.iter_keys(), unchanged)
@@ -144,7 +183,7 @@ def _plan_infos(source: Iterator[ArtifactInfo], dest: Iterator[ArtifactInfo], un
         while other is not None and other.key < key:
             other = next(dest, None)
         same = other if other is not None and other.key == key else None
-        yield Step(key, decide(info, same, unchanged), info.size)
+        yield Step(key, decide(info, same, unchanged), info.size, checksum=None if same is None else same.checksum)
 
 
 def _plan_names(source: Iterator[str], dest: Iterator[str], unchanged: Unchanged) -> Iterator[Step]:
@@ -160,6 +199,7 @@ def _plan_keys(
 ) -> Iterator[Step]:
     remaining = iter(dict.fromkeys(keys))
     sides = _Side.of(source), _Side.of(dest)
+    found = {} if unchanged == "never" else found  # what is there makes no difference
     while some := list(itertools.islice(remaining, _LOOK_UP)):
         valid = [key for key in some if _error_of(key) is None]
         at_source, at_dest = _list_some(source, valid), _list_some(dest, valid) if found is None else found
@@ -206,7 +246,9 @@ def _plan_key(
         if here is None or dest.infos is None:
             there = unchanged != "never" and (dest.store.exists(key) if at_dest is None else key in at_dest)
             return Step(key, "compare" if there else "copy", here.size if here else None)
-        return Step(key, decide(here, _info_or_none(dest.infos, key, at_dest), unchanged), here.size)
+        there_info = _info_or_none(dest.infos, key, at_dest)
+        checksum = None if there_info is None else there_info.checksum
+        return Step(key, decide(here, there_info, unchanged), here.size, checksum=checksum)
     except StoreUnavailableError:  # the worker will ask again, and again if need be
         return Step(key, "copy" if unchanged == "never" else "compare")
     except UnsafePathError as error:

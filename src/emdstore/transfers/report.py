@@ -10,8 +10,8 @@ import attrs
 
 from emdstore.errors import TransferError
 
-Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed")
+Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"]
+OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed", "left")
 
 _NAMED_IN_ERROR = 5
 
@@ -26,7 +26,8 @@ class KeyOutcome:
         The artifact's key.
     outcome
         ``copied``: its bytes are at the destination now; ``unchanged``: they were there; ``missing``: the source does
-        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error.
+        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error; ``left``: not
+        moved, because of the set that it belongs to: see the error.
     size
         Bytes, where known.
     sha256
@@ -43,6 +44,29 @@ class KeyOutcome:
     error: Exception | None = None
 
 
+SetWord = Literal["copied", "unchanged", "failed", "left"]
+
+
+@attrs.frozen
+class SetOutcome:
+    """What became of one set.
+
+    Attributes
+    ----------
+    folder
+        Where it lies.
+    outcome
+        ``copied``: it is whole at the destination now; ``unchanged``: it was; ``failed``: some of it did not arrive, so
+        that it is not complete there; ``left``: it was not begun, or the transfer was interrupted.
+    error
+        Why it failed, or was left.
+    """
+
+    folder: str
+    outcome: SetWord
+    error: Exception | None = None
+
+
 @attrs.frozen(slots=False)
 class TransferReport:
     """One outcome for each key of a transfer.
@@ -55,11 +79,14 @@ class TransferReport:
         How long it took.
     dry_run
         Whether nothing was moved, and ``copied`` stands for what would be.
+    sets
+        One outcome for each set, whose keys are among the others; in the order of their folders.
     """
 
     outcomes: tuple[KeyOutcome, ...]
     seconds: float = 0.0
     dry_run: bool = False
+    sets: tuple[SetOutcome, ...] = ()
 
     @cached_property
     def counts(self) -> dict[Outcome, int]:
@@ -78,7 +105,7 @@ class TransferReport:
 
     @property
     def failures(self) -> tuple[KeyOutcome, ...]:
-        """What did not arrive: missing, rejected and failed keys."""
+        """What did not arrive: missing, rejected, failed and left keys."""
         return tuple(each for each in self.outcomes if each.outcome not in ("copied", "unchanged"))
 
     @property
@@ -103,6 +130,14 @@ class TransferReport:
             "seconds": round(self.seconds, 3),
             "bytes_copied": self.bytes_copied,
             "counts": dict(self.counts),
+            "sets": [
+                {
+                    "folder": each.folder,
+                    "outcome": each.outcome,
+                    "error": None if each.error is None else str(each.error),
+                }
+                for each in self.sets
+            ],
             "artifacts": [
                 {
                     "key": each.key,

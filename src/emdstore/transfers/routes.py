@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from emdstore.errors import SourceChangedError
+from emdstore.stores.checksums import Check
 from emdstore.stores.port import (
     CHUNK_SIZE,
     ArtifactStore,
@@ -129,8 +130,15 @@ class Route:
         return Copied(len(data), digest)
 
 
-def digest_of(store: ArtifactStore, key: str) -> tuple[int, str]:
+def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
     """Hash an artifact where it lies.
+
+    Parameters
+    ----------
+    store, key
+        The artifact.
+    check
+        Given the bytes as they pass, besides.
 
     Returns
     -------
@@ -144,10 +152,14 @@ def digest_of(store: ArtifactStore, key: str) -> tuple[int, str]:
     """
     if not isinstance(store, SupportsStreaming):
         data = store.read_bytes(key)
+        if check is not None:
+            check.update(data)
         return len(data), hashlib.sha256(data).hexdigest()
     digest, size = hashlib.sha256(), 0
     with store.open_reader(key) as reader:
         while chunk := reader.read(CHUNK_SIZE):
             digest.update(chunk)
+            if check is not None:
+                check.update(chunk)
             size += len(chunk)
     return size, digest.hexdigest()

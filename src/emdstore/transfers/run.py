@@ -8,33 +8,45 @@ will do (see `emdstore.workers.backlog`): threads, processes, or an engine that 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import hashlib
 import logging
 import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
 
 from emdstore.errors import (
     ArtifactNotFoundError,
     ExecutorError,
+    IntegrityError,
     InvalidKeyError,
+    StoreError,
     StoreUnavailableError,
     UnsafePathError,
 )
+from emdstore.stores.checksums import Check
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place, server_of
-from emdstore.transfers.plan import Listing, Step, Unchanged, plan_transfer
-from emdstore.transfers.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
+from emdstore.transfers.plan import Listing, Step, Unchanged, check_rule, plan_steps
+from emdstore.transfers.report import (
+    KeyOutcome,
+    Outcome,
+    SetOutcome,
+    SetWord,
+    TransferInterrupted,
+    TransferProgress,
+    TransferReport,
+)
 from emdstore.transfers.routes import Route, digest_of
+from emdstore.transfers.units import Group, Pair, Sealing, Unit, grouped, pairs_of, step_of, steps_of
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 from emdstore.workers.watch import Monitor, Stopped
 
@@ -59,11 +71,13 @@ _COPIES = 4  # what an engine receives, what it makes of that, what Python gets,
 _MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
 _ATTEMPTS = 5
+_SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
+_SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 
 ProgressCallback = Callable[[TransferProgress], object]
 
 
-def transfer(
+def move(
     source: ArtifactStore,
     dest: ArtifactStore,
     keys: Iterable[str] | None = None,
@@ -75,8 +89,12 @@ def transfer(
     dry_run: bool = False,
     flush: bool = False,
     found: Listing | None = None,
+    proved: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
+    prove: bool = False,
+    sealing: Sealing | None = None,
 ) -> TransferReport:
-    """Copy artifacts from one store to another: verified, atomic one by one, and resumable.
+    """Copy artifacts from one store to another; see `emdstore.transfer`, which knows sets besides.
 
     Each artifact arrives whole or not at all, and a key that fails stops no other. Bytes are hashed as they pass. To
     resume after any interruption is to call it again: what is there already is not moved twice. Nothing is deleted.
@@ -99,11 +117,15 @@ def transfer(
     on_progress
         Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
     dry_run
-        Only plan: the report says what would be done.
+        Write nothing: the report says what would be done. What has to be compared is read for it.
     flush
         Return only when what was copied survives a power cut (for local stores; see `LocalArtifactStore.flush`).
-    found
-        See `plan_transfer`.
+    found, proved, expected
+        See `plan_steps`.
+    prove
+        As `dry_run`, of a report that counts as one of a real run.
+    sealing
+        Which folders are moved as a whole, and how.
 
     Returns
     -------
@@ -123,11 +145,10 @@ def transfer(
     """
     refuse_same_place(source, dest)
     started = time.monotonic()
-    plan = plan_transfer(source, dest, keys, unchanged=unchanged, found=found)
-    if dry_run:
-        would = tuple(_foreseen(step) for step in plan)
-        return TransferReport(would, time.monotonic() - started, dry_run=True)
-    run = _Run(source, dest, plan, on_progress, max_workers, executor)
+    plan = plan_move(
+        source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, sealing=sealing
+    )
+    run = _Run(source, dest, plan, on_progress, max_workers, executor, only_prove=prove or dry_run, flush=flush)
     try:
         run.run()
     except BaseException as error:
@@ -135,9 +156,51 @@ def transfer(
         if isinstance(error, KeyboardInterrupt):
             raise TransferInterrupted(run.report(time.monotonic() - started)) from None
         raise
-    if flush and isinstance(dest, SupportsFlush):
-        dest.flush()
-    return run.report(time.monotonic() - started)
+    return attrs.evolve(run.report(time.monotonic() - started), dry_run=dry_run)
+
+
+def plan_move(
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    found: Listing | None = None,
+    proved: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
+    sealing: Sealing | None = None,
+) -> Iterator[Step | Unit]:
+    """Plan as `plan_steps` does, with the folders that are moved as a whole as units."""
+    if sealing is None or keys is not None:
+        return plan_steps(source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected)
+    check_rule(unchanged)
+    items = grouped(pairs_of(source, dest, sealing.name), sealing, source, dest)
+    return _planned(items, sealing, source, dest, unchanged)
+
+
+def _planned(
+    items: Iterator[Pair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+) -> Iterator[Step | Unit]:
+    """Plan what comes; the seals of many folders are read at the same time where they are not files."""
+    if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
+        for item in items:
+            if isinstance(item, Group):
+                yield sealing.plan(item, source, dest, unchanged)
+            elif item.here:
+                yield step_of(item, unchanged)
+        return
+    ahead: deque[Step | Future[Unit]] = deque()
+    with ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan") as pool:
+        for item in items:
+            if isinstance(item, Group):
+                ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged))
+            elif item.here:
+                ahead.append(step_of(item, unchanged))
+            while ahead and (len(ahead) > _SEALS_AHEAD or isinstance(ahead[0], Step) or ahead[0].done()):
+                first = ahead.popleft()
+                yield first if isinstance(first, Step) else first.result()
+        for first in ahead:
+            yield first if isinstance(first, Step) else first.result()
 
 
 # -- one batch, wherever it runs -----------------------------------------------------------------------------------
@@ -177,6 +240,16 @@ def run_steps(
             yield _run_step(source, dest, step, route)
 
 
+def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step]) -> list[KeyOutcome]:
+    """Do a few steps in this thread, one after the other, up to the first that fails; errors become outcomes."""
+    outcomes: list[KeyOutcome] = []
+    for outcome in run_steps(source, dest, steps, None, far=False):
+        outcomes.append(outcome)
+        if outcome.outcome not in ("copied", "unchanged"):
+            break
+    return outcomes
+
+
 def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
     try:
         try:
@@ -184,7 +257,7 @@ def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Rou
         except StoreUnavailableError:
             return _retry(source, dest, step, route)
     except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
-        return _outcome_of(step, error)
+        return outcome_of(step.key, error, step.size)
 
 
 def _retry(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
@@ -197,12 +270,45 @@ def _retry(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route)
 
 
 def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
-    if step.action == "compare":
-        here = digest_of(source, step.key)
-        if here == _digest_or_none(dest, step.key):
-            return KeyOutcome(step.key, "unchanged", *here)
+    if step.action == "write":
+        data = step.data or b""
+        dest.write_bytes(step.key, data)
+        return KeyOutcome(step.key, "copied", len(data), hashlib.sha256(data).hexdigest())
+    if step.doubt:
+        _check(step, source, digest_of(source, step.key)[1])
+    if step.action in ("compare", "prove"):
+        here, same = _compare(source, dest, step)
+        if same or step.action == "prove":
+            return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
     copied = route.copy(step.key, step.size)
-    return KeyOutcome(step.key, "copied", copied.size, copied.sha256)
+    _check(step, source, copied.sha256)
+    return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
+
+
+def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tuple[int, str], bool]:
+    """Return the size and digest that the source has, and whether the destination has these bytes.
+
+    A checksum that the destination keeps spares reading it there, if the bytes of the source have it. If they do not,
+    it may be none: see `has_checksum`.
+    """
+    if step.checksum is not None and step.size is not None and step.there is None:
+        check = Check(step.checksum, step.size)
+        if check.fits() is not None:
+            here = digest_of(source, step.key, check)
+            if check.fits() and step.here in (None, here[1]):
+                return here, True
+    here = (step.size, step.here) if step.size is not None and step.here else digest_of(source, step.key)
+    return here, here == ((here[0], step.there) if step.there else _digest_or_none(dest, step.key))
+
+
+def _check(step: Step, source: ArtifactStore, digest: str | None) -> None:
+    if step.here is not None and digest not in (None, step.here):
+        raise IntegrityError(
+            f"{step.key!r} is not what its record says: its bytes at the source have the SHA-256 {digest}, and the "
+            f"record has {step.here}; bring the good bytes back there first",
+            key=step.key,
+            store=repr(source),
+        )
 
 
 def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
@@ -212,16 +318,21 @@ def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
         return None
 
 
-def _outcome_of(step: Step, error: Exception) -> KeyOutcome:
+def outcome_of(key: str, error: Exception, size: int | None = None) -> KeyOutcome:
+    """Return what an error makes of a key."""
     if isinstance(error, InvalidKeyError | UnsafePathError):
-        return KeyOutcome(step.key, "rejected", step.size, error=error)
+        return KeyOutcome(key, "rejected", size, error=error)
     if isinstance(error, ArtifactNotFoundError):
-        return KeyOutcome(step.key, "missing", step.size, error=error)
-    return KeyOutcome(step.key, "failed", step.size, error=error)
+        return KeyOutcome(key, "missing", size, error=error)
+    return KeyOutcome(key, "failed", size, error=error)
 
 
 def _foreseen(step: Step) -> KeyOutcome:
-    outcome = "copied" if step.action == "copy" or step.action == "compare" else step.action
+    outcome: Outcome
+    if step.action == "copy" or step.action == "compare" or step.action == "prove" or step.action == "write":
+        outcome = "copied"
+    else:
+        outcome = step.action
     return KeyOutcome(step.key, outcome, step.size, error=step.error)
 
 
@@ -313,17 +424,51 @@ def _is_large(step: Step) -> bool:
     return step.size is None or step.size > _SMALL_SIZE
 
 
+@attrs.define(eq=False)
+class _UnitRun:
+    """A unit on its way: its steps are given out rank by rank, and what is left of it as soon as one fails.
+
+    Attributes
+    ----------
+    unit
+        The unit.
+    positions
+        Where the outcome of each key belongs.
+    ranks
+        What comes after the steps that are under way.
+    pending
+        How many steps are under way.
+    changes
+        Whether anything was or will be written.
+    error
+        The first failure.
+    """
+
+    unit: Unit
+    positions: dict[str, int]
+    ranks: deque[list[Step]] = attrs.field(factory=deque)
+    pending: int = 0
+    changes: bool = False
+    error: Exception | None = None
+    stage: Literal["proving", "opening", "moving", "sealing", "done"] = "proving"
+
+
 class _Run:
     def __init__(
         self,
         source: ArtifactStore,
         dest: ArtifactStore,
-        plan: Iterator[Step],
+        plan: Iterator[Step | Unit],
         on_progress: ProgressCallback | None,
         max_workers: int | None,
         executor: Executor | None,
+        *,
+        only_prove: bool = False,
+        flush: bool = False,
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
+        self._only_prove = only_prove
+        self._flushed = dest if flush and isinstance(dest, SupportsFlush) else None
         self._on_progress, self._executor = on_progress, executor
         self._elsewhere = not isinstance(executor, ThreadPoolExecutor | None)
         if not self._elsewhere:
@@ -339,6 +484,11 @@ class _Run:
         self._watches: list[_Watch | ForkWatch] = [self._watch]
         self._waiting: deque[tuple[int, Step]] = deque()
         self._outcomes: list[KeyOutcome | None] = []
+        self._units: dict[int, _UnitRun] = {}  # by the positions of their steps that are under way
+        self._openings = 0
+        self._held = 0
+        self._sealable: list[_UnitRun] = []
+        self._sets: list[SetOutcome] = []
         self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
         self._in_memory = 0
         self._complete = False
@@ -354,11 +504,14 @@ class _Run:
             # What is done here first tells how fast these stores are, and how far away.
             if batch := self._next_batch(large=False):
                 self._run_here(batch)
-            if self._is_little():
-                self._run_here(list(self._waiting))
+            while (self._waiting or self._seal_some()) and self._is_little():
+                batch = list(self._waiting)
                 self._waiting.clear()
-        if self._waiting or not self._complete:
+                self._run_here(batch)
+        if self._waiting or self._sealable or not self._complete:
             self._run_there()
+        if self._flushed is not None:
+            self._flushed.flush()
         self._tell(last=True)
 
     def _is_little(self) -> bool:
@@ -398,7 +551,7 @@ class _Run:
                 if backlog:
                     for done, result in backlog.finished(0 if planned else _TICK_SECONDS):
                         self._collect(done, result)
-                elif not planned and not self._waiting:
+                elif not planned and not self._waiting and not self._seal_some():
                     break
                 self._tell()
 
@@ -427,24 +580,172 @@ class _Run:
                 self._collect(batch, result)
 
     def report(self, seconds: float) -> TransferReport:
-        return TransferReport(tuple(each for each in self._outcomes if each is not None), seconds)
+        for run in {id(run): run for run in self._units.values()}.values():
+            self._sets.append(SetOutcome(run.unit.folder, "left", run.error))
+        outcomes = tuple(each for each in self._outcomes if each is not None)
+        return TransferReport(outcomes, seconds, sets=tuple(sorted(self._sets, key=lambda each: each.folder)))
 
     def _plan_some(self) -> bool:
         """Plan a little further, unless much is waiting already; return whether anything was planned."""
-        if self._complete or len(self._waiting) >= _PLAN_AHEAD:
+        if self._complete or len(self._waiting) + self._held >= _PLAN_AHEAD:
             return False
-        steps = list(itertools.islice(self._plan, _PLAN_AT_ONCE))
-        self._complete = len(steps) < _PLAN_AT_ONCE
-        for step in steps:
-            self._bytes_planned += step.size or 0
-            if step.action in ("copy", "compare"):
-                self._waiting.append((len(self._outcomes), step))
-                self._outcomes.append(None)
-            else:  # nothing to be done: so it is for all that a second run plans
-                self._outcomes.append(_foreseen(step))
-                self._keys_done += 1
-                self._bytes_done += step.size or 0
-        return bool(steps)
+        planned = 0
+        while planned < _PLAN_AT_ONCE:
+            item = next(self._plan, None)
+            if item is None:
+                self._complete = True
+                break
+            if isinstance(item, Unit):
+                planned += 1 + len(item.loose) + sum(map(len, item.ranks))
+                self._begin(item)
+            else:
+                planned += 1
+                self._give(item)
+        return bool(planned)
+
+    def _give(self, step: Step) -> int:
+        """Take a step in that belongs to no unit, or that its unit does not wait for."""
+        position = self._reserve(step)
+        if self._only_prove and step.action == "compare":
+            step = attrs.evolve(step, action="prove")
+        if step.action in _SETTLED or (self._only_prove and step.action != "prove"):
+            # Nothing is to be done: so it is for all that a second run plans.
+            self._conclude(position, step, _foreseen(step))
+        else:
+            self._waiting.append((position, step))
+        return position
+
+    def _reserve(self, step: Step) -> int:
+        self._bytes_planned += step.size or 0
+        self._outcomes.append(None)
+        return len(self._outcomes) - 1
+
+    def _conclude(self, position: int, step: Step, outcome: KeyOutcome) -> None:
+        self._outcomes[position] = outcome
+        self._keys_done += 1
+        self._bytes_done += step.size or 0
+
+    # -- units: one rank after the other --
+
+    def _begin(self, unit: Unit) -> None:
+        loose = {step.key for step in unit.loose}
+        positions = {}
+        for step in steps_of(unit):
+            if step.key in loose:
+                self._give(step)
+            else:
+                positions[step.key] = self._reserve(step)
+        if not positions:
+            if unit.error is not None:
+                self._sets.append(SetOutcome(unit.folder, "left", unit.error))
+            return
+        run = _UnitRun(unit, positions)
+        now: list[Step] = []
+        for rank in unit.ranks:
+            later = []
+            for step in rank:
+                if step.action in _SETTLED:
+                    self._conclude(positions[step.key], step, _foreseen(step))
+                    if step.action != "unchanged":
+                        run.error = run.error or step.error
+                elif step.action == "compare" and (unit.opening is not None or self._only_prove):
+                    now.append(attrs.evolve(step, action="prove"))
+                else:
+                    later.append(step)
+            run.ranks.append(later)
+        self._held += sum(map(len, run.ranks))
+        self._release(run, now)
+
+    def _release(self, run: _UnitRun, steps: Sequence[Step]) -> None:
+        """Give out steps of a unit, before others so that few sets are open at a time; or go on if there are none."""
+        if not steps:
+            self._advance(run)
+            return
+        run.pending = len(steps)
+        for step in reversed(steps):
+            if run.stage == "opening":
+                self._openings += 1
+                position = -self._openings
+            else:
+                position = run.positions[step.key]
+            self._units[position] = run
+            self._waiting.appendleft((position, step))
+
+    def _advance(self, run: _UnitRun) -> None:
+        """Go on with a unit of which nothing is under way."""
+        unit = run.unit
+        if run.stage == "proving":
+            run.changes = any(run.ranks)
+            foreseen = self._only_prove or (run.error is not None and unit.opening is not None)
+            if foreseen:  # what cannot be completed does not touch what is complete
+                self._leave(run, foresee=self._only_prove)
+                return
+            run.stage = "opening"
+            if run.changes and unit.opening is not None:
+                self._release(run, [unit.opening])
+                return
+        if run.stage == "opening":
+            run.stage = "moving"
+        if run.stage == "moving":
+            if run.ranks and (run.error is None or len(run.ranks) == len(unit.ranks)):
+                steps = run.ranks.popleft()
+                self._held -= len(steps)
+                self._release(run, steps)
+                return
+            if run.error is not None or unit.seal is None or (unit.sealed and not run.changes):
+                self._leave(run, foresee=False)
+                return
+            run.stage = "sealing"
+            if self._flushed is not None:
+                self._sealable.append(run)
+            else:
+                self._release(run, [unit.seal])
+            return
+        if run.stage == "sealing":
+            self._leave(run, foresee=False)
+
+    def _seal_some(self) -> bool:
+        """Write the seals of all units that wait for the disk; return whether there were any."""
+        sealable, self._sealable = self._sealable, []
+        if sealable and self._flushed is not None:
+            self._flushed.flush()
+        for run in sealable:
+            assert run.unit.seal is not None
+            self._release(run, [run.unit.seal])
+        return bool(sealable)
+
+    def _leave(self, run: _UnitRun, *, foresee: bool) -> None:
+        """End a unit: all that is not done by now is not done, or would be."""
+        unit = run.unit
+        rest = [step for rank in run.ranks for step in rank]
+        self._held -= len(rest)
+        sealed = unit.sealed and not run.changes
+        if unit.seal is not None and run.stage != "sealing":
+            rest.append(attrs.evolve(unit.seal, action="unchanged") if sealed else unit.seal)
+        for step in rest:
+            if step.action == "unchanged" or (foresee and run.error is None):
+                outcome = _foreseen(step)
+            else:
+                held = StoreError(f"{step.key!r} waits for its set: {run.error}", key=step.key)
+                outcome = KeyOutcome(step.key, "left", step.size, error=held)
+            self._conclude(run.positions[step.key], step, outcome)
+        run.stage = "done"
+        word: SetWord = "failed" if run.error is not None else "copied" if run.changes or not sealed else "unchanged"
+        self._sets.append(SetOutcome(unit.folder, word, run.error))
+
+    def _settle_in_unit(self, run: _UnitRun, position: int, step: Step, outcome: KeyOutcome) -> None:
+        """Take note of what became of a step of a unit, and go on with the unit when nothing of it is under way."""
+        run.pending -= 1
+        if outcome.outcome not in ("copied", "unchanged"):
+            run.error = run.error or outcome.error
+        if run.stage == "proving" and outcome.outcome == "copied":  # it differs
+            number = next(number for number, rank in enumerate(run.unit.ranks) if any(s.key == step.key for s in rank))
+            run.ranks[number].append(attrs.evolve(step, action="copy"))
+            self._held += 1
+        elif run.stage != "opening":
+            self._record(position, step, outcome)
+        if not run.pending:
+            self._advance(run)
 
     def _next_batch(self, *, large: bool = True) -> list[tuple[int, Step]]:
         """Take steps from the front, one large artifact or several small ones; none while too much is in memory."""
@@ -488,12 +789,18 @@ class _Run:
             self._settle(position, step, outcome)
 
     def _settle(self, position: int, step: Step, outcome: KeyOutcome) -> None:
+        if (run := self._units.pop(position, None)) is not None:
+            self._settle_in_unit(run, position, step, outcome)
+        else:
+            self._record(position, step, outcome)
+
+    def _record(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         self._outcomes[position] = outcome
         self._keys_done += 1
         if step.size is None:  # a store that cannot tell: it is known only now
             self._bytes_planned += outcome.size or 0
-        if outcome.outcome != "copied" or self._elsewhere:  # otherwise the watch has counted them
-            self._bytes_done += outcome.size or 0
+        if outcome.outcome != "copied" or step.action == "write" or self._elsewhere:
+            self._bytes_done += outcome.size or 0  # otherwise the watch has counted them
 
     def _tell(self, *, last: bool = False) -> None:
         now = time.monotonic()

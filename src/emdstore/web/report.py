@@ -19,7 +19,7 @@ from emdstore._version import __version__
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
-from emdstore.transfers import KeyOutcome, digest_of, transfer
+from emdstore.transfers import KeyOutcome, digest_of, move
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.execution import artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions
@@ -193,7 +193,7 @@ class _Writer:
         wanted = [key for key, each in artifacts.items() if self.data or each.role != "data"]
         folder = f"artifacts/{row.execution_id}"
         dest = scoped(self.dest, folder)
-        outcomes = transfer(scoped(self.shelf.results, row.fragment), dest, wanted, unchanged="digest").outcomes
+        outcomes = move(scoped(self.shelf.results, row.fragment), dest, wanted, unchanged="digest").outcomes
         if outcomes and all(isinstance(each.error, StoreUnavailableError) for each in outcomes):
             raise outcomes[0].error or StoreUnavailableError("the results store does not answer")
         checks = {key: Check("left out", "not part of this report") for key in artifacts.keys() - set(wanted)}

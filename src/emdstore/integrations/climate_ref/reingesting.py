@@ -23,7 +23,7 @@ from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.handling import handle_execution_result
 from emdstore.sets.record import read_record
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
-from emdstore.transfers import transfer
+from emdstore.transfers import move
 
 if TYPE_CHECKING:
     from climate_ref.config import Config
@@ -96,7 +96,7 @@ def _restore(folder: ArtifactStore, content: ExecutionContent, scratch: Path) ->
     staging = scratch.with_name(f".{scratch.name}.restoring")
     shutil.rmtree(staging, ignore_errors=True)
     keys = [key for key in folder.iter_keys() if key != RECORD_NAME]
-    transfer(folder, LocalArtifactStore(staging), keys).raise_for_failures()
+    move(folder, LocalArtifactStore(staging), keys).raise_for_failures()
     if moved := dict.fromkeys(_former_places(folder, content) - {str(scratch)}, str(scratch)):
         rewrite_tree(staging, moved, SANITISED_FILE_GLOBS)
     staging.replace(scratch)

@@ -34,7 +34,8 @@ _NOTHING = bytes(_HOLE)
 
 def describe(key: str, status: os.stat_result) -> ArtifactInfo:
     """Return what the status of a file says of the artifact."""
-    return ArtifactInfo(key, status.st_size, status.st_mtime_ns / 1e9, f"{status.st_mtime_ns:x}-{status.st_ino:x}")
+    version = f"{status.st_mtime_ns:x}-{status.st_ino:x}"
+    return ArtifactInfo(key, status.st_size, status.st_mtime_ns / 1e9, version, changed=status.st_ctime_ns / 1e9)
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -436,9 +437,9 @@ class CopyFiles:
                     # Whoever may read a program may run it, as the umask has it.
                     mode = stat.S_IMODE(os.fstat(out).st_mode)
                     os.fchmod(out, mode | (mode & 0o444) >> 2)
-                # Checked when all is written, so that whatever changes the source later gives it a later time than the
-                # copy has: the next transfer sees that.
                 check_unchanged(before, os.fstat(fd), size, key)
+                # The copy keeps the time of the source, and another time means other bytes: see `decide`.
+                os.utime(out, ns=(before.st_atime_ns, before.st_mtime_ns))
             except BaseException:
                 self._dest.discard(out)
                 raise

@@ -1,0 +1,195 @@
+"""What stands at a set's destination, and how it is opened before its first byte changes.
+
+A record vouches for the bytes beside it. So whoever is about to change these bytes first replaces the record by one
+that says ``publishing``: from then on no reader takes the set for complete, whatever happens to the writer. The final
+record comes last. Here it is decided what may be replaced by what (P4), and which bytes are proved by the record that
+is there (R2).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import NoReturn
+
+import attrs
+
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    ClaimLostError,
+    DemotionRefusedError,
+    RecordError,
+    RecordVersionError,
+)
+from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
+from emdstore.sets.result import METRIC_NAME
+from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.transfers import Listing
+
+_NAMED = 5
+
+
+@attrs.frozen
+class Standing:
+    """What stands at a set's destination.
+
+    Attributes
+    ----------
+    found
+        What lies there.
+    data
+        The bytes of the record that is there; None if there is none.
+    record
+        What they say; None if there is none, or it cannot be read.
+    """
+
+    found: Listing
+    data: bytes | None = None
+    record: ExecutionRecord | None = None
+
+    @property
+    def is_publication(self) -> bool:
+        """Whether a complete set was published here, also where a writer was stopped while it replaced it."""
+        record = self.record
+        return record is not None and (
+            record.state == "published" or (record.state == "publishing" and bool(record.artifacts))
+        )
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether this looks like a set that nobody vouches for."""
+        return self.data is None and METRIC_NAME in self.found
+
+    def proved(self) -> dict[str, str]:
+        """Return the SHA-256 of what the record proves to lie here still: of its size, and not touched since.
+
+        Of an open set that is only what is older than its record: who opened it may have written all else.
+        """
+        listed, record = self.found.get(RECORD_NAME), self.record
+        if record is None or listed is None:
+            return {}
+        is_open = record.state == "publishing"
+        return {
+            each.key: each.sha256
+            for each in record.artifacts
+            if (info := self.found.get(each.key)) is not None
+            and info.size == each.size
+            and (listed.is_newer(info) if is_open else not info.is_newer(listed))
+        }
+
+
+def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
+    """Read what stands at a set's destination.
+
+    Parameters
+    ----------
+    dest
+        The set's folder, as a store of its own.
+    found
+        What lies there.
+
+    Raises
+    ------
+    RecordVersionError
+        If a newer emdstore wrote the record: what it says cannot be told, so it is never replaced.
+    """
+    if RECORD_NAME not in found:
+        return Standing(found)
+    try:
+        data = dest.read_bytes(RECORD_NAME)
+    except ArtifactNotFoundError:
+        return Standing(found)
+    try:
+        return Standing(found, data, decode_record(data))
+    except RecordVersionError:
+        raise
+    except RecordError:
+        return Standing(found, data)
+
+
+def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -> NoReturn:
+    """Refuse to replace a complete publication by a set that lacks something: `DemotionRefusedError`."""
+    named = "; ".join([*lacks][:_NAMED]) + ("; ..." if len(lacks) > _NAMED else "")
+    state = "stays as it is" if standing.record is None or standing.record.state == "published" else "stays open"
+    raise DemotionRefusedError(
+        f"{fragment!r} is published, and what would replace it is not complete ({named}); the published set {state}. "
+        "Bring back what is missing and do it again, or use --replace (replace=True) to have the less complete one",
+        key=fragment,
+    )
+
+
+def refuse_older(standing: Standing, fragment: str, generation: int) -> None:
+    """Refuse to replace the record of a later claim: `ClaimLostError`, and nothing was changed."""
+    if standing.record is not None and 0 < generation < standing.record.generation:
+        raise ClaimLostError(
+            f"{fragment!r} was published meanwhile by a later claim (generation {standing.record.generation}, this one "
+            f"has {generation}): this commit is too late and changes nothing more",
+            key=fragment,
+        )
+
+
+def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[str]) -> ExecutionRecord:
+    """Return the record that says that a set's bytes are changing."""
+    before = standing.record
+    replaces = None if standing.data is None else sha256(standing.data).hexdigest()
+    if before is not None and before.state == "publishing":
+        replaces = before.replaces  # a writer was stopped: what it replaced is what counts
+    return attrs.evolve(
+        identity,
+        state="publishing",
+        status=None,
+        failure=None,
+        dirty=None,
+        reason="its bytes are being replaced, or were when the writer was stopped; the same command goes on",
+        published_at=None,
+        upload_duration=None,
+        artifacts=before.artifacts if before is not None and standing.is_publication else (),
+        generation=max(identity.generation, 0 if before is None else before.generation),
+        replaces=replaces,
+        planned=tuple(sorted(planned)),
+        opened_at=datetime.now(UTC),
+        opened_by=f"{os.uname().nodename}:{os.getpid()}",
+    )
+
+
+def open_set(
+    dest: ArtifactStore,
+    standing: Standing,
+    identity: ExecutionRecord,
+    planned: Collection[str],
+    before_write: Callable[[], object] | None = None,
+) -> Standing:
+    """Open a set: write the record that says that its bytes are changing, and make it durable.
+
+    Parameters
+    ----------
+    dest
+        The set's folder, as a store of its own.
+    standing
+        What stands there. A set that is open already stays so, and nothing is written.
+    identity
+        Who the set is.
+    planned
+        What is to be published.
+    before_write
+        Called right before the record is written; what it raises passes through, and nothing is written.
+
+    Returns
+    -------
+    Standing
+        What stands there now.
+    """
+    before = standing.record
+    if before is not None and before.state == "publishing" and before.generation >= identity.generation:
+        return standing
+    record = opened(standing, identity, planned)
+    data = encode_record(record)
+    if before_write is not None:
+        before_write()
+    dest.write_bytes(RECORD_NAME, data)
+    if isinstance(dest, SupportsFlush):
+        dest.flush()
+    return Standing(standing.found, data, record)

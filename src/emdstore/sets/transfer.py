@@ -1,0 +1,399 @@
+"""Moving results from one store to another, set by set.
+
+`emdstore.transfers` moves keys; here it is told what a set is: the folder of a record. Each set is a unit of its own:
+opened at the destination before its first byte changes there, with its record last, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+
+import attrs
+
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    DemotionRefusedError,
+    EmdstoreError,
+    IntegrityError,
+    RecordError,
+    RecordVersionError,
+)
+from emdstore.keys import join_key
+from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
+from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.sets.seal import Standing, opened
+from emdstore.stores.checksums import has_checksum
+from emdstore.stores.port import ArtifactInfo, ArtifactStore
+from emdstore.stores.urls import StoreLike, as_store
+from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, move, plan_move
+from emdstore.transfers.units import Group, Pair, Unit, step_of
+
+_RANKS = {"series": 1, "output": 1, "metric": 2}
+_BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
+
+
+def transfer(
+    source: StoreLike,
+    dest: StoreLike,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    replace: bool = False,
+    max_workers: int | None = None,
+    executor: Executor | None = None,
+    on_progress: ProgressCallback | None = None,
+    dry_run: bool = False,
+    flush: bool = False,
+) -> TransferReport:
+    """Copy artifacts from one store to another: verified, atomic one by one, resumable, and set by set.
+
+    Each artifact arrives whole or not at all, and a key that fails stops no other. Bytes are hashed as they pass. A
+    folder with a record is moved as a whole: it is opened at the destination before its first byte changes there
+    (``publishing``), its record is written last, and if one of its artifacts did not arrive, or is not what the record
+    says, there is no complete record of it at the destination. Sets do not depend on each other. To resume after any
+    interruption is to call it again. Nothing is deleted.
+
+    Parameters
+    ----------
+    source, dest
+        Any two stores, paths or URLs; not the same place.
+    keys
+        The keys to move, in the order to start them; None for all that the source holds. Of a set of which only some
+        keys are named the record is written only if all of its artifacts are there.
+    unchanged
+        What need not be copied again. ``"stat"``: within a set what its record proves; outside of sets what is of equal
+        size and not older at the destination (from file to file: of equal time). ``"digest"``: what has equal bytes,
+        which are read and hashed. ``"never"``: copy everything.
+    replace
+        Whether a complete publication may be replaced by a set that is not complete, or by an older one.
+    max_workers
+        How many threads; by default few for local files, and for object stores as many as their latency asks for.
+        With an executor, how many batches it is given at a time.
+    executor
+        Where the work is to be done instead of in threads of this call. Threads may serve several calls at once. For
+        workers in other processes the stores must pickle; what a lost one had in hand is done by another.
+    on_progress
+        Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
+    dry_run
+        Write nothing: the report says what would be done. What has to be compared is read for it.
+    flush
+        Return only when what was copied survives a power cut (for local stores; see `LocalArtifactStore.flush`).
+
+    Returns
+    -------
+    TransferReport
+        One outcome for each key, with the digest of what was copied, and one for each set. Transient errors were
+        retried before they count.
+
+    Raises
+    ------
+    SameStoreError
+        If both stores are one place, or one lies inside the other; nothing was moved.
+    StoreError
+        If a whole store cannot be listed; what was copied until then is whole.
+    ExecutorError
+        If the executor takes no work, a store cannot be sent to its workers, or these have another emdstore.
+    TransferInterrupted
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Sets that were under way are visibly open.
+    TypeError
+        If a store is none, and no path or URL either.
+    """
+    return move(
+        as_store(source),
+        as_store(dest),
+        keys,
+        unchanged=unchanged,
+        max_workers=max_workers,
+        executor=executor,
+        on_progress=on_progress,
+        dry_run=dry_run,
+        flush=flush,
+        sealing=SetSealing(replace),
+    )
+
+
+def plan_transfer(
+    source: StoreLike,
+    dest: StoreLike,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    replace: bool = False,
+) -> Iterator[Step | Unit]:
+    """Plan a transfer: list, and decide for each key and each set. Records are read, and nothing is written.
+
+    Parameters
+    ----------
+    source, dest, keys, unchanged, replace
+        See `transfer`.
+
+    Yields
+    ------
+    Step or Unit
+        A step for each key outside of sets, and a unit for each set, lazily.
+
+    Raises
+    ------
+    StoreError
+        If a whole store cannot be listed. What goes wrong with one key is in its step.
+    ValueError, TypeError
+        If the rule is none of the three, or `keys` is one string.
+    """
+    sealing = SetSealing(replace)
+    return plan_move(as_store(source), as_store(dest), keys, unchanged=unchanged, sealing=sealing)
+
+
+@attrs.frozen
+class SetSealing:
+    """What `emdstore.transfers` has to know of sets; see `Sealing`.
+
+    Attributes
+    ----------
+    replace
+        See `transfer`.
+    """
+
+    replace: bool = False
+    name = RECORD_NAME
+    hint = METRIC_NAME
+
+    def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
+        """Decide what to do for a set."""
+        if not any(pair.here for pair in group.pairs):
+            return Unit(group.folder)  # the destination alone holds it
+        found = {pair.key: pair for pair in group.pairs}
+        at = join_key(group.folder, RECORD_NAME)
+        record = found.get(at)
+        try:
+            if record is None or not record.here:
+                guard = _standing(dest, at, found) if record is not None else None
+                return _bare(group, guard, unchanged)
+            if unchanged == "stat" and _is_same(source, record, group.pairs):
+                return _unchanged(group)
+            data = source.read_bytes(at)
+            return _sealed(group, source, data, _standing(dest, at, found), unchanged, replace=self.replace)
+        except EmdstoreError as error:
+            return _refused(group, error)
+
+
+def _standing(dest: ArtifactStore, at: str, found: dict[str, Pair]) -> Standing:
+    pair = found[at]
+    there = {key: each.dest for key, each in found.items() if each.there}
+    if not pair.there:
+        return Standing(there)
+    try:
+        data = dest.read_bytes(at)
+    except ArtifactNotFoundError:
+        return Standing(there)
+    try:
+        return Standing(there, data, decode_record(data, name=at))
+    except RecordVersionError:
+        raise
+    except RecordError:
+        return Standing(there, data)
+
+
+def _is_same(source: ArtifactStore, record: Pair, pairs: Iterable[Pair]) -> bool:
+    """Tell whether equal records vouch for all that lies on both sides, without reading the destination's.
+
+    The two are equal if the source's bytes have the checksum that the destination keeps.
+    """
+    if record.source is None or record.dest is None or record.source.size != record.dest.size:
+        return False
+    kept = record.dest.checksum
+    if kept is None or not all(_untouched(each, record) for each in pairs):
+        return False
+    if record.source.checksum == kept:
+        return True
+    return bool(has_checksum(kept, record.dest.size, [source.read_bytes(record.key)]))
+
+
+def _untouched(pair: Pair, record: Pair) -> bool:
+    """Tell whether an artifact is as large on both sides, and was not touched since the records were written."""
+    here, there = pair.source, pair.dest
+    if here is None or there is None or record.source is None or record.dest is None:
+        return False
+    return here.size == there.size and not here.is_newer(record.source) and not there.is_newer(record.dest)
+
+
+def _sealed(
+    group: Group, source: ArtifactStore, data: bytes, standing: Standing, unchanged: Unchanged, *, replace: bool
+) -> Unit:
+    at = join_key(group.folder, RECORD_NAME)
+    try:
+        record = decode_record(data, name=at)
+    except RecordVersionError:
+        raise
+    except RecordError as error:
+        if standing.record is not None:
+            raise
+        del error  # of some other program, perhaps: it vouches for nothing, and is a file like others
+        return _unvouched(group, Step(at, "write", len(data), data=data), unchanged)
+    if record.state == "publishing":
+        raise RecordError(
+            f"{group.folder!r} is in flux at the source (publishing since {record.opened_at}, by {record.opened_by}): "
+            "it is left for the next run",
+            key=at,
+        )
+    if record.state is None:
+        if standing.record is not None and standing.record.state is not None:
+            raise DemotionRefusedError(
+                f"{group.folder!r} is published at the destination, and at the source it is that of a run in scratch: "
+                "commit it instead",
+                key=at,
+            )
+        return _unvouched(group, Step(at, "write", len(data), data=data), unchanged)
+    if not replace:
+        _refuse_less(group.folder, record, standing)
+    return _vouched(group, source, data, record, standing, unchanged)
+
+
+def _refuse_less(folder: str, record: ExecutionRecord, standing: Standing) -> None:
+    before = standing.record
+    if before is None or not standing.is_publication:
+        return
+    less = None
+    if record.state != "published":
+        less = f"is {record.state} at the source"
+    elif before.state == "published" and record.fragment == before.fragment and record.generation < before.generation:
+        less = f"is of an earlier claim at the source (generation {record.generation} before {before.generation})"
+    if less is not None:
+        raise DemotionRefusedError(
+            f"{folder!r} is published at the destination, and {less}; the published set stays as it is. Use --replace "
+            "(replace=True) to have the other one",
+            key=join_key(folder, RECORD_NAME),
+        )
+
+
+def _vouched(
+    group: Group,
+    source: ArtifactStore,
+    data: bytes,
+    record: ExecutionRecord,
+    standing: Standing,
+    unchanged: Unchanged,
+) -> Unit:
+    at = join_key(group.folder, RECORD_NAME)
+    found = {pair.key: pair for pair in group.pairs}
+    listed = found[at].source
+    proved = _proved(group.folder, standing)
+    ranks: tuple[list[Step], ...] = ([], [], [])
+    named = set()
+    for artifact in record.artifacts:
+        key = join_key(group.folder, artifact.key)
+        named.add(key)
+        step = _step(key, artifact, found.get(key), listed, proved.get(key), unchanged, source)
+        ranks[_RANKS.get(artifact.role, 0)].append(step)
+    loose = [step_of(pair, unchanged) for pair in group.pairs if pair.here and pair.key not in named and pair.key != at]
+    opening = None
+    if standing.data is not None or join_key(group.folder, METRIC_NAME) in standing.found:
+        planned = [artifact.key for artifact in record.artifacts]
+        opening = Step(at, "write", data=encode_record(opened(standing, record, planned)))
+        if standing.record is not None and standing.record.state == "publishing":
+            opening = None
+    seal = Step(at, "write", len(data), data=data)
+    return Unit(group.folder, tuple(map(tuple, ranks)), tuple(loose), opening, seal, sealed=standing.data == data)
+
+
+def _proved(folder: str, standing: Standing) -> dict[str, str]:
+    """Return what the destination's record proves, by whole keys."""
+    inside = len(folder) + 1 if folder else 0
+    local = attrs.evolve(standing, found={key[inside:]: info for key, info in standing.found.items()})
+    return {join_key(folder, key): digest for key, digest in local.proved().items()}
+
+
+def _step(
+    key: str,
+    artifact: RecordedArtifact,
+    pair: Pair | None,
+    listed: ArtifactInfo | None,
+    there: str | None,
+    unchanged: Unchanged,
+    source: ArtifactStore,
+) -> Step:
+    """Decide for one artifact that the source's record names."""
+    if pair is None or not pair.here:
+        error = ArtifactNotFoundError(
+            f"{key!r} is named by the record of its set and is not in {source!r}", key=key, store=repr(source)
+        )
+        return Step(key, "missing", artifact.size, error)
+    here, dest = pair.source, pair.dest
+    if here is not None and here.size != artifact.size:
+        damage = IntegrityError(
+            f"{key!r} is damaged at the source: it has {here.size} bytes, and its record says {artifact.size} with the "
+            f"SHA-256 {artifact.sha256}",
+            key=key,
+            store=repr(source),
+        )
+        return Step(key, "failed", here.size, damage)
+    doubt = here is not None and listed is not None and here.is_newer(listed)
+    told = Step(key, "copy", artifact.size, here=artifact.sha256, doubt=doubt)
+    if not pair.there or unchanged == "never" or (dest is not None and dest.size != artifact.size):
+        return told
+    if unchanged == "stat" and there is not None:
+        return told if there != artifact.sha256 else Step(key, "unchanged", artifact.size)
+    return attrs.evolve(told, action="compare", checksum=None if dest is None else dest.checksum)
+
+
+def _unvouched(group: Group, seal: Step | None, unchanged: Unchanged) -> Unit:
+    """Move a folder that looks like a set: its bundles after everything else, the metric bundle at the very end."""
+    ranks: tuple[list[Step], ...] = ([], [], [])
+    for pair in group.pairs:
+        if pair.here and (seal is None or pair.key != seal.key):
+            name = pair.key[len(group.folder) + 1 :] if group.folder else pair.key
+            ranks[_BARE_RANKS.get(name, 0)].append(step_of(pair, unchanged))
+    return Unit(group.folder, tuple(map(tuple, ranks)), seal=seal)
+
+
+def _bare(group: Group, standing: Standing | None, unchanged: Unchanged) -> Unit:
+    """Move a folder without a record. Over one that has a record it only brings back what that record names."""
+    if standing is None or standing.data is None:
+        return _unvouched(group, None, unchanged)
+    record, inside = standing.record, len(group.folder) + 1 if group.folder else 0
+    named = {} if record is None or record.state == "publishing" else {each.key: each for each in record.artifacts}
+    proved = _proved(group.folder, standing)
+    steps = []
+    for pair in group.pairs:
+        if not pair.here:
+            continue
+        if (artifact := named.get(pair.key[inside:])) is None:
+            steps.append(_beside(pair, group.folder, named=bool(named), unchanged=unchanged))
+        elif proved.get(pair.key) == artifact.sha256 and unchanged == "stat" and _equal_sizes(pair):
+            steps.append(Step(pair.key, "unchanged", artifact.size))
+        else:
+            steps.append(Step(pair.key, "compare", artifact.size, here=artifact.sha256, doubt=True))
+    return Unit(group.folder, loose=tuple(steps))
+
+
+def _equal_sizes(pair: Pair) -> bool:
+    return pair.source is None or pair.dest is None or pair.source.size == pair.dest.size
+
+
+def _beside(pair: Pair, folder: str, *, named: bool, unchanged: Unchanged) -> Step:
+    """Decide for a key of a bare folder that the destination's record does not name."""
+    if named:
+        return step_of(pair, unchanged)
+    error = DemotionRefusedError(
+        f"{pair.key!r} is not moved: at the destination {folder!r} has a record, though not of a published set, and at "
+        "the source it has none; remove the record there, or publish the set",
+        key=pair.key,
+    )
+    return Step(pair.key, "left", error=error)
+
+
+def _unchanged(group: Group) -> Unit:
+    steps = [
+        Step(pair.key, "unchanged", None if pair.source is None else pair.source.size)
+        for pair in group.pairs
+        if pair.here
+    ]
+    at = join_key(group.folder, RECORD_NAME)
+    unsealed = tuple(step for step in steps if step.key != at)
+    return Unit(group.folder, (unsealed,), seal=Step(at, "unchanged"), sealed=True)
+
+
+def _refused(group: Group, error: EmdstoreError) -> Unit:
+    steps = tuple(Step(pair.key, "left", error=error) for pair in group.pairs if pair.here)
+    return Unit(group.folder, loose=steps, error=error)
