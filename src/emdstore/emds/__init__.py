@@ -30,6 +30,7 @@ from emdstore.emds.bundles import (
     encode_output_bundle,
     encode_series,
 )
+from emdstore.emds.jsontext import duplicate_keys
 from emdstore.emds.vocabulary import Dimension, DimensionValue, Vocabulary, load_vocabulary
 from emdstore.emds.writer import OutputWriter, WrittenBundles
 
@@ -58,6 +59,7 @@ __all__ = [
     "decode_metric_bundle",
     "decode_output_bundle",
     "decode_series",
+    "duplicate_keys",
     "encode_metric_bundle",
     "encode_output_bundle",
     "encode_series",

@@ -8,7 +8,7 @@ and Unicode is not normalised, so no spelling of ``..`` but the plain one means 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import attrs
@@ -174,8 +174,18 @@ class ArtifactSet:
 
     @property
     def warnings(self) -> tuple[BundleWarning, ...]:
-        """The rejected names, as warnings to keep with the execution."""
-        return tuple(_warning(name) for name in self.rejected)
+        """The rejected names, and the files that several entries name, as warnings to keep with the execution."""
+        return (*(_warning(name) for name in self.rejected), *self._shared())
+
+    def _shared(self) -> Iterator[BundleWarning]:
+        first: dict[str, ResolvedOutput] = {}
+        for output in self.outputs:
+            if output.key is not None and (other := first.setdefault(output.key, output)) is not output:
+                message = (
+                    f"{output.kind} {output.name!r} names {output.key!r}, as {other.kind} {other.name!r} does: it is "
+                    "one artifact, described by the first"
+                )
+                yield BundleWarning("shared-artifact", message, place(SECTIONS[output.kind], output.name, "filename"))
 
 
 def artifact_set(

@@ -14,12 +14,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+from emdstore.emds.warning import BundleWarning
 from emdstore.errors import BundleError
 
 T = TypeVar("T")
@@ -27,9 +29,11 @@ T = TypeVar("T")
 # Real files nest a dozen levels. Whatever reads the values later may recurse, and how deep Python lets it differs
 # between versions; this bound does not.
 _MAX_DEPTH = 100
+_MOST_DUPLICATES = 100
 
 _WORDS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]").search
+_KEY_ENDS = re.compile(r'"[ \t\n\r]*:').findall
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z").match
 _BELOW = re.compile(r"(?P<what>.*) - at `\$(?P<below>.*)`\Z", re.DOTALL).match
 
@@ -90,6 +94,71 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         reject(name, "$", f"the file must hold one object, not {json_name(value)}")
     return value
+
+
+def duplicate_keys(data: bytes, *, name: str) -> tuple[BundleWarning, ...]:
+    """Find keys that stand more than once in one object of a JSON text, of which every reader keeps the last.
+
+    Parameters
+    ----------
+    data
+        A file that `parse` accepts.
+    name
+        What to call the file in the warnings.
+
+    Returns
+    -------
+    tuple of BundleWarning
+        One for each such key, with its place; of very many the first hundred, and how many there are.
+    """
+    text = data.decode()
+    # Every key is followed by a colon, and so may be a quote inside of text: no fewer matches than keys means no more.
+    if len(_KEY_ENDS(text)) == _count_keys(_read(data, text, name)):
+        return ()
+    tree = json.loads(text, parse_constant=_WORDS.__getitem__, object_pairs_hook=_Object)
+    found: list[BundleWarning] = []
+    left = 0
+    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), tree)]
+    while waiting:
+        steps, value = waiting.pop()
+        if isinstance(value, _Object):
+            for key, times in value.repeated.items():
+                if len(found) == _MOST_DUPLICATES:
+                    left += 1
+                    continue
+                message = f"{name}: the key {key!r} stands {times} times (a duplicate): only the last one counts"
+                found.append(BundleWarning("duplicate-key", message, place(*steps, key)))
+        children = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += [((*steps, at), one) for at, one in children if type(one) in (_Object, list)]
+    if left:
+        found.append(BundleWarning("duplicate-key", f"{name}: {left} more keys stand more than once (duplicates)"))
+    return tuple(found)
+
+
+class _Object(dict[str, Any]):
+    """An object that knows which keys stood in it more than once, and how often."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.repeated: Mapping[str, int] = {}
+        if len(pairs) != len(self):
+            self.repeated = {key: times for key, times in Counter(key for key, _ in pairs).items() if times > 1}
+
+
+def _count_keys(value: object) -> int:
+    count = 0
+    waiting = [value]
+    while waiting:
+        children: Iterable[object] = ()
+        one = waiting.pop()
+        if isinstance(one, dict):
+            count += len(one)
+            children = one.values()
+        elif isinstance(one, list):
+            children = one
+        if not _CONTAINERS.isdisjoint(map(type, children)):
+            waiting += [child for child in children if isinstance(child, dict | list)]
+    return count
 
 
 def learnt(cls: type[T]) -> type[T]:

@@ -19,6 +19,7 @@ from emdstore.emds import (
     decode_metric_bundle,
     decode_output_bundle,
     decode_series,
+    duplicate_keys,
 )
 from emdstore.errors import BundleError
 from emdstore.sets.finding import Stamp
@@ -114,28 +115,31 @@ class _Decoded:
     metric: MetricBundle | None = None
     output: OutputBundle | None = None
     series: tuple[Series, ...] = ()
-
-    @property
-    def warnings(self) -> list[BundleWarning]:
-        return list(self.metric.warnings) if self.metric is not None else []
+    warnings: tuple[BundleWarning, ...] = ()
 
 
 def _decode(look: SetLook, names: Mapping[str, str], *, leave_out: bool = False) -> _Decoded:
+    warnings: list[BundleWarning] = []
+
     def read(role: str, decode: Callable[..., T], otherwise: T) -> T:
         if role not in look.bundles:
             return otherwise
         try:
-            return decode(look.bundles[role], name=names[role])
+            decoded = decode(look.bundles[role], name=names[role])
         except BundleError:
             if leave_out:  # its record says that something is wrong with it
                 return otherwise
             raise
+        if isinstance(decoded, MetricBundle):
+            warnings.extend(decoded.warnings)
+        warnings.extend(duplicate_keys(look.bundles[role], name=names[role]))
+        return decoded
 
-    return _Decoded(
-        read("metric", decode_metric_bundle, None),
-        read("output", decode_output_bundle, None),
-        read("series", decode_series, ()),
-    )
+    metric = read("metric", decode_metric_bundle, None)
+    output = read("output", decode_output_bundle, None)
+    nothing: tuple[Series, ...] = ()
+    series = read("series", decode_series, nothing)
+    return _Decoded(metric, output, series, tuple(warnings))
 
 
 def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabulary | None) -> ExecutionContent:

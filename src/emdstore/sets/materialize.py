@@ -24,6 +24,7 @@ from emdstore.emds import (
     decode_metric_bundle,
     decode_output_bundle,
     decode_series,
+    duplicate_keys,
 )
 from emdstore.errors import ArtifactNotFoundError, BundleError, EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.sets.finding import fragment_at
@@ -417,6 +418,7 @@ class _Bundles:
                     decode_series(data, name=artifact.key)
                 else:
                     bundle = decode_output_bundle(data, name=artifact.key)
+                self.warnings.extend(duplicate_keys(data, name=artifact.key))
             except BundleError as error:
                 self.unreadable.append(ArtifactProblem(artifact.key, error))
         return bundle
