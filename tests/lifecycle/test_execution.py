@@ -458,7 +458,7 @@ def test_a_signal_is_passed_on_to_the_program(workspace: Workspace, number: sign
 
 
 def test_ctrl_c_ends_the_program_and_the_run(workspace: Workspace) -> None:
-    script = "touch $EMDSTORE_OUTPUT_DIR/ready; echo $$; exec sleep 60"
+    script = "echo $$; touch $EMDSTORE_OUTPUT_DIR/ready; exec sleep 60"
     with pytest.raises(KeyboardInterrupt), workspace.start_execution(**IDENTITY) as execution:
         sender = threading.Thread(target=_send_when_there, args=(execution.output_directory / "ready", signal.SIGINT))
         sender.start()
