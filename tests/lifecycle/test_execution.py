@@ -469,6 +469,21 @@ def test_ctrl_c_ends_the_program_and_the_run(workspace: Workspace) -> None:
         os.kill(int(log_of(execution).split()[0]), 0)
 
 
+def test_ctrl_c_loses_nothing_that_the_program_printed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = os.read
+
+    def read_as_ctrl_c_comes(*given: int) -> bytes:
+        data = read(*given)
+        if data == b"printed\n":
+            os.kill(os.getpid(), signal.SIGINT)
+        return data
+
+    monkeypatch.setattr("emdstore.executions.program.os.read", read_as_ctrl_c_comes)
+    with pytest.raises(KeyboardInterrupt), workspace.start_execution(**IDENTITY) as execution:
+        execution.run(sh("echo printed; exec sleep 60"))
+    assert log_of(execution).startswith("printed\n")
+
+
 def _send_when_there(file: Path, number: signal.Signals) -> None:
     give_up = time.monotonic() + 20
     while not file.exists() and time.monotonic() < give_up:

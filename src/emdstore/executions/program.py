@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from emdstore import system
+from emdstore.workers.interrupts import uninterrupted
 
 SIGNALLED = 128
 """What an exit code is above of if a signal ended the program."""
@@ -168,10 +169,12 @@ class _Output:
         assert process.stdout is not None
         self._process, self._stream = process, process.stdout
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._poll = select.poll()
+        self._poll.register(self._stream, select.POLLIN)
 
     def show_all(self) -> None:
         """Print it as it comes, also where it ends no lines, until the program closes it."""
-        while self._show_some():
+        while self._poll.poll() and self._show_some():
             pass
 
     def show_until_end(self, seconds: float) -> bool:
@@ -185,7 +188,7 @@ class _Output:
         while True:
             ended = self._process.poll() is not None
             wait = 0.0 if ended else min(_TICK_SECONDS, max(0.0, until - machine.monotonic()))
-            if is_open and select.select([self._stream], [], [], wait)[0]:
+            if is_open and self._poll.poll(wait * 1000):
                 is_open = self._show_some()
             elif ended:
                 return True
@@ -195,8 +198,9 @@ class _Output:
                 machine.sleep(wait)
 
     def _show_some(self) -> bool:
-        data = os.read(self._stream.fileno(), _READ_SIZE)
-        _show(self._decoder.decode(data))
+        with uninterrupted():  # what was read is shown
+            data = os.read(self._stream.fileno(), _READ_SIZE)
+            _show(self._decoder.decode(data))
         return bool(data)
 
     def close(self) -> None:

@@ -19,8 +19,6 @@ import itertools
 import logging
 import os
 import pickle
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -34,6 +32,7 @@ import attrs
 from emdstore._version import __version__
 from emdstore.errors import ExecutorError, redact
 from emdstore.stores.memory import InMemoryArtifactStore
+from emdstore.workers.interrupts import uninterrupted
 
 _log = logging.getLogger(__name__)
 
@@ -60,28 +59,6 @@ def executor_or_threads(executor: Executor | None, workers: int, name: str) -> I
         yield own
     finally:
         own.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off to the end of the block.
-
-    A `KeyboardInterrupt` comes between any two instructions of the main thread, also where that holds a lock of a
-    future or an executor. The workers would wait for that lock, and the process for them, for ever.
-    """
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 @attrs.frozen
@@ -207,7 +184,7 @@ class Backlog(Generic[Item, Result]):
             else:
                 items = pickle.dumps((given.attempt, given.items))  # no two attempts are equal calls
                 call = run_packed, __version__, self._packed, items
-            with _uninterrupted():
+            with uninterrupted():
                 future = self._executor.submit(*call)
                 future.add_done_callback(self._done.put)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
