@@ -79,8 +79,8 @@ def check_endpoint(address: str) -> str:
         parts = urlsplit(address)
         is_address = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        is_address = False
-    if not is_address:
+        parts, is_address = None, False
+    if parts is None or not is_address:
         raise StoreURLError(f"{what}: write http://host:port or https://host")
     if parts.username is not None or parts.query or parts.fragment:
         raise StoreURLError(
