@@ -217,14 +217,13 @@ def _clear(folder: Path, run: Run) -> None:
 
 def _damaged(workspace: Workspace, fragments: set[str]) -> set[str]:
     """Return the sets that are not in the results as they were recorded."""
-    whole: set[str] = set()
+    seen: set[str] = set()
+    damaged: set[str] = set()
     for provider in sorted({fragment.split("/")[0] for fragment in fragments}):
-        verify(
-            workspace.results,
-            provider,
-            on_progress=lambda found, *_: None if found.problems else whole.add(found.fragment),
-        )
-    return fragments - whole
+        report = verify(workspace.results, provider, on_progress=lambda found, *_: seen.add(found.fragment))
+        # A set that its own record calls incomplete is as it was recorded.
+        damaged |= {each.fragment for each in report.problems if each.finding not in ("incomplete", "stale")}
+    return fragments - seen | fragments & damaged
 
 
 # -- one run ---------------------------------------------------------------------------------------------------------
