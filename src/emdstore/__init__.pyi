@@ -30,6 +30,7 @@ from .errors import (
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,
     MissingExtraError as MissingExtraError,
+    QueryError as QueryError,
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,
     SameStoreError as SameStoreError,

@@ -166,6 +166,10 @@ class ClaimHeldError(CatalogError):
     """Somebody else is committing this execution; the message says who, and until when its claim holds."""
 
 
+class QueryError(EmdstoreError, ValueError):
+    """A question to the catalog that makes no sense: an unknown status or dimension, or too much at once."""
+
+
 class ExportError(EmdstoreError, ValueError):
     """Rows that cannot be exported, or laid out, in the way that was asked for. Nothing was written."""
 

@@ -13,7 +13,7 @@ from tests.servers.postgres import PostgresServer, name_in
 
 from emdstore.catalog import Catalog
 from emdstore.catalog.schema import PARTS
-from emdstore.errors import ExecutionNotFoundError, InvalidKeyError
+from emdstore.errors import ExecutionNotFoundError, InvalidKeyError, QueryError
 
 # Names that mean something to SQL, to LIKE, or to a JSON path.
 TRICKY = ['"', "'", "a.b", "$", "a[0]", "%", "_", "\\", 'x" OR 1=1 --', "", "naïve °C", "null", "key", "a\tb", "{}"]
@@ -26,7 +26,31 @@ def test_names_and_values_of_dimensions_are_only_text(catalog: Catalog, name: st
     assert [row.value for row in catalog.scalars(dimensions={name: name})] == [0.0]
     assert [row.value for row in catalog.scalars(dimensions={name: [name, "other"]})] == [0.0, 1.0]
     assert [row.value for row in catalog.scalars(dimensions={name: []})] == []
-    assert [row.value for row in catalog.scalars(dimensions={name + "x": name})] == []
+    with pytest.raises(QueryError, match="there is no dimension"):
+        catalog.scalars(dimensions={name + "x": name})
+
+
+@pytest.mark.parametrize("kind", ["scalars", "series", "outputs"])
+def test_a_dimension_that_no_row_has_is_told_with_what_was_meant(catalog: Catalog, kind: str) -> None:
+    ask = getattr(catalog, kind)
+    assert ask(dimensions={"regoin": "global"}).count() == 0  # of an empty catalog nothing can be said
+    catalog.replace_execution(FULL)
+    assert ask(dimensions={"region": "nowhere"}).count() == 0
+    with pytest.raises(QueryError, match=r"no dimension 'regoin': did you mean 'region'\?"):
+        ask(dimensions={"region": "global", "regoin": "global"})
+    with pytest.raises(QueryError, match="51 dimensions are too many"):
+        ask(dimensions={f"d{number}": "" for number in range(51)})
+
+
+@pytest.mark.parametrize("kind", ["executions", "artifacts", "outputs", "scalars", "series", "warnings", "survey"])
+def test_a_word_that_is_no_status_is_told_with_those_that_are(catalog: Catalog, kind: str) -> None:
+    for given in ("upload_faild", ["uploaded", "upload_faild"]):
+        with pytest.raises(QueryError, match=r"no status 'upload_faild': did you mean 'upload_failed'\?"):
+            list(
+                getattr(catalog, kind)(status=given).rows(1)
+                if kind == "survey"
+                else getattr(catalog, kind)(status=given)
+            )
 
 
 def test_dimensions_are_filtered_all_at_once(catalog: Catalog) -> None:
@@ -234,7 +258,9 @@ def test_a_faceted_query_uses_the_index_on_postgresql(large_catalog: Catalog, as
     event.listen(engine, "before_cursor_execute", note)
     FACETED[asked](large_catalog)
     event.remove(engine, "before_cursor_execute", note)
-    ((statement, parameters),) = [each for each in statements if each[0].startswith("SELECT")]
+    # The first asks whether there is such a dimension at all: it stops at the first row that has it.
+    known, (statement, parameters) = [each for each in statements if each[0].startswith("SELECT")]
+    assert known[0].startswith("SELECT EXISTS")
     with large_catalog._database.reading() as connection:
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
     table = asked if asked in ("series", "outputs") else "scalars"

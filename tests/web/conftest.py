@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 import uvicorn
+from tests.cli.conftest import COMMAND, environment
+from tests.ensembles import SMALL
 from tests.groups import find_browser
 from tests.servers.s3 import S3Server
 from tests.web.library import OTHER_TEMPERATURE, RUNS, TEMPERATURE, Library, fill
 
 from emdstore.catalog import Catalog
+from emdstore.demo import write_ensemble
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
 from emdstore.web.app import make_app
 from emdstore.web.report import write_report
@@ -183,3 +190,31 @@ def drawn_charts(page: Page) -> None:
     """Have all charts drawn."""
     page.wait_for_load_state()
     page.evaluate("""() => { for (const f of document.querySelectorAll("figure.chart")) draw(f) }""")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scratch, results and catalog of a small ensemble; not to be changed."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_ensemble(folder, SMALL)
+    return folder
+
+
+@contextmanager
+def running(
+    *arguments: object, env: dict[str, str] | None = None, probe: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command, or code that does so, and give the process and the first line that it prints."""
+    with subprocess.Popen(
+        [*([sys.executable, "-c", probe] if probe else COMMAND), *map(str, arguments)],
+        env=environment(**env or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline().strip()
+        finally:
+            if process.poll() is None:
+                process.kill()

@@ -9,43 +9,15 @@ import shlex
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.cli.conftest import COMMAND, environment
-from tests.ensembles import SMALL
+from tests.web.conftest import running
 
 from emdstore.catalog import Catalog
 from emdstore.cli.demo import commands
-from emdstore.demo import write_ensemble
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    write_ensemble(folder, SMALL)
-    return folder
-
-
-@contextmanager
-def running(*arguments: object, env: dict[str, str] | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run the command, and give the process and the first line that it prints."""
-    with subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(**env or {}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline().strip()
-        finally:
-            if process.poll() is None:
-                process.kill()
 
 
 def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -171,7 +171,7 @@ def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalArtifac
     good = store.read_bytes(f"{TEMPERATURE}/{PLOT}")
     store.write_bytes(f"{TEMPERATURE}/{PLOT}", good[:-1] + b"!")  # the same size
     answer = httpx.get(address)
-    assert answer.status_code == 500
+    assert answer.status_code == 409
     assert "not as its record says" in answer.text
     store.write_bytes(f"{TEMPERATURE}/{PLOT}", good + b"more")
     page = httpx.get(f"{home}execution/{library.id_of(TEMPERATURE)}").text

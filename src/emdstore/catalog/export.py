@@ -23,14 +23,19 @@ _ROW_GROUP_BYTES = 8 * 1024 * 1024
 
 
 def export_table(
-    opened: AbstractContextManager[Table], format: Format, on_progress: Callable[[int, int], object] | None
+    opened: AbstractContextManager[Table],
+    format: Format,
+    on_progress: Callable[[int, int], object] | None,
+    *,
+    for_spreadsheets: bool = False,
 ) -> Pieces:
     """Write a table piece by piece; see `Query.export`."""
     if format not in get_args(Format):
         raise ExportError(f"nothing can be exported as {format!r}: choose one of {', '.join(get_args(Format))}")
     if format == "parquet":
         frames.load_pyarrow("parquet")
-    return _export(opened, {"csv": _csv, "jsonl": _json_lines, "parquet": _parquet}[format], on_progress)
+    csv = _csv_for_spreadsheets if for_spreadsheets else _csv
+    return _export(opened, {"csv": csv, "jsonl": _json_lines, "parquet": _parquet}[format], on_progress)
 
 
 def _export(
@@ -59,11 +64,26 @@ def _counted(table: Table, on_progress: Callable[[int, int], object]) -> Iterato
 
 def _csv(table: Table) -> Pieces:
     """Text is in quotes, always, and nothing else is: what is missing differs from no text, and "1" from 1."""
+    return _csv_lines(table, _quoted)
+
+
+def _csv_for_spreadsheets(table: Table) -> Pieces:
+    """Text that a spreadsheet would take for a formula, and compute, gets an apostrophe before it."""
+    return _csv_lines(table, lambda text: _quoted("'" + text if text.startswith(_FORMULA) else text))
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def _csv_lines(table: Table, quoted: Callable[[str], str]) -> Pieces:
+    def entry(value: str | float) -> str:
+        return quoted(value) if isinstance(value, str) else repr(value)
+
     names = [column.name for column in table.columns]
-    write = [_CSV.get(column.kind, _entry) for column in table.columns]
+    write = [quoted if column.kind == "text" else _CSV.get(column.kind, entry) for column in table.columns]
     is_series = "values" in names
     index, values = (names.index("index"), names.index("values")) if is_series else (0, 0)
-    yield _line([_quoted("value" if is_series and name == "values" else name) for name in names])
+    yield _line([quoted("value" if is_series and name == "values" else name) for name in names])
     for batch in table.batches:
         rows = (point for row in batch for point in _points(row, index, values)) if is_series else batch
         yield b"".join(
@@ -85,12 +105,7 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def _entry(value: str | float) -> str:
-    return _quoted(value) if isinstance(value, str) else repr(value)
-
-
 _CSV: dict[Kind, Callable[[Any], str]] = {
-    "text": _quoted,
     "boolean": lambda value: "true" if value else "false",
     "time": lambda value: value.isoformat(),
     "json": lambda value: _quoted(msgspec.json.encode(value).decode()),

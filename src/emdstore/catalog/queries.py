@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
 import attrs
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 from emdstore.catalog import frames
 from emdstore.catalog.database import ROWS_AT_A_TIME, Database
 from emdstore.catalog.export import Format, export_table
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, Status, WarningRow
 from emdstore.catalog.schema import (
     Name,
     artifact,
@@ -26,7 +27,7 @@ from emdstore.catalog.schema import (
     series_value,
 )
 from emdstore.catalog.table import Table, open_table
-from emdstore.errors import ExecutionNotFoundError
+from emdstore.errors import ExecutionNotFoundError, QueryError
 from emdstore.keys import validate_prefix
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 OneOrMore = str | Collection[str]
 
+_MOST_DIMENSIONS = 50
 _SERIES_AT_A_TIME = 50  # each may hold thousands of points
 
 
@@ -48,7 +50,7 @@ class Filters(TypedDict, total=False):
     fragment
         A folder: ``run1`` selects the execution ``run1`` and all under ``run1/``, not ``run10``.
     provider, diagnostic, group, status
-        A value, or several.
+        A value, or several. A status that there is none of is a `QueryError`.
     """
 
     fragment: str
@@ -65,6 +67,7 @@ class ValueFilters(Filters, total=False):
     ----------
     dimensions
         The value, or one of the values, that each named dimension must have; a row without the dimension is left out.
+        A dimension that no row has is a `QueryError`.
     complete
         True, the default, for rows of complete sets; False for those of sets of which something is missing for good;
         None for both.
@@ -114,7 +117,13 @@ class Query(Generic[Row]):
         rows = self._database.fetch(self._statement.limit(1))
         return self.row_type(*rows[0]) if rows else None
 
-    def export(self, format: Format, *, on_progress: Callable[[int, int], object] | None = None) -> Iterator[bytes]:
+    def export(
+        self,
+        format: Format,
+        *,
+        on_progress: Callable[[int, int], object] | None = None,
+        for_spreadsheets: bool = False,
+    ) -> Iterator[bytes]:
         """Write the rows as a file, which comes piece by piece, in bounded memory; docs/query.md has the layout.
 
         Parameters
@@ -123,6 +132,8 @@ class Query(Generic[Row]):
             ``"csv"``, ``"jsonl"`` (a JSON object per line) or ``"parquet"`` (needs the extra ``arrow``).
         on_progress
             Called with the numbers of rows that are done and of all, as pieces are made.
+        for_spreadsheets
+            Whether to put an apostrophe before each text in CSV that a spreadsheet would take for a formula.
 
         Returns
         -------
@@ -136,7 +147,7 @@ class Query(Generic[Row]):
         MissingExtraError
             If the extra is not installed. Nothing was read.
         """
-        return export_table(self._table(), format, on_progress)
+        return export_table(self._table(), format, on_progress, for_spreadsheets=for_spreadsheets)
 
     def to_arrow(self) -> pyarrow.Table:
         """Return the rows as an Arrow table, each dimension a column; needs the extra ``arrow``.
@@ -320,7 +331,7 @@ def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
     meanings: list[tuple[sa.Select[Any], dict[str, Any]]] = []
     if isinstance(wanted, str):
         meanings = [(_OF_FRAGMENT, {"fragment": text}), (_OF_ENDING, {"ending": "/" + text, "size": len(text)})]
-    if text.isdecimal() and int(text) < 2**63:
+    if text.isascii() and text.isdecimal() and len(text) < 20 and int(text) < 2**63:
         meanings.append((_OF_ID, {"id": int(text)}))
     for statement, meant in meanings:
         found = database.fetch(statement, **meant)
@@ -367,6 +378,7 @@ def _parts(table: sa.Table, columns: list[sa.Column[Any]], filters: Mapping[str,
 
 def _parts_with_dimensions(database: Database, table: sa.Table, filters: dict[str, Any]) -> sa.Select[Any]:
     dimensions: Mapping[str, OneOrMore] = filters.pop("dimensions", None) or {}
+    _refuse_unknown_dimensions(database, table, list(dimensions))
     having = _has_postgresql if database.is_postgresql else _has_sqlite
     conditions = [having(table.c.dimensions, name, _as_list(values)) for name, values in dimensions.items()]
     complete: bool | None = filters.pop("complete", True)
@@ -385,8 +397,54 @@ def _conditions(
 ) -> list[sa.ColumnElement[bool]]:
     columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status)
     wanted = zip(columns, (provider, diagnostic, group, status), strict=True)
+    if status is not None:
+        _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
     return [*_under(fragment or ""), *chosen]
+
+
+def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -> None:
+    """Refuse a word that stands for nothing: an empty answer would look as if there were no results."""
+    for each in given:
+        if each not in known:
+            near = get_close_matches(each, known, n=1)
+            meant = f"did you mean {near[0]!r}? " if near else ""
+            raise QueryError(f"there is no {what} {each!r}: {meant}there are {', '.join(known)}", key=each)
+
+
+def _refuse_unknown_dimensions(database: Database, table: sa.Table, names: list[str]) -> None:
+    """Refuse a dimension that no row of this kind has, unless there are no rows at all."""
+    if len(names) > _MOST_DIMENSIONS:
+        raise QueryError(f"{len(names)} dimensions are too many to choose by: give {_MOST_DIMENSIONS} at most")
+    if not names:
+        return
+    has = _names_postgresql if database.is_postgresql else _names_sqlite
+    rows_of = sa.select(sa.literal(1)).select_from(table)
+    known = [sa.exists(rows_of.where(has(table.c.dimensions, name))) for name in names]
+    asking: Any = sa.select(sa.exists(rows_of), *known)
+    (any_rows, *found), *_ = database.fetch(asking)
+    unknown = [name for name, is_known in zip(names, found, strict=True) if not is_known]
+    if any_rows and unknown:
+        _refuse_unknown("dimension", unknown, _known_dimensions(database, table))
+
+
+def _known_dimensions(database: Database, table: sa.Table) -> list[str]:
+    keys = sa.func.jsonb_object_keys if database.is_postgresql else sa.func.json_each
+    if database.is_postgresql:
+        statement: sa.Select[Any] = sa.select(keys(table.c.dimensions)).distinct()
+    else:
+        entry = keys(table.c.dimensions).table_valued("key", joins_implicitly=True)
+        statement = sa.select(entry.c.key).select_from(table).distinct()
+    return sorted(name for (name,) in database.fetch(statement))
+
+
+def _names_sqlite(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    entry = sa.func.json_each(column).table_valued("key")
+    return sa.exists(sa.select(sa.literal(1)).select_from(entry).where(entry.c.key == name))
+
+
+def _names_postgresql(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    return column.op("?", is_comparison=True)(sa.literal(name, sa.Text))
 
 
 def _under(prefix: str) -> list[sa.ColumnElement[bool]]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
+
+Status = Literal["created", "running", "stopped", "pending_upload", "uploaded", "failed", "upload_failed", "aborted"]
+"""The states of an execution; which may follow which is decided in `emdstore.executions.transitions`."""
 
 
 def _number(value: float | None) -> float:

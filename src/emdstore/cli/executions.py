@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from emdstore.catalog.rows import Status
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     PLAIN,
@@ -28,7 +29,6 @@ from emdstore.cli.render import note, say, set_progress, show_document, show_fie
 from emdstore.errors import EmdstoreError, WorkspaceError
 from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
-from emdstore.executions.transitions import Status
 from emdstore.executions.without_catalog import publish_pending_executions
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import ExecutionRecord, read_record

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from emdstore.catalog import Catalog
 from emdstore.catalog.export import Format
+from emdstore.catalog.rows import Status
 from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
@@ -29,7 +30,6 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.render import note, say, set_progress, show_document, size_text
 from emdstore.errors import redact_url
-from emdstore.executions.transitions import Status
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from emdstore.catalog.rows import Status
 from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
@@ -27,7 +28,6 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.render import note, say, set_progress, show_document, size_text
 from emdstore.errors import ArtifactExistsError, MissingExtraError
-from emdstore.executions.transitions import Status
 from emdstore.stores import ArtifactStore
 
 if TYPE_CHECKING:
@@ -78,10 +78,9 @@ def serve(
         The port to listen on; 0 for any free one.
     """
     try:
-        import uvicorn
-
         from emdstore.web import access as access_to
         from emdstore.web.app import make_app
+        from emdstore.web.server import make_server
         from emdstore.web.site import require_extra
 
         require_extra()
@@ -89,10 +88,7 @@ def serve(
         raise MissingExtraError.of("`emdstore serve`", "web") from error
     admitted = access_to.Access.to(host, os.environ.get(_TOKEN) or None)
     with _opened(store, catalog, config, access) as (database, results), _listening(host, port) as listening:
-        app = make_app(database, results, access=admitted)
-        server = uvicorn.Server(
-            uvicorn.Config(app, log_config=None, server_header=False, timeout_graceful_shutdown=3, lifespan="off")
-        )
+        server = make_server(make_app(database, results, access=admitted))
         url = _url(listening, admitted.token)
         if output.json:
             show_document("serve", {"url": url}, one_line=True)

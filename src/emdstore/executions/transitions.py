@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from emdstore.errors import InvalidTransitionError
-
-Status = Literal["created", "running", "stopped", "pending_upload", "uploaded", "failed", "upload_failed", "aborted"]
 
 TRANSITIONS: dict[str, frozenset[str]] = {
     "created": frozenset({"running", "aborted"}),

@@ -40,7 +40,10 @@ class Access:
         """
         if not is_loopback(self.host):
             return True  # it may have any name, and wants a token
-        name = urlsplit(f"//{header}").hostname or ""
+        try:
+            name = urlsplit(f"//{header}").hostname or ""
+        except ValueError:
+            return False
         return name == self.host or is_loopback(name)
 
     def admits(self, offered: str | None) -> bool:
@@ -66,4 +69,7 @@ def same_origin(headers: Mapping[str, str]) -> bool:
     if site is not None:
         return site == "same-origin"
     origin = headers.get("origin", "")
-    return bool(origin) and urlsplit(origin).netloc == headers.get("host")
+    try:
+        return bool(origin) and urlsplit(origin).netloc == headers.get("host")
+    except ValueError:
+        return False

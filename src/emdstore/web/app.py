@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import logging
 import re
 import secrets
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,7 +20,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFoundError, IncompleteSetError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    ExecutionNotFoundError,
+    IncompleteSetError,
+    QueryError,
+)
 from emdstore.keys import is_valid_key
 from emdstore.stores import ArtifactStore
 from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
@@ -50,7 +58,11 @@ _ARTIFACT_POLICY = (
 """An artifact that is a page is nobody's origin: what it runs reaches neither this site nor any other."""
 
 _LONGEST_FORM = 256 * 1024
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+_SECONDS_FOR_A_FORM = 20.0
+_LONGEST_QUERY = 8 * 1024
+# What has more digits than any artifact has bytes is not understood, and so the whole is sent, as HTTP has it.
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
+_NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 
 
 def make_app(
@@ -74,8 +86,8 @@ def make_app(
     return Starlette(
         routes=[
             Route("/", site.executions),
-            Route("/execution/{execution_id:int}", site.execution),
-            Route("/execution/{execution_id:int}/verify", site.verify, methods=["POST"]),
+            Route("/execution/{execution_id}", site.execution),
+            Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
             Route("/compare", site.compare),
             Route("/values", site.values),
             Route("/values.csv", site.export),
@@ -87,14 +99,15 @@ def make_app(
             HTTPException: _refuse,
             ExecutionNotFoundError: _not_found,
             IncompleteSetError: _corrupt,
+            QueryError: _unclear,
             EmdstoreError: _unavailable,
         },
     )
 
 
 class _Site:
-    def __init__(self, catalog: Catalog, shelf: ResultsReader, secret: bytes) -> None:
-        self.catalog, self.shelf, self.secret = catalog, shelf, secret
+    def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes) -> None:
+        self.catalog, self.results, self.secret = catalog, results, secret
 
     def places(self, root: str = "") -> Places:
         return Places(root=root, secret=self.secret)
@@ -105,11 +118,11 @@ class _Site:
 
     def execution(self, request: Request) -> Response:
         row = self._row(request.path_params["execution_id"])
-        return _page("execution", self.places("../"), page=read_execution(self.catalog, self.shelf, row))
+        return _page("execution", self.places("../"), page=read_execution(self.catalog, self.results, row))
 
     def compare(self, request: Request) -> Response:
         rows, unknown = choose(self.catalog, request.query_params.multi_items())
-        return _page("compare", self.places(), page=read_comparison(self.catalog, self.shelf, rows, unknown))
+        return _page("compare", self.places(), page=read_comparison(self.catalog, self.results, rows, unknown))
 
     def values(self, request: Request) -> Response:
         page = read_values(self.catalog, Selection.of(request.query_params.multi_items()))
@@ -118,37 +131,40 @@ class _Site:
     def export(self, request: Request) -> Response:
         selection = Selection.of(request.query_params.multi_items())
         headers = {"Content-Disposition": 'attachment; filename="scalars.csv"', "X-Content-Type-Options": "nosniff"}
-        rows = self.catalog.scalars(**selection.value_filters).export("csv")
-        return StreamingResponse(rows, headers=headers, media_type="text/csv; charset=utf-8")
+        pieces = self.catalog.scalars(**selection.value_filters).export("csv", for_spreadsheets=True)
+        first = next(pieces, b"")  # what goes wrong does so before an answer has begun
+        return StreamingResponse(
+            itertools.chain([first], pieces), headers=headers, media_type="text/csv; charset=utf-8"
+        )
 
     async def verify(self, request: Request) -> Response:
         if not same_origin(request.headers):
             raise HTTPException(403, "This was asked for by another site.")
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _LONGEST_FORM:
-                raise HTTPException(413)
-        keys = [value for name, value in parse_qsl(body.decode("utf-8", "replace")) if name == "key"]
+        try:
+            async with asyncio.timeout(_SECONDS_FOR_A_FORM):
+                body = await _form(request)
+        except TimeoutError:
+            raise HTTPException(408) from None
+        keys = {value for name, value in parse_qsl(body.decode("utf-8", "replace")) if name == "key"}
         return await run_in_threadpool(self._verify, request.path_params["execution_id"], keys)
 
-    def _verify(self, execution_id: int, keys: list[str]) -> Response:
+    def _verify(self, execution_id: str, keys: set[str]) -> Response:
         row = self._row(execution_id)
         chosen = [each for each in artifacts_of(self.catalog, row) if not keys or each.key in keys]
-        page = read_execution(self.catalog, self.shelf, row, self.shelf.check(chosen))
+        page = read_execution(self.catalog, self.results, row, self.results.check(chosen))
         return _page("execution", self.places("../../"), page=page)
 
     def artifact(self, request: Request) -> Response:
         segments = _segments(request)[1:]
         name, _, seal = segments[0].partition("-") if segments else ("", "", "")
         key = "/".join(segments[1:])
-        if not name.isdecimal() or not secrets.compare_digest(seal.encode(), self.places().seal(int(name)).encode()):
+        if not _NUMBER.match(name) or not secrets.compare_digest(seal.encode(), self.places().seal(int(name)).encode()):
             raise HTTPException(404)
-        row = self._row(int(name))
+        row = self._row(name)
         artifact = next((each for each in artifacts_of(self.catalog, row) if each.key == key), None)
         if artifact is None:
             raise HTTPException(404, f"{key!r} is not in the record of this execution.")
-        return _send(request, self.shelf, artifact)
+        return _send(request, self.results, artifact)
 
     def own_file(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -158,16 +174,25 @@ class _Site:
         headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
         return Response(data, media_type=own_file_type(name), headers=headers)
 
-    def _row(self, execution_id: int) -> ExecutionRow:
-        if execution_id >= 2**63:
+    def _row(self, execution_id: str) -> ExecutionRow:
+        if not _NUMBER.match(execution_id):
             raise HTTPException(404)
-        return self.catalog.execution(execution_id)
+        return self.catalog.execution(int(execution_id))
+
+
+async def _form(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _LONGEST_FORM:
+            raise HTTPException(413)
+    return body
 
 
 # -- artifacts -------------------------------------------------------------------------------------------------------
 
 
-def _send(request: Request, shelf: ResultsReader, artifact: ArtifactRow) -> Response:
+def _send(request: Request, results: ResultsReader, artifact: ArtifactRow) -> Response:
     """Send an artifact, or the part of it that was asked for, or say that it is as the browser has it."""
     media_type = artifact.media_type or "application/octet-stream"
     headers = {
@@ -190,11 +215,11 @@ def _send(request: Request, shelf: ResultsReader, artifact: ArtifactRow) -> Resp
     try:
         part = _range(request, artifact, headers.get("ETag"))
         if part is None:
-            chunks = shelf.read(artifact)
+            chunks = results.read(artifact)
             length = artifact.size
         else:
             start, stop = part
-            chunks = shelf.read_range(artifact, start, stop)
+            chunks = results.read_range(artifact, start, stop)
             length = stop - start
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{artifact.size}"
     except ArtifactNotFoundError:
@@ -260,7 +285,11 @@ def _not_found(request: Request, error: Exception) -> Response:
 
 
 def _corrupt(request: Request, error: Exception) -> Response:
-    return _message(request, 500, "This file is not as recorded", str(error))
+    return _message(request, 409, "This file is not as recorded", str(error))
+
+
+def _unclear(request: Request, error: Exception) -> Response:
+    return _message(request, 400, "This cannot be asked for", str(error))
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
@@ -278,7 +307,13 @@ class _Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if len(scope.get("query_string", b"")) > _LONGEST_QUERY:
+            await _plain(414, "This address is too long.")(scope, receive, send)
+            return
         request = Request(scope)
+        if not _is_host(request.headers.get("host", "")):
+            await _plain(400, "The request does not say which server it is for.")(scope, receive, send)
+            return
         answer = self._answer(request)
         await (answer or self._app)(scope, receive, send)
 
@@ -293,6 +328,19 @@ class _Gate:
         if self._access.admits(request.cookies.get(COOKIE)):
             return None
         return _message(request, 401, "This site wants its token", "Open it with the whole address that was printed.")
+
+
+def _plain(status: int, text: str) -> Response:
+    """Answer what is no request for a page, without looking at its address."""
+    return Response(f"{text}\n", status, _PAGE_HEADERS, media_type="text/plain")
+
+
+def _is_host(header: str) -> bool:
+    try:
+        parts = urlsplit(f"//{header}")
+        return parts.port is None or parts.port >= 0
+    except ValueError:
+        return False
 
 
 def _welcome(request: Request, token: str) -> Response:

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow, ScalarRow, SeriesRow
-from emdstore.errors import ExecutionNotFoundError
+from emdstore.errors import ExecutionNotFoundError, QueryError
 from emdstore.web import text
 from emdstore.web.charts import TOPICS, Chart, Dot, dot_chart, series_charts, topic_of
 from emdstore.web.execution import Item, artifacts_of, own, pair
@@ -23,6 +23,7 @@ MOST_SCALARS = 1000
 MOST_CHARTS = 12
 _MOST_SERIES = 60
 _MOST_PEERS = 1000
+_MOST_ASKED = 50
 
 _SOURCES = (
     "source_id", "member_id", "variant_label", "grid_label", "experiment_id", "institution_id", "mip_id", "activity_id",
@@ -113,20 +114,27 @@ def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[Exe
 
     ``e`` is an execution's id; ``g`` is a group, ``provider/diagnostic/group``, and stands for its latest execution;
     ``d`` is a diagnostic, ``provider/diagnostic``, and stands for all its groups.
+
+    Raises
+    ------
+    QueryError
+        If it asks for more than anybody can look at.
     """
     rows: dict[int, ExecutionRow] = {}
     unknown = []
-    for name, value in items:
+    asked = dict.fromkeys((name, value) for name, value in items if name in ("e", "g", "d"))
+    if len(asked) > _MOST_ASKED:
+        raise QueryError(f"{len(asked)} executions cannot be compared at once: choose {MOST_COMPARED}")
+    for name, value in asked:
         found: list[ExecutionRow] = []
         if name == "e":
             try:
-                found = [catalog.execution(int(value))] if value.isdecimal() and len(value) < 20 else []
+                is_id = value.isascii() and value.isdecimal() and len(value) < 20
+                found = [catalog.execution(int(value))] if is_id else []
             except ExecutionNotFoundError:
                 pass
-        elif name in ("g", "d"):
-            found = latest(catalog, value)
         else:
-            continue
+            found = latest(catalog, value)
         if not found:
             unknown.append(value)
         rows |= {row.execution_id: row for row in found}
@@ -163,7 +171,7 @@ def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
 
 
 def read_comparison(
-    catalog: Catalog, shelf: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
+    catalog: Catalog, results: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
 ) -> ComparePage:
     """Ask the catalog, and the results store as far as it answers, for what executions have in common."""
     shown = rows[:MOST_COMPARED]
@@ -173,7 +181,7 @@ def read_comparison(
     series = [list(islice(own(catalog.series(fragment=each.fragment), each), _MOST_SERIES)) for each in shown]
     pictures, problem = [], None
     for each in shown:
-        look = shelf.look(each.fragment, None)
+        look = results.look(each.fragment, None)
         problem = problem or look.problem
         items, _ = pair(artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment), each), look)
         pictures.append([item for item in items if item.is_image])

@@ -209,13 +209,13 @@ class ExecutionPage:
 
 
 def read_execution(
-    catalog: Catalog, shelf: ResultsReader, row: ExecutionRow, checks: Mapping[str, Check] | None = None
+    catalog: Catalog, results: ResultsReader, row: ExecutionRow, checks: Mapping[str, Check] | None = None
 ) -> ExecutionPage:
     """Ask the catalog, and the results store as far as it answers, for one execution.
 
     Parameters
     ----------
-    catalog, shelf
+    catalog, results
         Where to ask.
     row
         The execution.
@@ -223,7 +223,7 @@ def read_execution(
         What came of hashing artifacts again, by key.
     """
     artifacts = artifacts_of(catalog, row)
-    look = shelf.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
+    look = results.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
     outputs = own(catalog.outputs(fragment=row.fragment, complete=None), row)
     scalars = list(islice(own(catalog.scalars(fragment=row.fragment, complete=None), row), MOST_SCALARS))
     series = islice(own(catalog.series(fragment=row.fragment, complete=None), row), MOST_SERIES)

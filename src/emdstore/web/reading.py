@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import attrs
 from emdstore.catalog import ArtifactRow
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError, StoreError, StoreUnavailableError
 from emdstore.keys import join_key
-from emdstore.stores import ArtifactStore, SupportsInfo, SupportsPath, SupportsStreaming, scoped
+from emdstore.stores import ArtifactStore, LocalArtifactStore, SupportsInfo, SupportsStreaming, scoped
 from emdstore.stores.port import CHUNK_SIZE
 from emdstore.transfers import digest_of
 
@@ -88,7 +89,7 @@ class ResultsReader:
     """
 
     def __init__(self, results: ArtifactStore, *, patience: float = PATIENCE) -> None:
-        self.results = results
+        self.store = results
         self._patience = patience
         self._ask_again_at = 0.0
 
@@ -96,7 +97,7 @@ class ResultsReader:
         """Tell what is there of an execution, and read the end of its log. What goes wrong is in what is returned."""
         if time.monotonic() < self._ask_again_at:
             return Look(problem="the results store did not answer a moment ago")
-        folder = scoped(self.results, fragment)
+        folder = scoped(self.store, fragment)
 
         def ask() -> Look:
             sizes = dict(_listing(folder))
@@ -116,7 +117,7 @@ class ResultsReader:
 
     def _check(self, artifact: ArtifactRow) -> Check:
         try:
-            size, digest = digest_of(scoped(self.results, artifact.fragment), artifact.key)
+            size, digest = digest_of(scoped(self.store, artifact.fragment), artifact.key)
         except ArtifactNotFoundError:
             return Check("missing", "the record names it and it is not there")
         except EmdstoreError as error:
@@ -139,7 +140,7 @@ class ResultsReader:
         StoreError
             If the store failed.
         """
-        chunks = _as_recorded(_chunks(self.results, join_key(artifact.fragment, artifact.key)), artifact)
+        chunks = _as_recorded(_chunks(self.store, join_key(artifact.fragment, artifact.key)), artifact)
         ahead, size = [], 0
         for chunk in chunks:
             ahead.append(chunk)
@@ -151,10 +152,10 @@ class ResultsReader:
     def read_range(self, artifact: ArtifactRow, start: int, stop: int) -> Iterator[bytes]:
         """Return the bytes from `start` up to `stop`; a part cannot be compared with the record."""
         key = join_key(artifact.fragment, artifact.key)
-        if isinstance(self.results, SupportsPath):
-            chunks = _file_part(self.results, key, start)
+        if isinstance(self.store, LocalArtifactStore):
+            chunks = _file_part(self.store, key, start)
         else:
-            chunks = _from(_chunks(self.results, key), start)
+            chunks = _from(_chunks(self.store, key), start)
         first = next(chunks, b"")  # an artifact that is not there is noticed before anything is sent
         return _up_to(itertools.chain([first], chunks), stop - start)
 
@@ -187,10 +188,10 @@ def _listing(folder: ArtifactStore) -> Iterator[tuple[str, int | None]]:
 
 
 def _log_end(folder: ArtifactStore, log: ArtifactRow) -> LogEnd | None:
-    if (log.size or 0) > _LONGEST_LOG and not isinstance(folder, SupportsPath):
+    if isinstance(folder, LocalArtifactStore):
+        chunks = _file_part(folder, log.key, -_LOG_BYTES - 1)
+    elif (log.size or 0) > _LONGEST_LOG:
         return None
-    if isinstance(folder, SupportsPath):
-        chunks = _file_part(folder, log.key, max(0, folder.local_path(log.key).stat().st_size - _LOG_BYTES - 1))
     else:
         chunks = _chunks(folder, log.key)
     end = b""
@@ -229,16 +230,22 @@ def _as_recorded(chunks: Iterator[bytes], artifact: ArtifactRow) -> Iterator[byt
     yield held
 
 
-def _file_part(store: SupportsPath, key: str, start: int) -> Iterator[bytes]:
+def _file_part(store: LocalArtifactStore, key: str, start: int) -> Iterator[bytes]:
+    """Read a file from a position on, counted from its end if it is negative.
+
+    The descriptor is the store's own: it is of a regular file inside the store, whatever takes its name meanwhile, and
+    to open a pipe that was left there waits for nobody.
+    """
+    fd, status = store.ground.open_file(key)
     try:
-        with store.local_path(key).open("rb") as file:
-            file.seek(start)
-            while chunk := file.read(CHUNK_SIZE):
-                yield chunk
-    except FileNotFoundError:
-        raise ArtifactNotFoundError(f"no artifact at {key!r} in {store!r}", key=key) from None
+        position = start if start >= 0 else max(0, status.st_size + start)
+        while chunk := os.pread(fd, CHUNK_SIZE, position):
+            position += len(chunk)
+            yield chunk
     except OSError as error:
-        raise StoreError(f"{key!r} in {store!r} cannot be read: {error}", key=key) from error
+        raise StoreError(f"{key!r} in {store!r} cannot be read: {error.strerror}", key=key) from error
+    finally:
+        os.close(fd)
 
 
 def _from(chunks: Iterator[bytes], start: int) -> Iterator[bytes]:

@@ -164,8 +164,8 @@ def write_report(
 
 
 class _Writer:
-    def __init__(self, dest: LocalArtifactStore, catalog: Catalog, shelf: ResultsReader, data: bool) -> None:
-        self.dest, self.catalog, self.shelf, self.data = dest, catalog, shelf, data
+    def __init__(self, dest: LocalArtifactStore, catalog: Catalog, results: ResultsReader, data: bool) -> None:
+        self.dest, self.catalog, self.results, self.data = dest, catalog, results, data
         self.written: set[str] = set()
         self.troubles: list[Trouble] = []
         self.files = self.bytes = 0
@@ -183,7 +183,7 @@ class _Writer:
             self.file(f"static/{name}", own_file(name) or b"")
 
     def execution(self, row: ExecutionRow, shown: set[int]) -> None:
-        page = read_execution(self.catalog, self.shelf, row, self._artifacts(row))
+        page = read_execution(self.catalog, self.results, row, self._artifacts(row))
         others = tuple(line for line in page.others if line.row.execution_id in shown)
         self.page(f"execution/{row.execution_id}.html", "execution", page=attrs.evolve(page, others=others))
 
@@ -193,7 +193,7 @@ class _Writer:
         wanted = [key for key, each in artifacts.items() if self.data or each.role != "data"]
         folder = f"artifacts/{row.execution_id}"
         dest = scoped(self.dest, folder)
-        outcomes = move(scoped(self.shelf.results, row.fragment), dest, wanted, unchanged="digest").outcomes
+        outcomes = move(scoped(self.results.store, row.fragment), dest, wanted, unchanged="digest").outcomes
         if outcomes and all(isinstance(each.error, StoreUnavailableError) for each in outcomes):
             raise outcomes[0].error or StoreUnavailableError("the results store does not answer")
         checks = {key: Check("left out", "not part of this report") for key in artifacts.keys() - set(wanted)}
@@ -225,7 +225,7 @@ class _Writer:
             compared = peers(members)
             if len(compared) > 1:
                 key = places.comparison(provider, diagnostic)
-                page = read_comparison(self.catalog, self.shelf, compared)
+                page = read_comparison(self.catalog, self.results, compared)
                 self.page(key, "compare", page=page)
                 listed.append((provider, diagnostic, len(compared)))
                 where |= {str(column.line.row.execution_id): key for column in page.columns}
@@ -237,7 +237,7 @@ class _Writer:
         facets = _facets([page.table.facets(row) for row in page.table.rows], [each.name for each in page.facets])
         self.page("values.html", "values", page=attrs.evolve(page, selection=Selection(), facets=facets))
         with self.dest.open_writer("values.csv") as file:
-            for piece in self.catalog.scalars(**selection.value_filters).export("csv"):
+            for piece in self.catalog.scalars(**selection.value_filters).export("csv", for_spreadsheets=True):
                 file.write(piece)
         self.written.add("values.csv")
 

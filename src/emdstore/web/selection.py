@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from emdstore.errors import InvalidKeyError
+from emdstore.errors import InvalidKeyError, QueryError
 from emdstore.keys import validate_prefix
 
 PLACES = ("provider", "diagnostic", "group", "status")
@@ -16,6 +16,8 @@ PLACES = ("provider", "diagnostic", "group", "status")
 _DIMENSION = "d."
 _MOST_CHOICES = 12
 _MOST_DIGITS = 9
+_MOST_WORDS = 20
+_MOST_CHOSEN = 30
 
 
 @attrs.frozen
@@ -47,7 +49,13 @@ class Selection:
 
     @classmethod
     def of(cls, items: Iterable[tuple[str, str]]) -> Selection:
-        """Read a query; what makes no sense in it is left out."""
+        """Read a query; what makes no sense in it is left out.
+
+        Raises
+        ------
+        QueryError
+            If it asks for more than the catalog should look for at once.
+        """
         chosen: dict[str, list[str]] = {}
         plain: dict[str, str] = {}
         for name, value in items:
@@ -55,6 +63,7 @@ class Selection:
                 chosen.setdefault(name, []).append(value)
             else:
                 plain[name] = value.strip()
+        _refuse_too_much(chosen, plain.get("q", ""))
         page = plain.get("page", "")
         return cls(
             chosen={name: tuple(dict.fromkeys(values)) for name, values in chosen.items()},
@@ -146,6 +155,18 @@ def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
 def dimension_facet(name: str) -> str:
     """Return a dimension's name in the query."""
     return _DIMENSION + name
+
+
+def _refuse_too_much(chosen: Mapping[str, Sequence[str]], search: str) -> None:
+    if "\0" in "".join((search, *chosen, *(value for values in chosen.values() for value in values))):
+        raise QueryError("no name has a NUL character in it")
+    for count, most, what in (
+        (len(search.split()), _MOST_WORDS, "words"),
+        (len(chosen), _MOST_CHOSEN, "dimensions"),
+        (max(map(len, chosen.values()), default=0), _MOST_CHOSEN, "values of one dimension"),
+    ):
+        if count > most:
+            raise QueryError(f"{count} {what} are too many to look for at once: give {most} at most")
 
 
 def _folder(text: str) -> str:

@@ -1,0 +1,88 @@
+"""The server that the site runs on: nobody holds a connection for longer than it takes, and there are only so many."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 256
+"""Who comes beyond these is told to come again, with 503."""
+
+SECONDS_FOR_A_REQUEST = 20.0
+"""A client that has not sent the head of a request by then is left."""
+
+SECONDS_FOR_A_PIECE = 60.0
+"""A client that takes nothing of an answer for so long is left."""
+
+
+def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
+    """Return a server for the site.
+
+    Parameters
+    ----------
+    app
+        What `emdstore.web.app.make_app` returned.
+    **more
+        Settings of uvicorn, beside or instead of ours.
+    """
+    ours: dict[str, Any] = {
+        "http": BoundedProtocol,
+        "ws": "none",
+        "lifespan": "off",
+        "limit_concurrency": MOST_CONNECTIONS,
+        "log_config": None,
+        "server_header": False,
+        "timeout_graceful_shutdown": 3,
+    }
+    return uvicorn.Server(uvicorn.Config(app, **{**ours, **more}))
+
+
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 with clients that are slower than anybody waits left alone, on both ways."""
+
+    _waiting: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of a request. What comes in drops does not prolong the time that there is for its head."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait()
+        else:
+            self._cancel()
+
+    def pause_writing(self) -> None:
+        """Note that the client takes nothing for the moment."""
+        super().pause_writing()
+        self._stuck = self.loop.call_later(SECONDS_FOR_A_PIECE, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that it does again."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._cancel()
+        if self._stuck is not None:
+            self._stuck.cancel()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._waiting is None:
+            self._waiting = self.loop.call_later(SECONDS_FOR_A_REQUEST, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
