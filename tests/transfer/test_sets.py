@@ -24,7 +24,7 @@ from tests.transfer.sets import (
 )
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import DemotionRefusedError, IntegrityError, StoreError
+from emdstore.errors import DemotionRefusedError, IntegrityError, StoreError, TransferError
 from emdstore.sets.record import read_record
 from emdstore.sets.transfer import plan_transfer, transfer
 from emdstore.stores import (
@@ -125,8 +125,8 @@ def test_each_side_is_listed_once(results: LocalArtifactStore) -> None:
     for _ in range(2):
         source, dest = RecordingStore(results), RecordingStore(InMemoryArtifactStore())
         transfer(source, dest)
-        for store in (source, dest):
-            assert [call.verb for call in store.calls if call.verb in ("iter_info", "iter_keys")] == ["iter_info"]
+        for store, verb in ((source, "iter_found"), (dest, "iter_info")):
+            assert [call.verb for call in store.calls if call.verb.startswith("iter_")] == [verb]
 
 
 def test_the_record_comes_last_and_the_metric_bundle_right_before_it(results: LocalArtifactStore) -> None:
@@ -371,6 +371,65 @@ def test_a_plan_has_a_unit_for_each_set(results: LocalArtifactStore, tmp_path: P
     plan = list(plan_transfer(results, tmp_path / "archive"))
     assert [each.folder for each in plan if isinstance(each, Unit)] == [FRAGMENT, OTHER]
     assert not (tmp_path / "archive").exists()
+
+
+# -- some keys of a set ------------------------------------------------------------------------------------------------
+
+
+def keys_of(fragment: str, store: ArtifactStore) -> list[str]:
+    return [f"{fragment}/{key}" for key in held(store, fragment)]
+
+
+def test_all_keys_of_a_set_by_name_are_the_set(results: LocalArtifactStore, archive: ArtifactStore) -> None:
+    dest = RecordingStore(archive)
+    report = transfer(results, dest, ["README.md", *keys_of(FRAGMENT, results)])
+    assert report.ok
+    assert words(report) == {FRAGMENT: "copied"}
+    assert writes(dest)[-1] == AT
+    assert held(archive, FRAGMENT) == held(results, FRAGMENT)
+
+
+def test_a_record_by_name_is_written_only_over_all_that_it_names(
+    results: LocalArtifactStore, archive: ArtifactStore
+) -> None:
+    report = transfer(results, archive, [AT])
+    assert words(report) == {FRAGMENT: "left"}
+    assert "name it, too" in str(report.sets[0].error)
+    assert state(archive) is None
+    others = [key for key in keys_of(FRAGMENT, results) if key != AT]
+    assert transfer(results, archive, others).ok
+    assert state(archive) is None
+    assert transfer(results, archive, [AT]).ok
+    assert held(archive, FRAGMENT) == held(results, FRAGMENT)
+
+
+def test_an_artifact_by_name_repairs_a_published_set_and_never_changes_it(
+    results: LocalArtifactStore, archive: ArtifactStore
+) -> None:
+    transfer(results, archive)
+    good = held(archive)
+    put(archive, {PLOT: b"damaged"})
+    assert transfer(results, archive, [PLOT]).keys("copied") == (PLOT,)
+    assert held(archive) == good
+    publish_later_version(results)
+    report = transfer(results, archive, [PLOT])
+    assert report.keys("failed") == (PLOT,)
+    assert isinstance(report.outcomes[0].error, IntegrityError)
+    assert held(archive) == good
+
+
+# -- what a listing leaves out -----------------------------------------------------------------------------------------
+
+
+def test_what_no_key_can_name_is_reported_and_is_no_success(results: LocalArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "results/pmp/back\\slash").write_bytes(b"")
+    report = transfer(results, tmp_path / "archive")
+    assert [each.name for each in report.left_out] == ["pmp/back\\slash"]
+    assert report.failures == ()
+    assert not report.ok
+    assert report.as_dict()["left_out"][0]["name"] == "pmp/back\\slash"
+    with pytest.raises(TransferError, match="left out"):
+        report.raise_for_failures()
 
 
 # -- killed ------------------------------------------------------------------------------------------------------------

@@ -310,7 +310,7 @@ class TestUnchanged:
         source, dest = self.tampered(tmp_path)
         recorded = RecordingStore(source), RecordingStore(dest)
         assert transfer(*recorded).counts["unchanged"] == 2
-        assert {call.verb for store in recorded for call in store.calls} == {"iter_info"}
+        assert {call.verb for store in recorded for call in store.calls} == {"iter_found", "iter_info"}
 
     def test_by_digest_finds_what_stat_cannot(self, tmp_path: Path) -> None:
         source, dest = self.tampered(tmp_path)

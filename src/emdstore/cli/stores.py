@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -84,14 +85,16 @@ def transfer_artifacts(
     *keys: str,
     dry_run: bool = False,
     unchanged: Literal["stat", "digest", "never"] = "stat",
+    replace: bool = False,
     flush: bool = False,
     on: Workers = HERE,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
-    """Copy artifacts from one store to another: verified, whole or not at all, and resumable.
+    """Copy artifacts from one store to another: verified, whole or not at all, set by set, and resumable.
 
-    To resume after an interruption, run it again. Nothing is deleted.
+    A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
+    meanwhile. To resume after an interruption, run it again. Nothing is deleted.
 
     Parameters
     ----------
@@ -104,8 +107,11 @@ def transfer_artifacts(
     dry_run
         Only tell what would be copied.
     unchanged
-        What need not be copied again: "stat", what has the same size and is not older at the destination; "digest",
-        what has the same SHA-256, for which both sides are read; "never", nothing.
+        What need not be copied again: "stat", within sets what their records prove, otherwise what has the same size
+        and is not older at the destination; "digest", what has the same bytes, for which they are read; "never",
+        nothing.
+    replace
+        Let a complete set be replaced by one that is not complete, or by an older one.
     flush
         Return only when what was copied survives a power cut.
     """
@@ -117,6 +123,7 @@ def transfer_artifacts(
                 to,
                 keys or None,
                 unchanged=unchanged,
+                replace=replace,
                 max_workers=on.workers,
                 executor=executor,
                 dry_run=dry_run,
@@ -139,10 +146,15 @@ def show_transfer(command: str, report: TransferReport, output: Output, *, inter
                 say(f"would copy  {each.key}" + (f"  ({size_text(each.size)})" if each.size is not None else ""))
     for each in report.failures:
         say(f"{each.outcome}  {each.key}: {each.error}", style="red")
+    for left in report.left_out:
+        say(f"left out  {left.name}: {left.reason}", style="red")
     copied = "would be copied" if report.dry_run else "copied"
     parts = [f"{report.counts['copied']} {copied} ({size_text(report.bytes_copied)})"]
     parts += [f"{count} {outcome}" for outcome, count in report.counts.items() if count and outcome != "copied"]
     say(f"{', '.join(parts)}; {report.seconds:.1f} s")
+    if report.sets:
+        words = Counter(each.outcome for each in report.sets)
+        say("sets: " + ", ".join(f"{words[word]} {copied if word == 'copied' else word}" for word in sorted(words)))
     if interrupted:
         note("interrupted: run it again to go on")
     return code

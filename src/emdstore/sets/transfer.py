@@ -6,7 +6,7 @@ opened at the destination before its first byte changes there, with its record l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
@@ -23,12 +23,15 @@ from emdstore.errors import (
 from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
-from emdstore.sets.seal import Standing, opened
+from emdstore.sets.seal import Standing, opened, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
 from emdstore.stores.urls import StoreLike, as_store
-from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, move, plan_move
-from emdstore.transfers.units import Group, Pair, Unit, step_of
+from emdstore.stores.views import scoped
+from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
+from emdstore.transfers.patience import patiently
+from emdstore.transfers.plan import Action, Pair, step_of
+from emdstore.transfers.units import Group, Unit
 
 _RANKS = {"series": 1, "output": 1, "metric": 2}
 _BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
@@ -166,7 +169,8 @@ class SetSealing:
         found = {pair.key: pair for pair in group.pairs}
         at = join_key(group.folder, RECORD_NAME)
         record = found.get(at)
-        try:
+
+        def decide() -> Unit:
             if record is None or not record.here:
                 guard = _standing(dest, at, found) if record is not None else None
                 return _bare(group, guard, unchanged)
@@ -174,8 +178,102 @@ class SetSealing:
                 return _unchanged(group)
             data = source.read_bytes(at)
             return _sealed(group, source, data, _standing(dest, at, found), unchanged, replace=self.replace)
+
+        try:
+            return patiently(decide)
         except EmdstoreError as error:
             return _refused(group, error)
+
+    def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
+        """Decide what to do where only some keys of a set are to be moved."""
+        at = join_key(folder, RECORD_NAME)
+
+        def decide() -> Unit:
+            inside = scoped(dest, folder)
+            standing = standing_at(inside, listing_of(inside))
+            if any(step.key == at and step.action != "missing" for step in steps):
+                return _some_sealed(folder, steps, source, inside, standing, replace=self.replace)
+            return _some_unsealed(folder, steps, standing)
+
+        try:
+            return patiently(decide)
+        except EmdstoreError as error:
+            return Unit(folder, loose=tuple(Step(step.key, "left", step.size, error) for step in steps), error=error)
+
+
+def _some_sealed(
+    folder: str,
+    steps: Sequence[Step],
+    source: ArtifactStore,
+    inside: ArtifactStore,
+    standing: Standing,
+    *,
+    replace: bool,
+) -> Unit:
+    """Move some artifacts and the record, which is written only if all the others are at the destination already."""
+    at = join_key(folder, RECORD_NAME)
+    data = source.read_bytes(at)
+    record = decode_record(data, name=at)
+    if record.state in (None, "publishing"):
+        raise RecordError(
+            f"{folder!r} is not published at the source (state {record.state!r}): its record is not moved", key=at
+        )
+    if not replace:
+        _refuse_less(folder, record, standing)
+    named = {step.key: step for step in steps}
+    ranks: tuple[list[Step], ...] = ([], [], [])
+    proved = standing.proved()
+    for artifact in record.artifacts:
+        key = join_key(folder, artifact.key)
+        step = named.pop(key, None)
+        if step is None:
+            if not _has(inside, artifact, standing, proved):
+                raise RecordError(
+                    f"{key!r} is named by the record {at!r} and is not at the destination: name it, too, or move the "
+                    "whole set",
+                    key=at,
+                )
+        elif step.action in ("copy", "compare", "unchanged"):
+            action: Action = "copy" if step.action == "copy" else "compare"
+            told = Step(key, action, artifact.size, here=artifact.sha256, doubt=step.size != artifact.size)
+            ranks[_RANKS.get(artifact.role, 0)].append(told)
+        else:
+            ranks[_RANKS.get(artifact.role, 0)].append(step)
+    del named[at]
+    opening = None
+    if standing.data is not None or standing.is_bare:
+        opening = Step(at, "write", data=encode_record(opened(standing, record, [a.key for a in record.artifacts])))
+    seal = Step(at, "write", len(data), data=data)
+    sealed = standing.data == data
+    return Unit(folder, tuple(map(tuple, ranks)), tuple(named.values()), opening, seal, sealed=sealed)
+
+
+def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, proved: Mapping[str, str]) -> bool:
+    if artifact.key not in standing.found:
+        return False
+    digest = proved.get(artifact.key) or digest_of(inside, artifact.key)[1]
+    return digest == artifact.sha256
+
+
+def _some_unsealed(folder: str, steps: Sequence[Step], standing: Standing) -> Unit:
+    """Move some artifacts without the record: what a record at the destination names may only become what it says."""
+    if standing.data is None:
+        return Unit(folder, loose=tuple(steps))
+    record = standing.record
+    if record is None or record.state == "publishing":
+        raise RecordError(
+            f"{folder!r} has an open or unreadable record at the destination: move the whole set", key=folder
+        )
+    named = {join_key(folder, each.key): each for each in record.artifacts}
+    return Unit(
+        folder,
+        loose=tuple(
+            step
+            if (artifact := named.get(step.key)) is None or step.action not in ("copy", "compare", "unchanged")
+            else Step(step.key, "compare", artifact.size, here=artifact.sha256, doubt=True)
+            for step in steps
+        ),
+    )
 
 
 def _standing(dest: ArtifactStore, at: str, found: dict[str, Pair]) -> Standing:

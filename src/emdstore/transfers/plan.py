@@ -7,7 +7,7 @@ merges the two sorted listings, so its memory does not grow with their length; f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import attrs
@@ -20,7 +20,8 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.keys import validate_key
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
+from emdstore.stores.left_out import iter_known
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
 
 Unchanged = Literal["stat", "digest", "never"]
 """When an artifact that is at the destination counts as unchanged: see `emdstore.transfers.transfer`."""
@@ -110,6 +111,88 @@ def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged
     return "copy"
 
 
+@attrs.frozen
+class Pair:
+    """One key on both sides.
+
+    Attributes
+    ----------
+    key
+        The key.
+    here, there
+        Whether the source and the destination hold it.
+    source, dest
+        What the two stores tell of it, if they do.
+    """
+
+    key: str
+    here: bool
+    there: bool
+    source: ArtifactInfo | None = None
+    dest: ArtifactInfo | None = None
+
+
+def pairs_of(
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    left_out: Callable[[LeftOut], object] | None = None,
+    *,
+    also: str | None = None,
+) -> Iterator[Pair]:
+    """Merge two listings, in memory that does not grow with them.
+
+    Parameters
+    ----------
+    source, dest
+        The stores. The destination's listing is followed to the end of the last folder at its root that the source has
+        keys of.
+    left_out
+        Called with what the source's listing leaves out. Without it a folder that cannot be read raises.
+    also
+        A name that is told of also if it lies at the destination's root beyond that.
+    """
+    sides = _listed(source, left_out), _listed(dest, None)
+    here, there = (next(each, None) for each in sides)
+    last = ""
+    while here is not None:
+        last = here[0]
+        if there is None or here[0] < there[0]:
+            yield Pair(here[0], True, False, here[1])
+            here = next(sides[0], None)
+        elif here[0] == there[0]:
+            yield Pair(here[0], True, True, here[1], there[1])
+            here, there = next(sides[0], None), next(sides[1], None)
+        else:
+            yield Pair(there[0], False, True, None, there[1])
+            there = next(sides[1], None)
+    while also is not None and there is not None and there[0].partition("/")[0] == last.partition("/")[0]:
+        yield Pair(there[0], False, True, None, there[1])
+        there = next(sides[1], None)
+    if also is not None and last and there is not None and there[0] <= also and dest.exists(also):
+        yield Pair(also, False, True)
+
+
+def _listed(
+    store: ArtifactStore, left_out: Callable[[LeftOut], object] | None
+) -> Iterator[tuple[str, ArtifactInfo | None]]:
+    if left_out is None and isinstance(store, SupportsInfo):
+        return ((info.key, info) for info in store.iter_info())
+    if left_out is None:
+        return ((key, None) for key in store.iter_keys())
+    found = iter_known(store, left_out=left_out)
+    return ((each, None) if isinstance(each, str) else (each.key, each) for each in found)
+
+
+def step_of(pair: Pair, unchanged: Unchanged) -> Step:
+    """Decide for one key that the source holds and that nothing vouches for."""
+    size = None if pair.source is None else pair.source.size
+    if not pair.there or unchanged == "never":
+        return Step(pair.key, "copy", size)
+    if pair.source is None or pair.dest is None:
+        return Step(pair.key, "compare", size)
+    return Step(pair.key, decide(pair.source, pair.dest, unchanged), size, checksum=pair.dest.checksum)
+
+
 def check_rule(unchanged: str) -> None:
     """Raise `ValueError` if this is no rule of `decide`."""
     if unchanged not in ("stat", "digest", "never"):
@@ -132,6 +215,7 @@ def plan_steps(
     found: Listing | None = None,
     proved: Mapping[str, str] | None = None,
     expected: Mapping[str, str] | None = None,
+    left_out: Callable[[LeftOut], object] | None = None,
 ) -> Iterator[Step]:
     """Plan a transfer: list, and decide for each key. Nothing is read or written.
 
@@ -149,6 +233,8 @@ def plan_steps(
         SHA-256 of what lies at the destination, by key, where that is proved: it need not be read to be compared.
     expected
         SHA-256 that the source's bytes must have, by key: others are not copied, or do not count.
+    left_out
+        Called with what a listing of the source leaves out. Without it a folder that cannot be read raises.
 
     Yields
     ------
@@ -171,27 +257,7 @@ def plan_steps(
             return steps
         here, there = expected or {}, proved or {}
         return (attrs.evolve(each, here=here.get(each.key), there=there.get(each.key)) for each in steps)
-    if isinstance(source, SupportsInfo) and isinstance(dest, SupportsInfo):
-        return _plan_infos(source.iter_info(), dest.iter_info(), unchanged)
-    return _plan_names(source.iter_keys(), dest.iter_keys(), unchanged)
-
-
-def _plan_infos(source: Iterator[ArtifactInfo], dest: Iterator[ArtifactInfo], unchanged: Unchanged) -> Iterator[Step]:
-    other = next(dest, None)
-    for info in source:
-        key = info.key
-        while other is not None and other.key < key:
-            other = next(dest, None)
-        same = other if other is not None and other.key == key else None
-        yield Step(key, decide(info, same, unchanged), info.size, checksum=None if same is None else same.checksum)
-
-
-def _plan_names(source: Iterator[str], dest: Iterator[str], unchanged: Unchanged) -> Iterator[Step]:
-    other = next(dest, None)
-    for key in source:
-        while other is not None and other < key:
-            other = next(dest, None)
-        yield Step(key, "compare" if other == key and unchanged != "never" else "copy")
+    return (step_of(pair, unchanged) for pair in pairs_of(source, dest, left_out) if pair.here)
 
 
 def _plan_keys(

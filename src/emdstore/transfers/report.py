@@ -9,6 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.errors import TransferError
+from emdstore.stores.port import LeftOut
 
 Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"]
 OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed", "left")
@@ -81,12 +82,15 @@ class TransferReport:
         Whether nothing was moved, and ``copied`` stands for what would be.
     sets
         One outcome for each set, whose keys are among the others; in the order of their folders.
+    left_out
+        What lies at the source and is no artifact, because no key can name it or nobody can read it.
     """
 
     outcomes: tuple[KeyOutcome, ...]
     seconds: float = 0.0
     dry_run: bool = False
     sets: tuple[SetOutcome, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
     def counts(self) -> dict[Outcome, int]:
@@ -110,8 +114,8 @@ class TransferReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every artifact is at the destination."""
-        return not self.failures
+        """Whether all that lies at the source, or was asked for, is at the destination."""
+        return not self.failures and not self.left_out
 
     def raise_for_failures(self) -> None:
         """Raise `TransferError` if anything did not arrive; the first error is its cause."""
@@ -122,6 +126,11 @@ class TransferReport:
             raise TransferError(
                 f"{len(failures)} of {len(self.outcomes)} artifacts did not arrive: {named}{more}", key=failures[0].key
             ) from failures[0].error
+        if self.left_out:
+            first = self.left_out[0]
+            raise TransferError(
+                f"{len(self.left_out)} things at the source were left out; the first: {first.name} {first.reason}"
+            ) from first.error
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -138,6 +147,7 @@ class TransferReport:
                 }
                 for each in self.sets
             ],
+            "left_out": [{"name": each.name, "reason": each.reason} for each in self.left_out],
             "artifacts": [
                 {
                     "key": each.key,

@@ -28,14 +28,23 @@ from emdstore.errors import (
     IntegrityError,
     InvalidKeyError,
     StoreError,
-    StoreUnavailableError,
     UnsafePathError,
 )
 from emdstore.stores.checksums import Check
 from emdstore.stores.place import place_of
-from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
+from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place, server_of
-from emdstore.transfers.plan import Listing, Step, Unchanged, check_rule, plan_steps
+from emdstore.transfers.patience import patiently
+from emdstore.transfers.plan import (
+    Listing,
+    Pair,
+    Step,
+    Unchanged,
+    check_rule,
+    pairs_of,
+    plan_steps,
+    step_of,
+)
 from emdstore.transfers.report import (
     KeyOutcome,
     Outcome,
@@ -46,7 +55,7 @@ from emdstore.transfers.report import (
     TransferReport,
 )
 from emdstore.transfers.routes import Route, digest_of
-from emdstore.transfers.units import Group, Pair, Sealing, Unit, grouped, pairs_of, step_of, steps_of
+from emdstore.transfers.units import Group, Sealing, Unit, grouped, sealed_folders, steps_of
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 from emdstore.workers.watch import Monitor, Stopped
 
@@ -70,7 +79,6 @@ _UP_BYTES = 20 * _MIB  # what goes as a stream: the parts of an upload
 _COPIES = 4  # what an engine receives, what it makes of that, what Python gets, and what the allocator keeps
 _MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
-_ATTEMPTS = 5
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
 _SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 
@@ -145,8 +153,17 @@ def move(
     """
     refuse_same_place(source, dest)
     started = time.monotonic()
+    left_out: list[LeftOut] = []
     plan = plan_move(
-        source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, sealing=sealing
+        source,
+        dest,
+        keys,
+        unchanged=unchanged,
+        found=found,
+        proved=proved,
+        expected=expected,
+        sealing=sealing,
+        left_out=left_out.append,
     )
     run = _Run(source, dest, plan, on_progress, max_workers, executor, only_prove=prove or dry_run, flush=flush)
     try:
@@ -154,9 +171,10 @@ def move(
     except BaseException as error:
         run.stop()
         if isinstance(error, KeyboardInterrupt):
-            raise TransferInterrupted(run.report(time.monotonic() - started)) from None
+            report = run.report(time.monotonic() - started)
+            raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out))) from None
         raise
-    return attrs.evolve(run.report(time.monotonic() - started), dry_run=dry_run)
+    return attrs.evolve(run.report(time.monotonic() - started), dry_run=dry_run, left_out=tuple(left_out))
 
 
 def plan_move(
@@ -169,13 +187,35 @@ def plan_move(
     proved: Mapping[str, str] | None = None,
     expected: Mapping[str, str] | None = None,
     sealing: Sealing | None = None,
+    left_out: Callable[[LeftOut], object] | None = None,
 ) -> Iterator[Step | Unit]:
     """Plan as `plan_steps` does, with the folders that are moved as a whole as units."""
-    if sealing is None or keys is not None:
-        return plan_steps(source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected)
-    check_rule(unchanged)
-    items = grouped(pairs_of(source, dest, sealing.name), sealing, source, dest)
-    return _planned(items, sealing, source, dest, unchanged)
+    if sealing is not None and keys is None:
+        check_rule(unchanged)
+        pairs = pairs_of(source, dest, left_out, also=sealing.name)
+        return _planned(grouped(pairs, sealing, source, dest), sealing, source, dest, unchanged)
+    steps = plan_steps(
+        source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, left_out=left_out
+    )
+    return steps if sealing is None else _named(steps, sealing, source, dest)
+
+
+def _named(
+    steps: Iterator[Step], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore
+) -> Iterator[Step | Unit]:
+    """Put the steps of given keys together that belong to one sealed folder, at the place of the first of them."""
+    planned = list(steps)
+    folders = sealed_folders((step.key for step in planned if step.action != "rejected"), sealing.name, source, dest)
+    inside: dict[str, list[Step]] = {}
+    for step in planned:
+        if (folder := folders.get(step.key)) is not None:
+            inside.setdefault(folder, []).append(step)
+    for step in planned:
+        folder = folders.get(step.key)
+        if folder is None:
+            yield step
+        elif (together := inside.pop(folder, None)) is not None:
+            yield sealing.plan_some(folder, together, source, dest)
 
 
 def _planned(
@@ -252,21 +292,9 @@ def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[St
 
 def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
     try:
-        try:
-            return _move(source, dest, step, route)
-        except StoreUnavailableError:
-            return _retry(source, dest, step, route)
+        return patiently(lambda: _move(source, dest, step, route))
     except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
         return outcome_of(step.key, error, step.size)
-
-
-def _retry(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
-    import stamina  # slow to import, and seldom needed
-
-    for attempt in stamina.retry_context(on=StoreUnavailableError, attempts=_ATTEMPTS - 1, timeout=None):
-        with attempt:
-            return _move(source, dest, step, route)
-    raise AssertionError("a retry context ends by returning or raising")
 
 
 def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:

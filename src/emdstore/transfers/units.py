@@ -8,39 +8,20 @@ by and without keeping more of them than it must.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import attrs
 
 from emdstore.errors import EmdstoreError
 from emdstore.keys import in_folder, join_key
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo
-from emdstore.transfers.plan import Step, Unchanged, decide
+from emdstore.stores.port import ArtifactStore
+from emdstore.transfers.patience import patiently
+from emdstore.transfers.plan import Pair, Step, Unchanged
 
 _MOST_WAITING = 2000
 
 Kind = Literal["sealed", "bare"]
-
-
-@attrs.frozen
-class Pair:
-    """One key on both sides.
-
-    Attributes
-    ----------
-    key
-        The key.
-    here, there
-        Whether the source and the destination hold it.
-    source, dest
-        What the two stores tell of it, if they do.
-    """
-
-    key: str
-    here: bool
-    there: bool
-    source: ArtifactInfo | None = None
-    dest: ArtifactInfo | None = None
 
 
 @attrs.frozen
@@ -102,37 +83,9 @@ class Sealing(Protocol):
         """Decide what to do for a folder. Its seals are read; nothing is written."""
         ...
 
-
-def pairs_of(source: ArtifactStore, dest: ArtifactStore, name: str) -> Iterator[Pair]:
-    """Merge two listings, to the end of the last folder at the root that the source has keys of.
-
-    A seal of this name at the root of the destination is found also beyond that.
-    """
-    told = _infos(source), _infos(dest)
-    here, there = (next(each, None) for each in told)
-    last = ""
-    while here is not None:
-        last = here[0]
-        if there is None or here[0] < there[0]:
-            yield Pair(here[0], True, False, here[1])
-            here = next(told[0], None)
-        elif here[0] == there[0]:
-            yield Pair(here[0], True, True, here[1], there[1])
-            here, there = next(told[0], None), next(told[1], None)
-        else:
-            yield Pair(there[0], False, True, None, there[1])
-            there = next(told[1], None)
-    while there is not None and there[0].partition("/")[0] == last.partition("/")[0]:
-        yield Pair(there[0], False, True, None, there[1])
-        there = next(told[1], None)
-    if last and there is not None and there[0] <= name and dest.exists(name):
-        yield Pair(name, False, True)
-
-
-def _infos(store: ArtifactStore) -> Iterator[tuple[str, ArtifactInfo | None]]:
-    if isinstance(store, SupportsInfo):
-        return ((info.key, info) for info in store.iter_info())
-    return ((key, None) for key in store.iter_keys())
+    def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
+        """Decide what to do where only some keys of a folder are to be moved, with what was planned for each alone."""
+        ...
 
 
 @attrs.define
@@ -245,6 +198,23 @@ class _Grouping:
             folder.kind = "plain"
 
 
+def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: ArtifactStore) -> dict[str, str]:
+    """Find the folder that vouches for each of some keys, on either side; keys without one are left out."""
+    sealed: dict[str, bool] = {}
+    found = {}
+    for key in keys:
+        folder = ""
+        for segment in (*key.split("/")[:-1], ""):
+            if folder not in sealed:
+                at = join_key(folder, name)
+                sealed[folder] = any(patiently(partial(store.exists, at)) for store in (source, dest))
+            if sealed[folder]:
+                found[key] = folder
+                break
+            folder = join_key(folder, segment) if segment else folder
+    return found
+
+
 def _is_sealed(held: Pair | Group) -> bool:
     return isinstance(held, Group) and held.kind == "sealed"
 
@@ -255,16 +225,6 @@ def _flat(held: Iterable[Pair | Group]) -> Iterator[Pair]:
             yield from each.pairs
         else:
             yield each
-
-
-def step_of(pair: Pair, unchanged: Unchanged) -> Step:
-    """Decide for one key that the source holds and that nothing vouches for."""
-    size = None if pair.source is None else pair.source.size
-    if not pair.there or unchanged == "never":
-        return Step(pair.key, "copy", size)
-    if pair.source is None or pair.dest is None:
-        return Step(pair.key, "compare", size)
-    return Step(pair.key, decide(pair.source, pair.dest, unchanged), size, checksum=pair.dest.checksum)
 
 
 def steps_of(unit: Unit) -> Sequence[Step]:
