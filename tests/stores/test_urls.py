@@ -141,3 +141,23 @@ def test_a_folder_may_have_colons_in_its_name(tmp_path: Path, monkeypatch: pytes
         assert isinstance(store, LocalArtifactStore)
         assert store.root == tmp_path / place
     assert isinstance(open_store("zip::/not there.zip"), FsspecArtifactStore)
+
+
+@pytest.mark.parametrize("place", ["/data", "file:///data", "memory://m", "s3://bucket", "zip://::file:///data/a.zip"])
+def test_every_place_may_be_given_patience(place: str) -> None:
+    open_store(place, timeout=3, connect_timeout=1.5, retries=0)
+
+
+def test_patience_has_the_same_names_for_both_engines_of_s3() -> None:
+    store = open_store("s3://bucket", timeout=3, connect_timeout=1.5, retries=0)
+    assert isinstance(store, S3ArtifactStore)
+    assert (store.timeout, store.connect_timeout, store.retries) == (3, 1.5, 0)
+    other: Any = open_store("s3://bucket", engine="s3fs", timeout=3, connect_timeout=1.5, retries=0)
+    said = other.ground.open().fs.config_kwargs
+    assert (said["read_timeout"], said["connect_timeout"], said["retries"]["total_max_attempts"]) == (3, 1.5, 1)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0}, {"timeout": -1.0}, {"connect_timeout": 0}, {"retries": -1}])
+def test_patience_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(StoreURLError, match="makes no sense"):
+        open_store("s3://bucket", **options)

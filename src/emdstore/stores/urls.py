@@ -23,7 +23,15 @@ _S3FS_NAMES = {
 }
 
 
-def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **options: Any) -> ArtifactStore:
+def open_store(
+    url: str | os.PathLike[str],
+    *,
+    engine: Engine | None = None,
+    timeout: float | None = None,
+    connect_timeout: float | None = None,
+    retries: int | None = None,
+    **options: Any,
+) -> ArtifactStore:
     """Open the store at a place.
 
     Parameters
@@ -35,6 +43,11 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
     engine
         What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
         endpoint, region and credentials; see `S3ArtifactStore`.
+    timeout, connect_timeout
+        Seconds that a server may take to answer, and to be reached; by default 20 and 5. Of no account for folders of
+        this machine and for memory.
+    retries
+        How often what failed for a passing reason is tried again, for a minute at most. 0 fails at once.
     **options
         For the store that the URL means: see `LocalArtifactStore`, `S3ArtifactStore` and `FsspecArtifactStore`.
 
@@ -54,6 +67,12 @@ def open_store(url: str | os.PathLike[str], *, engine: Engine | None = None, **o
     scheme = place.partition("://")[0] if "://" in place else ""
     if engine is not None and (scheme != "s3" or engine not in ("obstore", "s3fs")):
         raise StoreURLError(f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3: obstore or s3fs")
+    patience = {"timeout": timeout, "connect_timeout": connect_timeout, "retries": retries}
+    for name, value in patience.items():
+        if value is not None and not (value >= 0 if name == "retries" else value > 0):
+            raise StoreURLError(f"{name}={value!r} makes no sense for {safe_url(place)!r}")
+    if "://" in place and scheme != "memory":
+        options |= {name: value for name, value in patience.items() if value is not None}
     try:
         return _open(place, scheme, engine, options)
     except TypeError as error:  # an option that this store does not have

@@ -26,6 +26,7 @@ from emdstore.keys import validate_prefix
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter
+from emdstore.stores.fsspec.systems import PATIENCE
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.place import most_requests
@@ -46,8 +47,9 @@ class FsspecArtifactStore:
     url
         What `fsspec.core.url_to_fs` takes. Keys are appended to it as they are.
     **storage_options
-        For the file system. Listing and instance caches are off whatever is given here, and s3fs' own attempts are kept
-        to three unless ``config_kwargs`` says otherwise, since `transfer` tries again, too.
+        For the file system. Listing and instance caches are off whatever is given here. `timeout`, `connect_timeout`
+        and `retries` mean what they mean to `S3ArtifactStore`, for S3, HTTP, SFTP and FTP; what else fsspec serves has
+        times of its own.
 
     Raises
     ------
@@ -64,7 +66,8 @@ class FsspecArtifactStore:
     def __new__(cls, url: str, **storage_options: Any) -> Any:
         """Return the store for the URL."""
         if isinstance(url, str) and url.partition("://")[0] in _LOCAL:
-            return LocalArtifactStore(local_path(url), **storage_options)
+            options = {name: value for name, value in storage_options.items() if name not in PATIENCE}
+            return LocalArtifactStore(local_path(url), **options)
         return super().__new__(cls)
 
     def __init__(self, url: str, **storage_options: Any) -> None:

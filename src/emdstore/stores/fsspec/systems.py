@@ -25,6 +25,9 @@ _SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|sas|connection_st
 Mechanics = Literal["memory", "whole", "rename", "read"]
 """How a file system can be written to: see `emdstore.stores.fsspec`."""
 
+PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
+"""The options that every store has, and what they are unless said otherwise. botocore tries six times in a minute."""
+
 # Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
 # it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
 _file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
@@ -32,22 +35,42 @@ _file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
 
 def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     """Return a file system of this process, shared by stores of the same options, and the path that the URL names."""
-    options = {**given, "use_listings_cache": False, "skip_instance_cache": True}
-    if _protocols(url) & {"s3", "s3a"}:
-        options.setdefault("config_kwargs", {"retries": {"mode": "standard", "total_max_attempts": 3}})
+    options = {**_with_patience(url, given), "use_listings_cache": False, "skip_instance_cache": True}
     if "::" in url:  # a chain's file system depends on the paths in it
         fs, root = fsspec.core.url_to_fs(url, **options)
         return fs, str(root)
     scheme = url.partition("://")[0]
     # The environment, because credentials may come from it.
     opened = _file_systems.get()
-    key = scheme, pickle.dumps(sorted(options.items())), frozenset(os.environ.items())
+    key = scheme, pickle.dumps(sorted(given.items())), frozenset(os.environ.items())
     if key not in opened:
         fs, _ = fsspec.core.url_to_fs(url, **options)
         if _protocols(fs) & {"s3", "s3a"}:
             fs.retries = 1  # s3fs tries again what botocore has tried again
         opened[key] = fs
     return opened[key], str(opened[key]._strip_protocol(url))
+
+
+def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with `timeout`, `connect_timeout` and `retries` as the file system calls them, if it does."""
+    options = {name: value for name, value in given.items() if name not in PATIENCE}
+    timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
+    match url.partition("://")[0].rpartition("::")[2]:
+        case "s3" | "s3a":
+            retried = {"mode": "standard", "total_max_attempts": retries + 1}
+            waits = {"read_timeout": timeout, "connect_timeout": connect_timeout, "retries": retried}
+            options["config_kwargs"] = waits | dict(options.get("config_kwargs") or {})
+        case "http" | "https":
+            import aiohttp  # what serves these schemes
+
+            waits = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)}
+            options["client_kwargs"] = waits | dict(options.get("client_kwargs") or {})
+        case "sftp" | "ssh":
+            waits = {"timeout": connect_timeout, "banner_timeout": timeout, "auth_timeout": timeout}
+            options = waits | options
+        case "ftp":
+            options = {"timeout": timeout} | options
+    return options
 
 
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 from collections.abc import Callable, Mapping
@@ -17,8 +18,10 @@ from emdstore.per_process import PerProcess
 from emdstore.stores.checksums import md5_of_etag
 from emdstore.stores.content_types import content_type
 from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.s3.credentials import from_environment
 from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
+from emdstore.stores.waiting import heard
 
 # To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
 # store that it is sent. By the settings, and by what the environment may add to them.
@@ -26,6 +29,17 @@ _clients: PerProcess[dict[object, Any]] = PerProcess(dict)
 
 
 _SENT_AT_ONCE = 512 * 1024  # that goes up in the time of an answer, over whatever line
+
+
+class _Heard:
+    """The engine's functions, which Ctrl-C interrupts."""
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(extension(), name)
+        return functools.partial(heard, found) if callable(found) else found
+
+
+_HEARD = _Heard()
 
 
 class Connection:
@@ -45,7 +59,7 @@ class Connection:
         Whether the server has said anything that only a bucket which is there says.
     """
 
-    def __init__(self, settings: Callable[[bool], Mapping[str, Any]], errors: ErrorTranslator) -> None:
+    def __init__(self, settings: Callable[[bool], dict[str, Any]], errors: ErrorTranslator) -> None:
         self._settings, self._errors = settings, errors
         self._asking: PerProcess[Any] = PerProcess(lambda: self._connect(False))
         self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
@@ -57,11 +71,12 @@ class Connection:
         The engine has one limit for how long a server may be silent, and counts the time in which a body goes up. So
         for large bodies there is a client that is patient.
         """
-        return extension(), (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
+        return _HEARD, (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
 
     def _connect(self, sending: bool) -> Any:
         around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
         settings = self._settings(sending)
+        settings["config"] = from_environment(settings["config"], self._errors.name) | settings["config"]
         key = pickle.dumps(settings), around
         opened = _clients.get()
         try:

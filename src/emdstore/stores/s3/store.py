@@ -44,6 +44,7 @@ from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.proof import Proof
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 from emdstore.stores.spelling import check_endpoint
+from emdstore.stores.waiting import heard
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
@@ -182,7 +183,7 @@ class S3ArtifactStore:
         obs, client = self.ground.client()
         with self.ground.errors.translating("read", key):
             found = obs.get(client, name)
-            data: bytes = found.bytes().to_bytes()
+            data: bytes = heard(found.bytes).to_bytes()
         proof = Proof(self.ground, self.ground.described(key, found.meta))
         proof.update(data)
         proof.finish()

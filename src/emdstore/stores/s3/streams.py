@@ -17,10 +17,12 @@ from emdstore.stores.port import CHUNK_SIZE
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
 from emdstore.stores.s3.proof import Proof
+from emdstore.stores.waiting import briefly, heard
 
 _log = logging.getLogger(__name__)
 
 MOST_PARTS = 10_000
+_LAST_SECONDS = 1.5
 _FIRST_PART = 4 * 1024 * 1024
 _NEAR_SECONDS = 0.03  # for the first part: a connection that gives so much in so little time is as good as several
 _PART = 1024 * 1024
@@ -77,7 +79,7 @@ class ObjectReader:
     def _next(self) -> bytes:
         with self._bucket.errors.translating("read", self._key):
             try:
-                return next(self._chunks, b"")
+                return heard(next, self._chunks, b"")
             except Exception as error:
                 # The engine asked for the rest of a broken answer, on condition that it is of the same version.
                 if type(error).__name__ == "PreconditionError":
@@ -180,7 +182,7 @@ class ObjectWriter:
                 store=repr(self._bucket),
             )
         with self._bucket.errors.translating("write", self._key):
-            self._file.write(data)
+            heard(self._file.write, data)
 
     def __enter__(self) -> Self:
         self._file.__enter__()
@@ -191,10 +193,13 @@ class ObjectWriter:
     ) -> None:
         if kind is None:
             with self._bucket.errors.translating("write", self._key):
-                self._file.__exit__(None, None, None)
+                heard(self._file.__exit__, None, None, None)
             return
         try:
-            self._file.__exit__(kind, error, traceback)  # takes back the parts
+            if isinstance(error, Exception):
+                self._file.__exit__(kind, error, traceback)  # takes back the parts
+            else:  # whoever was interrupted wants to go
+                briefly(_LAST_SECONDS, self._file.__exit__, kind, error, traceback)
         except Exception as failure:
             if not is_of_engine(failure):
                 raise

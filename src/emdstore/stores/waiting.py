@@ -1,0 +1,75 @@
+"""Waiting for an engine that waits outside of Python, so that Ctrl-C is heard.
+
+A signal's handler runs in the main thread, between two instructions of Python. An engine that waits for a server in
+native code keeps the main thread from them for as long as the server is silent. So the main thread has a helper call
+the engine, and waits for the helper in a way that signals end. Other threads call the engine themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+from emdstore.per_process import PerProcess
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
+    """Call an engine; if this is the main thread, whatever interrupts it ends the waiting.
+
+    What was asked of the engine may then still be done, in a thread that does not keep the process from ending.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call(*args, **options)
+    helpers = _idle.get()
+    helper = helpers.pop() if helpers else _Helper()
+    value: R = helper.call(lambda: call(*args, **options))
+    helpers.append(helper)  # one that was interrupted is still busy, and is not asked again
+    return value
+
+
+def briefly(seconds: float, call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R | None:
+    """Call an engine, and wait so long for it at most; None if it takes longer, and then it is left to itself."""
+    helper = _Helper()
+    try:
+        value: R = helper.call(lambda: call(*args, **options), seconds)
+    except Empty:
+        return None
+    _idle.get().append(helper)
+    return value
+
+
+class _Helper:
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        threading.Thread(target=self._run, name="emdstore-engine", daemon=True).start()
+
+    def call(self, call: Callable[[], Any], seconds: float | None = None) -> Any:
+        self._calls.put(call)
+        value, error = self._answers.get(timeout=seconds)
+        if error is not None:
+            _idle.get().append(self)
+            try:
+                raise error
+            finally:
+                del error  # the frame and the error would keep each other alive
+        return value
+
+    def _run(self) -> None:
+        while True:
+            call = self._calls.get()
+            try:
+                answer: tuple[Any, BaseException | None] = call(), None
+            except BaseException as error:  # noqa: BLE001 - raised where it was asked for
+                answer = None, error
+            del call
+            self._answers.put(answer)
+            del answer
+
+
+_idle: PerProcess[list[_Helper]] = PerProcess(list)
