@@ -35,7 +35,8 @@ MIB = 1024 * 1024
 
 
 def options_of(server: S3Server, **more: Any) -> dict[str, Any]:
-    return {"endpoint_url": server.endpoint_url, "key": server.access_key, "secret": server.secret_key, **more}
+    who = {"endpoint_url": server.endpoint_url, "key": server.access_key, "secret": server.secret_key}
+    return {**who, "retries": 1, **more}
 
 
 @pytest.fixture(params=["memory", "renaming", "s3"])

@@ -76,14 +76,25 @@ class Access:
         The S3 server, if it is not AWS. Credentials and region come from the environment (AWS_ACCESS_KEY_ID, ...).
     engine
         Which library speaks S3.
+    timeout
+        Seconds that a server may take to answer (20).
+    connect_timeout
+        Seconds that it may take to be reached (5).
+    retries
+        How often what failed for a passing reason is tried again, for a minute at most; 0 fails at once.
     """
 
     endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
     engine: Literal["obstore", "s3fs"] | None = None
+    timeout: float | None = None
+    connect_timeout: float | None = None
+    retries: int | None = None
 
     def options_for(self, place: str) -> dict[str, Any]:
         """Return what `open_store` takes besides the place."""
-        return {name: value for name, value in attrs.asdict(self).items() if value and place[:5].lower() == "s3://"}
+        is_s3 = place[:5].lower() == "s3://"
+        given = {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        return {name: value for name, value in given.items() if is_s3 or name not in ("endpoint_url", "engine")}
 
 
 PLAIN = Output()
