@@ -75,6 +75,10 @@ from .sets.decision import (
     StatusDecision as StatusDecision,
     resolve_status as resolve_status,
 )
+from .sets.listing import (
+    ListedSet as ListedSet,
+    list_sets as list_sets,
+)
 from .sets.materialize import (
     MaterializeOutcome as MaterializeOutcome,
     materialize_outputs as materialize_outputs,
@@ -83,8 +87,15 @@ from .sets.record import (
     ExecutionRecord as ExecutionRecord,
     publish_record as publish_record,
 )
+from .sets.repair import (
+    RepairReport as RepairReport,
+    repair as repair,
+)
 from .sets.result import (
     ExecutionResult as ExecutionResult,
+)
+from .sets.schema import (
+    record_schema as record_schema,
 )
 from .sets.transfer import (
     plan_transfer as plan_transfer,

@@ -120,6 +120,17 @@ def test_a_diagnostic_that_needs_working_files_has_its_published_bundles_taken(r
     assert [row["filename"] for row in rows.outputs] == ["data.txt"]
 
 
+def test_a_damaged_set_is_not_published_again(ref: Framework, caplog: pytest.LogCaptureFixture) -> None:
+    execution = publish(ref)
+    data = ref.results / FRAGMENT / "data.txt"
+    data.write_text("9.75")
+    assert not reingest(ref, execution, Counting())
+    assert newest(ref)[0] == execution
+    assert "damaged: 'data.txt'" in caplog.text
+    data.write_text("0.75")
+    assert reingest(ref, execution, Counting())
+
+
 def test_the_published_bundles_are_not_taken_while_scratch_is_there(ref: Framework) -> None:
     execution = publish(ref)
     shutil.copytree(ref.results / FRAGMENT, ref.scratch / FRAGMENT)

@@ -48,6 +48,8 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "ls": ("stores:ls", "List the artifacts of a store."),
     "transfer": ("stores:transfer_artifacts", "Copy artifacts from one store to another."),
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
+    "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),
+    "repair": ("sets:repair_set", "Mend a damaged set from a good copy of its bytes."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
     "show": ("executions:show", "Show what the catalog holds of one execution."),
@@ -64,10 +66,12 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
     "db check": ("database:check", "Tell which schema the catalog has."),
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
+    "schema record": ("sets:show_record_schema", "Print the JSON Schema of the record, execution.json."),
     "climate-ref replay": ("climate_ref:replay", "Load every set of a results store into Climate-REF's database."),
 }
 _GROUPS = {
     "db": "Look after the catalog's schema: check, upgrade.",
+    "schema": "Print the schemas of what emdstore writes: record.",
     "climate-ref": "Work with a Climate-REF's own database: replay.",
 }
 

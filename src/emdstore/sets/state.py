@@ -129,7 +129,7 @@ def judge(
             lacking_.append(artifact.key)
         elif info is not None and info.size != artifact.size:
             differing.append(artifact.key)
-        elif info is not None and written is not None and info.modified > written.modified:
+        elif info is not None and written is not None and info.is_newer(written):
             doubtful.append(artifact.key)
     state: SetState = "changed" if lacking_ or differing else "unreadable" if unread else said
     return Judgement(state, tuple(lacking_), tuple(differing), tuple(unread), tuple(doubtful))

@@ -22,6 +22,7 @@ from emdstore.errors import EmdstoreError
 from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.handling import handle_execution_result
 from emdstore.sets.record import read_record
+from emdstore.sets.repair import prove_set
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import move
 
@@ -67,6 +68,7 @@ def reingest_execution(
         if scratch.exists():
             return bool(_theirs(config, database, execution, provider_registry))
         try:
+            prove_set(store, fragment)
             content = read_set(store, fragment)
             _restore(scoped(store, fragment), content, scratch)
         except EmdstoreError as error:

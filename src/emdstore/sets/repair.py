@@ -1,0 +1,197 @@
+"""Mending a damaged set from a good copy: its record says which bytes are the right ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IntegrityError, RecordError
+from emdstore.sets.record import ExecutionRecord, RecordedArtifact
+from emdstore.sets.state import SetLook, SetState, look_at_set, names_of
+from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.urls import StoreLike, as_store
+from emdstore.stores.views import scoped
+from emdstore.transfers import digest_of, move
+
+_BUNDLES_LAST = {"series": 1, "output": 1, "metric": 2}
+
+
+@attrs.frozen
+class NotRepaired:
+    """An artifact that could not be mended, and why."""
+
+    key: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class RepairReport:
+    """What `repair` did.
+
+    Attributes
+    ----------
+    fragment
+        The execution.
+    repaired
+        The artifacts that were brought.
+    not_repaired
+        Those that are still missing or damaged, and why.
+    state
+        The set's state now, by the digest of every artifact.
+    """
+
+    fragment: str
+    repaired: tuple[str, ...] = ()
+    not_repaired: tuple[NotRepaired, ...] = ()
+    state: SetState
+
+    @property
+    def ok(self) -> bool:
+        """Whether the set is what its record says."""
+        return not self.not_repaired and self.state in ("published", "failed", "incomplete")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return attrs.asdict(self)
+
+
+def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairReport:
+    """Mend a set whose bytes are not what its record says, from another copy of them.
+
+    Every artifact is hashed. What is missing or damaged is brought from the source if it lies there with the digest
+    that the record names, and only then; bundles last. The record stays as it is, byte for byte. As long as something
+    is wrong, the set is ``changed`` for its readers.
+
+    Parameters
+    ----------
+    store
+        The results store, a path or a URL.
+    fragment
+        The set's folder in it.
+    source
+        Another site's store, a backup or scratch: a store that has the set in the same folder or in the one that its
+        record names, or that is the set's own folder.
+
+    Returns
+    -------
+    RepairReport
+        With what was brought, and what was not found. Doing it again, perhaps from another source, goes on from there.
+
+    Raises
+    ------
+    ExecutionNotFoundError
+        If there is no set in this folder.
+    RecordError
+        If it has no record that says what is right: there is none, it cannot be read, a newer emdstore wrote it, or the
+        set is being published. Nothing was changed.
+    StoreError
+        If a store cannot be used.
+    """
+    results, other = as_store(store), as_store(source)
+    look = look_at_set(results, fragment, bundles=False, every_digest=True)
+    record = _record_to_go_by(look)
+    folder = scoped(results, fragment)
+    verdict = look.judgement
+    wrong = {*verdict.lacking, *verdict.differing, *verdict.unread}
+    damaged = sorted((each for each in record.artifacts if each.key in wrong), key=_rank)
+    brought, left = [], []
+    for artifact in damaged:
+        reason = _bring(artifact, folder, list(_copies(other, fragment, record)))
+        if reason is None:
+            brought.append(artifact.key)
+        else:
+            left.append(NotRepaired(artifact.key, reason))
+    if not brought:
+        return RepairReport(fragment=look.fragment, not_repaired=tuple(left), state=look.state)
+    if isinstance(folder, SupportsFlush):
+        folder.flush()
+    now = look_at_set(results, fragment, bundles=False, every_digest=True)
+    return RepairReport(fragment=look.fragment, repaired=tuple(brought), not_repaired=tuple(left), state=now.state)
+
+
+def prove_set(store: StoreLike, fragment: str) -> SetLook:
+    """Hash every artifact of a set, and see that they are what its record says, before anything is made of them.
+
+    Parameters
+    ----------
+    store
+        The results store, a path or a URL.
+    fragment
+        The set's folder in it.
+
+    Returns
+    -------
+    SetLook
+        The set as it is; of one without a record nothing says what its bytes should be.
+
+    Raises
+    ------
+    IntegrityError
+        If artifacts are missing or not what the record says; the message names them, with both digests of the first.
+    EmdstoreError
+        If nothing may be made of the set for another reason; see `ingest`.
+    """
+    look = look_at_set(as_store(store), fragment, bundles=False, every_digest=True)
+    if look.state == "changed" and look.record is not None:
+        verdict = look.judgement
+        details = [f"not there: {names_of(verdict.lacking)}"] if verdict.lacking else []
+        if verdict.differing:
+            details.append(f"damaged: {names_of(verdict.differing)}")
+            first = next(each for each in look.record.artifacts if each.key == verdict.differing[0])
+            found = look.digests.get(first.key)
+            if isinstance(found, tuple):
+                details.append(f"{first.key!r} has SHA-256 {found[1]}, recorded is {first.sha256}")
+        raise IntegrityError(
+            f"{look.fragment!r} is not what its record says ({'; '.join(details)}): mend it with `emdstore repair` "
+            "from a good copy first",
+            key=look.fragment,
+        )
+    if look.error is not None:
+        raise look.error
+    return look
+
+
+def _record_to_go_by(look: SetLook) -> ExecutionRecord:
+    if look.record is None or look.state == "publishing":
+        if look.error is not None and (look.state == "newer-schema" or not isinstance(look.error, RecordError)):
+            raise look.error
+        why = str(look.error) if look.error is not None else "it has no record"
+        raise RecordError(
+            f"{look.fragment!r} cannot be repaired, since nothing says which bytes are right: {why}", key=look.fragment
+        )
+    return look.record
+
+
+def _rank(artifact: RecordedArtifact) -> int:
+    return _BUNDLES_LAST.get(artifact.role, 0)
+
+
+def _copies(other: ArtifactStore, fragment: str, record: ExecutionRecord) -> Iterator[ArtifactStore]:
+    """Yield the folders of another store in which the set's artifacts may lie."""
+    for location in dict.fromkeys((fragment, record.fragment, "")):
+        yield scoped(other, location)
+
+
+def _bring(artifact: RecordedArtifact, folder: ArtifactStore, copies: list[ArtifactStore]) -> str | None:
+    """Bring an artifact from the first copy that has the right bytes; tell why not, if none has."""
+    reasons = []
+    for copy in copies:
+        try:
+            found = digest_of(copy, artifact.key)
+        except ArtifactNotFoundError:
+            continue
+        except EmdstoreError as error:
+            reasons.append(str(error))
+            continue
+        if found != (artifact.size, artifact.sha256):
+            reasons.append(f"what lies in {copy!r} has other bytes, too (SHA-256 {found[1]})")
+            continue
+        outcome = move(
+            copy, folder, [artifact.key], unchanged="never", expected={artifact.key: artifact.sha256}
+        ).outcomes[0]
+        if outcome.error is None:
+            return None
+        reasons.append(str(outcome.error))
+    return "; ".join(reasons) or "the source does not have it"
