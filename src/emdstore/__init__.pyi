@@ -38,6 +38,7 @@ from .errors import (
     SourceChangedError as SourceChangedError,
     StoreAccessError as StoreAccessError,
     StoreError as StoreError,
+    StoreNotFoundError as StoreNotFoundError,
     StoreUnavailableError as StoreUnavailableError,
     StoreURLError as StoreURLError,
     TransferError as TransferError,

@@ -80,6 +80,10 @@ class DamagedOnTheWayError(IntegrityError, StoreUnavailableError):
     """Other bytes arrived than the store's own checksum says. Nothing was kept of them; trying again may help."""
 
 
+class StoreNotFoundError(StoreError, FileNotFoundError):
+    """There is no such folder to read from: what is not there is not an empty store. Nothing was read or written."""
+
+
 class StoreURLError(EmdstoreError, ValueError):
     """A store's URL or options make no sense."""
 

@@ -115,6 +115,8 @@ def why_invalid(key: object) -> str | None:
         return f"it is {size} bytes long, {MAX_KEY_BYTES} are allowed"
     if _CONTROL(key):
         return "it holds a control character"
+    if "://" in key:
+        return "it is a URL; a key is what comes after the store's own, such as pmp/enso/historical/1/out.log"
     if "\\" in key:
         return "it holds a backslash; segments are separated by '/'"
     for segment in key.split("/"):

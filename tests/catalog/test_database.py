@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import sqlite3
+import stat
 import tempfile
 import time
 import traceback
@@ -269,3 +270,16 @@ def test_a_wrong_password_or_database_is_told_without_the_password(postgres_serv
         shown = repr(catalog) + "".join(traceback.format_exception(caught.value))
         for secret in ("hunter2", "ss/w%", "ss%2Fw", "pg p"):
             assert secret not in shown
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_a_file_and_what_lies_beside_it_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        with Catalog(tmp_path / "catalog.db") as catalog:
+            catalog.replace_execution(FULL)
+            modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes) == {"catalog.db", "catalog.db-wal", "catalog.db-shm"}
+    assert set(modes.values()) == {mode}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -119,3 +121,66 @@ def test_stale_files_alone_are_shown_and_are_no_failure(cli: CLI, published: Pat
 def test_a_folder_that_holds_nothing_is_a_wrong_call(cli: CLI, published: Path, command: list[str]) -> None:
     verb, *options = command
     assert "landmarc" in cli(verb, published, *options, "landmarc", code=2).err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ls", "{place}"], ["verify", "{place}"], ["transfer", "{place}", "out"],
+        ["transfer", "{place}", "out", "--dry-run"],
+        ["replay", "{place}", "--catalog", "c.db"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_misspelt_prefix_of_a_bucket_is_a_wrong_call_and_not_an_empty_store(
+    cli: CLI, tmp_path: Path, moto_server: S3Server, command: list[str]
+) -> None:
+    bucket = moto_server.make_bucket()
+    env = {
+        "AWS_ACCESS_KEY_ID": moto_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto_server.secret_key,
+        "AWS_REGION": moto_server.region,
+        "AWS_ENDPOINT_URL": moto_server.endpoint_url,
+    }
+    (tmp_path / "results_2025").mkdir()
+    (tmp_path / "results_2025" / "a.txt").write_text("a")
+    cli("transfer", "results_2025", f"s3://{bucket}/results_2025", env=env)
+    wrong = [each.format(place=f"s3://{bucket}/results-2025") for each in command]
+    said = cli(*wrong, env=env, code=2)
+    assert f"there is nothing in S3ArtifactStore('s3://{bucket}/results-2025'" in said.err
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    cli(*(each.format(place="empty") for each in command))  # a folder that is there may be empty
+
+
+def test_a_url_where_a_key_is_meant_is_told(cli: CLI, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    for command in (["ls", "here", "s3://bucket/x"], ["transfer", "here", "there", "file:///x/y"]):
+        assert (
+            "it is a URL; a key is what comes after"
+            in cli(*command, code=2 if "ls" in command else None).err + cli(*command, code=None).out
+        )
+
+
+@pytest.mark.parametrize(
+    "option", ["--timeout=0", "--timeout=nan", "--connect-timeout=-1", "--retries=-1", "--timeout=x"]
+)
+def test_a_bound_that_makes_no_sense_is_a_wrong_call(cli: CLI, tmp_path: Path, option: str) -> None:
+    (tmp_path / "here").mkdir()
+    cli("ls", "here", option, code=2)
+
+
+@pytest.mark.parametrize("engine", ["obstore", "s3fs"])
+def test_how_long_to_wait_is_said_by_an_option_or_by_the_environment(cli: CLI, engine: str) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    env = {
+        "AWS_ACCESS_KEY_ID": "AK",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+    }
+    options = ["--timeout", "0.5", "--retries", "0"]
+    with silent:
+        for arguments, more in ((options, {}), ([], {"EMDSTORE_TIMEOUT": "0.5", "EMDSTORE_RETRIES": "0"})):
+            began = time.monotonic()
+            cli("ls", "s3://bucket/x", "--engine", engine, *arguments, env={**env, **more}, code=1)
+            assert time.monotonic() - began < 15

@@ -42,12 +42,13 @@ from emdstore.errors import (
     RecordError,
     RecordVersionError,
     StoreError,
+    StoreNotFoundError,
 )
 from emdstore.ingestion.replay import replay
 from emdstore.ingestion.report import ReplayInterrupted
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record, read_record
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, SupportsPath, scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 
 FRAGMENTS = tuple(f"pmp/enso_tel/group {g}/{n}" for g in (1, 2) for n in (1, 2, 10))
@@ -101,7 +102,8 @@ def test_a_second_replay_reads_nothing_but_the_listing(catalog: Catalog, tmp_pat
         store = RecordingStore(results)
         report = replay(store, catalog)
         assert set(states(report).values()) == {"unchanged"}
-        assert store.calls == (Call("iter_info", ""),)
+        asked = [call for call in store.calls if call.verb != "local_path"]  # is the folder there?
+        assert asked == [Call("iter_info", "")]
         assert rows_of(catalog) == rows
 
 
@@ -135,7 +137,14 @@ def test_only_a_folder_is_replayed_if_that_is_asked_for(many: ArtifactStore, cat
         replay(many, catalog, "../elsewhere")
 
 
-def test_an_empty_store_is_replayed_to_nothing(results: ArtifactStore, catalog: Catalog) -> None:
+def test_an_empty_store_is_replayed_to_nothing_and_one_that_is_not_there_is_an_error(
+    results: ArtifactStore, catalog: Catalog
+) -> None:
+    if isinstance(results, SupportsPath):
+        for place in (results, results.local_path()):
+            with pytest.raises(StoreNotFoundError, match="does not exist"):
+                replay(place, catalog)
+        results.local_path().mkdir()
     report = replay(results, catalog)
     assert (report.outcomes, report.ok) == ((), True)
 

@@ -197,6 +197,7 @@ class Database:
     def upgrade(self) -> migrate.CatalogStatus:
         """Bring the schema up to date, from nothing or from an older revision; see `Catalog.upgrade`."""
         if not self.is_postgresql and not self.in_memory:
+            self._make_file()
             self._use_write_ahead_log()
         with self._transaction(write=True) as connection:
             migrate.take_turns(connection)
@@ -306,6 +307,15 @@ class Database:
     def _is_missing_file(self) -> bool:
         database = self._url.database
         return not self.is_postgresql and database is not None and not Path(database).exists()
+
+    def _make_file(self) -> None:
+        # SQLite makes its file 0644 whatever the umask allows, and the files beside it as it finds this one: so in a
+        # folder that a group works in, only the first of them could ever write. The folder's group comes by itself.
+        assert self._url.database is not None
+        try:
+            os.close(os.open(self._url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        except OSError:
+            pass  # SQLite says what is wrong, in words that have an explanation
 
     def _use_write_ahead_log(self) -> None:
         # Readers and the one writer do not wait for each other then. SQLite does not queue for this one change, hence

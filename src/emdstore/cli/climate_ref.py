@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.options import ANY, PLAIN, Access, Folder, Output, open_existing, refuse_empty
+from emdstore.cli.options import ANY, PLAIN, Access, Folder, Output, open_existing, refuse_empty, refuse_nothing
 from emdstore.cli.render import counts_text, note, say, set_progress, show_document
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
@@ -49,6 +49,8 @@ def replay(
     except ReplayInterrupted as interrupted:
         return _show(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
+    if not report.sets:
+        refuse_nothing(opened)
     return _show(report, output)
 
 

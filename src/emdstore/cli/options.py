@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from cyclopts import Parameter, Token
 
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
 from emdstore.stores import ArtifactStore, SupportsPath, open_store
+from emdstore.stores.urls import as_source
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
@@ -68,7 +70,9 @@ class Output:
 @Parameter(name="*")
 @attrs.frozen
 class Access:
-    """How to reach stores that are not folders. Credentials come from the environment, never from arguments.
+    """How to reach stores that are not folders, and how long to wait for them.
+
+    Credentials come from the environment, never from arguments.
 
     Attributes
     ----------
@@ -86,9 +90,17 @@ class Access:
 
     endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
     engine: Literal["obstore", "s3fs"] | None = None
-    timeout: float | None = None
-    connect_timeout: float | None = None
-    retries: int | None = None
+    timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_TIMEOUT")] = None
+    connect_timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_CONNECT_TIMEOUT")] = None
+    retries: Annotated[int | None, Parameter(env_var="EMDSTORE_RETRIES")] = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("timeout", "connect_timeout"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise WrongCallError(f"--{name.replace('_', '-')} takes a number of seconds above 0, not {value:g}")
+        if self.retries is not None and self.retries < 0:
+            raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
 
     def options_for(self, place: str) -> dict[str, Any]:
         """Return what `open_store` takes besides the place."""
@@ -103,11 +115,7 @@ ANY = Access()
 
 def open_existing(place: str, access: Access) -> ArtifactStore:
     """Open a store that is to be read. A folder must be there: a mistyped one is not an empty store."""
-    store = open_store(place, **access.options_for(place))
-    if isinstance(store, SupportsPath) and not (path := store.local_path()).is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise WrongCallError(f"{str(path)!r} {what}: give the folder that holds the artifacts", store=repr(store))
-    return store
+    return as_source(open_store(place, **access.options_for(place)))
 
 
 def open_dest(place: str, access: Access) -> ArtifactStore:
@@ -143,6 +151,12 @@ def fragment_of(place: str) -> str:
     if not segments:
         raise WrongCallError(f"{place!r} does not tell which execution it is: give --fragment")
     return "/".join(segments[-4:])
+
+
+def refuse_nothing(store: ArtifactStore) -> None:
+    """Refuse the URL of a place where nothing is, which was probably mistyped; an empty folder is at least a folder."""
+    if not isinstance(store, SupportsPath) and next(iter(store.iter_keys()), None) is None:
+        raise WrongCallError(f"there is nothing in {store!r}: check the bucket and the prefix", store=repr(store))
 
 
 def refuse_empty(found: int, prefix: str, what: str, *, store: str) -> None:

@@ -26,6 +26,7 @@ from emdstore.cli.options import (
     open_dest,
     open_existing,
     refuse_empty,
+    refuse_nothing,
 )
 from emdstore.cli.render import (
     counts_text,
@@ -42,7 +43,7 @@ from emdstore.cli.render import (
 from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
-from emdstore.errors import redact
+from emdstore.errors import redact_url
 from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 from emdstore.keys import validate_key
@@ -238,7 +239,9 @@ def replay_store(
             report = replay_once(executor)
     except ReplayInterrupted as interrupted:
         return _show_replayed(interrupted.report, output, interrupted=True)
-    refuse_empty(report.sets, prefix, "set", store=redact(store))
+    refuse_empty(report.sets, prefix, "set", store=redact_url(store))
+    if not report.sets:
+        refuse_nothing(open_existing(store, access))
     return _show_replayed(report, output)
 
 
@@ -285,6 +288,8 @@ def verify_store(
     except VerifyInterrupted as interrupted:
         return _show_verified(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
+    if not report.sets:
+        refuse_nothing(opened)
     return _show_verified(report, output)
 
 

@@ -20,6 +20,7 @@ from emdstore.cli.options import (
     open_dest,
     open_existing,
     refuse_empty,
+    refuse_nothing,
 )
 from emdstore.cli.render import (
     note,
@@ -58,12 +59,16 @@ def ls(
     if output.json:
         rows = list(listed)
         refuse_empty(len(rows), prefix, "artifact", store=repr(opened))
+        if not rows:
+            refuse_nothing(opened)
         return show_document("ls", {"artifacts": rows})
     count = 0
     for each in listed:
         count += 1
         print(f"{each['size']:>14} {each['modified']:%Y-%m-%d %H:%M:%S} {each['key']}" if long else each["key"])
     refuse_empty(count, prefix, "artifact", store=repr(opened))
+    if not count:
+        refuse_nothing(opened)
     return 0
 
 
@@ -132,6 +137,10 @@ def transfer_artifacts(
             )
     except TransferInterrupted as interrupted:
         return show_transfer("transfer", interrupted.report, output, interrupted=True)
+    if not any(report.counts.values()) and not keys:
+        refuse_nothing(opened)
+        if not output.json:
+            note(f"there is nothing in {opened!r}")
     return show_transfer("transfer", report, output)
 
 

@@ -33,6 +33,7 @@ from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.state import SetState, look_at_set, sha256
 from emdstore.stores.port import ArtifactStore
+from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ _NOT_TAKEN: Mapping[SetState, State] = {
 
 
 def ingest(
-    store: ArtifactStore,
+    store: StoreLike,
     fragment: str,
     catalog: Catalog,
     *,
@@ -69,7 +70,7 @@ def ingest(
     Parameters
     ----------
     store
-        The results store.
+        The results store, its path or URL.
     fragment
         The set's folder: one with a record, or a bare one with the usual metric bundle.
     catalog
@@ -103,12 +104,12 @@ def ingest(
     CatalogError
         If the database failed. After any error the catalog is as it was.
     """
-    content = read_set(store, fragment, vocabulary=vocabulary, incomplete=incomplete)
+    content = read_set(as_source(store), fragment, vocabulary=vocabulary, incomplete=incomplete)
     return _ingested(content, catalog.replace_execution(content, replace=replace))
 
 
 def replay(
-    store: ArtifactStore,
+    store: StoreLike,
     catalog: Catalog,
     prefix: str = "",
     *,
@@ -127,7 +128,7 @@ def replay(
     Parameters
     ----------
     store
-        The results store.
+        The results store, its path or URL.
     catalog
         Where to.
     prefix
@@ -149,7 +150,7 @@ def replay(
     Raises
     ------
     StoreError
-        If the store cannot be listed.
+        If the store cannot be listed; `StoreNotFoundError` if it is a folder that is not there.
     CatalogError
         If the database cannot be used. What was ingested until then is whole.
     ExecutorError
@@ -158,7 +159,7 @@ def replay(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
     sink = _CatalogSink(catalog, replace)
-    reader = SetReader(store, vocabulary, incomplete)
+    reader = SetReader(as_source(store), vocabulary, incomplete)
     return replay_into(sink, reader, prefix, executor=executor, on_progress=on_progress)
 
 
@@ -188,7 +189,7 @@ class SetReader:
     Attributes
     ----------
     store
-        The results store.
+        The results store, its path or URL.
     vocabulary, incomplete
         See `ingest`.
     """

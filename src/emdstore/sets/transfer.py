@@ -26,7 +26,7 @@ from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.seal import Standing, opened, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
-from emdstore.stores.urls import StoreLike, as_store
+from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
 from emdstore.transfers.patience import patiently
@@ -92,6 +92,8 @@ def transfer(
 
     Raises
     ------
+    StoreNotFoundError
+        If the source is a folder that is not there.
     SameStoreError
         If both stores are one place, or one lies inside the other; nothing was moved.
     StoreError
@@ -104,7 +106,7 @@ def transfer(
         If a store is none, and no path or URL either.
     """
     return move(
-        as_store(source),
+        as_source(source),
         as_store(dest),
         keys,
         unchanged=unchanged,
@@ -145,7 +147,7 @@ def plan_transfer(
         If the rule is none of the three, or `keys` is one string.
     """
     sealing = SetSealing(replace)
-    return plan_move(as_store(source), as_store(dest), keys, unchanged=unchanged, sealing=sealing)
+    return plan_move(as_source(source), as_store(dest), keys, unchanged=unchanged, sealing=sealing)
 
 
 @attrs.frozen

@@ -17,6 +17,7 @@ from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
 from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
+from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 _WORKERS = 8
@@ -127,7 +128,7 @@ class VerifyInterrupted(KeyboardInterrupt):
 
 
 def verify(
-    store: ArtifactStore,
+    store: StoreLike,
     prefix: str = "",
     *,
     executor: Executor | None = None,
@@ -164,6 +165,7 @@ def verify(
     VerifyInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
+    store = as_source(store)
     run = _Verification(on_progress)
     found = run.tally.count(find_sets(store, prefix))
     try:

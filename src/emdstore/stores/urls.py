@@ -6,8 +6,8 @@ import os
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
-from emdstore.errors import MissingExtraError, StoreURLError, redact_url
-from emdstore.stores.port import ArtifactStore
+from emdstore.errors import MissingExtraError, StoreNotFoundError, StoreURLError, redact_url
+from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.spelling import check_endpoint, is_chain, spelled
 from emdstore.stores.views import scoped
 
@@ -96,6 +96,22 @@ def as_store(place: StoreLike) -> ArtifactStore:
     if isinstance(place, ArtifactStore):
         return place
     raise TypeError(f"a store, a path or a URL is needed here, not {type(place).__name__}: {place!r:.100}")
+
+
+def as_source(place: StoreLike) -> ArtifactStore:
+    """Return a store that is to be read, from itself or its path or URL; see `as_store`.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If it is a folder of this machine that is not there, or a file: a name that was mistyped, or a disk that is not
+        mounted, is not an empty store.
+    """
+    store = as_store(place)
+    if isinstance(store, SupportsPath) and not (path := store.local_path()).is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise StoreNotFoundError(f"{str(path)!r} {what}: give the folder that holds the artifacts", store=repr(store))
+    return store
 
 
 def safe_url(url: str) -> str:
