@@ -179,7 +179,7 @@ def test_an_index_has_the_one_type_that_holds_all_of_it(catalog: Catalog, indice
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_real_sets_come_back_equal_from_parquet_and_csv(all_real: Catalog, kind: str) -> None:
-    query = getattr(all_real, kind)(**({"complete": None} if kind in ("outputs", "scalars", "series") else {}))
+    query = getattr(all_real, kind)()
     table = query.to_arrow()
     assert table.num_rows == query.count() > 0
     assert from_parquet(query).equals(table)
@@ -323,10 +323,10 @@ def test_the_common_index_is_sorted_if_every_series_is(indices: list[list[Any]],
 
 def test_series_along_different_indices_are_refused_with_what_to_choose_from(all_real: Catalog) -> None:
     with pytest.raises(ExportError, match=r"'month_number': \d+.*index_name="):
-        all_real.series(complete=None).to_xarray()
-    data = all_real.series(index_name="lat", complete=None).to_xarray()
-    assert data.sizes["series"] == all_real.series(index_name="lat", complete=None).count()
-    for number, row in enumerate(all_real.series(index_name="lat", complete=None)):
+        all_real.series().to_xarray()
+    data = all_real.series(index_name="lat").to_xarray()
+    assert data.sizes["series"] == all_real.series(index_name="lat").count()
+    for number, row in enumerate(all_real.series(index_name="lat")):
         one = data.isel(series=number)
         assert one["value"].values[one["given"].values].tolist() == pytest.approx(row.values, nan_ok=True, abs=0)
         assert one["lat"].values[one["given"].values].tolist() == list(row.index)

@@ -130,7 +130,7 @@ def test_it_is_decided_when_it_is_written_and_not_before(shared_catalog_url: str
 
 
 def test_the_decision_needs_no_database() -> None:
-    held = Held("published", True, 1, NOON, "d", "uploaded")
+    held = Held("published", 1, NOON, "d", "uploaded")
     assert isinstance(refusal(held, a_set("failed")), DemotionRefusedError)
     assert refusal(held, a_set("published", published_at=LATER, generation=1)) is None
     assert isinstance(refusal(held, BARE), EmdstoreError)

@@ -158,9 +158,9 @@ def test_a_real_set_on_a_server_that_checks_signatures_and_digests(
 
 
 def assert_all_values_are_there(catalog: Catalog, real_sets: RealSets) -> None:
-    assert catalog.scalars(complete=None).count() == real_sets.total.scalars
-    assert catalog.series(complete=None).count() == real_sets.total.series
-    assert catalog.outputs(complete=None).count() == real_sets.total.files
+    assert catalog.scalars().count() == real_sets.total.scalars
+    assert catalog.series().count() == real_sets.total.series
+    assert catalog.outputs().count() == real_sets.total.files
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def replayed(real_sets: RealSets) -> Iterator[Catalog]:
 
 def test_the_results_tree_of_another_machine_is_replayed_as_it_is(replayed: Catalog, real_sets: RealSets) -> None:
     assert_all_values_are_there(replayed, real_sets)
-    pages = [row for row in replayed.outputs(complete=None) if row.filename.startswith("/")]
+    pages = [row for row in replayed.outputs() if row.filename.startswith("/")]
     assert len(pages) == sum(one.provider == "esmvaltool" for one in real_sets)
     for row in pages:
         assert row.filename == f"{ELSEWHERE}/{row.fragment}/{row.key}"
@@ -202,7 +202,7 @@ def test_a_results_tree_in_other_folders_gives_the_same_values(
     shutil.copytree(real_sets.results, tmp_path / "sites" / "spirit")
     replay(LocalArtifactStore(tmp_path), catalog, incomplete=True)
     assert_all_values_are_there(catalog, real_sets)
-    assert {row.filename.endswith(".nc") for row in catalog.outputs(complete=None) if row.key is None} == {True}
+    assert {row.filename.endswith(".nc") for row in catalog.outputs() if row.key is None} == {True}
     assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
 
 

@@ -347,17 +347,20 @@ def test_a_bare_set_with_gaps_is_looked_at_again(results: ArtifactStore, catalog
     assert catalog.warnings().count() == 0
 
 
-def test_a_bare_set_with_gaps_is_taken_and_marked_if_somebody_asks(results: ArtifactStore, catalog: Catalog) -> None:
+def test_a_bare_set_with_gaps_is_taken_as_far_as_it_goes_if_somebody_asks(
+    results: ArtifactStore, catalog: Catalog
+) -> None:
     files = small_run()
     late = files.pop("data/tas.nc")
     put(results, files, FRAGMENT)
     assert states(replay(results, catalog, incomplete=True)) == {FRAGMENT: "ingested"}
     assert states(replay(results, catalog, incomplete=True)) == unchanged(1)
-    assert (catalog.scalars().count(), catalog.scalars(complete=None).count()) == (0, 3)
-    assert {row.name: row.key for row in catalog.outputs(complete=False)}["data 0"] is None
+    assert catalog.scalars().count() == 3
+    assert {row.name: row.key for row in catalog.outputs()}["data 0"] is None
+    assert [(row.code, row.place) for row in catalog.warnings()] == [("missing-artifact", "data/tas.nc")]
     put(results, {"data/tas.nc": late}, FRAGMENT)
     assert states(replay(results, catalog)) == {FRAGMENT: "ingested"}
-    assert catalog.scalars().count() == 3
+    assert {row.name: row.key for row in catalog.outputs()}["data 0"] == "data/tas.nc"
 
 
 def test_a_bare_set_that_got_gaps_does_not_replace_its_rows(catalog: Catalog) -> None:
@@ -368,9 +371,8 @@ def test_a_bare_set_that_got_gaps_does_not_replace_its_rows(catalog: Catalog) ->
     results.delete(f"{FRAGMENT}/data/tas.nc")
     put(results, {"diagnostic.json": encode(metric_bundle({"global": {"bias": 7}}))}, FRAGMENT)
     assert states(replay(results, catalog)) == {FRAGMENT: "incomplete"}
-    assert states(replay(results, catalog, incomplete=True)) == {FRAGMENT: "kept"}
     assert rows_of(catalog) == rows
-    assert states(replay(results, catalog, incomplete=True, replace=True)) == {FRAGMENT: "ingested"}
+    assert states(replay(results, catalog, incomplete=True)) == {FRAGMENT: "ingested"}
 
 
 def test_a_bare_set_with_a_broken_bundle_is_unreadable_and_named(results: ArtifactStore, catalog: Catalog) -> None:

@@ -20,9 +20,8 @@ class Held:
 
     Attributes
     ----------
-    state, complete
-        Of the set that the rows are from; the state is None if there are no rows yet, and the execution is a
-        workspace's.
+    state
+        The state of the set that the rows are from; None if there are none yet, and the execution is a workspace's.
     generation, published_at, record_digest
         Of that set's record.
     status
@@ -30,7 +29,6 @@ class Held:
     """
 
     state: str | None
-    complete: bool
     generation: int
     published_at: datetime | None
     record_digest: str | None
@@ -61,16 +59,8 @@ def refusal(held: Held, content: ExecutionContent, *, replace: bool = False) -> 
             "Publish the set again, or move the folder away",
             key=content.fragment,
         )
-    if replace or held.state is None or held.record_digest == content.record_digest:
+    if replace or held.state in (None, "bare") or held.record_digest == content.record_digest:
         return None
-    if held.state == "bare":
-        if content.state != "bare" or content.complete or not held.complete:
-            return None
-        return DemotionRefusedError(
-            f"{content.fragment!r} is not complete any more, and the catalog has the rows of when it was: they stay, "
-            "unless you ask for it (replace=True, --replace)",
-            key=content.fragment,
-        )
     if held.state == "published" and content.state != "published":
         return DemotionRefusedError(
             f"{content.fragment!r} is {content.state} by its record, and the catalog has the rows of a complete "

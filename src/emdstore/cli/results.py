@@ -210,7 +210,7 @@ def replay_store(
     vocabulary
         A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
     incomplete
-        Take sets without a record, too, whose bundles name files that are not there; their rows are marked.
+        Take sets without a record, too, whose bundles name files that are not there.
     replace
         Let failed, incomplete and older sets take the place of complete publications in the catalog.
     watch

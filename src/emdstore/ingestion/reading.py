@@ -239,7 +239,7 @@ def _parts(
     """Return what all sets have in common, in the catalog's layout."""
     return {
         "state": "bare" if look.record is None else look.state,
-        "complete": look.state != "incomplete",
+        "complete": look.record is None or look.state != "incomplete",
         "outputs": [
             (each.kind, each.name, each.key, each.filename, each.long_name, each.description, each.dimensions)
             for each in outputs

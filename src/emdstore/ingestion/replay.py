@@ -79,7 +79,7 @@ def ingest(
         What dimensions and values are compared with; what it does not know is stored and reported as a warning.
     incomplete
         Whether to take a set without a record though its bundles name files that are not there, as in a tree that
-        was published without its data files. Its rows are marked, as those of an incomplete set with a record are.
+        was published without its data files. Each of them is a warning.
     replace
         Whether a failed, incomplete or older set may take the place of a complete publication's rows.
 
