@@ -275,5 +275,11 @@ def test_a_listing_tells_time_size_and_origin(results: ArtifactStore) -> None:
 def test_a_path_is_as_good_as_a_store(tmp_path: Path) -> None:
     published(LocalArtifactStore(tmp_path))
     assert [each.state for each in list_sets(tmp_path)] == ["published"]
-    with pytest.raises(TypeError):
-        list(list_sets(3))  # type: ignore[arg-type]
+    assert verify(str(tmp_path)).ok
+    with Catalog("sqlite://") as catalog:
+        assert replay(str(tmp_path), catalog).counts["ingested"] == 1
+        assert ingest(tmp_path, FRAGMENT, catalog).scalars == 3
+    wrong: Any = 3
+    for call in (lambda: list(list_sets(wrong)), lambda: verify(wrong), lambda: replay(wrong, catalog)):
+        with pytest.raises(TypeError, match="a store, a path or a URL"):
+            call()

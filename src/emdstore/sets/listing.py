@@ -13,7 +13,7 @@ from emdstore.errors import EmdstoreError, ExecutorError
 from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.state import SetLook, SetState, look_at_set
 from emdstore.stores.port import ArtifactStore
-from emdstore.stores.urls import StoreLike, as_store
+from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 _READERS = 8
@@ -76,7 +76,7 @@ def list_sets(store: StoreLike, prefix: str = "", *, executor: Executor | None =
     StoreError
         If the store cannot be listed.
     """
-    opened = as_store(store)
+    opened = as_source(store)
     with (
         executor_or_threads(executor, _READERS, "sets") as workers,
         closing(map_batches(workers, _list_each, opened, items=find_sets(opened, prefix))) as sets,

@@ -11,7 +11,7 @@ from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IntegrityError
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.state import SetLook, SetState, look_at_set, names_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
-from emdstore.stores.urls import StoreLike, as_store
+from emdstore.stores.urls import StoreLike, as_source
 from emdstore.stores.views import scoped
 from emdstore.transfers import digest_of, move
 
@@ -89,7 +89,7 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
     StoreError
         If a store cannot be used.
     """
-    results, other = as_store(store), as_store(source)
+    results, other = as_source(store), as_source(source)
     look = look_at_set(results, fragment, bundles=False, every_digest=True)
     record = _record_to_go_by(look)
     folder = scoped(results, fragment)
@@ -133,7 +133,7 @@ def prove_set(store: StoreLike, fragment: str) -> SetLook:
     EmdstoreError
         If nothing may be made of the set for another reason; see `ingest`.
     """
-    look = look_at_set(as_store(store), fragment, bundles=False, every_digest=True)
+    look = look_at_set(as_source(store), fragment, bundles=False, every_digest=True)
     if look.state == "changed" and look.record is not None:
         verdict = look.judgement
         details = [f"not there: {names_of(verdict.lacking)}"] if verdict.lacking else []

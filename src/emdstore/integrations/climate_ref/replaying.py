@@ -37,6 +37,7 @@ from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
 from emdstore.stores import ArtifactStore, scoped
+from emdstore.stores.urls import StoreLike, as_source
 
 if TYPE_CHECKING:
     from climate_ref.database import Database
@@ -46,7 +47,7 @@ _UNKNOWN = "unknown"
 
 
 def replay(
-    store: ArtifactStore,
+    store: StoreLike,
     database: Database | str | Path,
     prefix: str = "",
     *,
@@ -62,7 +63,7 @@ def replay(
     Parameters
     ----------
     store
-        The results store: sets with a record, or bare ones as Climate-REF's own handler leaves them.
+        The results store, a path or a URL: sets with a record, or bare ones as Climate-REF's own handler leaves them.
     database
         Theirs, or its URL or SQLite file. It must have been set up (``ref db migrate``).
     prefix
@@ -89,8 +90,9 @@ def replay(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
     with _engine_of(database) as engine:
-        sink = _RefSink(engine, _look_at(engine), store, create_unknown)
-        return replay_into(sink, SetReader(store), prefix, on_progress=on_progress)
+        opened = as_source(store)
+        sink = _RefSink(engine, _look_at(engine), opened, create_unknown)
+        return replay_into(sink, SetReader(opened), prefix, on_progress=on_progress)
 
 
 @attrs.frozen
