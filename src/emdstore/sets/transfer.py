@@ -182,7 +182,7 @@ class SetSealing:
             return _sealed(group, source, data, _standing(dest, at, found), unchanged, replace=self.replace)
 
         try:
-            return patiently(decide)
+            return patiently(decide, source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
 
@@ -198,7 +198,7 @@ class SetSealing:
             return _some_unsealed(folder, steps, standing)
 
         try:
-            return patiently(decide)
+            return patiently(decide, source, dest)
         except EmdstoreError as error:
             return Unit(folder, loose=tuple(Step(step.key, "left", step.size, error) for step in steps), error=error)
 
