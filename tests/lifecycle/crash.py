@@ -419,8 +419,10 @@ class Scene:
         self.keep()
 
     def keep(self) -> None:
-        """Let `reset` put things back to how they are now; results on S3 are always put back to nothing."""
+        """Let `reset` put things back to how they are now."""
         self.workspace.close()
+        results = self.workspace.results
+        self._objects = held(results) if isinstance(results, S3ArtifactStore) else {}
         shutil.rmtree(self._first, ignore_errors=True)
         shutil.copytree(self._folder, self._first)
         if self._database is not None:
@@ -436,6 +438,7 @@ class Scene:
         if isinstance(results, S3ArtifactStore):
             for key in list(results.iter_keys()):
                 results.delete(key)
+            put(results, self._objects)
 
     def child(self, **options: Any) -> Child:
         """Start a process that commits the execution."""

@@ -27,6 +27,7 @@ from tests.lifecycle.crash import (
 )
 from tests.lifecycle.examples import encode, held, metric_bundle, put
 from tests.servers.s3 import S3Server
+from tests.transfer.sets import disagreeing
 
 from emdstore.emds import RECORD_NAME
 from emdstore.executions.workspace import Workspace
@@ -76,7 +77,10 @@ def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Sce
 
 
 @pytest.mark.parametrize(
-    ("results_elsewhere", "scene"), [("local", False)], ids=["local-kept"], indirect=["results_elsewhere", "scene"]
+    ("results_elsewhere", "scene"),
+    [("local", False), ("s3", False)],
+    ids=["local-kept", "s3-kept"],
+    indirect=["results_elsewhere", "scene"],
 )
 def test_a_commit_of_changed_work_that_is_killed_anywhere_is_completed_by_the_next(scene: Scene) -> None:
     workspace, fragment = scene.workspace, scene.fragment
@@ -94,6 +98,7 @@ def test_a_commit_of_changed_work_that_is_killed_anywhere_is_completed_by_the_ne
         _assert_killed(scene, number, where)
         files, rows = _shipped(scene)
         assert files == {key: (old_files if data == old_files[key] else new_files)[key] for key, data in files.items()}
+        assert disagreeing(workspace.results, fragment) == [], where  # what reads as published is whole
         assert rows in (old_rows, new_rows), where
         commit(workspace, fragment)
         clean_up_later(workspace)

@@ -179,7 +179,10 @@ class SetSealing:
             if unchanged == "stat" and _is_same(source, record, group.pairs):
                 return _unchanged(group)
             data = source.read_bytes(at)
-            return _sealed(group, source, data, _standing(dest, at, found), unchanged, replace=self.replace)
+            standing = _standing(dest, at, found)
+            if unchanged == "stat" and data == standing.data and _is_whole(group.folder, standing, found):
+                return _unchanged(group)
+            return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:
             return patiently(decide, source, dest)
@@ -308,6 +311,15 @@ def _is_same(source: ArtifactStore, record: Pair, pairs: Iterable[Pair]) -> bool
     if record.source.checksum == kept:
         return True
     return bool(has_checksum(kept, record.dest.size, [source.read_bytes(record.key)]))
+
+
+def _is_whole(folder: str, standing: Standing, found: Mapping[str, Pair]) -> bool:
+    """Tell whether equal records prove that both sides hold all that they name, and nothing else differs."""
+    record, at = standing.record, join_key(folder, RECORD_NAME)
+    if record is None or record.state in (None, "publishing"):
+        return False
+    named = all(join_key(folder, artifact.key) in found for artifact in record.artifacts)
+    return named and all(_untouched(pair, found[at]) for pair in found.values())
 
 
 def _untouched(pair: Pair, record: Pair) -> bool:
