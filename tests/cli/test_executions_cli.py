@@ -66,6 +66,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
 def workspace(here: Here, tmp_path: Path) -> Workspace:
     """The workspace that `emdstore init` has made in that folder."""
     here("init")
+    with (tmp_path / "emdstore.toml").open("a") as file:
+        file.write("clean_unnamed = true\n")  # nobody wants to keep the working files of these runs
     return Workspace.open(tmp_path)
 
 

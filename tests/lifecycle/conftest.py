@@ -65,8 +65,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[KeptDatabase | None]:
 
 @pytest.fixture
 def workspace(catalog: Catalog, tmp_path: Path) -> Workspace:
-    """A workspace on disk, with nothing in it."""
+    """A workspace on disk, with nothing in it, of which nobody wants to keep the working files of runs."""
     return Workspace(
+        clean_unnamed=True,
         scratch=LocalArtifactStore(tmp_path / "ws-scratch"),
         results=LocalArtifactStore(tmp_path / "ws-results"),
         catalog=catalog,

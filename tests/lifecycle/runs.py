@@ -171,7 +171,7 @@ def end_state(workspace: Workspace, fragment: str) -> dict[str, Any]:
             result=attrs.evolve(record.result, output_directory=None),
             artifacts=tuple(_without_log(each) for each in record.artifacts),
         ),
-        "row": attrs.evolve(row, **by_run, **here, uploaded_at=None, record_digest=None),
+        "row": attrs.evolve(row, **by_run, **here, uploaded_at=None, record_digest=None, generation=0),
         "lease": (row.owner, row.lease_expires),
         "rows": rows,
         "log": log.size > 0,

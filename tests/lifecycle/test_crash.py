@@ -53,7 +53,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path, results_elsewhere: Art
     folder = tmp_path / "here"
     folder.mkdir()
     places = {"scratch": folder / "scratch", "results": results_elsewhere, "catalog": folder / "catalog.db"}
-    return Scene(Workspace(**places, clean_folder=request.param), folder)
+    return Scene(Workspace(**places, clean_folder=request.param, clean_unnamed=True), folder)
 
 
 def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Scene) -> None:

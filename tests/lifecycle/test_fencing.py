@@ -48,6 +48,7 @@ def scene(request: pytest.FixtureRequest, tmp_path: Path, database: KeptDatabase
         catalog=folder / "catalog.db" if database is None else database.url,
         lease_seconds=LEASE,
         clean_folder=getattr(request, "param", True),
+        clean_unnamed=True,
     )
     return Scene(workspace, folder, database=database)
 

@@ -86,7 +86,9 @@ def test_killed_at_any_step_it_is_completed_by_the_next(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         results = LocalArtifactStore(folder / "results")
         put(LocalArtifactStore(folder / "scratch"), {key: bytes(data) for key, data in files.items()})  # type: ignore[arg-type]
-        workspace = Workspace(scratch=folder / "scratch", results=results, catalog=NOBODY, clean_folder=True)
+        workspace = Workspace(
+            scratch=folder / "scratch", results=results, catalog=NOBODY, clean_folder=True, clean_unnamed=True
+        )
         child = Child(publish_execution, workspace, fragment, at=number, only_changes=True)
         if (answer := child.wait()) is not None:
             break

@@ -28,7 +28,7 @@ stopped         pending_upload, aborted
 pending_upload  uploaded, failed, upload_failed
 upload_failed   pending_upload, aborted
 failed          pending_upload
-uploaded        pending_upload
+uploaded        pending_upload, stopped
 aborted
 """
 

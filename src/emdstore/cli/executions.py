@@ -34,6 +34,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.views import scoped
+from emdstore.transfers import Unchanged
 
 if TYPE_CHECKING:
     from emdstore.catalog import ExecutionRow
@@ -209,6 +210,9 @@ def commit(
     *executions: Folder,
     pending: bool = False,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
+    unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     no_catalog: NoCatalog = False,
     on: Workers = HERE,
     config: Config = None,
@@ -229,12 +233,23 @@ def commit(
     pending
         All that wait: stopped, failed to upload, or left behind by a commit that was killed.
     clean_folder
-        Remove each one's scratch folder when all is done; by default what the workspace says.
+        Remove each one's scratch folder when all is done and proved to be; by default what the workspace says.
+    unnamed
+        Remove it also if files lie there that no bundle names, such as working files; by default what the workspace
+        says.
+    unchanged
+        What need not be shipped again. digest: what has the same bytes; stat: what has the same size and time; never:
+        ship all.
+    replace
+        Replace a complete publication also by a set that is not, as scratch lost files since or the run failed. Needs
+        the executions' names.
     no_catalog
         Publish them and leave the catalog alone.
     """
     if pending == bool(executions):
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
+    if pending and replace:
+        raise WrongCallError("name the executions whose publications --replace may replace")
     with open_workspace(config, no_catalog=no_catalog) as workspace:
         ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
@@ -242,6 +257,9 @@ def commit(
                 report = ship(
                     execution_ids=None if pending else executions,
                     clean_folder=workspace.clean_folder if clean_folder is None else clean_folder,
+                    unnamed=unnamed,
+                    unchanged=unchanged,
+                    replace=replace,
                     executor=executor,
                     progress_callback=lambda so_far: on_progress(so_far.fragment, so_far.done, so_far.total),
                 )
@@ -288,6 +306,8 @@ def _show_report(
         say(f"{row.status}  {row.fragment}{why}", style="red" if row.failure == "result" else None)
     for fragment, holder in report.skipped.items():
         say(f"skipped  {fragment}: {holder}")
+    for fragment, reason in report.kept.items():
+        say(f"kept in scratch  {fragment}: {reason}")
     for each in report.errors:
         say(f"not committed  {each.fragment}: {each.error}", style="red")
     if report.roles:
@@ -372,6 +392,7 @@ def gc(
     status: tuple[Status, ...] = ("uploaded", "failed", "aborted"),
     older_than: Age = timedelta(0),
     force: bool = False,
+    unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
     stale: bool = False,
     yes: bool = False,
     config: Config = None,
@@ -388,13 +409,23 @@ def gc(
     older_than
         Only if nothing has happened to them for so long: 7d, 12h.
     force
-        Also what was not shipped: scratch may hold the only copy.
+        Also what was not shipped, or not proved to be: scratch may hold the only copy.
+    unnamed
+        Also folders with files that no bundle names, such as working files, which were never shipped; by default what
+        the workspace says.
     stale
-        Also files in the results store that lie in a set's folder and are not part of it any more.
+        Also files in the results store that lie in a set's folder and are part neither of it nor, without --force, of
+        one that it replaced.
     yes
         Remove it without asking.
     """
-    what: dict[str, Any] = {"status": status, "older_than": older_than, "force": force, "stale": stale}
+    what: dict[str, Any] = {
+        "status": status,
+        "older_than": older_than,
+        "force": force,
+        "unnamed": unnamed,
+        "stale": stale,
+    }
     with open_workspace(config) as workspace:
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)

@@ -18,6 +18,7 @@ from emdstore.executions.pool import batch_workers
 from emdstore.executions.process import is_gone, run_lives
 from emdstore.executions.report import UploadError, UploadFailedError, UploadReport
 from emdstore.executions.scratch import read_scratch_record
+from emdstore.transfers import Unchanged
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 
 _log = logging.getLogger(__name__)
@@ -85,6 +86,9 @@ def commit_pending_executions(
     *,
     execution_ids: Collection[str] | None = None,
     clean_folder: bool = False,
+    unnamed: bool | None = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
@@ -100,8 +104,10 @@ def commit_pending_executions(
         The workspace.
     execution_ids
         Only these, by fragment or last segment, whatever their state.
-    clean_folder
-        Whether to remove each one's scratch folder when all is done.
+    clean_folder, unnamed
+        Whether to remove each one's scratch folder; see `Execution.commit_output_assets`.
+    unchanged, replace
+        See `Execution.commit_output_assets`. What may be replaced by less has to be named in `execution_ids`.
     executor
         Where the commits run; by default forks of this process while it has a single thread and the results are local,
         or threads. The workspace must pickle for processes. What a lost worker had in hand is committed by another one,
@@ -116,6 +122,8 @@ def commit_pending_executions(
 
     Raises
     ------
+    ValueError
+        If `replace` is given without `execution_ids`.
     ExecutionNotFoundError
         If one of the ids is unknown. Nothing was committed.
     ExecutorError
@@ -123,6 +131,9 @@ def commit_pending_executions(
     CommitInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; commits that run are brought to their end.
     """
+    shipping = shipping_for(
+        locations, execution_ids, clean_folder=clean_folder, unnamed=unnamed, unchanged=unchanged, replace=replace
+    )
     locations.bind()
     left_out = UploadReport()
     if execution_ids is None:
@@ -130,7 +141,6 @@ def commit_pending_executions(
         left_out = UploadReport(skipped=_cut_off(locations))
     else:
         jobs = [CommitJob(fragment, named=True) for fragment in _named(locations, execution_ids)]
-    shipping = Shipping(clean_folder=clean_folder)
     return commit_each(
         locations,
         commit_job,
@@ -140,6 +150,22 @@ def commit_pending_executions(
         progress_callback=progress_callback,
         left_out=left_out,
     )
+
+
+def shipping_for(
+    locations: Locations,
+    execution_ids: Collection[str] | None,
+    *,
+    clean_folder: bool,
+    unnamed: bool | None,
+    unchanged: Unchanged,
+    replace: bool,
+) -> Shipping:
+    """Return how a batch ships; `ValueError` if it might replace what nobody has named."""
+    if replace and execution_ids is None:
+        raise ValueError("name the executions whose publications may be replaced by less")
+    also = locations.clean_unnamed if unnamed is None else unnamed
+    return Shipping(clean_folder=clean_folder, unnamed=also, unchanged=unchanged, replace=replace)
 
 
 def commit_each(

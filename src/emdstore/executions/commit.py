@@ -14,18 +14,24 @@ import attrs
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    ClaimHeldError,
+    DemotionRefusedError,
+    InvalidTransitionError,
+    SourceChangedError,
+)
 from emdstore.executions.lease import COMMITTABLE, Lease
 from emdstore.executions.locations import Locations
+from emdstore.executions.removal import published_status, remove_proved
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
-from emdstore.executions.scratch import has_scratch_record, read_stopped_record, remove_scratch, scratch_is_gone
+from emdstore.executions.scratch import has_scratch_record, read_stopped_record, scratch_is_gone
 from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
-from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.views import scoped
-from emdstore.transfers import ProgressCallback
+from emdstore.transfers import ProgressCallback, Unchanged
 
 _SHIPPED = frozenset({"uploaded", "failed"})
 
@@ -37,12 +43,19 @@ class Shipping:
     Attributes
     ----------
     clean_folder
-        Whether to remove the scratch folder when all is done.
+        Whether to remove the scratch folder when all is done and proved to be.
+    unnamed
+        Whether to do so also if files lie there that no bundle names.
+    unchanged, replace
+        See `publish_set`.
     executor, on_progress
         See `transfer`.
     """
 
     clean_folder: bool = False
+    unnamed: bool = False
+    unchanged: Unchanged = "digest"
+    replace: bool = False
     executor: Executor | None = None
     on_progress: ProgressCallback | None = None
 
@@ -55,26 +68,50 @@ def commit_execution(
     locations.bind()
     before = locations.catalog.execution(fragment)
     if before.status in _SHIPPED.intersection(states) and not has_scratch_record(locations.scratch, fragment):
-        return UploadReport(statuses={fragment: before.status})  # shipped, and cleaned up since
+        # Shipped, and cleaned up since. The catalog only believes so.
+        return UploadReport(statuses={fragment: published_status(locations, fragment)})
     with Lease(locations, before, states) as lease:
         try:
-            publication, report = publish_stopped(locations, fragment, shipping, before_record=lease.check)
+            publication, report = publish_stopped(
+                locations, fragment, shipping, generation=lease.generation, before_record=lease.check
+            )
         except ArtifactNotFoundError:
             if (status := _shipped_meanwhile(locations, fragment)) is None:
                 raise
             lease.give_back(status)
             return UploadReport(statuses={fragment: status})
+        except DemotionRefusedError as error:
+            # Nothing was changed, so the execution is what it was. Only of a commit that was killed nobody knows that.
+            was_killed = before.status == "pending_upload"
+            lease.give_back(*(("upload_failed", str(error)) if was_killed else (before.status, before.error)))
+            raise
         if publication.record_written or before.record_digest != _published_digest(locations, fragment):
             lease.finish(read_set(locations.results, fragment, vocabulary=locations.vocabulary))
         else:
             lease.give_back(publication.decision.status)  # the catalog has these very rows
-    if shipping.clean_folder:
-        remove_scratch(locations.scratch, fragment)
-    return attrs.evolve(report, seconds=system.current().monotonic() - started)
+    kept = _clean_up(locations, fragment, shipping) if shipping.clean_folder else {}
+    return attrs.evolve(report, seconds=system.current().monotonic() - started, kept=kept)
+
+
+def _clean_up(locations: Locations, fragment: str, shipping: Shipping) -> dict[str, str]:
+    """Remove the folder of an execution that was shipped, or tell why it stays."""
+    row = locations.catalog.execution(fragment)
+    try:
+        with Lease(locations, row, (row.status,), to=row.status) as lease:
+            reason = remove_proved(locations, fragment, unnamed=shipping.unnamed, before_removal=lease.check)
+            lease.give_back(row.status, row.error)
+    except (ClaimHeldError, InvalidTransitionError, SourceChangedError) as error:
+        reason = str(error)
+    return {} if reason is None else {fragment: reason}
 
 
 def publish_stopped(
-    locations: Locations, fragment: str, shipping: Shipping, *, before_record: Callable[[], object] = lambda: None
+    locations: Locations,
+    fragment: str,
+    shipping: Shipping,
+    *,
+    generation: int = 0,
+    before_record: Callable[[], object] = lambda: None,
 ) -> tuple[Publication, UploadReport]:
     """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
 
@@ -86,6 +123,8 @@ def publish_stopped(
         The execution.
     shipping
         How it is shipped.
+    generation
+        Of the claim under which it is; 0 without one.
     before_record
         See `publish_set`.
 
@@ -104,13 +143,17 @@ def publish_stopped(
             raise scratch_is_gone(locations.scratch, fragment)
         before_record()
 
-    identity = attrs.evolve(read_stopped_record(locations.scratch, fragment), owner=None, program=None)
+    identity = attrs.evolve(
+        read_stopped_record(locations.scratch, fragment), owner=None, program=None, generation=generation
+    )
     assert identity.result is not None
     publication = publish_set(
         identity,
         identity.result,
         source=scoped(locations.scratch, fragment),
         dest=scoped(locations.results, fragment),
+        unchanged=shipping.unchanged,
+        replace=shipping.replace,
         on_progress=shipping.on_progress,
         before_record=permit_record,
         executor=shipping.executor,
@@ -128,12 +171,11 @@ def publish_stopped(
 
 def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
     """Return the status of an execution whose folder is gone because somebody else shipped it and cleaned up."""
-    dest = scoped(locations.results, fragment)
-    if has_scratch_record(locations.scratch, fragment) or not dest.exists(RECORD_NAME):
+    if has_scratch_record(locations.scratch, fragment) or not scoped(locations.results, fragment).exists(RECORD_NAME):
         return None
-    published = dest.read_bytes(RECORD_NAME)
+    status = published_status(locations, fragment)
     known = locations.catalog.execution(fragment).record_digest
-    return decode_record(published).status if hashlib.sha256(published).hexdigest() == known else None
+    return status if _published_digest(locations, fragment) == known else None
 
 
 def _published_digest(locations: Locations, fragment: str) -> str:

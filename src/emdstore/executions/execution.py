@@ -42,7 +42,7 @@ from emdstore.sets.result import (
 )
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
-from emdstore.transfers import ProgressCallback
+from emdstore.transfers import ProgressCallback, Unchanged
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Execution:
             If it has run already, or was aborted.
         """
         now = system.current().now()
-        here = {"host": host_name(), "pid": own_pid()}
+        here: dict[str, Any] = {"host": host_name(), "pid": own_pid()}
         self._move("running", started_at=now, **here)
         self._owner = new_owner()
         try:
@@ -178,7 +178,7 @@ class Execution:
             was touched and it is still running then; where this ends the ``with`` block, it is the run's outcome.
         """
         status = self.status
-        if status not in allowed_from("stopped"):
+        if status != "running":  # only a clean-up calls one that was uploaded stopped again
             raise refuse_transition(self.fragment, status, "stopped")
         outcome = self._own_result() if result is None else as_result(result)
         if outcome.successful:
@@ -190,7 +190,7 @@ class Execution:
         program = self._record().program
         # What a program has left running in the background may still write, which whoever removes the folder must know.
         self._amend(stopped_at=now, result=outcome, owner=None, program=program if is_group_alive(program) else None)
-        self._move("stopped", stopped_at=now, retryable=outcome.retryable)
+        self._move("stopped", ("running",), stopped_at=now, retryable=outcome.retryable)
         self._outcome = None
 
     def abort(self, reason: str | None = None) -> None:
@@ -292,7 +292,13 @@ class Execution:
     # -- shipping ------------------------------------------------------------------------------------------------
 
     def commit_output_assets(
-        self, clean_folder: bool | None = None, progress_callback: ProgressCallback | None = None
+        self,
+        clean_folder: bool | None = None,
+        progress_callback: ProgressCallback | None = None,
+        *,
+        unnamed: bool | None = None,
+        unchanged: Unchanged = "digest",
+        replace: bool = False,
     ) -> UploadReport:
         """Ship what the run made: bytes, then the record, then the rows.
 
@@ -302,9 +308,20 @@ class Execution:
         Parameters
         ----------
         clean_folder
-            Whether to remove the scratch folder when all is done; None for what the workspace says.
+            Whether to remove the scratch folder when all is done and proved to be: what the bundles name is published,
+            with the bytes that scratch has. Otherwise it stays, and the report says why. None for what the workspace
+            says (`clean_folder`).
         progress_callback
             Called with a `TransferProgress`. What it raises is logged.
+        unnamed
+            Whether to remove it also if files lie there that no bundle names, such as working files. None for what the
+            workspace says (`clean_unnamed`).
+        unchanged
+            What need not be shipped again. ``"digest"``: what has the same bytes; ``"stat"``: what has the same size
+            and time; ``"never"``: ship all.
+        replace
+            Whether a complete publication may be replaced by a set that is not, as scratch lost files since or the run
+            failed.
 
         Returns
         -------
@@ -317,6 +334,8 @@ class Execution:
             If it has not been stopped. Nothing was changed.
         ClaimHeldError
             If somebody else is committing it. Nothing was changed.
+        DemotionRefusedError
+            If a complete publication would be replaced by less. Nothing was changed, also not its status.
         EmdstoreError
             If it could not be shipped: its status is ``upload_failed`` then, with the error, and scratch is as it was.
             What arrived is whole; nothing is published that is not complete.
@@ -325,7 +344,15 @@ class Execution:
             self._write_bundles()
         clean = self.workspace.clean_folder if clean_folder is None else clean_folder
         return commit_execution(
-            self.workspace, self.fragment, Shipping(clean_folder=clean, on_progress=progress_callback)
+            self.workspace,
+            self.fragment,
+            Shipping(
+                clean_folder=clean,
+                unnamed=self.workspace.clean_unnamed if unnamed is None else unnamed,
+                unchanged=unchanged,
+                replace=replace,
+                on_progress=progress_callback,
+            ),
         )
 
     # -- inside --------------------------------------------------------------------------------------------------
@@ -364,8 +391,9 @@ class Execution:
     def _amend(self, **changes: Any) -> None:
         write_scratch_record(self.workspace.scratch, attrs.evolve(self._record(), **changes))
 
-    def _move(self, to: str, **changes: Any) -> None:
-        if self.workspace.catalog.transition(self.fragment, allowed_from=allowed_from(to), to=to, **changes) is None:
+    def _move(self, to: str, states: Collection[str] | None = None, **changes: Any) -> None:
+        states = allowed_from(to) if states is None else states
+        if self.workspace.catalog.transition(self.fragment, allowed_from=states, to=to, **changes) is None:
             raise refuse_transition(self.fragment, self.status, to)
 
 

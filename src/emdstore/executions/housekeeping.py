@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import shutil
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,18 +15,19 @@ from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
 from emdstore.executions.execution import list_executions, start_execution
-from emdstore.executions.inputs import ARRIVING
+from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import run_lives
+from emdstore.executions.removal import Proof, doubt_of_program, look_before_removal, remove_looked_at
 from emdstore.executions.report import UploadReport
-from emdstore.executions.scratch import executions_in, read_scratch_record, remove_scratch, write_scratch_record
+from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
 from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
-from emdstore.keys import STAGING_PREFIX, is_staging
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.local.trees import Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
 from emdstore.transfers import move
@@ -71,11 +69,14 @@ class GcReport:
         What was kept, with the reason.
     dry_run
         Whether nothing was removed.
+    unnamed
+        By execution, the files in scratch that no bundle names.
     """
 
     removed: tuple[Removal, ...]
     refused: dict[str, str]
     dry_run: bool
+    unnamed: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -83,6 +84,7 @@ class GcReport:
             "dry_run": self.dry_run,
             "removed": [attrs.asdict(each) for each in self.removed],
             "refused": self.refused,
+            "unnamed": {fragment: list(names) for fragment, names in self.unnamed.items()},
             "bytes": sum(each.bytes for each in self.removed),
         }
 
@@ -93,10 +95,16 @@ def gc_executions(
     status: str | Collection[str] = ("uploaded", "failed", "aborted"),
     older_than: timedelta = timedelta(0),
     force: bool = False,
+    unnamed: bool | None = None,
     stale: bool = False,
     dry_run: bool = False,
 ) -> GcReport:
     """Remove from scratch what is not needed any more, with what was left behind by whatever was killed.
+
+    The folder of an execution goes only if it is proved now, whatever the catalog says, that all that its bundles name
+    is published: each file has the digest that the published record has for it, and the object lies in the results
+    store. Otherwise the folder stays, and the report says which file is the reason. If the results store lacks what was
+    published and scratch has it all, the execution is called ``stopped`` again, and the next commit ships it.
 
     Leftovers are staging files, half-removed folders, inputs that never arrived, and folders of starts that were
     cut off, which the catalog does not know.
@@ -110,9 +118,14 @@ def gc_executions(
     older_than
         Only if nothing has happened to them for so long; also the age of leftovers, but at least an hour.
     force
-        Also what was not shipped: scratch may hold the only copy. Running executions are refused all the same.
+        Also what was not shipped, or not proved to be: scratch may hold the only copy. What runs or is being committed
+        is refused all the same.
+    unnamed
+        Also folders with files that no bundle names, such as working files, which were never shipped; None for what the
+        workspace says (`clean_unnamed`).
     stale
-        Also files in the results store that lie in a set's folder and are not part of it any more.
+        Also files in the results store that lie in a set's folder and are part neither of it nor, unless `force` is
+        given, of one that it replaced.
     dry_run
         Only tell what would be removed.
 
@@ -124,24 +137,13 @@ def gc_executions(
     locations.bind()
     now = system.current().now()
     age = max(older_than, _LEFTOVER_AGE)
-    removed: list[Removal] = []
-    refused: dict[str, str] = {}
-    due = (row for row in list_executions(locations, status=status) if now - _last_moved(row) >= older_than)
-    folders = [("scratch", row.fragment, _refusal(row, force)) for row in due]
-    for what, fragment, reason in (*folders, *_orphans(locations, now - age)):
-        try:
-            folder = locations.scratch.local_path(fragment)
-            if not folder.is_dir():
-                continue
-            if reason is None:
-                removal = Removal(what, fragment, *_measure(folder))
-                if not dry_run:
-                    remove_scratch(locations.scratch, fragment)
-                removed.append(removal)
-        except OSError as error:  # the file system's, or ours of a link that leads out of scratch
-            reason = f"it could not be removed: {error}"
-        if reason is not None:
-            refused[fragment] = reason
+    also = locations.clean_unnamed if unnamed is None else unnamed
+    cleaning = _Cleaning(locations, force=force, unnamed=also, dry_run=dry_run)
+    due = [row for row in list_executions(locations, status=status) if now - _last_moved(row) >= older_than]
+    for row in due:
+        cleaning.clean(row)
+    cleaning.remove_orphans(now - age)
+    removed, refused = cleaning.removed, cleaning.refused
     for store in (locations.scratch, locations.results):
         if isinstance(store, LocalArtifactStore):
             names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
@@ -150,10 +152,112 @@ def gc_executions(
     if stale:
         for row in list(list_executions(locations, status=("uploaded", "failed"))):
             try:
-                removed += [Removal("stale", f"{row.fragment}/{key}") for key in _stale(locations, row, dry_run)]
+                keys = _stale(locations, row, force=force, dry_run=dry_run)
             except EmdstoreError as error:
                 refused[row.fragment] = f"its stale files stay: {error}"
-    return GcReport(tuple(removed), refused, dry_run)
+            else:
+                removed += [Removal("stale", f"{row.fragment}/{key}") for key in keys]
+    return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed)
+
+
+class _Cleaning:
+    """The removal of executions' folders from scratch, one after the other."""
+
+    def __init__(self, locations: Locations, *, force: bool, unnamed: bool, dry_run: bool) -> None:
+        self._locations, self._force, self._with_unnamed, self._dry_run = locations, force, unnamed or force, dry_run
+        self.removed: list[Removal] = []
+        self.refused: dict[str, str] = {}
+        self.unnamed: dict[str, tuple[str, ...]] = {}
+
+    def clean(self, row: ExecutionRow) -> None:
+        """Remove the folder of an execution, or tell why it stays."""
+        fragment = row.fragment
+        try:
+            tree = look_at_tree(self._locations.scratch.ground, fragment)
+            if tree is None:
+                return
+            if (reason := _refusal(row, self._force)) is None:
+                reason = self._clean(row, tree)
+            if reason is None:
+                self.removed.append(Removal("scratch", fragment, len(tree.files), tree.bytes))
+        except (EmdstoreError, OSError) as error:
+            reason = f"it stays: {error}"
+        if reason is not None:
+            self.refused[fragment] = reason
+
+    def _clean(self, row: ExecutionRow, tree: Tree) -> str | None:
+        fragment, locations = row.fragment, self._locations
+        if row.status in ("created", "aborted"):
+            # There is nothing to claim: whatever was made was given up by name, or there is nothing yet.
+            if (reason := _still_writes(locations, fragment)) is None and not self._dry_run:
+                if row.status == "created" and not _give_up(locations, fragment):
+                    return "it has been started meanwhile"
+                remove_looked_at(locations, fragment, tree)
+            return reason
+        if self._dry_run:
+            return self._judged(fragment)[0]
+        with Lease(locations, row, (row.status,), to=row.status) as lease:
+            reason, proof = self._judged(fragment)
+            status, error = row.status, row.error
+            if reason is None:
+                lease.check()
+                remove_looked_at(locations, fragment, proof.tree or tree)
+            elif proof.lost and proof.whole and status == "uploaded":
+                status, error = "stopped", reason
+                reason += "; scratch has all of it, so it is called stopped again: commit it"
+            lease.give_back(status, error)
+        return reason
+
+    def _judged(self, fragment: str) -> tuple[str | None, Proof]:
+        if self._force:
+            proof = Proof(tree=look_at_tree(self._locations.scratch.ground, fragment))
+            return _still_writes(self._locations, fragment), proof
+        proof = look_before_removal(self._locations, fragment)
+        if proof.unnamed:
+            self.unnamed[fragment] = proof.unnamed
+        return proof.refusal(unnamed=self._with_unnamed), proof
+
+    def remove_orphans(self, before: datetime) -> None:
+        """Remove what starts left behind that were cut off before the catalog knew of them.
+
+        Such a start leaves a record and nothing else. Anything more may be the only copy of some work: of another
+        catalog, or of one that was lost.
+        """
+        scratch = self._locations.scratch
+        known = {row.fragment for row in self._locations.catalog.executions()}
+        for fragment in executions_in(scratch):
+            if fragment in known:
+                continue
+            try:
+                tree = look_at_tree(scratch.ground, fragment)
+                if tree is None or tree.newest > before.timestamp():
+                    continue
+                if tree.files.keys() != {RECORD_NAME}:
+                    self.refused[fragment] = "the catalog does not know it: remove it by hand"
+                    continue
+                if not self._dry_run:
+                    remove_looked_at(self._locations, fragment, tree)
+                self.removed.append(Removal("orphan", fragment, len(tree.files), tree.bytes))
+            except (EmdstoreError, OSError) as error:
+                self.refused[fragment] = f"it stays: {error}"
+
+
+def _still_writes(locations: Locations, fragment: str) -> str | None:
+    """Say that something still writes to an execution's folder; None if nothing is known to."""
+    record = _record_or_none(locations, fragment)
+    if record is None:
+        return None
+    if record.result is None and record.owner is not None and run_lives(record.owner, None, record.host, record.pid):
+        return f"process {record.pid} on {record.host} still runs it"
+    return doubt_of_program(record)
+
+
+def _give_up(locations: Locations, fragment: str) -> bool:
+    return bool(
+        locations.catalog.transition(
+            fragment, allowed_from=("created",), to="aborted", reason="its scratch folder was removed"
+        )
+    )
 
 
 def recover(locations: Locations, *, older_than: timedelta | None = None) -> tuple[str, ...]:
@@ -308,63 +412,43 @@ def _last_moved(row: ExecutionRow) -> datetime:
     return max((moment for moment in moments if moment is not None), default=datetime.fromtimestamp(0, UTC))
 
 
-def _measure(folder: Path) -> tuple[int, int]:
-    sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()]
-    return len(sizes), sum(sizes)
-
-
-def _orphans(locations: Locations, before: datetime) -> Iterator[tuple[str, str, str | None]]:
-    """Find executions in scratch that the catalog does not know, and say why they have to stay.
-
-    A start that was cut off leaves a record and nothing else. Anything more may be the only copy of some work: of
-    another catalog, or of one that was lost.
-    """
-    known = {row.fragment for row in locations.catalog.executions()}
-    root = os.fspath(locations.scratch.root)
-    for path, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not is_staging(name)]
-        fragment = os.path.relpath(path, root).replace(os.sep, "/")
-        if RECORD_NAME not in names or fragment == ".":
-            continue
-        only_record = names == [RECORD_NAME] and not folders
-        folders.clear()  # what lies below belongs to it
-        if fragment in known or datetime.fromtimestamp(os.lstat(path).st_mtime, UTC) > before:
-            continue
-        yield "orphan", fragment, None if only_record else "the catalog does not know it: remove it by hand"
-
-
 def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> Iterator[Removal]:
     """Remove folders whose removal was cut off, and inputs that never arrived."""
-    for folder in (*scratch.root.glob(f"{STAGING_PREFIX}trash-*"), *scratch.root.glob(f"{ARRIVING}/*")):
-        if folder.lstat().st_mtime <= before.timestamp():
-            yield Removal("leftover", folder.relative_to(scratch.root).as_posix(), *_measure(folder))
-            if not dry_run:
-                shutil.rmtree(folder, ignore_errors=True)
+    for folder in (*trash_in(scratch.ground), *arriving(scratch)):
+        tree = look_at_tree(scratch.ground, folder)
+        if tree is None or max(tree.newest, tree.changed) > before.timestamp():
+            continue  # a removal that is going on changes the folder, and what still arrives its file
+        yield Removal("leftover", folder, len(tree.files), tree.bytes)
+        if not dry_run:
+            remove_at_once(scratch.ground, folder)
 
 
-def _stale(locations: Locations, row: ExecutionRow, dry_run: bool) -> tuple[str, ...]:
-    """Remove from a published set what its record does not name, and have the record say so."""
+def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: bool) -> tuple[str, ...]:
+    """Remove from a published set what no record has named, and have the record say so."""
     folder = scoped(locations.results, row.fragment)
     if not isinstance(folder, SupportsDelete):
         return ()
-    record, keys = _find_stale(folder)
+    record, keys = _find_stale(folder, force)
     if dry_run or not keys:
         return keys
-    with Lease(locations, row) as lease:  # a commit at the same time brings files that no record names yet
-        try:
-            record, keys = _find_stale(folder)
-            for key in keys:
-                folder.delete(key)
-            if record is not None:
-                publish_record(attrs.evolve(record, stale=()), folder)
-            content = read_set(locations.results, row.fragment, vocabulary=locations.vocabulary)
-        except BaseException:
-            lease.give_back(row.status, row.error)
-            raise
-        lease.finish(content)
+    # A commit at the same time brings files that no record names yet.
+    with Lease(locations, row, (row.status,), to=row.status) as lease:
+        record, keys = _find_stale(folder, force)
+        for key in keys:
+            lease.check()
+            folder.delete(key)
+        if record is not None:
+            left = tuple(key for key in record.stale if key not in keys)
+            publish_record(attrs.evolve(record, stale=left), folder, before_write=lease.check)
+        lease.finish(read_set(locations.results, row.fragment, vocabulary=locations.vocabulary))
     return keys
 
 
-def _find_stale(folder: ArtifactStore) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
+def _find_stale(folder: ArtifactStore, force: bool) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
     record = read_record(folder)
-    return record, () if record is None else find_stale(folder, (artifact.key for artifact in record.artifacts))
+    if record is None or record.state == "publishing":
+        return record, ()  # nobody knows yet what is part of it
+    # What a record misses is no more stale than what it names: where it lies, somebody has brought it back.
+    named = {artifact.key for artifact in record.artifacts}.union(record.missing, record.rejected, record.unreadable)
+    kept = () if force else record.superseded
+    return record, find_stale(folder, named.union(kept))

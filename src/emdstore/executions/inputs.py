@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from emdstore import system
@@ -18,8 +20,17 @@ from emdstore.transfers import digest_of, move
 _FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
 _ON_THE_WAY = "arriving"
 
-ARRIVING = f"{_FOLDER}/{_ON_THE_WAY}"
-"""Where in scratch inputs are until their digest is known; what stays there never arrived."""
+
+def arriving(scratch: LocalArtifactStore) -> Iterator[str]:
+    """Return the folders in scratch of inputs whose digest is not known yet, but for those that somebody still brings.
+
+    Each is named after the process that brings it. What stays there when that is gone never arrived.
+    """
+    folder = f"{_FOLDER}/{_ON_THE_WAY}"
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(scratch.root / folder)):
+            if not system.current().is_alive(name.rpartition("-")[0].replace("-", ":")):
+                yield f"{folder}/{name}"
 
 
 def fetch_input(
@@ -68,7 +79,8 @@ def fetch_input(
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
     # What is on its way gets the folder that its digest names only when the digest is known.
     folder, _, _ = key.rpartition("/")
-    arriving = f"{_ON_THE_WAY}/{system.current().token(8)}"
+    machine = system.current()
+    arriving = f"{_ON_THE_WAY}/{machine.whoami(None).replace(':', '-')}-{machine.token(8)}"
     report = move(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
     outcome = report.outcomes[0]
     if outcome.error is not None:

@@ -25,7 +25,7 @@ COMMITTABLE = allowed_from("pending_upload")
 
 
 class Lease:
-    """The claim of one commit: taken at its start, renewed while it lasts, and given back at its end, however it ends.
+    """The claim of one commit, or of a clean-up: taken at its start, renewed while it lasts, and given back at its end.
 
     Parameters
     ----------
@@ -35,11 +35,21 @@ class Lease:
         The execution, as the catalog knows it.
     states
         Those from which it may be claimed.
+    to
+        The state that it is in meanwhile: that of a commit, or the one that it is in, so that whoever cleans up and is
+        killed leaves it as it was. A claim keeps others away in any state.
     """
 
-    def __init__(self, locations: Locations, row: ExecutionRow, states: Collection[str] = COMMITTABLE) -> None:
+    def __init__(
+        self,
+        locations: Locations,
+        row: ExecutionRow,
+        states: Collection[str] = COMMITTABLE,
+        *,
+        to: str = "pending_upload",
+    ) -> None:
         self._catalog, self._seconds = locations.catalog, locations.lease_seconds
-        self._row, self._states = row, states
+        self._row, self._states, self._to = row, states, to
         self._claim: Claim | None = None
         self._over = threading.Event()
 
@@ -69,13 +79,14 @@ class Lease:
             owner=self._owner,
             lease_seconds=self._seconds,
             allowed_from=self._states,
+            to=self._to,
             dead_owner=owner if owner is None or is_gone(owner) else self._owner_that_is_silent(owner),
         )
         if isinstance(claimed, Claim):
             return claimed
         if claimed.owner is not None and claimed.status in {"pending_upload", *self._states}:
             raise self._held(claimed.owner, claimed.expires, claimed.status)
-        raise refuse_transition(fragment, claimed.status, "pending_upload")
+        raise refuse_transition(fragment, claimed.status, self._to)
 
     def _owner_that_is_silent(self, owner: str) -> str | None:
         """Return an owner that may be alive, and does not renew a claim that it should have renewed.
@@ -101,6 +112,12 @@ class Lease:
             f"{expires:%Y-%m-%d %H:%M:%S %Z} and is renewed while it lives",
             key=self._row.fragment,
         )
+
+    @property
+    def generation(self) -> int:
+        """How often the execution has been claimed so far."""
+        assert self._claim is not None
+        return self._claim.token
 
     def check(self) -> None:
         """Make sure that the claim is still ours, for half of its time at least; `ClaimLostError` if it is not."""
@@ -128,7 +145,10 @@ class Lease:
             if self._claim is not None and error is not None:
                 # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
                 with contextlib.suppress(CatalogError):
-                    self.give_back("upload_failed", str(error) or type(error).__name__)
+                    if self._to == "pending_upload":
+                        self.give_back("upload_failed", str(error) or type(error).__name__)
+                    else:
+                        self.give_back(self._to, self._row.error)
         finally:
             retire(self._owner)
 

@@ -50,7 +50,9 @@ class Locations:
     vocabulary
         What dimensions and values are compared with at ingest; None for nothing.
     clean_folder
-        Whether a commit removes the execution's scratch folder when all is done.
+        Whether a commit removes the execution's scratch folder when all is done and proved to be.
+    clean_unnamed
+        Whether it does so also if files lie there that no bundle names, such as working files.
     lease_seconds
         How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
     """
@@ -60,6 +62,7 @@ class Locations:
     catalog: Catalog = attrs.field(converter=_catalog)
     vocabulary: Vocabulary | None = attrs.field(default=None, repr=False)
     clean_folder: bool = False
+    clean_unnamed: bool = False
     lease_seconds: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
 
     def bind(self) -> None:

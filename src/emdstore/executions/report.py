@@ -48,6 +48,8 @@ class UploadReport:
         The executions that could not be committed.
     skipped
         The executions that somebody else is committing, or has committed since they were listed.
+    kept
+        The executions whose scratch folder was to be removed and stays, with the reason.
     """
 
     statuses: Mapping[str, str] = attrs.field(factory=dict)
@@ -56,6 +58,7 @@ class UploadReport:
     seconds: float = 0.0
     errors: tuple[UploadError, ...] = ()
     skipped: Mapping[str, str] = attrs.field(factory=dict)
+    kept: Mapping[str, str] = attrs.field(factory=dict)
 
     @property
     def uploaded(self) -> int:
@@ -84,6 +87,7 @@ class UploadReport:
         roles: dict[str, RoleCounts] = {}
         errors: list[UploadError] = []
         skipped: dict[str, str] = {}
+        kept: dict[str, str] = {}
         size = 0
         for report in reports:
             statuses |= report.statuses
@@ -91,8 +95,17 @@ class UploadReport:
                 roles[role] = roles.get(role, RoleCounts()) + counts
             errors += report.errors
             skipped |= report.skipped
+            kept |= report.kept
             size += report.bytes
-        return cls(statuses=statuses, roles=roles, bytes=size, seconds=seconds, errors=tuple(errors), skipped=skipped)
+        return cls(
+            statuses=statuses,
+            roles=roles,
+            bytes=size,
+            seconds=seconds,
+            errors=tuple(errors),
+            skipped=skipped,
+            kept=kept,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -109,6 +122,7 @@ class UploadReport:
                 for each in self.errors
             ],
             "skipped": dict(self.skipped),
+            "kept": dict(self.kept),
         }
 
 

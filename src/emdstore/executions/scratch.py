@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
-from emdstore import system
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, RecordError, StoreError
-from emdstore.keys import STAGING_PREFIX, join_key
+from emdstore.errors import ArtifactNotFoundError, RecordError
+from emdstore.keys import join_key
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.stores.local import LocalArtifactStore
@@ -69,29 +66,3 @@ def scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFo
 def executions_in(scratch: LocalArtifactStore) -> Iterator[str]:
     """Return the fragments of the executions that lie in scratch."""
     return (found.location for found in find_sets(scratch) if found.published and found.location)
-
-
-def remove_scratch(scratch: LocalArtifactStore, fragment: str) -> None:
-    """Remove an execution's folder from scratch.
-
-    It is renamed first, so that a removal that is cut off leaves no half folder that looks like a run; `gc_executions`
-    removes what is left of it. `StoreError` if the system refuses.
-    """
-    folder = scratch.local_path(fragment)
-    trash = scratch.root / f"{STAGING_PREFIX}trash-{system.current().token(8)}"
-    try:
-        folder.rename(trash)
-        if trash.is_symlink():
-            trash.unlink()
-        else:
-            shutil.rmtree(trash)
-    except FileNotFoundError:
-        pass  # somebody else has removed it
-    except OSError as error:
-        raise StoreError(
-            f"the scratch folder of {fragment!r} could not be removed, all else is done: {error}; "
-            "`emdstore gc` removes it later",
-            key=fragment,
-            store=repr(scratch),
-        ) from error
-    scratch.ground.prune(os.path.dirname(fragment))

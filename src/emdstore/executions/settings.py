@@ -18,7 +18,8 @@ _log = logging.getLogger(__name__)
 CONFIG_NAME = "emdstore.toml"
 _ENVIRONMENT = "EMDSTORE_"
 _PLACES = ("scratch", "results", "catalog", "vocabulary")
-_SETTINGS = (*_PLACES, "clean_folder", "lease_seconds", "results_options")
+_FLAGS = ("clean_folder", "clean_unnamed")
+_SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options")
 
 
 def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -> tuple[dict[str, Any], str]:
@@ -110,7 +111,7 @@ def _read_config(file: Path) -> dict[str, Any]:
         raise WorkspaceError(f"{file}: {error}") from None
     if unknown := [name for name in settings if name not in _SETTINGS]:
         raise WorkspaceError(f"{file}: unknown setting {unknown[0]!r}; there are {', '.join(_SETTINGS)}")
-    for name, kind in (*((name, str) for name in _PLACES), ("clean_folder", bool)):
+    for name, kind in (*((name, str) for name in _PLACES), *((name, bool) for name in _FLAGS)):
         if name in settings and not isinstance(settings[name], kind):
             raise WorkspaceError(f"{file}: {name} is {kind.__name__}, not {settings[name]!r}")
     return settings
@@ -130,10 +131,11 @@ def _from_environment() -> dict[str, Any]:
     for name in _PLACES:
         if value := os.environ.get(_ENVIRONMENT + name.upper()):
             found[name] = value
-    if value := os.environ.get(_ENVIRONMENT + "CLEAN_FOLDER"):
-        if value.lower() not in ("1", "true", "yes", "0", "false", "no"):
-            raise WorkspaceError(f"EMDSTORE_CLEAN_FOLDER is true or false, not {value!r}")
-        found["clean_folder"] = value.lower() in ("1", "true", "yes")
+    for name in _FLAGS:
+        if value := os.environ.get(_ENVIRONMENT + name.upper()):
+            if value.lower() not in ("1", "true", "yes", "0", "false", "no"):
+                raise WorkspaceError(f"{_ENVIRONMENT}{name.upper()} is true or false, not {value!r}")
+            found[name] = value.lower() in ("1", "true", "yes")
     if value := os.environ.get(_ENVIRONMENT + "LEASE_SECONDS"):
         try:
             found["lease_seconds"] = float(value)

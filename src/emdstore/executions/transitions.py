@@ -11,7 +11,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "pending_upload": frozenset({"uploaded", "failed", "upload_failed"}),
     "upload_failed": frozenset({"pending_upload", "aborted"}),
     "failed": frozenset({"pending_upload"}),
-    "uploaded": frozenset({"pending_upload"}),
+    "uploaded": frozenset({"pending_upload", "stopped"}),
     "aborted": frozenset(),
 }
 """For each state those that may follow it; see the table in ``docs/workspace.md``."""

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import Executor
 
+import attrs
+
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError
-from emdstore.executions.batch import BatchCallback, CommitJob, commit_each
+from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError, SourceChangedError
+from emdstore.executions.batch import BatchCallback, CommitJob, commit_each, shipping_for
 from emdstore.executions.commit import Shipping, publish_stopped
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import run_lives
+from emdstore.executions.removal import published_status, remove_proved
 from emdstore.executions.report import UploadError, UploadReport
-from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record, remove_scratch
+from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record
 from emdstore.keys import is_valid_key, join_key
-from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.record import ExecutionRecord
 from emdstore.stores.views import scoped
-from emdstore.transfers import ProgressCallback
+from emdstore.transfers import ProgressCallback, Unchanged
 
 
 def publish_execution(
@@ -27,6 +30,9 @@ def publish_execution(
     fragment: str,
     *,
     clean_folder: bool | None = None,
+    unnamed: bool | None = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     progress_callback: ProgressCallback | None = None,
     executor: Executor | None = None,
 ) -> UploadReport:
@@ -42,8 +48,8 @@ def publish_execution(
         Where scratch and results are.
     fragment
         The execution. It has stopped, and its record in scratch says how.
-    clean_folder
-        Whether to remove the scratch folder when the set is published; None for what the workspace says.
+    clean_folder, unnamed, unchanged, replace
+        See `Execution.commit_output_assets`.
     progress_callback, executor
         See `transfer`.
 
@@ -63,6 +69,20 @@ def publish_execution(
         If it could not be shipped. What arrived is whole, nothing is published that is not complete, and scratch is as
         it was.
     """
+    clean = locations.clean_folder if clean_folder is None else clean_folder
+    also = locations.clean_unnamed if unnamed is None else unnamed
+    shipping = Shipping(
+        clean_folder=clean,
+        unnamed=also,
+        unchanged=unchanged,
+        replace=replace,
+        executor=executor,
+        on_progress=progress_callback,
+    )
+    return _publish(locations, fragment, shipping)
+
+
+def _publish(locations: Locations, fragment: str, shipping: Shipping) -> UploadReport:
     record = read_scratch_record(locations.scratch, fragment)
     if record is None:
         return _published_before(locations, fragment)
@@ -80,17 +100,19 @@ def publish_execution(
             "`emdstore recover --no-catalog --older-than AGE` stops it",
             key=fragment,
         )
-    clean = locations.clean_folder if clean_folder is None else clean_folder
-    shipping = Shipping(clean_folder=clean, executor=executor, on_progress=progress_callback)
     try:
         _, report = publish_stopped(locations, fragment, shipping)
     except ArtifactNotFoundError:
         if has_scratch_record(locations.scratch, fragment):
             raise
         return _published_before(locations, fragment)  # by somebody else meanwhile, who cleaned up
-    if shipping.clean_folder:
-        remove_scratch(locations.scratch, fragment)
-    return report
+    if not shipping.clean_folder:
+        return report
+    try:
+        reason = remove_proved(locations, fragment, unnamed=shipping.unnamed)
+    except SourceChangedError as error:
+        reason = str(error)
+    return report if reason is None else attrs.evolve(report, kept={fragment: reason})
 
 
 def publish_pending_executions(
@@ -98,6 +120,9 @@ def publish_pending_executions(
     *,
     execution_ids: Collection[str] | None = None,
     clean_folder: bool = False,
+    unnamed: bool | None = None,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
@@ -113,7 +138,7 @@ def publish_pending_executions(
         Where scratch and results are.
     execution_ids
         Only these: fragments, or the ends of them.
-    clean_folder, executor, progress_callback
+    clean_folder, unnamed, unchanged, replace, executor, progress_callback
         See `commit_pending_executions`.
 
     Returns
@@ -123,18 +148,22 @@ def publish_pending_executions(
 
     Raises
     ------
+    ValueError
+        If `replace` is given without `execution_ids`.
     ExecutionNotFoundError
         If scratch does not hold one of the ids, or more than one execution may be meant. Nothing was published.
     CommitInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
+    shipping = shipping_for(
+        locations, execution_ids, clean_folder=clean_folder, unnamed=unnamed, unchanged=unchanged, replace=replace
+    )
     left_out = UploadReport()
     if execution_ids is None:
         fragments, left_out = _waiting(locations)
     else:
         fragments = _named(locations, execution_ids)
     jobs = [CommitJob(fragment) for fragment in fragments]
-    shipping = Shipping(clean_folder=clean_folder)
     return commit_each(
         locations,
         _publish_job,
@@ -147,15 +176,14 @@ def publish_pending_executions(
 
 
 def _publish_job(locations: Locations, job: CommitJob, shipping: Shipping) -> UploadReport:
-    return publish_execution(locations, job.fragment, clean_folder=shipping.clean_folder, executor=shipping.executor)
+    return _publish(locations, job.fragment, shipping)
 
 
 def _published_before(locations: Locations, fragment: str) -> UploadReport:
     """Return the report of an execution that somebody shipped and cleaned up."""
-    published = read_record(scoped(locations.results, fragment))
-    if published is None or published.status is None:
+    if not scoped(locations.results, fragment).exists(RECORD_NAME):
         raise _unknown(locations, fragment, "there is no such execution")
-    return UploadReport(statuses={fragment: published.status})
+    return UploadReport(statuses={fragment: published_status(locations, fragment)})
 
 
 def _waiting(locations: Locations) -> tuple[list[str], UploadReport]:

@@ -37,7 +37,9 @@ class Workspace(Locations):
     vocabulary
         What dimensions and values are compared with at ingest; None for nothing.
     clean_folder
-        Whether a commit removes the execution's scratch folder when all is done.
+        Whether a commit removes the execution's scratch folder when all is done and proved to be.
+    clean_unnamed
+        Whether it does so also if files lie there that no bundle names, such as working files.
     lease_seconds
         How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
     """
@@ -55,8 +57,8 @@ class Workspace(Locations):
         path
             The file, or the folder with an ``emdstore.toml``; None looks in the current folder and those above it.
             Relative paths in it are relative to it. ``EMDSTORE_SCRATCH``, ``EMDSTORE_RESULTS``, ``EMDSTORE_CATALOG``,
-            ``EMDSTORE_VOCABULARY``, ``EMDSTORE_CLEAN_FOLDER`` and ``EMDSTORE_LEASE_SECONDS`` come before what it says,
-            and may replace it altogether.
+            ``EMDSTORE_VOCABULARY``, ``EMDSTORE_CLEAN_FOLDER``, ``EMDSTORE_CLEAN_UNNAMED`` and
+            ``EMDSTORE_LEASE_SECONDS`` come before what it says, and may replace it altogether.
         catalog
             Another catalog than they say, or where they say none.
 

@@ -26,14 +26,7 @@ from emdstore.emds import (
     decode_series,
     duplicate_keys,
 )
-from emdstore.errors import (
-    ArtifactNotFoundError,
-    BundleError,
-    EmdstoreError,
-    StoreError,
-    StoreUnavailableError,
-    UnsafePathError,
-)
+from emdstore.errors import ArtifactNotFoundError, BundleError, EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
@@ -213,7 +206,7 @@ def promote(
     known = as_result(result)
     standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
     name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
-    read = _Bundles(source, known if known.successful else ExecutionResult(successful=False), fragment)
+    read = Curated(source, known if known.successful else ExecutionResult(successful=False), fragment)
     plan = _prove(read, source, dest, standing, unchanged, executor)
     if not replace and standing.is_publication and (lacks := plan.lacks(known, read)):
         if before_write is not None:
@@ -246,7 +239,7 @@ class _Plan:
     def failed(self) -> bool:
         return any(each.outcome == "failed" for each in self.outcomes.values())
 
-    def lacks(self, result: ExecutionResult, read: _Bundles) -> list[str]:
+    def lacks(self, result: ExecutionResult, read: Curated) -> list[str]:
         """Return what the set is short of, for people; nothing if it is complete as far as anybody can tell."""
         if not result.successful:
             return ["the run failed"]
@@ -258,7 +251,7 @@ class _Plan:
 
 
 def _prove(
-    read: _Bundles,
+    read: Curated,
     source: ArtifactStore,
     dest: ArtifactStore,
     standing: Standing,
@@ -304,7 +297,7 @@ def _stricter(unchanged: Unchanged) -> Unchanged:
 
 def _ship(
     plan: _Plan,
-    read: _Bundles,
+    read: Curated,
     source: ArtifactStore,
     dest: ArtifactStore,
     executor: Executor | None,
@@ -382,7 +375,7 @@ class _JoinedProgress:
         self._callback(self._so_far)
 
 
-class _Bundles:
+class Curated:
     """The set that a result describes, frozen: its bundles as they are now, and the list of files that they name.
 
     The bundles are shipped as they were read here. A run that adds a plot meanwhile, and writes its bundles anew, does
@@ -403,7 +396,6 @@ class _Bundles:
             series=result.series_filename,
             ran_in=_places(source, result),
             fragment=fragment,
-            files_below=functools.partial(_files_below, source),
         )
         self.set: ArtifactSet = named(bundle=self._read_all(named()))
         self.warnings.extend(self.set.warnings)
@@ -426,24 +418,10 @@ class _Bundles:
                     decode_series(data, name=artifact.key)
                 else:
                     bundle = decode_output_bundle(data, name=artifact.key)
-                    self.warnings.extend(bundle.warnings)
                 self.warnings.extend(duplicate_keys(data, name=artifact.key))
             except BundleError as error:
                 self.unreadable.append(ArtifactProblem(artifact.key, error))
         return bundle
-
-
-def _files_below(source: ArtifactStore, key: str) -> list[str]:
-    """Return what lies in the folder that an output bundle names; nothing if it names a file."""
-    try:
-        is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else key.endswith(_FOLDERS)
-        return list(source.iter_keys(key)) if is_folder else []
-    except UnsafePathError:  # said when the artifact itself is asked for
-        return []
-
-
-_FOLDERS = (".zarr", ".n5")
-"""What folders that are one output are called; in a store without folders nothing else tells, short of asking."""
 
 
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
@@ -454,7 +432,7 @@ def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
 
 
 def _outcome(
-    outcomes: Mapping[str, KeyOutcome], read: _Bundles, source: ArtifactStore, standing: Standing, seconds: float
+    outcomes: Mapping[str, KeyOutcome], read: Curated, source: ArtifactStore, standing: Standing, seconds: float
 ) -> MaterializeOutcome:
     log = outcomes[LOG_NAME]
     arrived = {key: each for key, each in outcomes.items() if each.outcome in ("copied", "unchanged")}

@@ -119,6 +119,7 @@ def publish_set(
         record_of(identity, known, outcome, decision),
         generation=max(identity.generation, 0 if before is None else before.generation),
         replaces=_replaced(standing),
+        superseded=_superseded(standing, outcome),
         published_at=datetime.now(UTC),
         upload_duration=round(time.monotonic() - started, 6),
     )
@@ -129,6 +130,15 @@ def publish_set(
             before_record()
 
     return Publication(outcome, decision, record, publish_record(record, dest, before_write=permit))
+
+
+def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, ...]:
+    """Return what lies here that was published once, by the record before or those before it, and is not any more."""
+    before = standing.record
+    if before is None:
+        return ()
+    named = {each.key for each in before.artifacts}.union(before.superseded)
+    return tuple(key for key in outcome.stale if key in named)
 
 
 def _replaced(standing: Standing) -> str | None:

@@ -110,6 +110,8 @@ class ExecutionRecord:
         What is not, though the run named it.
     stale
         What lies in the folder and is not part of this set.
+    superseded
+        What of that was part of a set that this one, or one before it, replaced: it was published once.
     warnings
         What is worth telling.
     extra
@@ -155,6 +157,7 @@ class ExecutionRecord:
     rejected: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    superseded: tuple[str, ...] = ()
     warnings: tuple[BundleWarning, ...] = ()
     extra: Mapping[str, Any] = attrs.field(factory=dict)
     generation: int = 0

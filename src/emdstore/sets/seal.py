@@ -147,6 +147,7 @@ def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[st
         published_at=None,
         upload_duration=None,
         artifacts=before.artifacts if before is not None and standing.is_publication else (),
+        superseded=() if before is None else before.superseded,
         generation=max(identity.generation, 0 if before is None else before.generation),
         replaces=replaces,
         planned=tuple(sorted(planned)),

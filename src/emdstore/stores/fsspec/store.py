@@ -158,8 +158,7 @@ class FsspecArtifactStore:
             holder, path = ("fsspec", self.ground.url, options), ""
         # fsspec loses its threads at a fork.
         remote = scheme != "memory"
-        retries = int(self.ground.options.get("retries", PATIENCE["retries"]))
-        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=most_requests(), retries=retries)
+        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=most_requests())
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
