@@ -361,3 +361,41 @@ def s3_faults(seaweed_server: S3Server) -> Iterator[FaultProxy]:
     """A proxy before the server that checks signatures and checksums."""
     with FaultProxy(seaweed_server) as proxy:
         yield proxy
+
+
+class _PageHandler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    page = b"<html><head><title>Sign in</title></head><body><form action='/login'></form></body></html>"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(self.page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.page)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Iterator[str]:
+    """The address of a server that answers everything with a login page and status 200."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _PageHandler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def bad_line(moto_server: S3Server) -> Iterator[S3Server]:
+    """The moto server, over a line that changes a bit of every object."""
+    with FaultProxy(moto_server) as proxy:
+        proxy.fail("flip-response", "^GET [^?]*$")
+        yield proxy.server

@@ -365,6 +365,13 @@ class ListsTwice(GoodStore):
         return itertools.chain.from_iterable((key, key) for key in super().iter_keys(prefix))
 
 
+@caught_by("test_a_prefix_means_a_folder[a]", "test_what_is_no_folder_lists_nothing[absent]", "test_agrees_with_a_dict")
+class ListsEverythingUnderEveryPrefix(GoodStore):
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        validate_prefix(prefix)
+        return iter(sorted(self.found()))
+
+
 @caught_by("test_a_prefix_means_a_folder[run1]", "test_what_is_no_folder_lists_nothing[run]")
 class ListsByStringPrefix(GoodStore):
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
@@ -556,6 +563,27 @@ class ChecksKeysLast(Unreachable):
 
 @caught_by("test_an_outage_is_not_absence", unreachable=lambda: UnreachableIsAbsent(Path("/absent")))
 class TakesAnOutageForAbsence(GoodStore):
+    pass
+
+
+class PageIsEmpty(Unreachable):
+    def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
+        return iter(())
+
+
+@caught_by("test_somebody_elses_page_is_no_answer", garbled=lambda: PageIsEmpty(Path("/absent")))
+class TakesAPageForAnEmptyListing(GoodStore):
+    pass
+
+
+class Flipping(GoodStore):
+    def read_bytes(self, key: str, /) -> bytes:
+        data = super().read_bytes(key)
+        return bytes([data[0] ^ 1]) + data[1:]
+
+
+@caught_by("test_damaged_bytes_are_never_given_out_whole[small]", damaging=Flipping)
+class GivesOutDamagedBytes(GoodStore):
     pass
 
 

@@ -31,6 +31,8 @@ class Contract(StoreContract):
         options = dict(self.bite.options)
         if (plant := options.pop("strangers", None)) is not None:
             options["plant_strangers"] = lambda: plant(root)
+        if (damaging := options.pop("damaging", None)) is not None:
+            options["damaging"] = lambda: damaging(root)
 
         return StoreHarness(
             lambda: self.bite.make(root),

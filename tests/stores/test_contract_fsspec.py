@@ -57,7 +57,7 @@ def bucket(seaweed_server: Any) -> tuple[Any, str]:
 
 class TestFsspecStoreOnS3(StoreContract):
     @pytest.fixture
-    def harness(self, seaweed_server: Any, bucket: tuple[Any, str]) -> StoreHarness:
+    def harness(self, seaweed_server: Any, bucket: tuple[Any, str], gateway: str) -> StoreHarness:
         client, name = bucket
         folder = f"place {next(_places)} (°C)"
         url = f"s3://{name}/{folder}"
@@ -71,6 +71,7 @@ class TestFsspecStoreOnS3(StoreContract):
             lambda: FsspecArtifactStore(url, **options),
             **objects_in(client, name, folder),
             unreachable=lambda: FsspecArtifactStore(url, **options | nowhere),
+            garbled=lambda: FsspecArtifactStore(url, **options | nowhere | {"endpoint_url": gateway}),
             secrets=[seaweed_server.secret_key],
             claims=CLAIMS,
             key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),

@@ -62,7 +62,13 @@ STRANGERS = ["day//twice", "stats/", "a/./b", "a/../c", "bell\x07", "/lead"]
 
 
 def harness_on(
-    server: Any, bucket: str, client: Any, strangers: Sequence[str] = STRANGERS, **more: Any
+    server: Any,
+    bucket: str,
+    client: Any,
+    strangers: Sequence[str] = STRANGERS,
+    gateway: str = "",
+    bad_line: Any = None,
+    **more: Any,
 ) -> StoreHarness:
     folder = f"place {next(_folders)} (°C)"
     url = f"s3://{bucket}/{folder}"
@@ -83,6 +89,10 @@ def harness_on(
         key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),
         rounds=6,
         plant_strangers=plant_strangers,
+        garbled=(lambda: S3ArtifactStore(url, **server.options | {"endpoint_url": gateway}, retries=0))
+        if gateway
+        else None,
+        damaging=(lambda: S3ArtifactStore(url, **bad_line.options, retries=0)) if bad_line else None,
         **more,
     )
 
@@ -99,8 +109,8 @@ def seaweed_bucket(seaweed_server: Any) -> tuple[Any, str, Any]:
 
 class TestS3StoreOnMoto(StoreContract):
     @pytest.fixture
-    def harness(self, moto_bucket: tuple[Any, str, Any]) -> StoreHarness:
-        return harness_on(*moto_bucket, many=50)
+    def harness(self, moto_bucket: tuple[Any, str, Any], gateway: str, bad_line: Any) -> StoreHarness:
+        return harness_on(*moto_bucket, gateway=gateway, bad_line=bad_line, many=50)
 
 
 class TestS3StoreOnSeaweedFS(StoreContract):

@@ -41,7 +41,9 @@ def store_state_machine(make_store: Callable[[], ArtifactStore]) -> type[RuleBas
             self.store = make_store()
             self.model: dict[str, bytes] = {}
             self.folder = f"machine-{next(runs)}"
-            while next(self.store.iter_keys(self.folder), None) is not None:
+            while (found := next(self.store.iter_keys(self.folder), None)) is not None:
+                # A store that takes no notice of the folder would have no free one, ever.
+                assert in_folder(found, self.folder), f"a listing of {self.folder!r} shows {found!r}"
                 self.folder = f"machine-{next(runs)}"
 
         def key(self, name: str) -> str:

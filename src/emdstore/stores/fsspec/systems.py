@@ -57,6 +57,7 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
     timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
     match url.partition("://")[0].rpartition("::")[2]:
         case "s3" | "s3a":
+            options.setdefault("session", _checking_session(options.get("profile")))
             retried = {"mode": "standard", "total_max_attempts": retries + 1}
             waits = {"read_timeout": timeout, "connect_timeout": connect_timeout, "retries": retried}
             options["config_kwargs"] = waits | dict(options.get("config_kwargs") or {})
@@ -71,6 +72,43 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
         case "ftp":
             options = {"timeout": timeout} | options
     return options
+
+
+_SAID_BY_S3 = {
+    "ListObjectsV2": "IsTruncated",
+    "ListObjects": "IsTruncated",
+    "HeadObject": "ETag",
+    "GetObject": "ETag",
+    "PutObject": "ETag",
+    "UploadPart": "ETag",
+    "CreateMultipartUpload": "UploadId",
+    "CompleteMultipartUpload": "ETag",
+    "CopyObject": "CopyObjectResult",
+}
+"""What the answer to each request holds for certain, if an S3 server has given it."""
+
+
+def _checking_session(profile: str | None) -> Any:
+    """Return a session of botocore's that takes no gateway's page for an answer, as botocore by itself does."""
+    from aiobotocore.session import AioSession  # of s3fs
+
+    session = AioSession(profile=profile)
+
+    def check(model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        if status >= 300:
+            return  # an error, which botocore understands
+        if (said := _SAID_BY_S3.get(model.name)) is not None and said not in parsed:
+            raise NotTheServerError(f"the answer to {model.name} is not one of an S3 server")
+        if model.name == "DeleteObject" and status != 204:
+            raise NotTheServerError(f"the answer to {model.name} has the status {status}")
+
+    session.register("after-call.s3", check)
+    return session
+
+
+class NotTheServerError(ConnectionError):
+    """Something else than the server has answered: the gateway of a network, say."""
 
 
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:

@@ -56,6 +56,7 @@ def _token_of(bucket: Bucket, key: str) -> str | None:
     try:
         with bucket.errors.translating("look at", key):
             found = obs.get(client, name, options={"head": True})
+            bucket.described(key, found.meta)
     except ArtifactNotFoundError:
         # SeaweedFS keeps folders, and takes the one above `a/b` for an object `a` that is there.
         raise KeyConflictError(

@@ -7,8 +7,8 @@ import traceback
 
 import pytest
 
-from emdstore.errors import ArtifactNotFoundError, StoreError
-from emdstore.stores.port import ArtifactStore
+from emdstore.errors import ArtifactNotFoundError, IntegrityError, StoreError
+from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.testing.contract.harness import Clauses, StoreHarness, outcome
 from emdstore.testing.contract.keys import calls_with_key, calls_with_prefix
 
@@ -61,6 +61,35 @@ class DiscretionClauses(Clauses):
         calls = calls_with_key(store, "a/b") | calls_with_prefix(store, "a")
         for verb in calls.keys() - {"scope", "local_path"}:
             assert isinstance(outcome(calls[verb]), StoreError), f"{verb} did not notice the outage"
+
+    def test_somebody_elses_page_is_no_answer(self, harness: StoreHarness) -> None:
+        """Where a gateway answers with a page of its own and status 200, every verb raises `StoreError`.
+
+        Guards against a login page that passes for an empty listing, for the bytes of an artifact, or for a write that
+        was done: less than everything is then "all is well".
+        """
+        if harness.garbled is None:
+            pytest.skip("the harness has no hook 'garbled'")
+        store = harness.garbled()
+        calls = calls_with_key(store, "a/b") | calls_with_prefix(store, "a")
+        for verb in calls.keys() - {"scope", "local_path"}:
+            assert isinstance(outcome(calls[verb]), StoreError), f"{verb} took the page for an answer"
+
+    @pytest.mark.parametrize("size", [3, 300_000], ids=["small", "300 kB"])
+    def test_damaged_bytes_are_never_given_out_whole(self, harness: StoreHarness, size: int) -> None:
+        """What was changed on the way down raises `IntegrityError`, read at once or in pieces.
+
+        Guards against bytes that are not the artifact's under its name, with a digest that fits them.
+        """
+        if harness.damaging is None:
+            pytest.skip("the harness has no hook 'damaging'")
+        harness.raw_put("a/value", bytes(range(251)) * (size // 251) + b"end")
+        store = harness.damaging()
+        with pytest.raises(IntegrityError, match="a/value"):
+            store.read_bytes("a/value")
+        if isinstance(store, SupportsStreaming):
+            with pytest.raises(IntegrityError), store.open_reader("a/value") as reader:
+                list(iter(reader.read, b""))
 
     def test_errors_cross_processes(self, store: ArtifactStore) -> None:
         """An error unpickles as what it was, with its message and its key.

@@ -53,6 +53,11 @@ class StoreHarness:
         `emdstore.stores.LeftOut` has them.
     unreachable
         Opens a store of the same kind whose place cannot be reached: a port where nothing listens, say.
+    garbled
+        Opens a store of the same kind whose server answers everything with status 200 and a page of somebody else's, as
+        the gateway of a network does before one signs in.
+    damaging
+        Opens the store over a line that changes a byte of every artifact that comes down it.
     secrets
         Credentials that the store was opened with; they may show nowhere.
     claims
@@ -80,6 +85,8 @@ class StoreHarness:
     link: Callable[[str, str], object] | None = attrs.field(default=None, kw_only=True)
     plant_strangers: Callable[[], Collection[str]] | None = attrs.field(default=None, kw_only=True)
     unreachable: Callable[[], ArtifactStore] | None = attrs.field(default=None, kw_only=True)
+    garbled: Callable[[], ArtifactStore] | None = attrs.field(default=None, kw_only=True)
+    damaging: Callable[[], ArtifactStore] | None = attrs.field(default=None, kw_only=True)
     secrets: Collection[str] = attrs.field(default=(), kw_only=True)
     claims: Collection[type] | None = attrs.field(default=None, kw_only=True)
     shared: bool = attrs.field(default=True, kw_only=True)

@@ -14,6 +14,7 @@ from emdstore.stores.port import (
     SupportsCreate,
     SupportsDelete,
     SupportsInfo,
+    SupportsLeftOut,
     SupportsPath,
     SupportsScope,
     SupportsStreaming,
@@ -133,6 +134,9 @@ def calls_with_prefix(store: ArtifactStore, prefix: str) -> dict[str, Call]:
     if isinstance(store, SupportsInfo):
         infos: SupportsInfo = store
         calls["iter_info"] = lambda: list(infos.iter_info(prefix))
+    if isinstance(store, SupportsLeftOut):
+        telling: SupportsLeftOut = store
+        calls["iter_found"] = lambda: list(telling.iter_found(prefix))
     if isinstance(store, SupportsScope):
         calls["scope"] = partial(store.scope, prefix)
     return calls
