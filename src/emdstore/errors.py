@@ -208,6 +208,7 @@ _SHORTEST_SECRET = 4
 # A URL in a text ends at white space, or at the quote or bracket that a sentence puts after it.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s\"'`<>]*)")
 _PARAMETER = re.compile(r"(?P<name>[?&;#][^=&;?#\s\"'<>]{1,100})=(?P<value>[^&;#\s\"'<>]*)")
+_PIECES = re.compile(r"([?&;#])")
 _HEADER = re.compile(
     r"(?P<name>\b(?:proxy-)?authorization|\b(?:set-)?cookie|\bx-[\w-]*(?:token|key|secret|auth|signature|credential)\w*)"
     r"(?P<mark>[\"']?\s*[:,]\s*)(?P<value>[^\r\n]+)",
@@ -265,21 +266,23 @@ def redact_url(url: str) -> str:
 
 def secrets_in(url: str) -> tuple[str, ...]:
     """Return what of a URL must not be shown, as it is written there and as it is meant."""
-    from urllib.parse import parse_qsl, unquote
+    from urllib.parse import unquote
 
     scheme, mark, rest = url.partition("://")
     if not mark:
         return ()
-    rest, _, query = rest.partition("?")
-    found = []
     end = _end_of_user(scheme, rest)
-    if end:
-        user, _, password = rest[: end - 1].partition(":")
-        found += [password or user]
-    found += [
-        value for name, value in parse_qsl(query, keep_blank_values=True) if name.lower() not in _SHOWN_PARAMETERS
-    ]
-    return tuple(dict.fromkeys(form for each in found for form in (each, unquote(each)) if len(form) > 1))
+    if any(mark in rest[:end] for mark in "?#"):
+        end = 0
+    user, _, password = rest[: max(0, end - 1)].partition(":")
+    found = [password or user]
+    _, query = _split(scheme, rest[end:])
+    for piece in _PIECES.split(query):
+        name, equals, value = piece.partition("=")
+        if name.lower() not in _SHOWN_PARAMETERS:
+            found.append(value if equals else piece)
+    forms = (form for each in found for form in (each, unquote(each)))
+    return tuple(dict.fromkeys(form for form in forms if len(form) >= _SHORTEST_SECRET))
 
 
 def has_secrets(url: str) -> bool:
@@ -295,16 +298,27 @@ def _end_of_user(scheme: str, rest: str) -> int:
     return rest.rfind("@") + 1
 
 
+def _split(scheme: str, rest: str) -> tuple[str, str]:
+    """Split what follows the host's user into the path, and the query or fragment with the mark that begins it."""
+    marks = "?" if scheme.rpartition("::")[2].lower() in _NO_USER else "?#"
+    at = min((found for mark in marks if (found := rest.find(mark)) >= 0), default=len(rest))
+    return rest[:at], rest[at:]
+
+
 def _safe_rest(scheme: str, rest: str) -> str:
-    # A password may hold a `?` as well; what is before an `@` is hidden, and what is after one is looked at.
     end = _end_of_user(scheme, rest)
-    if end:
-        rest = f"{_HIDDEN}@{rest[end:]}"
-    path, mark, query = rest.partition("?")
-    if not mark or "=" in query:
-        return rest
-    bare = query.partition("#")[0].lower()
-    return rest if not bare or bare in _SHOWN_PARAMETERS or bare == _HIDDEN else f"{path}?{_HIDDEN}"
+    if any(mark in rest[:end] for mark in "?#"):
+        return _HIDDEN  # a password with such a mark in it, or a parameter with an `@`: nobody can tell
+    path, query = _split(scheme, rest[end:])
+    safe = "".join(map(_safe_piece, _PIECES.split(query)))
+    return f"{_HIDDEN}@{path}{safe}" if end else path + safe
+
+
+def _safe_piece(piece: str) -> str:
+    name, equals, _ = piece.partition("=")
+    if name.lower() in _SHOWN_PARAMETERS or piece in ("", "?", "&", ";", "#", _HIDDEN):
+        return piece
+    return f"{name}={_HIDDEN}" if equals else _HIDDEN
 
 
 def _safe_url(found: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from emdstore.errors import InvalidKeyError
+from emdstore.errors import InvalidKeyError, redact_url
 
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
@@ -51,7 +51,8 @@ def validate_key(key: str) -> str:
         return key
     reason = why_invalid(key)
     if reason is not None:
-        raise InvalidKeyError(f"not a valid key: {key!r}: {reason}", key=key if isinstance(key, str) else None)
+        shown = redact_url(key) if isinstance(key, str) else None  # a URL is what people give by mistake
+        raise InvalidKeyError(f"not a valid key: {key if shown is None else shown!r}: {reason}", key=shown)
     return key
 
 
