@@ -152,6 +152,13 @@ def test_an_address_that_no_page_gave_is_not_served(home: str, library: Library)
     assert httpx.get(other).status_code == 404
 
 
+def test_a_page_calls_the_sets_state_by_the_name_that_commands_use(home: str, library: Library) -> None:
+    for row in library.catalog.executions():
+        page = httpx.get(f"{home}execution/{row.execution_id}").text
+        assert (f"set: {row.state}" in page) == (row.state is not None)
+    assert {row.state for row in library.catalog.executions()} >= {"published"}
+
+
 def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
     home, store = sick
     address = addresses(home, library)[PLOT]
