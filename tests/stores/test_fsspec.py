@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
+import weakref
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -194,6 +196,35 @@ def test_caches_are_off_whatever_was_asked_for(seaweed_server: S3Server, bucket:
     fs = store.ground.open().fs
     assert fs.dircache.use_listings_cache is False
     assert fs is not fsspec.filesystem("s3", **options)
+
+
+def test_stores_of_one_configuration_share_a_file_system_and_no_end_of_them_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[weakref.ref[Any]] = []
+
+    class Counted(MemoryFileSystem):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            opened.append(weakref.ref(self))
+
+    fsspec.register_implementation("counted", Counted, clobber=True)
+
+    def use(**options: Any) -> None:
+        FsspecArtifactStore("counted://a", **options).exists("x")
+
+    use()
+    monkeypatch.setenv("PYTEST_CURRENT_TEST", "another")
+    use()
+    assert len(opened) == 1
+    monkeypatch.setenv("A_TOKEN_OF_SOMEBODY", "another")
+    use()
+    assert len(opened) == 2
+    for number in range(40):
+        use(number=number)
+    gc.collect()
+    assert len(opened) == 42
+    assert sum(of() is not None for of in opened) <= 16
 
 
 def test_a_key_that_s3fs_would_cut_is_refused(seaweed_server: S3Server, bucket: str) -> None:

@@ -31,6 +31,10 @@ PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
 # Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
 # it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
 _file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
+_MOST_KEPT = 16  # some hold megabytes
+
+# What pytest changes with every test.
+_NO_CONFIGURATION = {"PYTEST_CURRENT_TEST"}
 
 
 def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
@@ -42,13 +46,17 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
     # The environment, because credentials may come from it.
     opened = _file_systems.get()
-    key = scheme, pickle.dumps(sorted(given.items())), frozenset(os.environ.items())
-    if key not in opened:
+    environment = frozenset(each for each in os.environ.items() if each[0] not in _NO_CONFIGURATION)
+    key = scheme, pickle.dumps(sorted(given.items())), environment
+    fs = opened.get(key)
+    if fs is None:
         fs, _ = fsspec.core.url_to_fs(url, **options)
         if _protocols(fs) & {"s3", "s3a"}:
             fs.retries = 1  # s3fs tries again what botocore has tried again
-        opened[key] = fs
-    return opened[key], str(opened[key]._strip_protocol(url))
+        fs = opened.setdefault(key, fs)
+        for oldest in list(opened)[:-_MOST_KEPT]:
+            opened.pop(oldest, None)  # stores that use it keep it
+    return fs, str(fs._strip_protocol(url))
 
 
 def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
