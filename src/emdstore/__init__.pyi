@@ -30,6 +30,7 @@ from .errors import (
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,
     MissingExtraError as MissingExtraError,
+    PruneRefusedError as PruneRefusedError,
     QueryError as QueryError,
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,

@@ -139,6 +139,10 @@ class DemotionRefusedError(EmdstoreError, RuntimeError):
     """What was to be published is less than what is published there. The published set was left as it is."""
 
 
+class PruneRefusedError(EmdstoreError, RuntimeError):
+    """More rows would be removed than a store loses by the way. None was."""
+
+
 class ShadowedSetError(EmdstoreError, RuntimeError):
     """A set without a record, where the catalog's rows are from one or belong to a workspace. They were left alone."""
 

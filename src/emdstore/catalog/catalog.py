@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,9 @@ from emdstore.catalog.lease import Claim, Holder
 from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.queries import Filters, Query, RecordStamp, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, WarningRow
-from emdstore.errors import CatalogError
+from emdstore.errors import InvalidTransitionError
+from emdstore.stores.identity import StoreIdentity
+from emdstore.stores.port import ArtifactStore
 
 
 class Catalog:
@@ -53,10 +55,13 @@ class Catalog:
 
     def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
         self._database = Database(url, create=create, busy_timeout=busy_timeout)
-        self._bound: str | None = None  # once noted, it does not change
+        self._seen: tuple[ArtifactStore, ...] = ()  # what was found to be its results store does not change
 
     def __repr__(self) -> str:
         return f"Catalog({self._database.safe_url!r})"
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_database": self._database, "_seen": ()}
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +79,7 @@ class Catalog:
     def close(self) -> None:
         """Close the connections. A later call opens new ones; a catalog in memory is gone."""
         self._database.close()
-        self._bound = None
+        self._seen = ()
 
     def release_connections(self) -> bool:
         """Close the connections that are not in use; tell whether none is left, so that this process may be forked.
@@ -99,27 +104,30 @@ class Catalog:
         """
         return self._database.upgrade()
 
-    def bind_results(self, url: str) -> None:
-        """Tie the catalog to a results store, the first time; from then on, check that it is the same one.
+    # -- which results store it speaks of --------------------------------------------------------------------------
 
-        Parameters
-        ----------
-        url
-            The store's safe URL; it is stored, and shown in messages.
+    def bound_results(self) -> StoreIdentity | None:
+        """Return the results store whose sets the catalog holds; None as long as it is tied to none."""
+        return writing.bound_results(self._database)
 
-        Raises
-        ------
-        CatalogError
-            If the catalog belongs to another results store.
+    def note_results(self, store: StoreIdentity, *, instead_of: StoreIdentity | None) -> StoreIdentity:
+        """Tie the catalog to a results store, if it is still tied to the one that the caller saw.
+
+        Returns
+        -------
+        StoreIdentity
+            The one that it is tied to now: another than `store` if somebody else was quicker.
         """
-        if self._bound is None:
-            self._bound = writing.bind_results(self._database, url)
-        if self._bound != url:
-            raise CatalogError(
-                f"the catalog {self.url} belongs to the results store {self._bound}, not to {url}: give each results "
-                "store a catalog of its own",
-                store=self.url,
-            )
+        self._seen = ()
+        return writing.note_results(self._database, store, instead_of)
+
+    def is_bound_to(self, store: ArtifactStore) -> bool:
+        """Tell whether `keep_bound` was called with this very store: to look again would take a request."""
+        return any(each is store for each in self._seen)
+
+    def keep_bound(self, store: ArtifactStore) -> None:
+        """Remember, in this process, that a store is the one that the catalog is tied to."""
+        self._seen = (store,)
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -169,9 +177,49 @@ class Catalog:
         """
         writing.note_stamps(self._database, stamps)
 
-    def delete_execution(self, fragment: str) -> bool:
-        """Remove an execution and all that belongs to it; False if there was none. Its group stays."""
-        return writing.delete_execution(self._database, fragment)
+    def delete_execution(self, fragment: str, *, read_from: str | None = None) -> bool:
+        """Remove an execution and all that belongs to it. Its group stays.
+
+        Parameters
+        ----------
+        fragment
+            The execution.
+        read_from
+            Only if its rows are still those of the record with this digest, and nobody has claimed it.
+
+        Returns
+        -------
+        bool
+            False if there was none, or none like that.
+        """
+        return writing.delete_execution(self._database, fragment, read_from)
+
+    def forget(self, wanted: str | int) -> ExecutionRow:
+        """Remove one execution by name, with all that belongs to it, and return what it was.
+
+        The results store is not touched: if it still holds the set, the next replay brings the execution back.
+
+        Parameters
+        ----------
+        wanted
+            See `execution`.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If there is none, or more than one.
+        InvalidTransitionError
+            If it is running, or somebody is committing it. Nothing was changed.
+        """
+        row = self.execution(wanted)
+        if not writing.forget(self._database, row.fragment):
+            now = self.execution(row.fragment)
+            raise InvalidTransitionError(
+                f"{row.fragment!r} is {now.status}, and cannot be forgotten meanwhile: wait for its end, or abort it",
+                key=row.fragment,
+                store=self.url,
+            )
+        return row
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -228,6 +276,14 @@ class Catalog:
     def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
         """Return, for some executions at once, which record each was read from; those that have none are left out."""
         return queries.record_stamps(self._database, fragments)
+
+    def known_records(self, prefix: str = "") -> Iterator[RecordStamp]:
+        """Return, for every execution below a prefix that was read from results, which record that was."""
+        return queries.known_records(self._database, prefix)
+
+    def holds_record(self, digest: str, *, besides: str) -> bool:
+        """Tell whether rows of another execution than this one were read from the record with this digest."""
+        return queries.holds_record(self._database, digest, besides)
 
     # -- one execution's life --------------------------------------------------------------------------------------
 

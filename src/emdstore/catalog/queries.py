@@ -350,18 +350,30 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
     return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
 
 
-_STAMPS: sa.Select[Any] = sa.select(
+_KNOWN: sa.Select[Any] = sa.select(
     *(execution.c[f"record_{name}" if name != "fragment" else name] for name in attrs.fields_dict(RecordStamp))
-).where(
-    execution.c.record_digest.is_not(None),
-    execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)),
-)
+).where(execution.c.record_digest.is_not(None))
+_STAMPS = _KNOWN.where(execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)))
 
 
 def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, RecordStamp]:
     """Return the records that executions were read from; see `Catalog.record_stamps`."""
     rows = database.patiently(lambda: database.fetch(_STAMPS, fragments=list(fragments)))
     return {row[0]: RecordStamp(*row) for row in rows}
+
+
+def known_records(database: Database, prefix: str) -> Iterator[RecordStamp]:
+    """Return the records that all executions below a prefix were read from; see `Catalog.known_records`."""
+    statement = _KNOWN.where(*_under(validate_prefix(prefix))).order_by(execution.c.fragment)
+    return (RecordStamp(*row) for row in database.stream(statement))
+
+
+def holds_record(database: Database, digest: str, besides: str) -> bool:
+    """Tell whether another execution was read from a record; see `Catalog.holds_record`."""
+    other = sa.select(execution.c.id).where(
+        execution.c.record_digest == digest, execution.c.fragment != besides, execution.c.state != "bare"
+    )
+    return bool(database.fetch(other.limit(1)))
 
 
 # -- how they are built ----------------------------------------------------------------------------------------------

@@ -74,7 +74,9 @@ catalog_info = sa.Table(
     "catalog_info",
     metadata,
     sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    # the results store that the rows are of: what it calls itself, and where it was seen last
     sa.Column("results_url", sa.Text),
+    sa.Column("results_id", sa.Text),
 )
 
 provider = sa.Table(

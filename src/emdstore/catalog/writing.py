@@ -18,6 +18,7 @@ from emdstore.catalog.lease import Claim
 from emdstore.catalog.precedence import Held, refusal
 from emdstore.catalog.schema import PARTS, catalog_info, diagnostic, execution, execution_group, provider, surrogate_id
 from emdstore.errors import CatalogError, ClaimLostError
+from emdstore.stores.identity import StoreIdentity
 
 if TYPE_CHECKING:
     from emdstore.catalog.database import Database
@@ -120,22 +121,48 @@ def note_stamps(database: Database, stamps: Iterable[RecordStamp]) -> None:
     database.patiently(note)
 
 
-def delete_execution(database: Database, fragment: str) -> bool:
+def delete_execution(database: Database, fragment: str, read_from: str | None) -> bool:
     """Remove an execution with all that belongs to it; see `Catalog.delete_execution`."""
+    doomed = sa.delete(execution).where(execution.c.fragment == fragment)
+    if read_from is not None:
+        doomed = doomed.where(execution.c.record_digest == read_from, execution.c.owner.is_(None))
     with database.writing() as connection:
-        return bool(connection.execute(sa.delete(execution).where(execution.c.fragment == fragment)).rowcount)
+        return bool(connection.execute(doomed).rowcount)
 
 
-def bind_results(database: Database, url: str) -> str:
-    """Note the results store, unless one is noted already, and return the one that is."""
-    noted = sa.select(catalog_info.c.results_url)
-    with database.reading() as connection:
-        bound = connection.scalar(noted)
-    if bound is not None:
-        return str(bound)
+def forget(database: Database, fragment: str) -> bool:
+    """Remove an execution unless somebody works on it; see `Catalog.forget`."""
+    doomed = sa.delete(execution).where(
+        execution.c.fragment == fragment, execution.c.owner.is_(None), execution.c.status != "running"
+    )
     with database.writing() as connection:
-        _insert_new(connection, catalog_info, id=1, results_url=url)
-        return str(connection.scalar(noted))
+        return bool(connection.execute(doomed).rowcount)
+
+
+_BOUND = sa.select(catalog_info.c.results_id, catalog_info.c.results_url)
+
+
+def bound_results(database: Database) -> StoreIdentity | None:
+    """Return the results store that the catalog is tied to; see `Catalog.bound_results`."""
+    rows = database.fetch(_BOUND)
+    return StoreIdentity(*rows[0]) if rows else None
+
+
+def note_results(database: Database, store: StoreIdentity, instead_of: StoreIdentity | None) -> StoreIdentity:
+    """Tie the catalog to a store, if it is still tied to the one that the caller saw; see `Catalog.note_results`."""
+    with database.writing() as connection:
+        if instead_of is None:
+            _insert_new(connection, catalog_info, id=1, results_id=store.id, results_url=store.url)
+        else:
+            connection.execute(
+                sa.update(catalog_info)
+                .where(
+                    catalog_info.c.results_id.is_not_distinct_from(instead_of.id),
+                    catalog_info.c.results_url == instead_of.url,
+                )
+                .values(results_id=store.id, results_url=store.url)
+            )
+        return StoreIdentity(*connection.execute(_BOUND).one())
 
 
 def claim_lost(database: Database, claim: Claim, owner: str | None) -> ClaimLostError:

@@ -66,11 +66,13 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
     "db check": ("database:check", "Tell which schema the catalog has."),
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
+    "db rebind": ("database:rebind", "Tell the catalog where its results store is now."),
+    "forget": ("database:forget", "Remove one execution from the catalog."),
     "schema record": ("sets:show_record_schema", "Print the JSON Schema of the record, execution.json."),
     "climate-ref replay": ("climate_ref:replay", "Load every set of a results store into Climate-REF's database."),
 }
 _GROUPS = {
-    "db": "Look after the catalog's schema: check, upgrade.",
+    "db": "Look after the catalog: check, upgrade, rebind.",
     "schema": "Print the schemas of what emdstore writes: record.",
     "climate-ref": "Work with a Climate-REF's own database: replay.",
 }

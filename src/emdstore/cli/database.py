@@ -1,4 +1,4 @@
-"""Commands on the catalog's schema."""
+"""Commands on the catalog itself: its schema, its results store, what is to go from it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING
 import attrs
 
 from emdstore.cli.executions import find_workspace
-from emdstore.cli.options import PLAIN, Config, OptionalCatalogURL, Output, catalog_is_configuration
-from emdstore.cli.render import show_document, show_fields
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    Folder,
+    OptionalCatalogURL,
+    Output,
+    catalog_is_configuration,
+)
+from emdstore.cli.render import say, show_document, show_fields
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog, CatalogStatus
@@ -34,6 +43,76 @@ def upgrade(*, catalog: OptionalCatalogURL = None, config: Config = None, output
     """Bring the catalog's schema up to date; an empty database is set up. If it fails, all stays as it was."""
     with _catalog(catalog, config) as database:
         return _show("db upgrade", database.upgrade(), output)
+
+
+def rebind(
+    results: str | None = None,
+    /,
+    *,
+    force: bool = False,
+    catalog: OptionalCatalogURL = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Tell the catalog where its results store is now, after a look at whether it is the same one.
+
+    A store that emdstore has published to is known again by itself, wherever it is moved. This is for one that is known
+    by its place alone, or lost its identity.
+
+    Parameters
+    ----------
+    results
+        The results store; the workspace's by default.
+    force
+        Do so although the records that were looked for are not there, or are others.
+    """
+    from emdstore.cli.options import open_existing
+    from emdstore.ingestion.binding import rebind as bind_anew
+
+    with catalog_is_configuration():
+        if results is None or catalog is None:
+            workspace = find_workspace(config, instead="the results store and --catalog")
+            store, chosen = workspace.results, workspace.catalog
+        if results is not None:
+            store = open_existing(results, access)
+        if catalog is not None:
+            from emdstore.catalog import Catalog
+
+            chosen = Catalog(catalog, create=False)
+    with chosen as database:
+        report = bind_anew(database, store, force=force)
+    if output.json:
+        return show_document("db rebind", attrs.asdict(report))
+    before = "none" if report.before is None else report.before.url
+    compared = f"{report.equal} of {report.compared + len(report.missing)} records that were looked for are as expected"
+    show_fields({"before": before, "now": report.now.url, "identity": report.now.id, "compared": compared})
+    return 0
+
+
+def forget(
+    execution: Folder,
+    /,
+    *,
+    catalog: OptionalCatalogURL = None,
+    config: Config = None,
+    output: Output = PLAIN,
+) -> int:
+    """Remove one execution from the catalog, with its values. The results store is not touched.
+
+    If the store still holds the set, the next replay brings it back.
+
+    Parameters
+    ----------
+    execution
+        Its fragment, or the end of it, or its id.
+    """
+    with _catalog(catalog, config) as database:
+        gone = database.forget(execution)
+    if output.json:
+        return show_document("forget", {"fragment": gone.fragment, "status": gone.status})
+    say(f"{gone.fragment} ({gone.status}, {gone.scalars} scalars, {gone.series} series) is gone from the catalog")
+    return 0
 
 
 @contextmanager

@@ -189,6 +189,8 @@ def replay_store(
     vocabulary: Path | None = None,
     incomplete: bool = False,
     replace: bool = False,
+    prune: bool = False,
+    prune_any: bool = False,
     watch: float | None = None,
     on: Workers = HERE,
     access: Access = ANY,
@@ -213,6 +215,10 @@ def replay_store(
         Take sets without a record, too, whose bundles name files that are not there.
     replace
         Let failed, incomplete and older sets take the place of complete publications in the catalog.
+    prune
+        Remove the rows of sets that are gone from the store; refused if none is found or more than half would go.
+    prune_any
+        Remove any number of them.
     watch
         Replay again and again, with so many seconds in between.
     """
@@ -228,6 +234,7 @@ def replay_store(
                 vocabulary=words,
                 incomplete=incomplete,
                 replace=replace,
+                prune="any" if prune_any else prune,
                 executor=executor,
                 on_progress=on_progress,
             )

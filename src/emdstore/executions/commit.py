@@ -72,6 +72,7 @@ def commit_execution(
         return UploadReport(statuses={fragment: published_status(locations, fragment)})
     with Lease(locations, before, states) as lease:
         try:
+            locations.bind(publishing=True)
             publication, report = publish_stopped(
                 locations, fragment, shipping, generation=lease.generation, before_record=lease.check
             )

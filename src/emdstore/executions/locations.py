@@ -9,8 +9,9 @@ import attrs
 from emdstore.catalog import Catalog
 from emdstore.emds import Vocabulary
 from emdstore.errors import WorkspaceError
+from emdstore.ingestion.binding import bind, bind_place
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import open_store
 
 
@@ -65,10 +66,16 @@ class Locations:
     clean_unnamed: bool = False
     lease_seconds: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
 
-    def bind(self) -> None:
-        """Tie the catalog to the results store; `CatalogError` if it is tied to another one."""
-        self.catalog.bind_results(_place_of(self.results))
+    def bind(self, *, publishing: bool = False) -> None:
+        """Tie the catalog to the results store; `CatalogError` if it is tied to another one.
 
-
-def _place_of(store: ArtifactStore) -> str:
-    return os.path.realpath(store.local_path()) if isinstance(store, SupportsPath) else repr(store)
+        Parameters
+        ----------
+        publishing
+            Whether to look at the store, and to give it an identity if it has none. Otherwise one that lies where the
+            catalog's store was is taken for it.
+        """
+        if publishing:
+            bind(self.catalog, self.results, publishing=True)
+        else:
+            bind_place(self.catalog, self.results)

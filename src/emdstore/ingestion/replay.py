@@ -7,11 +7,12 @@ scratch nor the machine that ran anything: a results tree that was copied from e
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
@@ -24,13 +25,16 @@ from emdstore.errors import (
     EmdstoreError,
     ExecutionNotFoundError,
     ExecutorError,
+    PruneRefusedError,
     ShadowedSetError,
 )
+from emdstore.ingestion.binding import bind
 from emdstore.ingestion.reading import content_of, read_set
 from emdstore.ingestion.report import Collected, IngestOutcome, ReplayCallback, ReplayInterrupted, ReplayReport, State
 from emdstore.keys import join_key
 from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
 from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.state import SetState, look_at_set, sha256
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
@@ -38,6 +42,8 @@ from emdstore.workers.backlog import executor_or_threads, map_batches
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
+
+Prune = bool | Literal["any"]
 
 _READERS = 8
 _AHEAD = 16  # each may hold all values of a set
@@ -116,6 +122,7 @@ def replay(
     vocabulary: Vocabulary | None = None,
     incomplete: bool = False,
     replace: bool = False,
+    prune: Prune = False,
     executor: Executor | None = None,
     on_progress: ReplayCallback | None = None,
 ) -> ReplayReport:
@@ -135,6 +142,10 @@ def replay(
         Only what lies in this folder.
     vocabulary, incomplete, replace
         See `ingest`.
+    prune
+        Whether to remove the rows of sets that the store does not hold any more. Without it they are counted as
+        ``vanished``. True refuses where no set is found, or more than half of the rows would go, as of a disk that is
+        not mounted; ``"any"`` removes any number. Rows of a set whose record lies in another folder now go in any case.
     executor
         Where sets are read and decoded, ahead of the database, which this thread writes; by default a few threads.
         The store must pickle for processes. What a lost worker had in hand is read by another one.
@@ -152,15 +163,20 @@ def replay(
     StoreError
         If the store cannot be listed; `StoreNotFoundError` if it is a folder that is not there.
     CatalogError
-        If the database cannot be used. What was ingested until then is whole.
+        If the database cannot be used; what was ingested until then is whole. Or if the catalog belongs to another
+        results store; nothing was changed then.
+    PruneRefusedError
+        If too many rows would be removed: none was. What the store holds has been ingested.
     ExecutorError
         If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
+    results = as_source(store)
+    bind(catalog, results)
     sink = _CatalogSink(catalog, replace)
-    reader = SetReader(as_source(store), vocabulary, incomplete)
-    return replay_into(sink, reader, prefix, executor=executor, on_progress=on_progress)
+    reader = SetReader(results, vocabulary, incomplete)
+    return replay_into(sink, reader, prefix, prune=prune, executor=executor, on_progress=on_progress)
 
 
 @attrs.frozen
@@ -240,12 +256,25 @@ class Sink(Protocol):
         """Note what the listing says of sets that the database has: they will not be read the next time."""
         ...
 
+    def held(self, prefix: str) -> Iterator[RecordStamp]:
+        """Return what the database holds below a prefix that was read from results."""
+        ...
+
+    def has_elsewhere(self, stamp: RecordStamp) -> bool:
+        """Tell whether the database holds the same record in another folder, too."""
+        ...
+
+    def drop(self, stamp: RecordStamp) -> bool:
+        """Remove an execution if it is still that of this record, and nobody works on it; tell whether it went."""
+        ...
+
 
 def replay_into(
     sink: Sink,
     reader: SetReader,
     prefix: str = "",
     *,
+    prune: Prune = False,
     executor: Executor | None = None,
     on_progress: ReplayCallback | None = None,
 ) -> ReplayReport:
@@ -260,6 +289,7 @@ def replay_into(
             for (_, fragment, _), read in sets:
                 run.settle(IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read)
         run.note_stamps()
+        run.settle_gone(prefix, prune)
     except KeyboardInterrupt:
         raise ReplayInterrupted(run.done.report()) from None
     return run.done.report()
@@ -271,6 +301,8 @@ class _Replay:
     def __init__(self, sink: Sink, store: ArtifactStore, on_progress: ReplayCallback | None) -> None:
         self._sink, self._store = sink, store
         self._stamps: list[RecordStamp] = []
+        self._seen: set[int] = set()  # by hash: the folders of a million sets would take a hundred megabytes
+        self._is_whole = True
         self.done = Collected(on_progress)
 
     def changed(self, prefix: str) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
@@ -281,6 +313,8 @@ class _Replay:
             named = [(each, fragment_at(self._store, each.location)) for each in some]
             known = self._sink.known([fragment for _, fragment in named])
             for each, fragment in named:
+                self._seen.add(_short(fragment))
+                self._is_whole &= bool(each.location)
                 before = known.get(fragment)
                 if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
                     self.done.add(IngestOutcome(fragment, "unchanged"))
@@ -305,6 +339,51 @@ class _Replay:
         stamps, self._stamps = self._stamps, []
         if stamps:
             self._sink.note_stamps(stamps)
+
+    def settle_gone(self, prefix: str, prune: Prune) -> None:
+        """Look after what the database holds below the prefix and the listing did not: it moved, or is gone."""
+        if not self._is_whole:
+            return  # the store is one set's folder
+        held, gone = 0, []
+        for stamp in self._sink.held(prefix):
+            held += 1
+            # The listing is some minutes old by now, and may have been of a store that was being filled.
+            if _short(stamp.fragment) not in self._seen and not self._is_there(stamp.fragment):
+                gone.append(stamp)
+        vanished = []
+        for stamp in gone:
+            if self._sink.has_elsewhere(stamp) and self._sink.drop(stamp):
+                self.done.add(IngestOutcome(stamp.fragment, "moved"))
+                held -= 1
+            else:
+                vanished.append(stamp)
+        refused = bool(vanished) and prune is True and (not self._seen or 2 * len(vanished) > held)
+        for stamp in vanished:
+            pruned = bool(prune) and not refused and self._sink.drop(stamp)
+            error = None if pruned else _vanished(self._store, stamp.fragment)
+            self.done.add(IngestOutcome(stamp.fragment, "pruned" if pruned else "vanished", error=error))
+        if refused:
+            raise PruneRefusedError(
+                f"{len(vanished)} of {held} executions of the catalog are not in {self._store!r}: is it mounted, and "
+                "the right one? None was removed; use --prune-any (prune='any') if they are to go all the same",
+                store=repr(self._store),
+            )
+
+    def _is_there(self, fragment: str) -> bool:
+        return any(self._store.exists(join_key(fragment, name)) for name in (RECORD_NAME, METRIC_NAME))
+
+
+def _short(fragment: str) -> int:
+    return int.from_bytes(hashlib.blake2b(fragment.encode(), digest_size=8).digest())
+
+
+def _vanished(store: ArtifactStore, fragment: str) -> ExecutionNotFoundError:
+    return ExecutionNotFoundError(
+        f"the catalog has {fragment!r}, and {store!r} does not hold it any more: `emdstore replay --prune` removes such "
+        "rows, `emdstore forget` those of one execution",
+        key=fragment,
+        store=repr(store),
+    )
 
 
 @attrs.frozen
@@ -331,6 +410,15 @@ class _CatalogSink:
 
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
         self.catalog.note_stamps(stamps)
+
+    def held(self, prefix: str) -> Iterator[RecordStamp]:
+        return self.catalog.known_records(prefix)
+
+    def has_elsewhere(self, stamp: RecordStamp) -> bool:
+        return self.catalog.holds_record(stamp.digest, besides=stamp.fragment)
+
+    def drop(self, stamp: RecordStamp) -> bool:
+        return self.catalog.delete_execution(stamp.fragment, read_from=stamp.digest)
 
 
 def _read_changed(

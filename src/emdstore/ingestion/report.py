@@ -14,6 +14,9 @@ from emdstore.sets.tally import KEPT, Tally
 State = Literal[
     "ingested",
     "unchanged",
+    "moved",
+    "pruned",
+    "vanished",
     "shadowed",
     "kept",
     "publishing",
@@ -26,6 +29,9 @@ State = Literal[
 STATES: tuple[State, ...] = (
     "ingested",
     "unchanged",
+    "moved",
+    "pruned",
+    "vanished",
     "shadowed",
     "kept",
     "publishing",
@@ -35,7 +41,8 @@ STATES: tuple[State, ...] = (
     "newer-schema",
     "invalid",
 )
-FAILED: tuple[State, ...] = STATES[2:]
+FAILED: tuple[State, ...] = STATES[4:]
+_GONE: tuple[State, ...] = ("moved", "pruned", "vanished")
 
 ReplayCallback: TypeAlias = "Callable[[IngestOutcome, int, int | None], object]"
 
@@ -49,7 +56,9 @@ class IngestOutcome:
     fragment
         The execution.
     state
-        ``ingested``; ``unchanged``: the database had it. All others leave the database as it was. ``shadowed``: a bare
+        ``ingested``; ``unchanged``: the database had it; ``moved``: its record lies in another folder now, so that the
+        rows of this one went; ``pruned``: its set is gone from the store, and its rows went. All others leave the
+        database as it was. ``vanished``: its set is gone from the store, and its rows are still there; ``shadowed``: a bare
         set, and the rows of its folder are from a record or belong to a workspace; ``kept``: less than what the
         database has, or older; ``publishing``, ``changed``, ``unreadable``, ``newer-schema``: the state of the set
         itself, and so ``incomplete`` of a set without a record; ``invalid``: the database refuses what it says, or
@@ -101,7 +110,7 @@ class ReplayReport:
     @property
     def sets(self) -> int:
         """How many sets were found."""
-        return sum(self.counts.values())
+        return sum(count for state, count in self.counts.items() if state not in _GONE)
 
     @property
     def failures(self) -> tuple[IngestOutcome, ...]:

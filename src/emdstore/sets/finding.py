@@ -14,6 +14,7 @@ from emdstore.errors import ArtifactNotFoundError, RecordError
 from emdstore.keys import in_folder, join_key
 from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.stores.identity import is_own
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
 
 _log = logging.getLogger(__name__)
@@ -89,6 +90,8 @@ def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
     """
     tree = _OpenFolders(store, prefix)
     for key, stamp in _stamped(store, prefix):
+        if is_own(key):
+            continue
         if (found := tree.see(key, stamp)) is not None:
             yield from found
     yield from tree.close()

@@ -21,6 +21,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import validate_key
 from emdstore.stores.left_out import iter_known
+from emdstore.stores.identity import IDENTITY_KEY
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
 
 Unchanged = Literal["stat", "digest", "never"]
@@ -151,7 +152,8 @@ def pairs_of(
     also
         A name that is told of also if it lies at the destination's root beyond that.
     """
-    sides = _listed(source, left_out), _listed(dest, None)
+    # A copy is another store, so it gets no identity from here.
+    sides = (each for each in _listed(source, left_out) if each[0] != IDENTITY_KEY), _listed(dest, None)
     here, there = (next(each, None) for each in sides)
     last = ""
     while here is not None:

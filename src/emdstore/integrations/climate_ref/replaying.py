@@ -110,6 +110,15 @@ class _RefSink:
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
         raise AssertionError("no stamp is known, so there is none to be noted anew")
 
+    def held(self, prefix: str) -> Iterator[RecordStamp]:
+        return iter(())  # its rows are its own: none goes because a set has gone
+
+    def has_elsewhere(self, stamp: RecordStamp) -> bool:
+        return False
+
+    def drop(self, stamp: RecordStamp) -> bool:
+        return False
+
     def put(self, read: ReadSet) -> IngestOutcome:
         content, schema = read.content, self.schema
         told = IngestOutcome(content.fragment, "ingested", content.status, set_state=content.state)

@@ -1,4 +1,4 @@
-"""What state each execution's set was in when it was read, and how often it had been claimed.
+"""What state each set was in when it was read, how often it had been claimed, and which store they are all of.
 
 Revision: 0002
 """
@@ -14,6 +14,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the columns, and fill them from what the rows say."""
+    op.add_column("catalog_info", sa.Column("results_id", sa.Text))
     op.add_column("execution", sa.Column("state", sa.Text))
     op.add_column("execution", sa.Column("complete", sa.Boolean, nullable=False, server_default=sa.true()))
     op.add_column("execution", sa.Column("generation", sa.BigInteger, nullable=False, server_default="0"))
