@@ -14,6 +14,7 @@ from tests.processes import FORKS
 
 from emdstore.catalog import Catalog, Claim, Holder
 from emdstore.errors import CatalogError, ClaimLostError, ExecutionNotFoundError
+from emdstore.stores.identity import StoreIdentity
 
 STOPPED = ["stopped", "upload_failed"]
 
@@ -174,12 +175,14 @@ def test_what_waits_is_listed_oldest_first_without_live_owners(catalog: Catalog)
     assert catalog.pending(["upload_failed"], claimed=None).count() == 1
 
 
-def test_a_catalog_belongs_to_one_results_store(catalog: Catalog) -> None:
-    catalog.bind_results("s3://bucket/results")
-    catalog.bind_results("s3://bucket/results")
-    with pytest.raises(CatalogError, match=r"belongs to the results store s3://bucket/results, not to file:///r"):
-        catalog.bind_results("file:///r")
-    catalog.bind_results("s3://bucket/results")
+def test_a_catalog_is_tied_to_the_store_of_whoever_was_first(catalog: Catalog) -> None:
+    one, other = StoreIdentity("1", "s3://bucket/results"), StoreIdentity("2", "/r")
+    assert catalog.bound_results() is None
+    assert catalog.note_results(one, instead_of=None) == one
+    assert catalog.note_results(other, instead_of=None) == one == catalog.bound_results()
+    moved = StoreIdentity("1", "/r")
+    assert catalog.note_results(moved, instead_of=StoreIdentity(None, "s3://bucket/results")) == one
+    assert catalog.note_results(moved, instead_of=one) == moved == catalog.bound_results()
 
 
 def test_of_many_processes_that_claim_at_once_each_execution_goes_to_one(shared_catalog_url: str) -> None:

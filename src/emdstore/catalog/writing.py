@@ -158,7 +158,7 @@ def note_results(database: Database, store: StoreIdentity, instead_of: StoreIden
                 sa.update(catalog_info)
                 .where(
                     catalog_info.c.results_id.is_not_distinct_from(instead_of.id),
-                    catalog_info.c.results_url == instead_of.url,
+                    catalog_info.c.results_url.is_not_distinct_from(instead_of.url),
                 )
                 .values(results_id=store.id, results_url=store.url)
             )

@@ -70,7 +70,7 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False) ->
     here = identity_of(store)
     bound = catalog.bound_results()
     if bound is not None and not is_same_store(bound, here):
-        if here.id is None and in_folder(here.url, bound.url) and store.exists(RECORD_NAME):
+        if here.id is None and here.url and bound.url and in_folder(here.url, bound.url) and store.exists(RECORD_NAME):
             return  # one set's folder, taken as a store of its own: its record says which execution it is
         raise CatalogError(
             f"the catalog {catalog.url} belongs to the results store {_named(bound)}, not to {_named(here)}: give each "
@@ -167,4 +167,5 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
 
 
 def _named(store: StoreIdentity) -> str:
-    return store.url if store.id is None else f"{store.url} ({store.id})"
+    url = store.url or "in memory"
+    return url if store.id is None else f"{url} ({store.id})"

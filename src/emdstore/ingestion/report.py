@@ -58,8 +58,8 @@ class IngestOutcome:
     state
         ``ingested``; ``unchanged``: the database had it; ``moved``: its record lies in another folder now, so that the
         rows of this one went; ``pruned``: its set is gone from the store, and its rows went. All others leave the
-        database as it was. ``vanished``: its set is gone from the store, and its rows are still there; ``shadowed``: a bare
-        set, and the rows of its folder are from a record or belong to a workspace; ``kept``: less than what the
+        database as it was. ``vanished``: its set is gone from the store, and its rows are still there; ``shadowed``: a
+        bare set, and the rows of its folder are from a record or belong to a workspace; ``kept``: less than what the
         database has, or older; ``publishing``, ``changed``, ``unreadable``, ``newer-schema``: the state of the set
         itself, and so ``incomplete`` of a set without a record; ``invalid``: the database refuses what it says, or
         each worker that read it was lost.

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 import attrs
 import msgspec
 
-from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError
+from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError, redact
 from emdstore.keys import in_folder
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsPath
 
 OWN_FOLDER = ".emdstore"
@@ -35,11 +36,12 @@ class StoreIdentity:
     id
         Its number; None if it has none.
     url
-        Where it is: the real path of a local store, and what others call themselves. Without secrets.
+        Where it is: the real path of a local store, or the server and the path there, without secrets; None for one
+        that lives in memory.
     """
 
     id: str | None
-    url: str
+    url: str | None
 
 
 def is_own(key: str) -> bool:
@@ -47,9 +49,15 @@ def is_own(key: str) -> bool:
     return in_folder(key, OWN_FOLDER)
 
 
-def url_of(store: ArtifactStore) -> str:
+def url_of(store: ArtifactStore) -> str | None:
     """Return where a store is, as `StoreIdentity` has it; the store is not asked."""
-    return os.path.realpath(store.local_path()) if isinstance(store, SupportsPath) else repr(store)
+    if isinstance(store, SupportsPath):
+        return os.path.realpath(store.local_path())
+    place = place_of(store)
+    if not place.remote:
+        return None
+    holder = place.holder if isinstance(place.holder, tuple) else (place.holder,)
+    return redact(" ".join([*(str(part) for part in holder if part), place.path]))
 
 
 def identity_of(store: ArtifactStore) -> StoreIdentity:

@@ -20,8 +20,8 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.keys import validate_key
-from emdstore.stores.left_out import iter_known
 from emdstore.stores.identity import IDENTITY_KEY
+from emdstore.stores.left_out import iter_known
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
 
 Unchanged = Literal["stat", "digest", "never"]
