@@ -27,6 +27,7 @@ from emdstore.errors import (
     StoreURLError,
 )
 from emdstore.sets.transfer import transfer
+from emdstore.stores.s3.http import ServerConnection
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
 from emdstore.transfers import TransferProgress
 
@@ -296,6 +297,26 @@ def test_what_is_no_page_of_the_listing_is_an_error_and_never_its_end(
     proxy.faults.clear()
     proxy.fail("status", "continuation-token" if page == "second" else "list-type=2", status=200, body=body, times=2)
     assert list(attrs.evolve(store, retries=3).iter_keys()) == keys
+
+
+@pytest.mark.parametrize("prefix", ["p", "a b+c/é~ü", "x=1&y=2", "100%"])
+def test_requests_beside_the_engines_are_signed_whatever_is_in_a_name(strict: Place, prefix: str) -> None:
+    store = strict.store(prefix)
+    store.write_bytes("k", b"x")
+    assert list(store.iter_keys()) == ["k"]
+    with ServerConnection(store.ground) as server:
+        assert server.head(store.ground.object_name("k")).headers["content-length"] == "1"
+
+
+def test_the_region_and_the_token_of_the_environment_are_in_the_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ACCESS_KEY_ID": "AK", "SECRET_ACCESS_KEY": "SK", "SESSION_TOKEN": "T"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    url, headers = S3ArtifactStore("s3://bucket/p").ground.signed("GET", "a b", {"x": "1"})
+    assert url == "https://s3.eu-north-1.amazonaws.com/bucket/a%20b?x=1"
+    assert headers["x-amz-security-token"] == "T"
+    assert "Credential=AK/" in headers["authorization"]
+    assert "/eu-north-1/s3/" in headers["authorization"]
 
 
 def test_a_listing_that_is_cut_off_is_taken_again(faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place) -> None:

@@ -29,4 +29,23 @@ def main() -> int:
         return 2
     gc.freeze()
     gc.enable()
-    return run(arguments)
+    code = run(arguments)
+    if code > 128:
+        _leave_threads_behind(code)
+    return code
+
+
+def _leave_threads_behind(code: int) -> None:
+    """End the process, if threads are left that wait for a server: Python would wait for them, however long."""
+    import threading
+
+    if all(each.daemon or each is threading.main_thread() for each in threading.enumerate()):
+        return
+    import os
+
+    from emdstore.stores.local.files import discard_staged
+
+    discard_staged()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

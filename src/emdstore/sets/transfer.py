@@ -185,7 +185,7 @@ class SetSealing:
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:
-            return patiently(decide)
+            return patiently(decide, source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
 
@@ -201,7 +201,7 @@ class SetSealing:
             return _some_unsealed(folder, steps, standing)
 
         try:
-            return patiently(decide)
+            return patiently(decide, source, dest)
         except EmdstoreError as error:
             return Unit(folder, loose=tuple(Step(step.key, "left", step.size, error) for step in steps), error=error)
 

@@ -120,6 +120,8 @@ class Place:
         Whether all that the store holds is outside of this process, so that a fork sees the same and may write for it.
     requests
         How many artifacts may be under way at once, at most.
+    retries
+        How often whoever moves an artifact is to try again what failed for a passing reason.
     """
 
     holder: Hashable
@@ -127,6 +129,7 @@ class Place:
     remote: bool
     shared: bool
     requests: int
+    retries: int = 4
 
 
 @runtime_checkable

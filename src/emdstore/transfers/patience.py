@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from emdstore.errors import StoreUnavailableError
+from emdstore.stores.place import place_of
+from emdstore.stores.port import ArtifactStore
 
-_ATTEMPTS = 5
+_RETRIES = 4
+_SECONDS = 60.0
 
 Result = TypeVar("Result")
 
 
-def patiently(call: Callable[[], Result]) -> Result:
-    """Call, and again with growing pauses while the store is unavailable; at last its error passes through."""
+def patiently(call: Callable[[], Result], *stores: ArtifactStore) -> Result:
+    """Call, and again with growing pauses while a store is unavailable; at last its error passes through.
+
+    For about a minute, and as often as the stores say: one that has been patient by itself has used up that time.
+    """
+    began = time.monotonic()
     try:
         return call()
     except StoreUnavailableError:
-        return _again(call)
+        left = _SECONDS - (time.monotonic() - began)
+        attempts = min((place_of(store).retries for store in stores), default=_RETRIES)
+        if left <= 0 or attempts <= 0:
+            raise
+        return _again(call, min(attempts, _RETRIES), left)
 
 
-def _again(call: Callable[[], Result]) -> Result:
+def _again(call: Callable[[], Result], attempts: int, seconds: float) -> Result:
     import stamina  # slow to import, and seldom needed
 
-    for attempt in stamina.retry_context(on=StoreUnavailableError, attempts=_ATTEMPTS - 1, timeout=None):
+    for attempt in stamina.retry_context(on=StoreUnavailableError, attempts=attempts, timeout=seconds):
         with attempt:
             return call()
     raise AssertionError("a retry context ends by returning or raising")

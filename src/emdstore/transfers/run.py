@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import attrs
@@ -34,6 +35,7 @@ from emdstore.stores.checksums import Check
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place, server_of
+from emdstore.stores.unfinished import uploads_are_under_way
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import (
     Listing,
@@ -79,6 +81,8 @@ _UP_BYTES = 20 * _MIB  # what goes as a stream: the parts of an upload
 _COPIES = 4  # what an engine receives, what it makes of that, what Python gets, and what the allocator keeps
 _MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
+_LAST_SECONDS = 1.0  # for workers that are interrupted; some may wait for a silent server
+_LAST_SECONDS_OF_UPLOADS = 4.0  # where parts are to be taken back
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
 _SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 
@@ -169,7 +173,10 @@ def move(
     try:
         run.run()
     except BaseException as error:
-        run.stop()
+        if not isinstance(error, KeyboardInterrupt):
+            run.stop()
+        else:
+            run.stop(_LAST_SECONDS_OF_UPLOADS if uploads_are_under_way() else _LAST_SECONDS)
         if isinstance(error, KeyboardInterrupt):
             report = run.report(time.monotonic() - started)
             raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out))) from None
@@ -292,7 +299,7 @@ def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[St
 
 def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
     try:
-        return patiently(lambda: _move(source, dest, step, route))
+        return patiently(lambda: _move(source, dest, step, route), source, dest)
     except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
         return outcome_of(step.key, error, step.size)
 
@@ -448,6 +455,12 @@ class _Pace:
         return self.local and self.limit == self._least
 
 
+def _end_workers(executor: Executor, kind: object, error: BaseException | None, traceback: object) -> None:
+    """Wait for the workers, unless somebody wants to go: a thread may be waiting for a silent server."""
+    is_interrupted = isinstance(error, KeyboardInterrupt) and isinstance(executor, ThreadPoolExecutor)
+    executor.shutdown(wait=not is_interrupted, cancel_futures=True)
+
+
 def _is_large(step: Step) -> bool:
     return step.size is None or step.size > _SMALL_SIZE
 
@@ -565,7 +578,7 @@ class _Run:
             monitor: Monitor | None = None if self._elsewhere else self._watch
             if executor is None:
                 executor, monitor = self._own_workers()
-                stack.callback(executor.shutdown, wait=True, cancel_futures=True)
+                stack.push(partial(_end_workers, executor))
             stack.callback(self._stop_workers)
             backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
                 executor, run_batch, self._source, self._dest, monitor, None if self._elsewhere else self._pace
@@ -600,11 +613,11 @@ class _Run:
         for watch in self._watches:
             watch.stop()
 
-    def stop(self) -> None:
-        """Cancel what has not started, let running workers end, and keep their outcomes."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Cancel what has not started, let running workers end, so many seconds at most, and keep their outcomes."""
         self._stop_workers()
         if self._backlog is not None:
-            for batch, result in self._backlog.stop():
+            for batch, result in self._backlog.stop(seconds):
                 self._collect(batch, result)
 
     def report(self, seconds: float) -> TransferReport:

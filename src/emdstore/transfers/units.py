@@ -207,7 +207,7 @@ def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: 
         for segment in (*key.split("/")[:-1], ""):
             if folder not in sealed:
                 at = join_key(folder, name)
-                sealed[folder] = any(patiently(partial(store.exists, at)) for store in (source, dest))
+                sealed[folder] = any(patiently(partial(store.exists, at), store) for store in (source, dest))
             if sealed[folder]:
                 found[key] = folder
                 break

@@ -157,13 +157,14 @@ class Backlog(Generic[Item, Result]):
         while self._lost:
             yield self._lost.popleft()
 
-    def stop(self) -> Iterator[tuple[Sequence[Item], Result]]:
-        """Cancel what has not started, wait for the rest, and yield what it brought."""
+    def stop(self, seconds: float | None = None) -> Iterator[tuple[Sequence[Item], Result]]:
+        """Cancel what has not started, wait for the rest, so many seconds at most, and yield what it brought."""
         started = {future: given for future, given in self._running.items() if not _cancel(future)}
         self._running.clear()
         self._lost.clear()
-        wait(started)
-        for future, given in started.items():
+        back, _ = wait(started, seconds)
+        for future in back:
+            given = started[future]
             if not future.cancelled() and future.exception() is None:
                 with contextlib.suppress(Exception):  # what stopped us matters more
                     yield given.items, _read(future.result())

@@ -158,7 +158,8 @@ class FsspecArtifactStore:
             holder, path = ("fsspec", self.ground.url, options), ""
         # fsspec loses its threads at a fork.
         remote = scheme != "memory"
-        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=most_requests())
+        retries = int(self.ground.options.get("retries", PATIENCE["retries"]))
+        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=most_requests(), retries=retries)
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""

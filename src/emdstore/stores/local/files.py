@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import stat
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn, Self
@@ -22,6 +23,7 @@ from emdstore.errors import (
     StoreUnavailableError,
 )
 from emdstore.keys import STAGING_PREFIX, validate_key
+from emdstore.per_process import PerProcess
 from emdstore.stores.local.root import FOLDER, MOST_RACES, READ, Root
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
 
@@ -155,6 +157,15 @@ class FileWriter:
                 self._session.put_in_place(self._fd, self._key, replace=self._replace)
 
 
+_sessions: PerProcess[weakref.WeakSet[FileSession]] = PerProcess(weakref.WeakSet)
+
+
+def discard_staged() -> None:
+    """Remove all staging files of this process: for one that ends while threads of it wait for a silent server."""
+    for session in list(_sessions.get()):
+        session.discard_staged()
+
+
 class FileSession:
     """See `StoreSession`: keeps the folder of the last key open, because sorted keys come folder by folder.
 
@@ -167,6 +178,13 @@ class FileSession:
         self._folder_fd = -1
         self._folds: bool | None = None  # whether the folder takes other spellings of a name for the name
         self._staged = STAGING_PREFIX + os.urandom(8).hex()
+        _sessions.get().add(self)
+
+    def discard_staged(self) -> None:
+        """Remove the staging file, if there is one; whoever writes to it is not going to put it in place."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._staged, dir_fd=self._folder_fd)
 
     def __enter__(self) -> Self:
         return self

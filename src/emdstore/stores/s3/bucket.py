@@ -6,7 +6,7 @@ import functools
 import os
 import pickle
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.s3.credentials import from_environment
 from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
+from emdstore.stores.s3.signing import Credentials, signed_headers
 from emdstore.stores.waiting import heard
 
 # To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
@@ -203,13 +204,13 @@ class Bucket:
             self.connection.bucket_seen = True
             raise
 
-    def signed(self, method: str, object_name: str, query: Mapping[str, str]) -> str:
-        """Return a URL with the signature in it, which holds for five minutes.
+    def signed(self, method: str, object_name: str, query: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """Return the URL and the headers of a request without a body, signed.
 
         Parameters
         ----------
         method
-            What the URL is for.
+            What to ask.
         object_name
             The object; ``""`` for the bucket.
         query
@@ -217,15 +218,36 @@ class Bucket:
         """
         obs, client = self.client()
         config = dict(client.config)
-        endpoint = config.get("endpoint") or f"https://s3.{config.get('region', 'us-east-1')}.amazonaws.com"
-        hosted = str(config.get("virtual_hosted_style_request", False)).lower() == "true"
-        place = "/".join(filter(None, [endpoint, "" if hosted else self.name, quote(object_name, safe="/~")]))
-        asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items() if value)
+        region = _setting(config, "region", "default_region") or "us-east-1"
+        endpoint = _setting(config, "endpoint") or f"https://s3.{region}.amazonaws.com"
+        is_hosted = (_setting(config, "virtual_hosted_style_request") or "").lower() == "true"
+        place = "/".join(
+            filter(None, [endpoint.rstrip("/"), "" if is_hosted else self.name, _quoted(object_name, "/")])
+        )
+        asked = "&".join(f"{name}={_quoted(query[name])}" for name in sorted(query) if query[name])
+        url = f"{place}?{asked}"
         if not self.signs:
-            return f"{place}?{asked}"
-        # obstore signs URLs of objects only. At an endpoint that ends in a query, the URL of an object without a name
-        # is that of whatever is before it; the slash before that name goes to a parameter that S3 ignores.
-        config |= {"endpoint": f"{place}?{asked and asked + '&'}x-id=emdstore", "virtual_hosted_style_request": True}
+            return url, {}
+        key, secret = _setting(config, "access_key_id"), _setting(config, "secret_access_key")
+        if key and secret:
+            who = Credentials(key, secret, _setting(config, "session_token", "token"))
+            return url, signed_headers(method, url, region, who, datetime.now(UTC))
+        # Only the engine knows the credentials of a role. It signs URLs of objects only. At an endpoint that ends in a
+        # query, the URL of an object without a name is that of whatever is before it; the slash before that name goes
+        # to a parameter that S3 ignores.
+        config |= {"endpoint": f"{url}{asked and '&'}x-id=emdstore", "virtual_hosted_style_request": True}
         signer = obs._store.S3Store(config=config, client_options=client.client_options)
-        url: str = obs.sign(signer, method, "", timedelta(minutes=5))
-        return url
+        return obs.sign(signer, method, "", timedelta(minutes=5)), {}
+
+
+def _setting(config: Mapping[str, Any], *names: str) -> str | None:
+    """Return what the engine's settings or, as the engine does, the environment say."""
+    for name in names:
+        found = config.get(name) or config.get(f"aws_{name}") or os.environ.get(f"AWS_{name.upper()}")
+        if found:
+            return str(found)
+    return None
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    return quote(text, safe=safe + "~")

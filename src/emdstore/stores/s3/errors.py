@@ -84,7 +84,7 @@ class ErrorTranslator:
             )
         elif status is None and "HTTP error" in text:
             kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
-        elif "redirect" in text:
+        elif "redirect" in text.lower() or status in (301, 307):
             advice = "the bucket is probably in another region: pass region="
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
         return kind(redact(f"{what}: {reason}; {advice}", self.secrets), key=key or None, store=self.name)

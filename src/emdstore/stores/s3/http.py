@@ -40,33 +40,33 @@ class ServerConnection:
 
     def get(self, query: Mapping[str, str]) -> Answer:
         """Ask for a listing; any other status than 200 is an `OSError` in the words that `ErrorTranslator` reads."""
-        return self._ask("GET", self._bucket.signed("GET", "", query))
+        return self._ask("GET", *self._bucket.signed("GET", "", query))
 
     def head(self, object_name: str, query: Mapping[str, str] = {}) -> Answer:
         """Ask what there is to know of an object, without its body."""
-        return self._ask("HEAD", self._bucket.signed("HEAD", object_name, query))
+        return self._ask("HEAD", *self._bucket.signed("HEAD", object_name, query))
 
-    def _ask(self, method: str, url: str) -> Answer:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
         try:
-            status, headers, body = self._send(method, url)
+            status, said, body = self._send(method, url, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise OSError(f"HTTP error: {type(error).__name__}: {error}") from None
         if status not in (200, 206):
             raise OSError(f"status code: {status} {body.decode(errors='replace')}")
-        return Answer({name.lower(): value for name, value in headers}, body)
+        return Answer({name.lower(): value for name, value in said}, body)
 
-    def _send(self, method: str, url: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
         parts = urlsplit(url)
         if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
-            request = urllib.request.Request(url, method=method)
+            request = urllib.request.Request(url, method=method, headers=dict(headers))
             with _opener(self._bucket).open(request, timeout=self._bucket.timeout) as answer:
                 return answer.status, answer.getheaders(), answer.read()
         if self._open is None:
             self._open = self._connect(parts.scheme, parts.netloc)
         if self._open.sock is not None:
             self._open.sock.settimeout(self._bucket.timeout)
-        self._open.request(method, f"{parts.path or '/'}?{parts.query}")
+        self._open.request(method, f"{parts.path or '/'}?{parts.query}", headers=dict(headers))
         answer = self._open.getresponse()
         body = answer.read()
         if answer.will_close:

@@ -249,7 +249,7 @@ class S3ArtifactStore:
     def place(self) -> Place:
         """See `SupportsPlace.place`."""
         holder = "s3", self._endpoint(), self.bucket
-        return Place(holder, self.prefix, remote=True, shared=True, requests=most_requests())
+        return Place(holder, self.prefix, remote=True, shared=True, requests=most_requests(), retries=self.retries)
 
     def scope(self, prefix: str, /) -> Self:
         """See `SupportsScope.scope`."""

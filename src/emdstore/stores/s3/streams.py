@@ -17,6 +17,7 @@ from emdstore.stores.port import CHUNK_SIZE
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
 from emdstore.stores.s3.proof import Proof
+from emdstore.stores.unfinished import forget_upload, note_upload
 from emdstore.stores.waiting import briefly, heard
 
 _log = logging.getLogger(__name__)
@@ -181,6 +182,8 @@ class ObjectWriter:
                 key=self._key,
                 store=repr(self._bucket),
             )
+        if self._size > self._bucket.part_size:
+            note_upload(self)
         with self._bucket.errors.translating("write", self._key):
             heard(self._file.write, data)
 
@@ -189,6 +192,14 @@ class ObjectWriter:
         return self
 
     def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._finish(kind, error, traceback)
+        finally:
+            forget_upload(self)
+
+    def _finish(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
