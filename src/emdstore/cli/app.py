@@ -50,6 +50,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
     "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),
     "repair": ("sets:repair_set", "Mend a damaged set from a good copy of its bytes."),
+    "check": ("check:check", "Check bundles and series files against the JSON Schemas of EMDS."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
     "show": ("executions:show", "Show what the catalog holds of one execution."),

@@ -30,6 +30,7 @@ from emdstore.emds.bundles import (
     encode_output_bundle,
     encode_series,
 )
+from emdstore.emds.checking import BundleCheck, BundleKind, bundle_schema, check_bundle
 from emdstore.emds.jsontext import duplicate_keys
 from emdstore.emds.vocabulary import Dimension, DimensionValue, Vocabulary, load_vocabulary
 from emdstore.emds.writer import OutputWriter, WrittenBundles
@@ -38,6 +39,8 @@ __all__ = [
     "RECORD_NAME",
     "ArtifactRef",
     "ArtifactSet",
+    "BundleCheck",
+    "BundleKind",
     "BundleWarning",
     "Dimension",
     "DimensionValue",
@@ -56,6 +59,8 @@ __all__ = [
     "Vocabulary",
     "WrittenBundles",
     "artifact_set",
+    "bundle_schema",
+    "check_bundle",
     "decode_metric_bundle",
     "decode_output_bundle",
     "decode_series",

@@ -8,7 +8,7 @@ and Unicode is not normalised, so no spelling of ``..`` but the plain one means 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 import attrs
@@ -113,7 +113,7 @@ class ResolvedOutput:
     kind, name, filename, long_name, description, dimensions
         As the bundle spells them.
     key
-        The artifact; None if the name was rejected.
+        The artifact, or the folder of artifacts; None if the name was rejected.
     """
 
     position: int
@@ -197,6 +197,7 @@ def artifact_set(
     bundle: OutputBundle | None = None,
     ran_in: str | tuple[str, ...] | None = None,
     fragment: str | None = None,
+    files_below: Callable[[str], Iterable[str]] | None = None,
 ) -> ArtifactSet:
     """Decide which files make up one set.
 
@@ -208,6 +209,9 @@ def artifact_set(
         What the output bundle says; None where there is none.
     ran_in, fragment
         As in `resolve_name`.
+    files_below
+        Returns the keys below a key that the output bundle names, if it is that of a folder: an output may be a folder
+        of many files, such as a zarr store, each of which is an artifact. None where nothing can be asked.
 
     Returns
     -------
@@ -223,7 +227,9 @@ def artifact_set(
         if isinstance(key, Rejection):
             rejected.append(RejectedName(role, name, filename, key.code, key.reason))
             return None
-        artifacts.setdefault(key, ArtifactRef(key, role, description, media_type(key)))
+        below = sorted(files_below(key)) if files_below is not None and role in SECTIONS else []
+        for each in below or [key]:
+            artifacts.setdefault(each, ArtifactRef(each, role, description, media_type(each)))
         return key
 
     add("log", log)
@@ -245,10 +251,12 @@ def artifact_set(
                 dimensions=entry.dimensions,
             )
         )
+    for entry in bundle.metrics if bundle else ():
+        add("data", entry.filename, entry.name, entry.description or entry.long_name)
     if series is not None:
         key = add("series", series)
         # An entry that names the series file gives it its place, but does not make it something else.
-        if key is not None and artifacts[key].role in SECTIONS:
+        if key in artifacts and artifacts[key].role in SECTIONS:
             artifacts[key] = attrs.evolve(artifacts[key], role="series")
     return ArtifactSet(tuple(artifacts.values()), tuple(outputs), tuple(rejected))
 

@@ -8,7 +8,8 @@
                     "arctic": {"bias": null}}}
 
 Every level but the deepest holds exactly the declared values. ``attributes`` may stand at any level and is never a
-value. null is a value that was computed and does not exist: it is a row.
+value. null is a value that was computed and does not exist: it is a row. A dimension that is listed and not described
+has the values that the results have; CMEC's first version describes all of them in ``DIMENSIONS.dimensions``.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class MetricBundle:
     extra
         The other keys of the file, untouched: provenance, notes, disclaimer.
     warnings
-        Values that stand in the results and were not declared. They are kept.
+        What is odd and was kept: values that were not declared, dimensions that are not described, or not listed.
     """
 
     dimensions: tuple[str, ...]
@@ -134,13 +135,13 @@ def decode_metric_bundle(data: bytes, *, name: str = "diagnostic.json") -> Metri
     """
     raw = parse_object(data, name)
     head = convert(raw, _Head, name, "$")
-    dimensions, allowed = _declared(head.DIMENSIONS, name)
+    dimensions, allowed, odd = _declared(head.DIMENSIONS, head.RESULTS, name)
     return MetricBundle(
         dimensions=dimensions,
         allowed=allowed,
         results=head.RESULTS,
         extra={key: raw[key] for key in raw if key not in ("DIMENSIONS", "RESULTS")},
-        warnings=_check_results(head.RESULTS, dimensions, allowed, name),
+        warnings=(*odd, *_check_results(head.RESULTS, dimensions, allowed, name)),
     )
 
 
@@ -172,20 +173,48 @@ def _attributes_in(table: Mapping[str, Any], inherited: Mapping[str, object] | N
     return {**inherited, **own} if inherited and own else own or inherited
 
 
-def _declared(raw: dict[str, Any], name: str) -> tuple[tuple[str, ...], dict[str, dict[str, object]]]:
+_VALUES = "dimensions"
+"""Where the first version of the format, as CMEC wrote it, describes the values of all dimensions."""
+
+_Declared: TypeAlias = tuple[tuple[str, ...], dict[str, dict[str, object]], tuple[BundleWarning, ...]]
+
+
+def _declared(raw: dict[str, Any], results: Mapping[str, Any], name: str) -> _Declared:
+    """Return the dimensions, their values, and what is odd about how they are declared."""
     if STRUCTURE not in raw:
         reject(name, "$.DIMENSIONS", f"{STRUCTURE!r} is missing: the list of dimensions, outermost first")
     structure = convert(raw[STRUCTURE], tuple[str, ...], name, place("DIMENSIONS", STRUCTURE))
-    allowed = {key: raw[key] for key in raw if key != STRUCTURE}
+    at: tuple[str, ...] = ("DIMENSIONS",)
+    described = {key: raw[key] for key in raw if key != STRUCTURE}
+    if list(described) == [_VALUES] and _VALUES not in structure:
+        at = ("DIMENSIONS", _VALUES)
+        described = convert(described[_VALUES], dict[str, Any], name, place(*at))
     if len(set(structure)) != len(structure):
         reject(name, place("DIMENSIONS", STRUCTURE), f"a dimension is listed twice: {', '.join(structure)}")
-    if difference := set(structure) ^ set(allowed):
-        odd = sorted(difference)[0]
-        why = "listed but not described" if odd in structure else f"described but not listed in {STRUCTURE!r}"
-        reject(name, "$.DIMENSIONS", f"dimension {odd!r} is {why}")
-    for dimension, values in allowed.items():
-        convert(values, dict[str, Any], name, place("DIMENSIONS", dimension))
-    return structure, allowed
+    for dimension, values in described.items():
+        convert(values, dict[str, Any], name, place(*at, dimension))
+    warnings = []
+    for one in structure:
+        if one not in described:
+            what = f"dimension {one!r} is not described; its values are those of the results"
+            warnings.append(BundleWarning("undescribed-dimension", what, place(*at)))
+    for one in described:
+        if one not in structure:
+            what = f"dimension {one!r} is described, and not in {STRUCTURE!r}"
+            warnings.append(BundleWarning("unlisted-dimension", what, place(*at, one)))
+    found = _found(structure, results) if len(described.keys() & set(structure)) < len(structure) else {}
+    return structure, {one: described.get(one, found.get(one, {})) for one in structure}, tuple(warnings)
+
+
+def _found(structure: tuple[str, ...], results: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+    """Return the values that each dimension has in the results, in file order."""
+    values: dict[str, dict[str, object]] = {}
+    level: list[Any] = [results]
+    for dimension in structure:
+        tables = [each for each in level if isinstance(each, dict)]
+        values[dimension] = {value: {} for table in tables for value in table if value != ATTRIBUTES}
+        level = [inner for table in tables for value, inner in table.items() if value != ATTRIBUTES]
+    return values
 
 
 def _check_results(

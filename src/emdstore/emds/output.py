@@ -8,11 +8,14 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.emds.jsontext import convert, learnt, parse_object, place, reject, render
+from emdstore.emds.warning import BundleWarning
 
 OutputKind = Literal["plot", "data", "html"]
 
 SECTIONS: Mapping[OutputKind, str] = {"plot": "plots", "data": "data", "html": "html"}
 """The bundle's section for each kind of output, in the order in which sets are promoted."""
+
+_METRICS = "metrics"
 
 
 @attrs.frozen
@@ -61,22 +64,28 @@ class OutputBundle:
     provenance
         Environment, model and observation data, log, and whatever else the framework adds.
     extra
-        The other keys, untouched; ``metrics`` and ``diagnostics`` are among them: nothing they name is promoted.
+        The other keys, untouched; ``metrics`` and ``diagnostics`` are among them.
+    metrics
+        The entries of ``metrics``: files with numbers, which belong to the set as its data files do.
+    warnings
+        What is odd and was kept: no provenance, or one that lacks something.
     """
 
     entries: tuple[OutputEntry, ...] = attrs.field(converter=_curated)
     index: str | None = None
     provenance: Mapping[str, object] = attrs.field(factory=dict)
     extra: Mapping[str, object] = attrs.field(factory=dict)
+    metrics: tuple[OutputEntry, ...] = ()
+    warnings: tuple[BundleWarning, ...] = ()
 
 
 @learnt
 @attrs.frozen
 class _Provenance:
-    environment: dict[str, str | None]
-    modeldata: str | list[Any] | dict[str, Any]
-    obsdata: str | list[Any] | dict[str, Any]
-    log: str
+    environment: dict[str, str | None] | None = None
+    modeldata: str | list[Any] | dict[str, Any] | None = None
+    obsdata: str | list[Any] | dict[str, Any] | None = None
+    log: str | None = None
 
 
 @learnt
@@ -91,7 +100,7 @@ class _Entry:
 @learnt
 @attrs.frozen
 class _Head:
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] | None = None
     index: str | None = None
     plots: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
@@ -120,9 +129,8 @@ def decode_output_bundle(data: bytes, *, name: str = "output.json") -> OutputBun
     """
     raw = parse_object(data, name)
     head = convert(raw, _Head, name, "$")
-    convert(head.provenance, _Provenance, name, "$.provenance")
-    for label, entry in (head.metrics or {}).items():
-        convert(entry, _Entry, name, place("metrics", label))
+    provenance = head.provenance or {}
+    convert(provenance, _Provenance, name, "$.provenance")
     return OutputBundle(
         entries=tuple(
             entry
@@ -130,7 +138,9 @@ def decode_output_bundle(data: bytes, *, name: str = "output.json") -> OutputBun
             for entry in _entries(kind, section, getattr(head, section) or {}, name)
         ),
         index=head.index,
-        provenance=head.provenance,
+        provenance=provenance,
+        metrics=tuple(_entries("data", _METRICS, head.metrics or {}, name)),
+        warnings=tuple(_lacking(provenance)),
         extra={key: raw[key] for key in raw if key not in ("index", "provenance", *SECTIONS.values())},
     )
 
@@ -156,6 +166,15 @@ def encode_output_bundle(bundle: OutputBundle, *, name: str = "output.json") -> 
             "dimensions": entry.dimensions,
         }
     return render({**bundle.extra, "index": bundle.index, "provenance": bundle.provenance, **sections}, name)
+
+
+def _lacking(provenance: Mapping[str, Any]) -> Iterator[BundleWarning]:
+    if not provenance:
+        yield BundleWarning("no-provenance", "nothing says from what data and with what software this was made", "$")
+        return
+    lacking = [field.name for field in attrs.fields(_Provenance) if field.name not in provenance]
+    if lacking:
+        yield BundleWarning("no-provenance", f"the provenance lacks {', '.join(lacking)}", "$.provenance")
 
 
 def _entries(kind: OutputKind, section: str, entries: Mapping[str, Any], name: str) -> Iterator[OutputEntry]:

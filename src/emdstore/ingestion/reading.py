@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -130,7 +130,7 @@ def _decode(look: SetLook, names: Mapping[str, str], *, leave_out: bool = False)
             if leave_out:  # its record says that something is wrong with it
                 return otherwise
             raise
-        if isinstance(decoded, MetricBundle):
+        if isinstance(decoded, MetricBundle | OutputBundle):
             warnings.extend(decoded.warnings)
         warnings.extend(duplicate_keys(look.bundles[role], name=names[role]))
         return decoded
@@ -150,8 +150,7 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
     if bundles.output is not None:
         ran_in = record.result.output_directory if record.result is not None else None
         outputs = artifact_set(bundle=bundles.output, ran_in=ran_in, fragment=record.fragment).outputs
-        there = {each.key for each in record.artifacts}
-        outputs = tuple(attrs.evolve(each, key=each.key if each.key in there else None) for each in outputs)
+        outputs = _resolved(outputs, {each.key for each in record.artifacts})
     warnings = list(record.warnings)
     if record.fragment != look.fragment:
         warnings.append(BundleWarning("moved", f"the record says that this set is {record.fragment!r}", "fragment"))
@@ -187,6 +186,15 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
     )
 
 
+def _resolved(outputs: Iterable[ResolvedOutput], there: Collection[str]) -> tuple[ResolvedOutput, ...]:
+    """Leave the key to those outputs only whose file, or whose folder, is part of the set."""
+    folders = {key[:end] for key in there for end, letter in enumerate(key) if letter == "/"}
+    return tuple(
+        each if each.key is None or each.key in there or each.key in folders else attrs.evolve(each, key=None)
+        for each in outputs
+    )
+
+
 def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionContent:
     """Read a set that nobody published: who it is by its path, and what it lacks as warnings."""
     assert look.named is not None
@@ -200,7 +208,7 @@ def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionCont
         if key not in listing
     ]
     warnings = [*bundles.warnings, *named.warnings, *missing]
-    outputs = tuple(attrs.evolve(each, key=each.key if each.key in listing else None) for each in named.outputs)
+    outputs = _resolved(named.outputs, listing)
     warnings += _vocabulary_warnings(vocabulary, bundles.metric, bundles.series, outputs)
     hashed = [sha256(look.bundles[role]) for role in ("metric", "series", "output") if role in look.bundles]
     identity = ExecutionRecord.at(look.fragment)

@@ -26,7 +26,14 @@ from emdstore.emds import (
     decode_series,
     duplicate_keys,
 )
-from emdstore.errors import ArtifactNotFoundError, BundleError, EmdstoreError, StoreError, StoreUnavailableError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    BundleError,
+    EmdstoreError,
+    StoreError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
@@ -396,6 +403,7 @@ class Curated:
             series=result.series_filename,
             ran_in=_places(source, result),
             fragment=fragment,
+            files_below=functools.partial(_files_below, source),
         )
         self.set: ArtifactSet = named(bundle=self._read_all(named()))
         self.warnings.extend(self.set.warnings)
@@ -418,10 +426,24 @@ class Curated:
                     decode_series(data, name=artifact.key)
                 else:
                     bundle = decode_output_bundle(data, name=artifact.key)
+                    self.warnings.extend(bundle.warnings)
                 self.warnings.extend(duplicate_keys(data, name=artifact.key))
             except BundleError as error:
                 self.unreadable.append(ArtifactProblem(artifact.key, error))
         return bundle
+
+
+def _files_below(source: ArtifactStore, key: str) -> list[str]:
+    """Return what lies in the folder that an output bundle names; nothing if it names a file."""
+    try:
+        is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else key.endswith(_FOLDERS)
+        return list(source.iter_keys(key)) if is_folder else []
+    except UnsafePathError:  # said when the artifact itself is asked for
+        return []
+
+
+_FOLDERS = (".zarr", ".n5")
+"""What folders that are one output are called; in a store without folders nothing else tells, short of asking."""
 
 
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:

@@ -307,7 +307,12 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
     usual = {"metric": METRIC_NAME, "output": OUTPUT_NAME, "series": SERIES_NAME}
     names = {role: name for role, name in usual.items() if name in listing}
     name_all = partial(
-        artifact_set, metric=METRIC_NAME, output=names.get("output"), series=names.get("series"), fragment=fragment
+        artifact_set,
+        metric=METRIC_NAME,
+        output=names.get("output"),
+        series=names.get("series"),
+        fragment=fragment,
+        files_below=lambda key: [each for each in listing if each.startswith(f"{key}/")] if key not in listing else [],
     )
     named = name_all()
     seen = SetLook(fragment=fragment, location=location, judgement=Judgement("bare"), listing=listing, stamp=stamp)

@@ -262,8 +262,13 @@ def pair(
 ) -> tuple[tuple[Item, ...], tuple[OutputRow, ...]]:
     """Bring artifacts together with what the bundle says of them; and return what names none of them."""
     named: dict[str | None, list[OutputRow]] = {}
+    artifacts = list(artifacts)
+    keys = {each.key: None for each in artifacts}
     for output in outputs:
-        named.setdefault(output.key, []).append(output)
+        key = output.key
+        if key is not None and key not in keys:  # a folder is shown by its first file
+            key = next((each for each in keys if each.startswith(f"{key}/")), key)
+        named.setdefault(key, []).append(output)
     checks = checks or {}
     items = tuple(
         Item(each, look.state(each), tuple(named.pop(each.key, ())), checks.get(each.key)) for each in artifacts
