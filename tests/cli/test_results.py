@@ -76,7 +76,7 @@ def test_what_could_not_be_shipped_is_not_published(cli: CLI, run: Path, tmp_pat
     (in_the_way / "x").write_text("x")
     answer = cli("materialize", run, "results/a/b/c/1", *BUNDLES, "--json", code=1).json
     assert (answer["decision"]["status"], answer["record"]) == ("upload_failed", "withheld")
-    assert not (tmp_path / "results/a/b/c/1/execution.json").exists()
+    assert record(tmp_path / "results/a/b/c/1")["state"] == "publishing"
 
 
 def test_replay_rebuilds_the_catalog_and_the_second_time_nothing_changes(cli: CLI, demo_folder: Path) -> None:
