@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 from sqlalchemy import event
-from tests.catalog.examples import FULL, execution_of
+from tests.catalog.examples import FULL, NOON, execution_of
 from tests.servers.postgres import PostgresServer, name_in
 
 from emdstore.catalog import Catalog
@@ -97,6 +97,45 @@ def test_rows_come_in_the_order_of_the_stores(catalog: Catalog) -> None:
     assert [(row.fragment, row.position) for row in catalog.scalars()] == [
         (f, p) for f in sorted(fragments) for p in (0, 1)
     ]
+
+
+def test_latest_is_the_newest_complete_set_of_each_group(catalog: Catalog) -> None:
+    def put(fragment: str, **changes: Any) -> None:
+        told: dict[str, Any] = {
+            "state": "published",
+            "published_at": NOON,
+            "started_at": NOON,
+            "record_digest": fragment,
+        }
+        rows: dict[str, Any] = {"scalars": [(1.0, {"of": fragment}, None)], "warnings": [("w", fragment, None)]}
+        catalog.replace_execution(execution_of(fragment, **(told | rows | changes)))
+
+    later, latest = NOON.replace(hour=13), NOON.replace(hour=23)
+    put("g/old")
+    put("g/new", published_at=later)
+    put("g/bare", state="bare", published_at=None)
+    put("g/x-running", state=None, published_at=None, status="running")
+    put("g/x-failed", state="failed", published_at=latest, status="failed")
+    put("g/x-lacking", state="incomplete", complete=False, published_at=latest, status="failed")
+    put("same/a", group="same")
+    put("same/b", group="same", started_at=later)
+    put("same/c", group="same")
+    put("twin/a", group="twin")
+    put("twin/b", group="twin")
+    put("bare/a", group="bare", state="bare", published_at=None, started_at=None)
+    put("none/failed", group="none", state="failed", status="failed")
+    # The key of a group is only its own within a diagnostic.
+    put("else/old", diagnostic="else", published_at=NOON.replace(hour=1))
+    newest = ["bare/a", "else/old", "g/new", "same/b", "twin/b"]
+    assert [row.fragment for row in catalog.executions(latest=True)] == newest
+    assert [row.dimensions["of"] for row in catalog.scalars(latest=True)] == newest
+    assert [row.message for row in catalog.warnings(latest=True)] == newest
+    assert catalog.executions(latest=True).count() == 5
+    assert catalog.scalars(latest=True).facets() == {"of": dict.fromkeys(newest, 1)}
+    assert [row.fragment for row in catalog.executions(latest=True, group="g", diagnostic="enso")] == ["g/new"]
+    assert list(catalog.executions(latest=True, fragment="g/old")) == []
+    assert catalog.survey(latest=True).count() == 5
+    assert catalog.executions(latest=False).count() == 14
 
 
 def test_filters_of_every_kind_narrow_every_query(catalog: Catalog) -> None:

@@ -244,6 +244,7 @@ def test_list_shows_what_there_is_by_state(here: Here, workspace: Workspace) -> 
     assert ids(here("list", "--status", "aborted", "--json")) == [executions["aborted"].fragment]
     both = ids(here("list", "--status", "created", "--status", "stopped", "--json"))
     assert both == sorted(executions[status].fragment for status in ("created", "stopped"))
+    assert ids(here("list", "--latest", "--json")) == [executions["uploaded"].fragment]
     assert "stoped" in here("list", "--status", "stoped", code=2).err
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from tests.catalog.examples import FULL, execution_of
 from tests.children import answer_from_mount
@@ -28,7 +29,7 @@ OLD = b"what was there before\n"
 @pytest.fixture
 def catalog(tmp_path: Path) -> Iterator[Catalog]:
     with Catalog(tmp_path / "catalog.db") as catalog:
-        catalog.replace_execution(FULL)
+        catalog.replace_execution(attrs.evolve(FULL, state="published"))
         other = {"provider": "ilamb", "diagnostic": "bias", "group": "h", "status": "failed"}
         catalog.replace_execution(execution_of("ilamb/bias/h/1", **other, scalars=[(2.0, {"region": "a=b, c"}, None)]))
         yield catalog
@@ -113,6 +114,8 @@ SELECTIONS = {
     "--where 'region=a=b, c'": [2.0],
     "--provider pmp --provider ilamb --status failed": [2.0],
     "--provider nobody": [],
+    "--latest --where region=global": [1.25],
+    "--latest --provider ilamb": [],
 }
 
 

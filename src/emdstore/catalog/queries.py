@@ -51,6 +51,10 @@ class Filters(TypedDict, total=False):
         A folder: ``run1`` selects the execution ``run1`` and all under ``run1/``, not ``run10``.
     provider, diagnostic, group, status
         A value, or several. A status that there is none of is a `QueryError`.
+    latest
+        True for the latest set of each execution group only: of those that are complete, and published or bare, the one
+        that was published last (of equals, that was started last). A set without such a time counts as the oldest.
+        Which one it is does not depend on the other filters: if they leave it out, no older one takes its place.
     """
 
     fragment: str
@@ -58,6 +62,7 @@ class Filters(TypedDict, total=False):
     diagnostic: OneOrMore
     group: OneOrMore
     status: OneOrMore
+    latest: bool
 
 
 class ValueFilters(Filters, total=False):
@@ -406,13 +411,35 @@ def _conditions(
     diagnostic: OneOrMore | None = None,
     group: OneOrMore | None = None,
     status: OneOrMore | None = None,
+    latest: bool = False,
 ) -> list[sa.ColumnElement[bool]]:
     columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status)
     wanted = zip(columns, (provider, diagnostic, group, status), strict=True)
     if status is not None:
         _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
-    return [*_under(fragment or ""), *chosen]
+    return [*_under(fragment or ""), *chosen, *([execution.c.id.in_(_LATEST)] if latest else [])]
+
+
+def _latest_of_each_group() -> sa.Select[Any]:
+    candidates = sa.select(
+        execution.c.id,
+        sa.func.row_number()
+        .over(
+            partition_by=execution.c.group_id,
+            order_by=(
+                execution.c.published_at.desc().nulls_last(),
+                execution.c.started_at.desc().nulls_last(),
+                execution.c.fragment.desc(),
+            ),
+        )
+        .label("age"),
+    ).where(execution.c.state.in_(("published", "bare")), execution.c.complete)
+    ranked = candidates.subquery("ranked")
+    return sa.select(ranked.c.id).where(ranked.c.age == 1)
+
+
+_LATEST = _latest_of_each_group()
 
 
 def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from emdstore.cli.options import (
     PLAIN,
     Config,
     Folder,
+    Latest,
     OptionalCatalogURL,
     Output,
     WrongCallError,
@@ -329,7 +330,11 @@ def _record_of(workspace: Workspace, fragment: str) -> ExecutionRecord:
 
 
 def list_executions(
-    *, status: Annotated[tuple[Status, ...], Parameter()] = (), config: Config = None, output: Output = PLAIN
+    *,
+    status: Annotated[tuple[Status, ...], Parameter()] = (),
+    latest: Latest = False,
+    config: Config = None,
+    output: Output = PLAIN,
 ) -> int:
     """List the executions of the workspace.
 
@@ -339,7 +344,7 @@ def list_executions(
         Only those in this state; may be given several times.
     """
     with open_workspace(config) as workspace:
-        rows = list(workspace.list_executions(status=status or None))
+        rows = list(workspace.list_executions(status=status or None, latest=latest))
     if output.json:
         return show_document("list", {"executions": rows})
     columns = ("execution", "status", "created", "artifacts", "scalars", "description", "note")

@@ -21,6 +21,7 @@ from emdstore.cli.options import (
     Access,
     Config,
     Folder,
+    Latest,
     OptionalCatalogURL,
     Output,
     WrongCallError,
@@ -51,6 +52,7 @@ def export(
     diagnostic: tuple[str, ...] = (),
     group: tuple[str, ...] = (),
     fragment: Folder = "",
+    latest: Latest = False,
     catalog: OptionalCatalogURL = None,
     config: Config = None,
     access: Access = ANY,
@@ -87,6 +89,8 @@ def export(
         raise WrongCallError("--json and -o - both write to stdout: give a file")
     given = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
     filters: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if latest:
+        filters["latest"] = True
     if where and kind not in _WITH_DIMENSIONS:
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:

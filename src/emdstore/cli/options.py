@@ -32,6 +32,11 @@ def _without_slash(_: object, tokens: Sequence[Token]) -> str:
 Folder = Annotated[str, Parameter(converter=_without_slash)]
 """A folder of a store, or an execution, which has one."""
 
+Latest = Annotated[
+    bool,
+    Parameter(negative=(), help="Only of the latest complete set of each execution group."),
+]
+
 Config = Annotated[
     Path | None,
     Parameter(

@@ -493,14 +493,26 @@ def resume_execution(locations: Locations, execution: str) -> Execution:
     return Execution(locations, locations.catalog.execution(execution).fragment)
 
 
-def list_executions(locations: Locations, *, status: str | Collection[str] | None = None) -> Query[ExecutionRow]:
-    """Return the executions that the catalog holds, by fragment; `status` narrows it to one state or several."""
+def list_executions(
+    locations: Locations, *, status: str | Collection[str] | None = None, latest: bool = False
+) -> Query[ExecutionRow]:
+    """Return the executions that the catalog holds, by fragment.
+
+    Parameters
+    ----------
+    locations
+        The stores and the catalog.
+    status
+        Only those in this state, or one of several.
+    latest
+        Only the latest complete set of each execution group; see `Catalog.executions`.
+    """
     if status is None:
-        return locations.catalog.executions()
+        return locations.catalog.executions(latest=latest)
     wanted = {status} if isinstance(status, str) else set(status)
     if unknown := wanted.difference(STATUSES):
         raise ValueError(f"no such status: {', '.join(sorted(unknown))}; there are {', '.join(STATUSES)}")
-    return locations.catalog.executions(status=wanted)
+    return locations.catalog.executions(status=wanted, latest=latest)
 
 
 def _take(locations: Locations, fragment: str) -> None:
