@@ -26,6 +26,7 @@ from .errors import (
     ExportError as ExportError,
     IncompleteSetError as IncompleteSetError,
     IntegrityError as IntegrityError,
+    Interrupted as Interrupted,
     InvalidKeyError as InvalidKeyError,
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,

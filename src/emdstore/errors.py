@@ -101,6 +101,25 @@ class ExecutorError(EmdstoreError, RuntimeError):
     """An executor takes no work, cannot do it, or lost its workers. What was not done is as it was."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during work that is told of in a report. What was done is whole; to go on, do it again.
+
+    Attributes
+    ----------
+    report
+        What was done until then.
+    """
+
+    _what = "the work"
+
+    def __init__(self, report: Any) -> None:
+        super().__init__(f"{self._what} was interrupted; run it again to go on")
+        self.report = report
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.report,)
+
+
 # -- transfer --------------------------------------------------------------------------------------------------------
 
 

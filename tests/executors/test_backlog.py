@@ -18,7 +18,7 @@ from tests.executors.stores import Deadly
 
 from emdstore.errors import ArtifactNotFoundError, ExecutorError
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore
-from emdstore.workers import backlog
+from emdstore.workers import backlog, remote
 from emdstore.workers.backlog import Backlog, map_batches
 
 SPAWN = get_context("spawn")
@@ -40,7 +40,7 @@ def refuse_to_travel(numbers: Sequence[int]) -> list[int]:
 
 
 def pretend_to_be_older() -> None:
-    backlog.__version__ = "0.0.7"
+    remote.__version__ = "0.0.7"
 
 
 @pytest.fixture(scope="module")

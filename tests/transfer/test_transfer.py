@@ -34,7 +34,7 @@ from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, StoreView, scoped
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfers import TransferInterrupted, TransferReport, listing_of, move, run as engine
+from emdstore.transfers import TransferInterrupted, TransferReport, listing_of, move, pace as engine
 
 LARGE = 5 * 1024 * 1024 + 7  # more than one chunk and one buffer, and no multiple of either
 
@@ -310,7 +310,7 @@ class TestUnchanged:
         source, dest = self.tampered(tmp_path)
         recorded = RecordingStore(source), RecordingStore(dest)
         assert transfer(*recorded).counts["unchanged"] == 2
-        assert {call.verb for store in recorded for call in store.calls} == {"iter_found", "iter_info"}
+        assert {call.verb for store in recorded for call in store.calls} == {"iter_found", "iter_info", "local_path"}
 
     def test_by_digest_finds_what_stat_cannot(self, tmp_path: Path) -> None:
         source, dest = self.tampered(tmp_path)
@@ -452,7 +452,7 @@ class TestFlush:
 
 
 def test_nothing_is_nothing_to_do(tmp_path: Path) -> None:
-    assert transfer(LocalArtifactStore(tmp_path / "absent"), InMemoryArtifactStore()) == TransferReport(
+    assert transfer(LocalArtifactStore(tmp_path), InMemoryArtifactStore()) == TransferReport(
         (), pytest.approx(0, abs=5)
     )
 
@@ -463,7 +463,7 @@ class TestALittle:
     @pytest.fixture(autouse=True)
     def _near(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # A machine that is busy must not pass for a store that is far away.
-        monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", math.inf)
+        monkeypatch.setattr(engine.Pace, "_FAR_SECONDS", math.inf)
 
     @pytest.mark.parametrize("size", [1, 2_000_000])
     def test_needs_no_other_thread(self, tmp_path: Path, size: int) -> None:
@@ -522,7 +522,7 @@ class TestFound:
 def test_a_file_of_some_mebibytes_goes_in_one_piece_to_a_near_store_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far_seconds: float, verb: str
 ) -> None:
-    monkeypatch.setattr(engine._Pace, "_FAR_SECONDS", far_seconds)
+    monkeypatch.setattr(engine.Pace, "_FAR_SECONDS", far_seconds)
     source = fill(LocalArtifactStore(tmp_path), {"a": b"1", "b": bytes(2 * 1024 * 1024)})
     dest = RecordingStore(InMemoryArtifactStore())
     assert transfer(source, dest).ok

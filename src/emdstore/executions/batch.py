@@ -10,7 +10,7 @@ from itertools import islice
 import attrs
 
 from emdstore import system
-from emdstore.errors import ClaimHeldError, EmdstoreError, ExecutorError, InvalidTransitionError
+from emdstore.errors import ClaimHeldError, EmdstoreError, ExecutorError, Interrupted, InvalidTransitionError
 from emdstore.executions.commit import Shipping, commit_execution
 from emdstore.executions.lease import COMMITTABLE
 from emdstore.executions.locations import Locations
@@ -18,6 +18,7 @@ from emdstore.executions.pool import batch_workers
 from emdstore.executions.process import is_gone, run_lives
 from emdstore.executions.report import UploadError, UploadFailedError, UploadReport
 from emdstore.executions.scratch import read_scratch_record
+from emdstore.progress import tell
 from emdstore.transfers import Unchanged
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 
@@ -41,18 +42,11 @@ class BatchProgress:
 BatchCallback = Callable[[BatchProgress], object]
 
 
-class CommitInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a batch. What was committed is whole; running it again goes on from here.
+class CommitInterrupted(Interrupted):
+    """Ctrl-C during a batch. What was committed is whole; running it again goes on from here. See `Interrupted`."""
 
-    Attributes
-    ----------
-    report
-        What was done, also by the commits that were brought to their end.
-    """
-
-    def __init__(self, report: UploadReport) -> None:
-        super().__init__("the commit was interrupted; run it again to go on")
-        self.report = report
+    _what = "the commit"
+    report: UploadReport
 
 
 @attrs.frozen
@@ -188,7 +182,7 @@ def commit_each(
     def keep(job: CommitJob, result: UploadReport | ExecutorError) -> None:
         report = _failed(job, result) if isinstance(result, ExecutorError) else result
         reports.append(report)
-        _tell(progress_callback, BatchProgress(job.fragment, len(reports), len(jobs), report))
+        tell(progress_callback, BatchProgress(job.fragment, len(reports), len(jobs), report))
 
     with batch_workers(locations, executor, len(jobs)) as (pool, senders):
         backlog = Backlog[CommitJob, UploadReport](
@@ -275,11 +269,3 @@ def _cut_off(locations: Locations) -> dict[str, str]:
 
 def _named(locations: Locations, execution_ids: Collection[str]) -> list[str]:
     return list(dict.fromkeys(locations.catalog.execution(each).fragment for each in execution_ids))
-
-
-def _tell(callback: BatchCallback | None, progress: BatchProgress) -> None:
-    if callback is not None:
-        try:
-            callback(progress)
-        except Exception:  # noqa: BLE001 - a display must not cost the result
-            _log.exception("the progress callback failed; the batch goes on")

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from emdstore.errors import EmdstoreError
-from emdstore.sets.tally import KEPT, Tally
+from emdstore.errors import EmdstoreError, Interrupted
+from emdstore.progress import KEPT, Tally
 
 State = Literal[
     "ingested",
@@ -139,18 +139,11 @@ class ReplayReport:
         }
 
 
-class ReplayInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a replay. What was ingested is whole; running it again goes on from here.
+class ReplayInterrupted(Interrupted):
+    """Ctrl-C during a replay. What was ingested is whole; running it again goes on from here. See `Interrupted`."""
 
-    Attributes
-    ----------
-    report
-        What was done until then.
-    """
-
-    def __init__(self, report: ReplayReport) -> None:
-        super().__init__("the replay was interrupted; run it again to go on")
-        self.report = report
+    _what = "the replay"
+    report: ReplayReport
 
 
 class Collected:

@@ -6,7 +6,6 @@ It knows two stores and a result. There is no configuration in it, no database a
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +33,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
+from emdstore.progress import tell
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
@@ -55,8 +55,6 @@ from emdstore.transfers import (
     move_in_order,
     outcome_of,
 )
-
-_log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -360,15 +358,10 @@ class _JoinedProgress:
 
     def end(self, moved: Sequence[KeyOutcome]) -> None:
         """Tell what was moved besides, and that there is nothing more."""
-        if self._callback is not None:
-            keys, size, before = len(moved), sum(each.size or 0 for each in moved), self._so_far
-            done, planned = before.bytes_done + size, before.bytes_planned + size
-            try:
-                self._callback(
-                    TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete=True)
-                )
-            except Exception:  # noqa: BLE001 - a display must not cost the result
-                _log.exception("the progress callback failed")
+        keys, size, before = len(moved), sum(each.size or 0 for each in moved), self._so_far
+        done, planned = before.bytes_done + size, before.bytes_planned + size
+        last = TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete=True)
+        tell(self._callback, last)
 
     def _tell(self, before: TransferProgress, now: TransferProgress) -> None:
         assert self._callback is not None

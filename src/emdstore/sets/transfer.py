@@ -26,6 +26,7 @@ from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.seal import Standing, opened, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
+from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
@@ -96,6 +97,8 @@ def transfer(
         If the source is a folder that is not there.
     SameStoreError
         If both stores are one place, or one lies inside the other; nothing was moved.
+    StoreNotFoundError
+        If the source is a folder of this machine that is not there.
     StoreError
         If a whole store cannot be listed; what was copied until then is whole.
     ExecutorError
@@ -105,9 +108,11 @@ def transfer(
     TypeError
         If a store is none, and no path or URL either.
     """
+    to = as_store(dest)
+    refuse_same_place(as_store(source), to)  # which a folder that is not there yet may be, too
     return move(
         as_source(source),
-        as_store(dest),
+        to,
         keys,
         unchanged=unchanged,
         max_workers=max_workers,

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import EmdstoreError, ExecutorError
+from emdstore.errors import EmdstoreError, ExecutorError, Interrupted
+from emdstore.progress import KEPT, Tally
 from emdstore.sets.finding import FoundSet, find_sets, fragment_at
 from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
-from emdstore.sets.tally import KEPT, Tally
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
@@ -119,12 +119,11 @@ class VerifyReport:
         }
 
 
-class VerifyInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a verification; `report` has what was checked until then."""
+class VerifyInterrupted(Interrupted):
+    """Ctrl-C during a verification; `report` has what was checked until then. See `Interrupted`."""
 
-    def __init__(self, report: VerifyReport) -> None:
-        super().__init__("the verification was interrupted")
-        self.report = report
+    _what = "the verification"
+    report: VerifyReport
 
 
 def verify(

@@ -1,5 +1,6 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
+from emdstore.transfers.batch import move_in_order, outcome_of
 from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
 from emdstore.transfers.report import (
     KeyOutcome,
@@ -10,7 +11,8 @@ from emdstore.transfers.report import (
     TransferReport,
 )
 from emdstore.transfers.routes import digest_of
-from emdstore.transfers.run import ProgressCallback, move, move_in_order, outcome_of, plan_move
+from emdstore.transfers.run import ProgressCallback, move
+from emdstore.transfers.units import plan_move
 
 __all__ = [
     "KeyOutcome",

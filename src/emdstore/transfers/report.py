@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from emdstore.errors import TransferError
+from emdstore.errors import Interrupted, TransferError
 from emdstore.stores.port import LeftOut
 
 Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"]
@@ -182,18 +182,8 @@ class TransferProgress:
     complete: bool
 
 
-class TransferInterrupted(KeyboardInterrupt):
-    """Ctrl-C during a transfer. Every object is whole; running it again goes on from here.
+class TransferInterrupted(Interrupted):
+    """Ctrl-C during a transfer. Every object is whole; running it again goes on from here. See `Interrupted`."""
 
-    Attributes
-    ----------
-    report
-        What was done until then.
-    """
-
-    def __init__(self, report: TransferReport) -> None:
-        super().__init__("the transfer was interrupted; run it again to go on")
-        self.report = report
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.report,)
+    _what = "the transfer"
+    report: TransferReport

@@ -7,7 +7,9 @@ by and without keeping more of them than it must.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Literal, Protocol
 
@@ -15,11 +17,12 @@ import attrs
 
 from emdstore.errors import EmdstoreError
 from emdstore.keys import in_folder, join_key
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
 from emdstore.transfers.patience import patiently
-from emdstore.transfers.plan import Pair, Step, Unchanged
+from emdstore.transfers.plan import Listing, Pair, Step, Unchanged, check_rule, pairs_of, plan_steps, step_of
 
 _MOST_WAITING = 2000
+_SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
 
 Kind = Literal["sealed", "bare"]
 
@@ -234,3 +237,69 @@ def steps_of(unit: Unit) -> Sequence[Step]:
     if unit.seal is not None:
         steps.append(unit.seal)
     return sorted(steps, key=lambda step: step.key)
+
+
+def plan_move(
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    keys: Iterable[str] | None = None,
+    *,
+    unchanged: Unchanged = "stat",
+    found: Listing | None = None,
+    proved: Mapping[str, str] | None = None,
+    expected: Mapping[str, str] | None = None,
+    sealing: Sealing | None = None,
+    left_out: Callable[[LeftOut], object] | None = None,
+) -> Iterator[Step | Unit]:
+    """Plan as `plan_steps` does, with the folders that are moved as a whole as units."""
+    if sealing is not None and keys is None:
+        check_rule(unchanged)
+        pairs = pairs_of(source, dest, left_out, also=sealing.name)
+        return _planned(grouped(pairs, sealing, source, dest), sealing, source, dest, unchanged)
+    steps = plan_steps(
+        source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, left_out=left_out
+    )
+    return steps if sealing is None else _named(steps, sealing, source, dest)
+
+
+def _named(
+    steps: Iterator[Step], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore
+) -> Iterator[Step | Unit]:
+    """Put the steps of given keys together that belong to one sealed folder, at the place of the first of them."""
+    planned = list(steps)
+    folders = sealed_folders((step.key for step in planned if step.action != "rejected"), sealing.name, source, dest)
+    inside: dict[str, list[Step]] = {}
+    for step in planned:
+        if (folder := folders.get(step.key)) is not None:
+            inside.setdefault(folder, []).append(step)
+    for step in planned:
+        folder = folders.get(step.key)
+        if folder is None:
+            yield step
+        elif (together := inside.pop(folder, None)) is not None:
+            yield sealing.plan_some(folder, together, source, dest)
+
+
+def _planned(
+    items: Iterator[Pair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+) -> Iterator[Step | Unit]:
+    """Plan what comes; the seals of many folders are read at the same time where they are not files."""
+    if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
+        for item in items:
+            if isinstance(item, Group):
+                yield sealing.plan(item, source, dest, unchanged)
+            elif item.here:
+                yield step_of(item, unchanged)
+        return
+    ahead: deque[Step | Future[Unit]] = deque()
+    with ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan") as pool:
+        for item in items:
+            if isinstance(item, Group):
+                ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged))
+            elif item.here:
+                ahead.append(step_of(item, unchanged))
+            while ahead and (len(ahead) > _SEALS_AHEAD or isinstance(ahead[0], Step) or ahead[0].done()):
+                first = ahead.popleft()
+                yield first if isinstance(first, Step) else first.result()
+        for first in ahead:
+            yield first if isinstance(first, Step) else first.result()

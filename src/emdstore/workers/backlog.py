@@ -1,9 +1,7 @@
 """Handing work to a `concurrent.futures.Executor`, wherever its workers are.
 
 Work is cut into batches of plain items, and a few batches are given out at a time, so that a million keys are never a
-million futures. Everything goes over as bytes that this module made and reads again, so an engine's own ways to pickle,
-to scan arguments or to recognise equal calls make no difference. What every batch needs (the stores) is pickled once,
-as configuration. The version of emdstore travels with each batch and is compared before anything else is unpickled.
+million futures. What every batch needs (the stores) is pickled once, as configuration; see `emdstore.workers.remote`.
 
 What the function itself raises comes back as that. All else that an engine raises means that a worker was lost,
 whatever name the engine has for it; the batch is given out again then, in single items, so that one which is deadly to
@@ -14,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import itertools
 import logging
-import os
 import pickle
 import time
 from collections import deque
@@ -30,9 +26,20 @@ from typing import Any, Generic, Self, TypeVar
 import attrs
 
 from emdstore._version import __version__
-from emdstore.errors import ExecutorError, redact
-from emdstore.stores.memory import InMemoryArtifactStore
+from emdstore.errors import ExecutorError
 from emdstore.workers.interrupts import uninterrupted
+from emdstore.workers.remote import (
+    Answer,
+    cancel,
+    missing_module,
+    pack,
+    read_answer,
+    refused,
+    run_here,
+    run_packed,
+    said,
+    whereabouts,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +51,6 @@ MAX_IN_FLIGHT = 64
 
 _ATTEMPTS = 3
 _TICK_SECONDS = 0.2
-_PATIENCE_SECONDS = 10.0
 _QUIET_SECONDS = 30.0
 
 
@@ -98,9 +104,9 @@ class Backlog(Generic[Item, Result]):
     ) -> None:
         self._executor, self._retried = executor, retried
         self._call = functools.partial(function, *common)
-        self._packed = None if isinstance(executor, ThreadPoolExecutor) else _pack(executor, self._call)
-        self._running: dict[Future[_Answer], _Given[Item]] = {}
-        self._done: SimpleQueue[Future[_Answer]] = SimpleQueue()
+        self._packed = None if isinstance(executor, ThreadPoolExecutor) else pack(executor, self._call)
+        self._running: dict[Future[Answer], _Given[Item]] = {}
+        self._done: SimpleQueue[Future[Answer]] = SimpleQueue()
         self._lost: deque[tuple[Sequence[Item], ExecutorError]] = deque()
         self._taken = False
         self._heard = time.monotonic()
@@ -153,13 +159,13 @@ class Backlog(Generic[Item, Result]):
             if (error := CancelledError() if future.cancelled() else future.exception()) is not None:
                 self._give_again(given, error)
             else:
-                yield given.items, _read(future.result())
+                yield given.items, read_answer(future.result())
         while self._lost:
             yield self._lost.popleft()
 
     def stop(self, seconds: float | None = None) -> Iterator[tuple[Sequence[Item], Result]]:
         """Cancel what has not started, wait for the rest, so many seconds at most, and yield what it brought."""
-        started = {future: given for future, given in self._running.items() if not _cancel(future)}
+        started = {future: given for future, given in self._running.items() if not cancel(future)}
         self._running.clear()
         self._lost.clear()
         back, _ = wait(started, seconds)
@@ -167,9 +173,9 @@ class Backlog(Generic[Item, Result]):
             given = started[future]
             if not future.cancelled() and future.exception() is None:
                 with contextlib.suppress(Exception):  # what stopped us matters more
-                    yield given.items, _read(future.result())
+                    yield given.items, read_answer(future.result())
 
-    def _came_back(self, timeout: float) -> list[Future[_Answer]]:
+    def _came_back(self, timeout: float) -> list[Future[Answer]]:
         # Not `concurrent.futures.wait`, which takes the lock of each future that it waits for, every time.
         done = []
         with contextlib.suppress(Empty):
@@ -190,8 +196,8 @@ class Backlog(Generic[Item, Result]):
                 future.add_done_callback(self._done.put)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
             if not self._taken:
-                raise _refused(error) from error
-            self._lost.append((given.items, _refused(error)))
+                raise refused(error) from error
+            self._lost.append((given.items, refused(error)))
             return
         self._taken = True
         self._running[future] = given
@@ -201,27 +207,27 @@ class Backlog(Generic[Item, Result]):
         self._heard = time.monotonic()
         _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
         try:
-            _cancel(self._executor.submit(whereabouts))
+            cancel(self._executor.submit(whereabouts))
         except Exception as error:  # noqa: BLE001 - as in `_give`
-            self._lost.extend((given.items, _refused(error)) for given in self._running.values())
+            self._lost.extend((given.items, refused(error)) for given in self._running.values())
             self._running.clear()
 
     def _give_again(self, given: _Given[Item], error: BaseException) -> None:
-        if (missing := _missing_module(error)) is not None:
+        if (missing := missing_module(error)) is not None:
             raise ExecutorError(
-                f"the workers have no module {missing!r}, or another version of it: {_said(error)}; install there the "
+                f"the workers have no module {missing!r}, or another version of it: {said(error)}; install there the "
                 f"emdstore {__version__} that is here"
             ) from error
         if isinstance(error, BrokenExecutor):
-            self._lost.append((given.items, _refused(error)))
+            self._lost.append((given.items, refused(error)))
             return
         if given.attempt == _ATTEMPTS:
             times = f"{_ATTEMPTS} times"
-            lost = ExecutorError(f"a worker was lost {times}, the last time with {_said(error)}; run it again")
+            lost = ExecutorError(f"a worker was lost {times}, the last time with {said(error)}; run it again")
             self._lost.append((given.items, lost))
             return
         level = logging.WARNING if given.attempt == 1 else logging.INFO
-        _log.log(level, "a worker was lost (%s); its work is given out again", _said(error))
+        _log.log(level, "a worker was lost (%s); its work is given out again", said(error))
         for item in given.items:
             self._give(_Given((item if self._retried is None else self._retried(item),), given.attempt + 1))
 
@@ -280,121 +286,3 @@ def map_batches(
 def _unnumbered(function: Callable[..., Result], *common_and_batch: Any) -> Result:
     *common, batch = common_and_batch
     return function(*common, [item for _, item in batch])
-
-
-# -- to a worker and back ------------------------------------------------------------------------------------------
-
-
-_Answer = tuple[str, Any]
-"""What came of a batch (done, raised, refused), and the result, error or reason; or all that in bytes (pickled)."""
-
-
-def run_here(call: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> _Answer:
-    """Do one batch in this process."""
-    try:
-        return "done", call(items)
-    except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
-        return "raised", error
-
-
-def run_packed(version: str, packed: bytes, items: bytes) -> _Answer:
-    """Do one batch in a worker, which may have another emdstore."""
-    if version != __version__:
-        return "refused", (
-            f"a worker on {os.uname().nodename} has emdstore {__version__}, and here it is {version}; "
-            "install the same one on both sides"
-        )
-    try:
-        call = _unpacked(packed)
-    except Exception as error:  # noqa: BLE001 - unpickling may raise anything
-        return "refused", (
-            f"a worker on {os.uname().nodename} cannot load what it was sent: {_said(error)}; "
-            "stores of your own have to be in a module that is installed there, and extras too"
-        )
-    _, batch = pickle.loads(items)
-    answer = run_here(call, batch)
-    try:
-        pickled = pickle.dumps(answer)
-        pickle.loads(pickled)  # an exception may refuse only now
-    except Exception as error:  # noqa: BLE001 - whatever refuses to be pickled has its own error
-        pickled = pickle.dumps(("raised", ExecutorError(f"a worker cannot send back {answer[1]!r}: {_said(error)}")))
-    return "pickled", pickled
-
-
-def _read(answer: _Answer) -> Any:
-    what, value = pickle.loads(answer[1]) if answer[0] == "pickled" else answer
-    if what == "refused":
-        raise ExecutorError(value)
-    if what == "raised":
-        raise value
-    return value
-
-
-@functools.lru_cache(maxsize=1)
-def _unpacked(packed: bytes) -> Callable[..., Any]:
-    """Return the call; the same one for all batches of a run, so that its stores and catalog are opened once."""
-    _, call = pickle.loads(packed)
-    return call  # type: ignore[no-any-return]
-
-
-class _LeavingPickler(pickle.Pickler):
-    def reducer_override(self, value: object) -> Any:
-        if isinstance(value, InMemoryArtifactStore):
-            raise TypeError(f"{value!r} lives in this process, and a copy of it elsewhere would be another store")
-        return NotImplemented
-
-
-def _pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
-    """Return the call as bytes; None if it cannot be pickled and need not be, as the workers are in this process."""
-    written = io.BytesIO()
-    try:
-        # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
-        _LeavingPickler(written).dump((os.urandom(8), call))
-    except Exception as error:
-        if _is_here(executor):
-            return None
-        raise ExecutorError(
-            f"the work cannot be sent to the executor's workers: {_said(error)}; nothing was done. Give it stores that "
-            "other processes can open, or use threads"
-        ) from error
-    return written.getvalue()
-
-
-_PROCESS = os.urandom(8).hex()
-
-
-def whereabouts() -> tuple[str, int]:
-    """Tell which process this is, among all of all machines."""
-    return _PROCESS, os.getpid()
-
-
-def _is_here(executor: Executor) -> bool:
-    try:
-        return bool(executor.submit(whereabouts).result(_PATIENCE_SECONDS) == whereabouts())
-    except Exception:  # noqa: BLE001 - no answer: it is not here
-        return False
-
-
-def _cancel(future: Future[Any]) -> bool:
-    try:
-        return future.cancel()
-    except NotImplementedError:  # Parsl's
-        return False
-
-
-def _missing_module(error: BaseException | None) -> str | None:
-    """Return the module of emdstore's that an engine could not import where its workers are, if that is the cause."""
-    while error is not None:
-        name = getattr(error, "name", None)
-        if isinstance(error, ImportError) and (name or "").partition(".")[0] == "emdstore":
-            return name
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _said(error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-
-
-def _refused(error: BaseException) -> ExecutorError:
-    return ExecutorError(f"the executor takes no more work: {_said(error)}; start a new one and run it again")

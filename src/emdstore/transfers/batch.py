@@ -1,0 +1,148 @@
+"""One batch of steps, wherever it runs: plain data in, outcomes out, and errors become outcomes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import attrs
+
+from emdstore.errors import ArtifactNotFoundError, IntegrityError, InvalidKeyError, UnsafePathError
+from emdstore.stores.checksums import Check
+from emdstore.stores.port import ArtifactStore
+from emdstore.transfers.patience import patiently
+from emdstore.transfers.plan import Step
+from emdstore.transfers.report import KeyOutcome, Outcome
+from emdstore.transfers.routes import Route, digest_of
+from emdstore.workers.watch import Monitor, Stopped
+
+
+class Pace(Protocol):
+    """Tells how far away the stores are."""
+
+    @property
+    def is_far(self) -> bool:
+        """Whether to wait for answers one after the other would take longer than to start threads."""
+        ...
+
+
+Batch = Sequence[tuple[int, Step]]
+"""Steps, with their positions in the report."""
+
+
+@attrs.frozen
+class BatchResult:
+    """What a worker brings back: outcomes in the order of its steps, fewer if it was stopped, and the time it took."""
+
+    outcomes: list[KeyOutcome]
+    seconds: float
+
+
+def run_batch(
+    source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: Pace | None, batch: Batch
+) -> BatchResult:
+    """Do the steps of one batch, one after the other; errors become outcomes. The pace tells what is far by then."""
+    started = time.perf_counter()
+    outcomes: list[KeyOutcome] = []
+    far = pace is not None and pace.is_far
+    with contextlib.suppress(Stopped):
+        for outcome in run_steps(source, dest, [step for _, step in batch], monitor, far=far):
+            outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
+    return BatchResult(outcomes, time.perf_counter() - started)
+
+
+def run_steps(
+    source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step], monitor: Monitor | None, *, far: bool
+) -> Iterator[KeyOutcome]:
+    """Do steps one after the other, and yield their outcomes; errors become outcomes."""
+    with Route(source, dest, monitor, far=far) as route:
+        for step in steps:
+            yield _run_step(source, dest, step, route)
+
+
+def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step]) -> list[KeyOutcome]:
+    """Do a few steps in this thread, one after the other, up to the first that fails; errors become outcomes."""
+    outcomes: list[KeyOutcome] = []
+    for outcome in run_steps(source, dest, steps, None, far=False):
+        outcomes.append(outcome)
+        if outcome.outcome not in ("copied", "unchanged"):
+            break
+    return outcomes
+
+
+def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+    try:
+        return patiently(lambda: _move(source, dest, step, route), source, dest)
+    except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
+        return outcome_of(step.key, error, step.size)
+
+
+def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+    if step.action == "write":
+        data = step.data or b""
+        dest.write_bytes(step.key, data)
+        return KeyOutcome(step.key, "copied", len(data), hashlib.sha256(data).hexdigest())
+    if step.doubt:
+        _check(step, source, digest_of(source, step.key)[1])
+    if step.action in ("compare", "prove"):
+        here, same = _compare(source, dest, step)
+        if same or step.action == "prove":
+            return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
+    copied = route.copy(step.key, step.size)
+    _check(step, source, copied.sha256)
+    return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
+
+
+def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tuple[int, str], bool]:
+    """Return the size and digest that the source has, and whether the destination has these bytes.
+
+    A checksum that the destination keeps spares reading it there, if the bytes of the source have it. If they do not,
+    it may be none: see `has_checksum`.
+    """
+    if step.checksum is not None and step.size is not None and step.there is None:
+        check = Check(step.checksum, step.size)
+        if check.fits() is not None:
+            here = digest_of(source, step.key, check)
+            if check.fits() and step.here in (None, here[1]):
+                return here, True
+    here = (step.size, step.here) if step.size is not None and step.here else digest_of(source, step.key)
+    return here, here == ((here[0], step.there) if step.there else _digest_or_none(dest, step.key))
+
+
+def _check(step: Step, source: ArtifactStore, digest: str | None) -> None:
+    if step.here is not None and digest not in (None, step.here):
+        raise IntegrityError(
+            f"{step.key!r} is not what its record says: its bytes at the source have the SHA-256 {digest}, and the "
+            f"record has {step.here}; bring the good bytes back there first",
+            key=step.key,
+            store=repr(source),
+        )
+
+
+def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
+    try:
+        return digest_of(store, key)
+    except ArtifactNotFoundError:  # removed since it was planned
+        return None
+
+
+def outcome_of(key: str, error: Exception, size: int | None = None) -> KeyOutcome:
+    """Return what an error makes of a key."""
+    if isinstance(error, InvalidKeyError | UnsafePathError):
+        return KeyOutcome(key, "rejected", size, error=error)
+    if isinstance(error, ArtifactNotFoundError):
+        return KeyOutcome(key, "missing", size, error=error)
+    return KeyOutcome(key, "failed", size, error=error)
+
+
+def foreseen(step: Step) -> KeyOutcome:
+    """Return what will become of a step, or has: ``copied`` where something is to be done."""
+    outcome: Outcome
+    if step.action == "copy" or step.action == "compare" or step.action == "prove" or step.action == "write":
+        outcome = "copied"
+    else:
+        outcome = step.action
+    return KeyOutcome(step.key, outcome, step.size, error=step.error)

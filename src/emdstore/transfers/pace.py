@@ -1,0 +1,79 @@
+"""How many batches are under way at a time, and how large they are."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from typing import ClassVar
+
+from emdstore.stores.place import place_of
+from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.sameness import server_of
+from emdstore.transfers.batch import BatchResult
+
+MOST_KEYS = 64
+
+
+class Pace:
+    """How many batches to have under way, and how large they are: so many that they keep about one core busy.
+
+    The fastest batch so far tells how far away the other side is. Unlike the mean, its time does not grow when this
+    machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
+    To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer,
+    and those for a store far away are single artifacts, which then all are on their way at once.
+
+    What was learned of a server serves other transfers of this process, for a while: what one of many at once sees for
+    itself tells how busy this machine is.
+    """
+
+    _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
+    _BATCH_SECONDS = 0.02
+    _FAR_SECONDS = 0.002
+    _MEMORY_SECONDS = 60.0
+    _known: ClassVar[dict[tuple[object, object], tuple[float, float]]] = {}
+
+    def __init__(
+        self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None, batch_keys: int | None = None
+    ) -> None:
+        self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
+        self.batch_keys = batch_keys or (MOST_KEYS if self.local else 1)
+        self._least_keys = max(8, self.batch_keys)
+        self.most = fixed or min(place_of(source).requests, place_of(dest).requests)
+        self._least = self.limit = fixed or min(self.most, (os.cpu_count() or 1) if self.local else 4, 4)
+        self._least_seconds = math.inf
+        self._between = server_of(source), server_of(dest)
+        seconds, noted = self._known.get(self._between, (math.inf, -math.inf))
+        if time.monotonic() < noted + self._MEMORY_SECONDS:
+            self._keep_to(seconds)
+
+    def learn(self, result: BatchResult) -> None:
+        """Take note of how long a batch of small artifacts took."""
+        if result.outcomes and (seconds := result.seconds / len(result.outcomes)) < self._least_seconds:
+            self._keep_to(seconds)
+            if any(self._between):
+                self._known[self._between] = seconds, time.monotonic()
+
+    def _keep_to(self, seconds: float) -> None:
+        self._least_seconds = seconds = max(seconds, 1e-6)
+        self.limit = min(self.most, max(self._least, round(seconds * self._SMALL_PER_SECOND)))
+        self.batch_keys = min(MOST_KEYS, max(self._least_keys, round(self._BATCH_SECONDS / seconds)))
+
+    def fix(self, limit: int) -> None:
+        """Have so many batches under way from now on."""
+        self._least = self.most = self.limit = limit
+
+    @property
+    def is_far(self) -> bool:
+        """Whether to wait for answers one after the other would take longer than to start threads."""
+        return self._FAR_SECONDS < self._least_seconds < math.inf
+
+    @property
+    def is_near(self) -> bool:
+        """Whether it is known that answers come at once."""
+        return self.local or self._least_seconds <= self._FAR_SECONDS
+
+    @property
+    def is_bound_by_cores(self) -> bool:
+        """Whether nothing is waited for: more workers than cores would not be quicker."""
+        return self.local and self.limit == self._least
