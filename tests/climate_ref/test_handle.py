@@ -68,13 +68,21 @@ def test_a_result_that_changed_replaces_the_rows(ref: Framework) -> None:
     assert rows.scalars[0]["value"] == 0.7
 
 
-def test_a_run_that_failed_the_second_time_keeps_no_values(ref: Framework) -> None:
-    run(ref)
+def test_a_run_that_fails_the_second_time_leaves_what_was_published_and_its_rows(
+    ref: Framework, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = run(ref)
     execution = ref.solved(FRAGMENT)
     ref.handle("ours", execution, ref.result(FRAGMENT))
-    ref.handle("ours", execution, ref.result(FRAGMENT, successful=False, retryable=True))
     rows = ref.rows(execution)
-    assert (rows.counts, rows.successful, rows.dirty) == ((0, 0, 0), False, True)
+    record = (ref.results / FRAGMENT / "execution.json").read_bytes()
+    ref.handle("ours", execution, ref.result(FRAGMENT, successful=False, retryable=True))
+    (directory / "map.png").unlink()
+    ref.handle("ours", execution, ref.result(FRAGMENT))
+    assert ref.rows(execution) == rows
+    assert (ref.results / FRAGMENT / "execution.json").read_bytes() == record
+    for reason in ("the run failed", "missing: map.png"):
+        assert f"not complete ({reason}); the published set stays as it is" in caplog.text
 
 
 def test_results_may_be_any_store(ref: Framework) -> None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import sqlalchemy as sa
 from climate_ref.models import Execution, ExecutionGroup
@@ -24,6 +25,7 @@ from tests.lifecycle.examples import nonzero
 from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, transfer
 from emdstore.ingestion.report import IngestOutcome, ReplayInterrupted
 from emdstore.integrations.climate_ref import replay
+from emdstore.sets.record import decode_record, encode_record
 
 GROUP = "example/global-mean/historical_g1_v1_abcdef01"
 TABLES = (
@@ -187,6 +189,18 @@ def test_one_bad_set_stops_no_other(ref: Framework, empty: Path) -> None:
     assert version.fragment == f"{GROUP}/3"
     assert "record version 99" in str(version.error)
     assert [row["output_fragment"] for row in dump(empty)["execution"]] == [f"{GROUP}/4"]
+
+
+def test_a_set_that_became_less_does_not_take_the_rows_of_a_success(ref: Framework) -> None:
+    execution = handle(ref, f"{GROUP}/1")
+    rows = ref.rows(execution)
+    place = ref.results / f"{GROUP}/1" / "execution.json"
+    record = decode_record(place.read_bytes())
+    for state, failure in (("failed", "diagnostic"), ("incomplete", "result")):
+        less: Any = {"state": state, "status": "failed", "failure": failure}
+        place.write_bytes(encode_record(attrs.evolve(record, **less)))
+        assert nonzero(replay(ref.results, file_of(ref)).counts) == {"kept": 1}
+        assert ref.rows(execution) == rows
 
 
 def test_unknown_providers_are_created_or_refused(ref: Framework, empty: Path) -> None:

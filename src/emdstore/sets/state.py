@@ -50,7 +50,6 @@ Digest: TypeAlias = "tuple[int, str] | EmdstoreError"
 
 _BUNDLES = ("metric", "output", "series")
 _NAMED = 5
-_LOOKS = 2
 
 
 @attrs.frozen
@@ -226,11 +225,9 @@ def look_at_set(
     fragment = location
     try:
         fragment = fragment_at(store, location)
-        for _ in range(_LOOKS):
-            look = _look(folder, fragment, location, stamp, bundles, every_digest)
-            if look.record_digest is None or _is_calm(look, folder):
-                break
-            stamp = None  # that of the record before
+        look = _look(folder, fragment, location, stamp, bundles, every_digest)
+        if look.record_digest is not None and not _is_calm(look, folder):
+            look = _look(folder, fragment, location, None, bundles, every_digest)  # the stamp is of the record before
     except ExecutionNotFoundError:
         raise
     except EmdstoreError as error:  # the store's, while the folder was listed

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from climate_ref.models.execution import Execution
 from sqlalchemy.exc import SQLAlchemyError
 
-from emdstore.errors import EmdstoreError, SameStoreError
+from emdstore.errors import DemotionRefusedError, EmdstoreError, SameStoreError
 from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.identity import record_of_execution
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
@@ -45,7 +45,8 @@ def handle_execution_result(
 
     The same call as theirs. The set goes from scratch to results, whole and verified; the record is written last; what
     the results store then holds is loaded, in place of what the database held of this execution. Doing it twice is the
-    same as once. The session's transaction is left open, as theirs does: whoever began it commits it.
+    same as once. A result that is less than what is published already changes nothing, and the log says so. The
+    session's transaction is left open, as theirs does: whoever began it commits it.
 
     Parameters
     ----------
@@ -125,11 +126,9 @@ def _published(
     """Publish a set and read it back; whatever a bad result causes becomes a decision."""
     try:
         folder = scoped(store, fragment)
-        done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
-        for warning in done.outcome.warnings:
-            _log.warning("%s: %s", fragment, warning.message)
-        if done.decision.status != "uploaded":
-            return done.decision, RefRows(), None
+        decision = _publish(identity, result, scratch, folder, update_dirty)
+        if decision.status != "uploaded":
+            return decision, RefRows(), None
         content = read_set(store, fragment)
         rows = rows_of(content, schema, folder)
     except SameStoreError:
@@ -142,7 +141,21 @@ def _published(
         return _not_loaded(error, update_dirty), RefRows(), None
     for note in rows.notes:
         _log.warning("%s: %s", fragment, note)
-    return done.decision, rows, next(key for key, role, *_ in content.artifacts if role == "metric")
+    return decision, rows, next(key for key, role, *_ in content.artifacts if role == "metric")
+
+
+def _publish(
+    identity: ExecutionRecord, result: ExecutionResult, scratch: Path, folder: ArtifactStore, update_dirty: bool
+) -> StatusDecision:
+    """Publish a set; one that is less than what is published already leaves that, and it counts."""
+    try:
+        done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
+    except DemotionRefusedError as error:
+        _log.error("%s", error)
+        return StatusDecision("uploaded", None, None, "it stays as it was published")
+    for warning in done.outcome.warnings:
+        _log.warning("%s: %s", identity.fragment, warning.message)
+    return done.decision
 
 
 def _not_loaded(error: Exception, update_dirty: bool) -> StatusDecision:
