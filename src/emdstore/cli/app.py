@@ -12,10 +12,12 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -111,7 +113,7 @@ def run(arguments: Sequence[str]) -> int:
         # A key that the terminal's encoding cannot show must not end a command.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        with _ended_as_by_ctrl_c(unless=tuple(arguments[:1]) in _OWN_SIGNALS) as ended_by:
+        with _ended_as_by_ctrl_c(tuple(arguments[:1]), as_json=as_json) as ended_by:
             try:
                 code = _run(arguments)
             except CycloptsError as error:
@@ -137,26 +139,58 @@ def run(arguments: Sequence[str]) -> int:
 _OWN_SIGNALS = {("run",), ("serve",)}
 """Commands that pass signals on, or wait for them, by themselves."""
 
+_BROUGHT_TO_THEIR_END = {("commit",), ("reingest",)}
+"""Commands whose work in hand is brought to its end by the first Ctrl-C, however long that takes."""
+
+_SECONDS_TO_END = 4.0
+"""How long what is under way may take to be taken back. An engine that waits for a silent server hears nobody."""
+
 
 @contextmanager
-def _ended_as_by_ctrl_c(*, unless: bool) -> Iterator[list[int]]:
+def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[list[int]]:
     """Make of the signals that end a batch job, or a lost connection, what Ctrl-C is; note which one came.
 
-    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too.
+    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too. The first one has work
+    taken back, for some seconds at most; the second ends the process at once.
     """
     came: list[int] = []
+    interrupts = 0
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
+            leave()
+        if command not in _BROUGHT_TO_THEIR_END:
+            signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_END)
+        signal.default_int_handler(number, frame)
 
     def end(number: int, _: object) -> None:
         came.append(number)
         signal.raise_signal(signal.SIGINT)
 
+    def leave(*_: object) -> NoReturn:
+        code = _SIGNALLED + came[0] if came else INTERRUPTED
+        try:
+            said = "interrupted, while something did not answer: what was under way is left as it was"
+            _fail(code, "Interrupted", said, as_json=as_json)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(code)
+
     before = {}
-    for number in () if unless else (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and it stays so
-            before[number] = signal.signal(number, end)
+    if command not in _OWN_SIGNALS and threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and it stays so
+                before[number] = signal.signal(number, end)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, leave)
     try:
         yield came
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

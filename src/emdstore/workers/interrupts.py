@@ -15,9 +15,8 @@ def uninterrupted() -> Iterator[None]:
     A `KeyboardInterrupt` comes between any two instructions of the main thread: between reading something and keeping
     it, or where that thread holds a lock which others wait for.
     """
-    if threading.current_thread() is not threading.main_thread() or (
-        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
     came: list[int] = []
@@ -25,6 +24,6 @@ def uninterrupted() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, handler)
     if came:
-        raise KeyboardInterrupt
+        handler(signal.SIGINT, None)
