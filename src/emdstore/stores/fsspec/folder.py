@@ -85,13 +85,17 @@ class Folder:
     def _open(self) -> Opened:
         try:
             fs, root = open_file_system(self.url, self.options)
-        except (ImportError, OSError, TypeError, ValueError) as error:
-            raise StoreURLError(
-                f"{self!r} cannot be opened with these options: {self._first_line(error)}", store=self.name
-            ) from None
-        # Some file systems have a slash before the first name, some have none.
-        base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
-        return Opened(fs, base, mechanics_of(fs))
+            # Some file systems have a slash before the first name, some have none.
+            base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
+            return Opened(fs, base, mechanics_of(fs))
+        except EmdstoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - each library has its own
+            kind, advice = meaning(error)
+            said = self._first_line(error)
+            if kind is not StoreError:
+                raise kind(f"cannot open {self!r}: {said}; {advice}", store=self.name) from None
+            raise StoreURLError(f"{self!r} cannot be opened with these options: {said}", store=self.name) from None
 
     def at(self, key: str) -> tuple[Any, str, Mechanics]:
         """Return the file system, the path of a key, which is checked here, and how it can be written to."""
@@ -107,8 +111,17 @@ class Folder:
         fs, path, _ = self.at(key)
         with self.translating("look at", key):
             found = fs.info(path)
-        if found["type"] != "file":
-            self.raise_not_found(key)
+            if found["type"] != "file":
+                self.raise_not_found(key)
+            return self.describe(key, found)
+
+    def describe(self, key: str, found: Mapping[str, Any]) -> ArtifactInfo:
+        """Return what the file system says of a file; the size of one of which it says none is counted."""
+        if found["size"] is None:
+            fs, path, _ = self.at(key)
+            found = {**found, "size": fs.info(path)["size"]}
+            if found["size"] is None:
+                found["size"] = len(fs.cat_file(path))
         return describe(key, found)
 
     # -- writing ---------------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emdstore.errors import ArtifactNotFoundError, StoreAccessError
+from emdstore.errors import ArtifactNotFoundError, StoreAccessError, StoreError, StoreUnavailableError
 from emdstore.keys import is_staging, why_invalid
 from emdstore.stores.fsspec.folder import ChangedMeanwhileError, Folder
-from emdstore.stores.fsspec.systems import describe
 from emdstore.stores.port import ArtifactInfo, LeftOut
+
+_MOST_RACES = 20
 
 Found = tuple[str, Mapping[str, Any]]
 """A key, and what the file system says of the file."""
@@ -24,7 +25,12 @@ def iter_files(root: Folder, prefix: str) -> Iterator[Found | LeftOut]:
 def iter_infos(root: Folder, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
     """Yield what is known of the files below a prefix, by key, and what lies there and is no artifact."""
     for found in iter_files(root, prefix):
-        yield found if isinstance(found, LeftOut) else describe(*found)
+        if isinstance(found, LeftOut):
+            yield found
+            continue
+        with root.translating("look at", found[0]):
+            info = root.describe(*found)
+        yield info
 
 
 def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
@@ -65,11 +71,21 @@ def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
 
 
 def _list(root: Folder, path: str, folder: str) -> list[Mapping[str, Any]]:
-    while True:
+    for _ in range(_MOST_RACES):
         try:
             with root.translating("list", folder.rstrip("/")):
-                return list(root.open().fs.ls(path, detail=True))
+                listed = list(root.open().fs.ls(path, detail=True))
         except ArtifactNotFoundError:
             return []
         except ChangedMeanwhileError:
             continue
+        if all(isinstance(each, Mapping) and isinstance(each.get("name"), str) and "type" in each for each in listed):
+            return listed
+        raise StoreError(
+            f"cannot list {folder.rstrip('/')!r} in {root!r}: what its file system answers is no listing",
+            key=folder.rstrip("/") or None,
+            store=root.name,
+        )
+    raise StoreUnavailableError(
+        f"{folder!r} in {root!r} changes again and again while it is listed", key=folder or None, store=root.name
+    )

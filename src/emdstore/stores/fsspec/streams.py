@@ -63,7 +63,8 @@ class RemoteReader:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._file.close()
+        with contextlib.suppress(Exception):  # what was read is whole
+            self._file.close()
 
 
 class RemoteWriter:

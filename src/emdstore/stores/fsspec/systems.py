@@ -158,7 +158,10 @@ def secret_options(options: object, named: bool = False) -> list[str]:
 def describe(key: str, found: Mapping[str, Any]) -> ArtifactInfo:
     """Return what the file system's description of a file says of the artifact."""
     version = next((str(found[name]) for name in ("ETag", "etag", "generation") if found.get(name)), None)
-    return ArtifactInfo(key, int(found["size"]), _modified(found), version)
+    size = int(found["size"])
+    if size < 0:
+        raise ValueError(f"a file of {size} bytes")
+    return ArtifactInfo(key, size, _modified(found), version)
 
 
 def _modified(found: Mapping[str, Any]) -> float:

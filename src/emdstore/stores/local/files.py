@@ -81,7 +81,8 @@ class FileReader:
 
     def __init__(self, root: Root, key: str) -> None:
         self._root, self._read = root, 0
-        self._fd, self._before = root.open_file(key)
+        with root.translating("open", key):
+            self._fd, self._before = root.open_file(key)
         self.info = describe(key, self._before)
         if not self._before.st_size:
             self._measure()
@@ -117,14 +118,16 @@ class FileReader:
             self._root.raise_error(error, self.info.key, "read")
         self._read += len(data)
         if not data and size:
-            check_unchanged(self._before, os.fstat(self._fd), self._read, self.info.key)
+            with self._root.translating("read", self.info.key):
+                check_unchanged(self._before, os.fstat(self._fd), self._read, self.info.key)
         return data
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        os.close(self._fd)
+        with contextlib.suppress(OSError):  # what was read is whole
+            os.close(self._fd)
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
@@ -138,11 +141,12 @@ class FileWriter:
         self._fd = -1
 
     def __enter__(self) -> Self:
-        try:
-            self._fd = self._session.stage(self._key)
-        except BaseException:
-            self._session.close()
-            raise
+        with self._session.root.translating("write", self._key):
+            try:
+                self._fd = self._session.stage(self._key)
+            except BaseException:
+                self._session.close()
+                raise
         return self
 
     def write(self, data: bytes, /) -> None:
@@ -150,7 +154,7 @@ class FileWriter:
         self._session.write(self._fd, data, self._key)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
-        with self._session:
+        with self._session.root.translating("write", self._key), self._session:
             if kind is not None:
                 self._session.discard(self._fd)
             else:
@@ -195,28 +199,29 @@ class FileSession:
     def close(self) -> None:
         """Close the folder that is open; another key opens its own again."""
         if self._folder is not None:
-            os.close(self._folder_fd)
+            with contextlib.suppress(OSError):
+                os.close(self._folder_fd)
         self._folder, self._folder_fd = None, -1
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `StoreSession.read_bytes`."""
-        fd, status = self.open(validate_key(key))
-        try:
-            return read_whole(fd, status, key)
-        except OSError as error:
-            self.root.raise_error(error, key, "read")
-        finally:
-            os.close(fd)
+        with self.root.translating("read", key):
+            fd, status = self.open(validate_key(key))
+            try:
+                return read_whole(fd, status, key)
+            finally:
+                os.close(fd)
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `StoreSession.write_bytes`."""
-        fd = self.stage(validate_key(key))
-        try:
-            self.write(fd, data, key)
-        except BaseException:
-            self.discard(fd)
-            raise
-        self.put_in_place(fd, key)
+        with self.root.translating("write", key):
+            fd = self.stage(validate_key(key))
+            try:
+                self.write(fd, data, key)
+            except BaseException:
+                self.discard(fd)
+                raise
+            self.put_in_place(fd, key)
 
     def open(self, key: str) -> tuple[int, os.stat_result]:
         """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
@@ -446,7 +451,11 @@ class CopyFiles:
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`."""
-        fd, before = self._source.open(validate_key(key))
+        with self._dest.root.translating("copy", key):
+            return self._copy(validate_key(key), moved)
+
+    def _copy(self, key: str, moved: Callable[[int], object] | None) -> Copied:
+        fd, before = self._source.open(key)
         try:
             out = self._dest.stage(key)
             try:

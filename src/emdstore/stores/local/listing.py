@@ -30,12 +30,13 @@ _KINDS |= {stat.S_IFBLK: "is a device"}
 
 def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
     """Yield the files below a prefix, by key, and what lies there and is no artifact."""
-    try:
-        fd = root.open_folder(prefix, prefix)
-    except ArtifactNotFoundError:
-        return
-    here = os.fstat(fd)
-    yield from _iter_folder(root, fd, prefix + "/" if prefix else "", ((here.st_dev, here.st_ino),))
+    with root.translating("list", prefix):
+        try:
+            fd = root.open_folder(prefix, prefix)
+        except ArtifactNotFoundError:
+            return
+        here = os.fstat(fd)
+        yield from _iter_folder(root, fd, prefix + "/" if prefix else "", ((here.st_dev, here.st_ino),))
 
 
 def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:

@@ -219,6 +219,10 @@ class Root:
                 os.close(fd)
             folder = above
 
+    def translating(self, verb: str, key: str) -> Translating:
+        """Return a context in which the system's errors become ours."""
+        return Translating(self, verb, key)
+
     # -- errors --------------------------------------------------------------------------------------------------
 
     def raise_not_found(self, key: str) -> NoReturn:
@@ -241,6 +245,22 @@ class Root:
         found = kind(f"cannot {verb} {key!r} in {self.name}: {error.strerror}; {advice}", key=key, store=self.name)
         found.errno = error.errno
         return found
+
+
+class Translating:
+    """A block whose errors of the system leave it as errors of ours."""
+
+    __slots__ = ("_key", "_root", "_verb")
+
+    def __init__(self, root: Root, verb: str, key: str) -> None:
+        self._root, self._verb, self._key = root, verb, key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, EmdstoreError):
+            self._root.raise_error(error, self._key, self._verb)
 
 
 _KINDS: dict[int, tuple[type[StoreError], str]] = {

@@ -69,7 +69,8 @@ class LocalArtifactStore:
     def exists(self, key: str, /) -> bool:
         """See `ArtifactStore.exists`."""
         try:
-            self.ground.stat(validate_key(key))
+            with self.ground.translating("look at", key):
+                self.ground.stat(validate_key(key))
         except ArtifactNotFoundError:
             return False
         return True
@@ -98,7 +99,8 @@ class LocalArtifactStore:
 
     def info(self, key: str, /) -> ArtifactInfo:
         """See `SupportsInfo.info`."""
-        return describe(key, self.ground.stat(validate_key(key)))
+        with self.ground.translating("look at", key):
+            return describe(key, self.ground.stat(validate_key(key)))
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         """See `SupportsInfo.iter_info`."""
@@ -125,6 +127,10 @@ class LocalArtifactStore:
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`. Folders that become empty go too."""
+        with self.ground.translating("delete", key):
+            self._delete(key)
+
+    def _delete(self, key: str) -> None:
         folder, _, name = validate_key(key).rpartition("/")
         try:
             fd = self.ground.open_folder(folder, key)

@@ -102,6 +102,13 @@ class Translating:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if type(error).__name__ == "PanicException":  # of Rust's, which no `except Exception` catches
+            name = self._errors.name
+            raise StoreError(
+                f"cannot {self._verb} {self._key!r} in {name}: the engine broke down; please report it",
+                key=self._key or None,
+                store=name,
+            ) from None
         if isinstance(error, Exception) and is_of_engine(error):
             # `from None`: the engine's own text is pages long and may quote headers.
             raise self._errors.translated(error, self._verb, self._key) from None
