@@ -468,13 +468,14 @@ def end_state(workspace: Workspace, fragment: str) -> dict[str, Any]:
     del rows["executions"]
     files = held(workspace.results)
     return {
-        "row": attrs.evolve(row, uploaded_at=None, record_digest=None, **times),
+        "row": attrs.evolve(row, uploaded_at=None, record_digest=None, generation=0, **times),
         "lease": (row.owner, row.lease_expires),
         "timed": (record.upload_duration, record.published_at)
         == (row.upload_duration, row.published_at)
         != (None, None),
+        "one generation": row.generation == record.generation > 0,
         "rows of this record": row.record_digest == hashlib.sha256(folder.read_bytes(RECORD_NAME)).hexdigest(),
-        "record": attrs.evolve(record, **times),
+        "record": attrs.evolve(record, generation=0, replaces=None, **times),  # how often it was claimed before
         "files": {key: data for key, data in files.items() if not key.endswith(RECORD_NAME)},
         "scratch": held(workspace.scratch),
     } | rows

@@ -86,7 +86,7 @@ def commit_execution(
             was_killed = before.status == "pending_upload"
             lease.give_back(*(("upload_failed", str(error)) if was_killed else (before.status, before.error)))
             raise
-        if publication.record_written or before.record_digest != _published_digest(locations, fragment):
+        if publication.record_written or before.record_digest != published_digest(locations, fragment):
             lease.finish(read_set(locations.results, fragment, vocabulary=locations.vocabulary))
         else:
             lease.give_back(publication.decision.status)  # the catalog has these very rows
@@ -176,10 +176,11 @@ def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
         return None
     status = published_status(locations, fragment)
     known = locations.catalog.execution(fragment).record_digest
-    return status if _published_digest(locations, fragment) == known else None
+    return status if published_digest(locations, fragment) == known else None
 
 
-def _published_digest(locations: Locations, fragment: str) -> str:
+def published_digest(locations: Locations, fragment: str) -> str:
+    """Return the SHA-256 of the record that is published."""
     return hashlib.sha256(scoped(locations.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
 
 

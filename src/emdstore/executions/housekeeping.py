@@ -14,11 +14,12 @@ from emdstore import system
 from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
+from emdstore.executions.commit import published_digest
 from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
-from emdstore.executions.process import run_lives
+from emdstore.executions.process import is_gone, run_lives
 from emdstore.executions.removal import Proof, doubt_of_program, look_before_removal, remove_looked_at
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
@@ -142,6 +143,7 @@ def gc_executions(
     due = [row for row in list_executions(locations, status=status) if now - _last_moved(row) >= older_than]
     for row in due:
         cleaning.clean(row)
+    cleaning.finish_what_was_killed()
     cleaning.remove_orphans(now - age)
     removed, refused = cleaning.removed, cleaning.refused
     for store in (locations.scratch, locations.results):
@@ -216,6 +218,22 @@ class _Cleaning:
         if proof.unnamed:
             self.unnamed[fragment] = proof.unnamed
         return proof.refusal(unnamed=self._with_unnamed), proof
+
+    def finish_what_was_killed(self) -> None:
+        """Give back what a clean-up holds that was killed, with the rows of the record that it has written."""
+        for row in list(list_executions(self._locations, status=("uploaded", "failed"))):
+            if self._dry_run or not is_gone(row.owner):
+                continue
+            try:
+                with Lease(self._locations, row, (row.status,), to=row.status) as lease:
+                    if row.record_digest == published_digest(self._locations, row.fragment):
+                        lease.give_back(row.status, row.error)
+                    else:
+                        lease.finish(
+                            read_set(self._locations.results, row.fragment, vocabulary=self._locations.vocabulary)
+                        )
+            except EmdstoreError as error:
+                self.refused[row.fragment] = f"a clean-up of it was killed, and is not finished: {error}"
 
     def remove_orphans(self, before: datetime) -> None:
         """Remove what starts left behind that were cut off before the catalog knew of them.
