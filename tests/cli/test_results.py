@@ -118,3 +118,14 @@ def test_show_tells_why_a_set_has_no_values(cli: CLI, demo_folder: Path) -> None
     text = cli("show", INCOMPLETE, "--catalog", demo_folder / "catalog.db").out
     assert "missing: plots/" in text
     assert "missing-artifact" in text
+
+
+def test_a_published_set_is_replaced_by_less_only_if_asked(cli: CLI, run: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results/p/d/g/1"
+    cli("materialize", run, results, *BUNDLES)
+    (run / PLOT).unlink()
+    refused = cli("materialize", run, results, *BUNDLES, code=1)
+    assert "--replace" in refused.err
+    assert record(results)["state"] == "published"
+    cli("materialize", run, results, *BUNDLES, "--replace", "--unchanged", "never", code=1)  # not complete
+    assert record(results)["state"] == "incomplete"

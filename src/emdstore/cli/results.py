@@ -53,7 +53,7 @@ from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
-from emdstore.transfers import TransferInterrupted
+from emdstore.transfers import TransferInterrupted, Unchanged
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
@@ -76,6 +76,8 @@ def materialize(
     group: str | None = None,
     description: str | None = None,
     record: Annotated[bool, Parameter(negative="--no-record")] = True,
+    unchanged: Unchanged = "digest",
+    replace: bool = False,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
@@ -114,6 +116,11 @@ def materialize(
         In your words.
     record
         Whether to publish the set by writing its record. It is withheld from a set that could not be shipped.
+    unchanged
+        What need not be copied again: "digest", what has the same bytes; "stat", what has the same size and time;
+        "never", nothing.
+    replace
+        Let a complete set that is published be replaced by this one also if this one is not complete.
     """
     if retryable and not failed:
         raise WrongCallError("--retryable is about a failed run: give --failed too")
@@ -139,14 +146,13 @@ def materialize(
     said = "left out"
     try:
         with transfer_progress("materialize") as on_progress:
+            how: dict[str, Any] = {"unchanged": unchanged, "replace": replace, "on_progress": on_progress}
             if record:
-                done = publish_set(identity, result, source=run, dest=results, on_progress=on_progress)
+                done = publish_set(identity, result, source=run, dest=results, **how)
                 outcome, decision = done.outcome, done.decision
                 said = "withheld" if done.record is None else "written" if done.record_written else "unchanged"
             else:
-                outcome = materialize_outputs(
-                    result, source=run, dest=results, fragment=identity.fragment, on_progress=on_progress
-                )
+                outcome = materialize_outputs(result, source=run, dest=results, fragment=identity.fragment, **how)
                 decision = resolve_status(result, outcome)
     except TransferInterrupted as interrupted:
         return show_transfer("materialize", interrupted.report, output, interrupted=True)
