@@ -76,6 +76,7 @@ def promoted(
         catalog.close()
 
 
+@pytest.mark.slow
 def test_a_real_set_arrives_in_every_store_and_gives_the_same_rows(
     promoted: Promoted, real_sets: RealSets, subtests: pytest.Subtests
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_real_set_arrives_in_every_store_and_gives_the_same_rows(
             assert [row.status for row in first["executions"]] == ["uploaded"]
 
 
+@pytest.mark.slow
 def test_the_bytes_in_every_store_are_those_of_scratch_and_no_other_file_came_along(
     promoted: Promoted, real_sets: RealSets, subtests: pytest.Subtests
 ) -> None:
@@ -109,6 +111,7 @@ def test_the_bytes_in_every_store_are_those_of_scratch_and_no_other_file_came_al
                 assert arrived == there
 
 
+@pytest.mark.slow
 def test_the_sets_add_up(promoted: Promoted, real_sets: RealSets) -> None:
     for name in ("memory", "local"):
         catalog = promoted.catalogs[name]
@@ -118,6 +121,7 @@ def test_the_sets_add_up(promoted: Promoted, real_sets: RealSets) -> None:
         assert catalog.outputs().count() == real_sets.total.files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory", "s3", "local"])
 def test_a_catalog_that_is_lost_is_replayed_equal(promoted: Promoted, real_sets: RealSets, name: str) -> None:
     sets = sum(name in promoted.of(one) for one in real_sets)
@@ -128,6 +132,7 @@ def test_a_catalog_that_is_lost_is_replayed_equal(promoted: Promoted, real_sets:
         assert replay(promoted.stores[name], rebuilt).counts["unchanged"] == sets
 
 
+@pytest.mark.slow
 def test_what_was_promoted_is_verified(promoted: Promoted, real_sets: RealSets) -> None:
     report = verify(promoted.stores["local"])
     assert report.problems == ()
