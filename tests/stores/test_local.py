@@ -37,6 +37,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.local.files import discard_staged
 from emdstore.stores.port import LeftOut
 
 SECRET = b"not for you"
@@ -934,3 +935,13 @@ class TestFilesAsSitesHaveThem:
         for listing in (store.iter_keys, store.iter_info):
             with pytest.raises(StoreAccessError, match="closed"):
                 list(listing())
+
+
+def test_a_process_that_ends_early_takes_its_staging_files_with_it(tmp_path: Path) -> None:
+    store = LocalArtifactStore(tmp_path)
+    store.write_bytes("a/b", b"old")
+    with pytest.raises(EmdstoreError), store.open_writer("a/b") as writer:  # noqa: PT012
+        writer.write(b"new")
+        discard_staged()
+        assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert store.read_bytes("a/b") == b"old"

@@ -166,8 +166,9 @@ _sessions: PerProcess[weakref.WeakSet[FileSession]] = PerProcess(weakref.WeakSet
 
 def discard_staged() -> None:
     """Remove all staging files of this process: for one that ends while threads of it wait for a silent server."""
-    for session in list(_sessions.get()):
-        session.discard_staged()
+    with contextlib.suppress(RuntimeError):  # a thread that is still at work opens another one
+        for session in list(_sessions.get()):
+            session.discard_staged()
 
 
 class FileSession:
