@@ -238,7 +238,7 @@ ARCTIC: dict[str, Any] = {"arctic": {}}
         (metric({"global": {}}), "region 'arctic' is missing"),
         (metric({"global": {}, "arctic": {}, "tropics": {}}), "region 'tropics' is not declared"),
         (metric({"bias": 1, "rmse": 2}), "$.RESULTS"),
-        (metric({"global": 1.0, **ARCTIC}), "$.RESULTS.global: an object is due here"),
+        (metric({"global": 1.0, **ARCTIC}), "$.RESULTS.global: must be an object"),
         (
             metric({"global": {"bias": True}, **ARCTIC}),
             "$.RESULTS.global.bias: a value is a number or null, not a boolean",

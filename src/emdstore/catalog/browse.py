@@ -41,8 +41,8 @@ def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
     Returns
     -------
     str | None
-        ``upload_failed``; ``lease``: whoever committed it is gone; ``incomplete``: something of the set is missing or
-        unreadable; ``failed``: the run itself did.
+        ``upload_failed``; ``lease``: the process that was committing it is gone; ``incomplete``: something of
+        the set is missing or unreadable; ``failed``: the run itself did.
     """
     if row.status == "upload_failed":
         return "upload_failed"

@@ -26,7 +26,7 @@ class Catalog:
 
     Nothing is opened before the first use. An empty database is set up then; several processes may do so at once. A
     catalog pickles as its configuration and may be used in a forked child, by several threads, and by many processes:
-    writers wait for each other, readers wait for nobody.
+    writers wait for each other, readers never wait.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Catalog:
     busy_timeout
         How many seconds to wait for other writers, and for a PostgreSQL server that went away while an execution was
         being replaced. A writer that is suspended for half that time, and a second at least, loses its transaction on
-        PostgreSQL, so that it is in nobody's way.
+        PostgreSQL, so that it does not block others.
 
     Raises
     ------
@@ -185,7 +185,7 @@ class Catalog:
         fragment
             The execution.
         read_from
-            Only if its rows are still those of the record with this digest, and nobody has claimed it.
+            Only if its rows are still those of the record with this digest, and no claim is held.
 
         Returns
         -------
@@ -336,7 +336,7 @@ class Catalog:
     ) -> Claim | Holder:
         """Claim an execution: move it to a state in which only its owner works on it, for a time.
 
-        It succeeds from an expected state, and also from the claimed state itself if its owner is gone: nobody is
+        It succeeds from an expected state, and also from the claimed state itself if its owner is gone: none is
         named, or the lease ran out, by the server's clock on PostgreSQL and this host's on SQLite. Of several callers
         at once, one succeeds.
 
@@ -388,7 +388,7 @@ class Catalog:
         return claims.doubtful(self._database, fragment, lease_seconds=lease_seconds)
 
     def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
-        """Prolong a claim from now on, also a lapsed one that nobody took over.
+        """Prolong a claim from now on, also a lapsed one that was not taken over.
 
         Raises
         ------

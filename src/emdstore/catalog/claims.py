@@ -1,4 +1,4 @@
-"""Who works on an execution: the steps of its life that must happen once, whoever else tries.
+"""Who works on an execution: the steps of its life that must happen once, however many try.
 
 Every step is one UPDATE that names the state it expects (compare-and-swap). The catalog does not know which
 states there are or which may follow which; that is the lifecycle's, and comes in as arguments.

@@ -35,7 +35,7 @@ def _load(module: str, what: str, extra: str) -> Any:
 
 
 def load_pyarrow(what: str = "an Arrow table", extra: str = "arrow") -> Any:
-    """Import pyarrow for what somebody wants to have."""
+    """Import pyarrow, or say which extra `what` needs."""
     return _load("pyarrow", what, extra)
 
 

@@ -40,7 +40,7 @@ class Holder:
     status
         What state it is in.
     owner, expires
-        Who holds it and until when, or None if nobody does and it is the state that stands in the way.
+        Who holds it and until when, or None if it is not held and the state stands in the way.
     """
 
     fragment: str

@@ -245,7 +245,7 @@ class RecordStamp:
     digest
         SHA-256 of the record.
     size, modified, version
-        What the store's listing said of the record then, as `ArtifactInfo` has it; None where nobody noted it.
+        What the store's listing said of the record then, as `ArtifactInfo` has it; None where it was not noted.
     """
 
     fragment: str

@@ -51,7 +51,7 @@ class ExecutionRow:
     host, pid
         Where it runs or ran.
     created_at, started_at, stopped_at, published_at, uploaded_at
-        Aware UTC datetimes, None where it has not come to that.
+        Aware UTC datetimes, None for what has not happened yet.
     upload_duration
         Seconds.
     generation
@@ -146,7 +146,7 @@ class OutputRow:
 
 @attrs.frozen
 class ScalarRow:
-    """One scalar of the metric bundle; NaN is a value that was computed and came to nothing."""
+    """One scalar of the metric bundle; NaN is a value that was computed and does not exist."""
 
     execution_id: int
     fragment: str

@@ -40,7 +40,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Convert to UTC; a time without a zone is refused, since nobody knows what it means."""
+        """Convert to UTC; a time without a zone is refused, since it could be any time."""
         if value is None:
             return None
         if value.tzinfo is None:

@@ -63,7 +63,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "run": ("executions:run", "Run a program as an execution."),
     "commit": ("executions:commit", "Ship executions: bytes, then the record, then the rows."),
     "list": ("executions:list_executions", "List the executions of the workspace."),
-    "abort": ("executions:abort", "Give executions up that were not shipped."),
+    "abort": ("executions:abort", "Abandon executions that were not shipped."),
     "recover": ("executions:recover", "Stop running executions whose process is gone."),
     "reingest": ("executions:reingest", "Publish and ingest an execution's set again, as a new execution."),
     "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
@@ -82,7 +82,7 @@ _GROUPS = {
 
 
 def make_app(called: Sequence[str] = ()) -> App:
-    """Return the parser. The command that is called tells its whole docstring as help, the others their first line."""
+    """Return the parser. The command that is called has its docstring as help, the others one line."""
     app = App(
         name="emdstore",
         help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
@@ -125,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
                 code = _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted", as_json=as_json)
             except BrokenPipeError:
                 raise
-            except Exception as error:  # noqa: BLE001 - what nobody thought of must not tell secrets, either
+            except Exception as error:  # noqa: BLE001 - an error that we did not foresee must not show secrets either
                 code = _fail_unexpectedly(error, as_json=as_json, ours=ours)
             finally:
                 sys.stdout.flush()
@@ -137,13 +137,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 _OWN_SIGNALS = {("run",), ("serve",)}
-"""Commands that pass signals on, or wait for them, by themselves."""
+"""Commands that handle signals themselves: one passes them on to its program, the other is a server."""
 
 _BROUGHT_TO_THEIR_END = {("commit",), ("reingest",)}
 """Commands whose work in hand is brought to its end by the first Ctrl-C, however long that takes."""
 
 _SECONDS_TO_END = 4.0
-"""How long what is under way may take to be taken back. An engine that waits for a silent server hears nobody."""
+"""How long work in progress may take to be undone. An engine that waits for a silent server cannot be interrupted."""
 
 
 @contextmanager
@@ -172,7 +172,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
     def leave(*_: object) -> NoReturn:
         code = _SIGNALLED + came[0] if came else INTERRUPTED
         try:
-            said = "interrupted, while something did not answer: what was under way is left as it was"
+            said = "interrupted while a server did not answer; run the command again to finish"
             _fail(code, "Interrupted", said, as_json=as_json)
             sys.stdout.flush()
             sys.stderr.flush()

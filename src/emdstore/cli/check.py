@@ -32,15 +32,15 @@ def check(
     files
         The files; of a folder, those of the usual names in it.
     kind
-        What they are; by default told by what is in them.
+        What the files are; by default their content decides.
     vocabulary
         A controlled vocabulary (YAML) to compare dimensions and values with.
     """
     if not files:
         raise WrongCallError("name the files to check, or an execution's folder")
-    words = load_vocabulary(vocabulary) if vocabulary is not None else None
+    terms = load_vocabulary(vocabulary) if vocabulary is not None else None
     checked = {
-        str(file): check_bundle(_read(file), name=str(file), kind=kind, vocabulary=words)
+        str(file): check_bundle(_read(file), name=str(file), kind=kind, vocabulary=terms)
         for given in files
         for file in _files(given)
     }

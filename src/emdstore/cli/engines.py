@@ -26,7 +26,7 @@ class Workers:
     Attributes
     ----------
     workers
-        How many threads of this process do the work; by default as many as it is good for.
+        How many threads of this process do the work; by default as many as speed it up.
     dask
         Have the workers of a Dask cluster do it: the scheduler's address, as tcp://host:8786, or its scheduler file.
     parsl

@@ -144,7 +144,7 @@ def run(
     group
         The group of input datasets that it runs over.
     description
-        In your words.
+        What the execution is about, in a sentence of your own.
     dataset_hash
         Identifies the exact input datasets.
     selector
@@ -467,17 +467,17 @@ def _show_gc(report: GcReport) -> None:
 
 
 def abort(*executions: Folder, reason: str | None = None, config: Config = None, output: Output = PLAIN) -> int:
-    """Give executions up that were not shipped. Their scratch folders stay until gc removes them.
+    """Abandon executions that were not shipped. Their scratch folders stay until gc removes them.
 
     Parameters
     ----------
     executions
         Their fragments, or the ends of them.
     reason
-        In your words; kept in the catalog.
+        Why, in a sentence of your own; the catalog keeps it.
     """
     if not executions:
-        raise WrongCallError("name the executions to give up")
+        raise WrongCallError("name the executions to abandon")
     with open_workspace(config) as workspace:
         handles = [workspace.resume_execution(each) for each in executions]
         for execution in handles:
@@ -496,7 +496,7 @@ def recover(
     config: Config = None,
     output: Output = PLAIN,
 ) -> int:
-    """Stop running executions that nobody works on any more, so that their logs can be committed.
+    """Stop running executions that no process works on any more, so that their logs can be committed.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def materialize(
     group
         Its group of input datasets; by default what lies between diagnostic and execution.
     description
-        In your words.
+        What the run is about, in a sentence of your own.
     record
         Whether to publish the set by writing its record. It is withheld from a set that could not be shipped.
     unchanged
@@ -228,7 +228,7 @@ def replay_store(
     watch
         Replay again and again, with so many seconds in between.
     """
-    words = load_vocabulary(vocabulary) if vocabulary is not None else None
+    terms = load_vocabulary(vocabulary) if vocabulary is not None else None
 
     def replay_once(executor: Executor | None) -> ReplayReport:
         opened = open_existing(store, access)
@@ -237,7 +237,7 @@ def replay_store(
                 opened,
                 database,
                 prefix,
-                vocabulary=words,
+                vocabulary=terms,
                 incomplete=incomplete,
                 replace=replace,
                 prune="any" if prune_any else prune,

@@ -22,7 +22,7 @@ def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Outpu
     """Replay in rounds until SIGTERM or Ctrl-C, one line of output for each.
 
     A store or a database that is away is told, and tried again the next round. What is wrong from the start with how
-    the command was called ends it, and so does a catalog of another schema, which does not pass by itself.
+    the command was called ends it, and so does a catalog of another schema, which only an upgrade can mend.
 
     Parameters
     ----------

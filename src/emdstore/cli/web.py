@@ -65,8 +65,8 @@ def serve(
 ) -> int:
     """Look at what was ingested in a browser: executions, plots, values. Nothing is ever changed. Ctrl-C ends it.
 
-    Only this machine may connect, unless --host says otherwise; then a token is wanted, which is part of the address
-    that is printed. It is the one in EMDSTORE_TOKEN, or a new one.
+    Only this machine may connect, unless --host says otherwise; then visitors need a token, which is part of the
+    address that is printed. It is the one in EMDSTORE_TOKEN, or a new one.
 
     Parameters
     ----------

@@ -254,7 +254,7 @@ def _check_results(
 def _check_table(path: Mapping[str, str], table: object, dimension: str, name: str) -> None:
     at = ("RESULTS", *path.values())
     if not isinstance(table, dict):
-        reject(name, place(*at), f"an object is due here, with a key for each {dimension}, not {json_name(table)}")
+        reject(name, place(*at), f"must be an object with a key for each {dimension}, not {json_name(table)}")
     attributes = table.get(ATTRIBUTES)
     if attributes is not None and not isinstance(attributes, dict):
         reject(name, place(*at, ATTRIBUTES), f"attributes are an object or null, not {json_name(attributes)}")

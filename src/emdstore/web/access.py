@@ -1,4 +1,4 @@
-"""Who may look: this machine by default, others with a token; and nobody by way of another site."""
+"""Who may look: this machine by default, others with a token, and no page of another site."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Access:
     host
         The address that is listened on.
     token
-        What others must know; None lets in whoever reaches a loopback address.
+        The token that visitors need; None admits everyone who reaches a loopback address.
     """
 
     host: str

@@ -55,7 +55,7 @@ _ARTIFACT_POLICY = (
     "data:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; frame-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'self'"
 )
-"""An artifact that is a page is nobody's origin: what it runs reaches neither this site nor any other."""
+"""An artifact that is a page gets an origin of its own: its scripts reach neither this site nor any other."""
 
 _LONGEST_FORM = 256 * 1024
 _SECONDS_FOR_A_FORM = 20.0
@@ -77,7 +77,7 @@ def make_app(
     results
         Where the artifacts are. It is only read, and pages go without it where it does not answer.
     access
-        Who is let in; by default whoever reaches this machine's loopback address.
+        Who is admitted; by default everyone who reaches this machine's loopback address.
     patience
         Seconds that a page waits for the results store.
     """
@@ -247,7 +247,7 @@ def _range(request: Request, artifact: ArtifactRow, tag: str | None) -> tuple[in
 
 
 def _segments(request: Request) -> list[str]:
-    """Return the segments of the path as they were sent, each decoded by itself: an encoded slash joins none."""
+    """Return the segments of the path as they were sent, each decoded on its own: an encoded slash separates none."""
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     root = request.scope.get("root_path", "").encode()
     try:
@@ -321,7 +321,7 @@ class _Gate:
         if not self._access.knows_host(request.headers.get("host", "")):
             return _message(request, 421, "This is another server", "Ask for it by the address that it told.")
         if self._access.token is None or request.url.path.startswith(("/artifacts/", "/static/")):
-            return None  # the address of an artifact is sealed; the site's own files are nobody's secret
+            return None  # an artifact's address is sealed; the site's own files are public
         offered = request.query_params.get(PARAMETER)
         if offered is not None and self._access.admits(offered):
             return _welcome(request, offered)

@@ -42,7 +42,7 @@ class Chart:
     Attributes
     ----------
     title, caption
-        What it is, in the words of whoever wrote the values.
+        What it shows, as the diagnostic's author calls it.
     kind
         ``line``; ``points``: where the index does not run in one direction; ``dots``: values along x, labels along y.
     axis
@@ -93,7 +93,7 @@ def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
 
 def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     rows = [row for _, row in members]
-    tell = [one for one in text.telling([row.dimensions for row in rows]) if one not in TOPICS]
+    tell = [one for one in text.varying([row.dimensions for row in rows]) if one not in TOPICS]
     plain = [" · ".join(filter(None, (name, text.label(row.dimensions, tell)))) for name, row in members]
     seen: Counter[str] = Counter()
     traces = []
@@ -114,7 +114,7 @@ def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
     captions = {_text(row, "caption") for row in rows}
     caption = captions.pop() if len(captions) == 1 else ""
     if not caption:
-        common = text.shared([row.dimensions for row in rows])
+        common = text.common([row.dimensions for row in rows])
         caption = ", ".join(f"{text.name_text(k)} {v}" for k, v in common.items() if k not in TOPICS)
     return Chart(
         title=" – ".join(dict.fromkeys(filter(None, (long_name, topics)))) or first.index_name,
@@ -175,8 +175,8 @@ def topic_of(dimensions: text.Dimensions) -> str:
 
 def _scalar_chart(topic: str, members: Sequence[tuple[int, ScalarRow]], by: str) -> Chart:
     every = [row.dimensions for _, row in members]
-    common = {name: value for name, value in text.shared(every).items() if name not in TOPICS}
-    tell = [one for one in text.telling(every) if one not in (*TOPICS, by)]
+    common = {name: value for name, value in text.common(every).items() if name not in TOPICS}
+    tell = [one for one in text.varying(every) if one not in (*TOPICS, by)]
     several = len({row.execution_id for _, row in members}) > 1
     colours: dict[str, list[Dot]] = {}
     for number, row in members:

@@ -56,7 +56,7 @@ class PlotRow:
 
 @attrs.frozen
 class ValueRow:
-    """The same scalar of each execution; None where there is none, NaN where it came to nothing."""
+    """The same scalar of each execution; None where there is none, NaN where it could not be computed."""
 
     dimensions: Mapping[str, str]
     values: tuple[float | None, ...]
@@ -198,8 +198,8 @@ def read_comparison(
         left_out=len(rows) - len(shown),
         unknown=tuple(unknown),
         plots=_plot_rows(pictures, kept, [list(column.sources.values()) for column in columns]),
-        common=text.shared(row.dimensions for row in values) if len(values) > 1 else {},
-        names=tuple(text.telling([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
+        common=text.common(row.dimensions for row in values) if len(values) > 1 else {},
+        names=tuple(text.varying([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
         values=values,
         charts=series_charts(_series(columns, series, kept)),
         dots=_dots(columns, values),
@@ -312,7 +312,7 @@ def _dots(columns: Sequence[Column], rows: Sequence[ValueRow]) -> tuple[Chart, .
             topics.setdefault(topic_of(row.dimensions), []).append(row)
     charts = []
     for topic, members in topics.items():
-        tell = [one for one in text.telling([row.dimensions for row in members]) if one not in TOPICS]
+        tell = [one for one in text.varying([row.dimensions for row in members]) if one not in TOPICS]
         colours = {
             column.letter: [
                 Dot(text.label(row.dimensions, tell) or topic or "value", value)

@@ -132,7 +132,7 @@ class ScalarTable:
 
     @staticmethod
     def facets(row: ScalarRow) -> dict[str, str]:
-        """Return what a scalar can be chosen by, where the page chooses by itself."""
+        """Return what a scalar can be filtered by on a page that filters in the browser."""
         places = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
         return places | {dimension_facet(name): value for name, value in row.dimensions.items()}
 
@@ -142,7 +142,7 @@ class ScalarTable:
         dimensions = [row.dimensions for row in rows]
         if len(rows) == 1:
             return cls({}, tuple(rows[0].dimensions), tuple(rows), total)
-        return cls(text.shared(dimensions), tuple(text.telling(dimensions)), tuple(rows), total)
+        return cls(text.common(dimensions), tuple(text.varying(dimensions)), tuple(rows), total)
 
 
 @attrs.frozen

@@ -60,13 +60,13 @@ class Line:
 
     @property
     def facets(self) -> Mapping[str, str]:
-        """What it can be chosen by, where the page chooses by itself."""
+        """What it can be filtered by on a page that filters in the browser."""
         facets = {name: getattr(self.row, name) for name in FACETS}
         return facets | ({"attention": "1"} if self.concern else {})
 
     @property
-    def words(self) -> str:
-        """What a search looks in, where the page searches by itself."""
+    def search_text(self) -> str:
+        """The text that a search in the browser looks through."""
         parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error)
         return " ".join(filter(None, parts)).lower()
 

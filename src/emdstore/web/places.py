@@ -24,9 +24,9 @@ class Places:
     root
         The way from the page to the site's root: ``""`` or ``"../"``.
     filed
-        Whether pages are files. They are found by their whole name then, and choose what they show by themselves.
+        Whether pages are files, which link to each other by file name and filter what they show in the browser.
     secret
-        Seals the addresses of artifacts where they are served: an address is known only to whoever saw its page. That
+        Seals the addresses of artifacts where they are served: only a visitor who saw its page knows an address. That
         keeps other sites out, and lets a page of a sandboxed frame, which has no cookies, load the images beside it.
     """
 

@@ -77,7 +77,7 @@ class Check:
 
 
 class ResultsReader:
-    """A results store as the site reads it: patiently, but not for ever.
+    """A results store as the site reads it, with a limit to how long a page waits.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class ResultsReader:
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Call, and give up waiting after some time. The thread may go on; it keeps nobody from ending."""
+    """Call, and stop waiting after some time. The thread may go on; being a daemon, it does not hold up the exit."""
     answer: list[T] = []
     raised: list[BaseException] = []
 
@@ -234,7 +234,7 @@ def _file_part(store: LocalArtifactStore, key: str, start: int) -> Iterator[byte
     """Read a file from a position on, counted from its end if it is negative.
 
     The descriptor is the store's own: it is of a regular file inside the store, whatever takes its name meanwhile, and
-    to open a pipe that was left there waits for nobody.
+    opening a pipe that was left there does not wait for its writer.
     """
     fd, status = store.ground.open_file(key)
     try:

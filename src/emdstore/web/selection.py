@@ -88,7 +88,7 @@ class Selection:
         return query | {name: value for name, value in plain.items() if value}
 
     def toggled(self, name: str, value: str) -> dict[str, str | Sequence[str]]:
-        """Return the query that chooses a value, or gives it up."""
+        """Return the query with a value added to the choice, or removed from it."""
         values = self.chosen.get(name, ())
         now = tuple(one for one in values if one != value) if value in values else (*values, value)
         return self.query(chosen={**self.chosen, name: now})
@@ -110,7 +110,7 @@ class Selection:
 
 @attrs.frozen
 class Choice:
-    """One value of a facet: how many rows have it, and the query that chooses it or gives it up."""
+    """One value of a facet: how many rows have it, and the query that adds it to the choice or removes it."""
 
     value: str
     count: int

@@ -1,4 +1,4 @@
-"""The server that the site runs on: nobody holds a connection for longer than it takes, and there are only so many."""
+"""The server that the site runs on, with limits to how long a client may take and how many there may be."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 256
-"""Who comes beyond these is told to come again, with 503."""
+"""Requests beyond these are answered with 503."""
 
 SECONDS_FOR_A_REQUEST = 20.0
-"""A client that has not sent the head of a request by then is left."""
+"""A client that has not sent the head of a request by then is disconnected."""
 
 SECONDS_FOR_A_PIECE = 60.0
-"""A client that takes nothing of an answer for so long is left."""
+"""A client that takes nothing of an answer for so long is disconnected."""
 
 
 def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
@@ -42,7 +42,7 @@ def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 with clients that are slower than anybody waits left alone, on both ways."""
+    """HTTP/1.1 that disconnects clients which send or take too slowly."""
 
     _waiting: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None

@@ -12,7 +12,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def number_text(value: float | None) -> str:
-    """Write a number with six digits; the page has all of them at hand. NaN is a value that came to nothing."""
+    """Write a number with six digits; the page shows all of them on request. NaN is a value that does not exist."""
     if value is None or math.isnan(value):
         return "no value"
     if math.isinf(value):
@@ -57,18 +57,18 @@ def name_text(name: str) -> str:
     return name.replace("_", " ")
 
 
-def shared(rows: Iterable[Dimensions]) -> dict[str, str]:
+def common(rows: Iterable[Dimensions]) -> dict[str, str]:
     """Return the dimensions that all rows have with one value."""
-    common: dict[str, str] | None = None
+    found: dict[str, str] | None = None
     for row in rows:
-        common = dict(row) if common is None else {k: v for k, v in common.items() if row.get(k) == v}
-    return common or {}
+        found = dict(row) if found is None else {k: v for k, v in found.items() if row.get(k) == v}
+    return found or {}
 
 
-def telling(rows: Sequence[Dimensions]) -> list[str]:
-    """Return the names of the dimensions that tell rows apart, in the order in which they come up."""
-    common = shared(rows)
-    return list(dict.fromkeys(name for row in rows for name in row if name not in common))
+def varying(rows: Sequence[Dimensions]) -> list[str]:
+    """Return the names of the dimensions in which rows differ, in the order in which they appear."""
+    same = common(rows)
+    return list(dict.fromkeys(name for row in rows for name in row if name not in same))
 
 
 def label(dimensions: Dimensions, names: Iterable[str]) -> str:
