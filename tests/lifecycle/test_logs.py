@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,28 @@ def test_an_outcome_that_could_not_be_recorded_at_once_is_not_turned_into_a_fail
         execution.add_scalar(1.0, metric="rmse")
     assert (execution.status, execution.row.retryable) == ("stopped", False)
     assert workspace.commit_pending_executions().statuses == {execution.fragment: "uploaded"}
+
+
+@pytest.mark.parametrize("first", [None, KeyboardInterrupt], ids=["at its end", "at once after another"])
+def test_ctrl_c_while_the_outcome_is_recorded_waits_until_it_is(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, first: type[BaseException] | None
+) -> None:
+    def written(scratch: object, record: ExecutionRecord) -> None:
+        if record.result is not None:
+            signal.raise_signal(signal.SIGINT)
+        write_scratch_record(workspace.scratch, record)
+
+    monkeypatch.setattr(execution_module, "write_scratch_record", written)
+    execution = workspace.start_execution(**IDENTITY)
+
+    def run() -> None:
+        with execution:
+            if first is not None:
+                raise first
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert (execution.status, execution.row.retryable) == ("stopped", first is not None)
 
 
 def test_a_disk_that_stays_full_leaves_a_run_that_can_be_recovered(

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from tests.children import start_python
 from tests.lifecycle.examples import held, put
-from tests.lifecycle.runs import IDENTITY, WRITES, committed, faulty, files_in, ran
+from tests.lifecycle.runs import IDENTITY, WRITES, committed, faulty, files_in, process_that_is_gone, ran
 from tests.servers.s3 import S3Server
 
 from emdstore import system
@@ -482,6 +482,17 @@ def test_an_input_that_somebody_still_brings_is_no_leftover(workspace: Workspace
         path.mkdir(parents=True)
         (path / "tas.nc").write_bytes(b"half")
     assert list(arriving(workspace.scratch)) == [".emdstore-inputs/arriving/abcd"]
+
+
+def test_a_removal_that_is_going_on_is_no_leftover(workspace: Workspace) -> None:
+    mine = workspace.scratch.root / f".emdstore-trash-{system.current().whoami(None).replace(':', '-')}-abcd"
+    left = workspace.scratch.root / f".emdstore-trash-{process_that_is_gone().replace(':', '-')}-abcd"
+    for folder in (mine, left):
+        folder.mkdir(parents=True)
+        (folder / "map.png").write_bytes(b"a moment ago")
+        os.utime(folder, (0, 0))
+    assert [each.name for each in workspace.gc_executions().removed] == [left.name]
+    assert (mine / "map.png").exists()
 
 
 def test_proof_is_of_the_moment(workspace: Workspace) -> None:

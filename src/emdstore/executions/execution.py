@@ -43,6 +43,7 @@ from emdstore.sets.result import (
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Unchanged
+from emdstore.workers.interrupts import uninterrupted
 
 _log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class Execution:
                 self._fail(error)
             elif self.status == "running":
                 try:
-                    self.stop(self._own_result())
+                    with uninterrupted():
+                        self.stop(self._own_result())
                 except Exception as mistake:
                     self._fail(mistake)
                     raise
@@ -155,8 +157,9 @@ class Execution:
             self._log_file.write("".join(traceback.format_exception(error)))
         self._writer, self._unwritten = None, False  # what was added is of a run that did not come to its end
         try:
-            if self.status == "running":
-                self.stop(self._outcome or ExecutionResult(successful=False, retryable=retryable))
+            with uninterrupted():  # a second Ctrl-C at once must not leave it running
+                if self.status == "running":
+                    self.stop(self._outcome or ExecutionResult(successful=False, retryable=retryable))
         except Exception as another:  # noqa: BLE001 - the caller gets the error that ended the run, not this one
             _log.error("the end of %s could not be recorded (%s); recover it", self.fragment, another)
 

@@ -19,7 +19,7 @@ from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
-from emdstore.executions.process import is_gone, run_lives
+from emdstore.executions.process import is_gone, is_made_by_the_living, run_lives
 from emdstore.executions.removal import Proof, doubt_of_program, look_before_removal, remove_looked_at
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
@@ -28,7 +28,7 @@ from emdstore.ingestion.reading import read_set
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.local.trees import Tree, look_at_tree, remove_at_once, trash_in
+from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
 from emdstore.transfers import move
@@ -432,10 +432,12 @@ def _last_moved(row: ExecutionRow) -> datetime:
 
 def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> Iterator[Removal]:
     """Remove folders whose removal was cut off, and inputs that never arrived."""
-    for folder in (*trash_in(scratch.ground), *arriving(scratch)):
+    left = [name for name in trash_in(scratch.ground) if not is_made_by_the_living(name.removeprefix(TRASH_PREFIX))]
+    for folder in (*left, *arriving(scratch)):
         tree = look_at_tree(scratch.ground, folder)
-        if tree is None or max(tree.newest, tree.changed) > before.timestamp():
-            continue  # a removal that is going on changes the folder, and what still arrives its file
+        # What was to be removed may be of any age; what arrives is written to, also where nobody here can see by whom.
+        if tree is None or max(tree.changed, 0 if folder in left else tree.newest) > before.timestamp():
+            continue
         yield Removal("leftover", folder, len(tree.files), tree.bytes)
         if not dry_run:
             remove_at_once(scratch.ground, folder)

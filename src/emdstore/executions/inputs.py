@@ -8,8 +8,8 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, SourceChangedError
+from emdstore.executions.process import is_made_by_the_living, own_name
 from emdstore.keys import STAGING_PREFIX
 from emdstore.sets.record import RecordedInput
 from emdstore.stores.local import LocalArtifactStore
@@ -29,7 +29,7 @@ def arriving(scratch: LocalArtifactStore) -> Iterator[str]:
     folder = f"{_FOLDER}/{_ON_THE_WAY}"
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(scratch.root / folder)):
-            if not system.current().is_alive(name.rpartition("-")[0].replace("-", ":")):
+            if not is_made_by_the_living(name):
                 yield f"{folder}/{name}"
 
 
@@ -79,8 +79,7 @@ def fetch_input(
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
     # What is on its way gets the folder that its digest names only when the digest is known.
     folder, _, _ = key.rpartition("/")
-    machine = system.current()
-    arriving = f"{_ON_THE_WAY}/{machine.whoami(None).replace(':', '-')}-{machine.token(8)}"
+    arriving = f"{_ON_THE_WAY}/{own_name()}"
     report = move(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
     outcome = report.outcomes[0]
     if outcome.error is not None:

@@ -42,6 +42,17 @@ def host_name() -> str:
     return system.current().host()
 
 
+def own_name() -> str:
+    """Return a name of this process' own for a file or folder that only it works on; see `is_made_by_the_living`."""
+    machine = system.current()
+    return f"{machine.whoami(None).replace(':', '-')}-{machine.token(8)}"
+
+
+def is_made_by_the_living(name: str) -> bool:
+    """Tell whether the process is known to live that a file or folder has its name from."""
+    return bool(system.current().is_alive(name.rpartition("-")[0].replace("-", ":")))
+
+
 def own_pid() -> int:
     """Return the number of this process."""
     return int(system.current().whoami(None).split(":")[2])

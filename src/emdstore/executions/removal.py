@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError
 from emdstore.executions.locations import Locations
-from emdstore.executions.process import is_group_alive
+from emdstore.executions.process import is_group_alive, own_name
 from emdstore.executions.scratch import read_scratch_record
 from emdstore.keys import is_staging
 from emdstore.sets.materialize import Curated
@@ -185,7 +184,7 @@ def published_status(locations: Locations, fragment: str) -> str:
 
 def remove_looked_at(locations: Locations, fragment: str, tree: Tree) -> None:
     """Remove an execution's folder from scratch, if it still is what was looked at; see `remove_tree`."""
-    remove_tree(locations.scratch.ground, fragment, tree, token=system.current().token(8))
+    remove_tree(locations.scratch.ground, fragment, tree, token=own_name())
 
 
 def _doubt_of_record(record: ExecutionRecord | None, fragment: str) -> str | None:
