@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -199,3 +200,43 @@ def test_work_is_done_in_the_threads_of_this_process_as_it_is() -> None:
         assert list(map_batches(pool, lambda _, pids: [os.getpid() for _ in pids], here, items=[1])) == [
             (1, os.getpid())
         ]
+
+
+class Losing(Executor):
+    """Loses each worker as soon as it has been given something."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if fn is not remote.whereabouts:
+            self.given += 1
+        future.set_exception(RuntimeError("the node is gone"))
+        return future
+
+
+def test_what_loses_its_worker_is_given_out_three_times_and_no_more() -> None:
+    engine = Losing()
+    ((_, error),) = map_batches(engine, doubled, items=[1])
+    assert isinstance(error, ExecutorError)
+    assert engine.given == 3
+
+
+class Interrupting(ThreadPoolExecutor):
+    """Hears Ctrl-C in the middle of taking work, where an executor holds its lock."""
+
+    has_let_go = False
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        signal.raise_signal(signal.SIGINT)
+        future = super().submit(fn, *args, **kwargs)
+        self.has_let_go = True
+        return future
+
+
+def test_ctrl_c_waits_until_an_executor_has_let_go_of_its_lock() -> None:
+    with Interrupting(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            Backlog[int, Any](pool, doubled).submit([1])
+        assert pool.has_let_go

@@ -48,11 +48,12 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.executions.execution import Execution
+from emdstore.executions.lease import Lease
 from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import read_set
 from emdstore.ingestion.replay import ingest
-from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.record import ExecutionRecord, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, scoped
 from emdstore.stores.identity import is_own
@@ -556,3 +557,29 @@ def test_scratch_stays_whatever_goes_wrong_before_the_end(workspace: Workspace) 
     assert files_in(execution.output_directory) == before
     execution.commit_output_assets(clean_folder=True)
     assert (execution.status, execution.row.scalars) == ("uploaded", 2)
+
+
+def test_a_record_that_the_catalog_does_not_know_is_not_taken_for_this_commit(workspace: Workspace) -> None:
+    """Scratch is gone and a record stands in results: only the very one that the catalog was read from tells why."""
+    execution, other = ran(workspace), committed(workspace).fragment
+    record = read_record(scoped(workspace.results, other))
+    assert record is not None
+    foreign = encode_record(attrs.evolve(record, fragment=execution.fragment))
+    put(workspace.results, held(workspace.results, other) | {RECORD_NAME: foreign}, execution.fragment)
+    shutil.rmtree(execution.output_directory)
+    with pytest.raises(ArtifactNotFoundError, match="is gone"):
+        execution.commit_output_assets()
+    assert execution.status == "upload_failed"
+
+
+@pytest.mark.parametrize(("left", "renewed"), [(29, True), (31, False)])
+def test_a_claim_is_renewed_once_half_of_its_time_has_gone(workspace: Workspace, left: float, renewed: bool) -> None:
+    sixty = attrs.evolve(workspace, lease_seconds=60.0)
+    row = ran(workspace).row
+    with Lease(sixty, row) as lease:
+        claim = lease._claim
+        assert claim is not None
+        sixty.catalog.renew(claim, lease_seconds=left)
+        lease.check()
+        assert sixty.catalog.holds(claim, seconds=45) is renewed
+        lease.give_back("stopped")

@@ -551,3 +551,18 @@ def test_threads_that_several_transfers_share_are_left_running() -> None:
         assert threads.submit(len, "open").result(10) == 4
     assert "shared" in names
     assert "emdstore" not in names
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(UnsafePathError, "rejected"), (InvalidKeyError, "rejected"), (StoreError, "failed"), (OSError, "failed")],
+)
+def test_what_may_not_be_followed_is_rejected_and_what_did_not_work_has_failed(
+    error: type[Exception], outcome: str
+) -> None:
+    """A link may be swapped in after the plan was made, so that only the move finds out."""
+    source, dest = InMemoryArtifactStore(), InMemoryArtifactStore()
+    source.write_bytes("a", b"1")
+    failing = FaultyStore(source, Fault(verbs={"read_bytes", "open_reader"}, error=error))
+    (told,) = transfer(failing, dest).outcomes
+    assert (told.outcome, isinstance(told.error, error)) == (outcome, True)
