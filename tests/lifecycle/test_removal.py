@@ -400,6 +400,7 @@ def test_in_an_open_set_nothing_is_stale(workspace: Workspace) -> None:
     put(workspace.results, {"old.png": b"old"}, execution.fragment)
     open_in_results(workspace, execution)
     assert [each for each in workspace.gc_executions(stale=True).removed if each.what == "stale"] == []
+    assert f"{execution.fragment}/old.png" in set(workspace.results.iter_keys())
 
 
 # -- through descriptors -------------------------------------------------------------------------------------------
