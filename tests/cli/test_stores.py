@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import socket
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,11 @@ def test_how_long_to_wait_is_said_by_an_option_or_by_the_environment(cli: CLI, e
             began = time.monotonic()
             cli("ls", "s3://bucket/x", "--engine", engine, *arguments, env={**env, **more}, code=1)
             assert time.monotonic() - began < 15
+
+
+def test_a_store_that_tells_no_times_is_listed_all_the_same(cli: CLI, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a/b.txt", b"abc")
+    url = f"zip://::file://{tmp_path}/set.zip"
+    assert cli("ls", url, "--long").out.split() == ["3", "-", "a/b.txt"]
+    assert cli("ls", url, "--json").json["artifacts"] == [{"key": "a/b.txt", "size": 3, "modified": None}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -65,7 +66,11 @@ def ls(
     count = 0
     for each in listed:
         count += 1
-        print(f"{each['size']:>14} {each['modified']:%Y-%m-%d %H:%M:%S} {each['key']}" if long else each["key"])
+        if not long:
+            print(each["key"])
+            continue
+        when = f"{each['modified']:%Y-%m-%d %H:%M:%S}" if each["modified"] else "-"
+        print(f"{each['size']:>14} {when:>19} {each['key']}")
     refuse_empty(count, prefix, "artifact", store=repr(opened))
     if not count:
         refuse_nothing(opened)
@@ -78,9 +83,13 @@ def _listed(store: ArtifactStore, prefix: str, *, with_info: bool) -> Iterator[d
     if not isinstance(store, SupportsInfo):
         raise WrongCallError(f"{store!r} does not tell sizes and times: leave out --long and --json")
     return (
-        {"key": info.key, "size": info.size, "modified": datetime.fromtimestamp(info.modified, UTC)}
-        for info in store.iter_info(prefix)
+        {"key": info.key, "size": info.size, "modified": _time_of(info.modified)} for info in store.iter_info(prefix)
     )
+
+
+def _time_of(modified: float) -> datetime | None:
+    """Return when an artifact was written; None where its store does not tell."""
+    return None if math.isnan(modified) else datetime.fromtimestamp(modified, UTC)
 
 
 def transfer_artifacts(
