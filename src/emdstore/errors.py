@@ -341,7 +341,12 @@ def _safe_piece(piece: str) -> str:
     name, equals, _ = piece.partition("=")
     if name.lower() in _SHOWN_PARAMETERS or piece in ("", "?", "&", ";", "#", _HIDDEN):
         return piece
-    return f"{name}={_HIDDEN}" if equals else _HIDDEN
+    return f"{_safe_name(name)}={_HIDDEN}" if equals else _HIDDEN
+
+
+def _safe_name(name: str) -> str:
+    """Return a parameter's name; with a digit in it, it may be the rest of a secret that holds `&` or `;`."""
+    return _HIDDEN if any(letter.isdigit() for letter in name) else name
 
 
 def _safe_url(found: re.Match[str]) -> str:
@@ -351,7 +356,7 @@ def _safe_url(found: re.Match[str]) -> str:
 def _safe_parameter(found: re.Match[str]) -> str:
     if found["name"][1:].lower() in _SHOWN_PARAMETERS:
         return found[0]
-    return f"{found['name']}={_HIDDEN}"
+    return f"{found['name'][0]}{_safe_name(found['name'][1:])}={_HIDDEN}"
 
 
 def _hidden(found: re.Match[str]) -> str:
