@@ -45,6 +45,7 @@ from .errors import (
     StoreURLError as StoreURLError,
     TransferError as TransferError,
     UnsafePathError as UnsafePathError,
+    UploadFailedError as UploadFailedError,
     VocabularyError as VocabularyError,
     WorkspaceError as WorkspaceError,
 )

@@ -131,6 +131,20 @@ class TransferError(EmdstoreError, RuntimeError):
     """Some keys of a transfer did not arrive; the report says which and why."""
 
 
+class UploadFailedError(TransferError):
+    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
+
+    Attributes
+    ----------
+    report
+        The `UploadReport`: what was shipped and what was not, by role. None if nothing is known.
+    """
+
+    def __init__(self, message: str = "", *, report: Any = None, key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.report = report
+
+
 class SameStoreError(EmdstoreError, ValueError):
     """Source and destination are the same place, perhaps through a link. Nothing was moved."""
 

@@ -16,7 +16,7 @@ from tests.climate_ref.frameworks import Framework, framework, make_template
 from tests.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
 
 from emdstore import CatalogVersionError, InMemoryArtifactStore, SameStoreError, scoped
-from emdstore.integrations.climate_ref import handle_execution_result
+from emdstore.integrations.climate_ref import handle_execution_result, materialize_execution
 from emdstore.sets.record import read_record
 from emdstore.testing import Fault, FaultyStore
 
@@ -269,3 +269,16 @@ def _store(ref: Framework) -> Any:
     from emdstore import LocalArtifactStore
 
     return LocalArtifactStore(ref.results)
+
+
+def test_bytes_alone_are_promoted_by_their_own_configuration(ref: Framework) -> None:
+    run(ref)
+    execution = ref.solved(FRAGMENT)
+    once = materialize_execution(ref.config, execution, ref.result(FRAGMENT))
+    assert once == materialize_execution(ref.config, execution, ref.result(FRAGMENT))
+    assert {each.key for each in once.artifacts} == {
+        "out.log", "diagnostic.json", "output.json", "map.png", "series.json"
+    }  # fmt: skip
+    assert (ref.results / FRAGMENT / "map.png").read_bytes() == b"png"
+    assert not (ref.results / FRAGMENT / "execution.json").exists()
+    assert execution.successful is None

@@ -17,10 +17,11 @@ from emdstore.errors import (
     ExecutionNotFoundError,
     InvalidTransitionError,
     StoreUnavailableError,
+    UploadFailedError,
 )
 from emdstore.executions.batch import BatchProgress
 from emdstore.executions.pool import answer_seconds, commits_at_once
-from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
+from emdstore.executions.report import RoleCounts, UploadReport
 from emdstore.executions.transitions import STATUSES
 from emdstore.executions.workspace import Workspace
 from emdstore.stores import InMemoryArtifactStore

@@ -46,10 +46,11 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
     UnsafePathError,
+    UploadFailedError,
 )
 from emdstore.executions.execution import Execution
 from emdstore.executions.lease import Lease
-from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
+from emdstore.executions.report import RoleCounts, UploadReport
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import read_set
 from emdstore.ingestion.replay import ingest

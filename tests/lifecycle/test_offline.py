@@ -17,9 +17,15 @@ from tests.lifecycle.runs import IDENTITY, WRITES, committed, faulty, files_in, 
 from emdstore.catalog import Catalog
 from emdstore.cli.app import run
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import CatalogError, ExecutionNotFoundError, InvalidKeyError, RecordError, StoreError
+from emdstore.errors import (
+    CatalogError,
+    ExecutionNotFoundError,
+    InvalidKeyError,
+    RecordError,
+    StoreError,
+    UploadFailedError,
+)
 from emdstore.executions.batch import BatchProgress, CommitInterrupted
-from emdstore.executions.report import UploadFailedError
 from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay

@@ -10,13 +10,20 @@ from itertools import islice
 import attrs
 
 from emdstore import system
-from emdstore.errors import ClaimHeldError, EmdstoreError, ExecutorError, Interrupted, InvalidTransitionError
+from emdstore.errors import (
+    ClaimHeldError,
+    EmdstoreError,
+    ExecutorError,
+    Interrupted,
+    InvalidTransitionError,
+    UploadFailedError,
+)
 from emdstore.executions.commit import Shipping, commit_execution
 from emdstore.executions.lease import COMMITTABLE
 from emdstore.executions.locations import Locations
 from emdstore.executions.pool import batch_workers
 from emdstore.executions.process import is_gone, run_lives
-from emdstore.executions.report import UploadError, UploadFailedError, UploadReport
+from emdstore.executions.report import UploadError, UploadReport
 from emdstore.executions.scratch import read_scratch_record
 from emdstore.progress import tell
 from emdstore.transfers import Unchanged
@@ -242,7 +249,7 @@ def commit_job(locations: Locations, job: CommitJob, shipping: Shipping) -> Uplo
 
 
 def _failed(job: CommitJob, error: Exception) -> UploadReport:
-    report = error.report if isinstance(error, UploadFailedError) else UploadReport()
+    report = error.report if isinstance(error, UploadFailedError) and error.report is not None else UploadReport()
     return attrs.evolve(report, errors=(UploadError(job.fragment, error),))
 
 

@@ -20,11 +20,12 @@ from emdstore.errors import (
     DemotionRefusedError,
     InvalidTransitionError,
     SourceChangedError,
+    UploadFailedError,
 )
 from emdstore.executions.lease import COMMITTABLE, Lease
 from emdstore.executions.locations import Locations
 from emdstore.executions.removal import published_status, remove_proved
-from emdstore.executions.report import RoleCounts, UploadFailedError, UploadReport
+from emdstore.executions.report import RoleCounts, UploadReport
 from emdstore.executions.scratch import has_scratch_record, read_stopped_record, scratch_is_gone
 from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome

@@ -7,8 +7,6 @@ from typing import Any
 
 import attrs
 
-from emdstore.errors import TransferError
-
 
 @attrs.frozen
 class RoleCounts:
@@ -124,17 +122,3 @@ class UploadReport:
             "skipped": dict(self.skipped),
             "kept": dict(self.kept),
         }
-
-
-class UploadFailedError(TransferError):
-    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
-
-    Attributes
-    ----------
-    report
-        What was shipped and what was not, by role.
-    """
-
-    def __init__(self, message: str = "", *, report: UploadReport | None = None, key: str | None = None) -> None:
-        super().__init__(message, key=key)
-        self.report = UploadReport() if report is None else report

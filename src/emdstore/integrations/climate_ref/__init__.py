@@ -20,6 +20,7 @@ except ModuleNotFoundError as error:
 
 from emdstore.integrations.climate_ref.handling import handle_execution_result
 from emdstore.integrations.climate_ref.installing import Installation, install, uninstall
+from emdstore.integrations.climate_ref.materializing import materialize_execution
 from emdstore.integrations.climate_ref.reingesting import reingest_execution
 from emdstore.integrations.climate_ref.replaying import replay
 
@@ -27,6 +28,7 @@ __all__ = [
     "Installation",
     "handle_execution_result",
     "install",
+    "materialize_execution",
     "reingest_execution",
     "replay",
     "uninstall",
