@@ -273,7 +273,7 @@ def _store(ref: Framework) -> Any:
 
 def test_bytes_alone_are_promoted_by_their_own_configuration(ref: Framework) -> None:
     run(ref)
-    execution = ref.solved(FRAGMENT)
+    execution = ref.database.session.get(Execution, ref.solved(FRAGMENT))
     once = materialize_execution(ref.config, execution, ref.result(FRAGMENT))
     assert once == materialize_execution(ref.config, execution, ref.result(FRAGMENT))
     assert {each.key for each in once.artifacts} == {
