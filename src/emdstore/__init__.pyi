@@ -98,6 +98,12 @@ from .sets.repair import (
 from .sets.result import (
     ExecutionResult as ExecutionResult,
 )
+from .sets.retraction import (
+    Retraction as Retraction,
+    read_retraction as read_retraction,
+    retract as retract,
+    unretract as unretract,
+)
 from .sets.schema import (
     record_schema as record_schema,
 )

@@ -11,7 +11,7 @@ from sqlalchemy import event
 from tests.catalog.examples import FULL, NOON, execution_of
 from tests.servers.postgres import PostgresServer, name_in
 
-from emdstore.catalog import Catalog
+from emdstore.catalog import Catalog, RecordStamp
 from emdstore.catalog.schema import PARTS
 from emdstore.errors import ExecutionNotFoundError, InvalidKeyError, QueryError
 
@@ -218,7 +218,7 @@ def test_records_are_told_by_digest_and_by_what_the_listing_said(catalog: Catalo
     known = catalog.record_stamps([FULL.fragment, "pmp/bare", "pmp2/x", "pmp/none"])
     assert known.keys() == {FULL.fragment, "pmp2/x"}
     stamp = known[FULL.fragment]
-    assert attrs.astuple(stamp) == (FULL.fragment, "ab" * 32, 4321, 1748779200.123456, '"etag"')
+    assert stamp == RecordStamp(FULL.fragment, "ab" * 32, 4321, 1748779200.123456, '"etag"')
     assert catalog.record_stamps([]) == {}
 
 

@@ -35,6 +35,8 @@ def test_every_document_says_its_layout_and_is_ok_exactly_if_the_exit_code_is_0(
         ],
         "sets": [(0, ["sets", results]), (2, ["sets", "nowhere"])],
         "repair": [(0, ["repair", results, GOOD, "--from", results])],
+        "retract": [(0, ["retract", GOOD, "--reason", "wrong", "--results", results])],
+        "unretract": [(0, ["unretract", GOOD, "--results", results])],
         "verify": [(0, ["verify", results]), (2, ["verify"])],
         "replay": [(0, ["replay", results, "--catalog", "new.db"])],
         "show": [(0, ["show", GOOD, "--catalog", catalog]), (2, ["show", "nowhere"])],

@@ -113,6 +113,18 @@ def test_a_program_is_run_committed_and_shown(cli: CLI) -> None:
     assert (row["status"], row["selectors"], row["scalars"]) == ("uploaded", {"a": "b"}, 1)
 
 
+def test_the_catalog_of_a_workspace_hears_of_a_retraction_at_once(cli: CLI) -> None:
+    cli("init")
+    cli(*RUN, "--", *PROGRAM)
+    cli("commit", "--pending")
+    (row,) = cli("list", "--latest", "--json").json["executions"]
+    cli("retract", row["fragment"], "--reason", "wrong sign")
+    assert cli("list", "--latest", "--json").json["executions"] == []
+    assert "retracted: wrong sign" in cli("list").out
+    cli("unretract", row["fragment"])
+    assert ids(cli("list", "--latest", "--json")) == [row["fragment"]]
+
+
 def test_run_in_json_is_one_document_whatever_the_program_prints(here: Here, workspace: Workspace) -> None:
     said = here(*RUN, "--json", "--", *PROGRAM)
     assert said.err == "computing\n"

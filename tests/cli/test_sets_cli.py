@@ -63,3 +63,28 @@ def test_what_no_copy_has_is_named(cli: CLI, store: LocalArtifactStore, tmp_path
 
 def test_the_schema_is_the_packages(cli: CLI) -> None:
     assert cli("schema", "record").json == record_schema()
+
+
+def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArtifactStore) -> None:
+    said = cli("retract", FRAGMENT, "--reason", "wrong sign", "--successor", "a/b/c/2", "--results", "results")
+    assert said.out == f"{FRAGMENT} is retracted: wrong sign\n"
+    assert "emdstore replay" in said.err
+    shown = cli("sets", "results")
+    assert f"{FRAGMENT} is retracted: wrong sign; use a/b/c/2" in shown.err
+    assert cli("sets", "results", "--json").json["sets"][0]["retraction"]["reason"] == "wrong sign"
+    assert "1 published; 1 of them retracted" in cli("verify", "results").out
+    cli("replay", "results", "--catalog", "catalog.db")
+    assert "wrong sign" in cli("show", FRAGMENT, "--catalog", "catalog.db").out
+    export = ("export", "scalars", "-o", "x.csv", "--catalog", "catalog.db")
+    assert cli(*export).out.startswith("0 scalars")
+    assert not cli(*export, "--retracted").out.startswith("0 scalars")
+    told = cli("unretract", FRAGMENT, "--results", "results").out
+    assert told == f"{FRAGMENT} is not retracted any more; the reason was: wrong sign\n"
+    assert cli("unretract", FRAGMENT, "--results", "results").out == f"{FRAGMENT} was not retracted\n"
+
+
+def test_a_retraction_that_makes_no_sense_is_a_wrong_call(cli: CLI, store: LocalArtifactStore) -> None:
+    assert "no set at 'x/y'" in cli("retract", "x/y", "--reason", "wrong", "--results", "results", code=2).err
+    assert "reason" in cli("retract", FRAGMENT, "--results", "results", code=2).err
+    assert "needs a reason" in cli("retract", FRAGMENT, "--reason", " ", "--results", "results", code=2).err
+    assert "give --results" in cli("retract", FRAGMENT, "--reason", "wrong", code=2).err

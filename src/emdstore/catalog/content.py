@@ -65,6 +65,8 @@ class ExecutionContent:
         Seconds.
     generation
         How often the execution had been claimed when its set was published.
+    retracted_at, retracted_by, retraction_reason, superseded_by
+        When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
     record_digest
         SHA-256 of the record that this came from.
     record_size, record_modified, record_version
@@ -98,6 +100,10 @@ class ExecutionContent:
     uploaded_at: datetime | None = None
     upload_duration: float | None = None
     generation: int = 0
+    retracted_at: datetime | None = None
+    retracted_by: str | None = None
+    retraction_reason: str | None = None
+    superseded_by: str | None = None
     record_digest: str | None = None
     record_size: int | None = None
     record_modified: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
@@ -55,6 +56,9 @@ class Filters(TypedDict, total=False):
         True for the latest set of each execution group only: of those that are complete, and published or bare, the one
         that was published last (of equals, that was started last). A set without such a time counts as the oldest.
         Which one it is does not depend on the other filters: if they leave it out, no older one takes its place.
+        A retracted set is never the latest.
+    retracted
+        False, the default, for sets that were not retracted; True for those that were; None for both.
     """
 
     fragment: str
@@ -63,6 +67,7 @@ class Filters(TypedDict, total=False):
     group: OneOrMore
     status: OneOrMore
     latest: bool
+    retracted: bool | None
 
 
 class ValueFilters(Filters, total=False):
@@ -246,6 +251,8 @@ class RecordStamp:
         SHA-256 of the record.
     size, modified, version
         What the store's listing said of the record then, as `ArtifactInfo` has it; None where it was not noted.
+    retracted_at, retracted_by, retraction_reason, superseded_by
+        What the set's retraction says, as `ExecutionRow` has it.
     """
 
     fragment: str
@@ -253,6 +260,10 @@ class RecordStamp:
     size: int | None
     modified: float | None
     version: str | None
+    retracted_at: datetime | None = None
+    retracted_by: str | None = None
+    retraction_reason: str | None = None
+    superseded_by: str | None = None
 
 
 # -- one query per kind of row ---------------------------------------------------------------------------------------
@@ -356,7 +367,7 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
 
 
 _KNOWN: sa.Select[Any] = sa.select(
-    *(execution.c[f"record_{name}" if name != "fragment" else name] for name in attrs.fields_dict(RecordStamp))
+    *(execution.c[name if name in execution.c else f"record_{name}"] for name in attrs.fields_dict(RecordStamp))
 ).where(execution.c.record_digest.is_not(None))
 _STAMPS = _KNOWN.where(execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)))
 
@@ -412,13 +423,18 @@ def _conditions(
     group: OneOrMore | None = None,
     status: OneOrMore | None = None,
     latest: bool = False,
+    retracted: bool | None = False,
 ) -> list[sa.ColumnElement[bool]]:
     columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status)
     wanted = zip(columns, (provider, diagnostic, group, status), strict=True)
     if status is not None:
         _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
-    return [*_under(fragment or ""), *chosen, *([execution.c.id.in_(_LATEST)] if latest else [])]
+    if latest:
+        chosen.append(execution.c.id.in_(_LATEST))
+    if retracted is not None:
+        chosen.append(execution.c.retracted_at.is_not(None) if retracted else execution.c.retracted_at.is_(None))
+    return [*_under(fragment or ""), *chosen]
 
 
 def _latest_of_each_group() -> sa.Select[Any]:
@@ -434,7 +450,7 @@ def _latest_of_each_group() -> sa.Select[Any]:
             ),
         )
         .label("age"),
-    ).where(execution.c.state.in_(("published", "bare")), execution.c.complete)
+    ).where(execution.c.state.in_(("published", "bare")), execution.c.complete, execution.c.retracted_at.is_(None))
     ranked = candidates.subquery("ranked")
     return sa.select(ranked.c.id).where(ranked.c.age == 1)
 

@@ -56,6 +56,8 @@ class ExecutionRow:
         Seconds.
     generation
         How often it had been claimed when its set was published.
+    retracted_at, retracted_by, retraction_reason, superseded_by
+        When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
     record_digest, record_size, record_modified, record_version
         The record that the rows came from.
     artifacts, outputs, scalars, series, warnings
@@ -96,6 +98,10 @@ class ExecutionRow:
     uploaded_at: datetime | None
     upload_duration: float | None
     generation: int
+    retracted_at: datetime | None
+    retracted_by: str | None
+    retraction_reason: str | None
+    superseded_by: str | None
     record_digest: str | None
     record_size: int | None = attrs.field(eq=False)
     record_modified: float | None = attrs.field(eq=False)

@@ -141,6 +141,11 @@ execution = sa.Table(
     sa.Column("state", sa.Text),
     sa.Column("complete", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("generation", sa.BigInteger, nullable=False, server_default="0"),
+    # why nobody is to use the set any more, as the object beside its record says
+    sa.Column("retracted_at", UTCDateTime),
+    sa.Column("retracted_by", sa.Text),
+    sa.Column("retraction_reason", sa.Text),
+    sa.Column("superseded_by", Name),
     # kept here because only a replacement of the whole execution ever changes them
     *(
         sa.Column(f"n_{part}", sa.Integer, nullable=False, server_default="0")

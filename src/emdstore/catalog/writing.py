@@ -30,6 +30,8 @@ _OUTCOME = [
     field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
 ]
 
+_RETRACTION = ("retracted_at", "retracted_by", "retraction_reason", "superseded_by")
+
 # Statements are made once: to put one together takes several times as long as SQLite takes to carry it out.
 _OF_EXECUTION: sa.BindParameter[int] = sa.bindparam("execution_id")
 _SELECT_HELD = (
@@ -48,6 +50,7 @@ _NOTE_STAMP = (
     sa.update(execution)
     .where(execution.c.fragment == sa.bindparam("of_fragment"), execution.c.record_digest == sa.bindparam("of_digest"))
     .values({f"record_{name}": sa.bindparam(f"of_{name}") for name in ("size", "modified", "version")})
+    .values({name: sa.bindparam(f"of_{name}", type_=execution.c[name].type) for name in _RETRACTION})
 )
 _UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
 # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.

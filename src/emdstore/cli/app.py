@@ -53,6 +53,8 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),
     "repair": ("sets:repair_set", "Mend a damaged set from a good copy of its bytes."),
     "check": ("check:check", "Check bundles and series files against the JSON Schemas of EMDS."),
+    "retract": ("sets:retract_set", "Say that a published set is not to be used any more."),
+    "unretract": ("sets:unretract_set", "Take a set's retraction back."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
     "show": ("executions:show", "Show what the catalog holds of one execution."),

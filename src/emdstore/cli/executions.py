@@ -360,8 +360,12 @@ def _listed(row: ExecutionRow) -> tuple[object, ...]:
         row.artifacts,
         row.scalars,
         row.description,
-        row.error or (f"held by {row.owner}" if row.owner else row.reason if row.failure else None),
+        _word(row) or row.error or (f"held by {row.owner}" if row.owner else row.reason if row.failure else None),
     )
+
+
+def _word(row: ExecutionRow) -> str | None:
+    return None if row.retracted_at is None else f"retracted: {row.retraction_reason}"
 
 
 def show(

@@ -53,6 +53,7 @@ def export(
     group: tuple[str, ...] = (),
     fragment: Folder = "",
     latest: Latest = False,
+    retracted: bool = False,
     catalog: OptionalCatalogURL = None,
     config: Config = None,
     access: Access = ANY,
@@ -83,6 +84,8 @@ def export(
         Only of this group.
     fragment
         Only of the executions in this folder.
+    retracted
+        Also of sets that were retracted.
     """
     chosen = format or _format_of(file)
     if file == _STDOUT and output.json:
@@ -91,13 +94,20 @@ def export(
     filters: dict[str, Any] = {name: value for name, value in given.items() if value}
     if latest:
         filters["latest"] = True
+    if retracted:
+        filters["retracted"] = None
     if where and kind not in _WITH_DIMENSIONS:
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:
         filters["dimensions"] = _dimensions(where)
     with _open_catalog(catalog, config) as database:
         if fragment:
-            refuse_empty(database.executions(fragment=fragment).count(), fragment, "execution", store=database.url)
+            refuse_empty(
+                database.executions(fragment=fragment, retracted=None).count(),
+                fragment,
+                "execution",
+                store=database.url,
+            )
         rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
     if output.json:
         document = {"kind": kind, "file": redact_url(file), "format": chosen, "rows": rows, "bytes": size}

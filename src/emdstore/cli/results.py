@@ -318,7 +318,8 @@ def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = 
     whole = f"{report.artifacts} artifacts ({size_text(report.bytes)}) in {report.sets} sets are as recorded"
     say(f"{whole}, {findings} findings; {report.seconds:.1f} s")
     if states := [f"{count} {state}" for state, count in report.states.items() if count]:
-        say(f"sets: {', '.join(states)}")
+        retracted = f"; {report.retracted} of them retracted" if report.retracted else ""
+        say(f"sets: {', '.join(states)}{retracted}")
     if not report.sets:
         note("no sets were found")
     if interrupted:
@@ -338,11 +339,11 @@ def show_execution(database: Catalog, execution: str, *, limit: int, output: Out
 
 def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
     queries: dict[str, Iterable[Any]] = {
-        "warnings": database.warnings(fragment=row.fragment),
-        "artifacts": database.artifacts(fragment=row.fragment),
-        "outputs": database.outputs(fragment=row.fragment, complete=None),
-        "scalars": database.scalars(fragment=row.fragment, complete=None),
-        "series": database.series(fragment=row.fragment, complete=None),
+        "warnings": database.warnings(fragment=row.fragment, retracted=None),
+        "artifacts": database.artifacts(fragment=row.fragment, retracted=None),
+        "outputs": database.outputs(fragment=row.fragment, retracted=None, complete=None),
+        "scalars": database.scalars(fragment=row.fragment, retracted=None, complete=None),
+        "series": database.series(fragment=row.fragment, retracted=None, complete=None),
     }
     return {kind: (each for each in rows if each.execution_id == row.execution_id) for kind, rows in queries.items()}
 

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.options import ANY, PLAIN, Access, Folder, Output, open_existing, refuse_empty
+from emdstore.cli.executions import open_workspace
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    Folder,
+    Output,
+    WrongCallError,
+    open_existing,
+    refuse_empty,
+)
 from emdstore.cli.render import counts_text, note, say, show_document, show_table, size_text
+from emdstore.ingestion.replay import replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
+from emdstore.sets.retraction import retract, unretract
 from emdstore.sets.schema import record_schema
 from emdstore.sets.state import SetState
+from emdstore.stores import ArtifactStore
+
+Results = Annotated[str | None, Parameter(help="The results store; by default the workspace's.")]
 
 _NOT_READ = ("unreadable", "newer-schema")
 
@@ -64,6 +83,9 @@ def show_sets(
     for each in shown:
         if each.state not in ("published", "bare") and each.reason:
             note(each.reason if each.fragment in each.reason else f"{each.fragment}: {each.reason}")
+        if each.retraction is not None:
+            instead = f"; use {each.retraction.successor}" if each.retraction.successor else ""
+            note(f"{each.fragment} is retracted: {each.retraction.reason}{instead}")
     say(f"{len(shown)} sets: {counts_text(counts)}" if shown else "no sets")
     return code
 
@@ -101,6 +123,89 @@ def repair_set(
         say(f"not repaired  {each.key}: {each.reason}", style="red")
     say(f"{report.fragment}: {len(report.repaired)} repaired, {len(report.not_repaired)} not; it is {report.state}")
     return code
+
+
+def retract_set(
+    fragment: Folder,
+    /,
+    *,
+    reason: str,
+    successor: str | None = None,
+    by: str | None = None,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Say that a published set is not to be used any more. Its record and its artifacts stay as they are.
+
+    The word is kept beside the record, and travels with the set. Queries, exports and pages leave the set out, unless
+    they are asked for retracted sets.
+
+    Parameters
+    ----------
+    fragment
+        The set's folder in the results store.
+    reason
+        Why, for those who used the set.
+    successor
+        The set to use instead.
+    by
+        Who says so; by default the user and the host.
+    """
+    with _results_store(results, config, access, fragment) as store:
+        try:
+            said = retract(store, fragment, reason=reason, successor=successor, by=by)
+        except ValueError as error:
+            raise WrongCallError(str(error)) from error
+    if output.json:
+        return show_document("retract", {"fragment": fragment, "retraction": said})
+    say(f"{fragment} is retracted: {reason}")
+    return 0
+
+
+def unretract_set(
+    fragment: Folder,
+    /,
+    *,
+    reason: str = "",
+    by: str | None = None,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Take a set's retraction back.
+
+    Parameters
+    ----------
+    fragment
+        The set's folder in the results store.
+    reason
+        Why, for those who heard that it was retracted.
+    by
+        Who says so; by default the user and the host.
+    """
+    with _results_store(results, config, access, fragment) as store:
+        before = unretract(store, fragment, reason=reason, by=by)
+    if output.json:
+        return show_document("unretract", {"fragment": fragment, "taken_back": before})
+    said = "was not retracted" if before is None else f"is not retracted any more; the reason was: {before.reason}"
+    say(f"{fragment} {said}")
+    return 0
+
+
+@contextmanager
+def _results_store(place: str | None, config: Path | None, access: Access, fragment: str) -> Iterator[ArtifactStore]:
+    """Open the results store in which a word is to be said of a set; tell the workspace's catalog of it."""
+    if place is not None:
+        yield open_existing(place, access)
+        note("catalogs learn of it by `emdstore replay`")
+        return
+    with open_workspace(config, instead="--results") as workspace:
+        yield workspace.results
+        for each in replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary).failures:
+            note(f"the catalog could not take {each.fragment} as it is now: {each.error}")
 
 
 def show_record_schema() -> int:

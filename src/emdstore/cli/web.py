@@ -149,7 +149,12 @@ def report(
     selection = Selection(chosen={name: values for name, values in chosen.items() if values}, fragment=fragment)
     with _opened(store, catalog, config, access) as (database, results):
         if fragment:
-            refuse_empty(database.executions(fragment=fragment).count(), fragment, "execution", store=database.url)
+            refuse_empty(
+                database.executions(fragment=fragment, retracted=None).count(),
+                fragment,
+                "execution",
+                store=database.url,
+            )
         try:
             with set_progress("report") as on_progress:
                 written = write_report(folder, database, results, selection, data=data, on_progress=on_progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from emdstore.emds.artifact_set import (
     RECORD_NAME,
+    RETRACTION_NAME,
     ArtifactRef,
     ArtifactSet,
     RejectedName,
@@ -37,6 +38,7 @@ from emdstore.emds.writer import OutputWriter, WrittenBundles
 
 __all__ = [
     "RECORD_NAME",
+    "RETRACTION_NAME",
     "ArtifactRef",
     "ArtifactSet",
     "BundleCheck",

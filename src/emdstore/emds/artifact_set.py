@@ -23,6 +23,7 @@ Role = Literal["log", "metric", "output", "plot", "data", "html", "series"]
 RejectionCode = Literal["outside-fragment", "unmatched-path", "invalid-name", "reserved-name"]
 
 RECORD_NAME = "execution.json"
+RETRACTION_NAME = "retraction.json"
 """The key of a set's record. No artifact may take it: a set is published if and only if its record is there."""
 
 _USUAL_DEPTH = 4
@@ -298,8 +299,9 @@ def resolve_name(
         validate_key(key)
     except InvalidKeyError as error:
         return Rejection("invalid-name", str(error))
-    if key == RECORD_NAME:
-        return Rejection("reserved-name", f"{RECORD_NAME} is the set's own record")
+    if key in (RECORD_NAME, RETRACTION_NAME):
+        what = "record" if key == RECORD_NAME else "retraction"
+        return Rejection("reserved-name", f"{key} is the set's own {what}")
     return key
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import attrs
 
-from emdstore.emds.artifact_set import RECORD_NAME, Rejection, resolve_name
+from emdstore.emds.artifact_set import RECORD_NAME, RETRACTION_NAME, Rejection, resolve_name
 from emdstore.emds.jsontext import parse, render
 from emdstore.emds.layout import Point, arrange, spell
 from emdstore.emds.metric import ATTRIBUTES, STRUCTURE, encode_metric_bundle
@@ -87,7 +87,7 @@ class OutputWriter:
         names = (metric, output, series)
         for name in names:
             validate_key(name)
-            if "/" in name or name == RECORD_NAME or names.count(name) > 1:
+            if "/" in name or name in (RECORD_NAME, RETRACTION_NAME) or names.count(name) > 1:
                 raise InvalidKeyError(f"the three files need a plain name of their own each: {name!r}", key=name)
         self._fixed = dimensions is not None
         self._dimensions = None if dimensions is None else _dimension_names(dimensions)

@@ -255,7 +255,7 @@ def _failed(job: CommitJob, error: Exception) -> UploadReport:
 
 def _waiting(locations: Locations) -> list[str]:
     """Return what waits, oldest first: stopped, failed to upload, or claimed by an owner that is gone."""
-    gone = [row for row in locations.catalog.executions(status="pending_upload") if is_gone(row.owner)]
+    gone = [row for row in locations.catalog.executions(status="pending_upload", retracted=None) if is_gone(row.owner)]
     waiting = {row.fragment: row for row in (*locations.catalog.pending(WAITING), *gone)}
     return [row.fragment for row in sorted(waiting.values(), key=lambda row: (str(row.created_at or ""), row.fragment))]
 
@@ -263,7 +263,7 @@ def _waiting(locations: Locations) -> list[str]:
 def _cut_off(locations: Locations) -> dict[str, str]:
     """Return the executions that are called running and that nobody works on any more, with what to do."""
     found = {}
-    for row in locations.catalog.executions(status="running"):
+    for row in locations.catalog.executions(status="running", retracted=None):
         try:
             record = read_scratch_record(locations.scratch, row.fragment)
         except EmdstoreError:

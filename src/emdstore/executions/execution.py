@@ -499,7 +499,7 @@ def resume_execution(locations: Locations, execution: str) -> Execution:
 def list_executions(
     locations: Locations, *, status: str | Collection[str] | None = None, latest: bool = False
 ) -> Query[ExecutionRow]:
-    """Return the executions that the catalog holds, by fragment.
+    """Return the executions that the catalog holds, by fragment, also those whose set was retracted.
 
     Parameters
     ----------
@@ -511,16 +511,16 @@ def list_executions(
         Only the latest complete set of each execution group; see `Catalog.executions`.
     """
     if status is None:
-        return locations.catalog.executions(latest=latest)
+        return locations.catalog.executions(latest=latest, retracted=None)
     wanted = {status} if isinstance(status, str) else set(status)
     if unknown := wanted.difference(STATUSES):
         raise ValueError(f"no such status: {', '.join(sorted(unknown))}; there are {', '.join(STATUSES)}")
-    return locations.catalog.executions(status=wanted, latest=latest)
+    return locations.catalog.executions(status=wanted, latest=latest, retracted=None)
 
 
 def _take(locations: Locations, fragment: str) -> None:
     """Make the folder of an execution whose name was chosen: of several who choose the same one, one gets it."""
-    taken = locations.catalog.executions(fragment=fragment).count() > 0
+    taken = locations.catalog.executions(fragment=fragment, retracted=None).count() > 0
     if not taken:
         try:
             locations.scratch.local_path(fragment).mkdir(parents=True)

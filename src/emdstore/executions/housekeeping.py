@@ -242,7 +242,7 @@ class _Cleaning:
         catalog, or of one that was lost.
         """
         scratch = self._locations.scratch
-        known = {row.fragment for row in self._locations.catalog.executions()}
+        known = {row.fragment for row in self._locations.catalog.executions(retracted=None)}
         for fragment in executions_in(scratch):
             if fragment in known:
                 continue
@@ -317,7 +317,7 @@ def recover(locations: Locations, *, older_than: timedelta | None = None) -> tup
             row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
         ):
             stopped.append(row.fragment)
-    known = {row.fragment for row in locations.catalog.executions()}
+    known = {row.fragment for row in locations.catalog.executions(retracted=None)}
     for fragment in executions_in(locations.scratch):
         record = None if fragment in known else _record_or_none(locations, fragment)
         if record is None or record.fragment != fragment or record.started_at is None or record.result is not None:

@@ -24,6 +24,7 @@ from emdstore.emds import (
 from emdstore.errors import BundleError
 from emdstore.sets.finding import Stamp
 from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, look_at_set, sha256
 from emdstore.stores.port import ArtifactStore
 
@@ -258,9 +259,20 @@ def _parts(
         ],
         "warnings": [(each.code, each.message, each.place or None) for each in dict.fromkeys(warnings)],
         "record_digest": digest,
+        **retraction_columns(look.retraction),
         "record_size": None if stamp is None else stamp.size,
         "record_modified": None if stamp is None else stamp.modified,
         "record_version": None if stamp is None else stamp.version,
+    }
+
+
+def retraction_columns(retraction: Retraction | None) -> dict[str, Any]:
+    """Return what a catalog holds of a retraction, by column."""
+    return {
+        "retracted_at": None if retraction is None else retraction.at,
+        "retracted_by": None if retraction is None else retraction.by,
+        "retraction_reason": None if retraction is None else retraction.reason,
+        "superseded_by": None if retraction is None else retraction.successor,
     }
 
 

@@ -29,12 +29,13 @@ from emdstore.errors import (
     ShadowedSetError,
 )
 from emdstore.ingestion.binding import bind
-from emdstore.ingestion.reading import content_of, read_set
+from emdstore.ingestion.reading import content_of, read_set, retraction_columns
 from emdstore.ingestion.report import Collected, IngestOutcome, ReplayCallback, ReplayInterrupted, ReplayReport, State
 from emdstore.keys import join_key
 from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import METRIC_NAME
+from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.sets.state import SetState, look_at_set, sha256
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
@@ -222,7 +223,8 @@ class SetReader:
         try:
             record = join_key(found.location, RECORD_NAME)
             if found.published and known is not None and sha256(self.store.read_bytes(record)) == known.digest:
-                return _restamped(known, found.stamp)
+                retraction = read_retraction(self.store, found.location) if found.has_retraction else None
+                return _restamped(known, found.stamp, retraction)
             look = look_at_set(self.store, found.location, stamp=found.stamp)
             state = look.state if look.error is not None else state
             content = content_of(look, vocabulary=self.vocabulary, incomplete=self.incomplete)
@@ -231,7 +233,7 @@ class SetReader:
         except EmdstoreError as error:
             return IngestOutcome(fragment, _NOT_TAKEN[state], error=error, set_state=state)
         if known is not None and content.record_digest == known.digest:
-            return _restamped(known, found.stamp if content.record_version is not None else None)
+            return _restamped(known, found.stamp if content.record_version is not None else None, look.retraction)
         return ReadSet(found.location, content, look.record)
 
 
@@ -286,8 +288,11 @@ def replay_into(
             executor_or_threads(executor, _READERS, "read") as readers,
             closing(map_batches(readers, _read_changed, reader, items=run.changed(prefix), given=ahead)) as sets,
         ):
-            for (_, fragment, _), read in sets:
-                run.settle(IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read)
+            for (_, fragment, known), read in sets:
+                run.settle(
+                    known,
+                    IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read,
+                )
         run.note_stamps()
         run.settle_gone(prefix, prune)
     except KeyboardInterrupt:
@@ -321,16 +326,17 @@ class _Replay:
                 else:
                     yield each, fragment, before
 
-    def settle(self, read: ReadSet | RecordStamp | IngestOutcome) -> None:
-        """Write what was read, if it has to be."""
+    def settle(self, known: RecordStamp | None, read: ReadSet | RecordStamp | IngestOutcome) -> None:
+        """Write what was read, if it has to be: of a set that the database has only what changed beside its record."""
         if isinstance(read, ReadSet):
             self.done.add(self._sink.put(read))
         elif isinstance(read, RecordStamp):
-            if read.version is not None:
+            is_news = known is not None and _word_of(known) != _word_of(read)
+            if read.version is not None or is_news:
                 self._stamps.append(read)
                 if len(self._stamps) == _ASKED_AT_ONCE:
                     self.note_stamps()
-            self.done.add(IngestOutcome(read.fragment, "unchanged"))
+            self.done.add(IngestOutcome(read.fragment, "ingested" if is_news else "unchanged"))
         else:
             self.done.add(read)
 
@@ -427,9 +433,14 @@ def _read_changed(
     return [reader.read_if_changed(*each) for each in batch]
 
 
-def _restamped(known: RecordStamp, stamp: Stamp | None) -> RecordStamp:
+def _restamped(known: RecordStamp, stamp: Stamp | None, retraction: Retraction | None) -> RecordStamp:
     told = (None, None, None) if stamp is None else (stamp.size, stamp.modified, stamp.version)
-    return RecordStamp(known.fragment, known.digest, *told)
+    return RecordStamp(known.fragment, known.digest, *told, **retraction_columns(retraction))
+
+
+def _word_of(stamp: RecordStamp) -> RecordStamp:
+    """Return a stamp without what the listing said: two are equal if they say the same of a retraction."""
+    return attrs.evolve(stamp, size=None, modified=None, version=None)
 
 
 def _stamp_of(known: RecordStamp) -> Stamp | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import ArtifactNotFoundError, RecordError
 from emdstore.keys import in_folder, join_key
 from emdstore.sets.record import decode_record
@@ -38,6 +38,13 @@ class Stamp:
     modified: float
     version: str
 
+    def with_retraction(self, other: Stamp | None) -> Stamp | None:
+        """Return the stamp of a set that changes when its retraction does."""
+        if other is None:
+            return None
+        told = f"{self.version}\n{other.size} {other.modified} {other.version}"
+        return attrs.evolve(self, version=hashlib.sha256(told.encode()).hexdigest())
+
     def joined(self, other: Stamp) -> Stamp:
         """Return the stamp of two files together."""
         version = hashlib.sha256(f"{self.version}\n{other.version}".encode()).hexdigest()
@@ -55,12 +62,15 @@ class FoundSet:
     published
         Whether it has a record; otherwise it is bare.
     stamp
-        Of its record, or of a bare set's usual files; None where the store does not tell.
+        Of its record, or of a bare set's usual files, and of its retraction; None where the store does not tell.
+    has_retraction
+        Whether it was retracted once, and may still be.
     """
 
     location: str
     published: bool
     stamp: Stamp | None = None
+    has_retraction: bool = False
 
 
 def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
@@ -111,6 +121,8 @@ class _Folder:
         None as long as nobody knows.
     stamp
         Of its record, or of its usual files so far.
+    retraction, has_retraction
+        The stamp of its retraction, and whether there is one.
     holds_published
         Whether a published set lies below it.
     waiting
@@ -122,6 +134,8 @@ class _Folder:
     has_record: bool | None = None
     has_bundle: bool | None = None
     stamp: Stamp | None = None
+    retraction: Stamp | None = None
+    has_retraction: bool = False
     holds_published: bool = False
     waiting: list[FoundSet] = attrs.field(factory=list)
 
@@ -138,17 +152,25 @@ class _Folder:
         elif name in _USUAL_NAMES and not self.has_record:
             self.stamp = stamp if stamp is None or self.stamp is None else self.stamp.joined(stamp)
             self.has_bundle = self.has_bundle or name == METRIC_NAME
+        elif name == RETRACTION_NAME:
+            self.has_retraction, self.retraction = True, stamp
         self.pass_by(name)
 
     def close(self) -> list[FoundSet]:
         """Return the sets that are here, now that all of the folder has been listed."""
         if self.has_record:
-            return [FoundSet(self.path, True, self.stamp)]
+            return [self._found(published=True)]
         if self.has_bundle and not self.holds_published:
-            return [FoundSet(self.path, False, self.stamp)]
+            return [self._found(published=False)]
         if self.has_bundle:
             _log.warning("%r has a metric bundle but holds published sets: it is not taken for a set", self.path)
         return self.settled()
+
+    def _found(self, *, published: bool) -> FoundSet:
+        stamp = self.stamp
+        if stamp is not None and self.has_retraction:
+            stamp = stamp.with_retraction(self.retraction)
+        return FoundSet(self.path, published, stamp, self.has_retraction)
 
     def settled(self) -> list[FoundSet]:
         """Give away the sets below that are no part of one here; what lies below a bundle is none if it is bare."""

@@ -11,6 +11,7 @@ import attrs
 
 from emdstore.errors import EmdstoreError, ExecutorError
 from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, SetState, look_at_set
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
@@ -39,6 +40,8 @@ class ListedSet:
         The host where it ran, or else what wrote its record; None without a record.
     generation
         How often it had been claimed when it was published.
+    retraction
+        Why it is not to be used any more, if it was retracted.
     """
 
     fragment: str
@@ -49,6 +52,7 @@ class ListedSet:
     size: int = 0
     origin: str | None = None
     generation: int = 0
+    retraction: Retraction | None = None
 
 
 def list_sets(store: StoreLike, prefix: str = "", *, executor: Executor | None = None) -> Iterator[ListedSet]:
@@ -113,4 +117,5 @@ def summary_of(look: SetLook) -> ListedSet:
         size=look.size,
         origin=None if record is None else record.host or record.producer,
         generation=0 if record is None else record.generation,
+        retraction=look.retraction,
     )

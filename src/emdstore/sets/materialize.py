@@ -15,6 +15,7 @@ import attrs
 
 from emdstore.emds import (
     RECORD_NAME,
+    RETRACTION_NAME,
     ArtifactSet,
     BundleWarning,
     OutputBundle,
@@ -482,7 +483,9 @@ def _outcome(
         artifacts_unreadable=tuple(read.unreadable) if arrived else (),
         artifacts=tuple(artifacts),
         outputs=read.set.outputs if arrived else (),
-        stale=tuple(sorted(key for key in standing.found if key not in arrived and key != RECORD_NAME)),
+        stale=tuple(
+            sorted(key for key in standing.found if key not in arrived and key not in (RECORD_NAME, RETRACTION_NAME))
+        ),
         warnings=tuple(warnings),
         seconds=seconds,
     )

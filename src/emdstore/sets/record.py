@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from emdstore._version import __version__
-from emdstore.emds import RECORD_NAME, BundleWarning
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME, BundleWarning
 from emdstore.errors import ArtifactNotFoundError, RecordError, RecordVersionError
 from emdstore.keys import is_valid_key
 from emdstore.sets.result import ExecutionResult
@@ -310,7 +310,7 @@ def _lasting(record: ExecutionRecord) -> ExecutionRecord:
 
 def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
     """List what lies in a fragment's store and is not among the keys of its set, sorted."""
-    known = {RECORD_NAME, *keys}
+    known = {RECORD_NAME, RETRACTION_NAME, *keys}
     return tuple(key for key in dest.iter_keys() if key not in known)
 
 

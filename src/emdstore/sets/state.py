@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from emdstore.emds import RECORD_NAME, ArtifactSet, artifact_set, decode_output_bundle
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME, ArtifactSet, artifact_set, decode_output_bundle
 from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
@@ -27,6 +27,7 @@ from emdstore.keys import join_key
 from emdstore.sets.finding import Stamp, fragment_at, stamp_of
 from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
@@ -156,6 +157,8 @@ class SetLook:
         What the bundles of a set without a record name; None of one with a record.
     stamp
         What the store says of the record.
+    retraction
+        Why it is not to be used any more, if it was retracted. Its state and digests stay what they were.
     error
         Why nothing may be made of the set: None if it is published, failed, bare, or incomplete by its record.
     """
@@ -170,6 +173,7 @@ class SetLook:
     bundles: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
     named: ArtifactSet | None = attrs.field(default=None, repr=False)
     stamp: Stamp | None = None
+    retraction: Retraction | None = None
     error: EmdstoreError | None = attrs.field(default=None, eq=str)
 
     @property
@@ -273,6 +277,8 @@ def _look(
     if isinstance(record, EmdstoreError) or seen.state in ("publishing", "unreadable"):
         return _judged(seen)
     listing = listing_of(folder)
+    retraction = read_retraction(folder, "") if RETRACTION_NAME in listing else None
+    seen = attrs.evolve(seen, retraction=retraction)
     digests: dict[str, Digest] = {}
     read: dict[str, bytes] = {}
     wanted = {each.key for each in record.artifacts} if every_digest else set()
@@ -312,7 +318,14 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
         files_below=lambda key: [each for each in listing if each.startswith(f"{key}/")] if key not in listing else [],
     )
     named = name_all()
-    seen = SetLook(fragment=fragment, location=location, judgement=Judgement("bare"), listing=listing, stamp=stamp)
+    seen = SetLook(
+        fragment=fragment,
+        location=location,
+        judgement=Judgement("bare"),
+        listing=listing,
+        stamp=stamp,
+        retraction=read_retraction(folder, "") if RETRACTION_NAME in listing else None,
+    )
     try:
         read = {role: folder.read_bytes(name) for role, name in names.items() if bundles or role == "output"}
         if "output" in names:

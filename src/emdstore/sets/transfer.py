@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 
 import attrs
 
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
     DemotionRefusedError,
@@ -23,6 +23,7 @@ from emdstore.errors import (
 from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, opened, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
@@ -32,7 +33,7 @@ from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Action, Pair, step_of
-from emdstore.transfers.units import Group, Unit
+from emdstore.transfers.units import Group, Unit, steps_of
 
 _RANKS = {"series": 1, "output": 1, "metric": 2}
 _BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
@@ -190,7 +191,7 @@ class SetSealing:
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:
-            return patiently(decide, source, dest)
+            return patiently(lambda: _keep_later_word(decide(), source, dest), source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
 
@@ -325,6 +326,29 @@ def _is_whole(folder: str, standing: Standing, found: Mapping[str, Pair]) -> boo
         return False
     named = all(join_key(folder, artifact.key) in found for artifact in record.artifacts)
     return named and all(_untouched(pair, found[at]) for pair in found.values())
+
+
+def _keep_later_word(unit: Unit, source: ArtifactStore, dest: ArtifactStore) -> Unit:
+    """Let a retraction at the destination stay where it was said after the one that would replace it."""
+    at = join_key(unit.folder, RETRACTION_NAME)
+    moved = [step for step in steps_of(unit) if step.key == at and step.action in ("copy", "compare")]
+    if not moved or (there := _word_at(dest, unit.folder)) is None:
+        return unit
+    here = _word_at(source, unit.folder)
+    if here is not None and here.at > there.at:
+        return unit
+
+    def kept(steps: Iterable[Step]) -> tuple[Step, ...]:
+        return tuple(Step(at, "unchanged", step.size) if step.key == at else step for step in steps)
+
+    return attrs.evolve(unit, ranks=tuple(map(kept, unit.ranks)), loose=kept(unit.loose))
+
+
+def _word_at(store: ArtifactStore, folder: str) -> Retraction | None:
+    try:
+        return last_word(store, folder)
+    except RecordError:
+        return None  # it cannot be read
 
 
 def _untouched(pair: Pair, record: Pair) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, ExecutorError, Interrupted
 from emdstore.progress import KEPT, Tally
 from emdstore.sets.finding import FoundSet, find_sets, fragment_at
@@ -63,13 +63,16 @@ class Problem:
 
 @attrs.frozen
 class VerifiedSet:
-    """What was checked of one set: its state, how many artifacts and bytes were as recorded, and what was not."""
+    """What was checked of one set: its state, how many artifacts and bytes were as recorded, what was not, and whether
+    it was retracted.
+    """
 
     fragment: str
     state: SetState
     artifacts: int = 0
     bytes: int = 0
     problems: tuple[Problem, ...] = ()
+    retracted: bool = False
 
 
 @attrs.frozen
@@ -91,6 +94,8 @@ class VerifyReport:
         How long it took.
     states
         How many sets there are in each state.
+    retracted
+        How many of them were retracted.
     """
 
     sets: int
@@ -100,6 +105,7 @@ class VerifyReport:
     problems: tuple[Problem, ...] = ()
     seconds: float = 0.0
     states: Mapping[SetState, int] = attrs.field(factory=dict)
+    retracted: int = 0
 
     @property
     def ok(self) -> bool:
@@ -112,6 +118,7 @@ class VerifyReport:
             "seconds": round(self.seconds, 3),
             "sets": self.sets,
             "states": dict(self.states),
+            "retracted": self.retracted,
             "artifacts": self.artifacts,
             "bytes": self.bytes,
             "counts": dict(self.counts),
@@ -184,7 +191,7 @@ class _Verification:
 
     def __init__(self, on_progress: VerifyCallback | None) -> None:
         self.tally = Tally(on_progress)
-        self._sets = self._artifacts = self._bytes = 0
+        self._sets = self._artifacts = self._bytes = self._retracted = 0
         self._counts = dict.fromkeys(FINDINGS, 0)
         self._states = dict.fromkeys(SET_STATES, 0)
         self._problems: list[Problem] = []
@@ -192,6 +199,7 @@ class _Verification:
 
     def add(self, checked: VerifiedSet) -> None:
         self._sets += 1
+        self._retracted += checked.retracted
         self._states[checked.state] += 1
         self._artifacts += checked.artifacts
         self._bytes += checked.bytes
@@ -212,6 +220,7 @@ class _Verification:
             tuple(self._problems),
             seconds,
             dict(self._states),
+            self._retracted,
         )
 
 
@@ -234,7 +243,8 @@ def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
     problems = [*_of_artifacts(look), *_of_set(look), *_stale(look)]
     wrong = {*look.judgement.lacking, *look.judgement.differing, *look.judgement.unread}
     whole = [each.size for each in _recorded(look) if each.key not in wrong and each.key in look.digests]
-    return VerifiedSet(look.fragment, look.state, len(whole), sum(whole), tuple(problems))
+    retracted = look.retraction is not None
+    return VerifiedSet(look.fragment, look.state, len(whole), sum(whole), tuple(problems), retracted)
 
 
 def _recorded(look: SetLook) -> tuple[RecordedArtifact, ...]:
@@ -266,6 +276,6 @@ def _of_set(look: SetLook) -> Iterator[Problem]:
 
 def _stale(look: SetLook) -> Iterator[Problem]:
     if look.state in ("published", "failed", "incomplete", "changed") and look.record is not None:
-        known = {RECORD_NAME, *(artifact.key for artifact in look.record.artifacts)}
+        known = {RECORD_NAME, RETRACTION_NAME, *(artifact.key for artifact in look.record.artifacts)}
         for key in sorted(look.listing.keys() - known):
             yield Problem(look.fragment, key, "stale", "not part of the set that the record names")

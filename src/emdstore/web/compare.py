@@ -177,13 +177,19 @@ def read_comparison(
     shown = rows[:MOST_COMPARED]
     if len(shown) < 2:
         return ComparePage(_columns(catalog, shown, {}), 0, tuple(unknown), comparable(catalog))
-    scalars = [list(islice(own(catalog.scalars(fragment=each.fragment), each), MOST_SCALARS)) for each in shown]
-    series = [list(islice(own(catalog.series(fragment=each.fragment), each), _MOST_SERIES)) for each in shown]
+    scalars = [
+        list(islice(own(catalog.scalars(fragment=each.fragment, retracted=None), each), MOST_SCALARS)) for each in shown
+    ]
+    series = [
+        list(islice(own(catalog.series(fragment=each.fragment, retracted=None), each), _MOST_SERIES)) for each in shown
+    ]
     pictures, problem = [], None
     for each in shown:
         look = results.look(each.fragment, None)
         problem = problem or look.problem
-        items, _ = pair(artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment), each), look)
+        items, _ = pair(
+            artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment, retracted=None), each), look
+        )
         pictures.append([item for item in items if item.is_image])
     sources = [
         _sources([*(r.dimensions for r in values), *(r.dimensions for r in lines), *(i.dimensions for i in images)])

@@ -224,9 +224,11 @@ def read_execution(
     """
     artifacts = artifacts_of(catalog, row)
     look = results.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
-    outputs = own(catalog.outputs(fragment=row.fragment, complete=None), row)
-    scalars = list(islice(own(catalog.scalars(fragment=row.fragment, complete=None), row), MOST_SCALARS))
-    series = islice(own(catalog.series(fragment=row.fragment, complete=None), row), MOST_SERIES)
+    outputs = own(catalog.outputs(fragment=row.fragment, retracted=None, complete=None), row)
+    scalars = list(
+        islice(own(catalog.scalars(fragment=row.fragment, retracted=None, complete=None), row), MOST_SCALARS)
+    )
+    series = islice(own(catalog.series(fragment=row.fragment, retracted=None, complete=None), row), MOST_SERIES)
     others = catalog.survey(provider=row.provider, diagnostic=row.diagnostic).rows(MOST_OTHERS + 1)
     items, unresolved = pair(artifacts, outputs, look, checks)
     (line,) = lines_of(catalog, [row])
@@ -236,7 +238,7 @@ def read_execution(
         look=look,
         items=items,
         unresolved=unresolved,
-        warnings=tuple(own(catalog.warnings(fragment=row.fragment), row)),
+        warnings=tuple(own(catalog.warnings(fragment=row.fragment, retracted=None), row)),
         scalars=ScalarTable.of(scalars, row.scalars),
         charts=series_charts(("", each) for each in series),
         more_series=max(0, row.series - MOST_SERIES),
@@ -251,7 +253,7 @@ def own(rows: Iterable[Row], of: ExecutionRow) -> Iterator[Row]:
 
 def artifacts_of(catalog: Catalog, row: ExecutionRow) -> list[ArtifactRow]:
     """Return the artifacts of one execution, in curated order."""
-    return list(own(catalog.artifacts(fragment=row.fragment), row))
+    return list(own(catalog.artifacts(fragment=row.fragment, retracted=None), row))
 
 
 def pair(

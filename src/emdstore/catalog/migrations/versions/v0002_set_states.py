@@ -1,4 +1,4 @@
-"""What state each set was in when it was read, how often it had been claimed, and which store they are all of.
+"""The state of each set when it was read, how often it had been claimed, its retraction, and which store they are of.
 
 Revision: 0002
 """
@@ -18,6 +18,10 @@ def upgrade() -> None:
     op.add_column("execution", sa.Column("state", sa.Text))
     op.add_column("execution", sa.Column("complete", sa.Boolean, nullable=False, server_default=sa.true()))
     op.add_column("execution", sa.Column("generation", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("execution", sa.Column("retracted_at", sa.DateTime(timezone=True)))
+    op.add_column("execution", sa.Column("retracted_by", sa.Text))
+    op.add_column("execution", sa.Column("retraction_reason", sa.Text))
+    op.add_column("execution", sa.Column("superseded_by", sa.Text().with_variant(sa.TEXT(collation="C"), "postgresql")))
     op.execute(
         """
         UPDATE execution SET state = CASE

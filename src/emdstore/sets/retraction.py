@@ -1,0 +1,206 @@
+"""Retraction: the word that a published set is not to be used any more, kept beside its record.
+
+It is an object of its own, so that the record and every digest stay what they were: who cites the set still finds it,
+whole, and sees that it was retracted. It travels with the set, and a catalog that is rebuilt knows it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime
+
+import attrs
+import msgspec
+
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
+from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError, RecordVersionError
+from emdstore.keys import join_key, validate_key
+from emdstore.sets.result import METRIC_NAME
+from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.urls import StoreLike, as_source
+
+RETRACTION_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class Retraction:
+    """Why a set is not to be used any more, or that it may be used again.
+
+    Attributes
+    ----------
+    at
+        When this was said.
+    reason
+        Why, for people.
+    by
+        Who said it.
+    successor
+        The fragment of the set to use instead, if there is one.
+    retracted
+        False if an earlier retraction is taken back. The object stays then, so that copies of the set hear of it, too.
+    """
+
+    at: datetime
+    reason: str
+    by: str | None = None
+    successor: str | None = None
+    retracted: bool = True
+    retraction_version: int = RETRACTION_VERSION
+
+
+def retract(
+    store: StoreLike, fragment: str, *, reason: str, successor: str | None = None, by: str | None = None
+) -> Retraction:
+    """Say of a set in a results store that it is not to be used any more.
+
+    Its record and its artifacts stay as they are. Replay brings the word into catalogs, whose queries, exports and
+    pages leave the set out unless they are asked for it. Said again, the last word counts.
+
+    Parameters
+    ----------
+    store
+        The results store, a path or a URL.
+    fragment
+        The set's folder in it.
+    reason
+        Why, for people.
+    successor
+        The fragment of the set to use instead; it may lie in another store.
+    by
+        Who says so; by default the user and the host.
+
+    Returns
+    -------
+    Retraction
+        What was written.
+
+    Raises
+    ------
+    ExecutionNotFoundError
+        If there is no set in the folder.
+    ValueError
+        If there is no reason, or the set would be its own successor; `InvalidKeyError` if the successor is no fragment.
+    RecordVersionError
+        If a newer emdstore wrote what is there.
+    StoreError
+        If the store cannot be written. Nothing was changed.
+    """
+    if not reason.strip():
+        raise ValueError("a retraction needs a reason: those who used the set will want to know")
+    if successor is not None and validate_key(successor) == fragment:
+        raise ValueError(f"{fragment!r} cannot be its own successor")
+    return _say(as_source(store), fragment, Retraction(at=_now(), reason=reason, by=by or _me(), successor=successor))
+
+
+def unretract(store: StoreLike, fragment: str, *, reason: str = "", by: str | None = None) -> Retraction | None:
+    """Take a set's retraction back.
+
+    Parameters
+    ----------
+    store, fragment, by
+        See `retract`.
+    reason
+        Why, for people.
+
+    Returns
+    -------
+    Retraction | None
+        What was taken back; None if the set was not retracted, and then nothing is written.
+
+    Raises
+    ------
+    ExecutionNotFoundError, RecordError, StoreError
+        As `retract` does. Nothing was changed.
+    """
+    results = as_source(store)
+    before = read_retraction(results, fragment)
+    if before is not None:
+        _say(results, fragment, Retraction(at=_now(), reason=reason, by=by or _me(), retracted=False))
+    return before
+
+
+def read_retraction(store: StoreLike, fragment: str) -> Retraction | None:
+    """Return the retraction of a set; None if it has none, or it was taken back.
+
+    Parameters
+    ----------
+    store
+        The results store, a path or a URL.
+    fragment
+        The set's folder in it; ``""`` if the store is that folder.
+
+    Raises
+    ------
+    RecordError
+        If it cannot be read as one; `RecordVersionError` if a newer emdstore wrote it.
+    StoreError
+        If the store cannot be read.
+    """
+    said = last_word(as_source(store), fragment)
+    return said if said is not None and said.retracted else None
+
+
+def last_word(store: ArtifactStore, fragment: str) -> Retraction | None:
+    """Return what was said last, also if that takes a retraction back; see `read_retraction`."""
+    key = join_key(fragment, RETRACTION_NAME)
+    try:
+        data = store.read_bytes(key)
+    except ArtifactNotFoundError:
+        return None
+    try:
+        version = _head.decode(data).retraction_version
+        if version > RETRACTION_VERSION:
+            raise RecordVersionError(
+                f"{key!r} was written by a newer emdstore (version {version}; this one reads {RETRACTION_VERSION}): "
+                "upgrade emdstore",
+                key=key,
+            )
+        said = _retraction.decode(data)
+    except msgspec.MsgspecError as error:
+        raise RecordError(
+            f"{key!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
+            "retract`, or copy it from another store",
+            key=key,
+        ) from error
+    if said.at.tzinfo is None:
+        raise RecordError(f"{key!r} has a time without a time zone: {said.at}", key=key)
+    return said
+
+
+def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
+    if not any(store.exists(join_key(fragment, name)) for name in (RECORD_NAME, METRIC_NAME)):
+        raise ExecutionNotFoundError(
+            f"no set at {fragment!r} in {store!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
+        )
+    try:
+        last_word(store, fragment)
+    except RecordVersionError:
+        raise
+    except RecordError:
+        pass  # what cannot be read is replaced by what can
+    store.write_bytes(join_key(fragment, RETRACTION_NAME), msgspec.json.format(msgspec.json.encode(word)) + b"\n")
+    if isinstance(store, SupportsFlush):
+        store.flush()
+    return word
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _me() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        user = str(os.getuid())
+    return f"{user}@{os.uname().nodename}"
+
+
+@attrs.frozen
+class _Head:
+    retraction_version: int
+
+
+_head = msgspec.json.Decoder(_Head)
+_retraction = msgspec.json.Decoder(Retraction)
