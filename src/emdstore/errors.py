@@ -140,8 +140,10 @@ class UploadFailedError(TransferError):
         The `UploadReport`: what was shipped and what was not, by role. None if nothing is known.
     """
 
-    def __init__(self, message: str = "", *, report: Any = None, key: str | None = None) -> None:
-        super().__init__(message, key=key)
+    def __init__(
+        self, message: str = "", *, report: Any = None, key: str | None = None, store: str | None = None
+    ) -> None:
+        super().__init__(message, key=key, store=store)
         self.report = report
 
 
