@@ -159,7 +159,7 @@ class Database:
             held = connection.execute(statement).all()
         yield answers, iter(held)
 
-    def fetch(self, statement: sa.Select[Any], **parameters: Any) -> Sequence[Sequence[Any]]:
+    def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a query that has few."""
         with self.reading() as connection:
             return connection.execute(statement, parameters).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -67,19 +68,14 @@ def rebind(
     force
         Do so although the records that were looked for are not there, or are others.
     """
+    from emdstore.catalog import Catalog
     from emdstore.cli.options import open_existing
     from emdstore.ingestion.binding import rebind as bind_anew
 
     with catalog_is_configuration():
-        if results is None or catalog is None:
-            workspace = find_workspace(config, instead="the results store and --catalog")
-            store, chosen = workspace.results, workspace.catalog
-        if results is not None:
-            store = open_existing(results, access)
-        if catalog is not None:
-            from emdstore.catalog import Catalog
-
-            chosen = Catalog(catalog, create=False)
+        ours = functools.cache(lambda: find_workspace(config, instead="the results store and --catalog"))
+        store = ours().results if results is None else open_existing(results, access)
+        chosen = ours().catalog if catalog is None else Catalog(catalog, create=False)
     with chosen as database:
         report = bind_anew(database, store, force=force)
     if output.json:

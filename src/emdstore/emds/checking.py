@@ -117,7 +117,7 @@ def _kind_of(value: object) -> BundleKind:
     return "metric" if isinstance(value, dict) and {"DIMENSIONS", "RESULTS"} & value.keys() else "output"
 
 
-def _deviations(value: object, kind: BundleKind) -> Iterator[BundleWarning]:
+def _deviations(value: Any, kind: BundleKind) -> Iterator[BundleWarning]:
     try:
         from jsonschema import Draft202012Validator
     except ModuleNotFoundError as error:

@@ -271,10 +271,11 @@ def _prove(
     if standing.data is not None or any(key in standing.found for key in outcomes):
         # A file of this machine is read: nothing else tells of damage that left its size and its times.
         proved = {} if isinstance(dest, SupportsPath) else standing.proved()
-        for store, keys, rule, workers in (
+        copies: tuple[tuple[ArtifactStore, list[str], Unchanged, Executor | None], ...] = (
             (read.frozen, list(read.frozen.iter_keys()), _stricter(unchanged), None),
             (source, files, unchanged, executor),
-        ):
+        )
+        for store, keys, rule, workers in copies:
             report = move(
                 store, dest, keys, unchanged=rule, found=standing.found, proved=proved, prove=True, executor=workers
             )
