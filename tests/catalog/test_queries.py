@@ -138,6 +138,25 @@ def test_latest_is_the_newest_complete_set_of_each_group(catalog: Catalog) -> No
     assert catalog.executions(latest=False).count() == 14
 
 
+@pytest.mark.parametrize("kind", ["executions", "artifacts", "outputs", "scalars", "series", "warnings"])
+def test_rows_of_a_retracted_set_are_left_out_unless_asked_for(catalog: Catalog, kind: str) -> None:
+    def found(**filters: Any) -> set[str]:
+        return {row.fragment for row in getattr(catalog, kind)(**filters)}
+
+    said = {"retracted_at": NOON, "retracted_by": "ann", "retraction_reason": "wrong", "superseded_by": "a"}
+    for fragment in ("a", "b"):
+        catalog.replace_execution(attrs.evolve(FULL, fragment=fragment, record_digest=fragment, state="published"))
+    stamp = RecordStamp("b", "b", 1, 1.0, "v", NOON, "ann", "wrong", "a")
+    catalog.note_stamps([stamp])
+    assert catalog.record_stamps(["b"]) == {"b": stamp}
+    assert attrs.asdict(catalog.execution("b")).items() >= said.items()
+    assert (found(), found(retracted=True), found(retracted=None)) == ({"a"}, {"b"}, {"a", "b"})
+    # Of two that are alike the last by name would be the latest, if it were not retracted.
+    assert found(latest=True, retracted=None) == {"a"}
+    catalog.note_stamps([RecordStamp("b", "b", 1, 1.0, "v")])
+    assert (found(), found(retracted=True)) == ({"a", "b"}, set())
+
+
 def test_filters_of_every_kind_narrow_every_query(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     other = attrs.evolve(FULL, fragment="ilamb/x/1", provider="ilamb", diagnostic="x", group="h", status="failed")
