@@ -19,6 +19,8 @@ from tests.lifecycle.examples import FourMethods
 from tests.web.library import TEMPERATURE, Library
 
 from emdstore.catalog import Catalog, ExecutionContent
+from emdstore.ingestion.replay import replay
+from emdstore.sets.retraction import retract
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.web.access import Access
@@ -157,6 +159,27 @@ def test_a_page_calls_the_sets_state_by_the_name_that_commands_use(home: str, li
         page = httpx.get(f"{home}execution/{row.execution_id}").text
         assert (f"set: {row.state}" in page) == (row.state is not None)
     assert {row.state for row in library.catalog.executions()} >= {"published"}
+
+
+def test_a_retracted_set_has_a_page_of_its_own_and_is_on_no_other(
+    sick: tuple[str, LocalArtifactStore], library: Library, tmp_path: Path, served: Serve
+) -> None:
+    _, store = sick
+    fragment = library.catalog.execution(TEMPERATURE).fragment
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        replay(store, catalog)
+        home = served(make_app(catalog, store))
+        address = f"{home}execution/{library.id_of(TEMPERATURE)}"
+        whole = httpx.get(address).text
+        assert fragment in httpx.get(home).text
+        assert "retracted" not in whole
+        retract(store, fragment, reason="the <sign> was wrong", successor="a/b/c/2")
+        replay(store, catalog)
+        assert fragment not in httpx.get(home).text
+        page = httpx.get(address).text
+        assert "<strong>retracted</strong> the &lt;sign&gt; was wrong" in page
+        assert "use a/b/c/2" in page
+        assert page.count("<td") == whole.count("<td")  # its values are there still
 
 
 def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
