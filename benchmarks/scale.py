@@ -24,13 +24,22 @@ from benchmarks.places import Objects
 from benchmarks.servers import MissingServerError, build_server, run_server
 from benchmarks.suites import Bench, Row
 from benchmarks.workloads import metric_bundle
-from emdstore import Catalog, InMemoryArtifactStore, LocalArtifactStore, open_store, replay, scoped, transfer, verify
+from emdstore import (
+    Catalog,
+    InMemoryArtifactStore,
+    LocalArtifactStore,
+    open_store,
+    plan_transfer,
+    replay,
+    scoped,
+    transfer,
+    verify,
+)
 from emdstore.emds import OutputWriter
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore
-from emdstore.transfers.plan import plan_transfer
 
 KEYS_PER_SET = 20
 _PLOTS = KEYS_PER_SET - 4  # and the log, the metric and the output bundle, the record
