@@ -8,6 +8,8 @@ import pytest
 from tests.cli.conftest import CLI
 from tests.ensembles import GOOD, INCOMPLETE, SMALL
 
+from emdstore import Catalog
+
 BUNDLES = ("--metric", "diagnostic.json", "--output", "output.json", "--series", "series.json")
 PLOT = "plots/tas_bias_map.png"
 
@@ -129,3 +131,22 @@ def test_a_published_set_is_replaced_by_less_only_if_asked(cli: CLI, run: Path, 
     assert record(results)["state"] == "published"
     cli("materialize", run, results, *BUNDLES, "--replace", "--unchanged", "never", code=1)  # not complete
     assert record(results)["state"] == "incomplete"
+
+
+def test_a_catalog_is_tied_anew_from_the_command_line(cli: CLI, demo_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_folder / "results", tmp_path / "moved")
+    shutil.rmtree(tmp_path / "moved" / ".emdstore")
+    shutil.copy(demo_folder / "catalog.db", tmp_path / "catalog.db")
+    refused = cli("replay", "moved", "--catalog", "catalog.db", code=1)
+    assert "`emdstore db rebind`" in refused.err
+    said = cli("db", "rebind", "moved", "--catalog", "catalog.db", "--json").json
+    assert (said["ok"], said["equal"] == said["compared"] > 0) == (True, True)
+    assert cli("replay", "moved", "--catalog", "catalog.db", "--json", code=None).json["counts"]["vanished"] == 0
+
+
+def test_one_execution_is_forgotten_by_name(cli: CLI, demo_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(demo_folder / "catalog.db", tmp_path / "catalog.db")
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        row = next(row for row in catalog.executions(status="uploaded"))
+    assert row.fragment in cli("forget", row.fragment, "--catalog", "catalog.db").out
+    assert "no execution" in cli("show", row.fragment, "--catalog", "catalog.db", code=2).err

@@ -142,7 +142,7 @@ def forget(database: Database, fragment: str) -> bool:
         return bool(connection.execute(doomed).rowcount)
 
 
-_BOUND = sa.select(catalog_info.c.results_id, catalog_info.c.results_url)
+_BOUND: sa.Select[Any] = sa.select(*(catalog_info.c[name] for name in ("results_id", "results_url")))
 
 
 def bound_results(database: Database) -> StoreIdentity | None:
