@@ -20,7 +20,7 @@ def test_a_solve_is_adopted_and_its_database_rebuilt(tmp_path: Path) -> None:
         f"ours: 4 values; in results: {data}diagnostic.json, execution.json, out.log, output.json, series.json",
         f"theirs: 4 values; in results: {data}diagnostic.json, out.log, output.json, series.json",
         "the values are the same: True",
-        "theirs, damaged: ['unpublished']",
+        "theirs, damaged: ['bare']",
         "ours, damaged: ['corrupt']",
         "theirs, reingested without scratch: 1 executions",
         "ours, reingested without scratch: 2 executions",

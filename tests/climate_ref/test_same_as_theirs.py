@@ -253,13 +253,26 @@ def test_a_malformed_output_bundle_is_an_exception_by_theirs_and_the_status_stay
 
 
 def test_a_malformed_metric_bundle_is_a_success_without_values_by_their_older_version(both: Both) -> None:
-    theirs, ours, _ = run(both, metric={"DIMENSIONS": {"json_structure": ["region"]}, "RESULTS": {}})
+    theirs, ours, _ = run(both, metric={"DIMENSIONS": {"json_structure": ["region"], "region": {}}, "RESULTS": []})
 
     told = theirs.handle()
     assert (told.successful, told.dirty, told.counts) == (not NEWER, NEWER, (0, 0, 0))
 
     told = ours.handle()
     assert (told.successful, told.dirty, told.counts) == (False, True, (0, 0, 0))
+
+
+def test_values_of_a_dimension_that_is_not_described_are_lost_by_theirs(both: Both) -> None:
+    undescribed = {"DIMENSIONS": {"json_structure": ["region", "metric"], "region": {"global": {}}}}
+    theirs, ours, _ = run(both, metric={**undescribed, "RESULTS": {"global": {"bias": 0.5}}})
+
+    told = theirs.handle()
+    assert (told.successful, told.counts) == (not NEWER, (0, 0, 0))
+
+    told = ours.handle()
+    assert (told.successful, told.dirty) == (True, False)
+    assert [(row["region"], row["metric"], row["value"]) for row in told.scalars] == [("global", "bias", 0.5)]
+    assert "undescribed-dimension" in json.dumps(ours.record())
 
 
 def test_handling_a_result_twice_doubles_the_rows_by_theirs(both: Both) -> None:
