@@ -18,6 +18,7 @@ from emdstore.sets.publish import record_of
 from emdstore.sets.record import ExecutionRecord, publish_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore, scoped
+from emdstore.stores.identity import is_own
 
 FRAGMENT = "pmp/enso_tel/historical_g58_v1_d905ddf2/23"
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
@@ -109,9 +110,9 @@ def put(store: ArtifactStore, files: Mapping[str, bytes], folder: str = "") -> A
 
 
 def held(store: ArtifactStore, folder: str = "") -> dict[str, bytes]:
-    """Return all that lies in a folder of a store."""
+    """Return all that lies in a folder of a store, but for what emdstore keeps of its own."""
     inside = scoped(store, folder)
-    return {key: inside.read_bytes(key) for key in inside.iter_keys()}
+    return {key: inside.read_bytes(key) for key in inside.iter_keys() if not is_own(key)}
 
 
 def recorded(

@@ -62,7 +62,7 @@ with Workspace(scratch=LocalArtifactStore(scratch), results=kept, catalog=catalo
         "workers": len(workers),
         "left": [child.pid for child in multiprocessing.active_children()],
         "interrupted": interrupted,
-        "held": sum(1 for _ in kept.iter_keys()),
+        "held": sum(1 for key in kept.iter_keys() if not key.startswith(".emdstore/")),
         "of_catalog": of_catalog,
     }))
 """

@@ -154,7 +154,9 @@ def run_postgres() -> Iterator[PostgresServer]:
     RuntimeError
         If there is no PostgreSQL to run, or it does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="emdstore-postgres-") as folder, tempfile.TemporaryFile() as log:
+    # As root the server runs under another account, which may not get to a folder of this one.
+    place = "/tmp" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="emdstore-postgres-", dir=place) as folder, tempfile.TemporaryFile() as log:
         account = _account(Path(folder))
         programs = _programs(Path(folder), account)
         (port,) = free_ports(1)

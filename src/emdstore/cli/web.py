@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,7 @@ def serve(
         else:
             say(url)
             note("Ctrl-C ends it")
+        sys.stdout.flush()  # whoever reads it from a pipe is waiting for it
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:

@@ -50,7 +50,7 @@ def bind_place(catalog: Catalog, store: ArtifactStore) -> None:
         bind(catalog, store)
 
 
-def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False) -> None:
+def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, looking: bool = False) -> None:
     """Tie a catalog to a results store the first time; from then on make sure that it is the same one.
 
     Parameters
@@ -59,6 +59,8 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False) ->
         A catalog, and the results store that is about to be used with it.
     publishing
         Whether sets will be published to the store: it is given an identity then, if it has none and can be written.
+    looking
+        Only make sure: a store that turns out to hold nothing, as under a mistyped name, ties nothing to it.
 
     Raises
     ------
@@ -77,6 +79,8 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False) ->
             "results store a catalog of its own, or, if it is the same one at another place, run `emdstore db rebind`",
             store=catalog.url,
         )
+    if looking:
+        return
     if publishing and here.id is None:
         with suppress(StoreError):  # one that cannot be written is known by its place
             here = give_identity(store, None if bound is None else bound.id)

@@ -174,8 +174,8 @@ def replay(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
     results = as_source(store)
-    bind(catalog, results)
-    sink = _CatalogSink(catalog, replace)
+    bind(catalog, results, looking=True)
+    sink = _CatalogSink(catalog, results, replace)
     reader = SetReader(results, vocabulary, incomplete)
     return replay_into(sink, reader, prefix, prune=prune, executor=executor, on_progress=on_progress)
 
@@ -397,6 +397,7 @@ class _CatalogSink:
     """Our own catalog."""
 
     catalog: Catalog
+    store: ArtifactStore
     replace: bool
 
     def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
@@ -404,6 +405,7 @@ class _CatalogSink:
 
     def put(self, read: ReadSet) -> IngestOutcome:
         content = read.content
+        bind(self.catalog, self.store)
         try:
             return _ingested(content, self.catalog.replace_execution(content, replace=self.replace))
         except ShadowedSetError as error:
