@@ -40,7 +40,7 @@ DIGEST = "9176e4d4be94fde4c1765f9c7b93e846961b672035856885071765f93e08a9c3"
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the digest of every file but the records, which know when and where, the identity, and killed writers' files."""
+    """Return the digest of every file but records, the identity, and what a killed writer left."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
