@@ -24,6 +24,7 @@ import attrs
 import psycopg
 import pytest
 from psycopg import sql
+from tests.processes import ends_with_us
 from tests.servers.s3 import free_ports
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.needs("postgresql"))
@@ -90,7 +91,8 @@ class PostgresServer:
         """Start the server and wait until it answers."""
         log = self._options["stdout"]
         log.truncate(0)
-        self._process = subprocess.Popen(self._command, **self._options)
+        # SIGQUIT: it takes its own processes with it.
+        self._process = subprocess.Popen(self._command, **self._options, preexec_fn=ends_with_us(signal.SIGQUIT))
         deadline = time.monotonic() + 60
         while True:
             try:

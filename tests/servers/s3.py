@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 import attrs
 import boto3
 import pytest
+from tests.processes import ends_with_us
 
 _numbers = itertools.count(1)
 
@@ -129,7 +130,14 @@ def run_seaweed() -> Iterator[S3Server]:
 @contextlib.contextmanager
 def _process(command: list[str], log: Any, url: str) -> Iterator[None]:
     """Run a server until it answers at `url` (with whatever status), and end it, by its pid, afterwards."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=ends_with_us(),
+    )
     try:
         deadline = time.monotonic() + 60
         while not _answers(url):
