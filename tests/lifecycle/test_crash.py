@@ -163,8 +163,9 @@ def test_a_commit_that_is_interrupted_anywhere_says_so_and_is_completed_by_the_n
         if len(answer.steps) < number:
             assert (answer.value, written) == (None, writes), where
         else:
-            expected = "stopped" if written == 0 else "upload_failed" if written < writes else "uploaded"
-            assert answer.value == expected, where
+            # The last two are the claim of the clean-up and its end: the rows come before.
+            expected = {"stopped"} if written == 0 else {"upload_failed"} if written < writes - 2 else {"uploaded"}
+            assert answer.value in expected | ({"upload_failed"} if written == writes - 2 else set()), where
         clean_up_later(scene.workspace)
         assert end_state(scene.workspace, scene.fragment) == undisturbed, where
 

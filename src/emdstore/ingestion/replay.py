@@ -8,6 +8,8 @@ scratch nor the machine that ran anything: a results tree that was copied from e
 from __future__ import annotations
 
 import hashlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -306,7 +308,7 @@ class _Replay:
     def __init__(self, sink: Sink, store: ArtifactStore, on_progress: ReplayCallback | None) -> None:
         self._sink, self._store = sink, store
         self._stamps: list[RecordStamp] = []
-        self._seen: set[int] = set()  # by hash: the folders of a million sets would take a hundred megabytes
+        self._seen = array("Q")  # eight bytes for each, by hash: folders would take a hundred megabytes for a million
         self._is_whole = True
         self.done = Collected(on_progress)
 
@@ -318,7 +320,7 @@ class _Replay:
             named = [(each, fragment_at(self._store, each.location)) for each in some]
             known = self._sink.known([fragment for _, fragment in named])
             for each, fragment in named:
-                self._seen.add(_short(fragment))
+                self._seen.append(_short(fragment))
                 self._is_whole &= bool(each.location)
                 before = known.get(fragment)
                 if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
@@ -351,10 +353,11 @@ class _Replay:
         if not self._is_whole:
             return  # the store is one set's folder
         held, gone = 0, []
+        seen = array("Q", sorted(self._seen))
         for stamp in self._sink.held(prefix):
             held += 1
             # The listing is some minutes old by now, and may have been of a store that was being filled.
-            if _short(stamp.fragment) not in self._seen and not self._is_there(stamp.fragment):
+            if not _holds(seen, _short(stamp.fragment)) and not self._is_there(stamp.fragment):
                 gone.append(stamp)
         vanished = []
         for stamp in gone:
@@ -377,6 +380,11 @@ class _Replay:
 
     def _is_there(self, fragment: str) -> bool:
         return any(self._store.exists(join_key(fragment, name)) for name in (RECORD_NAME, METRIC_NAME))
+
+
+def _holds(ordered: array[int], wanted: int) -> bool:
+    at = bisect_left(ordered, wanted)
+    return at < len(ordered) and ordered[at] == wanted
 
 
 def _short(fragment: str) -> int:
