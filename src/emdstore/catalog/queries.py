@@ -381,7 +381,7 @@ def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, R
 def known_records(database: Database, prefix: str) -> Iterator[RecordStamp]:
     """Return the records that all executions below a prefix were read from; see `Catalog.known_records`."""
     statement = _KNOWN.where(*_under(validate_prefix(prefix))).order_by(execution.c.fragment)
-    return (RecordStamp(*row) for row in database.stream(statement))
+    return (RecordStamp(*row) for row in database.stream(statement, at_a_time=500))
 
 
 def holds_record(database: Database, digest: str, besides: str) -> bool:
