@@ -52,6 +52,7 @@ _READERS = 8
 _AHEAD = 16  # each may hold all values of a set
 _AHEAD_ELSEWHERE = 32
 _ASKED_AT_ONCE = 500
+_SORTED_AT_ONCE = 4096
 
 _NOT_TAKEN: Mapping[SetState, State] = {
     "publishing": "publishing",
@@ -308,7 +309,9 @@ class _Replay:
     def __init__(self, sink: Sink, store: ArtifactStore, on_progress: ReplayCallback | None) -> None:
         self._sink, self._store = sink, store
         self._stamps: list[RecordStamp] = []
-        self._seen = array("Q")  # eight bytes for each, by hash: folders would take a hundred megabytes for a million
+        # Eight bytes for each, by hash: the folders of a million sets would take a hundred megabytes.
+        self._seen: list[array[int]] = []
+        self._fresh = array("Q")
         self._is_whole = True
         self.done = Collected(on_progress)
 
@@ -320,7 +323,9 @@ class _Replay:
             named = [(each, fragment_at(self._store, each.location)) for each in some]
             known = self._sink.known([fragment for _, fragment in named])
             for each, fragment in named:
-                self._seen.append(_short(fragment))
+                self._fresh.append(_short(fragment))
+                if len(self._fresh) == _SORTED_AT_ONCE:
+                    self._sort_fresh()
                 self._is_whole &= bool(each.location)
                 before = known.get(fragment)
                 if before is not None and each.stamp is not None and each.stamp == _stamp_of(before):
@@ -353,11 +358,11 @@ class _Replay:
         if not self._is_whole:
             return  # the store is one set's folder
         held, gone = 0, []
-        seen = array("Q", sorted(self._seen))
+        self._sort_fresh()
         for stamp in self._sink.held(prefix):
             held += 1
             # The listing is some minutes old by now, and may have been of a store that was being filled.
-            if not _holds(seen, _short(stamp.fragment)) and not self._is_there(stamp.fragment):
+            if not self._has_seen(stamp.fragment) and not self._is_there(stamp.fragment):
                 gone.append(stamp)
         vanished = []
         for stamp in gone:
@@ -377,6 +382,15 @@ class _Replay:
                 "the right one? None was removed; use --prune-any (prune='any') if they are to go all the same",
                 store=repr(self._store),
             )
+
+    def _sort_fresh(self) -> None:
+        if self._fresh:
+            self._seen.append(array("Q", sorted(self._fresh)))
+            self._fresh = array("Q")
+
+    def _has_seen(self, fragment: str) -> bool:
+        wanted = _short(fragment)
+        return any(_holds(some, wanted) for some in self._seen)
 
     def _is_there(self, fragment: str) -> bool:
         return any(self._store.exists(join_key(fragment, name)) for name in (RECORD_NAME, METRIC_NAME))
