@@ -103,3 +103,26 @@ def test_a_whole_run_does_not_start_without_what_can_be_installed_everywhere(pro
     assert "engine: pip install engine" in said
     assert "program" not in said
     assert "passed" not in said
+
+
+def test_a_plugin_of_somebodys_that_warns_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pytest_noisy.py").write_text(
+        "import pytest, warnings\n"
+        "def pytest_configure():\n"
+        "    warnings.warn(pytest.PytestDeprecationWarning('one of its options is not set'))\n"
+        "def pytest_runtest_setup():\n"
+        "    warnings.warn('it calls what is deprecated', DeprecationWarning)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "pytest_noisy", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "tests/test_keys.py", "-k", "test_a_key_is_text"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "one of its options is not set" in done.stderr
+    assert "it calls what is deprecated" in done.stdout
