@@ -129,10 +129,12 @@ def test_real_stores_list_and_plan_in_bounded_memory(tmp_path: Path, kind: str) 
         assert many - few < 60_000, (few, many)
 
 
-def test_a_replay_of_what_the_catalog_has_takes_one_listing_and_bounded_memory(catalog: Catalog) -> None:
-    store = RecordingStore(Archive(MANY))
-    enter_all(catalog, Archive(MANY))
-    assert_flat(lambda n: replay(Archive(n), catalog))
+def test_a_replay_of_what_the_catalog_has_takes_one_listing_and_bounded_memory(tmp_path: Path) -> None:
+    catalogs = {n: Catalog(f"sqlite:///{tmp_path / str(n)}.db") for n in (10, FEW, MANY)}
+    for n, catalog in catalogs.items():
+        enter_all(catalog, Archive(n))
+    assert_flat(lambda n: replay(Archive(n), catalogs[n]))
+    store, catalog = RecordingStore(Archive(MANY)), catalogs[MANY]
     report = replay(store, catalog)
     assert (report.counts["unchanged"], report.outcomes) == (MANY, ())
     verbs = Counter(call.verb for call in store.calls)
