@@ -51,8 +51,9 @@ class System:
     is_alive
         Whether a process lives, or with ``group=True`` any of its process group; None if that cannot be told from here:
         it is of another boot, machine or PID namespace.
-    spawn
-        Run a function beside this one, for as long as this process lives.
+    every
+        Call a function every so many seconds beside this one, for as long as this process lives and the function
+        returns true; return what ends that.
     """
 
     now: Callable[[], datetime]
@@ -62,7 +63,7 @@ class System:
     host: Callable[[], str]
     whoami: Callable[[int | None], str]
     is_alive: _IsAlive
-    spawn: Callable[[Callable[[], object], str], object]
+    every: Callable[[float, Callable[[], bool], str], Callable[[], object]]
 
 
 def current() -> System:
@@ -70,9 +71,17 @@ def current() -> System:
     return _current.get()
 
 
+def own_number() -> int:
+    """Return the number of this very process: whose memory and whose descriptors these are, whichever machine is asked.
+
+    Who it is among others says `System.whoami`.
+    """
+    return os.getpid()
+
+
 @contextlib.contextmanager
 def using(system: System) -> Iterator[System]:
-    """Have another machine asked inside the block, in this thread and in those that are spawned from it."""
+    """Have another machine asked inside the block, in this thread and in what it has called every so many seconds."""
     token = _current.set(system)
     try:
         yield system
@@ -185,11 +194,15 @@ def _all_processes() -> Iterator[_Stat]:
     return (stat for number in numbers if (stat := _stat(number)) is not None)
 
 
-def _spawn(function: Callable[[], object], name: str) -> object:
-    context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(function,), name=name, daemon=True)
-    thread.start()
-    return thread
+def _every(seconds: float, function: Callable[[], bool], name: str) -> Callable[[], object]:
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(seconds) and function():
+            pass
+
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), name=name, daemon=True).start()
+    return over.set
 
 
 REAL = System(
@@ -200,7 +213,7 @@ REAL = System(
     host=socket.gethostname,
     whoami=_whoami,
     is_alive=_is_alive,
-    spawn=_spawn,
+    every=_every,
 )
 """The machine that this process runs on."""
 

@@ -33,7 +33,8 @@ class Catalog:
     url
         A path or ``sqlite:///…`` for a SQLite file; ``sqlite://`` for one that lives in memory, in this process, until
         `close`; ``postgresql+psycopg://…`` (or just ``postgresql://…``) for PostgreSQL, which needs the extra
-        ``postgres``. Relative paths are taken from the current folder now, not later.
+        ``postgres``. Relative paths are taken from the current folder now, not later. Or a `Database`, which has the
+        other two parameters itself.
     create
         False to refuse an empty or missing database instead of setting it up.
     busy_timeout
@@ -53,8 +54,8 @@ class Catalog:
         From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or not ours.
     """
 
-    def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
-        self._database = Database(url, create=create, busy_timeout=busy_timeout)
+    def __init__(self, url: str | Path | Database, *, create: bool = True, busy_timeout: float = 60.0) -> None:
+        self._database = url if isinstance(url, Database) else Database(url, create=create, busy_timeout=busy_timeout)
         self._seen: tuple[ArtifactStore, ...] = ()  # what was found to be its results store does not change
 
     def __repr__(self) -> str:

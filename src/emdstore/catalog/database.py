@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
 from sqlalchemy.pool import QueuePool, StaticPool
 
+from emdstore import system
 from emdstore.catalog import migrate
 from emdstore.catalog.failures import explain
 from emdstore.catalog.schema import SCHEMA_VERSION
@@ -38,6 +38,8 @@ from emdstore.errors import (
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+EngineFactory = Callable[..., sa.Engine]
 
 _WRITE = "emdstore_write"
 
@@ -55,17 +57,33 @@ class Database:
     """A SQLite or PostgreSQL database that holds, or will hold, a catalog.
 
     It pickles as its configuration. A forked child opens its own connections.
+
+    Parameters
+    ----------
+    url, create, busy_timeout
+        See `Catalog`.
+    engine_factory
+        What makes the engine, as `sqlalchemy.create_engine` does, for whoever wants to see or to hold up what goes
+        through it.
     """
 
-    def __init__(self, url: str | Path, *, create: bool = True, busy_timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        create: bool = True,
+        busy_timeout: float = 60.0,
+        engine_factory: EngineFactory = sa.create_engine,
+    ) -> None:
         self._url = _parse(url)
         self._create = create
         self.busy_timeout = busy_timeout
+        self._engine_factory = engine_factory
         self._forget()
 
     def _forget(self) -> None:
         self._engine: sa.Engine | None = None
-        self._pid = os.getpid()
+        self._pid = system.own_number()
         self._opening = threading.RLock()
         self._is_prepared = False
         # An in-memory database is one connection, so threads take turns.
@@ -74,10 +92,10 @@ class Database:
     def __getstate__(self) -> dict[str, Any]:
         if self.in_memory:
             raise CatalogError("an in-memory catalog lives in one process and does not pickle; give it a file")
-        return {"url": self._url, "create": self._create, "busy_timeout": self.busy_timeout}
+        return {name: vars(self)[name] for name in ("_url", "_create", "busy_timeout", "_engine_factory")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._url, self._create, self.busy_timeout = state["url"], state["create"], state["busy_timeout"]
+        vars(self).update(state)
         self._forget()
 
     @property
@@ -120,11 +138,11 @@ class Database:
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do what may be done again, and do so if a server that has answered goes away, while patience lasts."""
-        started = time.monotonic()
+        started = system.current().monotonic()
         try:
             return work()
         except CatalogUnavailableError as error:
-            patience = self.busy_timeout - (time.monotonic() - started)
+            patience = self.busy_timeout - (system.current().monotonic() - started)
             if patience <= 0 or not self._is_prepared:
                 raise
             _log.warning("%s; trying again for %.0f s", error, patience)
@@ -209,7 +227,7 @@ class Database:
         return self.check()
 
     def _prepare(self) -> None:
-        if self._is_prepared and self._pid == os.getpid():
+        if self._is_prepared and self._pid == system.own_number():
             return
         status = self.check()
         if status.state == "empty":
@@ -237,7 +255,7 @@ class Database:
 
     def close(self) -> None:
         """Close the connections. The next use opens new ones; what was in memory only is gone."""
-        if self._engine is not None and self._pid == os.getpid():
+        if self._engine is not None and self._pid == system.own_number():
             self._engine.dispose()
         self._forget()
 
@@ -246,7 +264,7 @@ class Database:
 
         SQLite notes for the whole process which locks it holds on a file. A fork would take them for its own.
         """
-        if self.in_memory or _inherited or self._pid != os.getpid():
+        if self.in_memory or _inherited or self._pid != system.own_number():
             return False
         if self._engine is not None:
             if not isinstance(self._engine.pool, QueuePool) or self._engine.pool.checkedout():
@@ -264,7 +282,7 @@ class Database:
                 yield connection
 
     def _open(self) -> sa.Engine:
-        if self._pid != os.getpid():
+        if self._pid != system.own_number():
             if self._engine is not None:
                 _inherited.append(self._engine)
                 if self.in_memory:
@@ -285,7 +303,7 @@ class Database:
             if self.in_memory:
                 options["poolclass"] = StaticPool
         try:
-            engine = sa.create_engine(self._url, **options)
+            engine = self._engine_factory(self._url, **options)
         except ModuleNotFoundError as error:
             raise MissingExtraError.of("a catalog on PostgreSQL", "postgres") from error
         if self.is_postgresql:
@@ -320,16 +338,16 @@ class Database:
     def _use_write_ahead_log(self) -> None:
         # Readers and the one writer do not wait for each other then. SQLite does not queue for this one change, hence
         # the loop. Where the file system cannot do it, it stays in its old mode, which is slower and as safe.
-        give_up = time.monotonic() + self.busy_timeout
+        give_up = system.current().monotonic() + self.busy_timeout
         while True:
             try:
                 with self._own_errors(), self._open().connect() as connection:
                     connection.connection.driver_connection.execute("PRAGMA journal_mode = WAL")  # type: ignore[union-attr]
                 return
             except CatalogUnavailableError:
-                if time.monotonic() > give_up:
+                if system.current().monotonic() > give_up:
                     raise
-                time.sleep(0.02)
+                system.current().sleep(0.02)
 
     # -- errors --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import redact
 from emdstore.transfers import TransferProgress
 
@@ -256,7 +256,7 @@ def _progress(
 
             def update(done: float, total: float | None, more: str) -> None:
                 nonlocal drawn
-                now = time.monotonic()
+                now = system.current().monotonic()
                 draw = done == total or now - drawn >= _DRAWN_SECONDS
                 drawn = now if draw else drawn
                 bar.update(task, completed=done, total=total, more=more, refresh=draw)
@@ -264,11 +264,11 @@ def _progress(
             yield update
         return
 
-    started = told = time.monotonic()
+    started = told = system.current().monotonic()
 
     def tell(done: float, total: float | None, more: str) -> None:
         nonlocal told
-        now = time.monotonic()
+        now = system.current().monotonic()
         if now - told < _SECONDS_BETWEEN_LINES:
             return
         told, rate = now, done / (now - started)

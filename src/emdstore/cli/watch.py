@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
+from emdstore import system
 from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
 from emdstore.cli.render import counts_text, note, say, show_document
@@ -51,7 +50,7 @@ def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Outpu
                     if isinstance(error, CatalogVersionError) or (rounds.is_first and exit_code(error) == WRONG_CALL):
                         raise
                     rounds.show_error(error)
-                time.sleep(seconds)
+                system.current().sleep(seconds)
         except ReplayInterrupted as interrupted:
             rounds.show(interrupted.report, interrupted=True)
         except KeyboardInterrupt:
@@ -101,9 +100,9 @@ class _Rounds:
             self._say(f"not replayed: {error}; trying again in {self._seconds:g} s")
 
     def _show(self, schema: str, document: dict[str, Any], ok: bool) -> None:
-        show_document(schema, {"time": datetime.now(UTC)} | document, 0 if ok else 1, one_line=True)
+        show_document(schema, {"time": system.current().now()} | document, 0 if ok else 1, one_line=True)
         sys.stdout.flush()
 
     def _say(self, text: str) -> None:
-        say(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}  {text}")
+        say(f"{system.current().now():%Y-%m-%dT%H:%M:%SZ}  {text}")
         sys.stdout.flush()

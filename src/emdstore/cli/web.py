@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from emdstore import system
 from emdstore.catalog.rows import Status
 from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
@@ -190,5 +191,5 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 def _url(listening: socket.socket, token: str | None) -> str:
     host, port = listening.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
-        host = socket.gethostname()
+        host = system.current().host()
     return f"http://{f'[{host}]' if ':' in host else host}:{port}/" + (f"?token={token}" if token else "")

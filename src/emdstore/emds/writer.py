@@ -16,13 +16,13 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 
 import attrs
 
+from emdstore import system
 from emdstore.emds.artifact_set import RECORD_NAME, RETRACTION_NAME, Rejection, resolve_name
 from emdstore.emds.jsontext import parse, render
 from emdstore.emds.layout import Point, arrange, spell
@@ -377,7 +377,7 @@ def _index(value: object, at: str) -> str | int | float:
 
 def _replace(path: Path, data: bytes) -> None:
     """Put the whole file in place at once; a link at the path is replaced, never written through."""
-    staged = path.with_name(f"{STAGING_PREFIX}{secrets.token_hex(8)}")
+    staged = path.with_name(f"{STAGING_PREFIX}{system.current().token(8)}")
     try:
         with staged.open("xb") as file:
             file.write(data)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from types import TracebackType
 from typing import Self
@@ -51,7 +50,7 @@ class Lease:
         self._catalog, self._seconds = locations.catalog, locations.lease_seconds
         self._row, self._states, self._to = row, states, to
         self._claim: Claim | None = None
-        self._over = threading.Event()
+        self._end_keeping: Callable[[], object] = lambda: None
 
     def __enter__(self) -> Self:
         """Claim the execution.
@@ -66,7 +65,7 @@ class Lease:
         self._owner = new_owner(self._seconds)
         try:
             self._claim = self._take()
-            system.current().spawn(self._keep, "emdstore-lease")
+            self._end_keeping = system.current().every(self._seconds / 3, self._keep, "emdstore-lease")
         except BaseException:  # also Ctrl-C when the catalog has noted the claim already
             retire(self._owner)
             raise
@@ -140,7 +139,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._end_keeping()
         try:
             if self._claim is not None and error is not None:
                 # Where the catalog cannot be told, the lease runs out by itself; the error that led here matters more.
@@ -152,14 +151,15 @@ class Lease:
         finally:
             retire(self._owner)
 
-    def _keep(self) -> None:
-        while not self._over.wait(self._seconds / 3):
-            claim = self._claim
-            if claim is None:
-                return
-            try:
-                self._catalog.renew(claim, lease_seconds=self._seconds)
-            except ClaimLostError:
-                return  # the next step of the commit will find out and stop
-            except CatalogError:
-                _log.warning("the claim of %s could not be renewed; trying again", claim.fragment)
+    def _keep(self) -> bool:
+        """Renew the claim; tell whether to go on with that."""
+        claim = self._claim
+        if claim is None:
+            return False
+        try:
+            self._catalog.renew(claim, lease_seconds=self._seconds)
+        except ClaimLostError:
+            return False  # the next step of the commit will find out and stop
+        except CatalogError:
+            _log.warning("the claim of %s could not be renewed; trying again", claim.fragment)
+        return True

@@ -88,12 +88,12 @@ def _dies_with_us() -> Callable[[], None] | None:
         prctl = ctypes.CDLL(None).prctl
     except (OSError, AttributeError):
         return None
-    parent = os.getpid()
+    parent = system.own_number()
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before that
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(system.own_number(), signal.SIGTERM)
 
     return ask
 
@@ -135,7 +135,7 @@ def _signals_forwarded() -> Iterator[Callable[[int], None]]:
         # Ctrl-Z reaches this process alone, as the program has a group of its own.
         for group in groups:
             _signal(group, number)
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(system.own_number(), signal.SIGSTOP)
         for group in groups:
             _signal(group, signal.SIGCONT)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import EmdstoreError, Interrupted
 from emdstore.progress import KEPT, Tally
 
@@ -153,7 +153,7 @@ class Collected:
         self.tally = Tally(on_progress)
         self._counts = dict.fromkeys(STATES, 0)
         self._kept: list[IngestOutcome] = []
-        self._started = time.monotonic()
+        self._started = system.current().monotonic()
 
     def add(self, outcome: IngestOutcome) -> None:
         """Count an outcome, and keep it if it is among the first of its kind."""
@@ -165,4 +165,4 @@ class Collected:
 
     def report(self) -> ReplayReport:
         """Return what has come in so far."""
-        return ReplayReport(dict(self._counts), tuple(self._kept), time.monotonic() - self._started)
+        return ReplayReport(dict(self._counts), tuple(self._kept), system.current().monotonic() - self._started)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import (
     RECORD_NAME,
     RETRACTION_NAME,
@@ -207,7 +207,7 @@ def promote(
     With an identity the final record is to follow. Then a bare set that changes is opened, too; without one it would
     stay open for ever, because nobody closes it.
     """
-    started = time.monotonic()
+    started = system.current().monotonic()
     refuse_same_place(source, dest)
     known = as_result(result)
     standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
@@ -223,12 +223,12 @@ def promote(
     log = plan.outcomes[LOG_NAME]
     if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
         # Without a log nothing is promoted; and a publication is not opened for what cannot be finished.
-        return _outcome(plan.outcomes, read, source, standing, time.monotonic() - started), standing
+        return _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started), standing
     if plan.todo and (standing.data is not None or (identity is not None and standing.is_bare)):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
         standing = open_set(dest, standing, who, read.set.keys, before_write)
     outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))
-    return _outcome(outcomes, read, source, standing, time.monotonic() - started), standing
+    return _outcome(outcomes, read, source, standing, system.current().monotonic() - started), standing
 
 
 @attrs.frozen

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from datetime import UTC, datetime
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
@@ -93,7 +92,7 @@ def publish_set(
     ClaimLostError
         If a later claim has published it meanwhile.
     """
-    started = time.monotonic()
+    started = system.current().monotonic()
     outcome, standing = promote(
         result,
         source=source,
@@ -120,8 +119,8 @@ def publish_set(
         generation=max(identity.generation, 0 if before is None else before.generation),
         replaces=_replaced(standing),
         superseded=_superseded(standing, outcome),
-        published_at=datetime.now(UTC),
-        upload_duration=round(time.monotonic() - started, 6),
+        published_at=system.current().now(),
+        upload_duration=round(system.current().monotonic() - started, 6),
     )
 
     def permit() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import getpass
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 import msgspec
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError, RecordVersionError
 from emdstore.keys import join_key, validate_key
@@ -186,7 +187,7 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    return system.current().now()
 
 
 def _me() -> str:
@@ -194,7 +195,7 @@ def _me() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name
         user = str(os.getuid())
-    return f"{user}@{os.uname().nodename}"
+    return f"{user}@{system.current().host()}"
 
 
 @attrs.frozen

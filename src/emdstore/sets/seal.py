@@ -8,14 +8,13 @@ is there (R2).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NoReturn
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -133,7 +132,7 @@ def refuse_older(standing: Standing, fragment: str, generation: int) -> None:
 
 def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[str]) -> ExecutionRecord:
     """Return the record that says that a set's bytes are changing."""
-    before = standing.record
+    machine, before = system.current(), standing.record
     replaces = None if standing.data is None else sha256(standing.data).hexdigest()
     if before is not None and before.state == "publishing":
         replaces = before.replaces  # a writer was stopped: what it replaced is what counts
@@ -151,8 +150,8 @@ def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[st
         generation=max(identity.generation, 0 if before is None else before.generation),
         replaces=replaces,
         planned=tuple(sorted(planned)),
-        opened_at=datetime.now(UTC),
-        opened_by=f"{os.uname().nodename}:{os.getpid()}",
+        opened_at=machine.now(),
+        opened_by=f"{machine.host()}:{machine.whoami(None).split(':')[2]}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, ExecutorError, Interrupted
 from emdstore.progress import KEPT, Tally
@@ -195,7 +195,7 @@ class _Verification:
         self._counts = dict.fromkeys(FINDINGS, 0)
         self._states = dict.fromkeys(SET_STATES, 0)
         self._problems: list[Problem] = []
-        self._started = time.monotonic()
+        self._started = system.current().monotonic()
 
     def add(self, checked: VerifiedSet) -> None:
         self._sets += 1
@@ -211,7 +211,7 @@ class _Verification:
         self.tally.done(checked)
 
     def report(self) -> VerifyReport:
-        seconds = time.monotonic() - self._started
+        seconds = system.current().monotonic() - self._started
         return VerifyReport(
             self._sets,
             self._artifacts,

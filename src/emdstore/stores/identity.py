@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import os
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime
 
 import attrs
 import msgspec
 
+from emdstore import system
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError, redact
 from emdstore.keys import in_folder
 from emdstore.stores.place import place_of
@@ -99,7 +100,7 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
     StoreError
         If the store cannot be read or written. It has the identity that it had.
     """
-    told = _Told(number or str(uuid.uuid4()), datetime.now(UTC))
+    told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
     data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
     try:
         if isinstance(store, SupportsCreate):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import threading
-import time
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from typing import Self
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError
 from emdstore.keys import validate_key, validate_prefix
 from emdstore.stores.place import most_requests
@@ -73,7 +72,7 @@ class InMemoryArtifactStore:
         return f"InMemoryArtifactStore({self._name!r})"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _same_process, (self._number, self._name, os.getpid())
+        return _same_process, (self._number, self._name, system.own_number())
 
     # -- the port ------------------------------------------------------------------------------------------------
 
@@ -145,7 +144,7 @@ class InMemoryArtifactStore:
                 raise ArtifactExistsError(
                     f"{key!r} is already there in {self!r}; it was left as it is", key=key, store=repr(self)
                 )
-            self._objects[key] = _Held(data, time.time(), str(next(self._versions)))
+            self._objects[key] = _Held(data, system.current().now().timestamp(), str(next(self._versions)))
             if not there:
                 self._sorted = None
 
@@ -180,7 +179,7 @@ _alive: weakref.WeakValueDictionary[int, InMemoryArtifactStore] = weakref.WeakVa
 
 
 def _same_process(number: int, name: str, pid: int) -> InMemoryArtifactStore | _Elsewhere:
-    store = _alive.get(number) if pid == os.getpid() else None
+    store = _alive.get(number) if pid == system.own_number() else None
     return store if store is not None else _Elsewhere(name, pid)
 
 

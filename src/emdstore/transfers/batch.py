@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, IntegrityError, InvalidKeyError, UnsafePathError
 from emdstore.stores.checksums import Check
 from emdstore.stores.port import ArtifactStore
@@ -45,13 +45,13 @@ def run_batch(
     source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: Pace | None, batch: Batch
 ) -> BatchResult:
     """Do the steps of one batch, one after the other; errors become outcomes. The pace tells what is far by then."""
-    started = time.perf_counter()
+    started = system.current().monotonic()
     outcomes: list[KeyOutcome] = []
     far = pace is not None and pace.is_far
     with contextlib.suppress(Stopped):
         for outcome in run_steps(source, dest, [step for _, step in batch], monitor, far=far):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
-    return BatchResult(outcomes, time.perf_counter() - started)
+    return BatchResult(outcomes, system.current().monotonic() - started)
 
 
 def run_steps(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from typing import ClassVar
 
+from emdstore import system
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import server_of
@@ -44,7 +44,7 @@ class Pace:
         self._least_seconds = math.inf
         self._between = server_of(source), server_of(dest)
         seconds, noted = self._known.get(self._between, (math.inf, -math.inf))
-        if time.monotonic() < noted + self._MEMORY_SECONDS:
+        if system.current().monotonic() < noted + self._MEMORY_SECONDS:
             self._keep_to(seconds)
 
     def learn(self, result: BatchResult) -> None:
@@ -52,7 +52,7 @@ class Pace:
         if result.outcomes and (seconds := result.seconds / len(result.outcomes)) < self._least_seconds:
             self._keep_to(seconds)
             if any(self._between):
-                self._known[self._between] = seconds, time.monotonic()
+                self._known[self._between] = seconds, system.current().monotonic()
 
     def _keep_to(self, seconds: float) -> None:
         self._least_seconds = seconds = max(seconds, 1e-6)

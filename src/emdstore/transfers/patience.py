@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from emdstore import system
 from emdstore.errors import StoreUnavailableError
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore
@@ -21,11 +21,11 @@ def patiently(call: Callable[[], Result], *stores: ArtifactStore) -> Result:
 
     For about a minute, and as often as the stores say: one that has been patient by itself has used up that time.
     """
-    began = time.monotonic()
+    began = system.current().monotonic()
     try:
         return call()
     except StoreUnavailableError:
-        left = _SECONDS - (time.monotonic() - began)
+        left = _SECONDS - (system.current().monotonic() - began)
         attempts = min((place_of(store).retries for store in stores), default=_RETRIES)
         if left <= 0 or attempts <= 0:
             raise

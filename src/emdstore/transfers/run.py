@@ -8,7 +8,6 @@ will do (see `emdstore.workers.backlog`): threads, processes, or an engine that 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import ExecutorError
 from emdstore.progress import tell
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, SupportsPath
@@ -122,7 +122,7 @@ def move(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; running artifacts were left out, not torn.
     """
     refuse_same_place(source, dest)
-    started = time.monotonic()
+    started = system.current().monotonic()
     left_out: list[LeftOut] = []
     plan = plan_move(
         source,
@@ -144,10 +144,10 @@ def move(
         else:
             run.stop(_LAST_SECONDS_OF_UPLOADS if uploads_are_under_way() else _LAST_SECONDS)
         if isinstance(error, KeyboardInterrupt):
-            report = run.report(time.monotonic() - started)
+            report = run.report(system.current().monotonic() - started)
             raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out))) from None
         raise
-    return attrs.evolve(run.report(time.monotonic() - started), dry_run=dry_run, left_out=tuple(left_out))
+    return attrs.evolve(run.report(system.current().monotonic() - started), dry_run=dry_run, left_out=tuple(left_out))
 
 
 def _end_workers(executor: Executor, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -197,8 +197,8 @@ class _Run:
 
     def run(self) -> None:
         # Beside threads that take turns with it, planning takes ten times as long.
-        alone = time.monotonic() + _ALONE_SECONDS
-        while self._plan_some() and time.monotonic() < alone:
+        alone = system.current().monotonic() + _ALONE_SECONDS
+        while self._plan_some() and system.current().monotonic() < alone:
             pass
         if not self._elsewhere:
             # What is done here first tells how fast these stores are, and how far away.
@@ -222,14 +222,14 @@ class _Run:
         return self._complete and is_batch and not self._pace.is_far
 
     def _run_here(self, batch: Batch) -> None:
-        started = time.perf_counter()
+        started = system.current().monotonic()
         outcomes: list[KeyOutcome] = []
         steps = [step for _, step in batch]
         for outcome in run_steps(self._source, self._dest, steps, self._watch, far=self._pace.is_far):
             self._settle(*batch[len(outcomes)], outcome)
             outcomes.append(outcome)
             self._tell()
-        self._pace.learn(BatchResult(outcomes, time.perf_counter() - started))
+        self._pace.learn(BatchResult(outcomes, system.current().monotonic() - started))
 
     def _run_there(self) -> None:
         with ExitStack() as stack:
@@ -348,7 +348,7 @@ class _Run:
             self._ledger.record(position, step, outcome)
 
     def _tell(self, *, last: bool = False) -> None:
-        now = time.monotonic()
+        now = system.current().monotonic()
         if self._on_progress is None or (now - self._told < _TICK_SECONDS and not last):
             return
         self._told = now

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
-import secrets
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import attrs
+
+from emdstore import system
 
 COOKIE = "emdstore"
 PARAMETER = "token"
@@ -31,7 +33,7 @@ class Access:
     @classmethod
     def to(cls, host: str, token: str | None = None) -> Access:
         """Return the access to an address: beyond this machine never without a token, a new one if none is given."""
-        return cls(host, token or (None if is_loopback(host) else secrets.token_urlsafe(24)))
+        return cls(host, token or (None if is_loopback(host) else system.current().token(24)))
 
     def knows_host(self, header: str) -> bool:
         """Tell whether a request means this server by its ``Host``.
@@ -50,7 +52,7 @@ class Access:
         """Tell whether what was offered is the token, in a time that tells nothing of it."""
         if self.token is None:
             return True
-        return offered is not None and secrets.compare_digest(offered.encode(), self.token.encode())
+        return offered is not None and hmac.compare_digest(offered.encode(), self.token.encode())
 
 
 def is_loopback(host: str) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import itertools
 import logging
 import re
-import secrets
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from emdstore import system
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -82,7 +83,9 @@ def make_app(
         Seconds that a page waits for the results store.
     """
     access = access or Access("127.0.0.1")
-    site = _Site(catalog, ResultsReader(results, patience=patience), (access.token or secrets.token_urlsafe()).encode())
+    site = _Site(
+        catalog, ResultsReader(results, patience=patience), (access.token or system.current().token(32)).encode()
+    )
     return Starlette(
         routes=[
             Route("/", site.executions),
@@ -158,7 +161,7 @@ class _Site:
         segments = _segments(request)[1:]
         name, _, seal = segments[0].partition("-") if segments else ("", "", "")
         key = "/".join(segments[1:])
-        if not _NUMBER.match(name) or not secrets.compare_digest(seal.encode(), self.places().seal(int(name)).encode()):
+        if not _NUMBER.match(name) or not hmac.compare_digest(seal.encode(), self.places().seal(int(name)).encode()):
             raise HTTPException(404)
         row = self._row(name)
         artifact = next((each for each in artifacts_of(self.catalog, row) if each.key == key), None)

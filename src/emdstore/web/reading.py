@@ -6,12 +6,12 @@ import hashlib
 import itertools
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import attrs
 
+from emdstore import system
 from emdstore.catalog import ArtifactRow
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError, StoreError, StoreUnavailableError
 from emdstore.keys import join_key
@@ -95,7 +95,7 @@ class ResultsReader:
 
     def look(self, fragment: str, log: ArtifactRow | None) -> Look:
         """Tell what is there of an execution, and read the end of its log. What goes wrong is in what is returned."""
-        if time.monotonic() < self._ask_again_at:
+        if system.current().monotonic() < self._ask_again_at:
             return Look(problem="the results store did not answer a moment ago")
         folder = scoped(self.store, fragment)
 
@@ -106,7 +106,7 @@ class ResultsReader:
         try:
             return _within(self._patience, ask)
         except StoreUnavailableError as error:
-            self._ask_again_at = time.monotonic() + _RETRY_AFTER_SECONDS
+            self._ask_again_at = system.current().monotonic() + _RETRY_AFTER_SECONDS
             return Look(problem=str(error))
         except EmdstoreError as error:
             return Look(problem=str(error))

@@ -15,7 +15,6 @@ import functools
 import itertools
 import logging
 import pickle
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, wait
@@ -25,6 +24,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import attrs
 
+from emdstore import system
 from emdstore._version import __version__
 from emdstore.errors import ExecutorError
 from emdstore.workers.interrupts import uninterrupted
@@ -109,7 +109,7 @@ class Backlog(Generic[Item, Result]):
         self._done: SimpleQueue[Future[Answer]] = SimpleQueue()
         self._lost: deque[tuple[Sequence[Item], ExecutorError]] = deque()
         self._taken = False
-        self._heard = time.monotonic()
+        self._heard = system.current().monotonic()
 
     def __len__(self) -> int:
         return len(self._running) + len(self._lost)
@@ -151,8 +151,8 @@ class Backlog(Generic[Item, Result]):
         """
         done = self._came_back(0 if self._lost or not self._running else timeout)
         if done or not self._running:
-            self._heard = time.monotonic()
-        elif time.monotonic() - self._heard > _QUIET_SECONDS:
+            self._heard = system.current().monotonic()
+        elif system.current().monotonic() - self._heard > _QUIET_SECONDS:
             self._see_whether_it_lives()
         for future in done:
             given = self._running.pop(future)
@@ -204,7 +204,7 @@ class Backlog(Generic[Item, Result]):
 
     def _see_whether_it_lives(self) -> None:
         """Give up what is under way if the executor takes no more work: some forget what they had when they end."""
-        self._heard = time.monotonic()
+        self._heard = system.current().monotonic()
         _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
         try:
             cancel(self._executor.submit(whereabouts))

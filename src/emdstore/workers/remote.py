@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from emdstore import system
 from emdstore._version import __version__
 from emdstore.errors import ExecutorError, redact
 from emdstore.stores.memory import InMemoryArtifactStore
@@ -36,14 +36,14 @@ def run_packed(version: str, packed: bytes, items: bytes) -> Answer:
     """Do one batch in a worker, which may have another emdstore."""
     if version != __version__:
         return "refused", (
-            f"a worker on {os.uname().nodename} has emdstore {__version__}, and here it is {version}; "
+            f"a worker on {system.current().host()} has emdstore {__version__}, and here it is {version}; "
             "install the same one on both sides"
         )
     try:
         call = _unpacked(packed)
     except Exception as error:  # noqa: BLE001 - unpickling may raise anything
         return "refused", (
-            f"a worker on {os.uname().nodename} cannot load what it was sent: {said(error)}; "
+            f"a worker on {system.current().host()} cannot load what it was sent: {said(error)}; "
             "stores of your own have to be in a module that is installed there, and extras too"
         )
     _, batch = pickle.loads(items)
@@ -85,7 +85,7 @@ def pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     written = io.BytesIO()
     try:
         # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
-        _LeavingPickler(written).dump((os.urandom(8), call))
+        _LeavingPickler(written).dump((system.current().token(8), call))
     except Exception as error:
         if _is_here(executor):
             return None
@@ -96,12 +96,12 @@ def pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     return written.getvalue()
 
 
-_PROCESS = os.urandom(8).hex()
+_PROCESS = system.current().token(8)
 
 
 def whereabouts() -> tuple[str, int]:
     """Tell which process this is, among all of all machines."""
-    return _PROCESS, os.getpid()
+    return _PROCESS, system.own_number()
 
 
 def _is_here(executor: Executor) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import unicodedata
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
@@ -167,7 +167,7 @@ class Folder:
         fs, path, _ = self.at(key)
         folder = path.rpartition("/")[0]
         fs.makedirs(folder, exist_ok=True)
-        staging = f"{folder}/{STAGING_PREFIX}{os.urandom(8).hex()}"
+        staging = f"{folder}/{STAGING_PREFIX}{system.current().token(8)}"
         try:
             yield staging
             fs.mv(staging, path)

@@ -15,6 +15,7 @@ from typing import NoReturn, Self
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
@@ -182,7 +183,7 @@ class FileSession:
         self._folder: str | None = None
         self._folder_fd = -1
         self._folds: bool | None = None  # whether the folder takes other spellings of a name for the name
-        self._staged = STAGING_PREFIX + os.urandom(8).hex()
+        self._staged = STAGING_PREFIX + system.current().token(8)
         _sessions.get().add(self)
 
     def discard_staged(self) -> None:

@@ -6,9 +6,9 @@ import contextlib
 import operator
 import os
 import stat
-import time
 from collections.abc import Iterator
 
+from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, StoreUnavailableError, UnsafePathError
 from emdstore.keys import is_staging, is_valid_key, why_invalid
 from emdstore.stores.local.files import describe
@@ -157,7 +157,7 @@ def _stranger(key: str, entry: _Entry) -> LeftOut | None:
 def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str, ...]:
     """Remove what killed writers left behind; see `LocalArtifactStore.remove_staging`."""
     removed = []
-    limit = time.time() - older_than
+    limit = system.current().now().timestamp() - older_than
     top = os.path.realpath(root.path)  # a root that is a link would not be walked
     for folder, _, names, fd in os.fwalk(top) if os.path.exists(top) else ():
         for name in filter(is_staging, names):

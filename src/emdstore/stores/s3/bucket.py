@@ -6,12 +6,13 @@ import functools
 import os
 import pickle
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreUnavailableError, StoreURLError, redact
 from emdstore.keys import MAX_KEY_BYTES, validate_key
 from emdstore.per_process import PerProcess
@@ -231,7 +232,7 @@ class Bucket:
         key, secret = _setting(config, "access_key_id"), _setting(config, "secret_access_key")
         if key and secret:
             who = Credentials(key, secret, _setting(config, "session_token", "token"))
-            return url, signed_headers(method, url, region, who, datetime.now(UTC))
+            return url, signed_headers(method, url, region, who, system.current().now())
         # Only the engine knows the credentials of a role. It signs URLs of objects only. At an endpoint that ends in a
         # query, the URL of an object without a name is that of whatever is before it; the slash before that name goes
         # to a parameter that S3 ignores.

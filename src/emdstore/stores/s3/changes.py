@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-
+from emdstore import system
 from emdstore.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
@@ -19,7 +18,7 @@ _ATTEMPTS = 3
 
 def create(bucket: Bucket, key: str, data: bytes) -> None:
     """Put the bytes at the key unless something lies there; see `S3ArtifactStore.create_bytes`."""
-    token = secrets.token_hex(16)
+    token = system.current().token(16)
     for attempt in range(_ATTEMPTS):
         try:
             return _put(bucket, key, data, token)

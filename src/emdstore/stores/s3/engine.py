@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from emdstore import system
 from emdstore.errors import MissingExtraError
 from emdstore.per_process import PerProcess
 
@@ -80,7 +81,7 @@ def _copied(library: str) -> Iterator[str]:
         with os.fdopen(os.memfd_create("obstore", os.MFD_CLOEXEC), "wb") as file:
             file.write(content)
             file.flush()
-            yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
+            yield f"/proc/{system.own_number()}/fd/{file.fileno()}"
         return
     with tempfile.TemporaryDirectory(prefix="emdstore-") as folder:
         path = Path(folder) / Path(library).name

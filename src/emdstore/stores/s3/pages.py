@@ -8,7 +8,6 @@ and an answer that is not a whole page is an error like any other of the server'
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -17,6 +16,7 @@ from xml.etree import ElementTree
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import StoreUnavailableError
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.http import ServerConnection
@@ -75,15 +75,15 @@ def _ask(
     bucket: Bucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
 ) -> tuple[Page, str | None]:
     """Return the page, and the token of the next one; try again as often, and as long, as the engine would."""
-    began, pause = time.monotonic(), _FIRST_PAUSE
+    began, pause = system.current().monotonic(), _FIRST_PAUSE
     for attempt in range(bucket.retries + 1):
         try:
             with bucket.errors.translating("list", folder):
                 return _read(connection.get(query).body, prefix, query)
         except StoreUnavailableError:
-            if attempt == bucket.retries or time.monotonic() - began > bucket.patience:
+            if attempt == bucket.retries or system.current().monotonic() - began > bucket.patience:
                 raise
-        time.sleep(random.uniform(pause / 2, pause))
+        system.current().sleep(random.uniform(pause / 2, pause))
         pause = min(2 * pause, _LONGEST_PAUSE)
     raise AssertionError("a loop of attempts ends by returning or raising")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from emdstore import system
 from emdstore.errors import SourceChangedError, StoreError
 from emdstore.per_process import PerProcess
 from emdstore.stores.port import CHUNK_SIZE
@@ -54,10 +54,10 @@ class ObjectReader:
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._name = bucket, key, bucket.object_name(key)
-        asked = time.perf_counter()
+        asked = system.current().monotonic()
         with bucket.errors.translating("read", key):
             found = self._begin()
-        self._waited = time.perf_counter() - asked
+        self._waited = system.current().monotonic() - asked
         self.info = bucket.described(key, found.meta)
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
@@ -102,9 +102,9 @@ class ObjectReader:
 
     def _in_parts(self, first: Any) -> Iterator[bytes]:
         """Yield the object, and read ahead as far as what all readers hold allows."""
-        asked = time.perf_counter()  # not since it was opened: who reads may have had something else to do
+        asked = system.current().monotonic()  # not since it was opened: who reads may have had something else to do
         chunks: Iterable[bytes] = list(_stream(first))
-        if self._waited + time.perf_counter() - asked < _NEAR_SECONDS:
+        if self._waited + system.current().monotonic() - asked < _NEAR_SECONDS:
             yield from chunks
             yield from _stream(self._part(_FIRST_PART, self.info.size))
             return
