@@ -51,8 +51,11 @@ def validate_key(key: str) -> str:
         return key
     reason = why_invalid(key)
     if reason is not None:
-        shown = redact_url(key) if isinstance(key, str) else None  # a URL is what people give by mistake
-        raise InvalidKeyError(f"not a valid key: {key if shown is None else shown!r}: {reason}", key=shown)
+        if not isinstance(key, str):
+            raise InvalidKeyError(f"not a valid key: {key!r}: {reason}")
+        shown = redact_url(key)
+        # The attribute is the key as it was given, for programs. A URL is what people give by mistake, with its secrets.
+        raise InvalidKeyError(f"not a valid key: {shown!r}: {reason}", key=shown if "://" in key else key)
     return key
 
 
