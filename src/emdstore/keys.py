@@ -54,7 +54,7 @@ def validate_key(key: str) -> str:
         if not isinstance(key, str):
             raise InvalidKeyError(f"not a valid key: {key!r}: {reason}")
         shown = redact_url(key)
-        # The attribute is the key as it was given, for programs. A URL is what people give by mistake, with its secrets.
+        # A URL, which people give by mistake, may hold a secret; any other key is handed back as it was given.
         raise InvalidKeyError(f"not a valid key: {shown!r}: {reason}", key=shown if "://" in key else key)
     return key
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import CLI
+from tests.cli.conftest import CLI, environment
 from tests.ensembles import FAILED, GOOD, INCOMPLETE
 from tests.servers.s3 import S3Server
 
@@ -121,6 +124,42 @@ def test_verify_tells_corrupt_missing_and_stale(cli: CLI, published: Path) -> No
 def test_stale_files_alone_are_shown_and_are_no_failure(cli: CLI, published: Path) -> None:
     (published / FAILED / "left-over.txt").write_text("x")
     assert "left-over.txt" in cli("verify", published).out
+
+
+@pytest.mark.parametrize("command", ["ls {}", "transfer {} copy", "verify {}", "sets {}", "replay {} --catalog new.db"])
+def test_what_is_left_out_is_told_and_is_no_success_unless_it_is_accepted(
+    cli: CLI, published: Path, command: str
+) -> None:
+    (published / "nowhere").symlink_to("gone")
+    os.mkfifo(published / GOOD / "pipe")
+    said = {("nowhere", "is a link that leads nowhere"), (f"{GOOD}/pipe", "is a named pipe, not a file")}
+    arguments = command.format(published).split()
+    answer = cli(*arguments, code=1)
+    assert all(f"left out  {name}: {reason}" in answer.err for name, reason in said)
+    document = cli(*arguments, "--json", code=1).json
+    assert {(each["name"], each["reason"]) for each in document["left_out"]} == said
+    assert document["ok"] is False
+    assert cli(*arguments, "--accept-left-out", "--json").json["left_out"] == document["left_out"]
+
+
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_keys_are_the_same_in_every_locale(cli: CLI, tree: Path, tmp_path: Path, utf8: str) -> None:
+    env = {"LC_ALL": "C", "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}
+    assert cli("ls", tree, "--json", env=env).json == cli("ls", tree, "--json").json
+    assert cli("ls", tree, env=env).out == cli("ls", tree).out
+    cli("transfer", tree, "copy", "run1/[red]b[/red] (°C).txt", env=env)
+    assert list(files(tmp_path / "copy")) == ["run1/[red]b[/red] (°C).txt"]
+
+
+def test_a_python_that_would_read_other_keys_opens_no_folder(tree: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import emdstore, sys; emdstore.LocalArtifactStore(sys.argv[1])", tree],
+        env=environment(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
+        capture_output=True,
+        text=True,
+    )
+    assert "StoreError" in done.stderr
+    assert "set PYTHONUTF8=1" in done.stderr
 
 
 @pytest.mark.parametrize("command", [["ls"], ["verify"], ["replay", "--catalog", "new.db", "--prefix"]])

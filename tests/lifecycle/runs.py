@@ -36,7 +36,7 @@ SET = ("out.log", "diagnostic.json", "output.json", "plots/map.png", "series.jso
 """The keys of what `work` leaves, in curated order."""
 
 WRITES = ("write_bytes", "open_writer", "create_bytes", "copy")
-ALL = (*WRITES, "exists", "read_bytes", "iter_keys", "info", "iter_info", "open_reader")
+ALL = (*WRITES, "exists", "read_bytes", "iter_keys", "info", "iter_info", "iter_found", "open_reader")
 
 
 def work(execution: Execution) -> None:

@@ -261,7 +261,7 @@ def test_what_a_commit_has_put_into_the_catalog_is_not_read_by_a_replay(workspac
     assert workspace.commit_pending_executions().ok
     store = RecordingStore(workspace.results)
     assert replay(store, workspace.catalog).counts["unchanged"] == 1
-    assert [call.verb for call in store.calls if call.verb != "local_path"] == ["read_bytes", "iter_info"]
+    assert [call.verb for call in store.calls if call.verb != "local_path"] == ["read_bytes", "iter_found"]
     assert reads(store) == [IDENTITY_KEY]
 
 

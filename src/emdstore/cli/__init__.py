@@ -10,6 +10,7 @@ _NEEDED = {"cyclopts", "rich"}
 
 def main() -> int:
     """Run the command line with the arguments of this process and return its exit code."""
+    _be_in_utf_8_mode()
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         # Answered before anything is imported that takes its time: scripts ask this often.
@@ -33,6 +34,15 @@ def main() -> int:
     if code > 128:
         _leave_threads_behind(code)
     return code
+
+
+def _be_in_utf_8_mode() -> None:
+    """Begin again, if the locale has Python read names of files and arguments as something else than UTF-8."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    import os
+
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _leave_threads_behind(code: int) -> None:

@@ -6,8 +6,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from emdstore.cli.options import ANY, PLAIN, Access, Folder, Output, open_existing, refuse_empty, refuse_nothing
-from emdstore.cli.render import counts_text, note, say, set_progress, show_document
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    AcceptLeftOut,
+    Access,
+    Folder,
+    Output,
+    open_existing,
+    refuse_empty,
+    refuse_nothing,
+)
+from emdstore.cli.render import counts_text, note, say, set_progress, show_document, show_left_out
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
@@ -18,6 +28,7 @@ def replay(
     database: Annotated[str, Parameter(env_var="REF_DATABASE_URL")],
     prefix: Folder = "",
     refuse_unknown: bool = False,
+    accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
@@ -51,11 +62,12 @@ def replay(
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
     if not report.sets:
         refuse_nothing(opened)
-    return _show(report, output)
+    return _show(report, output, accept_left_out=accept_left_out)
 
 
-def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) -> int:
-    code = 130 if interrupted else 0 if report.ok else 1
+def _show(report: ReplayReport, output: Output, *, interrupted: bool = False, accept_left_out: bool = False) -> int:
+    ok = report.ok or (accept_left_out and not report.failed)
+    code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document("climate-ref replay", report.as_dict() | {"interrupted": interrupted}, code)
     for each in report.failures:
@@ -63,6 +75,7 @@ def _show(report: ReplayReport, output: Output, *, interrupted: bool = False) ->
     for each in report.outcomes:
         for one in each.notes:
             say(f"note  {each.fragment}: {one}", style="yellow")
+    show_left_out(report.left_out)
     say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")

@@ -37,6 +37,15 @@ Latest = Annotated[
     Parameter(negative=(), help="Only of the latest complete set of each execution group."),
 ]
 
+AcceptLeftOut = Annotated[
+    bool,
+    Parameter(
+        name="--accept-left-out",
+        negative=(),
+        help="Take it for no failure that something is left out, because no key can name it or nobody can read it.",
+    ),
+]
+
 Config = Annotated[
     Path | None,
     Parameter(

@@ -21,6 +21,7 @@ import attrs
 
 from emdstore import system
 from emdstore.errors import redact
+from emdstore.stores import LeftOut
 from emdstore.transfers import TransferProgress
 
 if TYPE_CHECKING:
@@ -159,6 +160,12 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
     # Only ASCII: it is the same document in every locale.
     print(json.dumps(_plain(whole), indent=None if one_line else 2, allow_nan=False))
     return code
+
+
+def show_left_out(left_out: Iterable[LeftOut]) -> None:
+    """Print what a listing has left out, as something that is not part of the results."""
+    for each in left_out:
+        note(f"left out  {each.name}: {each.reason}", style="red")
 
 
 def counts_text(counts: Mapping[Any, int]) -> str:

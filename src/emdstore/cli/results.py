@@ -16,6 +16,7 @@ from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
     PLAIN,
+    AcceptLeftOut,
     Access,
     CatalogURL,
     Folder,
@@ -35,6 +36,7 @@ from emdstore.cli.render import (
     set_progress,
     show_document,
     show_fields,
+    show_left_out,
     show_table,
     size_text,
     transfer_progress,
@@ -198,6 +200,7 @@ def replay_store(
     prune: bool = False,
     prune_any: bool = False,
     watch: float | None = None,
+    accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -248,23 +251,27 @@ def replay_store(
     try:
         with on.executor() as executor:
             if watch is not None:
-                return watch_store(lambda: replay_once(executor), watch, output)
+                return watch_store(lambda: replay_once(executor), watch, output, accept_left_out=accept_left_out)
             report = replay_once(executor)
     except ReplayInterrupted as interrupted:
         return _show_replayed(interrupted.report, output, interrupted=True)
     refuse_empty(report.sets, prefix, "set", store=redact_url(store))
     if not report.sets:
         refuse_nothing(open_existing(store, access))
-    return _show_replayed(report, output)
+    return _show_replayed(report, output, accept_left_out=accept_left_out)
 
 
-def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = False) -> int:
-    code = 130 if interrupted else 0 if report.ok else 1
+def _show_replayed(
+    report: ReplayReport, output: Output, *, interrupted: bool = False, accept_left_out: bool = False
+) -> int:
+    ok = report.ok or (accept_left_out and not report.failed)
+    code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document("replay", report.as_dict() | {"interrupted": interrupted}, code)
     for each in report.failures:
         say(f"{each.state}  {each.fragment}: {each.error}", style="red")
-    _note_left_out(len(report.failures), report.failed, "failures")
+    _note_not_shown(len(report.failures), report.failed, "failures")
+    show_left_out(report.left_out)
     say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
@@ -273,13 +280,20 @@ def _show_replayed(report: ReplayReport, output: Output, *, interrupted: bool = 
     return code
 
 
-def _note_left_out(shown: int, total: int, what: str) -> None:
+def _note_not_shown(shown: int, total: int, what: str) -> None:
     if shown < total:
         note(f"{total - shown} more {what} are only counted")
 
 
 def verify_store(
-    store: str, prefix: Folder = "", /, *, on: Workers = HERE, access: Access = ANY, output: Output = PLAIN
+    store: str,
+    prefix: Folder = "",
+    /,
+    *,
+    accept_left_out: AcceptLeftOut = False,
+    on: Workers = HERE,
+    access: Access = ANY,
+    output: Output = PLAIN,
 ) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
@@ -303,18 +317,22 @@ def verify_store(
     refuse_empty(report.sets, prefix, "set", store=repr(opened))
     if not report.sets:
         refuse_nothing(opened)
-    return _show_verified(report, output)
+    return _show_verified(report, output, accept_left_out=accept_left_out)
 
 
-def _show_verified(report: VerifyReport, output: Output, *, interrupted: bool = False) -> int:
-    code = 130 if interrupted else 0 if report.ok else 1
+def _show_verified(
+    report: VerifyReport, output: Output, *, interrupted: bool = False, accept_left_out: bool = False
+) -> int:
+    ok = report.ok or (accept_left_out and attrs.evolve(report, left_out=()).ok)
+    code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document("verify", report.as_dict() | {"interrupted": interrupted}, code)
     if report.problems:
         rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
         show_table(("finding", "fragment", "artifact", "detail"), rows)
     findings = sum(report.counts.values())
-    _note_left_out(len(report.problems), findings, "findings")
+    _note_not_shown(len(report.problems), findings, "findings")
+    show_left_out(report.left_out)
     whole = f"{report.artifacts} artifacts ({size_text(report.bytes)}) in {report.sets} sets are as recorded"
     say(f"{whole}, {findings} findings; {report.seconds:.1f} s")
     if states := [f"{count} {state}" for state, count in report.states.items() if count]:

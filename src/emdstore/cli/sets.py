@@ -15,6 +15,7 @@ from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
     PLAIN,
+    AcceptLeftOut,
     Access,
     Config,
     Folder,
@@ -23,7 +24,7 @@ from emdstore.cli.options import (
     open_existing,
     refuse_empty,
 )
-from emdstore.cli.render import counts_text, note, say, show_document, show_table, size_text
+from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, show_table, size_text
 from emdstore.ingestion.replay import replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
@@ -31,6 +32,7 @@ from emdstore.sets.retraction import retract, unretract
 from emdstore.sets.schema import record_schema
 from emdstore.sets.state import SetState
 from emdstore.stores import ArtifactStore
+from emdstore.stores.left_out import FirstLeftOut
 
 Results = Annotated[str | None, Parameter(help="The results store; by default the workspace's.")]
 
@@ -43,6 +45,7 @@ def show_sets(
     /,
     *,
     state: list[SetState] | None = None,
+    accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
@@ -67,16 +70,19 @@ def show_sets(
     counts: Counter[str] = Counter()
     found = 0
     shown = []
-    for each in list_sets(opened, prefix):
+    left_out = FirstLeftOut()
+    for each in list_sets(opened, prefix, left_out=left_out.note):
         found += 1
         if state and each.state not in state:
             continue
         counts[each.state] += 1
         shown.append(each)
     refuse_empty(found, prefix, "set", store=repr(opened))
-    code = 1 if any(counts[name] for name in _NOT_READ) else 0
+    refused = bool(left_out.kept) and not accept_left_out
+    code = 1 if refused or any(counts[name] for name in _NOT_READ) else 0
     if output.json:
-        return show_document("sets", {"counts": dict(counts), "sets": shown}, code)
+        told = [each.as_dict() for each in left_out.kept]
+        return show_document("sets", {"counts": dict(counts), "sets": shown, "left_out": told}, code)
     if shown:
         rows = [(each.state, each.time, size_text(each.size), each.origin, each.fragment) for each in shown]
         show_table(("state", "time", "size", "origin", "fragment"), rows)
@@ -86,6 +92,7 @@ def show_sets(
         if each.retraction is not None:
             instead = f"; use {each.retraction.successor}" if each.retraction.successor else ""
             note(f"{each.fragment} is retracted: {each.retraction.reason}{instead}")
+    show_left_out(left_out.kept)
     say(f"{len(shown)} sets: {counts_text(counts)}" if shown else "no sets")
     return code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
     PLAIN,
+    AcceptLeftOut,
     Access,
     Folder,
     Output,
@@ -27,11 +28,13 @@ from emdstore.cli.render import (
     note,
     say,
     show_document,
+    show_left_out,
     size_text,
     transfer_progress,
 )
 from emdstore.sets.transfer import transfer
-from emdstore.stores import ArtifactStore, SupportsInfo
+from emdstore.stores import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo
+from emdstore.stores.left_out import iter_known
 from emdstore.transfers import TransferInterrupted, TransferReport
 
 
@@ -41,10 +44,13 @@ def ls(
     /,
     *,
     long: Annotated[bool, Parameter(alias="-l")] = False,
+    accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
     """List the artifacts of a store, one key on a line, in the order of their bytes.
+
+    What lies there and is no artifact, such as a link that leads nowhere, is told on stderr, and the exit code is 1.
 
     Parameters
     ----------
@@ -56,13 +62,13 @@ def ls(
         With sizes and times.
     """
     opened = open_existing(store, access)
-    listed = _listed(opened, prefix, with_info=long or output.json)
+    left_out: list[LeftOut] = []
+    listed = _listed(opened, prefix, left_out.append, with_info=long or output.json)
     if output.json:
         rows = list(listed)
-        refuse_empty(len(rows), prefix, "artifact", store=repr(opened))
-        if not rows:
-            refuse_nothing(opened)
-        return show_document("ls", {"artifacts": rows})
+        _refuse_nothing_found(len(rows) + len(left_out), opened, prefix)
+        told = [each.as_dict() for each in left_out]
+        return show_document("ls", {"artifacts": rows, "left_out": told}, int(bool(told) and not accept_left_out))
     count = 0
     for each in listed:
         count += 1
@@ -71,20 +77,27 @@ def ls(
             continue
         when = f"{each['modified']:%Y-%m-%d %H:%M:%S}" if each["modified"] else "-"
         print(f"{each['size']:>14} {when:>19} {each['key']}")
-    refuse_empty(count, prefix, "artifact", store=repr(opened))
-    if not count:
-        refuse_nothing(opened)
-    return 0
+    _refuse_nothing_found(count + len(left_out), opened, prefix)
+    show_left_out(left_out)
+    return int(bool(left_out) and not accept_left_out)
 
 
-def _listed(store: ArtifactStore, prefix: str, *, with_info: bool) -> Iterator[dict[str, Any]]:
-    if not with_info:
-        return ({"key": key} for key in store.iter_keys(prefix))
-    if not isinstance(store, SupportsInfo):
+def _refuse_nothing_found(found: int, store: ArtifactStore, prefix: str) -> None:
+    refuse_empty(found, prefix, "artifact", store=repr(store))
+    if not found:
+        refuse_nothing(store)
+
+
+def _listed(
+    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object], *, with_info: bool
+) -> Iterator[dict[str, Any]]:
+    if with_info and not isinstance(store, SupportsInfo):
         raise WrongCallError(f"{store!r} does not tell sizes and times: leave out --long and --json")
-    return (
-        {"key": info.key, "size": info.size, "modified": _time_of(info.modified)} for info in store.iter_info(prefix)
-    )
+    for each in iter_known(store, prefix, left_out=left_out):
+        if isinstance(each, ArtifactInfo):
+            yield {"key": each.key, "size": each.size, "modified": _time_of(each.modified)}
+        else:
+            yield {"key": each}
 
 
 def _time_of(modified: float) -> datetime | None:
@@ -101,6 +114,7 @@ def transfer_artifacts(
     unchanged: Literal["stat", "digest", "never"] = "stat",
     replace: bool = False,
     flush: bool = False,
+    accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -109,6 +123,8 @@ def transfer_artifacts(
 
     A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
     meanwhile. To resume after an interruption, run it again. Nothing is deleted.
+
+    What lies at the source and is no artifact, such as a link that leads nowhere, is told, and the exit code is 1.
 
     Parameters
     ----------
@@ -150,12 +166,20 @@ def transfer_artifacts(
         refuse_nothing(opened)
         if not output.json:
             note(f"there is nothing in {opened!r}")
-    return show_transfer("transfer", report, output)
+    return show_transfer("transfer", report, output, accept_left_out=accept_left_out)
 
 
-def show_transfer(command: str, report: TransferReport, output: Output, *, interrupted: bool = False) -> int:
+def show_transfer(
+    command: str,
+    report: TransferReport,
+    output: Output,
+    *,
+    interrupted: bool = False,
+    accept_left_out: bool = False,
+) -> int:
     """Show what a transfer did, or did until it was interrupted, and return the exit code."""
-    code = 130 if interrupted else 0 if report.ok else 1
+    ok = report.ok or (accept_left_out and not report.failures)
+    code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document(command, report.as_dict() | {"interrupted": interrupted}, code)
     if report.dry_run:
@@ -164,11 +188,11 @@ def show_transfer(command: str, report: TransferReport, output: Output, *, inter
                 say(f"would copy  {each.key}" + (f"  ({size_text(each.size)})" if each.size is not None else ""))
     for each in report.failures:
         say(f"{each.outcome}  {each.key}: {each.error}", style="red")
-    for left in report.left_out:
-        say(f"left out  {left.name}: {left.reason}", style="red")
+    show_left_out(report.left_out)
     copied = "would be copied" if report.dry_run else "copied"
     parts = [f"{report.counts['copied']} {copied} ({size_text(report.bytes_copied)})"]
     parts += [f"{count} {outcome}" for outcome, count in report.counts.items() if count and outcome != "copied"]
+    parts += [f"{len(report.left_out)} left out"] if report.left_out else []
     say(f"{', '.join(parts)}; {report.seconds:.1f} s")
     if report.sets:
         words = Counter(each.outcome for each in report.sets)

@@ -17,7 +17,9 @@ from emdstore.errors import CatalogVersionError, EmdstoreError
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
-def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Output) -> int:
+def watch(
+    replay_once: Callable[[], ReplayReport], seconds: float, output: Output, *, accept_left_out: bool = False
+) -> int:
     """Replay in rounds until SIGTERM or Ctrl-C, one line of output for each.
 
     A store or a database that is away is told, and tried again the next round. What is wrong from the start with how
@@ -31,6 +33,8 @@ def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Outpu
         From the end of a round to the start of the next.
     output
         With `json` a line is a JSON document.
+    accept_left_out
+        Whether a round is well in which something was left out.
 
     Returns
     -------
@@ -40,7 +44,7 @@ def watch(replay_once: Callable[[], ReplayReport], seconds: float, output: Outpu
     """
     if not (seconds > 0 and math.isfinite(seconds)):
         raise WrongCallError(f"--watch takes a number of seconds above 0, not {seconds:g}")
-    rounds = _Rounds(seconds, output)
+    rounds = _Rounds(seconds, output, accept_left_out)
     with _terminated() as signals:
         try:
             while not signals:
@@ -75,18 +79,20 @@ def _terminated() -> Iterator[list[int]]:
 
 
 class _Rounds:
-    def __init__(self, seconds: float, output: Output) -> None:
+    def __init__(self, seconds: float, output: Output, accept_left_out: bool) -> None:
         self.is_first = True
-        self._seconds, self._json = seconds, output.json
+        self._seconds, self._json, self._accept_left_out = seconds, output.json, accept_left_out
         self._told: set[tuple[str, str]] = set()
 
     def show(self, report: ReplayReport, *, interrupted: bool = False) -> None:
         self.is_first = False
         if self._json:
-            self._show("replay", report.as_dict() | {"interrupted": interrupted}, report.ok and not interrupted)
+            ok = (report.ok or (self._accept_left_out and not report.failed)) and not interrupted
+            self._show("replay", report.as_dict() | {"interrupted": interrupted}, ok)
             return
         self._say(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
-        failures = {(each.fragment, str(each.error)): each.state for each in report.failures}
+        failures = {(each.fragment, str(each.error)): str(each.state) for each in report.failures}
+        failures |= {(each.name, each.reason): "left out" for each in report.left_out}
         for (fragment, error), state in failures.items():
             if (fragment, error) not in self._told:
                 note(f"{state}  {fragment}: {error}", style="red")

@@ -317,7 +317,7 @@ class _Replay:
 
     def changed(self, prefix: str) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
         """Find the sets; yield what `_read_changed` takes for each that is not surely as the database has it."""
-        found = self.done.tally.count(find_sets(self._store, prefix))
+        found = self.done.tally.count(find_sets(self._store, prefix, left_out=self.done.left_out.note))
         # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
         while some := list(islice(found, _ASKED_AT_ONCE)):
             named = [(each, fragment_at(self._store, each.location)) for each in some]
@@ -361,8 +361,10 @@ class _Replay:
         self._sort_fresh()
         for stamp in self._sink.held(prefix):
             held += 1
+            if self._has_seen(stamp.fragment) or self.done.left_out.hides(stamp.fragment):
+                continue
             # The listing is some minutes old by now, and may have been of a store that was being filled.
-            if not self._has_seen(stamp.fragment) and not self._is_there(stamp.fragment):
+            if not self._is_there(stamp.fragment):
                 gone.append(stamp)
         vanished = []
         for stamp in gone:

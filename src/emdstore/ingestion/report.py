@@ -10,6 +10,8 @@ import attrs
 from emdstore import system
 from emdstore.errors import EmdstoreError, Interrupted
 from emdstore.progress import KEPT, Tally
+from emdstore.stores.left_out import FirstLeftOut
+from emdstore.stores.port import LeftOut
 
 State = Literal[
     "ingested",
@@ -101,11 +103,14 @@ class ReplayReport:
         found. What is unchanged is only counted: to see every set, pass `on_progress` to `replay`.
     seconds
         How long it took.
+    left_out
+        What lies in the store and is no artifact, because no key can name it or nobody can read it: the first 10,000.
     """
 
     counts: Mapping[State, int]
     outcomes: tuple[IngestOutcome, ...] = ()
     seconds: float = 0.0
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def sets(self) -> int:
@@ -124,8 +129,8 @@ class ReplayReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the database holds every set that was found."""
-        return not self.failed
+        """Whether the database holds every set that was found, and nothing was left out."""
+        return not self.failed and not self.left_out
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -136,6 +141,7 @@ class ReplayReport:
                 attrs.asdict(each) | {"error": None if each.error is None else str(each.error)}
                 for each in self.outcomes
             ],
+            "left_out": [each.as_dict() for each in self.left_out],
         }
 
 
@@ -151,6 +157,7 @@ class Collected:
 
     def __init__(self, on_progress: ReplayCallback | None) -> None:
         self.tally = Tally(on_progress)
+        self.left_out = FirstLeftOut()
         self._counts = dict.fromkeys(STATES, 0)
         self._kept: list[IngestOutcome] = []
         self._started = system.current().monotonic()
@@ -165,4 +172,5 @@ class Collected:
 
     def report(self) -> ReplayReport:
         """Return what has come in so far."""
-        return ReplayReport(dict(self._counts), tuple(self._kept), system.current().monotonic() - self._started)
+        seconds = system.current().monotonic() - self._started
+        return ReplayReport(dict(self._counts), tuple(self._kept), seconds, self.left_out.kept)

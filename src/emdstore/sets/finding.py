@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -15,7 +15,8 @@ from emdstore.keys import in_folder, join_key
 from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.stores.identity import is_own
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsPath
+from emdstore.stores.left_out import iter_known
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,9 @@ class FoundSet:
     has_retraction: bool = False
 
 
-def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
+def find_sets(
+    store: ArtifactStore, prefix: str = "", *, left_out: Callable[[LeftOut], object] | None = None
+) -> Iterator[FoundSet]:
     """Find the sets below a prefix.
 
     A published set is a folder with a record; what lies in folders below it is part of it. A bare set is a folder with
@@ -85,6 +88,9 @@ def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
         The results store.
     prefix
         Only what lies in this folder.
+    left_out
+        Called with each thing that the listing leaves out, when it comes by, and then a folder that cannot be read is
+        one. Without it such a folder is an error, and the rest is logged.
 
     Yields
     ------
@@ -99,7 +105,7 @@ def find_sets(store: ArtifactStore, prefix: str = "") -> Iterator[FoundSet]:
         If the store cannot be listed.
     """
     tree = _OpenFolders(store, prefix)
-    for key, stamp in _stamped(store, prefix):
+    for key, stamp in _stamped(store, prefix, left_out):
         if is_own(key):
             continue
         if (found := tree.see(key, stamp)) is not None:
@@ -268,7 +274,12 @@ def stamp_of(info: ArtifactInfo) -> Stamp | None:
     return None if info.version is None else Stamp(info.size, info.modified, info.version)
 
 
-def _stamped(store: ArtifactStore, prefix: str) -> Iterator[tuple[str, Stamp | None]]:
+def _stamped(
+    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object] | None
+) -> Iterator[tuple[str, Stamp | None]]:
+    if left_out is not None:
+        known = iter_known(store, prefix, left_out=left_out)
+        return ((each, None) if isinstance(each, str) else (each.key, stamp_of(each)) for each in known)
     if isinstance(store, SupportsInfo):
         return ((info.key, stamp_of(info)) for info in store.iter_info(prefix))
     return ((key, None) for key in store.iter_keys(prefix))

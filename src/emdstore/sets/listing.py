@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from datetime import datetime
@@ -13,7 +13,7 @@ from emdstore.errors import EmdstoreError, ExecutorError
 from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, SetState, look_at_set
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.port import ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
@@ -55,7 +55,13 @@ class ListedSet:
     retraction: Retraction | None = None
 
 
-def list_sets(store: StoreLike, prefix: str = "", *, executor: Executor | None = None) -> Iterator[ListedSet]:
+def list_sets(
+    store: StoreLike,
+    prefix: str = "",
+    *,
+    executor: Executor | None = None,
+    left_out: Callable[[LeftOut], object] | None = None,
+) -> Iterator[ListedSet]:
     """List the sets below a prefix, each with its state; memory does not grow with the store.
 
     Of each set the record is read and its folder is listed. What the record names and is newer than it is hashed;
@@ -69,6 +75,8 @@ def list_sets(store: StoreLike, prefix: str = "", *, executor: Executor | None =
         Only sets in this folder.
     executor
         Where sets are looked at; by default a few threads.
+    left_out
+        See `find_sets`.
 
     Yields
     ------
@@ -83,7 +91,7 @@ def list_sets(store: StoreLike, prefix: str = "", *, executor: Executor | None =
     opened = as_source(store)
     with (
         executor_or_threads(executor, _READERS, "sets") as workers,
-        closing(map_batches(workers, _list_each, opened, items=find_sets(opened, prefix))) as sets,
+        closing(map_batches(workers, _list_each, opened, items=find_sets(opened, prefix, left_out=left_out))) as sets,
     ):
         for found, listed in sets:
             if isinstance(listed, ExecutorError):

@@ -16,7 +16,8 @@ from emdstore.progress import KEPT, Tally
 from emdstore.sets.finding import FoundSet, find_sets, fragment_at
 from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.left_out import FirstLeftOut
+from emdstore.stores.port import ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
@@ -96,6 +97,8 @@ class VerifyReport:
         How many sets there are in each state.
     retracted
         How many of them were retracted.
+    left_out
+        What lies in the store and is no artifact, because no key can name it or nobody can read it: the first 10,000.
     """
 
     sets: int
@@ -106,11 +109,13 @@ class VerifyReport:
     seconds: float = 0.0
     states: Mapping[SetState, int] = attrs.field(factory=dict)
     retracted: int = 0
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every artifact that a record names is whole, and no set is being published or cannot be read."""
-        return not any(count for finding, count in self.counts.items() if finding not in _HARMLESS)
+        """Whether every artifact that a record names is whole, no set is in flux, and nothing is left out or unread."""
+        harm = sum(count for finding, count in self.counts.items() if finding not in _HARMLESS)
+        return not harm and not self.left_out
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -123,6 +128,7 @@ class VerifyReport:
             "bytes": self.bytes,
             "counts": dict(self.counts),
             "problems": [attrs.asdict(problem) for problem in self.problems],
+            "left_out": [each.as_dict() for each in self.left_out],
         }
 
 
@@ -173,7 +179,7 @@ def verify(
     """
     store = as_source(store)
     run = _Verification(on_progress)
-    found = run.tally.count(find_sets(store, prefix))
+    found = run.tally.count(find_sets(store, prefix, left_out=run.left_out.note))
     try:
         with (
             executor_or_threads(executor, _WORKERS, "verify") as workers,
@@ -195,6 +201,7 @@ class _Verification:
         self._counts = dict.fromkeys(FINDINGS, 0)
         self._states = dict.fromkeys(SET_STATES, 0)
         self._problems: list[Problem] = []
+        self.left_out = FirstLeftOut()
         self._started = system.current().monotonic()
 
     def add(self, checked: VerifiedSet) -> None:
@@ -221,6 +228,7 @@ class _Verification:
             seconds,
             dict(self._states),
             self._retracted,
+            self.left_out.kept,
         )
 
 

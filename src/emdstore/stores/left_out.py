@@ -6,11 +6,36 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from emdstore.keys import in_folder
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsLeftOut
+
+KEPT = 10_000
+"""How much of what is left out a report keeps, so that its memory does not grow with the store."""
 
 _log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
+
+
+class FirstLeftOut:
+    """What a listing leaves out, as it comes by: the first 10,000, and every folder that could not be read."""
+
+    def __init__(self) -> None:
+        self._kept: list[LeftOut] = []
+
+    def note(self, left: LeftOut) -> None:
+        """Take the next one."""
+        if len(self._kept) < KEPT or left.error is not None:
+            self._kept.append(left)
+
+    @property
+    def kept(self) -> tuple[LeftOut, ...]:
+        """What was kept."""
+        return tuple(self._kept)
+
+    def hides(self, key: str) -> bool:
+        """Tell whether a key lies in what was left out, so that the listing says nothing of it."""
+        return any(in_folder(key + "/", each.name.removesuffix("/")) for each in self._kept)
 
 
 def iter_known(

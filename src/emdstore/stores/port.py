@@ -86,6 +86,10 @@ class LeftOut:
     reason: str
     error: EmdstoreError | None = attrs.field(default=None, eq=False)
 
+    def as_dict(self) -> dict[str, str]:
+        """Return it as plain values, for JSON."""
+        return {"name": self.name, "reason": self.reason}
+
 
 @attrs.frozen
 class Copied:

@@ -147,7 +147,7 @@ class TransferReport:
                 }
                 for each in self.sets
             ],
-            "left_out": [{"name": each.name, "reason": each.reason} for each in self.left_out],
+            "left_out": [each.as_dict() for each in self.left_out],
             "artifacts": [
                 {
                     "key": each.key,

@@ -11,13 +11,14 @@ when, and why, is in `FileSession.put_in_place` and `LocalArtifactStore.flush`.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import attrs
 
-from emdstore.errors import ArtifactNotFoundError
+from emdstore.errors import ArtifactNotFoundError, StoreError
 from emdstore.keys import validate_key, validate_prefix
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local.files import (
@@ -50,6 +51,12 @@ class LocalArtifactStore:
         What a finished write means for a power cut. ``"system"``: the operating system flushes when it likes, and
         `flush` makes everything so far durable at once. ``"object"``: each object and its folder are flushed before the
         write returns. Readers and killed processes never see half an object either way.
+
+    Raises
+    ------
+    StoreError
+        If Python reads the names of files as something else than UTF-8, as in a Latin-1 locale: keys would be others
+        than elsewhere. The command line sees to that by itself.
     """
 
     root: Path = attrs.field(converter=_absolute)
@@ -59,6 +66,12 @@ class LocalArtifactStore:
     ground: Root = attrs.field(init=False, eq=False, default=attrs.Factory(lambda self: self._stand(), takes_self=True))
 
     def _stand(self) -> Root:
+        if (encoding := sys.getfilesystemencoding()) != "utf-8":
+            raise StoreError(
+                f"cannot open {self!r}: this Python takes the names of files for {encoding}, so that keys would be "
+                "others than elsewhere; set PYTHONUTF8=1 before it starts",
+                store=repr(self),
+            )
         return Root(self.root, self.durability, repr(self))
 
     def __repr__(self) -> str:
