@@ -26,6 +26,7 @@ FAMILY = [
 ]
 
 BUILTINS = {
+    "ArtifactChangedError": RuntimeError,
     "ArtifactExistsError": FileExistsError,
     "ArtifactNotFoundError": FileNotFoundError,
     "BundleError": ValueError,
@@ -34,6 +35,7 @@ BUILTINS = {
     "MissingExtraError": ImportError,
     "StoreAccessError": PermissionError,
     "StoreError": OSError,
+    "UnsupportedError": NotImplementedError,
     "StoreURLError": ValueError,
     "StoreUnavailableError": ConnectionError,
     "CatalogUnavailableError": ConnectionError,

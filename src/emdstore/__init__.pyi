@@ -10,6 +10,7 @@ from .emds import (
     load_vocabulary as load_vocabulary,
 )
 from .errors import (
+    ArtifactChangedError as ArtifactChangedError,
     ArtifactExistsError as ArtifactExistsError,
     ArtifactNotFoundError as ArtifactNotFoundError,
     BundleError as BundleError,
@@ -45,6 +46,7 @@ from .errors import (
     StoreURLError as StoreURLError,
     TransferError as TransferError,
     UnsafePathError as UnsafePathError,
+    UnsupportedError as UnsupportedError,
     UploadFailedError as UploadFailedError,
     VocabularyError as VocabularyError,
     WorkspaceError as WorkspaceError,

@@ -48,6 +48,10 @@ class ArtifactExistsError(EmdstoreError, FileExistsError):
     """Put-if-absent found an artifact at this key and left it alone."""
 
 
+class ArtifactChangedError(EmdstoreError, RuntimeError):
+    """Compare-and-put found other bytes at this key than its writer had seen, or none, and left them alone."""
+
+
 class KeyConflictError(EmdstoreError, FileExistsError):
     """`a` beside `a/b` in a store that cannot hold both. Nothing was written."""
 
@@ -78,6 +82,10 @@ class StoreUnavailableError(StoreError, ConnectionError):
 
 class DamagedOnTheWayError(IntegrityError, StoreUnavailableError):
     """Other bytes arrived than the store's own checksum says. Nothing was kept of them; trying again may help."""
+
+
+class UnsupportedError(StoreError, NotImplementedError):
+    """The server or the file system cannot do what its store can do elsewhere. Nothing was changed."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):

@@ -23,6 +23,7 @@ from urllib.parse import unquote
 import attrs
 
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     KeyConflictError,
@@ -683,6 +684,30 @@ class TakesEmptyForAbsent(LocalArtifactStore):
         if self.exists(key) and not self.read_bytes(key):
             self.delete(key)
         super().create_bytes(key, data)
+
+
+@caught_by("test_one_replacer_wins")
+class LooksThenReplaces(LocalArtifactStore):
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        if hashlib.sha256(self.read_bytes(key)).hexdigest() != seen:
+            raise ArtifactChangedError(f"{key!r} has changed", key=key)
+        time.sleep(0.02)
+        self.write_bytes(key, data)
+
+
+@caught_by("test_replaces_only_what_was_seen[value]", "test_replaces_only_what_was_seen[]")
+class ReplacesWhateverIsThere(LocalArtifactStore):
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        self.read_bytes(key)
+        self.write_bytes(key, data)
+
+
+@caught_by("test_nothing_is_not_replaced[absent]", "test_nothing_is_not_replaced[absent/deep]")
+class ReplacesNothing(LocalArtifactStore):
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        if not self.exists(key):
+            self.write_bytes(key, b"")
+        super().replace_bytes(key, data, seen)
 
 
 class _Appending:

@@ -12,7 +12,15 @@ from tests.stores.test_contract_s3 import objects_in
 
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.stores.fsspec import FsspecArtifactStore
-from emdstore.stores.port import SupportsDelete, SupportsInfo, SupportsLeftOut, SupportsPlace, SupportsStreaming
+from emdstore.stores.port import (
+    SupportsCreate,
+    SupportsDelete,
+    SupportsInfo,
+    SupportsLeftOut,
+    SupportsPlace,
+    SupportsReplaceIf,
+    SupportsStreaming,
+)
 from emdstore.testing import StoreContract, StoreHarness
 
 CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsPlace, SupportsLeftOut}
@@ -73,7 +81,7 @@ class TestFsspecStoreOnS3(StoreContract):
             unreachable=lambda: FsspecArtifactStore(url, **options | nowhere),
             garbled=lambda: FsspecArtifactStore(url, **options | nowhere | {"endpoint_url": gateway}),
             secrets=[seaweed_server.secret_key],
-            claims=CLAIMS,
+            claims=CLAIMS | {SupportsCreate, SupportsReplaceIf},
             key_bytes=MAX_KEY_BYTES - len(f"{folder}/".encode()),
             many=50,
             rounds=3,

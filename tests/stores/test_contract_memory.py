@@ -3,10 +3,17 @@ from __future__ import annotations
 import pytest
 
 from emdstore.stores.memory import InMemoryArtifactStore
-from emdstore.stores.port import SupportsCreate, SupportsDelete, SupportsInfo, SupportsPlace, SupportsStreaming
+from emdstore.stores.port import (
+    SupportsCreate,
+    SupportsDelete,
+    SupportsInfo,
+    SupportsPlace,
+    SupportsReplaceIf,
+    SupportsStreaming,
+)
 from emdstore.testing import StoreContract, StoreHarness
 
-CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate, SupportsPlace}
+CLAIMS = {SupportsInfo, SupportsStreaming, SupportsDelete, SupportsCreate, SupportsReplaceIf, SupportsPlace}
 
 
 class TestMemoryStore(StoreContract):

@@ -16,6 +16,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsLeftOut,
     SupportsPlace,
+    SupportsReplaceIf,
     SupportsScope,
     SupportsStreaming,
 )
@@ -27,6 +28,7 @@ CLAIMS = {
     SupportsStreaming,
     SupportsDelete,
     SupportsCreate,
+    SupportsReplaceIf,
     SupportsCopyFrom,
     SupportsScope,
     SupportsPlace,

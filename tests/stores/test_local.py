@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ import pytest
 from tests.children import answer_from_mount, answer_of, start_python
 
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
@@ -803,6 +805,82 @@ def test_who_creates_over_a_network_file_system_and_does_not_hear_of_it_has_crea
         store.create_bytes("a", b"one")
     assert store.read_bytes("a") == b"one"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_system_without_hard_links_has_put_if_absent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.link", refuse)
+    store = LocalArtifactStore(tmp_path)
+    store.create_bytes("a", b"one")
+    with pytest.raises(ArtifactExistsError):
+        store.create_bytes("a", b"two")
+    assert store.read_bytes("a") == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class TestReplacingWhatWasSeen:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> LocalArtifactStore:
+        store = LocalArtifactStore(tmp_path)
+        store.write_bytes("run/record", b"one")
+        return store
+
+    @pytest.fixture
+    def halted(self, store: LocalArtifactStore) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a process that holds the folder's lock, and goes on to rename when it is told to."""
+        program = (
+            "import os, sys; from emdstore import LocalArtifactStore; from hashlib import sha256\n"
+            "def rename(*args, **options):\n"
+            "    print(flush=True); sys.stdin.readline(); original(*args, **options)\n"
+            "original, os.rename = os.rename, rename\n"
+            f"store = LocalArtifactStore({str(store.root)!r})\n"
+            "store.replace_bytes('run/record', b'of the first', sha256(b'one').hexdigest())"
+        )
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def test_a_writer_that_is_halted_between_look_and_rename_lets_nobody_else_through(
+        self, store: LocalArtifactStore, halted: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("emdstore.stores.local.locking.PATIENCE", 0.1)
+        with pytest.raises(StoreUnavailableError, match=rf"process .*:{halted.pid} has been about to"):
+            store.replace_bytes("run/record", b"of the second", sha256(b"one").hexdigest())
+        halted.communicate(b"\n", timeout=30)
+        assert store.read_bytes("run/record") == b"of the first"
+        with pytest.raises(ArtifactChangedError):
+            store.replace_bytes("run/record", b"of the second", sha256(b"one").hexdigest())
+        assert os.listdir(store.root / "run") == ["record"]
+
+    def test_a_writer_that_is_killed_between_look_and_rename_is_in_nobodys_way(
+        self, store: LocalArtifactStore, halted: subprocess.Popen[bytes]
+    ) -> None:
+        halted.kill()
+        halted.wait(30)
+        store.replace_bytes("run/record", b"of the second", sha256(b"one").hexdigest())
+        assert store.read_bytes("run/record") == b"of the second"
+        assert not (store.root / "run" / ".emdstore-lock").exists()
+
+    def test_a_place_without_locks_is_compared_all_the_same(
+        self, store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*args: Any) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        monkeypatch.setattr("fcntl.flock", refuse)
+        store.replace_bytes("run/record", b"two", sha256(b"one").hexdigest())
+        with pytest.raises(ArtifactChangedError):
+            store.replace_bytes("run/record", b"three", sha256(b"one").hexdigest())
+        assert os.listdir(store.root / "run") == ["record"]
 
 
 class TestFilesAsSitesHaveThem:

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from hashlib import sha256
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ import pytest
 from tests.servers.s3 import FaultProxy, S3Server, free_ports
 
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
@@ -731,6 +733,7 @@ VERBS = {
     "stream": ("^GET", lambda store: store.open_reader("k")),
     "write": ("^PUT", lambda store: store.write_bytes("k", b"new")),
     "create": ("^PUT", lambda store: store.create_bytes("n", b"new")),
+    "replace": ("^PUT", lambda store: store.replace_bytes("k", b"new", sha256(store.read_bytes("k")).hexdigest())),
     "write in parts": ("^POST .*uploads", lambda store: store.write_bytes("k", b"x" * 12 * MIB)),
     "complete": ("^POST .*uploadId", lambda store: store.write_bytes("k", b"x" * 12 * MIB)),
     "delete": ("^DELETE", lambda store: store.delete("k")),
@@ -813,6 +816,34 @@ def test_who_creates_and_does_not_hear_of_it_has_created_it(
     for data in (b"one", b"two"):  # equal bytes are not enough: somebody else has won
         with pytest.raises(ArtifactExistsError):
             store.create_bytes("k", data)
+    assert strict.get("p/k") == b"one"
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_who_replaces_and_does_not_hear_of_it_has_replaced_it(
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place, retries: int
+) -> None:
+    proxy, store = faulty
+    store = attrs.evolve(store, retries=retries)
+    store.write_bytes("k", b"one")
+    seen = sha256(b"one").hexdigest()
+    proxy.fail("drop-response", "^PUT", times=1)
+    store.replace_bytes("k", b"two", seen)
+    proxy.fail("drop-response", "^PUT", times=1)
+    for data in (b"two", b"three"):  # equal bytes are not enough: somebody else has won
+        with pytest.raises(ArtifactChangedError):
+            store.replace_bytes("k", data, seen)
+    assert strict.get("p/k") == b"two"
+
+
+def test_a_request_to_replace_that_never_arrives_is_an_error_and_leaves_what_was_there(
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place
+) -> None:
+    proxy, store = faulty
+    store.write_bytes("k", b"one")
+    proxy.fail("cut-request", "^PUT")
+    with pytest.raises(StoreUnavailableError):
+        store.replace_bytes("k", b"two", sha256(b"one").hexdigest())
     assert strict.get("p/k") == b"one"
 
 

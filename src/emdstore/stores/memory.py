@@ -8,6 +8,7 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
+from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +19,7 @@ from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreErr
 from emdstore.keys import validate_key, validate_prefix
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Place
+from emdstore.stores.replacing import changed
 
 
 @attrs.frozen
@@ -118,6 +120,10 @@ class InMemoryArtifactStore:
         """See `SupportsCreate.create_bytes`."""
         self._put(validate_key(key), bytes(data), replace=False)
 
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """See `SupportsReplaceIf.replace_bytes`."""
+        self._put(validate_key(key), bytes(data), seen=seen)
+
     def place(self) -> Place:
         """See `SupportsPlace.place`."""
         return Place(("memory", self._number), "", remote=False, shared=False, requests=most_requests())
@@ -137,9 +143,11 @@ class InMemoryArtifactStore:
         except KeyError:
             raise ArtifactNotFoundError(f"no artifact {key!r} in {self!r}", key=key, store=repr(self)) from None
 
-    def _put(self, key: str, data: bytes, *, replace: bool = True) -> None:
+    def _put(self, key: str, data: bytes, *, replace: bool = True, seen: str | None = None) -> None:
         with self._lock:
             there = key in self._objects
+            if seen is not None and not (there and sha256(self._objects[key].data).hexdigest() == seen):
+                raise changed(self, key)
             if there and not replace:
                 raise ArtifactExistsError(
                     f"{key!r} is already there in {self!r}; it was left as it is", key=key, store=repr(self)

@@ -6,9 +6,9 @@ and no partial objects, because a published result is a whole object at a key or
 promise on every back end is not in the port.
 
 What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
-have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsPath`, `SupportsCopyFrom`,
-`SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`, `SupportsLeftOut`. `emdstore.testing` has the
-contract as a test suite that any adapter can be enrolled in.
+have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsReplaceIf`, `SupportsPath`,
+`SupportsCopyFrom`, `SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`, `SupportsLeftOut`.
+`emdstore.testing` has the contract as a test suite that any adapter can be enrolled in.
 
 For every store:
 
@@ -270,6 +270,30 @@ class SupportsCreate(Protocol):
         ------
         ArtifactExistsError
             If something lies at the key; it is left as it was.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsReplaceIf(Protocol):
+    """Compare and put: to replace what one has seen, and nothing else. `SupportsCreate` is that for what is not there.
+
+    `emdstore.stores.replacing.put_over` chooses between the two, and does what can be done without them.
+    """
+
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """Put the bytes at the key in place of those with this SHA-256 (as a hex digest).
+
+        Of several that replace the same bytes at once, exactly one succeeds. Where the answer to a request may be lost,
+        the store tells its own bytes from somebody else's. In a folder of a file system it is only those who replace so
+        that keep out of each other's way: a plain `write_bytes` may come between.
+
+        Raises
+        ------
+        ArtifactChangedError
+            If other bytes lie at the key, or none. They are left as they were.
+        UnsupportedError
+            If this server or file system cannot do it. Nothing was changed.
         """
         ...
 

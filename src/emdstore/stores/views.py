@@ -36,6 +36,7 @@ from emdstore.stores.port import (
     SupportsLeftOut,
     SupportsPath,
     SupportsPlace,
+    SupportsReplaceIf,
     SupportsScope,
     SupportsSession,
     SupportsStreaming,
@@ -236,6 +237,12 @@ class _CreateView(StoreView):
             self._inner.create_bytes(inner_key, data)
 
 
+class _ReplaceIfView(StoreView):
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        with self._entered("replace_bytes", key) as inner_key:
+            self._inner.replace_bytes(inner_key, data, seen)
+
+
 class _PathView(StoreView):
     def local_path(self, key: str = "", /) -> Path:
         with self._entered("local_path", key) as inner_key:
@@ -307,6 +314,7 @@ _VIEWS: dict[type, type[StoreView]] = {
     SupportsStreaming: _StreamingView,
     SupportsDelete: _DeleteView,
     SupportsCreate: _CreateView,
+    SupportsReplaceIf: _ReplaceIfView,
     SupportsPath: _PathView,
     SupportsFlush: _FlushView,
     SupportsCopyFrom: _CopyFromView,
@@ -371,7 +379,7 @@ class ReadOnlyStore(StoreView):
         The store.
     """
 
-    _withheld = frozenset({SupportsDelete, SupportsCreate, SupportsCopyFrom, SupportsFlush})
+    _withheld = frozenset({SupportsDelete, SupportsCreate, SupportsReplaceIf, SupportsCopyFrom, SupportsFlush})
     _keeps_nothing = True
 
     def _enter(self, verb: str, key: str) -> str:

@@ -151,7 +151,7 @@ class Folder:
         with contextlib.suppress(ArtifactNotFoundError), self.translating("look at", key):
             found = fs.info(path)
             if found["type"] == "directory":
-                self._raise_conflict(key)
+                self.raise_conflict(key)
             there = str(found.get("name") or path).rpartition("/")[2]
             if there != path.rpartition("/")[2] and folded(there) == folded(path.rpartition("/")[2]):
                 raise KeyConflictError(
@@ -201,13 +201,14 @@ class Folder:
                 self.raise_not_found(key)
         if isinstance(error, FileExistsError | IsADirectoryError | NotADirectoryError):
             if verb == "write":
-                self._raise_conflict(key)
+                self.raise_conflict(key)
             self.raise_not_found(key)
         kind, advice = meaning(error)
         what = f"cannot {verb} {key!r} in {self!r}" if key else f"cannot {verb} {self!r}"
         raise kind(f"{what}: {self._first_line(error)}; {advice}", key=key or None, store=self.name) from None
 
-    def _raise_conflict(self, key: str) -> NoReturn:
+    def raise_conflict(self, key: str) -> NoReturn:
+        """Raise `KeyConflictError`."""
         raise KeyConflictError(
             f"cannot hold {key!r} in {self!r} beside what lies there: a file cannot be a folder too; choose another "
             "key",

@@ -23,6 +23,7 @@ import fsspec
 
 from emdstore.errors import ArtifactNotFoundError, MissingExtraError, StoreURLError, redact_url
 from emdstore.keys import validate_prefix
+from emdstore.stores.fsspec.conditional import create, replace
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter
@@ -34,6 +35,7 @@ from emdstore.stores.port import ArtifactInfo, LeftOut, Place
 from emdstore.stores.spelling import unknown_scheme
 
 _LOCAL = ("file", "local")
+_S3 = ("s3", "s3a")
 _CACHING = ("blockcache", "cached", "filecache", "simplecache")
 
 
@@ -60,7 +62,8 @@ class FsspecArtifactStore:
 
     Notes
     -----
-    It has the capabilities `SupportsInfo`, `SupportsStreaming` and `SupportsDelete`. It pickles as URL and options.
+    It has the capabilities `SupportsInfo`, `SupportsStreaming` and `SupportsDelete`, and on S3 `SupportsCreate` and
+    `SupportsReplaceIf` besides. It pickles as URL and options.
     """
 
     def __new__(cls, url: str, **storage_options: Any) -> Any:
@@ -68,7 +71,8 @@ class FsspecArtifactStore:
         if isinstance(url, str) and url.partition("://")[0] in _LOCAL:
             options = {name: value for name, value in storage_options.items() if name not in PATIENCE}
             return LocalArtifactStore(local_path(url), **options)
-        return super().__new__(cls)
+        conditional = cls is FsspecArtifactStore and isinstance(url, str) and url.partition("://")[0] in _S3
+        return super().__new__(_ConditionalStore if conditional else cls)
 
     def __init__(self, url: str, **storage_options: Any) -> None:
         scheme = re.split("::|://", url, maxsplit=1)[0] if isinstance(url, str) else ""
@@ -81,7 +85,7 @@ class FsspecArtifactStore:
         except ValueError:
             raise unknown_scheme(str(url)) from None
         except ImportError as error:
-            if scheme in ("s3", "s3a"):
+            if scheme in _S3:
                 raise MissingExtraError.of(f"{redact_url(url)!r} by fsspec", "s3fs") from error
             raise MissingExtraError(f"{redact_url(url)!r} needs another package: {error}") from error
         self.ground = Folder(url, storage_options)
@@ -171,6 +175,18 @@ class FsspecArtifactStore:
                 fs.rm_file(path)
                 if mechanics == "rename":
                     self.ground.prune(path)
+
+
+class _ConditionalStore(FsspecArtifactStore):
+    """On S3, where s3fs passes conditions on; what serves other object stores does not."""
+
+    def create_bytes(self, key: str, data: bytes, /) -> None:
+        """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""
+        create(self.ground, key, bytes(data))
+
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """See `SupportsReplaceIf.replace_bytes`: by ``If-Match``, which the server must know."""
+        replace(self.ground, key, bytes(data), seen)
 
 
 def local_path(url: str) -> str:

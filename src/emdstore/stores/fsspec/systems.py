@@ -187,7 +187,7 @@ _PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.except
 _PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
 
 
-def _code(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """Return the code that S3 gave, which s3fs leaves in the error that it translates."""
     answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
@@ -205,7 +205,7 @@ def meaning(error: Exception) -> tuple[type[StoreError], str]:
         or (isinstance(error, OSError) and error.errno in _PASSING)
         or module.startswith(_PASSING_MODULES)
         or _PASSING_NAMES(name)
-        or _PASSING_TEXT(f"{_code(error)} {error}")
+        or _PASSING_TEXT(f"{code_of(error)} {error}")
     ):
         return StoreUnavailableError, "check the address and the network, or try again later"
     if isinstance(error, NotImplementedError):

@@ -25,12 +25,15 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX, validate_key
 from emdstore.per_process import PerProcess
+from emdstore.stores.local.locking import FolderLock
 from emdstore.stores.local.root import FOLDER, MOST_RACES, READ, Root
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
+from emdstore.stores.replacing import changed
 
 STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 COPY_BUFFER = 1024 * 1024
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK}
 _HOLE = 64 * 1024  # the smallest that is worth leaving out
 _NOTHING = bytes(_HOLE)
 
@@ -225,6 +228,23 @@ class FileSession:
                 raise
             self.put_in_place(fd, key)
 
+    def replace_bytes(self, key: str, data: bytes, seen: str) -> None:
+        """See `SupportsReplaceIf.replace_bytes`."""
+        with self.root.translating("replace", key):
+            try:
+                before = hashlib.sha256(self.read_bytes(key)).hexdigest()
+            except ArtifactNotFoundError:
+                before = None
+            if before != seen:  # no folder is made for what is not there
+                raise changed(self.root, key)
+            fd = self.stage(key)
+            try:
+                self.write(fd, data, key)
+            except BaseException:
+                self.discard(fd)
+                raise
+            self.put_in_place(fd, key, over=seen)
+
     def open(self, key: str) -> tuple[int, os.stat_result]:
         """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
         folder, _, name = key.rpartition("/")
@@ -313,8 +333,10 @@ class FileSession:
         with contextlib.suppress(OSError):
             os.unlink(self._staged, dir_fd=self._folder_fd)
 
-    def put_in_place(self, fd: int, key: str, *, replace: bool = True) -> None:
+    def put_in_place(self, fd: int, key: str, *, replace: bool = True, over: str | None = None) -> None:
         """Close a staging file and give it its name; on failure it is removed and what had the name keeps it.
+
+        What had the name is replaced, or must not be there (``replace=False``), or must have a SHA-256 (`over`).
 
         The only place where a file gets its name, so that no caller can forget a step. Close comes before rename
         because network file systems report write errors at close. With ``durability="object"`` the bytes are flushed
@@ -327,11 +349,15 @@ class FileSession:
                     os.fsync(fd)
             finally:
                 os.close(fd)
-            if replace:
+            if over is not None:
+                with FolderLock(root, folder, key):
+                    if self._digest(name, key) != over:
+                        raise changed(root, key)
+                    os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+            elif replace:
                 os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
             else:
-                self._link(staged, name)
-                os.unlink(staged, dir_fd=folder)
+                self._create(staged, name, key)
             if root.durability == "object":
                 os.fsync(folder)
         except BaseException as error:
@@ -347,6 +373,36 @@ class FileSession:
             if isinstance(error, OSError):
                 root.raise_error(error, key, "write")
             raise
+
+    def _digest(self, name: str, key: str) -> str | None:
+        """Return the SHA-256 of what has a name in the folder that is open; None if nothing has."""
+        try:
+            fd = os.open(name, READ, dir_fd=self._folder_fd)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            fd, _ = self.root.open_file(key)
+        try:
+            return hashlib.sha256(read_whole(fd, os.fstat(fd), key)).hexdigest()
+        finally:
+            os.close(fd)
+
+    def _create(self, staged: str, name: str, key: str) -> None:
+        """Give a staging file a name that is free; `FileExistsError` if it is not."""
+        folder = self._folder_fd
+        try:
+            self._link(staged, name)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with FolderLock(self.root, folder, key):
+                if self.root.what_is(folder, name, key) != "absent":
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+                os.rename(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
+            return
+        os.unlink(staged, dir_fd=folder)
 
     def _link(self, staged: str, name: str) -> None:
         folder = self._folder_fd

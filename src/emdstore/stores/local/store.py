@@ -134,9 +134,14 @@ class LocalArtifactStore:
         return FileWriter(self.ground, validate_key(key))
 
     def create_bytes(self, key: str, data: bytes, /) -> None:
-        """See `SupportsCreate.create_bytes`. Needs a file system with hard links."""
+        """See `SupportsCreate.create_bytes`: by a hard link or, on a file system without, under the folder's lock."""
         with FileWriter(self.ground, validate_key(key), replace=False) as writer:
             writer.write(data)
+
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """See `SupportsReplaceIf.replace_bytes`: compared and renamed under the folder's lock; see `FolderLock`."""
+        with self.session() as session:
+            session.replace_bytes(key, data, seen)
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`. Folders that become empty go too."""

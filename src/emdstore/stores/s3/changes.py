@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from emdstore import system
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     KeyConflictError,
     StoreUnavailableError,
 )
+from emdstore.stores.replacing import changed
 from emdstore.stores.s3.bucket import Bucket
+from emdstore.stores.s3.proof import read_object
 
 _TOKEN = "emdstore-token"
 _NOTHING = "nothing is seen there"
@@ -40,12 +45,39 @@ def create(bucket: Bucket, key: str, data: bytes) -> None:
     raise AssertionError("a loop of attempts ends by returning or raising")
 
 
-def _put(bucket: Bucket, key: str, data: bytes, token: str) -> None:
+def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
+    """Put the bytes in place of those with a SHA-256; see `S3ArtifactStore.replace_bytes`.
+
+    Each attempt first looks: what lies there may be of an earlier one, whose answer was lost.
+    """
+    token = system.current().token(16)
+    refused: ArtifactChangedError | StoreUnavailableError
+    for _ in range(_ATTEMPTS if bucket.retries else 1):
+        try:
+            there, info, attributes = read_object(bucket, key)
+        except ArtifactNotFoundError:
+            raise changed(bucket, key) from None
+        if attributes.get(_TOKEN) == token:
+            return None
+        if hashlib.sha256(there).hexdigest() != seen:
+            raise changed(bucket, key)
+        try:
+            return _put(bucket, key, data, token, over=info.version or "")
+        except (ArtifactChangedError, StoreUnavailableError) as error:
+            refused = error
+    if _look(bucket, key) != token:
+        raise refused
+    return None
+
+
+def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: str | None = None) -> None:
+    """Put the bytes where nothing lies, or over the version with an ETag."""
     name = bucket.object_name(key)
     obs, client = bucket.client(len(data))
     attributes = bucket.attributes_of(key) | {_TOKEN: token}
-    with bucket.errors.translating("create", key):
-        obs.put(client, name, data, mode="create", use_multipart=False, attributes=attributes)
+    with bucket.errors.translating("create" if over is None else "replace", key):
+        mode = "create" if over is None else {"e_tag": over}
+        obs.put(client, name, data, mode=mode, use_multipart=False, attributes=attributes)
 
 
 def _token_of(bucket: Bucket, key: str) -> str | None:

@@ -13,12 +13,14 @@ from types import TracebackType
 import attrs
 
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
+    UnsupportedError,
     redact,
 )
 
@@ -67,6 +69,11 @@ class ErrorTranslator:
         elif engine_kind == "AlreadyExistsError":
             said = f"{key!r} is already there in {self.name}; it was left as it is"
             return ArtifactExistsError(said, key=key, store=self.name)
+        elif engine_kind == "PreconditionError":
+            said = f"{key!r} in {self.name} is not what was seen there before; it was left as it is"
+            return ArtifactChangedError(said, key=key, store=self.name)
+        elif code == "NotImplemented" or status == 501:
+            kind, advice = UnsupportedError, "this server does not know such requests; nothing was changed"
         elif isinstance(error, FileNotFoundError) or code == "NoSuchKey":
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
         elif "/latest/api/token" in text or "security-credentials" in text:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from emdstore.errors import DamagedOnTheWayError, EmdstoreError
 from emdstore.stores.checksums import Check
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.http import ServerConnection
+from emdstore.stores.waiting import heard
 
 _log = logging.getLogger(__name__)
+
+
+def read_object(bucket: Bucket, key: str) -> tuple[bytes, ArtifactInfo, Mapping[str, str]]:
+    """Read an object by one request; return its bytes, proved, and what the server says of it besides."""
+    name = bucket.object_name(key)
+    obs, client = bucket.client()
+    with bucket.errors.translating("read", key):
+        found = obs.get(client, name)
+        data: bytes = heard(found.bytes).to_bytes()
+    info = bucket.described(key, found.meta)
+    proof = Proof(bucket, info)
+    proof.update(data)
+    proof.finish()
+    return data, info, found.attributes
 
 
 class Proof:

@@ -37,14 +37,13 @@ from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
 from emdstore.stores.s3.bucket import Bucket, Connection
-from emdstore.stores.s3.changes import create, remove
+from emdstore.stores.s3.changes import create, remove, replace
 from emdstore.stores.s3.copies import ServerCopies
 from emdstore.stores.s3.errors import ErrorTranslator
 from emdstore.stores.s3.listing import Listing
-from emdstore.stores.s3.proof import Proof
+from emdstore.stores.s3.proof import read_object
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 from emdstore.stores.spelling import check_endpoint
-from emdstore.stores.waiting import heard
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
@@ -179,15 +178,7 @@ class S3ArtifactStore:
         raise AssertionError("a loop of attempts ends by returning or raising")
 
     def _read(self, key: str) -> bytes:
-        name = self.ground.object_name(key)
-        obs, client = self.ground.client()
-        with self.ground.errors.translating("read", key):
-            found = obs.get(client, name)
-            data: bytes = heard(found.bytes).to_bytes()
-        proof = Proof(self.ground, self.ground.described(key, found.meta))
-        proof.update(data)
-        proof.finish()
-        return data
+        return read_object(self.ground, key)[0]
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""
@@ -241,6 +232,10 @@ class S3ArtifactStore:
         is created carries a token of this call, and one that is found with it was created by this call.
         """
         create(self.ground, key, data)
+
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """See `SupportsReplaceIf.replace_bytes`: by ``If-Match``, which the server must know, with a token as above."""
+        replace(self.ground, key, data, seen)
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""

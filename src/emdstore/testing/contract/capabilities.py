@@ -1,16 +1,17 @@
-"""The optional capabilities that are one or two verbs: info, delete, create, path, flush, place."""
+"""The optional capabilities that are one or two verbs: info, delete, create, replace, path, flush, place."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from threading import Barrier
 
 import attrs
 import pytest
 
-from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError
+from emdstore.errors import ArtifactChangedError, ArtifactExistsError, ArtifactNotFoundError
 from emdstore.keys import in_folder, join_key
 from emdstore.stores import port
 from emdstore.stores.port import (
@@ -23,6 +24,7 @@ from emdstore.stores.port import (
     SupportsLeftOut,
     SupportsPath,
     SupportsPlace,
+    SupportsReplaceIf,
     SupportsScope,
     SupportsSession,
     SupportsStreaming,
@@ -36,6 +38,7 @@ CAPABILITIES: dict[type, tuple[str, ...]] = {
     SupportsStreaming: ("open_reader", "open_writer"),
     SupportsDelete: ("delete",),
     SupportsCreate: ("create_bytes",),
+    SupportsReplaceIf: ("replace_bytes",),
     SupportsPath: ("local_path",),
     SupportsCopyFrom: ("copy_from",),
     SupportsSession: ("session",),
@@ -233,6 +236,64 @@ class CapabilityClauses(Clauses):
                 winners = [racer for racer in pool.map(race, range(racers)) if racer is not None]
                 assert len(winners) == 1
                 assert harness.raw_get(f"lease-{turn}") == b"racer %d" % winners[0]
+
+    # -- replace -------------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def replaces(self, store: ArtifactStore) -> SupportsReplaceIf:
+        """Return the store, if it supports compare-and-put."""
+        return store if isinstance(store, SupportsReplaceIf) else pytest.skip("no SupportsReplaceIf")
+
+    @pytest.mark.parametrize("held", [b"", b"value"])
+    def test_replaces_only_what_was_seen(self, harness: StoreHarness, replaces: SupportsReplaceIf, held: bytes) -> None:
+        """The new bytes take the place of those that were named, once; `ArtifactChangedError` then, and they stay.
+
+        Guards against a writer that was halted, goes on, and puts old bytes over newer ones.
+        """
+        harness.raw_put("a/value", held)
+        replaces.replace_bytes("a/value", b"new", sha256(held).hexdigest())
+        assert harness.raw_get("a/value") == b"new"
+        with pytest.raises(ArtifactChangedError, match="a/value"):
+            replaces.replace_bytes("a/value", b"newer", sha256(held).hexdigest())
+        assert harness.raw_get("a/value") == b"new"
+        assert set(harness.raw_keys()) == {"a/value"}
+
+    @pytest.mark.parametrize("key", ["absent", "a", "absent/deep"])
+    def test_nothing_is_not_replaced(self, harness: StoreHarness, replaces: SupportsReplaceIf, key: str) -> None:
+        """Where nothing lies, or a mere folder: `ArtifactChangedError`, and nothing is made.
+
+        Guards against a set that somebody removed on purpose, and that comes back as a lone record.
+        """
+        harness.raw_put("a/value", b"value")
+        with pytest.raises(ArtifactChangedError, match=key):
+            replaces.replace_bytes(key, b"new", sha256(b"").hexdigest())
+        assert set(harness.raw_keys()) == {"a/value"}
+
+    def test_one_replacer_wins(self, harness: StoreHarness, replaces: SupportsReplaceIf) -> None:
+        """Of several that replace the same bytes at once, exactly one succeeds, and its bytes are there.
+
+        Guards against "look, then write": the record of one writer then stands on the bytes of another.
+        """
+        racers, before = 6, b"nobody"
+        harness.raw_put("record", before)
+        with ThreadPoolExecutor(racers) as pool:
+            for turn in range(harness.rounds):
+                start = Barrier(racers)
+
+                def race(racer: int, turn: int = turn, seen: bytes = before, start: Barrier = start) -> bytes | None:
+                    store, data = harness.make(), b"racer %d of turn %d" % (racer, turn)
+                    assert isinstance(store, SupportsReplaceIf)
+                    start.wait(harness.patience)
+                    try:
+                        store.replace_bytes("record", data, sha256(seen).hexdigest())
+                    except ArtifactChangedError:
+                        return None
+                    return data
+
+                winners = [data for data in pool.map(race, range(racers)) if data is not None]
+                assert len(winners) == 1
+                before = winners[0]
+                assert harness.raw_get("record") == before
 
     # -- path and flush ------------------------------------------------------------------------------------------
 

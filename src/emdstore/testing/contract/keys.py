@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 
 import pytest
 
@@ -16,6 +17,7 @@ from emdstore.stores.port import (
     SupportsInfo,
     SupportsLeftOut,
     SupportsPath,
+    SupportsReplaceIf,
     SupportsScope,
     SupportsStreaming,
 )
@@ -123,6 +125,8 @@ def calls_with_key(store: ArtifactStore, key: str) -> dict[str, Call]:
         calls["delete"] = partial(store.delete, key)
     if isinstance(store, SupportsCreate):
         calls["create_bytes"] = partial(store.create_bytes, key, b"new")
+    if isinstance(store, SupportsReplaceIf):
+        calls["replace_bytes"] = partial(store.replace_bytes, key, b"new", sha256(b"value").hexdigest())
     if isinstance(store, SupportsPath) and key != "":
         calls["local_path"] = partial(store.local_path, key)
     return calls
