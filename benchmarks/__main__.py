@@ -25,6 +25,7 @@ WORKLOADS = (
     "W1",
     "W2",
     "W3",
+    "W4",
     "commit",
     "noop",
     "remote",

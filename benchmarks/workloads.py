@@ -9,10 +9,12 @@ import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import attrs
 
 from benchmarks.places import Folder, Manifest
+from emdstore.demo import Ensemble, write_set
 
 _MIB = 1024 * 1024
 # Older than anything that is measured: a second run must see by the times that there is nothing to do.
@@ -41,11 +43,11 @@ def make(name: str, cache: Path, *, quick: bool) -> Workload:
     ----------
     name
         ``W1``: 5,000 files of 1 to 64 KiB in 250 folders. ``W2``: 4 files of 512 MiB. ``W3``: 200 EMDS executions,
-        3,400 files, 1.5 GB.
+        3,400 files, 1.5 GB. ``W4``: 800 executions of the demo's ensemble, some 8,000 files, small as bundles are.
     cache
         Where workloads are kept.
     quick
-        A tenth of it, to try things out.
+        A tenth of it, or a fifth of W4, to try things out.
     """
     full = f"{name}-quick" if quick else name
     root = cache / "workloads" / full
@@ -95,6 +97,16 @@ def _executions(less: int) -> Iterator[tuple[str, Iterator[bytes]]]:
         fragment = f"provider-{number % 4}/diagnostic-{number % 20:02}/group-{number % 50:02}/{number:06}"
         for key, content in emds_set(random.Random(1000 + number), plots=10, data=3):
             yield f"{fragment}/{key}", content
+
+
+def _ensemble(less: int) -> Iterator[tuple[str, Iterator[bytes]]]:
+    with TemporaryDirectory() as folder:
+        for run in Ensemble(executions=800 if less == 1 else None).runs():
+            here = Path(folder) / run.fragment
+            write_set(here, run)
+            for path in sorted(each for each in here.rglob("*") if each.is_file()):
+                yield path.relative_to(folder).as_posix(), iter([path.read_bytes()])
+            shutil.rmtree(here)
 
 
 def emds_set(draw: random.Random, *, plots: int, data: int) -> Iterator[tuple[str, Iterator[bytes]]]:
@@ -154,4 +166,5 @@ _WORKLOADS: dict[str, Callable[[int], Iterator[tuple[str, Iterator[bytes]]]]] = 
     "W1": _small_files,
     "W2": _large_files,
     "W3": _executions,
+    "W4": _ensemble,
 }
