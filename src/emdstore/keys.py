@@ -20,6 +20,9 @@ MAX_SEGMENT_BYTES = 255
 STAGING_PREFIX = ".emdstore-"
 """What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
 
+DIGESTS_NAME = STAGING_PREFIX + "digests"
+"""A file that no listing shows either, though it is whole: see `emdstore.sets.digests`."""
+
 # Plain keys, which nearly all are, pass by this one match: no control character or backslash, no segment that starts
 # with a dot, short enough for every limit. Ranges beyond Latin-1 would take milliseconds to compile.
 _NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
@@ -95,8 +98,13 @@ def in_folder(key: str, prefix: str) -> bool:
 
 
 def is_staging(name: str) -> bool:
-    """Tell whether a segment is the name of a file that is not whole yet."""
+    """Tell whether a segment is the name of a file that no listing shows, as it is not whole yet."""
     return name.startswith(STAGING_PREFIX)
+
+
+def is_left_behind(name: str) -> bool:
+    """Tell whether a file of this name that nobody works on any more was left by a writer that was killed."""
+    return is_staging(name) and name != DIGESTS_NAME
 
 
 def shown_name(name: str) -> str:

@@ -36,7 +36,7 @@ from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
 from emdstore.executions.report import UploadReport
 from emdstore.executions.workspace import Workspace
-from emdstore.keys import is_staging
+from emdstore.keys import is_left_behind
 from emdstore.sets.record import read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
@@ -511,4 +511,4 @@ def clean_up_later(workspace: Workspace) -> None:
 
 def unfinished(roots: list[Path]) -> list[Path]:
     """Return the staging files and half-removed folders below some folders."""
-    return [path for root in roots for path in root.rglob("*") if is_staging(path.name)]
+    return [path for root in roots for path in root.rglob("*") if is_left_behind(path.name)]

@@ -18,7 +18,7 @@ from emdstore.errors import StoreError
 from emdstore.executions.execution import Execution
 from emdstore.executions.process import host_name
 from emdstore.executions.workspace import Workspace
-from emdstore.keys import is_staging
+from emdstore.keys import DIGESTS_NAME, is_staging
 from emdstore.sets.record import read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, scoped
@@ -127,11 +127,11 @@ def in_state(workspace: Workspace, status: str) -> Execution:
 
 
 def files_in(folder: Path) -> dict[str, bytes | str]:
-    """Return every file below a folder with its bytes, and every link with its target."""
+    """Return every file below a folder with its bytes, and every link with its target, but for what only saves time."""
     return {
         path.relative_to(folder).as_posix(): os.readlink(path) if path.is_symlink() else path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_symlink() or path.is_file()
+        if (path.is_symlink() or path.is_file()) and path.name != DIGESTS_NAME
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
@@ -35,6 +35,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.progress import tell
+from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
@@ -207,13 +208,43 @@ def promote(
     With an identity the final record is to follow. Then a bare set that changes is opened, too; without one it would
     stay open for ever, because nobody closes it.
     """
-    started = system.current().monotonic()
     refuse_same_place(source, dest)
+    with DigestIndex.of_run(source) as index:
+        return _promote(
+            result,
+            source=source,
+            dest=dest,
+            index=index,
+            identity=identity,
+            fragment=fragment,
+            unchanged=unchanged,
+            replace=replace,
+            on_progress=on_progress,
+            before_write=before_write,
+            executor=executor,
+        )
+
+
+def _promote(
+    result: ResultLike,
+    *,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    index: DigestIndex,
+    identity: ExecutionRecord | None,
+    fragment: str | None,
+    unchanged: Unchanged,
+    replace: bool,
+    on_progress: ProgressCallback | None,
+    before_write: Callable[[], object] | None,
+    executor: Executor | None,
+) -> tuple[MaterializeOutcome, Standing]:
+    started = system.current().monotonic()
     known = as_result(result)
     standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
     name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
     read = Curated(source, known if known.successful else ExecutionResult(successful=False), fragment)
-    plan = _prove(read, source, dest, standing, unchanged, executor)
+    plan = _prove(read, source, dest, standing, index, unchanged, executor)
     if not replace and standing.is_publication and (lacks := plan.lacks(known, read)):
         if before_write is not None:
             before_write()  # knows better what it means if all is gone: somebody has shipped it, and cleaned up
@@ -228,6 +259,9 @@ def promote(
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
         standing = open_set(dest, standing, who, read.set.keys, before_write)
     outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))
+    shipped = {key: each.sha256 for key in plan.todo if (each := outcomes[key]).outcome == "copied" and each.sha256}
+    index.learn(source, shipped)
+    index.learn_copies(source, dest, shipped)
     return _outcome(outcomes, read, source, standing, system.current().monotonic() - started), standing
 
 
@@ -261,6 +295,7 @@ def _prove(
     source: ArtifactStore,
     dest: ArtifactStore,
     standing: Standing,
+    index: DigestIndex,
     unchanged: Unchanged,
     executor: Executor | None,
 ) -> _Plan:
@@ -268,21 +303,53 @@ def _prove(
     outcomes = dict.fromkeys(read.set.keys, KeyOutcome("", "copied"))
     outcomes.update((key, outcome_of(key, error)) for key, error in read.unread.items())
     files = [key for key in outcomes if not read.frozen.exists(key) and key not in read.unread]
+    known = index.look(source, files)
     if standing.data is not None or any(key in standing.found for key in outcomes):
-        # A file of this machine is read: nothing else tells of damage that left its size and its times.
-        proved = {} if isinstance(dest, SupportsPath) else standing.proved()
-        copies: tuple[tuple[ArtifactStore, list[str], Unchanged, Executor | None], ...] = (
-            (read.frozen, list(read.frozen.iter_keys()), _stricter(unchanged), None),
+        # A file of this machine is read, or is what it was when it was: its times alone do not tell of damage.
+        is_here = isinstance(dest, SupportsPath)
+        proved = index.look(dest, outcomes.keys() & standing.found.keys()) if is_here else standing.proved()
+        certain = {} if unchanged == "never" else _certain(read.frozen, known, standing, proved)
+        outcomes.update(certain)
+        copies: tuple[tuple[ArtifactStore, Iterable[str], Unchanged, Executor | None], ...] = (
+            (read.frozen, read.frozen.iter_keys(), _stricter(unchanged), None),
             (source, files, unchanged, executor),
         )
-        for store, keys, rule, workers in copies:
+        for store, all_keys, rule, workers in copies:
+            keys = [key for key in all_keys if key not in certain]
+            if not keys:
+                continue
             report = move(
-                store, dest, keys, unchanged=rule, found=standing.found, proved=proved, prove=True, executor=workers
+                store,
+                dest,
+                keys,
+                unchanged=rule,
+                found=standing.found,
+                proved=proved,
+                expected=known if store is source else None,
+                prove=True,
+                executor=workers,
             )
             outcomes.update((each.key, each) for each in report.outcomes)
+        compared = {key: each.sha256 for key, each in outcomes.items() if each.sha256 is not None}
+        index.learn(source, compared)
+        index.learn(dest, {key: digest for key, digest in compared.items() if outcomes[key].outcome == "unchanged"})
+        for key in known.keys() - compared.keys():  # its size and time were believed
+            outcomes[key] = attrs.evolve(outcomes[key], sha256=known[key])
     else:
         outcomes[LOG_NAME] = _log_of(source)
     return _Plan(outcomes)
+
+
+def _certain(
+    frozen: InMemoryArtifactStore, known: Mapping[str, str], standing: Standing, proved: Mapping[str, str]
+) -> dict[str, KeyOutcome]:
+    """Return what is unchanged by digests that are known, so that nobody needs to look at it again."""
+    certain = {}
+    for key, there in proved.items():
+        here = digest_of(frozen, key)[1] if frozen.exists(key) else known.get(key)
+        if here == there and (info := standing.found.get(key)) is not None:
+            certain[key] = KeyOutcome(key, "unchanged", info.size, here)
+    return certain
 
 
 def _log_of(source: ArtifactStore) -> KeyOutcome:

@@ -59,7 +59,8 @@ def publish_set(
 
     At every instant the set is one whole publication or visibly not complete: what is there is opened before its first
     byte changes, and the final record comes when all that it names has arrived. What it says of an artifact is of bytes
-    that were read from the source now.
+    that were read from the source now, or earlier and nothing about the file has changed since: see
+    `emdstore.sets.digests`.
 
     Parameters
     ----------

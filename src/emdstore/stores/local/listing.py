@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, StoreUnavailableError, UnsafePathError
-from emdstore.keys import is_staging, is_valid_key, why_invalid
+from emdstore.keys import is_left_behind, is_staging, is_valid_key, why_invalid
 from emdstore.stores.local.files import describe
 from emdstore.stores.local.root import FOLDER, Root
 from emdstore.stores.port import ArtifactInfo, LeftOut
@@ -160,7 +160,7 @@ def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str
     limit = system.current().now().timestamp() - older_than
     top = os.path.realpath(root.path)  # a root that is a link would not be walked
     for folder, _, names, fd in os.fwalk(top) if os.path.exists(top) else ():
-        for name in filter(is_staging, names):
+        for name in filter(is_left_behind, names):
             path = os.path.relpath(os.path.join(folder, name), top)
             try:
                 if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
