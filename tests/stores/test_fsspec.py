@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import gc
+import hashlib
+import io
 import multiprocessing
 import os
 import pickle
 import weakref
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
+import google_crc32c
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from tests.servers.renaming import RenamingStore
-from tests.servers.s3 import FaultProxy, S3Server
+from tests.servers.s3 import FaultProxy, S3Server, flipped
 
 from emdstore.errors import (
     ArtifactNotFoundError,
+    IntegrityError,
     InvalidKeyError,
     KeyConflictError,
     MissingExtraError,
@@ -225,6 +231,100 @@ def test_stores_of_one_configuration_share_a_file_system_and_no_end_of_them_is_k
     gc.collect()
     assert len(opened) == 42
     assert sum(of() is not None for of in opened) <= 16
+
+
+# -- damaged on the way ------------------------------------------------------------------------------------------------
+
+DATA = bytes(range(251)) * 4000
+
+
+@pytest.fixture(params=["in one part", "in parts"])
+def held(request: pytest.FixtureRequest, seaweed_server: S3Server, bucket: str) -> bytes:
+    """What lies at the key `k`, which another program has put there."""
+    if request.param == "in one part":
+        seaweed_server.client().put_object(Bucket=bucket, Key="k", Body=DATA)
+        return DATA
+    data = DATA * 17
+    with FsspecArtifactStore(f"s3://{bucket}", **options_of(seaweed_server)).open_writer("k") as writer:
+        writer.write(data)
+    return data
+
+
+def read_of(store: FsspecArtifactStore) -> bytes:
+    with store.open_reader("k") as reader:
+        return b"".join(iter(reader.read, b""))
+
+
+def test_bytes_that_s3fs_gets_damaged_are_never_given_out_as_a_whole(
+    s3_faults: FaultProxy, bucket: str, held: bytes
+) -> None:
+    store = FsspecArtifactStore(f"s3://{bucket}", **options_of(s3_faults.server))
+    assert store.read_bytes("k") == read_of(store) == held
+    s3_faults.fail("flip-response", "^GET .*/k$")
+    for read in (lambda: store.read_bytes("k"), lambda: read_of(store)):
+        with pytest.raises(
+            IntegrityError, match=r"md5:.*md5:|Expected checksum \S+ did not match calculated checksum: \S+;"
+        ) as caught:
+            read()
+        assert (caught.value.key, isinstance(caught.value, StoreUnavailableError)) == ("k", True)
+    believing = FsspecArtifactStore(f"s3://{bucket}", check_etag=False, **options_of(s3_faults.server))
+    assert believing.info("k").checksum is None
+    s3_faults.faults.clear()
+    s3_faults.fail("flip-response", "^GET .*/k$", times=1)
+    assert store.read_bytes("k") == held
+
+
+class Kept(fsspec.AbstractFileSystem):
+    """A file system with one file, of which its server says what a test wants."""
+
+    cachable = False
+    data: ClassVar[bytes] = b""
+    arrives: ClassVar[bytes] = b""
+    said: ClassVar[dict[str, Any]] = {}
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        return {"name": path, "type": "file", "size": len(self.data), "mtime": 1.0, **type(self).said}
+
+    def cat_file(self, path: str, *_: Any, **__: Any) -> bytes:
+        return type(self).arrives
+
+    def _open(self, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO(type(self).arrives)
+
+
+class KeptByGoogle(Kept):
+    protocol = ("kept-google", "gs")
+
+
+class KeptByMicrosoft(Kept):
+    protocol = ("kept-microsoft", "abfs")
+
+
+def test_bytes_that_differ_from_the_checksum_that_a_cloud_keeps_are_damaged() -> None:
+    md5 = hashlib.md5(DATA).digest()
+    crc = base64.b64encode(google_crc32c.Checksum(DATA).digest()).decode()
+    says: list[tuple[type[Kept], dict[str, Any], str | None]] = [
+        (KeptByGoogle, {"md5Hash": base64.b64encode(md5).decode(), "crc32c": crc}, "md5:"),
+        (KeptByGoogle, {"crc32c": crc}, "crc32c:"),
+        (KeptByGoogle, {"crc32c": crc, "contentEncoding": "gzip"}, None),
+        (KeptByGoogle, {"md5Hash": "no base 64", "crc32c": None}, None),
+        (KeptByMicrosoft, {"content_settings": {"content_md5": bytearray(md5)}}, "md5:"),
+        (KeptByMicrosoft, {"content_settings": {"content_md5": None}}, None),
+        (KeptByMicrosoft, {}, None),
+    ]
+    for kind, said, expected in says:
+        fsspec.register_implementation(kind.protocol[0], kind, clobber=True)
+        kind.data, kind.said = DATA, said
+        store = FsspecArtifactStore(f"{kind.protocol[0]}://place", retries=0)
+        kind.arrives = DATA
+        assert store.read_bytes("k") == read_of(store) == DATA
+        kind.arrives = flipped(DATA)
+        if expected is None:
+            assert store.read_bytes("k") == read_of(store) == flipped(DATA)
+            continue
+        for read in (partial(store.read_bytes, "k"), partial(read_of, store)):
+            with pytest.raises(IntegrityError, match=f"{expected}.*{expected}"):
+                read()
 
 
 def test_a_key_that_s3fs_would_cut_is_refused(seaweed_server: S3Server, bucket: str) -> None:

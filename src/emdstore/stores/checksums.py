@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
+
+from emdstore.errors import DamagedOnTheWayError
+from emdstore.stores.port import ArtifactInfo
 
 _MIB = 1024 * 1024
 _MD5 = re.compile(r'"?([0-9a-fA-F]{32})(?:-([1-9][0-9]{0,4}))?"?\Z').match
@@ -37,9 +41,12 @@ class Check:
     def __init__(self, checksum: str | None, size: int, part_size: int | None = None) -> None:
         kind, _, value = (checksum or "").partition(":")
         self.checksum = checksum
+        self._kind = kind
         self._wanted, _, parts = value.partition("-")
         self._whole: Any = None
         self._parts: list[_InParts] = []
+        if kind == "crc32c":
+            self._whole = _crc32c()
         if kind != "md5":
             return
         if not parts:
@@ -59,7 +66,7 @@ class Check:
     def found(self) -> str | None:
         """The checksum of the bytes so far, in parts as large as probably meant; None where it cannot be told."""
         if self._whole is not None:
-            return f"md5:{self._whole.hexdigest()}"
+            return f"{self._kind}:{self._whole.digest().hex()}"
         return self._parts[0].checksum() if self._parts else None
 
     @property
@@ -70,10 +77,18 @@ class Check:
     def fits(self) -> bool | None:
         """Tell whether the bytes have the checksum; None where there is none that can be checked."""
         if self._whole is not None:
-            return bool(self._whole.hexdigest() == self._wanted)
+            return bool(self._whole.digest().hex() == self._wanted)
         if not self._parts:
             return None
         return any(each.checksum() == self.checksum for each in self._parts)
+
+
+def _crc32c() -> Any:
+    """Return what computes a CRC32C, if it is installed; what speaks to Google's storage brings it along."""
+    try:
+        return import_module("google_crc32c").Checksum()
+    except ImportError:
+        return None
 
 
 class _InParts:
@@ -115,3 +130,56 @@ def has_checksum(checksum: str | None, size: int, chunks: Iterable[bytes]) -> bo
     for chunk in chunks:
         check.update(chunk)
     return check.fits()
+
+
+READS = 3
+"""How often an artifact that arrives damaged is read, at most."""
+
+
+class Proof:
+    """Takes an artifact's bytes as they come, and raises at the end if they are not the artifact's.
+
+    Parameters
+    ----------
+    info
+        What the store said of it.
+    store
+        The store, for errors.
+    part_size
+        See `Check`.
+    """
+
+    def __init__(self, info: ArtifactInfo, store: str, part_size: int | None = None) -> None:
+        self._info, self._store = info, store
+        self._check = Check(info.checksum, info.size, part_size)
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._check.update(data)
+
+    def finish(self) -> None:
+        """Raise `DamagedOnTheWayError` if the bytes are not the artifact's, as far as its checksum tells."""
+        if self._check.fits() is not False or self._is_something_else():
+            return
+        raise DamagedOnTheWayError(
+            f"{self._info.key!r} in {self._store} was damaged on the way: the server has {self._check.checksum}, and "
+            f"what arrived is {self._check.found}; try again (and open the store with check_etag=False if what its "
+            "server says are no checksums)",
+            key=self._info.key,
+            store=self._store,
+        )
+
+    def _is_something_else(self) -> bool:
+        """Tell whether the checksum is none after all; asked only when it does not fit."""
+        return False
+
+
+def read_undamaged(read: Callable[[], bytes], retries: int) -> bytes:
+    """Read an artifact, and again if it arrives damaged; at last the error passes through."""
+    for attempt in range(READS):
+        try:
+            return read()
+        except DamagedOnTheWayError:
+            if attempt == min(retries, READS - 1):
+                raise
+    raise AssertionError("a loop of attempts ends by returning or raising")

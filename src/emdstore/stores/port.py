@@ -48,8 +48,9 @@ class ArtifactInfo:
     version
         The store's own tag of this content (an ETag, say), where it has one; another tag means another write.
     checksum
-        A checksum that the store keeps by itself, where it has one: ``md5:<hex>``, or ``md5:<hex>-<parts>`` for the MD5
-        of the MD5s of an upload's parts. Bytes that have it are the artifact's; see `emdstore.stores.checksums`.
+        A checksum that the store keeps by itself, where it has one: ``md5:<hex>``, ``md5:<hex>-<parts>`` for the MD5 of
+        the MD5s of an upload's parts, or ``crc32c:<hex>``. Bytes that have it are the artifact's; see
+        `emdstore.stores.checksums`.
     changed
         When anything about the artifact last changed, where the store tells that apart from `modified`: whoever sets a
         file's modification time back changes it now.

@@ -24,12 +24,15 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX, validate_key
 from emdstore.per_process import PerProcess
+from emdstore.stores.fsspec.proof import CHECKED, FileProof, checksum_of
 from emdstore.stores.fsspec.systems import (
+    CHECK,
     Mechanics,
     describe,
     meaning,
     mechanics_of,
     open_file_system,
+    protocols,
     secret_options,
     why_not_a_path,
 )
@@ -48,11 +51,14 @@ class Opened:
         What it calls the folder, with a slash at the end.
     mechanics
         How it can be written to.
+    keeps_checksums
+        Whether its server has checksums that can be believed.
     """
 
     fs: Any
     base: str
     mechanics: Mechanics
+    keeps_checksums: bool
 
 
 class ChangedMeanwhileError(EmdstoreError):
@@ -87,7 +93,7 @@ class Folder:
             fs, root = open_file_system(self.url, self.options)
             # Some file systems have a slash before the first name, some have none.
             base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
-            return Opened(fs, base, mechanics_of(fs))
+            return Opened(fs, base, mechanics_of(fs), bool(protocols(fs) & CHECKED) and self.options.get(CHECK, True))
         except EmdstoreError:
             raise
         except Exception as error:  # noqa: BLE001 - each library has its own
@@ -122,7 +128,13 @@ class Folder:
             found = {**found, "size": fs.info(path)["size"]}
             if found["size"] is None:
                 found["size"] = len(fs.cat_file(path))
-        return describe(key, found)
+        here = self.open()
+        return describe(key, found, checksum_of(protocols(here.fs), found) if here.keeps_checksums else None)
+
+    def proof_of(self, info: ArtifactInfo) -> FileProof:
+        """Return what takes the bytes of an artifact and proves them."""
+        fs, path, _ = self.at(info.key)
+        return FileProof(fs, path, protocols(fs), info, self.name)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 

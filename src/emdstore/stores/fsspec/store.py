@@ -21,12 +21,18 @@ from urllib.parse import unquote
 
 import fsspec
 
-from emdstore.errors import ArtifactNotFoundError, MissingExtraError, StoreURLError, redact_url
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    MissingExtraError,
+    StoreURLError,
+    redact_url,
+)
 from emdstore.keys import validate_prefix
+from emdstore.stores.checksums import read_undamaged
 from emdstore.stores.fsspec.conditional import create, replace
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
-from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter
+from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter, read_whole
 from emdstore.stores.fsspec.systems import PATIENCE
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local import LocalArtifactStore
@@ -51,7 +57,8 @@ class FsspecArtifactStore:
     **storage_options
         For the file system. Listing and instance caches are off whatever is given here. `timeout`, `connect_timeout`
         and `retries` mean what they mean to `S3ArtifactStore`, for S3, HTTP, SFTP and FTP; what else fsspec serves has
-        times of its own.
+        times of its own. `check_etag=False` is for a server of S3, Google or Azure whose checksums (an ETag that looks
+        like an MD5, ``md5Hash``, ``crc32c``, ``content_md5``) are none; otherwise what comes down has to have them.
 
     Raises
     ------
@@ -116,9 +123,7 @@ class FsspecArtifactStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
-        fs, path, _ = self.ground.at(key)
-        with self.ground.translating("read", key):
-            return bytes(fs.cat_file(path))
+        return read_undamaged(lambda: read_whole(self.ground, key), self._retries)
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""
@@ -162,8 +167,12 @@ class FsspecArtifactStore:
             holder, path = ("fsspec", self.ground.url, options), ""
         # fsspec loses its threads at a fork.
         remote = scheme != "memory"
-        retries = int(self.ground.options.get("retries", PATIENCE["retries"]))
-        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=most_requests(), retries=retries)
+        requests = most_requests()
+        return Place(holder, path.strip("/"), remote=remote, shared=False, requests=requests, retries=self._retries)
+
+    @property
+    def _retries(self) -> int:
+        return int(self.ground.options.get("retries", PATIENCE["retries"]))
 
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""

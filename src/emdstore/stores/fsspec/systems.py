@@ -14,7 +14,7 @@ from typing import Any, Literal
 import fsspec
 from fsspec.implementations.memory import MemoryFileSystem
 
-from emdstore.errors import StoreAccessError, StoreError, StoreUnavailableError
+from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, StoreUnavailableError
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.per_process import PerProcess
 from emdstore.stores.port import ArtifactInfo
@@ -24,6 +24,9 @@ _SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|sas|connection_st
 
 Mechanics = Literal["memory", "whole", "rename", "read"]
 """How a file system can be written to: see `emdstore.stores.fsspec`."""
+
+CHECK = "check_etag"
+"""The option that tells whether the checksums that an object store keeps are believed."""
 
 PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
 """The options that every store has, and what they are unless said otherwise. botocore tries six times in a minute."""
@@ -51,7 +54,7 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     fs = opened.get(key)
     if fs is None:
         fs, _ = fsspec.core.url_to_fs(url, **options)
-        if _protocols(fs) & {"s3", "s3a"}:
+        if is_s3(fs):
             fs.retries = 1  # s3fs tries again what botocore has tried again
         fs = opened.setdefault(key, fs)
         for oldest in list(opened)[:-_MOST_KEPT]:
@@ -61,7 +64,7 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
 
 def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with `timeout`, `connect_timeout` and `retries` as the file system calls them, if it does."""
-    options = {name: value for name, value in given.items() if name not in PATIENCE}
+    options = {name: value for name, value in given.items() if name not in PATIENCE and name != CHECK}
     timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
     match url.partition("://")[0].rpartition("::")[2]:
         case "s3" | "s3a":
@@ -119,6 +122,26 @@ class NotTheServerError(ConnectionError):
     """Something else than the server has answered: the gateway of a network, say."""
 
 
+def is_s3(fs: Any) -> bool:
+    """Tell whether s3fs serves a file system."""
+    return bool(protocols(fs) & {"s3", "s3a"})
+
+
+def get_object(fs: Any, path: str) -> tuple[Mapping[str, Any], bytes]:
+    """Read an object of S3 whole, by one request; return what the server says of it with these bytes, and the bytes."""
+    bucket, name, _ = fs.split_path(path)
+
+    async def ask() -> tuple[Mapping[str, Any], bytes]:
+        said = await fs._call_s3("get_object", Bucket=bucket, Key=name)
+        try:
+            return said, await said["Body"].read()
+        finally:
+            said["Body"].close()
+
+    found: tuple[Mapping[str, Any], bytes] = fsspec.asyn.sync(fs.loop, ask)
+    return found
+
+
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
     """Return why this path cannot stand for a key, or None."""
     if fs._strip_protocol(path) != path:
@@ -132,7 +155,8 @@ def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
     return None
 
 
-def _protocols(of: Any) -> set[str]:
+def protocols(of: Any) -> set[str]:
+    """Return the protocols that a file system speaks, or the one of a URL."""
     if isinstance(of, str):
         return {of.partition("://")[0]}
     return {of.protocol} if isinstance(of.protocol, str) else set(of.protocol)
@@ -142,7 +166,7 @@ def mechanics_of(fs: Any) -> Mechanics:
     """Return how the file system can be written to."""
     if isinstance(fs, MemoryFileSystem):
         return "memory"
-    if _protocols(fs) & _OBJECT_STORES:
+    if protocols(fs) & _OBJECT_STORES:
         return "whole"
     # What fsspec inherits to a file system that has no rename of its own is a copy and a removal.
     return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
@@ -155,13 +179,13 @@ def secret_options(options: object, named: bool = False) -> list[str]:
     return [options] if named and isinstance(options, str) else []
 
 
-def describe(key: str, found: Mapping[str, Any]) -> ArtifactInfo:
-    """Return what the file system's description of a file says of the artifact."""
+def describe(key: str, found: Mapping[str, Any], checksum: str | None) -> ArtifactInfo:
+    """Return what the file system's description of a file says of the artifact, but for its checksum."""
     version = next((str(found[name]) for name in ("ETag", "etag", "generation") if found.get(name)), None)
     size = int(found["size"])
     if size < 0:
         raise ValueError(f"a file of {size} bytes")
-    return ArtifactInfo(key, size, _modified(found), version)
+    return ArtifactInfo(key, size, _modified(found), version, checksum)
 
 
 def _modified(found: Mapping[str, Any]) -> float:
@@ -196,6 +220,8 @@ def code_of(error: Exception) -> str:
 def meaning(error: Exception) -> tuple[type[StoreError], str]:
     """Return which error of ours says what one of the file system's means, and what to do about it."""
     name, module = type(error).__name__, type(error).__module__
+    if name == "FlexibleChecksumError":  # of botocore's, which compares what a server keeps besides the ETag
+        return DamagedOnTheWayError, "the bytes were damaged on the way; try again"
     if isinstance(error, PermissionError) or "Credentials" in name:
         return StoreAccessError, "check the credentials and permissions"
     if isinstance(error, FileNotFoundError):

@@ -27,12 +27,12 @@ import attrs
 
 from emdstore.errors import (
     ArtifactNotFoundError,
-    DamagedOnTheWayError,
     InvalidKeyError,
     StoreURLError,
     redact_url,
 )
 from emdstore.keys import join_key, validate_prefix
+from emdstore.stores.checksums import read_undamaged
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
@@ -47,7 +47,6 @@ from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
-_READS = 3  # of an object that arrives damaged
 _SLOWEST = 50_000  # bytes a second that a line carries
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
@@ -169,13 +168,7 @@ class S3ArtifactStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
-        for attempt in range(_READS):
-            try:
-                return self._read(key)
-            except DamagedOnTheWayError:
-                if attempt == min(self.retries, _READS - 1):
-                    raise
-        raise AssertionError("a loop of attempts ends by returning or raising")
+        return read_undamaged(lambda: self._read(key), self.retries)
 
     def _read(self, key: str) -> bytes:
         return read_object(self.ground, key)[0]

@@ -16,7 +16,7 @@ from emdstore.per_process import PerProcess
 from emdstore.stores.port import CHUNK_SIZE
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
-from emdstore.stores.s3.proof import Proof
+from emdstore.stores.s3.proof import ObjectProof
 from emdstore.stores.unfinished import forget_upload, note_upload
 from emdstore.stores.waiting import briefly, heard
 
@@ -62,7 +62,7 @@ class ObjectReader:
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
         self._left = self.info.size
-        self._proof = Proof(bucket, self.info)
+        self._proof = ObjectProof(bucket, self.info)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
