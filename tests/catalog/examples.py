@@ -111,7 +111,7 @@ def write(url: str, fragments: list[str]) -> None:
 
 def claim_each(url: str, owner: str, fragments: list[str]) -> list[str]:
     with Catalog(url) as catalog:
-        tried = [catalog.claim(f, owner=owner, lease_seconds=60, allowed_from=["stopped"]) for f in fragments]
+        tried = [catalog.claims.claim(f, owner=owner, lease_seconds=60, allowed_from=["stopped"]) for f in fragments]
     return [one.fragment for one in tried if isinstance(one, Claim)]
 
 
@@ -149,13 +149,13 @@ def do_everything_at_once(url: str, start_at: float, number: int) -> int:
             with contextlib.suppress(ExecutionNotFoundError, ClaimLostError):
                 match chance.randrange(6):
                     case 0:
-                        catalog.delete_execution(fragment)
+                        catalog.records.drop(fragment)
                     case 1:
-                        catalog.note_stamps(stamps)
+                        catalog.records.note(stamps)
                     case 2:
-                        catalog.set_dirty("pmp", "enso", group, True)
+                        catalog.claims.set_dirty("pmp", "enso", group, True)
                     case 3:
-                        claim = catalog.claim(
+                        claim = catalog.claims.claim(
                             fragment, owner=str(number), lease_seconds=0.01, allowed_from=["uploaded"]
                         )
                         if isinstance(claim, Claim):

@@ -20,19 +20,19 @@ STOPPED = ["stopped", "upload_failed"]
 
 
 def _stopped(catalog: Catalog, fragment: str = "run/a") -> str:
-    catalog.create_execution(execution_of(fragment, status="stopped", created_at=NOON))
+    catalog.claims.create(execution_of(fragment, status="stopped", created_at=NOON))
     return fragment
 
 
 def _claim(catalog: Catalog, owner: str = "me", lease_seconds: float = 60.0, fragment: str = "run/a") -> Claim:
-    claim = catalog.claim(fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=STOPPED)
+    claim = catalog.claims.claim(fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=STOPPED)
     assert isinstance(claim, Claim), claim
     return claim
 
 
 def test_a_new_execution_is_entered_with_its_group(catalog: Catalog) -> None:
     created = attrs.evolve(FULL, status="created", dirty=None)
-    execution_id = catalog.create_execution(attrs.evolve(created, host="node7", pid=42))
+    execution_id = catalog.claims.create(attrs.evolve(created, host="node7", pid=42))
     row = catalog.execution(FULL.fragment)
     assert (row.execution_id, row.status, row.host, row.pid, row.created_at) == (
         execution_id,
@@ -48,16 +48,16 @@ def test_an_execution_that_is_there_is_not_created_again(catalog: Catalog) -> No
     catalog.replace_execution(FULL)
     before = everything(catalog)
     with pytest.raises(CatalogError, match="already"):
-        catalog.create_execution(attrs.evolve(FULL, status="created", selectors={"changed": True}))
+        catalog.claims.create(attrs.evolve(FULL, status="created", selectors={"changed": True}))
     assert everything(catalog) == before
 
 
 def test_a_transition_happens_from_an_expected_state_only(catalog: Catalog) -> None:
     _stopped(catalog)
     before = everything(catalog)
-    assert catalog.transition("run/a", allowed_from=["created"], to="running") is None
+    assert catalog.claims.transition("run/a", allowed_from=["created"], to="running") is None
     assert everything(catalog) == before
-    moved = catalog.transition(
+    moved = catalog.claims.transition(
         "run/a", allowed_from=["created", "stopped"], to="aborted", reason="by hand", stopped_at=NOON
     )
     assert moved == catalog.execution("run/a")
@@ -67,10 +67,10 @@ def test_a_transition_happens_from_an_expected_state_only(catalog: Catalog) -> N
 def test_steps_of_an_unknown_execution_are_refused(catalog: Catalog) -> None:
     claim = Claim("run/x", "me", 1, NOON)
     steps: list[Callable[[], object]] = [
-        lambda: catalog.transition("run/x", allowed_from=["created"], to="running"),
-        lambda: catalog.claim("run/x", owner="me", lease_seconds=1, allowed_from=STOPPED),
-        lambda: catalog.renew(claim, lease_seconds=1),
-        lambda: catalog.release(claim, to="stopped"),
+        lambda: catalog.claims.transition("run/x", allowed_from=["created"], to="running"),
+        lambda: catalog.claims.claim("run/x", owner="me", lease_seconds=1, allowed_from=STOPPED),
+        lambda: catalog.claims.renew(claim, lease_seconds=1),
+        lambda: catalog.claims.release(claim, to="stopped"),
     ]
     for step in steps:
         with pytest.raises(ExecutionNotFoundError, match="run/x"):
@@ -82,14 +82,14 @@ def test_a_claim_keeps_others_out_and_tells_them_who_holds_it(catalog: Catalog) 
     claim = _claim(catalog)
     assert timedelta(seconds=50) < claim.expires - datetime.now(UTC) < timedelta(seconds=70)
     assert (claim.token, catalog.execution("run/a").status) == (1, "pending_upload")
-    refusal = catalog.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED)
+    refusal = catalog.claims.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED)
     assert refusal == Holder("run/a", "pending_upload", "me", claim.expires)
-    assert catalog.transition("run/a", allowed_from=STOPPED, to="aborted") is None
+    assert catalog.claims.transition("run/a", allowed_from=STOPPED, to="aborted") is None
 
 
 def test_a_state_that_may_not_be_claimed_is_told(catalog: Catalog) -> None:
-    catalog.create_execution(execution_of("run/a", status="running"))
-    refusal = catalog.claim("run/a", owner="me", lease_seconds=60, allowed_from=STOPPED)
+    catalog.claims.create(execution_of("run/a", status="running"))
+    refusal = catalog.claims.claim("run/a", owner="me", lease_seconds=60, allowed_from=STOPPED)
     assert refusal == Holder("run/a", "running", None, None)
 
 
@@ -102,8 +102,8 @@ def test_a_dead_owners_claim_is_taken_over_and_the_dead_cannot_finish(catalog: C
     before = everything(catalog)
     content = execution_of("run/a", scalars=[(1.0, {}, None)])
     attempts: list[Callable[[], object]] = [
-        lambda: catalog.renew(dead, lease_seconds=60),
-        lambda: catalog.release(dead, to="upload_failed", error="too late"),
+        lambda: catalog.claims.renew(dead, lease_seconds=60),
+        lambda: catalog.claims.release(dead, to="upload_failed", error="too late"),
         lambda: catalog.replace_execution(content, claim=dead),
         # Another process of the same name is told apart by the token.
         lambda: catalog.replace_execution(content, claim=attrs.evolve(dead, owner="heir")),
@@ -121,26 +121,26 @@ def test_a_claim_is_held_for_as_long_as_it_lasts_and_nobody_took_over(catalog: C
     _stopped(catalog)
     claim = _claim(catalog, lease_seconds=60)
     before = everything(catalog)
-    assert catalog.holds(claim, seconds=0)
-    assert catalog.holds(claim, seconds=50)
-    assert not catalog.holds(claim, seconds=70)
-    assert not catalog.holds(attrs.evolve(claim, owner="you"), seconds=0)
-    assert not catalog.holds(attrs.evolve(claim, token=claim.token + 1), seconds=0)
-    assert not catalog.holds(Claim("run/x", "me", 1, NOON), seconds=0)
+    assert catalog.claims.holds(claim, seconds=0)
+    assert catalog.claims.holds(claim, seconds=50)
+    assert not catalog.claims.holds(claim, seconds=70)
+    assert not catalog.claims.holds(attrs.evolve(claim, owner="you"), seconds=0)
+    assert not catalog.claims.holds(attrs.evolve(claim, token=claim.token + 1), seconds=0)
+    assert not catalog.claims.holds(Claim("run/x", "me", 1, NOON), seconds=0)
     assert everything(catalog) == before
-    catalog.release(claim, to="stopped")
-    assert not catalog.holds(claim, seconds=0)
+    catalog.claims.release(claim, to="stopped")
+    assert not catalog.claims.holds(claim, seconds=0)
 
 
 def test_a_renewed_claim_stays(catalog: Catalog) -> None:
     _stopped(catalog)
     claim = _claim(catalog, lease_seconds=0.2)
-    renewed = catalog.renew(claim, lease_seconds=60)
+    renewed = catalog.claims.renew(claim, lease_seconds=60)
     assert renewed.expires > claim.expires
     time.sleep(0.3)
-    assert isinstance(catalog.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED), Holder)
+    assert isinstance(catalog.claims.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED), Holder)
     # What counts is that nobody took over, not that the lease ran: the old value of the claim works too.
-    assert catalog.release(claim, to="upload_failed", error="disk full").error == "disk full"
+    assert catalog.claims.release(claim, to="upload_failed", error="disk full").error == "disk full"
     assert _claim(catalog, "you").token == 2
 
 
@@ -149,7 +149,7 @@ def test_a_finished_claim_is_over(catalog: Catalog) -> None:
     claim = _claim(catalog)
     catalog.replace_execution(execution_of("run/a"), claim=claim)
     with pytest.raises(ClaimLostError, match="nobody holds it now"):
-        catalog.release(claim, to="upload_failed")
+        catalog.claims.release(claim, to="upload_failed")
     assert catalog.execution("run/a").status == "uploaded"
 
 
@@ -157,22 +157,22 @@ def test_a_replay_beside_a_claim_leaves_the_claim_alone(catalog: Catalog) -> Non
     _stopped(catalog)
     claim = _claim(catalog)
     catalog.replace_execution(execution_of("run/a"))
-    assert catalog.holds(claim, seconds=30)
+    assert catalog.claims.holds(claim, seconds=30)
     catalog.replace_execution(execution_of("run/a"), claim=claim)
-    assert not catalog.holds(claim, seconds=0)
+    assert not catalog.claims.holds(claim, seconds=0)
 
 
 def test_what_waits_is_listed_oldest_first_without_live_owners(catalog: Catalog) -> None:
     for day, fragment in enumerate(["run/e", "run/d", "run/c", "run/b", "run/a"]):
-        catalog.create_execution(execution_of(fragment, status="stopped", created_at=NOON + timedelta(days=day)))
-    catalog.create_execution(execution_of("run/f", status="running", created_at=NOON))
+        catalog.claims.create(execution_of(fragment, status="stopped", created_at=NOON + timedelta(days=day)))
+    catalog.claims.create(execution_of("run/f", status="running", created_at=NOON))
     _claim(catalog, "alive", fragment="run/d")
     _claim(catalog, "dead", 0.01, fragment="run/c")
-    catalog.release(_claim(catalog, fragment="run/b"), to="upload_failed")
+    catalog.claims.release(_claim(catalog, fragment="run/b"), to="upload_failed")
     time.sleep(0.05)
-    assert [row.fragment for row in catalog.pending(STOPPED)] == ["run/e", "run/c", "run/b", "run/a"]
-    assert [row.fragment for row in catalog.pending(STOPPED, claimed=None)] == ["run/e", "run/b", "run/a"]
-    assert catalog.pending(["upload_failed"], claimed=None).count() == 1
+    assert [row.fragment for row in catalog.claims.pending(STOPPED)] == ["run/e", "run/c", "run/b", "run/a"]
+    assert [row.fragment for row in catalog.claims.pending(STOPPED, claimed=None)] == ["run/e", "run/b", "run/a"]
+    assert catalog.claims.pending(["upload_failed"], claimed=None).count() == 1
 
 
 def test_a_catalog_is_tied_to_the_store_of_whoever_was_first(catalog: Catalog) -> None:

@@ -112,14 +112,14 @@ def test_what_can_be_read_only_once_is_not_begun_again(postgres_server: Postgres
 def test_an_owner_is_told_that_its_server_went_away_and_still_holds_its_claim(
     postgres_server: PostgresServer, catalog: Catalog
 ) -> None:
-    catalog.create_execution(attrs.evolve(FULL, status="stopped"))
-    claim = catalog.claim(FULL.fragment, owner="me", lease_seconds=60, allowed_from=["stopped"])
+    catalog.claims.create(attrs.evolve(FULL, status="stopped"))
+    claim = catalog.claims.claim(FULL.fragment, owner="me", lease_seconds=60, allowed_from=["stopped"])
     assert isinstance(claim, Claim)
     content = attrs.evolve(FULL, scalars=Eventful(postgres_server.stop, postgres_server.start))
     with pytest.raises(CatalogUnavailableError):
         catalog.replace_execution(content, claim=claim)
     assert (catalog.execution(FULL.fragment).status, catalog.scalars().count()) == ("pending_upload", 0)
-    catalog.replace_execution(content, claim=catalog.renew(claim, lease_seconds=60))
+    catalog.replace_execution(content, claim=catalog.claims.renew(claim, lease_seconds=60))
     assert (catalog.execution(FULL.fragment).status, catalog.scalars().count()) == ("uploaded", 4999)
 
 
@@ -211,7 +211,7 @@ def test_an_execution_that_is_deleted_while_it_is_being_replaced_is_there_afterw
 
         def delete(*args: Any) -> None:
             if not deleted and "FOR UPDATE" in args[2]:
-                deleted.append(deleter.delete_execution(FULL.fragment))
+                deleted.append(deleter.records.drop(FULL.fragment))
 
         event.listen(catalog._database._open(), "before_cursor_execute", delete)
         assert catalog.replace_execution(FULL).created
@@ -225,7 +225,7 @@ def test_who_writes_to_many_executions_locks_them_in_one_order(catalog: Catalog)
         catalog.replace_execution(attrs.evolve(FULL, fragment=stamp.fragment, record_digest="d"))
     written: list[Any] = []
     event.listen(catalog._database._open(), "before_cursor_execute", lambda *args: written.append(args[3]))
-    catalog.note_stamps(stamps)
+    catalog.records.note(stamps)
     assert [each["of_fragment"] for each in written[-1]] == ["a", "b", "c"]
     assert [row.record_version for row in catalog.executions()] == ["v"] * 3
 

@@ -49,7 +49,7 @@ def test_a_bare_set_replaces_nothing_but_a_bare_set(catalog: Catalog, held: Exec
 
 
 def test_a_bare_set_never_takes_an_execution_that_a_workspace_has_entered(catalog: Catalog) -> None:
-    catalog.create_execution(a_set(None, record_digest=None))
+    catalog.claims.create(a_set(None, record_digest=None))
     with pytest.raises(ShadowedSetError, match="stopped"):
         catalog.replace_execution(BARE)
     assert [(row.status, row.scalars) for row in catalog.executions()] == [("stopped", 0)]
@@ -103,7 +103,7 @@ def test_what_is_newer_or_more_takes_the_place(
 
 def test_who_holds_the_claim_may_replace_what_it_published_itself(catalog: Catalog) -> None:
     catalog.replace_execution(PUBLISHED)
-    claim: Any = catalog.claim("run/a", owner="me", lease_seconds=60, allowed_from=["uploaded"])
+    claim: Any = catalog.claims.claim("run/a", owner="me", lease_seconds=60, allowed_from=["uploaded"])
     catalog.replace_execution(OTHER["failed"], claim=claim)
     assert catalog.execution("run/a").status == "failed"
 

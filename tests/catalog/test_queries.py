@@ -147,13 +147,13 @@ def test_rows_of_a_retracted_set_are_left_out_unless_asked_for(catalog: Catalog,
     for fragment in ("a", "b"):
         catalog.replace_execution(attrs.evolve(FULL, fragment=fragment, record_digest=fragment, state="published"))
     stamp = RecordStamp("b", "b", 1, 1.0, "v", NOON, "ann", "wrong", "a")
-    catalog.note_stamps([stamp])
-    assert catalog.record_stamps(["b"]) == {"b": stamp}
+    catalog.records.note([stamp])
+    assert catalog.records.of(["b"]) == {"b": stamp}
     assert attrs.asdict(catalog.execution("b")).items() >= said.items()
     assert (found(), found(retracted=True), found(retracted=None)) == ({"a"}, {"b"}, {"a", "b"})
     # Of two that are alike the last by name would be the latest, if it were not retracted.
     assert found(latest=True, retracted=None) == {"a"}
-    catalog.note_stamps([RecordStamp("b", "b", 1, 1.0, "v")])
+    catalog.records.note([RecordStamp("b", "b", 1, 1.0, "v")])
     assert (found(), found(retracted=True)) == ({"a", "b"}, set())
 
 
@@ -234,21 +234,21 @@ def test_records_are_told_by_digest_and_by_what_the_listing_said(catalog: Catalo
     catalog.replace_execution(FULL)
     catalog.replace_execution(execution_of("pmp/bare"))
     catalog.replace_execution(execution_of("pmp2/x", record_digest="d"))
-    known = catalog.record_stamps([FULL.fragment, "pmp/bare", "pmp2/x", "pmp/none"])
+    known = catalog.records.of([FULL.fragment, "pmp/bare", "pmp2/x", "pmp/none"])
     assert known.keys() == {FULL.fragment, "pmp2/x"}
     stamp = known[FULL.fragment]
     assert stamp == RecordStamp(FULL.fragment, "ab" * 32, 4321, 1748779200.123456, '"etag"')
-    assert catalog.record_stamps([]) == {}
+    assert catalog.records.of([]) == {}
 
 
 def test_what_a_listing_says_of_a_record_is_noted_if_the_record_is_the_same(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     catalog.replace_execution(execution_of("pmp2/x", record_digest="d"))
-    known = catalog.record_stamps([FULL.fragment, "pmp2/x"])
+    known = catalog.records.of([FULL.fragment, "pmp2/x"])
     same = attrs.evolve(known["pmp2/x"], size=7, modified=1.5, version="v")
     other = attrs.evolve(known[FULL.fragment], digest="of another record", version="w")
-    catalog.note_stamps([same, other])
-    assert catalog.record_stamps([FULL.fragment, "pmp2/x"]) == known | {"pmp2/x": same}
+    catalog.records.note([same, other])
+    assert catalog.records.of([FULL.fragment, "pmp2/x"]) == known | {"pmp2/x": same}
 
 
 def test_rows_with_gaps_compare_equal() -> None:

@@ -173,16 +173,16 @@ def test_the_latest_execution_decides_about_its_group_in_whatever_order_they_com
                 catalog.replace_execution(content)
             assert [row.group_dirty for row in catalog.executions()] == [False] * 3
             for content in order:
-                catalog.delete_execution(content.fragment)
+                catalog.records.drop(content.fragment)
 
 
 def test_a_new_group_is_dirty_until_something_says_otherwise(catalog: Catalog) -> None:
     catalog.replace_execution(execution_of("a", dirty=None))
     assert catalog.execution("a").group_dirty is True
-    assert catalog.set_dirty("pmp", "enso", "g", False)
+    assert catalog.claims.set_dirty("pmp", "enso", "g", False)
     catalog.replace_execution(execution_of("a", dirty=None))
     assert catalog.execution("a").group_dirty is False
-    assert not catalog.set_dirty("pmp", "enso", "unknown", False)
+    assert not catalog.claims.set_dirty("pmp", "enso", "unknown", False)
 
 
 def test_selectors_stay_when_an_execution_does_not_tell_them(catalog: Catalog) -> None:
@@ -213,8 +213,8 @@ def test_deleting_takes_all_rows_of_one_execution_and_no_other(catalog: Catalog)
     catalog.replace_execution(execution_of("kept", scalars=[(math.nan, {}, None)]))
     kept = everything(catalog)
     catalog.replace_execution(FULL)
-    assert catalog.delete_execution(FULL.fragment)
-    assert not catalog.delete_execution(FULL.fragment)
+    assert catalog.records.drop(FULL.fragment)
+    assert not catalog.records.drop(FULL.fragment)
     assert everything(catalog) == kept
     with catalog._database.reading() as connection:  # looked at without the joins that would hide an orphan
         assert sum(connection.exec_driver_sql(f"SELECT count(*) FROM {t}").scalar_one() for t in PARTS.values()) == 1

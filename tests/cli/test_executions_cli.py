@@ -319,7 +319,7 @@ def test_abort_recover_and_reingest(here: Here, workspace: Workspace) -> None:
 def test_recover_of_other_machines_needs_an_age(here: Here, workspace: Workspace) -> None:
     execution = in_state(workspace, "running")
     change: Any = {"host": "not-" + host_name(), "pid": gone_pid()}
-    workspace.catalog.transition(execution.fragment, allowed_from=("running",), to="running", **change)
+    workspace.catalog.claims.transition(execution.fragment, allowed_from=("running",), to="running", **change)
     assert "nothing was recovered" in here("recover", "--older-than", "1d").err
     time.sleep(0.01)
     assert f"recovered  {execution.fragment}" in here("recover", "--older-than", "0.001s").out

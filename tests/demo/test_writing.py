@@ -215,7 +215,7 @@ def test_a_lost_catalog_or_scratch_folder_is_made_anew(written: Path, tmp_path: 
     assert write_ensemble(tmp_path, SMALL).ran == 7
     with open_folder(tmp_path) as workspace:
         run = run_that(Fate.GOOD)
-        workspace.catalog.delete_execution(GOOD)
+        workspace.catalog.records.drop(GOOD)
         shutil.rmtree(tmp_path / "scratch" / GOOD)
         workspace.start_execution(
             provider=run.diagnostic.provider,

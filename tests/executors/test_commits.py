@@ -17,7 +17,7 @@ from emdstore.executions.workspace import Workspace
 def held_elsewhere(workspace: Workspace, seconds: float) -> str:
     """Return an execution that a worker on another machine holds; nobody here can tell whether it lives."""
     fragment = ran(workspace).fragment
-    workspace.catalog.claim(fragment, owner="elsewhere:1:1:aa", lease_seconds=seconds, allowed_from=("stopped",))
+    workspace.catalog.claims.claim(fragment, owner="elsewhere:1:1:aa", lease_seconds=seconds, allowed_from=("stopped",))
     return fragment
 
 

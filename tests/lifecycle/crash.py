@@ -31,7 +31,7 @@ from tests.processes import FORKS
 from tests.servers.postgres import KeptDatabase
 
 from emdstore import system
-from emdstore.catalog import Catalog
+from emdstore.catalog.claims import Claims
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
 from emdstore.executions.report import UploadReport
@@ -157,7 +157,7 @@ class _Steps:
         event.listen(sa.Engine, "commit", self._end_of_transaction)
         Database.insert_rows = self._counted("sql", Database.insert_rows, changes=True, about=2)  # type: ignore[method-assign]
         bucket.Connection.client = self._counted_client(bucket.Connection.client)  # type: ignore[method-assign]
-        Catalog.renew = _one_at_a_time(Catalog.renew)  # type: ignore[method-assign]
+        Claims.renew = _one_at_a_time(Claims.renew)  # type: ignore[method-assign]
 
     def _counted(self, what: str, function: Task, *, changes: bool, about: int = 0) -> Task:
         @functools.wraps(function)

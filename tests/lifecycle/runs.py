@@ -106,7 +106,7 @@ def in_state(workspace: Workspace, status: str) -> Execution:
     elif status == "running":  # its process has ended since
         execution = workspace.start_execution(**IDENTITY)
         child = {"host": host_name(), "pid": gone_pid(), "started_at": execution.row.created_at}
-        workspace.catalog.transition(execution.fragment, allowed_from=("created",), to="running", **child)
+        workspace.catalog.claims.transition(execution.fragment, allowed_from=("created",), to="running", **child)
     elif status == "failed":
         with workspace.start_execution(**IDENTITY) as execution:
             execution.stop(ExecutionResult(successful=False))
@@ -119,7 +119,7 @@ def in_state(workspace: Workspace, status: str) -> Execution:
         with contextlib.suppress(StoreError):
             again(faulty(workspace), execution).commit_output_assets()
     elif status == "pending_upload":  # by a process of another machine, of which nothing is known here
-        workspace.catalog.claim(
+        workspace.catalog.claims.claim(
             execution.fragment, owner="elsewhere:1:1:abcd", lease_seconds=3600, allowed_from=("stopped",)
         )
     assert execution.status == status

@@ -177,7 +177,7 @@ def test_a_process_whose_clock_is_an_hour_ahead_takes_no_claim_from_a_living_own
 def test_in_another_container_the_lease_decides(shared: Workspace, left: float, lease: float, taken: bool) -> None:
     fragment = ran(shared).fragment
     owner = f"box:{changed(process_that_is_gone(), namespace='4026531999')}:abcd/{lease}"
-    shared.catalog.claim(fragment, owner=owner, lease_seconds=left, allowed_from=("stopped",))
+    shared.catalog.claims.claim(fragment, owner=owner, lease_seconds=left, allowed_from=("stopped",))
     if taken:
         commit(shared, fragment)
         assert shared.catalog.execution(fragment).status == "uploaded"
@@ -189,7 +189,7 @@ def test_in_another_container_the_lease_decides(shared: Workspace, left: float, 
 def test_a_claim_of_an_older_emdstore_is_left_to_its_lease(shared: Workspace) -> None:
     fragment = ran(shared).fragment
     old = f"{host_name()}:{os.getpid()}:1700000000:abcd"
-    shared.catalog.claim(fragment, owner=old, lease_seconds=0.5, allowed_from=("stopped",))
+    shared.catalog.claims.claim(fragment, owner=old, lease_seconds=0.5, allowed_from=("stopped",))
     with pytest.raises(ClaimHeldError):
         commit(shared, fragment)
     time.sleep(0.5)
@@ -330,7 +330,7 @@ def cut_off(workspace: Workspace) -> str:
     write_scratch_record(
         workspace.scratch, attrs.evolve(record, owner=owner, host=row.host, pid=row.pid, started_at=row.started_at)
     )
-    workspace.catalog.delete_execution(fragment)
+    workspace.catalog.records.drop(fragment)
     return fragment
 
 

@@ -55,7 +55,7 @@ def test_only_what_waits_is_touched(workspace: Workspace) -> None:
 def test_what_a_dead_owner_left_waits_too_and_what_a_live_one_holds_does_not(workspace: Workspace) -> None:
     def held_by(owner: str, seconds: float) -> str:
         fragment = ran(workspace).fragment
-        workspace.catalog.claim(fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
+        workspace.catalog.claims.claim(fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
         return fragment
 
     workspace = attrs.evolve(workspace, lease_seconds=1)

@@ -151,7 +151,7 @@ def test_rows_come_after_the_record_and_only_from_what_was_published(workspace: 
     published = held(workspace.results, execution.fragment)
     shutil.rmtree(workspace.scratch.root)
     before = rows_of(workspace.catalog)
-    workspace.catalog.delete_execution(execution.fragment)
+    workspace.catalog.records.drop(execution.fragment)
     ingest(workspace.results, execution.fragment, workspace.catalog)
     assert rows_of(workspace.catalog) == before
     assert published == held(workspace.results, execution.fragment)
@@ -294,7 +294,7 @@ def test_ctrl_c_leaves_a_state_that_the_next_commit_accepts(workspace: Workspace
 
 
 def claim(workspace: Workspace, execution: Execution, owner: str, seconds: float = 3600) -> None:
-    workspace.catalog.claim(execution.fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
+    workspace.catalog.claims.claim(execution.fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
 
 
 def test_who_holds_it_is_told_and_nothing_changes(workspace: Workspace) -> None:
@@ -580,7 +580,7 @@ def test_a_claim_is_renewed_once_half_of_its_time_has_gone(workspace: Workspace,
     with Lease(sixty, row) as lease:
         claim = lease._claim
         assert claim is not None
-        sixty.catalog.renew(claim, lease_seconds=left)
+        sixty.catalog.claims.renew(claim, lease_seconds=left)
         lease.check()
-        assert sixty.catalog.holds(claim, seconds=45) is renewed
+        assert sixty.catalog.claims.holds(claim, seconds=45) is renewed
         lease.give_back("stopped")

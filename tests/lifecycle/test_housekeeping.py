@@ -118,7 +118,7 @@ def test_leftovers_of_what_was_killed_go_when_they_are_old(workspace: Workspace)
 
 def test_a_start_that_was_cut_off_leaves_an_orphan_that_goes_when_it_is_old(workspace: Workspace) -> None:
     execution = workspace.start_execution(**IDENTITY)
-    workspace.catalog.delete_execution(execution.fragment)  # as if it had been killed before that row
+    workspace.catalog.records.drop(execution.fragment)  # as if it had been killed before that row
     assert workspace.gc_executions().removed == ()
     age(execution.output_directory / RECORD_NAME)
     assert [(each.what, each.name) for each in workspace.gc_executions(dry_run=True).removed] == [
@@ -130,7 +130,7 @@ def test_a_start_that_was_cut_off_leaves_an_orphan_that_goes_when_it_is_old(work
 
 def test_work_that_the_catalog_does_not_know_is_never_removed(workspace: Workspace) -> None:
     execution = ran(workspace)
-    workspace.catalog.delete_execution(execution.fragment)  # a catalog that was lost
+    workspace.catalog.records.drop(execution.fragment)  # a catalog that was lost
     for path in execution.output_directory.rglob("*"):
         age(path)
     before = files_in(execution.output_directory)
@@ -188,7 +188,7 @@ def test_stale_files_of_a_set_that_is_being_committed_stay(workspace: Workspace)
     put(workspace.results, {"new.png": b"of a commit that is going on"}, execution.fragment)
 
     def somebody_commits() -> None:
-        workspace.catalog.claim(
+        workspace.catalog.claims.claim(
             execution.fragment, owner="elsewhere:1:1:ab", lease_seconds=60, allowed_from=("uploaded",)
         )
 
@@ -254,7 +254,7 @@ def test_a_run_whose_process_was_killed_is_recovered_and_its_log_is_shipped(
 
 def running(workspace: Workspace, **changes: Any) -> Execution:
     execution = in_state(workspace, "running")
-    workspace.catalog.transition(execution.fragment, allowed_from=("running",), to="running", **changes)
+    workspace.catalog.claims.transition(execution.fragment, allowed_from=("running",), to="running", **changes)
     return execution
 
 
@@ -268,7 +268,7 @@ def test_what_runs_on_other_machines_is_left_to_them_unless_it_is_old(workspace:
 def test_a_run_that_had_recorded_its_outcome_keeps_it(workspace: Workspace) -> None:
     execution = ran(workspace)
     # Killed between the record and the row: the catalog still says that it runs.
-    workspace.catalog.transition(
+    workspace.catalog.claims.transition(
         execution.fragment, allowed_from=("stopped",), to="running", pid=gone_pid(), host=host_name()
     )
     log = (execution.output_directory / "out.log").read_bytes()
@@ -302,7 +302,7 @@ def test_a_reingest_is_a_new_execution_and_leaves_the_old_one_and_the_group_alon
 ) -> None:
     old = ran(workspace)
     old.commit_output_assets(clean_folder=cleaned)
-    workspace.catalog.set_dirty("pmp", "enso_tel", "historical", dirty)
+    workspace.catalog.claims.set_dirty("pmp", "enso_tel", "historical", dirty)
     before = held(workspace.results, old.fragment), old.row, rows_of(workspace.catalog, old.fragment)
     report = workspace.reingest(old.fragment)
     assert (held(workspace.results, old.fragment), old.row, rows_of(workspace.catalog, old.fragment)) == before

@@ -264,7 +264,7 @@ def test_a_clean_up_that_is_killed_leaves_the_status_and_is_done_again(workspace
     execution = committed(workspace)
     here = start_python("input()")  # some process, whose claim it is
     owner = f"{system.current().host()}:{system.current().whoami(here.pid)}:abcd/60"
-    workspace.catalog.claim(
+    workspace.catalog.claims.claim(
         execution.fragment, owner=owner, lease_seconds=60, allowed_from=("uploaded",), to="uploaded"
     )
     here.kill()

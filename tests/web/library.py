@@ -78,19 +78,19 @@ def fill(
         (folder / "out.log").write_text("reading sst.nc\n" * 80 + "ValueError: 3 time steps are not enough\n")
         publish(folder, results, name, 20, result)
     replay(results, catalog)
-    catalog.create_execution(
+    catalog.claims.create(
         ExecutionContent(
             fragment="tideline/enso/historical/12", provider="tideline", diagnostic="enso", group="historical",
             status="upload_failed", error="the disk of the results store is full", created_at=START,
         )
     )  # fmt: skip
-    catalog.create_execution(
+    catalog.claims.create(
         ExecutionContent(
             fragment="tideline/enso/historical/13", provider="tideline", diagnostic="enso", group="historical",
             status="stopped", created_at=START, started_at=START, stopped_at=START + timedelta(minutes=2),
         )
     )  # fmt: skip
-    catalog.claim("tideline/enso/historical/13", owner="gone", lease_seconds=-1, allowed_from=["stopped"])
+    catalog.claims.claim("tideline/enso/historical/13", owner="gone", lease_seconds=-1, allowed_from=["stopped"])
     return Library(results, catalog)
 
 

@@ -379,7 +379,7 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
         for number in range(20):
             place = {"provider": f"p{number % 3}", "diagnostic": f"d{number % 5}", "group": f"g{number}"}
             status = "failed" if number == 7 else "uploaded"
-            catalog.create_execution(
+            catalog.claims.create(
                 ExecutionContent(fragment=f"first/{number:04}", status=status, created_at=start, **place)
             )
         # One by one they would take longer than all other tests.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
     from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
-    from emdstore.catalog.queries import Query, RecordStamp, ValueQuery
+    from emdstore.catalog.queries import Query, ValueQuery
+    from emdstore.catalog.records import RecordStamp
 
 __all__ = [
     "ArtifactRow",
@@ -42,7 +43,7 @@ _HOME = {
     "Claim": "lease",
     "Holder": "lease",
     "Query": "queries",
-    "RecordStamp": "queries",
+    "RecordStamp": "records",
     "ValueQuery": "queries",
 }
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
 
-from emdstore.catalog import browse, claims, queries, writing
-from emdstore.catalog.claims import Changes
+from emdstore.catalog import browse, queries, writing
+from emdstore.catalog.claims import Claims
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
-from emdstore.catalog.lease import Claim, Holder
+from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
-from emdstore.catalog.queries import Filters, Query, RecordStamp, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
+from emdstore.catalog.queries import Filters, Query, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
+from emdstore.catalog.records import Records
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, WarningRow
 from emdstore.errors import InvalidTransitionError
 from emdstore.stores.identity import StoreIdentity
@@ -42,6 +41,13 @@ class Catalog:
         being replaced. A writer that is suspended for half that time, and a second at least, loses its transaction on
         PostgreSQL, so that it does not block others.
 
+    Attributes
+    ----------
+    claims
+        The steps of executions' lives that must happen once, however many try.
+    records
+        Which record each execution's rows came from.
+
     Raises
     ------
     CatalogError
@@ -56,13 +62,15 @@ class Catalog:
 
     def __init__(self, url: str | Path | Database, *, create: bool = True, busy_timeout: float = 60.0) -> None:
         self._database = url if isinstance(url, Database) else Database(url, create=create, busy_timeout=busy_timeout)
+        self.claims = Claims(self._database)
+        self.records = Records(self._database)
         self._seen: tuple[ArtifactStore, ...] = ()  # what was found to be its results store does not change
 
     def __repr__(self) -> str:
         return f"Catalog({self._database.safe_url!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_database": self._database, "_seen": ()}
+        return {**self.__dict__, "_seen": ()}
 
     def __enter__(self) -> Self:
         return self
@@ -171,30 +179,6 @@ class Catalog:
         """
         return writing.replace_execution(self._database, content, claim, replace=replace)
 
-    def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
-        """Note what a listing says now of records that are the same as before, in one transaction.
-
-        An execution whose record is another one by now is left as it is.
-        """
-        writing.note_stamps(self._database, stamps)
-
-    def delete_execution(self, fragment: str, *, read_from: str | None = None) -> bool:
-        """Remove an execution and all that belongs to it. Its group stays.
-
-        Parameters
-        ----------
-        fragment
-            The execution.
-        read_from
-            Only if its rows are still those of the record with this digest, and no claim is held.
-
-        Returns
-        -------
-        bool
-            False if there was none, or none like that.
-        """
-        return writing.delete_execution(self._database, fragment, read_from)
-
     def forget(self, wanted: str | int) -> ExecutionRow:
         """Remove one execution by name, with all that belongs to it, and return what it was.
 
@@ -273,153 +257,3 @@ class Catalog:
         Each count disregards the filter on what it counts: it tells what another choice would select.
         """
         return browse.scalar_facets(self._database, filters)
-
-    def record_stamps(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
-        """Return, for some executions at once, which record each was read from; those that have none are left out."""
-        return queries.record_stamps(self._database, fragments)
-
-    def known_records(self, prefix: str = "") -> Iterator[RecordStamp]:
-        """Return, for every execution below a prefix that was read from results, which record that was."""
-        return queries.known_records(self._database, prefix)
-
-    def holds_record(self, digest: str, *, besides: str) -> bool:
-        """Tell whether rows of another execution than this one were read from the record with this digest."""
-        return queries.holds_record(self._database, digest, besides)
-
-    # -- one execution's life --------------------------------------------------------------------------------------
-
-    def create_execution(self, content: ExecutionContent) -> int:
-        """Enter a new execution, with its group; the parts of `content` are not looked at.
-
-        Parameters
-        ----------
-        content
-            Identity, status, place and times.
-
-        Returns
-        -------
-        int
-            The execution's id.
-
-        Raises
-        ------
-        CatalogError
-            If the catalog holds an execution of this fragment already. It was left alone.
-        """
-        return claims.create_execution(self._database, content)
-
-    def transition(
-        self, fragment: str, *, allowed_from: Collection[str], to: str, **changes: Unpack[Changes]
-    ) -> ExecutionRow | None:
-        """Move an execution to another state, if it is in one of the expected ones (compare-and-swap).
-
-        Returns
-        -------
-        ExecutionRow | None
-            The execution as it is now, or None if its state was another; nothing was changed then.
-
-        Raises
-        ------
-        ExecutionNotFoundError
-            If the catalog does not hold the execution.
-        """
-        return claims.transition(self._database, fragment, allowed_from=allowed_from, to=to, changes=changes)
-
-    def claim(
-        self,
-        fragment: str,
-        *,
-        owner: str,
-        lease_seconds: float,
-        allowed_from: Collection[str],
-        to: str = "pending_upload",
-        dead_owner: str | None = None,
-    ) -> Claim | Holder:
-        """Claim an execution: move it to a state in which only its owner works on it, for a time.
-
-        It succeeds from an expected state, and also from the claimed state itself if its owner is gone: none is
-        named, or the lease ran out, by the server's clock on PostgreSQL and this host's on SQLite. Of several callers
-        at once, one succeeds.
-
-        Parameters
-        ----------
-        fragment
-            The execution.
-        owner
-            A name for the caller, for messages; the token tells callers apart.
-        lease_seconds
-            How long the claim holds unless it is renewed.
-        allowed_from
-            The states in which an execution may be claimed.
-        to
-            The claimed state.
-        dead_owner
-            An owner that the caller knows to be gone, though its lease has not run out.
-
-        Returns
-        -------
-        Claim | Holder
-            The claim, or who or what stands in the way; nothing was changed then.
-
-        Raises
-        ------
-        ExecutionNotFoundError
-            If the catalog does not hold the execution.
-        """
-        return claims.claim(
-            self._database,
-            fragment,
-            owner=owner,
-            lease_seconds=lease_seconds,
-            allowed_from=allowed_from,
-            to=to,
-            dead_owner=dead_owner,
-        )
-
-    def holds(self, claim: Claim, *, seconds: float) -> bool:
-        """Tell whether a claim still counts, and will for so many seconds more; nothing is changed."""
-        return claims.holds(self._database, claim, seconds=seconds)
-
-    def doubtful(self, fragment: str, *, lease_seconds: float | None) -> tuple[str, datetime] | None:
-        """Return the owner of a claim whose time cannot be right if its owner lives, and the end of that time.
-
-        It ran out though a living owner would have renewed it, or it holds for longer than the owner's claims do.
-        Either the owner is gone, or the clock was set: who renews it is alive.
-        """
-        return claims.doubtful(self._database, fragment, lease_seconds=lease_seconds)
-
-    def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
-        """Prolong a claim from now on, also a lapsed one that was not taken over.
-
-        Raises
-        ------
-        ClaimLostError
-            If somebody else has claimed the execution since. Nothing was changed.
-        """
-        return claims.renew(self._database, claim, lease_seconds=lease_seconds)
-
-    def release(self, claim: Claim, *, to: str, **changes: Unpack[Changes]) -> ExecutionRow:
-        """Give a claim back, move the execution to another state, and return it as it is now.
-
-        Raises
-        ------
-        ClaimLostError
-            If somebody else has claimed the execution since. Nothing was changed.
-        """
-        return claims.release(self._database, claim, to=to, changes=changes)
-
-    def pending(self, statuses: Collection[str], *, claimed: str | None = "pending_upload") -> Query[ExecutionRow]:
-        """Return the executions that wait for somebody, oldest first.
-
-        Parameters
-        ----------
-        statuses
-            States in which an execution waits.
-        claimed
-            The claimed state: those whose owner is gone wait too. None leaves them out.
-        """
-        return claims.pending(self._database, statuses, claimed=claimed)
-
-    def set_dirty(self, provider: str, diagnostic: str, group: str, dirty: bool) -> bool:
-        """Say whether a group needs a run; False if the catalog does not hold the group."""
-        return claims.set_dirty(self._database, provider, diagnostic, group, dirty)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import attrs
 import sqlalchemy as sa
@@ -79,107 +79,185 @@ _CHANGE = sa.update(execution).where(_IS_OF)
 _RENEW = _CHANGE.values(lease_expires=after("lease"))
 
 
-def create_execution(database: Database, content: ExecutionContent) -> int:
-    """Enter a new execution; see `Catalog.create_execution`."""
-    with database.writing() as connection:
-        group_id = ensure_group(connection, content)
-        if not insert_execution(connection, content, group_id):
-            raise CatalogError(
-                f"the catalog {database.safe_url} holds an execution {content.fragment} already; resume it, or start a "
-                "new one under another fragment",
-                key=content.fragment,
-                store=database.safe_url,
+class Claims:
+    """The steps of executions' lives, in one catalog; see `Catalog.claims`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, content: ExecutionContent) -> int:
+        """Enter a new execution, with its group; the parts of `content` are not looked at.
+
+        Parameters
+        ----------
+        content
+            Identity, status, place and times.
+
+        Returns
+        -------
+        int
+            The execution's id.
+
+        Raises
+        ------
+        CatalogError
+            If the catalog holds an execution of this fragment already. It was left alone.
+        """
+        with self._database.writing() as connection:
+            group_id = ensure_group(connection, content)
+            if not insert_execution(connection, content, group_id):
+                raise CatalogError(
+                    f"the catalog {self._database.safe_url} holds an execution {content.fragment} already; resume it, "
+                    "or start a new one under another fragment",
+                    key=content.fragment,
+                    store=self._database.safe_url,
+                )
+        return surrogate_id("execution", content.fragment)
+
+    def transition(
+        self, fragment: str, *, allowed_from: Collection[str], to: str, **changes: Unpack[Changes]
+    ) -> ExecutionRow | None:
+        """Move an execution to another state, if it is in one of the expected ones (compare-and-swap).
+
+        Returns
+        -------
+        ExecutionRow | None
+            The execution as it is now, or None if its state was another; nothing was changed then.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If the catalog does not hold the execution.
+        """
+        with self._database.writing() as connection:
+            moved = connection.execute(
+                sa.update(execution)
+                .where(execution.c.fragment == fragment, execution.c.status.in_(allowed_from))
+                .values({**changes, "status": to})
             )
-    return surrogate_id("execution", content.fragment)
+            row = _row(self._database, connection, fragment)
+        return row if moved.rowcount else None
 
+    def claim(
+        self,
+        fragment: str,
+        *,
+        owner: str,
+        lease_seconds: float,
+        allowed_from: Collection[str],
+        to: str = "pending_upload",
+        dead_owner: str | None = None,
+    ) -> Claim | Holder:
+        """Claim an execution: move it to a state in which only its owner works on it, for a time.
 
-def transition(
-    database: Database, fragment: str, *, allowed_from: Collection[str], to: str, changes: Changes
-) -> ExecutionRow | None:
-    """Move an execution to another state if it is in an expected one; see `Catalog.transition`."""
-    with database.writing() as connection:
-        moved = connection.execute(
-            sa.update(execution)
-            .where(execution.c.fragment == fragment, execution.c.status.in_(allowed_from))
-            .values({**changes, "status": to})
-        )
-        row = _row(database, connection, fragment)
-    return row if moved.rowcount else None
+        It succeeds from an expected state, and also from the claimed state itself if its owner is gone: none is
+        named, or the lease ran out, by the server's clock on PostgreSQL and this host's on SQLite. Of several callers
+        at once, one succeeds.
 
+        Parameters
+        ----------
+        fragment
+            The execution.
+        owner
+            A name for the caller, for messages; the token tells callers apart.
+        lease_seconds
+            How long the claim holds unless it is renewed.
+        allowed_from
+            The states in which an execution may be claimed.
+        to
+            The claimed state.
+        dead_owner
+            An owner that the caller knows to be gone, though its lease has not run out.
 
-def claim(
-    database: Database,
-    fragment: str,
-    *,
-    owner: str,
-    lease_seconds: float,
-    allowed_from: Collection[str],
-    to: str,
-    dead_owner: str | None,
-) -> Claim | Holder:
-    """Claim an execution, or tell who holds it; see `Catalog.claim`."""
-    with database.writing() as connection:
-        claimed = connection.execute(
-            _CLAIM,
-            {
-                "of_fragment": fragment,
-                "of_statuses": [*allowed_from, to],
-                "dead_owner": dead_owner,
-                "to": to,
-                "for_owner": owner,
-                "lease": timedelta(seconds=lease_seconds),
-            },
-        )
-        row = _row(database, connection, fragment)
-    if claimed.rowcount:
+        Returns
+        -------
+        Claim | Holder
+            The claim, or who or what stands in the way; nothing was changed then.
+
+        Raises
+        ------
+        ExecutionNotFoundError
+            If the catalog does not hold the execution.
+        """
+        with self._database.writing() as connection:
+            claimed = connection.execute(
+                _CLAIM,
+                {
+                    "of_fragment": fragment,
+                    "of_statuses": [*allowed_from, to],
+                    "dead_owner": dead_owner,
+                    "to": to,
+                    "for_owner": owner,
+                    "lease": timedelta(seconds=lease_seconds),
+                },
+            )
+            row = _row(self._database, connection, fragment)
+        if claimed.rowcount:
+            assert row.lease_expires is not None
+            return Claim(fragment, owner, row.lease_token, row.lease_expires)
+        return Holder(fragment, row.status, row.owner, row.lease_expires)
+
+    def holds(self, claim: Claim, *, seconds: float) -> bool:
+        """Tell whether a claim still counts, and will for so many seconds more; nothing is changed."""
+        with self._database.reading() as connection:
+            return connection.scalar(_HOLDS, {**_of(claim), "lease": timedelta(seconds=seconds)}) is not None
+
+    def doubtful(self, fragment: str, *, lease_seconds: float | None) -> tuple[str, datetime] | None:
+        """Return the owner of a claim whose time cannot be right if its owner lives, and the end of that time.
+
+        It ran out though a living owner would have renewed it, or it holds for longer than the owner's claims do.
+        Either the owner is gone, or the clock was set: who renews it is alive.
+        """
+        with self._database.reading() as connection:
+            lease = _EVER if lease_seconds is None else timedelta(seconds=lease_seconds)
+            found = connection.execute(_DOUBTFUL, {"of_fragment": fragment, "lease": lease}).one_or_none()
+        return None if found is None else (found.owner, found.lease_expires)
+
+    def renew(self, claim: Claim, *, lease_seconds: float) -> Claim:
+        """Prolong a claim from now on, also a lapsed one that was not taken over.
+
+        Raises
+        ------
+        ClaimLostError
+            If somebody else has claimed the execution since. Nothing was changed.
+        """
+        row = _as_owner(self._database, claim, _RENEW, lease=timedelta(seconds=lease_seconds))
         assert row.lease_expires is not None
-        return Claim(fragment, owner, row.lease_token, row.lease_expires)
-    return Holder(fragment, row.status, row.owner, row.lease_expires)
+        return attrs.evolve(claim, expires=row.lease_expires)
 
+    def release(self, claim: Claim, *, to: str, **changes: Unpack[Changes]) -> ExecutionRow:
+        """Give a claim back, move the execution to another state, and return it as it is now.
 
-def holds(database: Database, held: Claim, *, seconds: float) -> bool:
-    """Tell whether a claim still counts, and will for some time; see `Catalog.holds`."""
-    with database.reading() as connection:
-        return connection.scalar(_HOLDS, {**_of(held), "lease": timedelta(seconds=seconds)}) is not None
+        Raises
+        ------
+        ClaimLostError
+            If somebody else has claimed the execution since. Nothing was changed.
+        """
+        change = _CHANGE.values({**changes, "status": to, "owner": None, "lease_expires": None})
+        return _as_owner(self._database, claim, change)
 
+    def pending(self, statuses: Collection[str], *, claimed: str | None = "pending_upload") -> Query[ExecutionRow]:
+        """Return the executions that wait for somebody, oldest first.
 
-def doubtful(database: Database, fragment: str, *, lease_seconds: float | None) -> tuple[str, datetime] | None:
-    """Return who holds a claim for a time that makes no sense, and until when; see `Catalog.doubtful`."""
-    with database.reading() as connection:
-        found = connection.execute(
-            _DOUBTFUL,
-            {"of_fragment": fragment, "lease": _EVER if lease_seconds is None else timedelta(seconds=lease_seconds)},
-        ).one_or_none()
-    return None if found is None else (found.owner, found.lease_expires)
+        Parameters
+        ----------
+        statuses
+            States in which an execution waits.
+        claimed
+            The claimed state: those whose owner is gone wait too. None leaves them out.
+        """
+        waiting: sa.ColumnElement[bool] = execution.c.status.in_(list(statuses))
+        if claimed is not None:
+            waiting = sa.or_(waiting, sa.and_(execution.c.status == claimed, _IS_FREE))
+        oldest_first = (execution.c.created_at.asc().nulls_first(), execution.c.fragment)
+        return Query(ExecutionRow, select_executions(waiting).order_by(*oldest_first), self._database)
 
-
-def renew(database: Database, held: Claim, *, lease_seconds: float) -> Claim:
-    """Prolong a claim; see `Catalog.renew`."""
-    row = _as_owner(database, held, _RENEW, lease=timedelta(seconds=lease_seconds))
-    assert row.lease_expires is not None
-    return attrs.evolve(held, expires=row.lease_expires)
-
-
-def release(database: Database, held: Claim, *, to: str, changes: Changes) -> ExecutionRow:
-    """Give a claim back; see `Catalog.release`."""
-    return _as_owner(database, held, _CHANGE.values({**changes, "status": to, "owner": None, "lease_expires": None}))
-
-
-def pending(database: Database, statuses: Collection[str], *, claimed: str | None) -> Query[ExecutionRow]:
-    """List what waits for somebody, oldest first; see `Catalog.pending`."""
-    waiting: sa.ColumnElement[bool] = execution.c.status.in_(list(statuses))
-    if claimed is not None:
-        waiting = sa.or_(waiting, sa.and_(execution.c.status == claimed, _IS_FREE))
-    oldest_first = (execution.c.created_at.asc().nulls_first(), execution.c.fragment)
-    return Query(ExecutionRow, select_executions(waiting).order_by(*oldest_first), database)
-
-
-def set_dirty(database: Database, provider: str, slug: str, group: str, dirty: bool) -> bool:
-    """Set a group's flag; see `Catalog.set_dirty`."""
-    group_id = surrogate_id("execution_group", provider, slug, group)
-    with database.writing() as connection:
-        change = sa.update(execution_group).where(execution_group.c.id == group_id).values(dirty=dirty)
-        return bool(connection.execute(change).rowcount)
+    def set_dirty(self, provider: str, diagnostic: str, group: str, dirty: bool) -> bool:
+        """Say whether a group needs a run; False if the catalog does not hold the group."""
+        group_id = surrogate_id("execution_group", provider, diagnostic, group)
+        with self._database.writing() as connection:
+            change = sa.update(execution_group).where(execution_group.c.id == group_id).values(dirty=dirty)
+            return bool(connection.execute(change).rowcount)
 
 
 def _of(held: Claim) -> dict[str, Any]:

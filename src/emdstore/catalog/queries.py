@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
 
@@ -239,33 +238,6 @@ class SeriesQuery(ValueQuery[SeriesRow]):
         return frames.to_xarray(self)
 
 
-@attrs.frozen
-class RecordStamp:
-    """Which record an execution's rows came from.
-
-    Attributes
-    ----------
-    fragment
-        The execution.
-    digest
-        SHA-256 of the record.
-    size, modified, version
-        What the store's listing said of the record then, as `ArtifactInfo` has it; None where it was not noted.
-    retracted_at, retracted_by, retraction_reason, superseded_by
-        What the set's retraction says, as `ExecutionRow` has it.
-    """
-
-    fragment: str
-    digest: str
-    size: int | None
-    modified: float | None
-    version: str | None
-    retracted_at: datetime | None = None
-    retracted_by: str | None = None
-    retraction_reason: str | None = None
-    superseded_by: str | None = None
-
-
 # -- one query per kind of row ---------------------------------------------------------------------------------------
 
 _PLACE = (
@@ -366,32 +338,6 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
     return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
 
 
-_KNOWN: sa.Select[Any] = sa.select(
-    *(execution.c[name if name in execution.c else f"record_{name}"] for name in attrs.fields_dict(RecordStamp))
-).where(execution.c.record_digest.is_not(None))
-_STAMPS = _KNOWN.where(execution.c.fragment.in_(sa.bindparam("fragments", expanding=True)))
-
-
-def record_stamps(database: Database, fragments: Collection[str]) -> dict[str, RecordStamp]:
-    """Return the records that executions were read from; see `Catalog.record_stamps`."""
-    rows = database.patiently(lambda: database.fetch(_STAMPS, fragments=list(fragments)))
-    return {row[0]: RecordStamp(*row) for row in rows}
-
-
-def known_records(database: Database, prefix: str) -> Iterator[RecordStamp]:
-    """Return the records that all executions below a prefix were read from; see `Catalog.known_records`."""
-    statement = _KNOWN.where(*_under(validate_prefix(prefix))).order_by(execution.c.fragment)
-    return (RecordStamp(*row) for row in database.stream(statement, at_a_time=500))
-
-
-def holds_record(database: Database, digest: str, besides: str) -> bool:
-    """Tell whether another execution was read from a record; see `Catalog.holds_record`."""
-    other = sa.select(execution.c.id).where(
-        execution.c.record_digest == digest, execution.c.fragment != besides, execution.c.state != "bare"
-    )
-    return bool(database.fetch(other.limit(1)))
-
-
 # -- how they are built ----------------------------------------------------------------------------------------------
 
 
@@ -434,7 +380,7 @@ def _conditions(
         chosen.append(execution.c.id.in_(_LATEST))
     if retracted is not None:
         chosen.append(execution.c.retracted_at.is_not(None) if retracted else execution.c.retracted_at.is_(None))
-    return [*_under(fragment or ""), *chosen]
+    return [*under(fragment or ""), *chosen]
 
 
 def _latest_of_each_group() -> sa.Select[Any]:
@@ -502,7 +448,8 @@ def _names_postgresql(column: sa.Column[Any], name: str) -> sa.ColumnElement[boo
     return column.op("?", is_comparison=True)(sa.literal(name, sa.Text))
 
 
-def _under(prefix: str) -> list[sa.ColumnElement[bool]]:
+def under(prefix: str) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that select what lies in a folder."""
     # A range of the index, which LIKE would not always be, and no wildcard to escape: "0" is what follows "/".
     if not validate_prefix(prefix):
         return []

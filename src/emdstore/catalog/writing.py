@@ -22,7 +22,6 @@ from emdstore.stores.identity import StoreIdentity
 
 if TYPE_CHECKING:
     from emdstore.catalog.database import Database
-    from emdstore.catalog.queries import RecordStamp
 
 _AT_ONCE = 100  # more would keep the garbage collector busy
 
@@ -30,7 +29,6 @@ _OUTCOME = [
     field.name for field in attrs.fields(ExecutionContent) if field.name in execution.c and field.name != "fragment"
 ]
 
-_RETRACTION = ("retracted_at", "retracted_by", "retraction_reason", "superseded_by")
 
 # Statements are made once: to put one together takes several times as long as SQLite takes to carry it out.
 _OF_EXECUTION: sa.BindParameter[int] = sa.bindparam("execution_id")
@@ -46,12 +44,6 @@ _SELECT_HELD = (
 )
 _DELETE_PART = {part: sa.delete(table).where(table.c.execution_id == _OF_EXECUTION) for part, table in PARTS.items()}
 _UPDATE_EXECUTION = sa.update(execution).where(execution.c.id == _OF_EXECUTION)
-_NOTE_STAMP = (
-    sa.update(execution)
-    .where(execution.c.fragment == sa.bindparam("of_fragment"), execution.c.record_digest == sa.bindparam("of_digest"))
-    .values({f"record_{name}": sa.bindparam(f"of_{name}") for name in ("size", "modified", "version")})
-    .values({name: sa.bindparam(f"of_{name}", type_=execution.c[name].type) for name in _RETRACTION})
-)
 _UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
 # The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
 _SETTLE_GROUP = _UPDATE_GROUP.values(
@@ -110,27 +102,6 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         if content.dirty is not None:
             connection.execute(_SETTLE_GROUP, {"group_id": group_id})
     return ReplaceResult(execution_id, created, **counts)
-
-
-def note_stamps(database: Database, stamps: Iterable[RecordStamp]) -> None:
-    """Note what a listing says of records; see `Catalog.note_stamps`."""
-    in_order = sorted(stamps, key=lambda stamp: stamp.fragment)  # as everyone does it, so that nobody deadlocks
-    values = [{f"of_{name}": value for name, value in attrs.asdict(stamp).items()} for stamp in in_order]
-
-    def note() -> None:
-        with database.writing() as connection:
-            connection.execute(_NOTE_STAMP, values)
-
-    database.patiently(note)
-
-
-def delete_execution(database: Database, fragment: str, read_from: str | None) -> bool:
-    """Remove an execution with all that belongs to it; see `Catalog.delete_execution`."""
-    doomed = sa.delete(execution).where(execution.c.fragment == fragment)
-    if read_from is not None:
-        doomed = doomed.where(execution.c.record_digest == read_from, execution.c.owner.is_(None))
-    with database.writing() as connection:
-        return bool(connection.execute(doomed).rowcount)
 
 
 def forget(database: Database, fragment: str) -> bool:

@@ -168,7 +168,7 @@ def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progr
         on_progress("run", number, len(waiting))
         _clear(workspace.scratch.local_path(run.fragment), run)
         if run.fragment in known:
-            workspace.catalog.delete_execution(run.fragment)
+            workspace.catalog.records.drop(run.fragment)
         _perform(workspace, run)
     on_progress("run", len(waiting), len(waiting))
     return len(waiting)

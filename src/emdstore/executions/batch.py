@@ -256,7 +256,7 @@ def _failed(job: CommitJob, error: Exception) -> UploadReport:
 def _waiting(locations: Locations) -> list[str]:
     """Return what waits, oldest first: stopped, failed to upload, or claimed by an owner that is gone."""
     gone = [row for row in locations.catalog.executions(status="pending_upload", retracted=None) if is_gone(row.owner)]
-    waiting = {row.fragment: row for row in (*locations.catalog.pending(WAITING), *gone)}
+    waiting = {row.fragment: row for row in (*locations.catalog.claims.pending(WAITING), *gone)}
     return [row.fragment for row in sorted(waiting.values(), key=lambda row: (str(row.created_at or ""), row.fragment))]
 
 

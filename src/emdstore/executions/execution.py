@@ -396,7 +396,7 @@ class Execution:
 
     def _move(self, to: str, states: Collection[str] | None = None, **changes: Any) -> None:
         states = allowed_from(to) if states is None else states
-        if self.workspace.catalog.transition(self.fragment, allowed_from=states, to=to, **changes) is None:
+        if self.workspace.catalog.claims.transition(self.fragment, allowed_from=states, to=to, **changes) is None:
             raise refuse_transition(self.fragment, self.status, to)
 
 
@@ -461,7 +461,7 @@ def start_execution(
     if name is not None:
         _take(locations, identity.fragment)
     write_scratch_record(locations.scratch, identity)
-    locations.catalog.create_execution(
+    locations.catalog.claims.create(
         ExecutionContent(
             fragment=identity.fragment,
             provider=identity.provider,

@@ -272,7 +272,7 @@ def _still_writes(locations: Locations, fragment: str) -> str | None:
 
 def _give_up(locations: Locations, fragment: str) -> bool:
     return bool(
-        locations.catalog.transition(
+        locations.catalog.claims.transition(
             fragment, allowed_from=("created",), to="aborted", reason="its scratch folder was removed"
         )
     )
@@ -313,7 +313,7 @@ def recover(locations: Locations, *, older_than: timedelta | None = None) -> tup
         if not _is_cut_off(lives, row.started_at, now, older_than):
             continue
         retryable = True if record is None else _with_outcome(locations, record, now).retryable
-        if locations.catalog.transition(
+        if locations.catalog.claims.transition(
             row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
         ):
             stopped.append(row.fragment)

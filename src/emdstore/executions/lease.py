@@ -73,7 +73,7 @@ class Lease:
 
     def _take(self) -> Claim:
         fragment, owner = self._row.fragment, self._row.owner
-        claimed = self._catalog.claim(
+        claimed = self._catalog.claims.claim(
             fragment,
             owner=self._owner,
             lease_seconds=self._seconds,
@@ -94,12 +94,12 @@ class Lease:
         claim is taken over for its time alone, it is watched for as long as a living owner takes to renew it.
         """
         machine, fragment, lease = system.current(), self._row.fragment, lease_of(owner)
-        seen = self._catalog.doubtful(fragment, lease_seconds=lease)
+        seen = self._catalog.claims.doubtful(fragment, lease_seconds=lease)
         patience = (self._seconds if lease is None else lease) / 2  # it is renewed every third
         until = machine.monotonic() + patience
         while seen is not None and machine.monotonic() < until:
             machine.sleep(min(_LOOK_AGAIN_SECONDS, patience / 5))
-            now = self._catalog.doubtful(fragment, lease_seconds=lease)
+            now = self._catalog.claims.doubtful(fragment, lease_seconds=lease)
             if now != seen:
                 raise self._held(*(now or seen), self._row.status)
         return None if seen is None else seen[0]
@@ -122,8 +122,8 @@ class Lease:
         """Make sure that the claim is still ours, for half of its time at least; `ClaimLostError` if it is not."""
         assert self._claim is not None
         # To ask disturbs no other writer, and mostly it is enough: the claim is young, or was renewed meanwhile.
-        if not self._catalog.holds(self._claim, seconds=self._seconds / 2):
-            self._claim = self._catalog.renew(self._claim, lease_seconds=self._seconds)
+        if not self._catalog.claims.holds(self._claim, seconds=self._seconds / 2):
+            self._claim = self._catalog.claims.renew(self._claim, lease_seconds=self._seconds)
 
     def finish(self, content: ExecutionContent) -> None:
         """Write the rows and the status, and give the claim back, in one transaction that the claim must outlive."""
@@ -134,7 +134,7 @@ class Lease:
         """Give the claim back without rows."""
         assert self._claim is not None
         claim, self._claim = self._claim, None
-        self._catalog.release(claim, to=status, error=error)
+        self._catalog.claims.release(claim, to=status, error=error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -157,7 +157,7 @@ class Lease:
         if claim is None:
             return False
         try:
-            self._catalog.renew(claim, lease_seconds=self._seconds)
+            self._catalog.claims.renew(claim, lease_seconds=self._seconds)
         except ClaimLostError:
             return False  # the next step of the commit will find out and stop
         except CatalogError:

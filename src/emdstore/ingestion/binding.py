@@ -147,7 +147,7 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
     here, before = identity_of(store), catalog.bound_results()
     compared = equal = 0
     missing: list[str] = []
-    looked = list(islice(catalog.known_records(), sample))
+    looked = list(islice(catalog.records.below(), sample))
     for stamp in looked:
         try:
             data = store.read_bytes(join_key(stamp.fragment, RECORD_NAME))

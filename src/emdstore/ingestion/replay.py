@@ -425,7 +425,7 @@ class _CatalogSink:
     replace: bool
 
     def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
-        return self.catalog.record_stamps(fragments)
+        return self.catalog.records.of(fragments)
 
     def put(self, read: ReadSet) -> IngestOutcome:
         content = read.content
@@ -441,16 +441,16 @@ class _CatalogSink:
             return IngestOutcome(content.fragment, "invalid", content.status, error=error, set_state=content.state)
 
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
-        self.catalog.note_stamps(stamps)
+        self.catalog.records.note(stamps)
 
     def held(self, prefix: str) -> Iterator[RecordStamp]:
-        return self.catalog.known_records(prefix)
+        return self.catalog.records.below(prefix)
 
     def has_elsewhere(self, stamp: RecordStamp) -> bool:
-        return self.catalog.holds_record(stamp.digest, besides=stamp.fragment)
+        return self.catalog.records.holds(stamp.digest, besides=stamp.fragment)
 
     def drop(self, stamp: RecordStamp) -> bool:
-        return self.catalog.delete_execution(stamp.fragment, read_from=stamp.digest)
+        return self.catalog.records.drop(stamp.fragment, read_from=stamp.digest)
 
 
 def _read_changed(
