@@ -109,6 +109,13 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", "-q", "tests/test_docs.py", *session.posargs)
 
 
+@nox.session(python=OLDEST)
+def simulate(session: nox.Session) -> None:
+    """Play orders of events that are drawn, by default for some minutes: ``nox -s simulate -- --schedules 100000``."""
+    install_wheel(session, "test")
+    session.run("python", "-m", "tests.simulation", "search", *session.posargs, env={"PYTHONHASHSEED": "0"})
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside other tools; without arguments only that it works: seconds on a busy machine say nothing."""

@@ -159,16 +159,17 @@ def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str
     removed = []
     limit = system.current().now().timestamp() - older_than
     top = os.path.realpath(root.path)  # a root that is a link would not be walked
-    for folder, _, names, fd in os.fwalk(top) if os.path.exists(top) else ():
-        for name in filter(is_left_behind, names):
-            path = os.path.relpath(os.path.join(folder, name), top)
-            try:
-                if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
-                    if not dry_run:
-                        os.unlink(name, dir_fd=fd)
-                    removed.append(path)
-            except FileNotFoundError:  # its writer is alive after all, and has just finished
-                continue
-            except OSError as error:
-                root.raise_error(error, path, "remove")
+    with root.translating("look for unfinished files in", ""):
+        for folder, _, names, fd in os.fwalk(top) if os.path.exists(top) else ():
+            for name in filter(is_left_behind, names):
+                path = os.path.relpath(os.path.join(folder, name), top)
+                try:
+                    if os.stat(name, dir_fd=fd, follow_symlinks=False).st_mtime <= limit:
+                        if not dry_run:
+                            os.unlink(name, dir_fd=fd)
+                        removed.append(path)
+                except FileNotFoundError:  # its writer is alive after all, and has just finished
+                    continue
+                except OSError as error:
+                    root.raise_error(error, path, "remove")
     return tuple(sorted(removed))

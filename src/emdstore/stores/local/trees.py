@@ -137,7 +137,7 @@ def remove_tree(root: Root, folder: str, seen: Tree, *, token: str) -> None:
 
 def trash_in(root: Root) -> Iterator[str]:
     """Return the names of the folders whose removal was cut off."""
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(ArtifactNotFoundError), root.translating("list", ""):
         yield from sorted(name for name in os.listdir(root.path) if name.startswith(TRASH_PREFIX))
 
 

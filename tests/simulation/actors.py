@@ -1,0 +1,189 @@
+"""What actors do: each is a verb of the library, or something that others do to its places."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+from tests.simulation.worlds import World, version_of
+
+from emdstore.errors import EmdstoreError, InvalidTransitionError
+from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
+from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.reading import content_of
+from emdstore.ingestion.replay import replay
+from emdstore.sets.repair import repair
+from emdstore.sets.state import look_at_set
+from emdstore.sets.transfer import transfer
+
+if TYPE_CHECKING:
+    from tests.simulation.checks import Watch
+    from tests.simulation.kernel import Kernel
+
+
+@attrs.frozen
+class Stage:
+    """What an actor finds: its workspace, the set that it is about, and what it may tell those who look on."""
+
+    world: World
+    kernel: Kernel
+    workspace: Workspace
+    fragment: str
+    watch: Watch
+
+
+def commit(stage: Stage) -> object:
+    return stage.workspace.resume_execution(stage.fragment).commit_output_assets()
+
+
+def commit_and_clean(stage: Stage) -> object:
+    return stage.workspace.resume_execution(stage.fragment).commit_output_assets(clean_folder=True)
+
+
+def publish(stage: Stage) -> object:
+    return publish_execution(stage.workspace, stage.fragment)
+
+
+def publish_and_clean(stage: Stage) -> object:
+    return publish_execution(stage.workspace, stage.fragment, clean_folder=True)
+
+
+def batch(stage: Stage) -> object:
+    return stage.workspace.commit_pending_executions()
+
+
+def batch_and_clean(stage: Stage) -> object:
+    return stage.workspace.commit_pending_executions(clean_folder=True)
+
+
+def batch_without_catalog(stage: Stage) -> object:
+    return publish_pending_executions(stage.workspace)
+
+
+def play_again(stage: Stage) -> object:
+    return replay(stage.workspace.results, stage.workspace.catalog)
+
+
+def prune(stage: Stage) -> object:
+    return replay(stage.workspace.results, stage.workspace.catalog, prune=True)
+
+
+def gc(stage: Stage) -> object:
+    return stage.workspace.gc_executions()
+
+
+def gc_stale(stage: Stage) -> object:
+    return stage.workspace.gc_executions(stale=True, unnamed=True)
+
+
+def bring(stage: Stage) -> object:
+    """Transfer another site's copy, which is of before the run, into the results."""
+    return transfer(stage.world.mirror, stage.workspace.results)
+
+
+def send(stage: Stage) -> object:
+    return transfer(stage.workspace.results, stage.world.mirror)
+
+
+def reingest(stage: Stage) -> object:
+    return stage.workspace.reingest(stage.fragment)
+
+
+def abort(stage: Stage) -> object:
+    with contextlib.suppress(InvalidTransitionError):
+        stage.workspace.resume_execution(stage.fragment).abort()
+    return None
+
+
+def recover(stage: Stage) -> object:
+    return stage.workspace.recover()
+
+
+def mend(stage: Stage) -> object:
+    """Bring what is wrong in the results from scratch."""
+    return repair(stage.workspace.results, stage.fragment, source=stage.workspace.scratch)
+
+
+def write(stage: Stage) -> object:
+    """Write the next version of the set into scratch, as a program does that still runs; not in one piece."""
+    folder = stage.world.scratch / stage.fragment
+    for key, data in version_of(3).items():
+        stage.kernel.step("program writes", key)
+        if not folder.is_dir():
+            return None  # what it stands in is gone
+        path = folder / key
+        stage.watch.writes(stage.fragment, key, data)
+        staged = path.with_name(".emdstore-staging-program")
+        staged.write_bytes(data)
+        when = stage.kernel.now(stage.kernel.running()).timestamp()
+        staged.replace(path)
+        os.utime(path, (when, when))
+    return None
+
+
+def lose(stage: Stage) -> object:
+    """Remove the set from the results, as somebody does by mistake."""
+    stage.kernel.step("operator removes", stage.fragment)
+    stage.watch.loses(stage.fragment)
+    world = stage.world
+    if world.scene.results == "local":
+        shutil.rmtree(world.catalog.parent / "results" / stage.fragment, ignore_errors=True)
+    else:
+        for key in [*world.results.iter_keys(stage.fragment)]:
+            world.results.delete(key)  # type: ignore[attr-defined]
+    stage.watch.wrote()
+    return None
+
+
+def copy_bare(stage: Stage) -> object:
+    """Copy another version of the set into the results with another program, which knows no records."""
+    for key, data in version_of(9).items():
+        stage.kernel.step("stranger copies", key)
+        if stage.world.results.exists(f"{stage.fragment}/execution.json"):
+            return None  # nobody but us writes where a set is
+        stage.watch.strange.add(stage.fragment)
+        stage.world.results.write_bytes(f"{stage.fragment}/{key}", data)
+    return None
+
+
+def read(stage: Stage) -> object:
+    """Read the set, as the site and exports do, and keep what was taken for complete."""
+    look = look_at_set(stage.workspace.results, stage.fragment)
+    try:
+        content = content_of(look)
+        stage.watch.took(stage.fragment, look, [each[0] for each in content.scalars])
+    except EmdstoreError:
+        return None
+    return content.state
+
+
+ACTORS: Mapping[str, Callable[[Stage], object]] = {
+    each.__name__.replace("_", "-"): each
+    for each in (
+        commit,
+        commit_and_clean,
+        publish,
+        publish_and_clean,
+        batch,
+        batch_and_clean,
+        batch_without_catalog,
+        play_again,
+        prune,
+        gc,
+        gc_stale,
+        bring,
+        send,
+        reingest,
+        abort,
+        recover,
+        mend,
+        write,
+        lose,
+        copy_bare,
+        read,
+    )
+}

@@ -1,0 +1,295 @@
+"""What is judged: during a run, at its end, and when all is quiet again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
+
+import attrs
+from tests.simulation.kernel import Actor, Kernel
+from tests.simulation.worlds import World, version_of
+
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import EmdstoreError
+from emdstore.executions.transitions import TRANSITIONS
+from emdstore.sets.record import ExecutionRecord, decode_record
+
+_SHIPPED = ("uploaded", "failed")
+
+
+@attrs.frozen
+class Violation:
+    """What is wrong: which check says so, and what a person needs to see why."""
+
+    check: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"check {self.check}: {self.message}"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class Watch:
+    """Looks on during a run, and takes notes of what a verdict needs.
+
+    Attributes
+    ----------
+    wrote_last
+        What a program wrote last in scratch, by set and file.
+    aborted, lost, strange
+        Sets that were given up, that somebody removed from the results, or copied there without a record.
+    """
+
+    def __init__(self, world: World, kernel: Kernel) -> None:
+        self._world, self._kernel = world, kernel
+        self.violations: list[Violation] = []
+        self.aborted: set[str] = set()
+        self.lost: set[str] = set()
+        self.strange: set[str] = set()
+        self.records: dict[str, ExecutionRecord] = {}
+        self._moves: list[tuple[str, str, str]] = []
+        self._standing: dict[str, bytes] = {}
+        self.wrote_last: dict[str, dict[str, bytes]] = {}
+        for fragment, state in zip(world.scene.fragments, world.scene.sets, strict=True):
+            self.wrote_last[fragment] = dict(version_of(2 if state == "edited" else 1))
+            if state == "lost":
+                self.lost.add(fragment)
+        self._standing = self._records_now()
+        for fragment in world.scene.fragments:
+            held = world.mirror._objects.get(f"{fragment}/{RECORD_NAME}")
+            if held is not None:
+                self._decoded(held.data)
+
+    # -- what actors tell ----------------------------------------------------------------------------------------
+
+    def writes(self, fragment: str, key: str, data: bytes) -> None:
+        self.wrote_last[fragment][key] = data
+
+    def loses(self, fragment: str) -> None:
+        self.lost.add(fragment)
+
+    def took(self, fragment: str, look: Any, values: list[float | None]) -> None:
+        """Judge what a reader took for complete."""
+        record = look.record
+        if record is None or look.state != "published":
+            return
+        named = {each.key: each.sha256 for each in record.artifacts}
+        wanted = _value_by_digest(named.get("diagnostic.json"))
+        if values != [wanted]:
+            self._blame(9, f"a reader took values {values} of {fragment} for complete; its record names {wanted}")
+
+    # -- what seams tell -----------------------------------------------------------------------------------------
+
+    def moved(self, fragment: str, before: str, after: str) -> None:
+        """Take note of a change of status that is not committed yet."""
+        self._moves.append((fragment, before, after))
+
+    def committed(self) -> None:
+        """Judge changes of status that now are for all to see."""
+        moves, self._moves = self._moves, []
+        who = self._who()
+        for fragment, before, after in moves:
+            if after == "aborted":
+                self.aborted.add(fragment)
+            follows_record = who.startswith(("play-again", "prune", "healing replay"))
+            if before != after and after not in TRANSITIONS.get(before, ()) and not follows_record:
+                self._blame(4, f"{who} moved {fragment} from {before} to {after}, which no table allows")
+            if before != after and after in _SHIPPED and fragment not in self.lost:
+                record = self._standing.get(fragment) or self._world.held().get(f"{fragment}/{RECORD_NAME}")
+                if record is None:
+                    self._blame(3, f"{who} called {fragment} {after}, and there is no record of it")
+
+    def wrote(self, verb: str = "", key: str = "") -> None:
+        """Judge the records that are in results now, if one may have changed."""
+        if key and not key.endswith(RECORD_NAME):
+            return
+        now = self._records_now()
+        for fragment, data in now.items():
+            before = self._standing.get(fragment)
+            if data != before:
+                self._judge_record(fragment, before, data)
+        self._standing = now
+
+    def _judge_record(self, fragment: str, before: bytes | None, data: bytes) -> None:
+        record = self._decoded(data)
+        if record is None:
+            self._blame(2, f"{self._who()} wrote a record of {fragment} that cannot be read")
+            return
+        old = None if before is None else self._decoded(before)
+        if old is not None and record.generation < old.generation:
+            self._blame(
+                4,
+                f"{self._who()} put a record of generation {record.generation} of {fragment} in the place of one of "
+                f"generation {old.generation}",
+            )
+        if old is not None and old.state == "published" and record.state in ("failed", "incomplete"):
+            self._blame(4, f"{self._who()} made the published set {fragment} {record.state}")
+
+    def _records_now(self) -> dict[str, bytes]:
+        world = self._world
+        found = {}
+        for fragment in world.scene.fragments:
+            key = f"{fragment}/{RECORD_NAME}"
+            if world.scene.results == "memory":
+                held = world._memory._objects.get(key)
+                if held is not None:
+                    found[fragment] = held.data
+            else:
+                try:
+                    found[fragment] = (world._work / "results" / key).read_bytes()
+                except OSError:
+                    continue
+        for data in found.values():
+            self._decoded(data)
+        return found
+
+    def _decoded(self, data: bytes) -> ExecutionRecord | None:
+        digest = sha256(data)
+        if digest not in self.records:
+            try:
+                self.records[digest] = decode_record(data)
+            except EmdstoreError:
+                return None
+        return self.records[digest]
+
+    def _who(self) -> str:
+        actor = self._kernel.running()
+        return "somebody" if actor is None else f"{actor.name} (step {actor.steps})"
+
+    def _blame(self, check: int, message: str) -> None:
+        self.violations.append(Violation(check, message))
+
+
+# -- at the end --------------------------------------------------------------------------------------------------------
+
+
+def errors_of(actors: list[Actor]) -> Iterator[Violation]:
+    """Check 8: an actor ends, and if by an error, then by one of ours."""
+    for actor in actors:
+        if actor.error is not None and not isinstance(actor.error, EmdstoreError):
+            yield Violation(8, f"{actor.name} ended with {type(actor.error).__name__}: {actor.error}")
+
+
+def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
+    """Check 1: what a program wrote and bundles name lies in scratch or in results."""
+    held, scratch = world.held(), world.in_scratch()
+    for fragment, files in watch.wrote_last.items():
+        if fragment in watch.lost or fragment in watch.aborted:
+            continue
+        for key, data in files.items():
+            name = f"{fragment}/{key}"
+            if held.get(name) != data and scratch.get(name) != data:
+                yield Violation(1, f"the last bytes of {name} are neither in scratch nor in results")
+
+
+def broken_sets(world: World, watch: Watch, *, late: bool = False) -> Iterator[Violation]:
+    """Check 2: what a record names that says published is there, with its digest.
+
+    Where a writer was stopped beyond its lease its bytes may land late, which readers notice and the next commit mends.
+    """
+    if late:
+        return
+    held = world.held()
+    for fragment in world.scene.fragments:
+        data = held.get(f"{fragment}/{RECORD_NAME}")
+        record = None if data is None else watch._decoded(data)
+        if record is None or record.state != "published" or fragment in watch.strange | watch.lost:
+            continue
+        for each in record.artifacts:
+            there = held.get(f"{fragment}/{each.key}")
+            if there is None or sha256(there) != each.sha256:
+                what = "is not there" if there is None else "has other bytes"
+                yield Violation(2, f"{fragment} is called published, and {each.key} {what}")
+
+
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str] = ()) -> Iterator[Violation]:
+    """Check 5: rows are of one record that was published; of some sets, of the one that is there."""
+    held = world.held()
+    for fragment, row in rows.items():
+        status, digest = row["status"], row["record_digest"]
+        data = held.get(f"{fragment}/{RECORD_NAME}")
+        if digest is not None and fragment in watch.wrote_last:
+            record = watch.records.get(digest)
+            if record is None:
+                if fragment not in watch.strange:
+                    yield Violation(5, f"the rows of {fragment} are of a record that never was there")
+                continue
+            named = {each.key: each.sha256 for each in record.artifacts}
+            if row["artifacts"] != named:
+                yield Violation(5, f"the artifact rows of {fragment} are not those of their record")
+            wanted = [_value_by_digest(named.get("diagnostic.json"))]
+            if record.state == "published" and row["values"] != wanted:
+                yield Violation(5, f"the values of {fragment} are {row['values']}; the record names {wanted}")
+        if fragment in up_to_date and data is not None and fragment not in watch.strange:
+            record = watch._decoded(data)
+            # What was removed from results and published again without the catalog may be kept out.
+            may_be_kept = fragment in watch.lost and record is not None and record.generation < row["generation"]
+            if record is not None and record.state == "published" and digest != sha256(data) and not may_be_kept:
+                what = "none" if digest is None else "another"
+                yield Violation(5, f"{fragment} is published, and its rows are of {what} record ({status})")
+
+
+def rows_of(world: World) -> dict[str, dict[str, Any]]:
+    """Return what the catalog holds of each execution."""
+    with world.database() as connection:
+        connection.execute("BEGIN")
+        found = {
+            number: {
+                "fragment": fragment,
+                "status": status,
+                "record_digest": digest,
+                "owner": owner,
+                "generation": generation,
+                "artifacts": {},
+                "values": [],
+            }
+            for number, fragment, status, digest, owner, generation in connection.execute(
+                "SELECT id, fragment, status, record_digest, owner, generation FROM execution ORDER BY fragment"
+            )
+        }
+        for number, key, digest in connection.execute("SELECT execution_id, key, sha256 FROM artifact ORDER BY key"):
+            found[number]["artifacts"][key] = digest
+        for number, value in connection.execute(
+            "SELECT execution_id, value FROM scalar_value ORDER BY execution_id, position"
+        ):
+            found[number]["values"].append(value)
+    return {row["fragment"]: row for row in found.values()}
+
+
+def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
+    """Check 6: when all is quiet and was committed once more, nothing waits and nothing is claimed."""
+    scratch = world.in_scratch()
+    for fragment in world.scene.fragments:
+        row = rows.get(fragment)
+        if fragment in watch.aborted or row is None:
+            continue
+        there = f"{fragment}/{RECORD_NAME}" in scratch
+        if row["status"] != "uploaded" and there:
+            yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
+        if row["owner"] is not None and there:
+            yield Violation(6, f"{fragment} is still claimed by {row['owner']} when all is quiet")
+
+
+def state_of(world: World) -> Mapping[str, object]:
+    """Return what a second quiet round may not change (check 7)."""
+    return {"results": {key: sha256(data) for key, data in world.held().items()}, "rows": rows_of(world)}
+
+
+def _value_by_digest(digest: str | None) -> float | None:
+    return _VALUES.get(digest)
+
+
+_VALUES: dict[str | None, float] = {
+    sha256(version_of(number)["diagnostic.json"]): json.loads(version_of(number)["diagnostic.json"])["RESULTS"][
+        "global"
+    ]["bias"]
+    for number in range(10)
+}

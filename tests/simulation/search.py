@@ -1,0 +1,376 @@
+"""Drawing schedules, playing them, and making those that fail small."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import logging
+import random
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+import stamina
+from tests.simulation import checks
+from tests.simulation.actors import ACTORS, Stage
+from tests.simulation.checks import Violation, Watch
+from tests.simulation.kernel import FAULTS, STOPPED_SECONDS, Actor, Deadlock, Kernel
+from tests.simulation.seams import pools_in_place, stepping_files
+from tests.simulation.worlds import STATES, Scene, World
+
+from emdstore.errors import EmdstoreError
+
+
+@attrs.frozen
+class Schedule:
+    """One order of events.
+
+    Attributes
+    ----------
+    scene
+        What there is at first.
+    actors
+        What each does, and to which set.
+    segments
+        Whose turn it is, and for how many steps; None: until it ends or has to wait.
+    faults
+        Actor, step, and what happens to it there.
+    skew
+        By how many seconds each actor's clock is wrong.
+    heal
+        What comes first when all is quiet: ``commit`` or ``replay``.
+    """
+
+    scene: Scene
+    actors: tuple[tuple[str, int], ...]
+    segments: tuple[tuple[int, int | None], ...] = ()
+    faults: tuple[tuple[int, int, str], ...] = ()
+    skew: tuple[float, ...] = ()
+    heal: str = "commit"
+
+    def __str__(self) -> str:
+        parts = (self.scene.results, self.scene.sets, self.actors, self.segments, self.faults, self.skew, self.heal)
+        return repr(parts)
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Return the schedule that `str` has written."""
+        results, sets, *rest = ast.literal_eval(text)
+        return cls(Scene(results, sets), *rest)
+
+
+@attrs.frozen
+class Played:
+    """What came of a schedule."""
+
+    violations: tuple[Violation, ...]
+    steps: tuple[int, ...]
+    trace: tuple[str, ...]
+    ends: tuple[str, ...]
+
+
+def draw(seed: int) -> Schedule:
+    """Draw a schedule; the same one from the same seed."""
+    chance = random.Random(seed)
+    kinds = list(ACTORS)
+    count = chance.choices((1, 2, 3, 4), (2, 8, 4, 1))[0]
+    sets = tuple(chance.choices(STATES, (5, 2, 3, 2, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0]))
+    scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], sets)
+    actors = tuple((chance.choices(kinds, _WEIGHTS)[0], chance.randrange(len(sets))) for _ in range(count))
+    segments = tuple(
+        (chance.randrange(count), None if chance.random() < 0.5 else int(chance.paretovariate(0.6)) % 90)
+        for _ in range(chance.randrange(0, 7))
+    )
+    faults = []
+    for _ in range(chance.choices((0, 1, 2, 3), (3, 5, 2, 1))[0]):
+        kind = chance.choices(FAULTS, (5, 4, 3, 3, 1, 1))[0]
+        faults.append((chance.randrange(count), chance.randrange(1, 110), kind))
+    skew = tuple(0.0 if chance.random() < 0.8 else float(chance.choice((-3600, -90, 90, 3600))) for _ in range(count))
+    return Schedule(scene, actors, segments, tuple(faults), skew, chance.choice(("commit", "replay")))
+
+
+_LIKELY = {"commit": 5, "commit-and-clean": 5, "gc": 3, "batch": 2, "batch-and-clean": 2, "play-again": 3, "write": 2}
+_WEIGHTS = [_LIKELY.get(kind, 1) for kind in ACTORS]
+
+
+class Stageplay:
+    """What plays schedules: one world, and what is set up once for all of them."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Stageplay:
+        self._stack.callback(self.world.close)
+        self._stack.enter_context(pools_in_place())
+        disabled = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        self._stack.callback(logging.disable, disabled)
+        heard = sys.unraisablehook
+        sys.unraisablehook = lambda _: None  # what the generators of killed actors have to say when they are let go
+        self._stack.callback(setattr, sys, "unraisablehook", heard)
+        stamina.set_testing(True, attempts=3, cap=True)  # nobody really waits
+        self._stack.callback(stamina.set_testing, False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def play(self, schedule: Schedule) -> Played:
+        """Play a schedule, and judge it."""
+        world = self.world
+        world.restore(schedule.scene)
+        faults = {(number, step): kind for number, step, kind in schedule.faults}
+        kernel = Kernel(schedule.segments, faults)
+        watch = Watch(world, kernel)
+        for number, (kind, about) in enumerate(schedule.actors):
+            skew = schedule.skew[number] if number < len(schedule.skew) else 0.0
+            self._add(kernel, watch, kind, ACTORS[kind], about, skew)
+        found: list[Violation] = []
+        try:
+            self._run(kernel, watch)
+        except Deadlock as error:
+            found.append(Violation(8, str(error)))
+        late = any(actor.was_stopped for actor in kernel.actors)
+        steps = tuple(actor.steps for actor in kernel.actors)
+        ends = tuple(f"{actor.name}: {_end_of(actor)}" for actor in kernel.actors)
+        found += checks.errors_of(kernel.actors)
+        kernel.unwind()
+        found += watch.violations
+        if not found:
+            found += checks.lost_bytes(world, watch)
+            found += checks.broken_sets(world, watch, late=late)
+            found += checks.wrong_rows(world, watch, checks.rows_of(world))
+        trace = [_line(*each) for each in kernel.trace]
+        if not found:
+            found += self._judge_healing(schedule, watch, kernel.clock, trace)
+        return Played(tuple(found), steps, tuple(trace), ends)
+
+    def _add(
+        self, kernel: Kernel, watch: Watch, name: str, work: Callable[[Stage], object], about: int, skew: float = 0.0
+    ) -> Actor:
+        world = self.world
+        fragments = world.scene.fragments
+        actor = kernel.add(name, lambda: None, skew)
+        stage = Stage(world, kernel, world.workspace(kernel, actor, watch), fragments[about % len(fragments)], watch)
+        actor.work = lambda: work(stage)
+        return actor
+
+    def _run(self, kernel: Kernel, watch: Watch) -> None:
+        self.world.engines.committed = watch.committed
+        with stepping_files(kernel, watch.wrote if self.world.scene.results == "local" else lambda: None):
+            kernel.run()
+
+    def _judge_healing(self, schedule: Schedule, watch: Watch, clock: float, trace: list[str]) -> Iterator[Violation]:
+        """Judge what becomes of it when all is quiet: after one healer alone, then after both, then once more."""
+        world = self.world
+        order = (_heal_by_commit, _heal_by_replay)
+        if schedule.heal == "replay":
+            order = (_heal_by_replay, _heal_by_commit)
+        clock += STOPPED_SECONDS
+        before: object = None
+        again = (_heal_by_commit, _heal_by_replay) if len(trace) % 3 == 0 else ()  # it seldom finds more
+        for number, heal in enumerate((*order, *again)):
+            kernel = Kernel()
+            kernel.clock = clock
+            watch._kernel = kernel
+            name = "healing commit" if heal is _heal_by_commit else "healing replay"
+            actor = self._add(kernel, watch, name, heal, 0)
+            try:
+                self._run(kernel, watch)
+            except Deadlock as error:
+                yield Violation(8, f"{name}: {error}")
+            trace.append(f"-- {name}: {_end_of(actor)}")
+            trace += [_line(*each) for each in kernel.trace if number < 2]
+            clock = kernel.clock + 1.0
+            if actor.error is not None:
+                yield Violation(6, f"when all is quiet {name} ends with {type(actor.error).__name__}: {actor.error}")
+            kernel.unwind()
+            yield from watch.violations
+            yield from checks.lost_bytes(world, watch)
+            committed = heal is _heal_by_commit or number > 0
+            yield from checks.broken_sets(world, watch, late=not committed)
+            has_rows = {each for each in world.scene.fragments if each not in watch.aborted}
+            if number == 0 and committed:
+                has_rows = {each for each in has_rows if (world.scratch / each / "execution.json").exists()}
+            rows = checks.rows_of(world)
+            yield from checks.wrong_rows(world, watch, rows, has_rows)
+            if committed:
+                yield from checks.unshipped(world, watch, rows)
+            if number == 1 and again:
+                before = checks.state_of(world)
+            if number > 1:
+                yield from _differences(before, checks.state_of(world))
+
+
+def _heal_by_commit(stage: Stage) -> object:
+    """Commit all that scratch has, as somebody does who wants it shipped."""
+    workspace, world = stage.workspace, stage.world
+    workspace.recover()
+    known = {row.fragment for row in workspace.list_executions()}
+    wanted = [
+        each
+        for each in world.scene.fragments
+        if each not in stage.watch.aborted and each in known and (world.scratch / each / "execution.json").exists()
+    ]
+    report = workspace.commit_pending_executions(execution_ids=wanted)
+    errors = [each.error for each in report.errors]
+    if report.skipped:
+        errors.append(EmdstoreError(f"skipped: {report.skipped}"))
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _heal_by_replay(stage: Stage) -> object:
+    from emdstore.ingestion.replay import replay
+
+    return replay(stage.workspace.results, stage.workspace.catalog)
+
+
+def _differences(before: object, after: object) -> Iterator[Violation]:
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    for what in before:
+        old, new = before[what], after[what]
+        for key in sorted({*old, *new}):
+            if old.get(key) != new.get(key):
+                yield Violation(7, f"a second quiet round changed {what} of {key}: {old.get(key)} to {new.get(key)}")
+
+
+def _line(number: int, step: int, what: str, about: str, fault: str) -> str:
+    return f"{number}.{step:<4} {what:22} {about}{f'   <- {fault.upper()}' if fault else ''}"
+
+
+def _end_of(actor: Actor) -> str:
+    if actor.state == "dead":
+        return "killed"
+    if actor.error is not None:
+        return f"{type(actor.error).__name__}: {actor.error}"
+    return "done" if actor.state == "done" else actor.state
+
+
+def fingerprint(played: Played) -> str:
+    """Return what two runs of one schedule have in common if they were the same, wherever they were played."""
+    trace = [_ANYWHERE.sub("simulation", line) for line in (*played.trace, *played.ends)]
+    return hashlib.sha256("\n".join(trace).encode()).hexdigest()
+
+
+_ANYWHERE = re.compile(r"emdstore-simulation-\w+")
+
+
+# -- which schedules ---------------------------------------------------------------------------------------------------
+
+
+def single_kills(stage: Stageplay, kind: str, scene: Scene) -> Iterator[Schedule]:
+    """Yield, for one actor alone, every schedule in which it is killed at one step."""
+    alone = Schedule(scene, ((kind, 0),))
+    (steps,) = stage.play(alone).steps
+    for step in range(1, steps + 1):
+        yield attrs.evolve(alone, faults=((0, step, "kill"),), heal="commit" if step % 2 else "replay")
+
+
+def spread(stage: Stageplay, schedule: Schedule) -> Iterator[Schedule]:
+    """Yield a schedule; one with a fault at step 0 with that fault at each step in turn."""
+    for at, (number, step, kind) in enumerate(schedule.faults):
+        if step == 0:
+            faults = _left_out(schedule.faults, at)
+            steps = stage.play(attrs.evolve(schedule, faults=faults)).steps[number]
+            for each in range(1, steps + 1):
+                yield from spread(stage, attrs.evolve(schedule, faults=(*faults, (number, each, kind))))
+            return
+    yield schedule
+
+
+def pairs(stage: Stageplay, first: str, second: str, scene: Scene, fault: str | None) -> Iterator[Schedule]:
+    """Yield, for two actors, every schedule in which the second comes to its end at one step of the first."""
+    (steps,) = stage.play(Schedule(scene, ((first, 0),))).steps
+    for step in range(1, steps + 1):
+        if fault is None:
+            segments: tuple[tuple[int, int | None], ...] = ((0, step - 1), (1, None))
+            yield Schedule(scene, ((first, 0), (second, 0)), segments, heal="commit" if step % 2 else "replay")
+        else:
+            actors = ((first, 0), (second, 0))
+            yield Schedule(scene, actors, ((0, None), (1, None)), ((0, step, fault),))
+
+
+def shrink(stage: Stageplay, schedule: Schedule, seconds: float = 60.0) -> Schedule:
+    """Return a smaller schedule that fails by the same check."""
+    wanted = {each.check for each in stage.play(schedule).violations}
+    give_up = time.monotonic() + seconds
+
+    def fails(other: Schedule) -> bool:
+        return bool(wanted & {each.check for each in stage.play(other).violations})
+
+    while True:
+        for smaller in _smaller(schedule):
+            if time.monotonic() > give_up:
+                return schedule
+            if fails(smaller):
+                schedule = smaller
+                break
+        else:
+            return schedule
+
+
+def _smaller(schedule: Schedule) -> Iterator[Schedule]:
+    for number in range(len(schedule.actors)):
+        if len(schedule.actors) > 1:
+            yield _without(schedule, number)
+    for number in range(len(schedule.faults)):
+        yield attrs.evolve(schedule, faults=_left_out(schedule.faults, number))
+    for number in range(len(schedule.segments)):
+        yield attrs.evolve(schedule, segments=_left_out(schedule.segments, number))
+    if any(schedule.skew):
+        yield attrs.evolve(schedule, skew=())
+    if len(schedule.scene.sets) > 1:
+        for number in range(len(schedule.scene.sets)):
+            sets = _left_out(schedule.scene.sets, number)
+            actors = tuple((kind, max(0, about - (about >= number))) for kind, about in schedule.actors)
+            yield attrs.evolve(schedule, scene=attrs.evolve(schedule.scene, sets=sets), actors=actors)
+    if schedule.scene.results != "memory":
+        yield attrs.evolve(schedule, scene=attrs.evolve(schedule.scene, results="memory"))
+    for number, state in enumerate(schedule.scene.sets):
+        for simpler in STATES[: STATES.index(state)]:
+            sets = (*schedule.scene.sets[:number], simpler, *schedule.scene.sets[number + 1 :])
+            yield attrs.evolve(schedule, scene=attrs.evolve(schedule.scene, sets=sets))
+    for number, (actor, budget) in enumerate(schedule.segments):
+        for fewer in () if budget is None else (None, budget // 2, budget - 1):
+            if fewer is None or 0 <= fewer < (budget or 0):
+                segments = (*schedule.segments[:number], (actor, fewer), *schedule.segments[number + 1 :])
+                yield attrs.evolve(schedule, segments=segments)
+    for number, (actor, step, kind) in enumerate(schedule.faults):
+        for earlier in {step // 2, step - 1}:
+            if 0 < earlier < step:
+                faults = (*schedule.faults[:number], (actor, earlier, kind), *schedule.faults[number + 1 :])
+                yield attrs.evolve(schedule, faults=faults)
+
+
+def _left_out(items: tuple, number: int) -> tuple:
+    return items[:number] + items[number + 1 :]
+
+
+def _without(schedule: Schedule, number: int) -> Schedule:
+    def moved(actor: int) -> int:
+        return actor - (actor > number)
+
+    count = len(schedule.actors)
+    return attrs.evolve(
+        schedule,
+        actors=_left_out(schedule.actors, number),
+        segments=tuple((moved(a % count), b) for a, b in schedule.segments if a % count != number),
+        faults=tuple((moved(a), step, kind) for a, step, kind in schedule.faults if a != number),
+        skew=_left_out(schedule.skew, number) if schedule.skew else (),
+    )
+
+
+def first_failure(stage: Stageplay, schedules: Iterable[Schedule]) -> tuple[Schedule, Played] | None:
+    """Play schedules until one fails."""
+    for schedule in schedules:
+        played = stage.play(schedule)
+        if played.violations:
+            return schedule, played
+    return None

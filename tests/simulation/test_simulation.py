@@ -1,0 +1,94 @@
+"""Every order of events, from a seed: schedules that failed once, every single kill, and fresh ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.simulation.kept import KEPT
+from tests.simulation.search import (
+    Played,
+    Schedule,
+    Stageplay,
+    draw,
+    fingerprint,
+    first_failure,
+    shrink,
+    single_kills,
+    spread,
+)
+from tests.simulation.worlds import Scene
+
+ROOT = Path(__file__).parents[2]
+FRESH = int(os.environ.get("EMDSTORE_SIMULATION_SCHEDULES", "250"))
+
+KILLED = [
+    ("commit", "memory", "stopped"),
+    ("commit-and-clean", "local", "stopped"),
+    ("commit-and-clean", "memory", "edited"),
+    ("publish-and-clean", "local", "edited"),
+    ("gc-stale", "memory", "edited"),
+    ("bring", "memory", "edited"),
+    ("play-again", "memory", "lost"),
+    ("reingest", "memory", "published"),
+]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stageplay]:
+    with Stageplay() as stage:
+        yield stage
+
+
+def told(schedule: Schedule, played: Played) -> str:
+    """Return what a person needs to see why a schedule failed."""
+    wrong = "\n".join(map(str, played.violations))
+    return f'{wrong}\npython -m tests.simulation replay "{schedule}"\n' + "\n".join((*played.trace, *played.ends))
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_failed_once_does_not_fail_again(stage: Stageplay, name: str) -> None:
+    failed = first_failure(stage, spread(stage, Schedule.parse(KEPT[name])))
+    assert failed is None, told(*failed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "results", "state"), KILLED)
+def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
+    failed = first_failure(stage, single_kills(stage, kind, Scene(results, (state,))))
+    assert failed is None, told(*failed)
+
+
+@pytest.mark.slow
+def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> None:
+    first = int(os.environ.get("EMDSTORE_SIMULATION_SEED") or int.from_bytes(os.urandom(4), "big"))
+    print(f"seeds from {first}")  # noqa: T201 - shown if it fails
+    failed = first_failure(stage, map(draw, range(first, first + FRESH)))
+    if failed is not None:
+        small = shrink(stage, failed[0], seconds=30)
+        pytest.fail(f"of seeds from {first}: {told(small, stage.play(small))}")
+
+
+@pytest.mark.slow
+def test_a_schedule_is_the_same_in_every_process(stage: Stageplay) -> None:
+    seeds = range(8)
+    here = [fingerprint(stage.play(draw(seed))) for seed in seeds]
+    assert here == [fingerprint(stage.play(draw(seed))) for seed in seeds]
+    code = (
+        "from tests.simulation.search import Stageplay, draw, fingerprint\n"
+        "with Stageplay() as stage:\n"
+        f"    print([fingerprint(stage.play(draw(seed))) for seed in {seeds!r}])"
+    )
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": path}
+    there = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert there.stdout.strip() == repr(here), there.stderr
+
+
+def test_a_schedule_that_is_written_down_is_the_same_again() -> None:
+    for seed in range(50):
+        assert Schedule.parse(str(draw(seed))) == draw(seed)

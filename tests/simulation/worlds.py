@@ -1,0 +1,248 @@
+"""The places in which runs take place: made once by the library itself, and put back before each run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+from tests.simulation.kernel import EPOCH, LEASE, Actor, Kernel, forget_owners
+from tests.simulation.seams import Engines, SteppingStore
+
+from emdstore import system
+from emdstore.catalog import Catalog
+from emdstore.executions.workspace import Workspace
+from emdstore.sets.result import ExecutionResult
+from emdstore.sets.transfer import transfer
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
+from emdstore.stores.port import ArtifactStore
+
+STATES = ("stopped", "published", "edited", "cleaned", "lost")
+"""How a set stands when a run begins.
+
+``stopped``: it waits to be committed. ``published``: it was committed. ``edited``: it was, and scratch has other bytes
+since. ``cleaned``: it was, and scratch is empty. ``lost``: it was, and somebody removed it from the results.
+"""
+
+_RESULT = ExecutionResult(
+    successful=True, metric_bundle_filename="diagnostic.json", output_bundle_filename="output.json"
+)
+
+
+@attrs.frozen
+class Scene:
+    """What there is when a run begins: where the results lie, and how each set stands."""
+
+    results: str = "memory"
+    sets: tuple[str, ...] = ("stopped",)
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        return tuple(f"lab/diagnostic/group{n}/run{n}" for n in range(len(self.sets)))
+
+
+def version_of(number: int) -> dict[str, bytes]:
+    """Return the files of a set: all of its values and bytes say which version they are of."""
+    value = float(number)
+    metrics = {
+        "DIMENSIONS": {"json_structure": ["region", "metric"], "region": {"global": {}}, "metric": {"bias": {}}},
+        "RESULTS": {"global": {"bias": value}},
+    }
+    provenance = {"environment": {}, "modeldata": [], "obsdata": {}, "log": "out.log"}
+    data = {"tas": {"filename": "data/tas.nc", "long_name": "", "description": "", "dimensions": {}}}
+    # In the order in which a program writes them: what is named, then what names it.
+    return {
+        "out.log": b"it ran\n",
+        "data/tas.nc": f"data of version {number}".encode(),
+        "output.json": json.dumps({"provenance": provenance, "diagnostics": {}, "data": data}).encode(),
+        "diagnostic.json": json.dumps(metrics).encode(),
+    }
+
+
+@attrs.define(eq=False)
+class Template:
+    """A scene as it was made: files, the database, and what lies in memory."""
+
+    folder: Path
+    held: dict[str, Any]
+    mirrored: dict[str, Any]
+
+
+class World:
+    """The place of one process in which runs take place, one after the other."""
+
+    def __init__(self) -> None:
+        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self._temporary = tempfile.TemporaryDirectory(prefix="emdstore-simulation-", dir=base)
+        self.folder = Path(self._temporary.name)
+        self._work = self.folder / "work"
+        self._templates: dict[Scene, Template] = {}
+        self.engines = Engines()
+        self._memory, self.mirror = InMemoryArtifactStore(), InMemoryArtifactStore()
+        self.scene = Scene()
+
+    def close(self) -> None:
+        self.engines.dispose()
+        self._temporary.cleanup()
+
+    # -- where everything is -------------------------------------------------------------------------------------
+
+    @property
+    def scratch(self) -> Path:
+        return self._work / "scratch"
+
+    @property
+    def catalog(self) -> Path:
+        return self._work / "catalog.db"
+
+    @property
+    def results(self) -> ArtifactStore:
+        """The results, to look at."""
+        return LocalArtifactStore(self._work / "results") if self.scene.results == "local" else self._memory
+
+    def held(self) -> dict[str, bytes]:
+        """Return all that lies in results."""
+        if self.scene.results == "memory":
+            return {key: held.data for key, held in self._memory._objects.items()}
+        return dict(_files_in(self._work / "results"))
+
+    def in_scratch(self) -> dict[str, bytes]:
+        return dict(_files_in(self.scratch))
+
+    @contextmanager
+    def database(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection that looks on, past all seams."""
+        connection = sqlite3.connect(self.catalog)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    # -- before a run --------------------------------------------------------------------------------------------
+
+    def restore(self, scene: Scene) -> None:
+        """Put everything back to how it is when a run begins."""
+        if scene not in self._templates:
+            self._templates[scene] = self._make(scene)
+        self.scene = scene
+        template = self._templates[scene]
+        self._put_back(template.folder, template.held, template.mirrored)
+
+    def keep(self) -> Template:
+        """Keep how everything is now, for `bring_back`."""
+        self.engines.dispose()
+        folder = self.folder / "kept"
+        shutil.rmtree(folder, ignore_errors=True)
+        _copy_tree(self._work, folder)
+        return Template(folder, dict(self._memory._objects), dict(self.mirror._objects))
+
+    def bring_back(self, kept: Template) -> None:
+        self._put_back(kept.folder, kept.held, kept.mirrored)
+
+    def _put_back(self, folder: Path, held: dict[str, Any], mirrored: dict[str, Any]) -> None:
+        forget_owners()
+        self.engines.dispose()
+        shutil.rmtree(self._work, ignore_errors=True)
+        _copy_tree(folder, self._work)
+        for store, objects in ((self._memory, held), (self.mirror, mirrored)):
+            store._objects, store._sorted, store._versions = dict(objects), None, itertools.count(1000)
+
+    def workspace(self, kernel: Kernel, actor: Actor, watch: Any) -> Workspace:
+        """Return the workspace as an actor uses it, each call of which is a step."""
+        results: ArtifactStore = SteppingStore(self._memory, kernel, "results", watch.wrote)
+        if self.scene.results == "local":
+            results = LocalArtifactStore(self._work / "results")
+        database = self.engines.database(str(self.catalog), kernel, actor, watch.moved)
+        return Workspace(
+            scratch=LocalArtifactStore(self.scratch), results=results, catalog=Catalog(database), lease_seconds=LEASE
+        )
+
+    def _make(self, scene: Scene) -> Template:
+        shutil.rmtree(self._work, ignore_errors=True)
+        self.engines.dispose()
+        self.scene = scene
+        for store in (self._memory, self.mirror):
+            store._objects, store._sorted, store._versions = {}, None, itertools.count(1)
+        (self._work / "results").mkdir(parents=True)
+        kernel = Kernel()
+        actor = kernel.add("the past", lambda: None)
+        kernel.clock = -3600.0
+        results: ArtifactStore = (
+            self._memory if scene.results == "memory" else LocalArtifactStore(self._work / "results")
+        )
+        with system.using(kernel.machine(actor)):
+            workspace = Workspace(scratch=self.scratch, results=results, catalog=f"sqlite:///{self.catalog}")
+            for fragment, state in zip(scene.fragments, scene.sets, strict=True):
+                provider, diagnostic, group, name = fragment.split("/")
+                kernel.clock += 10
+                execution = workspace.start_execution(provider=provider, diagnostic=diagnostic, group=group, name=name)
+                execution._move("running", started_at=kernel.now(), host="here", pid=1)
+                for key, data in version_of(1).items():
+                    workspace.scratch.write_bytes(f"{fragment}/{key}", data)
+                execution.stop(_RESULT)
+                kernel.clock += 10
+                self._age(kernel)
+                if state != "stopped":
+                    execution.commit_output_assets(clean_folder=state == "cleaned")
+                kernel.clock += 10
+                if state == "edited":
+                    for key, data in version_of(2).items():
+                        workspace.scratch.write_bytes(f"{fragment}/{key}", data)
+                self._age(kernel)
+            if "stopped" not in scene.sets or len(set(scene.sets)) > 1:
+                transfer(results, self.mirror)
+            for fragment, state in zip(scene.fragments, scene.sets, strict=True):
+                if state == "lost":
+                    for key in [*results.iter_keys(fragment)]:
+                        results.delete(key)  # type: ignore[attr-defined]
+            workspace.catalog.close()
+        for beside in self._work.glob("catalog.db-*"):
+            beside.unlink()
+        folder = self.folder / f"template{len(self._templates)}"
+        _copy_tree(self._work, folder)
+        return Template(folder, dict(self._memory._objects), dict(self.mirror._objects))
+
+    def _age(self, kernel: Kernel) -> None:
+        """Give files the kernel's time."""
+        when = kernel.now().timestamp()
+        for folder, _, names in os.walk(self._work):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.stat(path).st_mtime < EPOCH.timestamp() - 1e6:
+                    os.utime(path, (when, when))
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder, with times, quicker than `shutil.copytree`."""
+    os.mkdir(target)
+    with os.scandir(source) as entries:
+        listed = sorted(entries, key=lambda each: each.name)
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False):
+            _copy_tree(Path(entry.path), target / entry.name)
+        else:
+            found = entry.stat()
+            (target / entry.name).write_bytes(Path(entry.path).read_bytes())
+            os.utime(target / entry.name, ns=(found.st_mtime_ns, found.st_mtime_ns))
+
+
+def _files_in(folder: Path, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda each: each.name)
+    except FileNotFoundError:
+        return
+    for entry in listed:
+        name = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_in(Path(entry.path), name + "/")
+        elif not entry.name.startswith("."):
+            yield name, Path(entry.path).read_bytes()
