@@ -267,6 +267,7 @@ class WritesInPlace(GoodStore):
             with path.open("wb", buffering=0) as file:
                 for start in range(0, len(data), 4096):
                     file.write(data[start : start + 4096])
+                    time.sleep(0.0005)  # whenever it is killed, it is in the middle of it
         except OSError as error:
             raise StoreError(str(error), key=key) from error
 

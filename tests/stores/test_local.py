@@ -365,7 +365,7 @@ class TestListing:
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(50):
             assert list(islice(store.iter_keys(), 3)) == ["a/b0/c", "a/b1/c", "a/b10/c"]
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before  # others may close theirs meanwhile
 
     def test_a_folder_that_cannot_be_read_is_no_empty_one(self, tmp_path: Path) -> None:
         """Guards against a transfer that takes half a tree for all of it."""
