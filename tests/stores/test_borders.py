@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pickle
 import tarfile
 import zipfile
 import zlib
@@ -12,15 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import attrs
 import fsspec
 import pytest
 from hypothesis import example, given, settings, strategies as st
 from tests.servers.s3 import FaultProxy, S3Server
 
-from emdstore.errors import EmdstoreError
+from emdstore.errors import EmdstoreError, StoreAccessError, StoreError, StoreUnavailableError
+from emdstore.per_process import PerProcess
+from emdstore.stores import open_store
 from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.s3 import S3ArtifactStore
+from emdstore.stores.s3 import S3ArtifactStore, bucket
 
 
 def calls_of(store: Any, source: Any = None) -> dict[str, Callable[[], object]]:
@@ -185,6 +189,85 @@ CODES = [
     (409, "OperationAborted"), (405, "MethodNotAllowed"), (411, "MissingContentLength"), (416, "InvalidRange"),
     (418, "Teapot"), (501, "NotImplemented"), (507, "InsufficientStorage"), (304, ""), (204, ""), (302, ""),
 ]  # fmt: skip
+
+
+BODY = "<Error><Code>{}</Code><Message>{}</Message></Error>"
+CAUSES: list[tuple[int, str, str, type[StoreError], str]] = [
+    (403, "InvalidObjectState", "The operation is not valid for the object's storage class", StoreError, "restored"),
+    (403, "AccessDenied", "not authorized to perform: kms:Decrypt", StoreAccessError, "kms:GenerateDataKey"),
+    (400, "KMS.DisabledException", "the key is disabled", StoreAccessError, "KMS"),
+    (403, "RequestTimeTooSkewed", "too large", StoreAccessError, "clock"),
+    (400, "ExpiredToken", "The provided token has expired.", StoreAccessError, "expired: get new ones"),
+    (403, "InvalidAccessKeyId", "does not exist", StoreAccessError, "AWS_ACCESS_KEY_ID"),
+    (403, "SignatureDoesNotMatch", "does not match", StoreAccessError, "AWS_SECRET_ACCESS_KEY"),
+    (403, "AccessDenied", "Access Denied", StoreAccessError, "check the credentials"),
+    (400, "AuthorizationHeaderMalformed", "'us-east-1' is wrong; expecting 'eu-west-1'", StoreError, "eu-west-1:"),
+    (301, "PermanentRedirect", "must be addressed using the specified endpoint", StoreError, "another region"),
+    (503, "SlowDown", "Please reduce your request rate.", StoreUnavailableError, "fewer workers"),
+    (429, "TooManyRequests", "slower", StoreUnavailableError, "fewer workers"),
+    (403, "QuotaExceeded", "quota", StoreError, "quota is used up"),
+    (507, "XMinioStorageFull", "full", StoreError, "no room left"),
+    (404, "NoSuchBucket", "there is none", StoreError, "there is no bucket"),
+]
+
+
+@pytest.mark.parametrize("engine", ["obstore", "s3fs"])
+def test_each_known_cause_has_its_advice(moto_server: S3Server, engine: Any) -> None:
+    with FaultProxy(moto_server) as proxy:
+        store = open_store("s3://bucket/p", engine=engine, retries=0, **proxy.server.options)
+        calls = calls_of(store)
+        for status, code, said, kind, advice in CAUSES:
+            if (engine, status) == ("s3fs", 301):
+                continue  # botocore asks for the bucket's region, and is answered the same
+            proxy.faults.clear()
+            proxy.fail("status", status=status, body=BODY.format(code, said).encode())
+            for verb in ("read_bytes", "write_bytes", "iter_keys"):
+                with pytest.raises(EmdstoreError, match=advice) as caught:
+                    calls[verb]()
+                assert isinstance(caught.value, kind), (code, verb)
+                assert isinstance(caught.value, StoreAccessError | StoreUnavailableError) == (kind is not StoreError)
+    assert (caught.value.errno, code) == (None, "NoSuchBucket")
+
+
+def test_an_answer_that_has_no_room_for_a_reason_is_asked_for_it(moto_server: S3Server) -> None:
+    with FaultProxy(moto_server) as proxy:
+        proxy.fail("status", "^HEAD", status=400, body=b"")
+        proxy.fail("status", "^GET", status=400, body=BODY.format("ExpiredToken", "it has expired").encode())
+        with pytest.raises(StoreAccessError, match="have expired"):
+            S3ArtifactStore("s3://bucket/p", **proxy.server.options, retries=0).info("a/b")
+
+
+class PanicException(BaseException):
+    """What pyo3 makes of a panic in Rust."""
+
+
+class Panicking:
+    """Stands in for the engine, and breaks down wherever it is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        return Panicking() if name == "_store" else self
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("broken", ["to open", "to ask"])
+def test_an_engine_that_breaks_down_is_an_error_of_the_family(
+    moto_server: S3Server, monkeypatch: pytest.MonkeyPatch, verb: str, broken: str
+) -> None:
+    options = moto_server.options | {"retries": 0}
+    store = S3ArtifactStore(f"s3://{moto_server.make_bucket()}/{verb}", **options)
+    store.scope("from").write_bytes("a/b", b"x")
+    if broken == "to open":
+        monkeypatch.setattr(bucket, "_clients", PerProcess(dict))
+        store = attrs.evolve(store)
+    monkeypatch.setattr(bucket, "extension", Panicking)
+    if verb.startswith("iter") and broken == "to ask":
+        return  # listings are not the engine's
+    with pytest.raises(StoreError, match="broke down") as caught:
+        calls_of(store, store.scope("from"))[verb]()
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
 
 
 @pytest.mark.parametrize(("status", "code"), CODES)

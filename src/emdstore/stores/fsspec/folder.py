@@ -97,10 +97,10 @@ class Folder:
         except EmdstoreError:
             raise
         except Exception as error:  # noqa: BLE001 - each library has its own
-            kind, advice = meaning(error)
+            found = meaning(error)
             said = self._first_line(error)
-            if kind is not StoreError:
-                raise kind(f"cannot open {self!r}: {said}; {advice}", store=self.name) from None
+            if found.kind is not StoreError:
+                raise found.kind(f"cannot open {self!r}: {said}; {found.advice}", store=self.name) from None
             raise StoreURLError(f"{self!r} cannot be opened with these options: {said}", store=self.name) from None
 
     def at(self, key: str) -> tuple[Any, str, Mechanics]:
@@ -215,9 +215,12 @@ class Folder:
             if verb == "write":
                 self.raise_conflict(key)
             self.raise_not_found(key)
-        kind, advice = meaning(error)
+        found = meaning(error)
         what = f"cannot {verb} {key!r} in {self!r}" if key else f"cannot {verb} {self!r}"
-        raise kind(f"{what}: {self._first_line(error)}; {advice}", key=key or None, store=self.name) from None
+        told = f"{what}: {self._first_line(error)}; {found.advice}"
+        raised = found.kind(told, key=key or None, store=self.name)
+        raised.errno = found.errno
+        raise raised from None
 
     def raise_conflict(self, key: str) -> NoReturn:
         """Raise `KeyConflictError`."""

@@ -17,6 +17,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, StoreUnavailableError
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.per_process import PerProcess
+from emdstore.stores.answers import Meaning, meaning_of_answer
 from emdstore.stores.port import ArtifactInfo
 
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "cos", "swift"}
@@ -203,10 +204,7 @@ def _modified(found: Mapping[str, Any]) -> float:
 
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ESTALE, errno.EPIPE}
 _PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # what s3fs says for an internal error; not on every system
-_PASSING_TEXT = re.compile(
-    r"SlowDown|ServiceUnavailable|InternalError|RequestTimeout|reduce your request rate|Could not connect"
-    r"|Connection was closed|Connection reset|BadDigest|XAmzContent\w+Mismatch|IncompleteBody"
-).search
+_PASSING_TEXT = re.compile(r"reduce your request rate|Could not connect|Connection was closed|Connection reset").search
 _PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.exceptions")
 _PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
 
@@ -217,23 +215,28 @@ def code_of(error: Exception) -> str:
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
 
 
-def meaning(error: Exception) -> tuple[type[StoreError], str]:
+def meaning(error: Exception) -> Meaning:
     """Return which error of ours says what one of the file system's means, and what to do about it."""
     name, module = type(error).__name__, type(error).__module__
     if name == "FlexibleChecksumError":  # of botocore's, which compares what a server keeps besides the ETag
-        return DamagedOnTheWayError, "the bytes were damaged on the way; try again"
+        return Meaning(DamagedOnTheWayError, "the bytes were damaged on the way; try again")
+    code = code_of(error)
+    if code:
+        said = f"{error} {error.__cause__}"
+        if (found := meaning_of_answer(int(code) if code.isdigit() else None, code, said)) is not None:
+            return found
     if isinstance(error, PermissionError) or "Credentials" in name:
-        return StoreAccessError, "check the credentials and permissions"
+        return Meaning(StoreAccessError, "check the credentials and permissions")
     if isinstance(error, FileNotFoundError):
-        return StoreUnavailableError, "its folder was removed meanwhile; try again"
+        return Meaning(StoreUnavailableError, "its folder was removed meanwhile; try again")
     if (
         isinstance(error, ConnectionError | TimeoutError)
         or (isinstance(error, OSError) and error.errno in _PASSING)
         or module.startswith(_PASSING_MODULES)
         or _PASSING_NAMES(name)
-        or _PASSING_TEXT(f"{code_of(error)} {error}")
+        or _PASSING_TEXT(str(error))
     ):
-        return StoreUnavailableError, "check the address and the network, or try again later"
+        return Meaning(StoreUnavailableError, "check the address and the network, or try again later")
     if isinstance(error, NotImplementedError):
-        return StoreError, "its file system cannot do that"
-    return StoreError, "nothing was changed"
+        return Meaning(StoreError, "its file system cannot do that")
+    return Meaning(StoreError, "nothing was changed", error.errno if isinstance(error, OSError) and not code else None)

@@ -21,7 +21,7 @@ from emdstore.stores.content_types import content_type
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.s3.credentials import from_environment
 from emdstore.stores.s3.engine import extension
-from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine
+from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine, is_panic, is_refused_without_reason
 from emdstore.stores.s3.signing import Credentials, signed_headers
 from emdstore.stores.waiting import heard
 
@@ -84,8 +84,10 @@ class Connection:
         try:
             if key not in opened:
                 opened[key] = extension()._store.S3Store(**settings)
-        except Exception as error:
-            if not is_of_engine(error):
+        except BaseException as error:
+            if is_panic(error):
+                raise self._errors.broken_down("open", "") from None
+            if not isinstance(error, Exception) or not is_of_engine(error):
                 raise
             name, reason = self._errors.name, redact(first_line(str(error)), self._errors.secrets)
             raise StoreURLError(f"{name} cannot be opened with these options: {reason}", store=name) from None
@@ -196,10 +198,14 @@ class Bucket:
             with self.errors.translating("look at", key):
                 try:
                     return self.described(key, obs.head(client, name))
-                except FileNotFoundError:
-                    if self.connection.bucket_seen:
+                except Exception as error:
+                    if not is_of_engine(error):
                         raise
-                    # The answer to HEAD has no body, so a missing bucket looks like a missing object. GET tells.
+                    is_absent = isinstance(error, FileNotFoundError)
+                    if self.connection.bucket_seen if is_absent else not is_refused_without_reason(error):
+                        raise
+                    # The answer to HEAD has no body, so a missing bucket looks like a missing object, and nothing says
+                    # why it was refused. GET tells.
                     return self.described(key, obs.get(client, name).meta)
         except ArtifactNotFoundError:
             self.connection.bucket_seen = True

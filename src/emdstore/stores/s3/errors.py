@@ -20,18 +20,13 @@ from emdstore.errors import (
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
-    UnsupportedError,
     redact,
 )
-
-# What servers say when the body is not what was signed, or when its end is missing.
-_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody"}
-_BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted"}
-_BUSY_STATUS = {408, 429, 500, 502, 503, 504}
+from emdstore.stores.answers import Meaning, meaning_of_answer
 
 _NOT_THE_SERVER = re.compile(r"Unable to extract metadata from headers|invalid multipart response").search
 _STATUS = re.compile(r"status code: (\d{3})").search
-_CODE = re.compile(r"<Code>(\w+)</Code>").search
+_CODE = re.compile(r"<Code>([\w.]+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
 
 
@@ -62,39 +57,42 @@ class ErrorTranslator:
         text = str(error)
         status, code, reason = _answer(text)
         engine_kind = type(error).__name__
-        kind: type[StoreError] = StoreError
-        advice = "nothing was changed"
-        if code == "NoSuchBucket":
-            advice = f"there is no bucket {self.bucket!r}: check its name, endpoint_url and region"
-        elif engine_kind == "AlreadyExistsError":
+        if engine_kind == "AlreadyExistsError":
             said = f"{key!r} is already there in {self.name}; it was left as it is"
             return ArtifactExistsError(said, key=key, store=self.name)
-        elif engine_kind == "PreconditionError":
+        if engine_kind == "PreconditionError":
             said = f"{key!r} in {self.name} is not what was seen there before; it was left as it is"
             return ArtifactChangedError(said, key=key, store=self.name)
-        elif code == "NotImplemented" or status == 501:
-            kind, advice = UnsupportedError, "this server does not know such requests; nothing was changed"
-        elif isinstance(error, FileNotFoundError) or code == "NoSuchKey":
+        if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code == "NoSuchKey"):
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
-        elif "/latest/api/token" in text or "security-credentials" in text:
-            kind, advice = StoreAccessError, "no credentials were found: pass them, or set AWS_ACCESS_KEY_ID and so on"
-        elif code in _DAMAGED:
-            kind, advice = StoreUnavailableError, "the bytes were damaged on the way and refused; try again"
-        elif status in (401, 403):
-            kind, advice = StoreAccessError, "check the credentials, and what they may do in this bucket"
-        elif status in _BUSY_STATUS or code in _BUSY:
-            kind, advice = StoreUnavailableError, "try again later"
-        elif status is None and _NOT_THE_SERVER(text):
-            kind, advice = (
-                StoreUnavailableError,
-                "something else than the server has answered, a gateway perhaps; try again",
-            )
-        elif status is None and "HTTP error" in text:
-            kind, advice = StoreUnavailableError, "check endpoint_url and the network, or try again later"
-        elif "redirect" in text.lower() or status in (301, 307):
-            advice = "the bucket is probably in another region: pass region="
+        found = self._meaning(text, status, code)
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
-        return kind(redact(f"{what}: {reason}; {advice}", self.secrets), key=key or None, store=self.name)
+        told = redact(f"{what}: {reason}; {found.advice}", self.secrets)
+        translated = found.kind(told, key=key or None, store=self.name)
+        translated.errno = found.errno
+        return translated
+
+    def broken_down(self, verb: str, key: str) -> StoreError:
+        """Return the error of ours for a panic of the engine's."""
+        what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
+        return StoreError(f"{what}: the engine broke down; please report it", key=key or None, store=self.name)
+
+    def _meaning(self, text: str, status: int | None, code: str | None) -> Meaning:
+        if code == "NoSuchBucket":
+            return Meaning(StoreError, f"there is no bucket {self.bucket!r}: check its name, endpoint_url and region")
+        if "/latest/api/token" in text or "security-credentials" in text:
+            advice = "no credentials were found: pass them, or set AWS_ACCESS_KEY_ID and so on"
+            return Meaning(StoreAccessError, advice)
+        if (found := meaning_of_answer(status, code, text)) is not None:
+            return found
+        if status is None and _NOT_THE_SERVER(text):
+            advice = "something else than the server has answered, a gateway perhaps; try again"
+            return Meaning(StoreUnavailableError, advice)
+        if status is None and "HTTP error" in text:
+            return Meaning(StoreUnavailableError, "check endpoint_url and the network, or try again later")
+        if "redirect" in text.lower():
+            return Meaning(StoreError, "the bucket is probably in another region: set AWS_REGION, or pass region=")
+        return Meaning(StoreError, "nothing was changed")
 
 
 class Translating:
@@ -109,13 +107,8 @@ class Translating:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        if type(error).__name__ == "PanicException":  # of Rust's, which no `except Exception` catches
-            name = self._errors.name
-            raise StoreError(
-                f"cannot {self._verb} {self._key!r} in {name}: the engine broke down; please report it",
-                key=self._key or None,
-                store=name,
-            ) from None
+        if is_panic(error):
+            raise self._errors.broken_down(self._verb, self._key) from None
         if isinstance(error, Exception) and is_of_engine(error):
             # `from None`: the engine's own text is pages long and may quote headers.
             raise self._errors.translated(error, self._verb, self._key) from None
@@ -126,6 +119,17 @@ def is_of_engine(error: Exception) -> bool:
     # By name, since every copy of the engine (see `emdstore.stores.s3.engine`) has classes of its own.
     by_engine = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("obstore")
     return by_engine and not isinstance(error, EmdstoreError)
+
+
+def is_panic(error: BaseException | None) -> bool:
+    """Tell whether the engine's own code, which is Rust, broke down; no ``except Exception`` catches that."""
+    return type(error).__name__ == "PanicException"
+
+
+def is_refused_without_reason(error: Exception) -> bool:
+    """Tell whether the server refused and did not say why, for which the answer to HEAD has no room."""
+    status, code, _ = _answer(str(error))
+    return status in (301, 307, 400, 401, 403) and code is None
 
 
 def has_no_such_range(error: Exception) -> bool:
