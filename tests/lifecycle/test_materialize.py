@@ -27,10 +27,13 @@ from tests.lifecycle.examples import (
     recorded,
     small_run,
 )
+from tests.lifecycle.runs import WRITES
+from tests.transfer.sets import disagreeing, state
 
+from emdstore.emds import RECORD_NAME
 from emdstore.errors import SameStoreError, StoreError, StoreUnavailableError
 from emdstore.sets.materialize import materialize_outputs
-from emdstore.sets.record import publish_record
+from emdstore.sets.record import decode_record, publish_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import Fault, FaultyStore, RecordingStore
@@ -137,7 +140,9 @@ def test_a_failed_result_leaves_an_earlier_payload_alone(scratch: LocalArtifactS
     before = held(results)
     put(scratch, {"out.log": b"it failed this time\n", "diagnostic.json": b"half a bund"})
     materialize_outputs(FAILURE, source=scratch, dest=results)
-    assert held(results) == before | {"out.log": b"it failed this time\n"}
+    after = held(results)
+    opened = decode_record(after.pop(RECORD_NAME))
+    assert (opened.state, after) == ("publishing", before | {"out.log": b"it failed this time\n"})
 
 
 def test_only_what_changed_is_copied_again(scratch: LocalArtifactStore, results: ArtifactStore) -> None:
@@ -146,6 +151,27 @@ def test_only_what_changed_is_copied_again(scratch: LocalArtifactStore, results:
     outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
     assert outcome.artifacts_copied == ("data/tas.nc",)
     assert results.read_bytes("data/tas.nc") == b"CDF more data"
+
+
+@pytest.mark.parametrize("vouched", [False, True], ids=["bare", "published"])
+def test_a_set_that_is_there_is_opened_before_its_first_byte_changes(
+    scratch: LocalArtifactStore, vouched: bool
+) -> None:
+    results = InMemoryArtifactStore()
+    outcome = materialize_outputs(SUCCESS, source=scratch, dest=results)
+    if vouched:
+        publish_record(recorded(SUCCESS, outcome), results)
+    put(scratch, {"data/tas.nc": b"CDF DATA"})
+    dest = RecordingStore(results)
+    materialize_outputs(SUCCESS, source=scratch, dest=dest, fragment=FRAGMENT)
+    assert [call.key for call in dest.calls if call.verb in WRITES] == [RECORD_NAME, "data/tas.nc"]
+    opened = decode_record(results.read_bytes(RECORD_NAME))
+    assert (opened.state, opened.fragment, set(opened.planned)) == ("publishing", FRAGMENT, set(CURATED))
+    dest = RecordingStore(results)
+    again = materialize_outputs(SUCCESS, source=scratch, dest=dest, fragment=FRAGMENT)
+    assert not [call for call in dest.calls if call.verb in WRITES]
+    publish_record(recorded(SUCCESS, again), results)
+    assert (state(results, ""), disagreeing(results, "")) == ("published", [])
 
 
 def test_digests_are_of_the_bytes_even_beside_an_older_record(

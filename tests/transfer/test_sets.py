@@ -229,6 +229,37 @@ def test_a_damaged_source_set_is_named_and_gets_no_record(archive: ArtifactStore
     assert not looks_bare(archive)
 
 
+def test_a_later_source_set_that_is_damaged_leaves_the_older_one_published(
+    results: LocalArtifactStore, archive: ArtifactStore
+) -> None:
+    transfer(results, archive)
+    before = held(archive)
+    publish_later_version(results)
+    good = results.read_bytes(PLOT)
+    put(results, {PLOT: b"\x89PNG blot"})
+    for _ in range(2):
+        report = transfer(results, archive)
+        assert words(report) == {FRAGMENT: "failed", OTHER: "unchanged"}
+        assert isinstance(report.sets[0].error, IntegrityError)
+        assert held(archive) == before
+    put(results, {PLOT: good})
+    assert transfer(results, archive).ok
+    assert held(archive) == held(results)
+
+
+@pytest.mark.parametrize("kind", ["memory", "four-methods"])
+def test_what_is_damaged_is_found_first_also_where_no_time_tells_of_it(kind: str) -> None:
+    source, archive = InMemoryArtifactStore(), InMemoryArtifactStore()
+    publish(source)
+    transfer(source, archive)
+    before = held(archive)
+    publish_later_version(source)
+    put(source, {PLOT: b"\x89PNG blot"})
+    source.write_bytes(AT, source.read_bytes(AT))  # the record is newer than the damage
+    report = transfer(source if kind == "memory" else FourMethods(source), archive)
+    assert (words(report), held(archive)) == ({FRAGMENT: "failed"}, before)
+
+
 @pytest.mark.parametrize("damage", [None, b"cut"], ids=["missing", "of another size"])
 def test_a_source_set_that_lacks_something_leaves_the_good_copy_alone(
     results: LocalArtifactStore, archive: ArtifactStore, damage: bytes | None

@@ -139,8 +139,8 @@ def materialize_outputs(
     The log goes first, always; a failed result promotes nothing else. Then the files that the output bundle names and
     no others, and at the end the bundles, the metric bundle last. A set that is not complete is promoted as far as it
     goes. Calling it again copies only what changed. Nothing is removed, and no final record is written: see
-    `publish_record`. Where a record stands already and something will change, the set is opened first: its record says
-    ``publishing`` until `publish_record` writes another one.
+    `publish_record`. Where a set is already, with a record or by its bundles alone, and something of it will change, it
+    is opened first: its record says ``publishing`` until `publish_record` writes another one.
 
     Parameters
     ----------
@@ -203,11 +203,7 @@ def promote(
     before_write: Callable[[], object] | None = None,
     executor: Executor | None = None,
 ) -> tuple[MaterializeOutcome, Standing]:
-    """Promote a set as `materialize_outputs` does, and return what stands at the destination now besides.
-
-    With an identity the final record is to follow. Then a bare set that changes is opened, too; without one it would
-    stay open for ever, because nobody closes it.
-    """
+    """Promote a set as `materialize_outputs` does, and return what stands at the destination now besides."""
     refuse_same_place(source, dest)
     with DigestIndex.of_run(source) as index:
         return _promote(
@@ -255,7 +251,7 @@ def _promote(
     if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
         # Without a log nothing is promoted; and a publication is not opened for what cannot be finished.
         return _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started), standing
-    if plan.todo and (standing.data is not None or (identity is not None and standing.is_bare)):
+    if plan.todo and (standing.data is not None or standing.is_bare):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
         standing = open_set(dest, standing, who, read.set.keys, before_write)
     outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))

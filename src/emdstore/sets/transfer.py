@@ -26,6 +26,7 @@ from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, opened, standing_at
 from emdstore.stores.checksums import has_checksum
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.urls import StoreLike, as_source, as_store
@@ -256,7 +257,8 @@ def _some_sealed(
         opening = Step(at, "write", data=encode_record(opened(standing, record, [a.key for a in record.artifacts])))
     seal = Step(at, "write", len(data), data=data)
     sealed = standing.data == data
-    return Unit(folder, tuple(map(tuple, ranks)), tuple(named.values()), opening, seal, sealed=sealed)
+    in_turn = tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source)
+    return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed)
 
 
 def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, proved: Mapping[str, str]) -> bool:
@@ -435,7 +437,27 @@ def _vouched(
         if standing.record is not None and standing.record.state == "publishing":
             opening = None
     seal = Step(at, "write", len(data), data=data)
-    return Unit(group.folder, tuple(map(tuple, ranks)), tuple(loose), opening, seal, sealed=standing.data == data)
+    return Unit(
+        group.folder,
+        tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source),
+        tuple(loose),
+        opening,
+        seal,
+        sealed=standing.data == data,
+    )
+
+
+def _proved_first(ranks: Iterable[Iterable[Step]], source: ArtifactStore) -> tuple[tuple[Step, ...], ...]:
+    """Have what is damaged at the source found before the set at the destination is opened for it, and stays so.
+
+    To read everything twice is cheap only nearby. Elsewhere what was written after its record is read twice.
+    """
+    if place_of(source).remote:
+        return tuple(map(tuple, ranks))
+    return tuple(
+        tuple(attrs.evolve(step, doubt=True) if step.action in ("copy", "compare") else step for step in rank)
+        for rank in ranks
+    )
 
 
 def _proved(folder: str, standing: Standing) -> dict[str, str]:

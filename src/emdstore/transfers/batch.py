@@ -85,8 +85,11 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
         data = step.data or b""
         dest.write_bytes(step.key, data)
         return KeyOutcome(step.key, "copied", len(data), hashlib.sha256(data).hexdigest())
-    if step.doubt:
-        _check(step, source, digest_of(source, step.key)[1])
+    if step.doubt or step.action == "check":
+        here = digest_of(source, step.key)
+        _check(step, source, here[1])
+        if step.action == "check":
+            return KeyOutcome(step.key, "copied", *here)
     if step.action in ("compare", "prove"):
         here, same = _compare(source, dest, step)
         if same or step.action == "prove":
@@ -141,8 +144,9 @@ def outcome_of(key: str, error: Exception, size: int | None = None) -> KeyOutcom
 def foreseen(step: Step) -> KeyOutcome:
     """Return what will become of a step, or has: ``copied`` where something is to be done."""
     outcome: Outcome
-    if step.action == "copy" or step.action == "compare" or step.action == "prove" or step.action == "write":
-        outcome = "copied"
-    else:
-        outcome = step.action
+    match step.action:
+        case "copy" | "compare" | "prove" | "check" | "write":
+            outcome = "copied"
+        case settled:
+            outcome = settled
     return KeyOutcome(step.key, outcome, step.size, error=step.error)

@@ -30,7 +30,7 @@ Unchanged = Literal["stat", "digest", "never"]
 Listing = Mapping[str, ArtifactInfo | None]
 """What a store holds, by key; with None where it tells nothing else."""
 
-Action = Literal["copy", "compare", "prove", "write", "unchanged", "missing", "rejected", "failed", "left"]
+Action = Literal["copy", "compare", "prove", "check", "write", "unchanged", "missing", "rejected", "failed", "left"]
 
 _LOOK_UP = 1000
 # Two changes of a file within one tick of its clock may leave the same time.
@@ -48,7 +48,8 @@ class Step:
         The artifact's key, the same in both stores.
     action
         ``copy``; ``compare`` both sides' bytes first and copy if they differ; ``prove``: compare them and copy nothing;
-        ``write`` the data of this step; or the outcome that is certain already.
+        ``check``: hash the source's and copy nothing; ``write`` the data of this step; or the outcome that is certain
+        already.
     size
         Bytes at the source, where that is known.
     error
@@ -60,7 +61,7 @@ class Step:
     checksum
         Which the destination keeps of what lies there, where it does: it need not be read then.
     doubt
-        Whether the source's bytes are hashed before they are copied, and not only on the way.
+        Whether the source's bytes are hashed before anything is changed, and not only on their way.
     data
         What is to be written, where that is no copy.
     """

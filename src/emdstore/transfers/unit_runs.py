@@ -109,6 +109,8 @@ class UnitRuns:
                         run.error = run.error or step.error
                 elif step.action == "compare" and (unit.opening is not None or self._ledger.only_prove):
                     now.append(attrs.evolve(step, action="prove"))
+                elif step.action == "copy" and step.doubt and unit.opening is not None:
+                    now.append(attrs.evolve(step, action="check"))
                 else:
                     later.append(step)
             run.ranks.append(later)
@@ -199,7 +201,7 @@ class UnitRuns:
             run.error = run.error or outcome.error
         if run.stage == "proving" and outcome.outcome == "copied":  # it differs
             number = next(number for number, rank in enumerate(run.unit.ranks) if any(s.key == step.key for s in rank))
-            run.ranks[number].append(attrs.evolve(step, action="copy"))
+            run.ranks[number].append(attrs.evolve(step, action="copy", doubt=False))
             self._ledger.held += 1
         elif run.stage != "opening":
             self._ledger.record(position, step, outcome)

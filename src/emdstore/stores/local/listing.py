@@ -125,8 +125,8 @@ def _look_at(root: Root, key: str, entry: _Entry) -> _Found | LeftOut | None:
     if is_staging(entry.name):
         return None
     is_folder = entry.is_dir(follow_symlinks=False)
-    if (reason := why_invalid(key)) is not None:
-        return LeftOut(key + "/" if is_folder else key, f"is no key: {reason}")
+    if not is_valid_key(key):
+        return LeftOut(key + "/" if is_folder else key, f"is no key: {why_invalid(key)}")
     if is_folder:
         return key + "/", entry
     if not entry.is_symlink():
