@@ -32,6 +32,7 @@ from .errors import (
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,
     MissingExtraError as MissingExtraError,
+    OvertakenError as OvertakenError,
     PruneRefusedError as PruneRefusedError,
     QueryError as QueryError,
     RecordError as RecordError,

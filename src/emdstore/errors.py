@@ -182,6 +182,10 @@ class DemotionRefusedError(EmdstoreError, RuntimeError):
     """What was to be published is less than what is published there. The published set was left as it is."""
 
 
+class OvertakenError(EmdstoreError, RuntimeError):
+    """Somebody else has written a set since this writer looked at it. Theirs stays, and nothing more was changed."""
+
+
 class PruneRefusedError(EmdstoreError, RuntimeError):
     """More rows would be removed than a store loses by the way. None was."""
 

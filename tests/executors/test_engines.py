@@ -59,7 +59,7 @@ def test_workers_that_die_between_the_steps_of_a_commit_and_in_a_replay_lose_not
 ) -> None:
     deaths = [tmp_path / f"deaths{number}" for number in range(2)]
     results = workspace.results
-    workspace = attrs.evolve(workspace, results=Deadly(results, "write_bytes", "execution.json", deaths[0], 1))
+    workspace = attrs.evolve(workspace, results=Deadly(results, "create_bytes", "execution.json", deaths[0], 1))
     fragments = [ran(workspace, group=f"group{number}").fragment for number in range(3)]
     report = workspace.commit_pending_executions(executor=engine)
     assert report.statuses == dict.fromkeys(fragments, "uploaded")

@@ -35,7 +35,7 @@ IDENTITY: dict[str, Any] = {
 SET = ("out.log", "diagnostic.json", "output.json", "plots/map.png", "series.json")
 """The keys of what `work` leaves, in curated order."""
 
-WRITES = ("write_bytes", "open_writer", "create_bytes", "copy")
+WRITES = ("write_bytes", "open_writer", "create_bytes", "replace_bytes", "copy")
 ALL = (*WRITES, "exists", "read_bytes", "iter_keys", "info", "iter_info", "iter_found", "open_reader")
 
 

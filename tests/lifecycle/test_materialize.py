@@ -81,7 +81,7 @@ def test_twice_gives_the_same_files_and_an_equal_outcome(scratch: LocalArtifactS
     assert second == first
     assert second.artifacts_copied == ()
     assert second.artifacts_unchanged == first.artifacts_copied
-    assert not {call.verb for call in dest.calls} & {"write_bytes", "open_writer", "create_bytes", "delete", "copy"}
+    assert not {call.verb for call in dest.calls} & {*WRITES, "delete"}
 
 
 # -- what goes, and in which order -------------------------------------------------------------------------------------

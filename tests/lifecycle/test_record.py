@@ -194,7 +194,7 @@ def test_the_record_is_written_last_and_after_the_artifacts_are_durable(
     assert publish_record(recorded(SUCCESS, outcome), dest) is True
     assert [call for call in dest.calls[before:] if call.verb != "read_bytes"] == [
         Call("flush", ""),
-        Call("write_bytes", "execution.json"),
+        Call("create_bytes", "execution.json"),
         Call("flush", ""),
     ]
 
@@ -255,7 +255,7 @@ def test_a_record_of_a_newer_program_is_never_replaced(scratch: LocalArtifactSto
 def test_a_record_that_cannot_be_written_leaves_the_old_one() -> None:
     store = InMemoryArtifactStore()
     publish_record(FULL, store)
-    full = FaultyStore(store, Fault(verbs={"write_bytes"}, error=StoreError))
+    full = FaultyStore(store, Fault(verbs={"replace_bytes"}, error=StoreError))
     with pytest.raises(StoreError):
         publish_record(attrs.evolve(FULL, status="failed"), full)
     assert read_record(store) == FULL

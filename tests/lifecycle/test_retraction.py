@@ -165,7 +165,7 @@ def test_a_retraction_that_is_not_written_leaves_all_as_it_was() -> None:
     results = publish(InMemoryArtifactStore())
     before = {key: results.read_bytes(key) for key in results.iter_keys()}
     with pytest.raises(StoreError):
-        retract(FaultyStore(results, Fault(verbs={"write_bytes"})), FRAGMENT, reason="wrong")
+        retract(FaultyStore(results, Fault(verbs={"create_bytes"})), FRAGMENT, reason="wrong")
     assert {key: results.read_bytes(key) for key in results.iter_keys()} == before
 
 

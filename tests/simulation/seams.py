@@ -52,7 +52,7 @@ class SteppingStore(StoreView):
 
     @contextmanager
     def _entered(self, verb: str, key: str) -> Iterator[str]:
-        changes = verb in ("write_bytes", "create_bytes", "delete")
+        changes = verb in ("write_bytes", "create_bytes", "replace_bytes", "delete")
         fate = self._kernel.step(f"{self._name}.{verb}", key, changes=changes)
         if fate == "before":
             raise self._no_answer(verb, key)

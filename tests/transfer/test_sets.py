@@ -38,7 +38,7 @@ from emdstore.stores import (
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfers.units import Unit
 
-WRITES = ("write_bytes", "open_writer", "create_bytes", "copy")
+WRITES = ("write_bytes", "open_writer", "create_bytes", "replace_bytes", "copy")
 AT = f"{FRAGMENT}/{RECORD_NAME}"
 PLOT = f"{FRAGMENT}/plots/map (°C).png"
 
@@ -527,9 +527,9 @@ def test_what_is_flushed_is_flushed_before_the_records_that_vouch_for_it(
     calls: list[str] = []
 
     class Noting(LocalArtifactStore):
-        def write_bytes(self, key: str, data: bytes, /) -> None:
+        def create_bytes(self, key: str, data: bytes, /) -> None:
             calls.append(key)
-            super().write_bytes(key, data)
+            super().create_bytes(key, data)
 
         def flush(self) -> None:
             calls.append("flush")

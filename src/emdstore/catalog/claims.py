@@ -54,6 +54,11 @@ _IS_OF = sa.and_(
     execution.c.lease_token == sa.bindparam("of_token"),
     execution.c.owner == sa.bindparam("of_owner"),
 )
+# The record of a later claim has a higher generation, also where the catalog was built anew from records, or somebody
+# has published without it.
+_LAST = sa.case(
+    (execution.c.lease_token < execution.c.generation, execution.c.generation), else_=execution.c.lease_token
+)
 _CLAIM = (
     sa.update(execution)
     .where(
@@ -64,7 +69,7 @@ _CLAIM = (
     .values(
         status=sa.bindparam("to"),
         owner=sa.bindparam("for_owner"),
-        lease_token=execution.c.lease_token + 1,
+        lease_token=_LAST + 1,
         lease_expires=after("lease"),
     )
 )

@@ -459,7 +459,7 @@ def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: boo
             folder.delete(key)
         if record is not None:
             left = tuple(key for key in record.stale if key not in keys)
-            publish_record(attrs.evolve(record, stale=left), folder, before_write=lease.check)
+            publish_record(attrs.evolve(record, stale=left), folder, over=record, before_write=lease.check)
         lease.finish(read_set(locations.results, row.fragment, vocabulary=locations.vocabulary))
     return keys
 

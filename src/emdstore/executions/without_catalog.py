@@ -40,7 +40,8 @@ def publish_execution(
 
     It is `Execution.commit_output_assets` but for the claim and the rows. The catalog is not touched, need
     not answer, and learns of the set from a later `replay` of the results store. Killed anywhere, it is done again
-    from there, and with nothing to do it writes nothing. Several processes may do it at once: what they write is equal.
+    from there, and with nothing to do it writes nothing. Several processes may do it at once: what they write is equal,
+    and of those that replace an older set one does it, and the others get `OvertakenError`.
 
     Parameters
     ----------

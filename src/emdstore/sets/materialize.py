@@ -39,7 +39,7 @@ from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
-from emdstore.sets.seal import Standing, open_set, refuse_demotion, refuse_older, standing_at
+from emdstore.sets.seal import Standing, next_generation, open_set, refuse_demotion, standing_at
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
@@ -172,12 +172,15 @@ def materialize_outputs(
         If a complete publication would be replaced by less. Nothing was changed.
     RecordVersionError
         If a newer emdstore wrote the record that is there. Nothing was changed.
+    OvertakenError
+        If somebody else has written the record since it was looked at, so that the set could not be opened. Nothing was
+        changed.
     StoreError
         If one of the stores cannot be used at all. Whatever has arrived is whole.
     TypeError
         If a store is none, and no path or URL either.
     """
-    outcome, _ = promote(
+    outcome, _, _ = promote(
         result,
         source=as_store(source),
         dest=as_store(dest),
@@ -202,8 +205,8 @@ def promote(
     on_progress: ProgressCallback | None = None,
     before_write: Callable[[], object] | None = None,
     executor: Executor | None = None,
-) -> tuple[MaterializeOutcome, Standing]:
-    """Promote a set as `materialize_outputs` does, and return what stands at the destination now besides."""
+) -> tuple[MaterializeOutcome, Standing, int]:
+    """Promote a set as `materialize_outputs` does; return what stands there now, and the next generation, too."""
     refuse_same_place(source, dest)
     with DigestIndex.of_run(source) as index:
         return _promote(
@@ -234,7 +237,7 @@ def _promote(
     on_progress: ProgressCallback | None,
     before_write: Callable[[], object] | None,
     executor: Executor | None,
-) -> tuple[MaterializeOutcome, Standing]:
+) -> tuple[MaterializeOutcome, Standing, int]:
     started = system.current().monotonic()
     known = as_result(result)
     standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
@@ -245,20 +248,20 @@ def _promote(
         if before_write is not None:
             before_write()  # knows better what it means if all is gone: somebody has shipped it, and cleaned up
         refuse_demotion(standing, name, lacks)
-    if identity is not None:
-        refuse_older(standing, name, identity.generation)
+    generation = next_generation(standing, 0 if identity is None else identity.generation)
     log = plan.outcomes[LOG_NAME]
     if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
         # Without a log nothing is promoted; and a publication is not opened for what cannot be finished.
-        return _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started), standing
+        outcome = _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started)
+        return outcome, standing, generation
     if plan.todo and (standing.data is not None or standing.is_bare):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
-        standing = open_set(dest, standing, who, read.set.keys, before_write)
+        standing = open_set(dest, standing, attrs.evolve(who, generation=generation), read.set.keys, before_write)
     outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))
     shipped = {key: each.sha256 for key in plan.todo if (each := outcomes[key]).outcome == "copied" and each.sha256}
     index.learn(source, shipped)
     index.learn_copies(source, dest, shipped)
-    return _outcome(outcomes, read, source, standing, system.current().monotonic() - started), standing
+    return _outcome(outcomes, read, source, standing, system.current().monotonic() - started), standing, generation
 
 
 @attrs.frozen

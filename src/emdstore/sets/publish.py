@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -12,14 +11,15 @@ import attrs
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import StoreError
+from emdstore.errors import OvertakenError, StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, promote
-from emdstore.sets.record import ExecutionRecord, encode_record, publish_record, state_of
+from emdstore.sets.record import ExecutionRecord, encode_record, put_record, says_the_same, state_of
 from emdstore.sets.result import ResultLike, as_result
-from emdstore.sets.seal import Standing, opened, refuse_older, standing_at
+from emdstore.sets.seal import Standing, opened
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfers import ProgressCallback, Unchanged
+from emdstore.transfers.seals import write_seal
 
 
 @attrs.frozen
@@ -65,7 +65,8 @@ def publish_set(
     Parameters
     ----------
     identity
-        Who the execution is; the rest of the record is filled in. Its `generation` is that of the claim, 0 without one.
+        Who the execution is; the rest of the record is filled in. Its `generation` is that of the claim, 0 without one:
+        then the record's is the next after that of the record that it replaces.
     result
         What the run says of itself.
     source, dest
@@ -90,11 +91,11 @@ def publish_set(
     ------
     SameStoreError, DemotionRefusedError, RecordVersionError, StoreError
         See `materialize_outputs` and `publish_record`. The set is as it was published before, or open.
-    ClaimLostError
-        If a later claim has published it meanwhile.
+    OvertakenError
+        If somebody else has written the set's record since it was looked at. Theirs stays.
     """
     started = system.current().monotonic()
-    outcome, standing = promote(
+    outcome, standing, generation = promote(
         result,
         source=source,
         dest=dest,
@@ -106,6 +107,7 @@ def publish_set(
         before_write=before_record,
         executor=executor,
     )
+    identity = attrs.evolve(identity, generation=generation)
     decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
         _leave_open(identity, dest, standing, outcome, decision, before_record)
@@ -114,22 +116,17 @@ def publish_set(
     if known.output_directory is None and isinstance(source, SupportsPath):
         # Absolute names in the bundles were found by it; whoever reads the record must find them too.
         known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
-    before = standing.record
     record = attrs.evolve(
         record_of(identity, known, outcome, decision),
-        generation=max(identity.generation, 0 if before is None else before.generation),
         replaces=_replaced(standing),
         superseded=_superseded(standing, outcome),
         published_at=system.current().now(),
         upload_duration=round(system.current().monotonic() - started, 6),
     )
-
-    def permit() -> None:
-        refuse_older(standing_at(dest, {RECORD_NAME: None}), identity.fragment, record.generation)
-        if before_record is not None:
-            before_record()
-
-    return Publication(outcome, decision, record, publish_record(record, dest, before_write=permit))
+    if standing.record is not None and says_the_same(standing.record, record):
+        return Publication(outcome, decision, record, False)
+    written = put_record(record, dest, standing.digest, before_write=before_record)
+    return Publication(outcome, decision, record, written)
 
 
 def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, ...]:
@@ -145,7 +142,7 @@ def _replaced(standing: Standing) -> str | None:
     """Return the SHA-256 of the record that a final one takes the place of; that it was opened between is no matter."""
     if standing.record is not None and standing.record.state == "publishing":
         return standing.record.replaces
-    return None if standing.data is None else hashlib.sha256(standing.data).hexdigest()
+    return standing.digest
 
 
 def _leave_open(
@@ -165,10 +162,10 @@ def _leave_open(
     failed = (each.key for each in outcome.artifacts_failed)
     planned = [*(each.key for each in outcome.artifacts), *failed, *outcome.artifacts_held_back]
     record = attrs.evolve(opened(standing, identity, planned), reason=decision.reason)
-    with contextlib.suppress(StoreError):
+    with contextlib.suppress(StoreError, OvertakenError):
         if before_record is not None:
             before_record()
-        dest.write_bytes(RECORD_NAME, encode_record(record))
+        write_seal(dest, RECORD_NAME, encode_record(record), None, folder=identity.fragment)
 
 
 def record_of(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeAlias
 
 import attrs
@@ -17,10 +18,11 @@ import msgspec
 
 from emdstore._version import __version__
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME, BundleWarning
-from emdstore.errors import ArtifactNotFoundError, RecordError, RecordVersionError
+from emdstore.errors import ArtifactNotFoundError, OvertakenError, RecordError, RecordVersionError
 from emdstore.keys import is_valid_key
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.transfers.seals import overtaken, write_seal
 
 RECORD_VERSION = 2
 
@@ -117,7 +119,8 @@ class ExecutionRecord:
     extra
         What a framework keeps for itself, by its name. It is passed on as it is.
     generation
-        Grows with each claim of the execution; a lower one never replaces a higher one.
+        Grows with each claim of the execution and with each record that takes the place of another; a lower one never
+        replaces a higher one.
     replaces
         SHA-256 of the record that this one took the place of.
     planned, opened_at, opened_by
@@ -250,7 +253,11 @@ def read_record(store: ArtifactStore) -> ExecutionRecord | None:
 
 
 def publish_record(
-    record: ExecutionRecord, dest: ArtifactStore, *, before_write: Callable[[], object] | None = None
+    record: ExecutionRecord,
+    dest: ArtifactStore,
+    *,
+    over: ExecutionRecord | None = None,
+    before_write: Callable[[], object] | None = None,
 ) -> bool:
     """Publish a set: write its record, last.
 
@@ -263,6 +270,8 @@ def publish_record(
         The record.
     dest
         The execution's folder in the results store, as a store of its own.
+    over
+        The record that this one was made from: no other is replaced. None: whatever is there now.
     before_write
         Called right before the record is written, if it is; what it raises passes through, and nothing is written.
 
@@ -275,19 +284,59 @@ def publish_record(
     ------
     RecordVersionError
         If a newer emdstore wrote the record that is there. It stays.
+    OvertakenError
+        If somebody else has written another one meanwhile. It stays.
     StoreError
         If it could not be written. The old record stays, if there was one.
     """
-    if is_published(record, dest):
-        return False
+    data, there = _record_there(dest)
+    if over is not None and there != over:
+        raise overtaken(record.fragment, dest)
+    if there is not None:
+        if says_the_same(there, record):
+            return False
+        record = attrs.evolve(record, generation=max(record.generation, there.generation))
+    seen = None if data is None else sha256(data).hexdigest()
+    return put_record(record, dest, seen, before_write=before_write)
+
+
+def put_record(
+    record: ExecutionRecord,
+    dest: ArtifactStore,
+    seen: str | None,
+    *,
+    before_write: Callable[[], object] | None = None,
+) -> bool:
+    """Write a record over the one with a SHA-256, None for no record, and make it durable after what it names.
+
+    See `publish_record`. It is False, too, if somebody else has published the same meanwhile.
+    """
     if isinstance(dest, SupportsFlush):
         dest.flush()
     if before_write is not None:
         before_write()
-    dest.write_bytes(RECORD_NAME, encode_record(record))
+    try:
+        write_seal(dest, RECORD_NAME, encode_record(record), seen, folder=record.fragment)
+    except OvertakenError:
+        if is_published(record, dest):
+            return False
+        raise
     if isinstance(dest, SupportsFlush):
         dest.flush()
     return True
+
+
+def _record_there(dest: ArtifactStore) -> tuple[bytes | None, ExecutionRecord | None]:
+    try:
+        data = dest.read_bytes(RECORD_NAME)
+    except ArtifactNotFoundError:
+        return None, None
+    try:
+        return data, decode_record(data)
+    except RecordVersionError:
+        raise
+    except RecordError:
+        return data, None
 
 
 def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
@@ -295,13 +344,13 @@ def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
 
     `RecordVersionError` if a newer emdstore wrote it.
     """
-    try:
-        there = read_record(dest)
-    except RecordVersionError:
-        raise
-    except RecordError:
-        return False
-    return there is not None and _lasting(there) == _lasting(record)
+    _, there = _record_there(dest)
+    return there is not None and says_the_same(there, record)
+
+
+def says_the_same(one: ExecutionRecord, other: ExecutionRecord) -> bool:
+    """Tell whether two records differ in nothing but when they were written, by what, and over what."""
+    return _lasting(one) == _lasting(other)
 
 
 def _lasting(record: ExecutionRecord) -> ExecutionRecord:

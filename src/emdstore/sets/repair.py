@@ -8,12 +8,13 @@ from typing import Any
 import attrs
 
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IntegrityError, RecordError
-from emdstore.sets.record import ExecutionRecord, RecordedArtifact
+from emdstore.sets.record import ExecutionRecord, RecordedArtifact, read_record
 from emdstore.sets.state import SetLook, SetState, look_at_set, names_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.stores.views import scoped
 from emdstore.transfers import digest_of, move
+from emdstore.transfers.seals import overtaken
 
 _BUNDLES_LAST = {"series": 1, "output": 1, "metric": 2}
 
@@ -86,6 +87,9 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
     RecordError
         If it has no record that says what is right: there is none, it cannot be read, a newer emdstore wrote it, or the
         set is being published. Nothing was changed.
+    OvertakenError
+        If somebody else has written the record meanwhile. What was brought until then may be of the old set: look at
+        the new one by `verify`, and repair that.
     StoreError
         If a store cannot be used.
     """
@@ -98,6 +102,8 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
     damaged = sorted((each for each in record.artifacts if each.key in wrong), key=_rank)
     brought, left = [], []
     for artifact in damaged:
+        if read_record(folder) != record:
+            raise overtaken(look.fragment, results)
         reason = _bring(artifact, folder, list(_copies(other, fragment, record)))
         if reason is None:
             brought.append(artifact.key)
@@ -108,6 +114,8 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
     if isinstance(folder, SupportsFlush):
         folder.flush()
     now = look_at_set(results, fragment, bundles=False, every_digest=True)
+    if now.record != record:
+        raise overtaken(look.fragment, results)
     return RepairReport(fragment=look.fragment, repaired=tuple(brought), not_repaired=tuple(left), state=now.state)
 
 

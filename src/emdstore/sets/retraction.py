@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import getpass
 import os
-from datetime import datetime
+from datetime import datetime, timedelta
+from hashlib import sha256
 
 import attrs
 import msgspec
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
-from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError, RecordVersionError
+from emdstore.errors import (
+    ArtifactChangedError,
+    ArtifactNotFoundError,
+    ExecutionNotFoundError,
+    RecordError,
+    RecordVersionError,
+)
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.replacing import put_over
 from emdstore.stores.urls import StoreLike, as_source
+from emdstore.transfers.seals import overtaken
 
 RETRACTION_VERSION = 1
+_ATTEMPTS = 5
+_TICK = timedelta(microseconds=1)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,6 +95,8 @@ def retract(
         If there is no reason, or the set would be its own successor; `InvalidKeyError` if the successor is no fragment.
     RecordVersionError
         If a newer emdstore wrote what is there.
+    OvertakenError
+        If somebody else has said otherwise meanwhile, and later.
     StoreError
         If the store cannot be written. Nothing was changed.
     """
@@ -149,23 +162,43 @@ def last_word(store: ArtifactStore, fragment: str) -> Retraction | None:
         data = store.read_bytes(key)
     except ArtifactNotFoundError:
         return None
+    return decode_retraction(data, name=key)
+
+
+def decode_retraction(data: bytes, *, name: str = RETRACTION_NAME) -> Retraction:
+    """Read and check a retraction.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    name
+        What to call it in errors.
+
+    Raises
+    ------
+    RecordVersionError
+        If a newer emdstore wrote it.
+    RecordError
+        If it is none; the message says what is wrong.
+    """
     try:
         version = _head.decode(data).retraction_version
         if version > RETRACTION_VERSION:
             raise RecordVersionError(
-                f"{key!r} was written by a newer emdstore (version {version}; this one reads {RETRACTION_VERSION}): "
+                f"{name!r} was written by a newer emdstore (version {version}; this one reads {RETRACTION_VERSION}): "
                 "upgrade emdstore",
-                key=key,
+                key=name,
             )
         said = _retraction.decode(data)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(
-            f"{key!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
+            f"{name!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
             "retract`, or copy it from another store",
-            key=key,
+            key=name,
         ) from error
     if said.at.tzinfo is None:
-        raise RecordError(f"{key!r} has a time without a time zone: {said.at}", key=key)
+        raise RecordError(f"{name!r} has a time without a time zone: {said.at}", key=name)
     return said
 
 
@@ -174,16 +207,38 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
         raise ExecutionNotFoundError(
             f"no set at {fragment!r} in {store!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
         )
-    try:
-        last_word(store, fragment)
-    except RecordVersionError:
-        raise
-    except RecordError:
-        pass  # what cannot be read is replaced by what can
-    store.write_bytes(join_key(fragment, RETRACTION_NAME), msgspec.json.format(msgspec.json.encode(word)) + b"\n")
+    key = join_key(fragment, RETRACTION_NAME)
+    for attempt in range(_ATTEMPTS):
+        data, before = _said(store, key)
+        if before is not None and before.at >= word.at:
+            if attempt:  # it was said after this one, which was halted
+                raise overtaken(fragment, store)
+            word = attrs.evolve(word, at=before.at + _TICK)  # by a clock that is ahead of ours
+        try:
+            encoded = msgspec.json.format(msgspec.json.encode(word)) + b"\n"
+            put_over(store, key, encoded, None if data is None else sha256(data).hexdigest())
+            break
+        except ArtifactChangedError:
+            continue
+    else:
+        raise overtaken(fragment, store)
     if isinstance(store, SupportsFlush):
         store.flush()
     return word
+
+
+def _said(store: ArtifactStore, key: str) -> tuple[bytes | None, Retraction | None]:
+    """Return what lies there, and what it says; what cannot be read says nothing, and is replaced by what can."""
+    try:
+        data = store.read_bytes(key)
+    except ArtifactNotFoundError:
+        return None, None
+    try:
+        return data, decode_retraction(data, name=key)
+    except RecordVersionError:
+        raise
+    except RecordError:
+        return data, None
 
 
 def _now() -> datetime:

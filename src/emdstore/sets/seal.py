@@ -18,7 +18,6 @@ from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
-    ClaimLostError,
     DemotionRefusedError,
     RecordError,
     RecordVersionError,
@@ -27,6 +26,7 @@ from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers import Listing
+from emdstore.transfers.seals import write_seal
 
 _NAMED = 5
 
@@ -48,6 +48,11 @@ class Standing:
     found: Listing
     data: bytes | None = None
     record: ExecutionRecord | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the record that is there; None if there is none."""
+        return None if self.data is None else sha256(self.data).hexdigest()
 
     @property
     def is_publication(self) -> bool:
@@ -120,20 +125,19 @@ def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -
     )
 
 
-def refuse_older(standing: Standing, fragment: str, generation: int) -> None:
-    """Refuse to replace the record of a later claim: `ClaimLostError`, and nothing was changed."""
-    if standing.record is not None and 0 < generation < standing.record.generation:
-        raise ClaimLostError(
-            f"{fragment!r} was published meanwhile by a later claim (generation {standing.record.generation}, this one "
-            f"has {generation}): this commit is too late and changes nothing more",
-            key=fragment,
-        )
+def next_generation(standing: Standing, claimed: int) -> int:
+    """Return the generation of the record that a writer puts over what stands there.
+
+    It is that of its claim. Where that is not higher than what stands there, it is the next one: who writes without a
+    catalog makes a claim of its own by it, and a catalog that was built anew counts from 1 again.
+    """
+    return max(claimed, 1 + (0 if standing.record is None else standing.record.generation))
 
 
 def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[str]) -> ExecutionRecord:
     """Return the record that says that a set's bytes are changing."""
     machine, before = system.current(), standing.record
-    replaces = None if standing.data is None else sha256(standing.data).hexdigest()
+    replaces = standing.digest
     if before is not None and before.state == "publishing":
         replaces = before.replaces  # a writer was stopped: what it replaced is what counts
     return attrs.evolve(
@@ -169,7 +173,8 @@ def open_set(
     dest
         The set's folder, as a store of its own.
     standing
-        What stands there. A set that is open already stays so, and nothing is written.
+        What stands there, and nothing else is replaced. Also who goes on with a set that is open opens it: a writer
+        that was halted, and not killed, finds out by that.
     identity
         Who the set is.
     planned
@@ -181,15 +186,17 @@ def open_set(
     -------
     Standing
         What stands there now.
+
+    Raises
+    ------
+    OvertakenError
+        If somebody else has written the record meanwhile. It stays.
     """
-    before = standing.record
-    if before is not None and before.state == "publishing" and before.generation >= identity.generation:
-        return standing
     record = opened(standing, identity, planned)
     data = encode_record(record)
     if before_write is not None:
         before_write()
-    dest.write_bytes(RECORD_NAME, data)
+    write_seal(dest, RECORD_NAME, data, standing.digest, folder=record.fragment)
     if isinstance(dest, SupportsFlush):
         dest.flush()
     return Standing(standing.found, data, record)

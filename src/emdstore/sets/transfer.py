@@ -254,8 +254,9 @@ def _some_sealed(
     del named[at]
     opening = None
     if standing.data is not None or standing.is_bare:
-        opening = Step(at, "write", data=encode_record(opened(standing, record, [a.key for a in record.artifacts])))
-    seal = Step(at, "write", len(data), data=data)
+        planned = [artifact.key for artifact in record.artifacts]
+        opening = Step(at, "write", data=encode_record(opened(standing, record, planned)), there=standing.digest)
+    seal = Step(at, "write", len(data), data=data, there=standing.digest)
     sealed = standing.data == data
     in_turn = tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source)
     return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed)
@@ -373,7 +374,7 @@ def _sealed(
         if standing.record is not None:
             raise
         del error  # of some other program, perhaps: it vouches for nothing, and is a file like others
-        return _unvouched(group, Step(at, "write", len(data), data=data), unchanged)
+        return _unvouched(group, Step(at, "write", len(data), data=data, there=standing.digest), unchanged)
     if record.state == "publishing":
         raise RecordError(
             f"{group.folder!r} is in flux at the source (publishing since {record.opened_at}, by {record.opened_by}): "
@@ -387,7 +388,7 @@ def _sealed(
                 "commit it instead",
                 key=at,
             )
-        return _unvouched(group, Step(at, "write", len(data), data=data), unchanged)
+        return _unvouched(group, Step(at, "write", len(data), data=data, there=standing.digest), unchanged)
     if not replace:
         _refuse_less(group.folder, record, standing)
     return _vouched(group, source, data, record, standing, unchanged)
@@ -433,10 +434,8 @@ def _vouched(
     opening = None
     if standing.data is not None or join_key(group.folder, METRIC_NAME) in standing.found:
         planned = [artifact.key for artifact in record.artifacts]
-        opening = Step(at, "write", data=encode_record(opened(standing, record, planned)))
-        if standing.record is not None and standing.record.state == "publishing":
-            opening = None
-    seal = Step(at, "write", len(data), data=data)
+        opening = Step(at, "write", data=encode_record(opened(standing, record, planned)), there=standing.digest)
+    seal = Step(at, "write", len(data), data=data, there=standing.digest)
     return Unit(
         group.folder,
         tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source),

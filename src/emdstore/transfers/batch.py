@@ -17,6 +17,7 @@ from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
 from emdstore.transfers.report import KeyOutcome, Outcome
 from emdstore.transfers.routes import Route, digest_of
+from emdstore.transfers.seals import write_seal
 from emdstore.workers.watch import Monitor, Stopped
 
 
@@ -83,7 +84,7 @@ def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Rou
 def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
     if step.action == "write":
         data = step.data or b""
-        dest.write_bytes(step.key, data)
+        write_seal(dest, step.key, data, step.there, folder=step.key.rpartition("/")[0])
         return KeyOutcome(step.key, "copied", len(data), hashlib.sha256(data).hexdigest())
     if step.doubt or step.action == "check":
         here = digest_of(source, step.key)

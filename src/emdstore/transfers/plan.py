@@ -57,7 +57,8 @@ class Step:
     here
         SHA-256 that the source's bytes must have; what has another one is not copied, or does not count.
     there
-        SHA-256 of what lies at the destination, where that is proved.
+        SHA-256 of what lies at the destination, where that is proved; of a ``write``, of what it may replace, None if
+        nothing is to be there.
     checksum
         Which the destination keeps of what lies there, where it does: it need not be read then.
     doubt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -33,6 +34,8 @@ class _UnitRun:
         How many steps are under way.
     changes
         Whether anything was or will be written.
+    opened
+        Whether the opening was done, so that it is what the seal takes the place of.
     error
         The first failure.
     stage
@@ -44,8 +47,18 @@ class _UnitRun:
     ranks: deque[list[Step]] = attrs.field(factory=deque)
     pending: int = 0
     changes: bool = False
+    opened: bool = False
     error: Exception | None = None
     stage: Literal["proving", "opening", "moving", "sealing", "done"] = "proving"
+
+
+def _seal_of(run: _UnitRun) -> Step:
+    """Return the step that seals a unit: over what its opening has left, or over what was there when it was planned."""
+    seal, opening = run.unit.seal, run.unit.opening
+    assert seal is not None
+    if not run.opened or opening is None or seal.action != "write":
+        return seal
+    return attrs.evolve(seal, there=hashlib.sha256(opening.data or b"").hexdigest())
 
 
 class UnitRuns:
@@ -143,9 +156,13 @@ class UnitRuns:
                 return
             run.stage = "opening"
             if run.changes and unit.opening is not None:
+                run.opened = True
                 self._release(run, [unit.opening])
                 return
         if run.stage == "opening":
+            if run.opened and run.error is not None:  # what vouches for the folder still does: no byte may change
+                self._leave(run, foresee=False)
+                return
             run.stage = "moving"
         if run.stage == "moving":
             if run.ranks and (run.error is None or len(run.ranks) == len(unit.ranks)):
@@ -160,7 +177,7 @@ class UnitRuns:
             if self._flushed is not None:
                 self.sealable.append(run)
             else:
-                self._release(run, [unit.seal])
+                self._release(run, [_seal_of(run)])
             return
         if run.stage == "sealing":
             self._leave(run, foresee=False)
@@ -171,8 +188,7 @@ class UnitRuns:
         if sealable and self._flushed is not None:
             self._flushed.flush()
         for run in sealable:
-            assert run.unit.seal is not None
-            self._release(run, [run.unit.seal])
+            self._release(run, [_seal_of(run)])
         return bool(sealable)
 
     def _leave(self, run: _UnitRun, *, foresee: bool) -> None:
