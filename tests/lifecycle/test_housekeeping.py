@@ -31,6 +31,7 @@ from emdstore.executions.execution import Execution
 from emdstore.executions.housekeeping import Removal
 from emdstore.executions.process import host_name
 from emdstore.executions.transitions import STATUSES
+from emdstore.executions.without_catalog import publish_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.record import read_record
@@ -53,9 +54,12 @@ def age(path: Path, hours: float = 2) -> None:
 def test_a_preview_tells_what_would_go_and_removes_nothing(workspace: Workspace) -> None:
     execution = committed(workspace)
     before = snapshot(workspace)
-    size = sum(path.stat().st_size for path in execution.output_directory.rglob("*") if path.is_file())
+    files = [path.stat().st_size for path in execution.output_directory.rglob("*") if path.is_file()]
     preview = workspace.gc_executions(dry_run=True)
-    assert (preview.removed, preview.refused) == ((Removal("scratch", execution.fragment, 7, size),), {})
+    assert (preview.removed, preview.refused) == (
+        (Removal("scratch", execution.fragment, len(files), sum(files)),),
+        {},
+    )
     assert snapshot(workspace) == before
     report = workspace.gc_executions()
     assert (report.removed, report.dry_run, preview.dry_run) == (preview.removed, False, True)
@@ -77,6 +81,17 @@ def test_work_that_was_not_shipped_is_refused_unless_forced(workspace: Workspace
     }
     left = {status for status, execution in executions.items() if execution.output_directory.exists()}
     assert left == {"running", "pending_upload"}
+    given_up = {status for status, execution in executions.items() if execution.status == "aborted"}
+    assert given_up == {"created", "stopped", "upload_failed", "aborted"}
+
+
+def test_what_was_shipped_without_the_catalog_is_not_given_up_by_force(workspace: Workspace) -> None:
+    execution = ran(workspace)
+    publish_execution(workspace, execution.fragment)
+    workspace.gc_executions(status="stopped", force=True)
+    assert (execution.status, execution.output_directory.exists()) == ("stopped", False)
+    assert replay(workspace.results, workspace.catalog).counts["ingested"] == 1
+    assert execution.status == "uploaded"
 
 
 def test_only_chosen_states_and_only_old_ones_are_looked_at(workspace: Workspace) -> None:

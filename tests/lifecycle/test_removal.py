@@ -41,6 +41,7 @@ from emdstore.sets.record import encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.stores.local.trees import look_at_tree, remove_tree, trash_in
+from emdstore.testing import RecordingStore
 
 PLOT = "plots/map.png"
 
@@ -169,6 +170,26 @@ def test_what_a_bad_disk_did_to_results_is_seen_though_size_and_times_are_as_the
     path.write_bytes(b"\x89XXX")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert "its bytes are not those that were published" in workspace.gc_executions().refused[execution.fragment]
+
+
+@pytest.mark.parametrize("workspace", ["s3"], indirect=True)
+@pytest.mark.parametrize("tells", [True, False], ids=["with checksums", "without"])
+def test_an_object_with_other_bytes_is_seen_also_where_it_is_older_than_its_record(
+    workspace: Workspace, tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution, good = committed(workspace), committed(workspace)
+    workspace.results.write_bytes(f"{execution.fragment}/{PLOT}", b"\x89XXX")
+    at = f"{execution.fragment}/{RECORD_NAME}"
+    time.sleep(1.1)  # a server keeps whole seconds
+    workspace.results.write_bytes(at, workspace.results.read_bytes(at))
+    if not tells:
+        monkeypatch.setattr("emdstore.stores.s3.bucket.md5_of_etag", lambda etag: None)
+    dest = RecordingStore(workspace.results)
+    report = attrs.evolve(workspace, results=dest).gc_executions()
+    assert "its bytes are not those that were published" in report.refused[execution.fragment]
+    assert [each.name for each in report.removed] == [good.fragment]
+    read = [call for call in dest.calls if call.verb in ("read_bytes", "open_reader") and call.key.endswith(PLOT)]
+    assert len(read) == (1 if tells else 2)  # what the server vouches for by a checksum needs no download
 
 
 @pytest.mark.parametrize("loss", LOSSES)

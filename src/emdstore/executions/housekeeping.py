@@ -20,7 +20,13 @@ from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_gone, is_made_by_the_living, run_lives
-from emdstore.executions.removal import Proof, doubt_of_program, look_before_removal, remove_looked_at
+from emdstore.executions.removal import (
+    Proof,
+    doubt_of_program,
+    look_before_removal,
+    published_status,
+    remove_looked_at,
+)
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
 from emdstore.executions.transitions import NOT_SHIPPED
@@ -119,8 +125,8 @@ def gc_executions(
     older_than
         Only if nothing has happened to them for so long; also the age of leftovers, but at least an hour.
     force
-        Also what was not shipped, or not proved to be: scratch may hold the only copy. What runs or is being committed
-        is refused all the same.
+        Also what was not shipped, or not proved to be: scratch may hold the only copy. What was not shipped is
+        ``aborted`` then. What runs or is being committed is refused all the same.
     unnamed
         Also folders with files that no bundle names, such as working files, which were never shipped; None for what the
         workspace says (`clean_unnamed`).
@@ -204,6 +210,8 @@ class _Cleaning:
             if reason is None:
                 lease.check()
                 remove_looked_at(locations, fragment, proof.tree or tree)
+                if status in NOT_SHIPPED and not _is_published(locations, fragment):
+                    status, error = "aborted", "its scratch folder was removed before it was shipped, by force"
             elif proof.lost and proof.whole and status == "uploaded":
                 status, error = "stopped", reason
                 reason += "; scratch has all of it, so it is called stopped again: commit it"
@@ -268,6 +276,13 @@ def _still_writes(locations: Locations, fragment: str) -> str | None:
     if record.result is None and record.owner is not None and run_lives(record.owner, None, record.host, record.pid):
         return f"process {record.pid} on {record.host} still runs it"
     return doubt_of_program(record)
+
+
+def _is_published(locations: Locations, fragment: str) -> bool:
+    """Tell whether an execution was shipped after all, without the catalog: the next replay takes it in then."""
+    with contextlib.suppress(EmdstoreError):
+        return bool(published_status(locations, fragment))
+    return False
 
 
 def _give_up(locations: Locations, fragment: str) -> bool:

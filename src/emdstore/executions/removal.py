@@ -7,12 +7,12 @@ it; and the object lies in the results store. Everything else is a doubt, by fil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFoundError, IncompleteSetError
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_group_alive, own_name
 from emdstore.executions.scratch import read_scratch_record
@@ -20,10 +20,12 @@ from emdstore.keys import is_staging
 from emdstore.sets.materialize import Curated
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
+from emdstore.sets.state import Digest, look_at_set
+from emdstore.stores.checksums import Check
 from emdstore.stores.local.trees import Tree, look_at_tree, remove_tree
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.views import scoped
-from emdstore.transfers import digest_of, listing_of
+from emdstore.transfers import Listing, digest_of, listing_of
 
 _NAMED = 5
 
@@ -111,8 +113,10 @@ def look_before_removal(locations: Locations, fragment: str) -> Proof:
     if published.state not in ("published", "failed", "incomplete"):
         doubts = (*unknown, f"the published record: its set is {published.state}")
         return Proof(tree=tree, doubts=doubts, unnamed=unnamed, whole=whole)
-    lost, untold = find_lost(dest, published)
-    doubts = (*unknown, *_not_shipped(source, curated.set.keys, published), *untold)
+    there = listing_of(dest)
+    here = _hashed(source, curated.set.keys, there)
+    lost, untold = _find_lost(dest, there, published, here)
+    doubts = (*unknown, *_not_shipped(here, published), *untold)
     return Proof(tree=tree, doubts=doubts, lost=lost, unnamed=unnamed, whole=whole)
 
 
@@ -161,25 +165,31 @@ def published_status(locations: Locations, fragment: str) -> str:
         If the set is being published, or lacks what its record names; the message says what.
     """
     dest = scoped(locations.results, fragment)
-    record = read_record(dest)
     where = f"scratch holds nothing of execution {fragment!r} any more, and the results store {dest!r}"
-    if record is None:
+    try:
+        look = look_at_set(locations.results, fragment, bundles=False, every_digest=isinstance(dest, SupportsPath))
+    except ExecutionNotFoundError:
+        look = None
+    if look is None or look.named is not None:
         raise ArtifactNotFoundError(
             f"{where} has no record of it: nothing can be shipped. Bring it back from another copy, or run it again",
             key=fragment,
             store=repr(dest),
         )
-    if record.state not in ("published", "failed", "incomplete") or record.status is None:
+    if look.record is None or look.judgement.unread:
+        assert look.error is not None
+        raise look.error
+    verdict = look.judgement
+    if verdict.lacking or verdict.differing:
+        wrong = _some((*verdict.lacking, *verdict.differing))
         raise IncompleteSetError(
-            f"{where} has a record by which its set is {record.state}: bring back one of the two", key=fragment
+            f"{where} lacks what its record names ({wrong}): bring it back from another copy", key=fragment
         )
-    lost, untold = find_lost(dest, record)
-    if lost or untold:
+    if look.record.status is None:
         raise IncompleteSetError(
-            f"{where} lacks what its record names ({_some((*lost, *untold))}): bring it back from another copy",
-            key=fragment,
+            f"{where} has a record by which its set is {verdict.state}: bring back one of the two", key=fragment
         )
-    return record.status
+    return look.record.status
 
 
 def remove_looked_at(locations: Locations, fragment: str, tree: Tree) -> None:
@@ -215,42 +225,70 @@ def _unknown(curated: Curated) -> Iterator[str]:
         yield f"{name.filename!r}: it is named, and was not shipped as the name leads out of the folder or is no key"
 
 
-def _not_shipped(source: ArtifactStore, keys: tuple[str, ...], published: ExecutionRecord) -> Iterator[str]:
-    recorded = {each.key: each for each in published.artifacts}
+@attrs.frozen
+class _Hashed:
+    """What a file of scratch is now.
+
+    Attributes
+    ----------
+    digest
+        Its size and SHA-256, or why it cannot be read.
+    kept
+        Whether the results store has a checksum of its own for the object there, and the file has it.
+    """
+
+    digest: Digest
+    kept: bool = False
+
+
+def _hashed(source: ArtifactStore, keys: tuple[str, ...], there: Listing) -> dict[str, _Hashed]:
+    """Hash files of scratch, also as the results store does, where it tells a checksum."""
+    hashed = {}
     for key in keys:
+        info = there.get(key)
+        check = None if info is None else Check(info.checksum, info.size)
         try:
-            size, digest = digest_of(source, key)
-        except ArtifactNotFoundError:
+            digest = digest_of(source, key, check)
+        except EmdstoreError as error:
+            hashed[key] = _Hashed(error)
+        else:
+            hashed[key] = _Hashed(digest, check is not None and check.fits() is True)
+    return hashed
+
+
+def _not_shipped(here: Mapping[str, _Hashed], published: ExecutionRecord) -> Iterator[str]:
+    recorded = {each.key: each for each in published.artifacts}
+    for key, found in here.items():
+        if isinstance(found.digest, ArtifactNotFoundError):
             if key not in recorded:
                 yield f"{key}: it is named, and neither here nor published"
-            continue
-        except EmdstoreError as error:
-            yield f"{key}: {error}"
-            continue
-        if key not in recorded:
+        elif isinstance(found.digest, EmdstoreError):
+            yield f"{key}: {found.digest}"
+        elif key not in recorded:
             yield f"{key}: it was not published; commit it"
-        elif (size, digest) != (recorded[key].size, recorded[key].sha256):
+        elif found.digest != (recorded[key].size, recorded[key].sha256):
             yield f"{key}: it differs from what was published; commit it again"
 
 
-def find_lost(dest: ArtifactStore, published: ExecutionRecord) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _find_lost(
+    dest: ArtifactStore, there: Listing, published: ExecutionRecord, here: Mapping[str, _Hashed]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Name what the published record names and the results store does not hold as it says; and what cannot be told.
 
-    Bytes on this machine are hashed: reading them is cheap, and nothing else tells of a bad disk. Elsewhere those are
-    that were written after the record.
+    An object is what the record says if the store's own checksum of it is that of a file of scratch with the record's
+    digest. All others are read: what is believed wrongly here is gone for good.
     """
-    found = listing_of(dest)
-    written = found.get(RECORD_NAME)
     lost, untold = [], []
     for artifact in published.artifacts:
-        info, key = found.get(artifact.key), artifact.key
-        if key not in found:
+        key, wanted = artifact.key, (artifact.size, artifact.sha256)
+        info, known = there.get(key), here.get(key)
+        if key not in there:
             lost.append(f"{key}: it is not there")
         elif info is not None and info.size != artifact.size:
             lost.append(f"{key}: {info.size} bytes, where the record says {artifact.size}")
-        elif isinstance(dest, SupportsPath) or info is None or written is None or info.modified > written.modified:
+        elif known is None or not known.kept or known.digest != wanted:
             try:
-                if digest_of(dest, key) != (artifact.size, artifact.sha256):
+                if digest_of(dest, key) != wanted:
                     lost.append(f"{key}: its bytes are not those that were published")
             except EmdstoreError as error:
                 untold.append(f"{key}: {error}")
