@@ -372,31 +372,40 @@ def test_what_nobody_thought_of_is_told_in_a_line_and_tells_no_secret(tmp_path: 
         assert SECRET not in each.stdout + each.stderr.replace(probe, "")
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("command", "times"),
+    [
+        ("transfer {} out", 1),
+        ("transfer {} out", 2),
+        ("verify {}", 1),
+        ("replay {} --catalog new.db", 1),
+        ("sets {}", 1),
+    ],
+)
 def test_ctrl_c_ends_a_command_that_waits_for_a_silent_server(
-    tmp_path: Path, moto_server: S3Server, times: int
+    demo_folder: Path, tmp_path: Path, moto_server: S3Server, command: str, times: int
 ) -> None:
     bucket = moto_server.make_bucket()
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "large").write_bytes(bytes(2_000_000))
     env = {
         "AWS_ACCESS_KEY_ID": moto_server.access_key,
         "AWS_SECRET_ACCESS_KEY": moto_server.secret_key,
         "AWS_REGION": moto_server.region,
     }
-    fill = [*COMMAND, "transfer", "source", f"s3://{bucket}/x"]
+    place = f"s3://{bucket}/x"
+    fill = [*COMMAND, "transfer", str(demo_folder / "results" / GOOD), f"{place}/{GOOD}"]
     at_once = environment(**env, AWS_ENDPOINT_URL=moto_server.endpoint_url)
     subprocess.run(fill, cwd=tmp_path, env=at_once, check=True, capture_output=True)
     with FaultProxy(moto_server) as silent:
-        silent.before = lambda request: time.sleep(60) if "large" in request.path else None
+        held = "execution.json" if "sets" in command else "diagnostic.json"
+        silent.before = lambda request: time.sleep(60) if held in request.path else None
         running = subprocess.Popen(
-            [*COMMAND, "transfer", f"s3://{bucket}/x", "out", "--json"],
+            [*COMMAND, *command.format(place).split(), "--json"],
             cwd=tmp_path,
             env=environment(**env, AWS_ENDPOINT_URL=silent.server.endpoint_url),
             stdout=subprocess.PIPE,
             text=True,
         )
-        while not silent.seen("GET .*large") and running.poll() is None:
+        while not silent.seen(f"GET .*{held}") and running.poll() is None:
             time.sleep(0.02)
         time.sleep(0.5)
         began = time.monotonic()
@@ -404,6 +413,6 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_silent_server(
             running.send_signal(signal.SIGINT)
             time.sleep(0.3)
         out, _ = running.communicate(timeout=30)
-    assert time.monotonic() - began < (8 if times == 1 else 3)
+    assert time.monotonic() - began < 5  # two seconds, on a machine that has nothing else to do
     assert running.returncode == 130
     assert json.loads(out)["ok"] is False

@@ -231,6 +231,25 @@ def test_how_long_to_wait_is_said_by_an_option_or_by_the_environment(cli: CLI, e
             assert time.monotonic() - began < 15
 
 
+@pytest.mark.parametrize("command", ["retract p/d/g/1 --reason wrong", "commit p/d/g/1"])
+def test_a_command_on_a_workspace_waits_for_its_store_as_long_as_it_is_told(
+    cli: CLI, tmp_path: Path, command: str
+) -> None:
+    env = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_REGION": "here"}
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(20)
+        env["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        cli("init", "--results", "s3://bucket/results", env=env)
+        if command.startswith("commit"):
+            run = cli("run", "--provider", "p", "--diagnostic", "d", "--json", "--", "true", env=env)
+            command = f"commit {run.json['execution']['fragment']}"
+        began = time.monotonic()
+        answer = cli(*command.split(), "--timeout", "0.5", "--retries", "0", env=env, code=None)
+    assert answer.code in (1, 2)
+    assert time.monotonic() - began < 15  # each of twelve tries would wait 20 seconds
+
+
 def test_a_store_that_tells_no_times_is_listed_all_the_same(cli: CLI, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a/b.txt", b"abc")

@@ -144,7 +144,7 @@ _OWN_SIGNALS = {("run",), ("serve",)}
 _BROUGHT_TO_THEIR_END = {("commit",), ("reingest",)}
 """Commands whose work in hand is brought to its end by the first Ctrl-C, however long that takes."""
 
-_SECONDS_TO_END = 4.0
+_SECONDS_TO_END = 2.0
 """How long work in progress may take to be undone. An engine that waits for a silent server cannot be interrupted."""
 
 

@@ -12,6 +12,7 @@ import attrs
 from emdstore.cli.executions import find_workspace
 from emdstore.cli.options import (
     ANY,
+    PATIENT,
     PLAIN,
     Access,
     Config,
@@ -73,7 +74,7 @@ def rebind(
     from emdstore.ingestion.binding import rebind as bind_anew
 
     with catalog_is_configuration():
-        ours = functools.cache(lambda: find_workspace(config, instead="the results store and --catalog"))
+        ours = functools.cache(lambda: find_workspace(config, access, instead="the results store and --catalog"))
         store = ours().results if results is None else open_existing(results, access)
         chosen = ours().catalog if catalog is None else Catalog(catalog, create=False)
     with chosen as database:
@@ -116,7 +117,7 @@ def _catalog(url: str | None, config: Config) -> Iterator[Catalog]:
     from emdstore.catalog import Catalog
 
     with catalog_is_configuration():
-        chosen = Catalog(url) if url is not None else find_workspace(config, instead="--catalog").catalog
+        chosen = Catalog(url) if url is not None else find_workspace(config, PATIENT, instead="--catalog").catalog
         with chosen as catalog:
             yield catalog
 

@@ -17,12 +17,14 @@ from cyclopts import Parameter
 from emdstore.catalog.rows import Status
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
+    PATIENT,
     PLAIN,
     Config,
     Folder,
     Latest,
     OptionalCatalogURL,
     Output,
+    Patience,
     WrongCallError,
     catalog_is_configuration,
 )
@@ -51,10 +53,12 @@ _TOP_FOLDER = Path()
 _IN_MEMORY = "sqlite://"
 
 
-def find_workspace(config: Path | None, *, instead: str | None = None, catalog: str | None = None) -> Workspace:
+def find_workspace(
+    config: Path | None, patience: Patience, *, instead: str | None = None, catalog: str | None = None
+) -> Workspace:
     """Find the workspace of a command; `instead` is the option that would do without one."""
     try:
-        return Workspace.open(config, catalog=catalog)
+        return Workspace.open(config, catalog=catalog, results_options=patience.bounds())
     except WorkspaceError as error:
         if instead is None or config is not None:
             raise
@@ -62,12 +66,14 @@ def find_workspace(config: Path | None, *, instead: str | None = None, catalog: 
 
 
 @contextmanager
-def open_workspace(config: Path | None, *, instead: str | None = None, no_catalog: bool = False) -> Iterator[Workspace]:
+def open_workspace(
+    config: Path | None, patience: Patience, *, instead: str | None = None, no_catalog: bool = False
+) -> Iterator[Workspace]:
     """Open the workspace of a command, and see that its catalog can be used.
 
     Without the catalog, one in memory stands in for it, and goes with the command.
     """
-    with find_workspace(config, instead=instead, catalog=_IN_MEMORY if no_catalog else None) as workspace:
+    with find_workspace(config, patience, instead=instead, catalog=_IN_MEMORY if no_catalog else None) as workspace:
         with catalog_is_configuration():
             workspace.bind()
         yield workspace
@@ -125,6 +131,7 @@ def run(
     selector: tuple[str, ...] = (),
     no_catalog: NoCatalog = False,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Run a program as an execution: emdstore run --provider pmp --diagnostic enso -- python enso.py.
@@ -158,7 +165,7 @@ def run(
     if shutil.which(command[0]) is None:
         raise WrongCallError(f"there is no program {command[0]!r} that can be run")
     selectors = dict(_name_and_value(each) for each in selector)
-    with open_workspace(config, no_catalog=no_catalog) as workspace:
+    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         execution = workspace.start_execution(
             provider=provider,
             diagnostic=diagnostic,
@@ -217,6 +224,7 @@ def commit(
     no_catalog: NoCatalog = False,
     on: Workers = HERE,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Ship executions: bytes first, then the record, then the rows in the catalog.
@@ -251,7 +259,7 @@ def commit(
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
     if pending and replace:
         raise WrongCallError("name the executions whose publications --replace may replace")
-    with open_workspace(config, no_catalog=no_catalog) as workspace:
+    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
             with on.executor() as executor, set_progress("commit") as on_progress:
@@ -273,7 +281,9 @@ def commit(
         )
 
 
-def reingest(execution: Folder, /, *, config: Config = None, output: Output = PLAIN) -> int:
+def reingest(
+    execution: Folder, /, *, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN
+) -> int:
     """Publish and ingest an execution's set again, as a new execution of the same group. Nothing runs.
 
     Parameters
@@ -281,7 +291,7 @@ def reingest(execution: Folder, /, *, config: Config = None, output: Output = PL
     execution
         Its fragment, or the end of it.
     """
-    with open_workspace(config) as workspace:
+    with open_workspace(config, patience) as workspace:
         return _show_report("reingest", workspace, workspace.reingest(execution), output)
 
 
@@ -334,6 +344,7 @@ def list_executions(
     status: Annotated[tuple[Status, ...], Parameter()] = (),
     latest: Latest = False,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """List the executions of the workspace.
@@ -343,7 +354,7 @@ def list_executions(
     status
         Only those in this state; may be given several times.
     """
-    with open_workspace(config) as workspace:
+    with open_workspace(config, patience) as workspace:
         rows = list(workspace.list_executions(status=status or None, latest=latest))
     if output.json:
         return show_document("list", {"executions": rows})
@@ -375,6 +386,7 @@ def show(
     catalog: OptionalCatalogURL = None,
     limit: Annotated[int, Parameter(alias="-n")] = 20,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Show what the catalog holds of one execution: status, counts, warnings, artifacts, values.
@@ -392,7 +404,7 @@ def show(
     if catalog is not None:
         with open_catalog(catalog, create=False) as database:
             return show_execution(database, execution, limit=limit, output=output)
-    with open_workspace(config, instead="--catalog") as workspace:
+    with open_workspace(config, patience, instead="--catalog") as workspace:
         return show_execution(workspace.catalog, execution, limit=limit, output=output)
 
 
@@ -405,6 +417,7 @@ def gc(
     stale: bool = False,
     yes: bool = False,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Remove scratch folders that are not needed any more, with what was left behind by whatever was killed.
@@ -435,7 +448,7 @@ def gc(
         "unnamed": unnamed,
         "stale": stale,
     }
-    with open_workspace(config) as workspace:
+    with open_workspace(config, patience) as workspace:
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)
             if output.json:
@@ -470,7 +483,13 @@ def _show_gc(report: GcReport) -> None:
     say(f"{total} {'would be removed' if report.dry_run else 'removed'}, {len(report.refused)} kept")
 
 
-def abort(*executions: Folder, reason: str | None = None, config: Config = None, output: Output = PLAIN) -> int:
+def abort(
+    *executions: Folder,
+    reason: str | None = None,
+    config: Config = None,
+    patience: Patience = PATIENT,
+    output: Output = PLAIN,
+) -> int:
     """Abandon executions that were not shipped. Their scratch folders stay until gc removes them.
 
     Parameters
@@ -482,7 +501,7 @@ def abort(*executions: Folder, reason: str | None = None, config: Config = None,
     """
     if not executions:
         raise WrongCallError("name the executions to abandon")
-    with open_workspace(config) as workspace:
+    with open_workspace(config, patience) as workspace:
         handles = [workspace.resume_execution(each) for each in executions]
         for execution in handles:
             execution.abort(reason)
@@ -498,6 +517,7 @@ def recover(
     older_than: Annotated[timedelta | None, Parameter()] = None,
     no_catalog: NoCatalog = False,
     config: Config = None,
+    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Stop running executions that no process works on any more, so that their logs can be committed.
@@ -509,7 +529,7 @@ def recover(
     no_catalog
         Only those that ran without the catalog, which is left alone and need not answer.
     """
-    with open_workspace(config, no_catalog=no_catalog) as workspace:
+    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)
         known = set(stopped) - {row.fragment for row in workspace.list_executions(status="stopped")}
     if output.json:

@@ -17,6 +17,7 @@ from emdstore.catalog.rows import Status
 from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
+    PATIENT,
     PLAIN,
     Access,
     Config,
@@ -149,7 +150,7 @@ def _open_catalog(url: str | None, config: Config) -> Iterator[Catalog]:
         with open_catalog(url, create=False) as catalog:
             yield catalog
         return
-    with open_workspace(config, instead="--catalog") as workspace:
+    with open_workspace(config, PATIENT, instead="--catalog") as workspace:
         yield workspace.catalog
 
 

@@ -81,9 +81,39 @@ class Output:
     verbose: Annotated[int, Parameter(alias="-v", count=True)] = 0
 
 
+_SECONDS = "Seconds that a server may take to answer (20)."
+_SECONDS_TO_CONNECT = "Seconds that it may take to be reached (5)."
+_RETRIES = "How often what failed for a passing reason is tried again, for a minute at most; 0 fails at once."
+
+
 @Parameter(name="*")
 @attrs.frozen
-class Access:
+class Patience:
+    """How long to wait for stores that are not folders."""
+
+    timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_TIMEOUT", help=_SECONDS)] = None
+    connect_timeout: Annotated[
+        float | None, Parameter(env_var="EMDSTORE_CONNECT_TIMEOUT", help=_SECONDS_TO_CONNECT)
+    ] = None
+    retries: Annotated[int | None, Parameter(env_var="EMDSTORE_RETRIES", help=_RETRIES)] = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("timeout", "connect_timeout"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise WrongCallError(f"--{name.replace('_', '-')} takes a number of seconds above 0, not {value:g}")
+        if self.retries is not None and self.retries < 0:
+            raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
+
+    def bounds(self) -> dict[str, float]:
+        """Return what `open_store` takes of it."""
+        given = {"timeout": self.timeout, "connect_timeout": self.connect_timeout, "retries": self.retries}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@Parameter(name="*")
+@attrs.frozen
+class Access(Patience):
     """How to reach stores that are not folders, and how long to wait for them.
 
     Credentials come from the environment, never from arguments.
@@ -94,36 +124,19 @@ class Access:
         The S3 server, if it is not AWS. Credentials and region come from the environment (AWS_ACCESS_KEY_ID, ...).
     engine
         Which library speaks S3.
-    timeout
-        Seconds that a server may take to answer (20).
-    connect_timeout
-        Seconds that it may take to be reached (5).
-    retries
-        How often what failed for a passing reason is tried again, for a minute at most; 0 fails at once.
     """
 
     endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
     engine: Literal["obstore", "s3fs"] | None = None
-    timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_TIMEOUT")] = None
-    connect_timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_CONNECT_TIMEOUT")] = None
-    retries: Annotated[int | None, Parameter(env_var="EMDSTORE_RETRIES")] = None
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("timeout", "connect_timeout"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise WrongCallError(f"--{name.replace('_', '-')} takes a number of seconds above 0, not {value:g}")
-        if self.retries is not None and self.retries < 0:
-            raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
 
     def options_for(self, place: str) -> dict[str, Any]:
         """Return what `open_store` takes besides the place."""
-        is_s3 = place[:5].lower() == "s3://"
-        given = {name: value for name, value in attrs.asdict(self).items() if value is not None}
-        return {name: value for name, value in given.items() if is_s3 or name not in ("endpoint_url", "engine")}
+        who = {"endpoint_url": self.endpoint_url, "engine": self.engine} if place[:5].lower() == "s3://" else {}
+        return self.bounds() | {name: value for name, value in who.items() if value is not None}
 
 
 PLAIN = Output()
+PATIENT = Patience()
 ANY = Access()
 
 

@@ -209,7 +209,7 @@ def _results_store(place: str | None, config: Path | None, access: Access, fragm
         yield open_existing(place, access)
         note("catalogs learn of it by `emdstore replay`")
         return
-    with open_workspace(config, instead="--results") as workspace:
+    with open_workspace(config, access, instead="--results") as workspace:
         yield workspace.results
         for each in replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary).failures:
             note(f"the catalog could not take {each.fragment} as it is now: {each.error}")

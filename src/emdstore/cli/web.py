@@ -44,7 +44,7 @@ def _opened(
 ) -> Iterator[tuple[Catalog, ArtifactStore]]:
     """Open what is looked at: a results store with its catalog, or the workspace."""
     if store is None:
-        with open_workspace(config, instead="STORE and --catalog") as workspace:
+        with open_workspace(config, access, instead="STORE and --catalog") as workspace:
             yield workspace.catalog, workspace.results
         return
     if catalog is None:

@@ -49,7 +49,13 @@ class Workspace(Locations):
     )
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str] | None = None, *, catalog: str | None = None) -> Self:
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        catalog: str | None = None,
+        results_options: Mapping[str, Any] | None = None,
+    ) -> Self:
         """Open the workspace that a file describes, as ``emdstore init`` writes it.
 
         Parameters
@@ -61,6 +67,8 @@ class Workspace(Locations):
             ``EMDSTORE_LEASE_SECONDS`` come before what it says, and may replace it altogether.
         catalog
             Another catalog than they say, or where they say none.
+        results_options
+            What `open_store` takes for the results store, before what they say.
 
         Raises
         ------
@@ -68,7 +76,7 @@ class Workspace(Locations):
             If there is no such file, or it makes no sense; with the place in it.
         """
         settings, where = read_settings(path, catalog=catalog)
-        options = settings.pop("results_options", {})
+        options = {**settings.pop("results_options", {}), **(results_options or {})}
         if (vocabulary := settings.get("vocabulary")) is not None:
             settings["vocabulary"] = load_vocabulary(Path(vocabulary))
         try:

@@ -288,7 +288,7 @@ def replay_into(
     ahead = _AHEAD if executor is None else _AHEAD_ELSEWHERE
     try:
         with (
-            executor_or_threads(executor, _READERS, "read") as readers,
+            executor_or_threads(executor, _READERS, "read", only_read=True) as readers,
             closing(map_batches(readers, _read_changed, reader, items=run.changed(prefix), given=ahead)) as sets,
         ):
             for (_, fragment, known), read in sets:

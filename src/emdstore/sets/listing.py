@@ -90,7 +90,7 @@ def list_sets(
     """
     opened = as_source(store)
     with (
-        executor_or_threads(executor, _READERS, "sets") as workers,
+        executor_or_threads(executor, _READERS, "sets", only_read=True) as workers,
         closing(map_batches(workers, _list_each, opened, items=find_sets(opened, prefix, left_out=left_out))) as sets,
     ):
         for found, listed in sets:

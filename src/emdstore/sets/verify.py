@@ -182,7 +182,7 @@ def verify(
     found = run.tally.count(find_sets(store, prefix, left_out=run.left_out.note))
     try:
         with (
-            executor_or_threads(executor, _WORKERS, "verify") as workers,
+            executor_or_threads(executor, _WORKERS, "verify", only_read=True) as workers,
             closing(map_batches(workers, _verify_sets, store, items=found)) as sets,
         ):
             for each, checked in sets:

@@ -7,6 +7,7 @@ will do (see `emdstore.workers.backlog`): threads, processes, or an engine that 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -50,7 +51,9 @@ _COPIES = 4  # what an engine receives, what it makes of that, what Python gets,
 _MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
 _LAST_SECONDS = 1.0  # for workers that are interrupted; some may wait for a silent server
-_LAST_SECONDS_OF_UPLOADS = 4.0  # where parts are to be taken back
+_LAST_SECONDS_OF_UPLOADS = 1.5  # where parts are to be taken back
+
+_log = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[TransferProgress], object]
 
@@ -143,6 +146,12 @@ def move(
             run.stop()
         else:
             run.stop(_LAST_SECONDS_OF_UPLOADS if uploads_are_under_way() else _LAST_SECONDS)
+            if uploads_are_under_way():
+                _log.warning(
+                    "parts of uploads may be left in %r, whose server did not answer in time; have the bucket expire "
+                    "unfinished uploads",
+                    dest,
+                )
         if isinstance(error, KeyboardInterrupt):
             report = run.report(system.current().monotonic() - started)
             raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out))) from None

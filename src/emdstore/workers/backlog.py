@@ -55,16 +55,26 @@ _QUIET_SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def executor_or_threads(executor: Executor | None, workers: int, name: str) -> Iterator[Executor]:
-    """Give the executor, which is left open; or if there is none so many threads, which end with the block."""
+def executor_or_threads(
+    executor: Executor | None, workers: int, name: str, *, only_read: bool = False
+) -> Iterator[Executor]:
+    """Give the executor, which is left open; or if there is none so many threads, which end with the block.
+
+    Threads that only read are not waited for if Ctrl-C ends it: some may be waiting for a silent server.
+    """
     if executor is not None:
         yield executor
         return
     own = ThreadPoolExecutor(workers, thread_name_prefix=f"emdstore-{name}")
     try:
         yield own
-    finally:
+    except KeyboardInterrupt:
+        own.shutdown(wait=not only_read, cancel_futures=True)
+        raise
+    except BaseException:
         own.shutdown(wait=True, cancel_futures=True)
+        raise
+    own.shutdown(wait=True)
 
 
 @attrs.frozen
@@ -175,6 +185,13 @@ class Backlog(Generic[Item, Result]):
                 with contextlib.suppress(Exception):  # what stopped us matters more
                     yield given.items, read_answer(future.result())
 
+    def let_go(self) -> None:
+        """Cancel what has not started, and forget the rest: nobody waits for it any more."""
+        for future in self._running:
+            cancel(future)
+        self._running.clear()
+        self._lost.clear()
+
     def _came_back(self, timeout: float) -> list[Future[Answer]]:
         # Not `concurrent.futures.wait`, which takes the lock of each future that it waits for, every time.
         done = []
@@ -242,6 +259,8 @@ def map_batches(
 ) -> Generator[tuple[Item, Result | ExecutorError], None, None]:
     """Call a function in an executor on batches of items, and yield each item with its result, in order.
 
+    The function only reads: on Ctrl-C nobody waits for what is under way.
+
     Parameters
     ----------
     executor, function, common
@@ -269,18 +288,22 @@ def map_batches(
     back: dict[int, tuple[Item, Result | ExecutorError]] = {}
     due = 0
     with Backlog[tuple[int, Item], Sequence[Result]](executor, _unnumbered, function, *common) as backlog:
-        while True:
-            # What waits for its turn counts too: an early batch that takes long must not let the rest pile up.
-            while len(backlog) + len(back) // size < given and (taken := tuple(itertools.islice(numbered, size))):
-                backlog.submit(taken)
-            if not backlog:
-                return
-            for batch, results in backlog.finished():
-                for at, (number, item) in enumerate(batch):
-                    back[number] = (item, results if isinstance(results, ExecutorError) else results[at])
-            while due in back:
-                yield back.pop(due)
-                due += 1
+        try:
+            while True:
+                # What waits for its turn counts too: an early batch that takes long must not let the rest pile up.
+                while len(backlog) + len(back) // size < given and (taken := tuple(itertools.islice(numbered, size))):
+                    backlog.submit(taken)
+                if not backlog:
+                    return
+                for batch, results in backlog.finished():
+                    for at, (number, item) in enumerate(batch):
+                        back[number] = (item, results if isinstance(results, ExecutorError) else results[at])
+                while due in back:
+                    yield back.pop(due)
+                    due += 1
+        except KeyboardInterrupt:
+            backlog.let_go()
+            raise
 
 
 def _unnumbered(function: Callable[..., Result], *common_and_batch: Any) -> Result:
