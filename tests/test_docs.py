@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import concurrent.futures
 import importlib.util
 import re
 import shlex
@@ -105,6 +107,45 @@ def has(module: str, name: str) -> bool:
         assert spec.origin is not None
         (public,) = re.findall(r"^__all__ = (\[.*?\])", Path(spec.origin).read_text(), re.MULTILINE | re.DOTALL)
         return name in ast.literal_eval(public)
+
+
+PUBLIC = ["emdstore", "emdstore.catalog", "emdstore.demo", "emdstore.emds", "emdstore.stores", "emdstore.testing"]
+# Of systemd, of floating point, of PostgreSQL, of Climate-REF.
+FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database", "handle_execution_result"}
+
+
+def names(text: str) -> set[str]:
+    """Return what looks like a class, or a function that is called, in the code within a text."""
+    return set(re.findall(r"(?<![\w.])(?:[A-Z][a-z]+(?:[A-Z][A-Za-z0-9]*)+|[a-z]+(?:_[a-z]+)+(?=\())", text))
+
+
+def known_names() -> set[str]:
+    """Return the names of the public modules and of what their classes have, of Python and of executors."""
+    found = set(FOREIGN) | set(dir(builtins)) | set(concurrent.futures.__all__)
+    for module in map(importlib.import_module, PUBLIC):
+        found |= set(module.__all__)
+        found |= {each for name in module.__all__ for each in dir(getattr(module, name)) if not each.startswith("_")}
+    return found
+
+
+def test_every_name_in_a_page_is_public() -> None:
+    known = known_names()
+    unknown = {
+        (page, name)
+        for page, path in PAGES.items()
+        if page != "CHANGELOG.md"
+        for token in tokens(path)
+        if token.type == "code_inline"
+        for name in names(token.content) - known
+    }
+    assert unknown == set()
+
+
+def test_a_name_that_is_not_public_is_noticed() -> None:
+    assert names("LocalArtifactStore(x), open_stores('a').start_execution(NoSuchStore)") - known_names() == {
+        "open_stores",
+        "NoSuchStore",
+    }
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
     from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
-    from emdstore.catalog.queries import Query, ValueQuery
+    from emdstore.catalog.queries import Query, SeriesQuery, ValueQuery
     from emdstore.catalog.records import RecordStamp
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "RecordStamp",
     "ReplaceResult",
     "ScalarRow",
+    "SeriesQuery",
     "SeriesRow",
     "ValueQuery",
     "WarningRow",
@@ -44,6 +45,7 @@ _HOME = {
     "Holder": "lease",
     "Query": "queries",
     "RecordStamp": "records",
+    "SeriesQuery": "queries",
     "ValueQuery": "queries",
 }
 
