@@ -7,8 +7,12 @@ import secrets
 import sys
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from tests.simulation.search import Schedule, Stageplay, draw, shrink
+from tests.simulation.planting import all_faults, plant
+
+if TYPE_CHECKING:
+    from tests.simulation.search import Schedule, Stageplay
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,12 +26,20 @@ def main(arguments: list[str] | None = None) -> int:
     again = verbs.add_parser("replay", help="play one again, and show all of its steps")
     again.add_argument("schedule", help="a seed, or a value as a failure shows it")
     again.add_argument("--shrink", action="store_true")
+    for verb in (search, again):
+        verb.add_argument("--fault", choices=sorted(all_faults()), help="with this fault put back into the library")
     given = parser.parse_args(arguments)
+    if given.fault is not None:
+        plant(all_faults()[given.fault])
+    from tests.simulation.search import Stageplay
+
     with Stageplay() as stage:
         return _search(stage, given) if given.verb == "search" else _replay(stage, given)
 
 
 def _search(stage: Stageplay, given: argparse.Namespace) -> int:
+    from tests.simulation.search import draw, shrink
+
     first = secrets.randbelow(10**9) if given.seed is None else given.seed
     print(f"seeds from {first}", flush=True)
     began, cpu = time.monotonic(), time.process_time()
@@ -57,6 +69,8 @@ def _search(stage: Stageplay, given: argparse.Namespace) -> int:
 
 
 def _replay(stage: Stageplay, given: argparse.Namespace) -> int:
+    from tests.simulation.search import Schedule, draw, shrink
+
     text = given.schedule
     schedule = draw(int(text)) if text.isdigit() else Schedule.parse(text)
     if given.shrink:

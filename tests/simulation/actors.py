@@ -69,6 +69,7 @@ def play_again(stage: Stage) -> object:
 
 
 def prune(stage: Stage) -> object:
+    stage.watch.pruned = True
     return replay(stage.workspace.results, stage.workspace.catalog, prune=True)
 
 
@@ -139,6 +140,17 @@ def lose(stage: Stage) -> object:
     return None
 
 
+def spoil(stage: Stage) -> object:
+    """Remove a file of the set from scratch, as a clean-up by hand does."""
+    stage.kernel.step("operator removes", f"{stage.fragment}/data/tas.nc")
+    path = stage.world.scratch / stage.fragment / "data" / "tas.nc"
+    if path.exists():
+        stage.watch.spoils(stage.fragment, "data/tas.nc")
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return None
+
+
 def copy_bare(stage: Stage) -> object:
     """Copy another version of the set into the results with another program, which knows no records."""
     for key, data in version_of(9).items():
@@ -183,6 +195,7 @@ ACTORS: Mapping[str, Callable[[Stage], object]] = {
         mend,
         write,
         lose,
+        spoil,
         copy_bare,
         read,
     )

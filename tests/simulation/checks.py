@@ -12,9 +12,10 @@ from tests.simulation.kernel import Actor, Kernel
 from tests.simulation.worlds import World, version_of
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import EmdstoreError
+from emdstore.errors import ClaimLostError, EmdstoreError
 from emdstore.executions.transitions import TRANSITIONS
 from emdstore.sets.record import ExecutionRecord, decode_record
+from emdstore.stores.identity import is_own
 
 _SHIPPED = ("uploaded", "failed")
 
@@ -41,8 +42,13 @@ class Watch:
     ----------
     wrote_last
         What a program wrote last in scratch, by set and file.
-    aborted, lost, strange
-        Sets that were given up, that somebody removed from the results, or copied there without a record.
+    aborted, lost, spoiled, strange
+        Sets that were given up, that somebody removed from the results, removed a file of from scratch, or copied into
+        the results without a record.
+    unknown
+        Sets that the catalog did not know when the run began.
+    pruned
+        Whether rows of what is not in results were asked to go.
     """
 
     def __init__(self, world: World, kernel: Kernel) -> None:
@@ -51,6 +57,9 @@ class Watch:
         self.aborted: set[str] = set()
         self.lost: set[str] = set()
         self.strange: set[str] = set()
+        self.spoiled: set[str] = set()
+        self.pruned = False
+        self.unknown: set[str] = set()
         self.records: dict[str, ExecutionRecord] = {}
         self._moves: list[tuple[str, str, str]] = []
         self._standing: dict[str, bytes] = {}
@@ -59,6 +68,8 @@ class Watch:
             self.wrote_last[fragment] = dict(version_of(2 if state == "edited" else 1))
             if state == "lost":
                 self.lost.add(fragment)
+            if state == "unknown":
+                self.unknown.add(fragment)
         self._standing = self._records_now()
         for fragment in world.scene.fragments:
             held = world.mirror._objects.get(f"{fragment}/{RECORD_NAME}")
@@ -69,6 +80,10 @@ class Watch:
 
     def writes(self, fragment: str, key: str, data: bytes) -> None:
         self.wrote_last[fragment][key] = data
+
+    def spoils(self, fragment: str, key: str) -> None:
+        self.spoiled.add(fragment)
+        del self.wrote_last[fragment][key]
 
     def loses(self, fragment: str) -> None:
         self.lost.add(fragment)
@@ -169,8 +184,11 @@ class Watch:
 
 
 def errors_of(actors: list[Actor]) -> Iterator[Violation]:
-    """Check 8: an actor ends, and if by an error, then by one of ours."""
+    """Check 8: an actor ends, and if by an error, then by one of ours; check 6: who lives keeps its claim."""
     for actor in actors:
+        lives = not actor.was_stopped and not actor.was_disturbed
+        if lives and isinstance(actor.error, ClaimLostError) and "later claim" not in str(actor.error):
+            yield Violation(6, f"{actor.name} lost its claim, though it lives and nothing failed: {actor.error}")
         if actor.error is not None and not isinstance(actor.error, EmdstoreError):
             yield Violation(8, f"{actor.name} ended with {type(actor.error).__name__}: {actor.error}")
 
@@ -215,6 +233,8 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
     held = world.held()
     for fragment, row in rows.items():
         status, digest = row["status"], row["record_digest"]
+        if row["values"] == [9.0] and fragment in watch.strange and fragment not in watch.unknown and not watch.pruned:
+            yield Violation(5, f"the rows of {fragment} are of a set without a record, and the execution is ours")
         data = held.get(f"{fragment}/{RECORD_NAME}")
         if digest is not None and fragment in watch.wrote_last:
             record = watch.records.get(digest)
@@ -231,8 +251,12 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
         if fragment in up_to_date and data is not None and fragment not in watch.strange:
             record = watch._decoded(data)
             # What was removed from results and published again without the catalog may be kept out.
-            may_be_kept = fragment in watch.lost and record is not None and record.generation < row["generation"]
-            if record is not None and record.state == "published" and digest != sha256(data) and not may_be_kept:
+            may_be_kept = fragment in watch.lost and record is not None and record.generation <= row["generation"]
+            is_whole = record is not None and all(
+                (there := held.get(f"{fragment}/{each.key}")) is not None and sha256(there) == each.sha256
+                for each in record.artifacts
+            )  # else readers call it changed, and leave the rows
+            if is_whole and record.state == "published" and digest != sha256(data) and not may_be_kept:
                 what = "none" if digest is None else "another"
                 yield Violation(5, f"{fragment} is published, and its rows are of {what} record ({status})")
 
@@ -272,7 +296,7 @@ def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
         if fragment in watch.aborted or row is None:
             continue
         there = f"{fragment}/{RECORD_NAME}" in scratch
-        if row["status"] != "uploaded" and there:
+        if row["status"] != "uploaded" and there and fragment not in watch.spoiled:
             yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
         if row["owner"] is not None and there:
             yield Violation(6, f"{fragment} is still claimed by {row['owner']} when all is quiet")
@@ -280,7 +304,10 @@ def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
 
 def state_of(world: World) -> Mapping[str, object]:
     """Return what a second quiet round may not change (check 7)."""
-    return {"results": {key: sha256(data) for key, data in world.held().items()}, "rows": rows_of(world)}
+    return {
+        "results": {key: sha256(data) for key, data in world.held().items() if not is_own(key)},
+        "rows": rows_of(world),
+    }
 
 
 def _value_by_digest(digest: str | None) -> float | None:

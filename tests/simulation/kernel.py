@@ -89,6 +89,7 @@ class Actor:
     lasting: str | None = None
     to_stop: bool = False
     was_stopped: bool = False
+    was_disturbed: bool = False
     greenlet: Any = None
 
     @property
@@ -202,6 +203,8 @@ class Kernel:
             raise Killed
         if fault == "stop":
             actor.to_stop = True
+        if fault in ("before", "after", "gone", "full"):
+            actor.was_disturbed = True
         if fault in ("gone", "full"):
             actor.lasting = fault
         if actor.to_stop and self.writer is not actor:  # in a transaction of SQLite it would stop everybody

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.simulation.kept import KEPT
+from tests.simulation.kept import KEPT, OPEN, UNFENCED
 from tests.simulation.search import (
     Played,
     Schedule,
@@ -56,6 +56,14 @@ def test_what_failed_once_does_not_fail_again(stage: Stageplay, name: str) -> No
     assert failed is None, told(*failed)
 
 
+@pytest.mark.xfail(reason="a record is not yet put in its place by compare-and-put")
+@pytest.mark.parametrize("name", OPEN)
+def test_no_record_lands_on_a_later_one(stage: Stageplay, name: str) -> None:
+    schedule = Schedule.parse(OPEN[name])
+    played = stage.play(schedule)
+    assert not played.violations, told(schedule, played)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "results", "state"), KILLED)
 def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
@@ -67,7 +75,7 @@ def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str
 def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> None:
     first = int(os.environ.get("EMDSTORE_SIMULATION_SEED") or int.from_bytes(os.urandom(4), "big"))
     print(f"seeds from {first}")  # noqa: T201 - shown if it fails
-    failed = first_failure(stage, map(draw, range(first, first + FRESH)))
+    failed = first_failure(stage, map(draw, range(first, first + FRESH)), known=UNFENCED)
     if failed is not None:
         small = shrink(stage, failed[0], seconds=30)
         pytest.fail(f"of seeds from {first}: {told(small, stage.play(small))}")

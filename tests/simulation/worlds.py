@@ -25,11 +25,12 @@ from emdstore.sets.transfer import transfer
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 from emdstore.stores.port import ArtifactStore
 
-STATES = ("stopped", "published", "edited", "cleaned", "lost")
+STATES = ("stopped", "published", "edited", "cleaned", "lost", "unknown")
 """How a set stands when a run begins.
 
 ``stopped``: it waits to be committed. ``published``: it was committed. ``edited``: it was, and scratch has other bytes
 since. ``cleaned``: it was, and scratch is empty. ``lost``: it was, and somebody removed it from the results.
+``unknown``: scratch has it, and the catalog does not know it.
 """
 
 _RESULT = ExecutionResult(
@@ -174,7 +175,7 @@ class World:
         (self._work / "results").mkdir(parents=True)
         kernel = Kernel()
         actor = kernel.add("the past", lambda: None)
-        kernel.clock = -3600.0
+        kernel.clock = -3 * 3600.0
         results: ArtifactStore = (
             self._memory if scene.results == "memory" else LocalArtifactStore(self._work / "results")
         )
@@ -190,20 +191,25 @@ class World:
                 execution.stop(_RESULT)
                 kernel.clock += 10
                 self._age(kernel)
-                if state != "stopped":
+                if state not in ("stopped", "unknown"):
                     execution.commit_output_assets(clean_folder=state == "cleaned")
                 kernel.clock += 10
                 if state == "edited":
                     for key, data in version_of(2).items():
                         workspace.scratch.write_bytes(f"{fragment}/{key}", data)
                 self._age(kernel)
-            if "stopped" not in scene.sets or len(set(scene.sets)) > 1:
+            if not {"stopped", "unknown"}.issuperset(scene.sets):
                 transfer(results, self.mirror)
             for fragment, state in zip(scene.fragments, scene.sets, strict=True):
                 if state == "lost":
                     for key in [*results.iter_keys(fragment)]:
                         results.delete(key)  # type: ignore[attr-defined]
             workspace.catalog.close()
+        with self.database() as connection:
+            for fragment, state in zip(scene.fragments, scene.sets, strict=True):
+                if state == "unknown":
+                    connection.execute("DELETE FROM execution WHERE fragment = ?", (fragment,))
+            connection.commit()
         for beside in self._work.glob("catalog.db-*"):
             beside.unlink()
         folder = self.folder / f"template{len(self._templates)}"
