@@ -18,12 +18,5 @@ KEPT: dict[str, str] = {
 UNFENCED = "in the place of one of generation"
 """What the message says of a record that lands on a later one, which compare-and-put is to make impossible."""
 
-OPEN: dict[str, str] = {
-    "a publisher without a claim, that was looking when another published": (
-        "('local', ('stopped',), (('commit', 0), ('batch-without-catalog', 0)), ((1, 44), (0, None)), (), (), 'replay')"
-    ),
-    "a transfer of an older copy that was looking when another published": (
-        "('memory', ('edited',), (('bring', 0), ('commit', 0)), ((0, 2), (1, None)), (), (), 'commit')"
-    ),
-}
-"""Schedules that fail today, since a record is put in its place without looking at what it replaces."""
+UNFENCED_PAIRS = [("publish", "commit", "edited", None), ("commit", "commit-and-clean", "stopped", "stop")]
+"""Who is looking, or stopped beyond its lease, while who publishes: the record of the first lands on the later one."""

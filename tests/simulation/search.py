@@ -172,7 +172,9 @@ class Stageplay:
             order = (_heal_by_replay, _heal_by_commit)
         clock += STOPPED_SECONDS
         before: object = None
-        again = (_heal_by_commit, _heal_by_replay) if len(trace) % 3 == 0 else ()  # it seldom finds more
+        again = (
+            (_heal_by_commit, _heal_by_replay) if len(trace) % 3 == 0 and not watch.unknown else ()
+        )  # it seldom finds more
         for number, heal in enumerate((*order, *again)):
             kernel = Kernel()
             kernel.clock = clock
