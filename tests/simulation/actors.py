@@ -114,28 +114,30 @@ def write(stage: Stage) -> object:
     folder = stage.world.scratch / stage.fragment
     for key, data in version_of(3).items():
         stage.kernel.step("program writes", key)
-        if not folder.is_dir():
-            return None  # what it stands in is gone
-        path = folder / key
-        stage.watch.writes(stage.fragment, key, data)
-        staged = path.with_name(".emdstore-staging-program")
-        staged.write_bytes(data)
-        when = stage.kernel.now(stage.kernel.running()).timestamp()
-        staged.replace(path)
-        os.utime(path, (when, when))
+        with stage.kernel.at_once():
+            if not folder.is_dir():
+                return None  # what it stands in is gone
+            path = folder / key
+            stage.watch.writes(stage.fragment, key, data)
+            staged = path.with_name(".emdstore-staging-program")
+            staged.write_bytes(data)
+            when = stage.kernel.now().timestamp()
+            staged.replace(path)
+            os.utime(path, (when, when))
     return None
 
 
 def lose(stage: Stage) -> object:
     """Remove the set from the results, as somebody does by mistake."""
     stage.kernel.step("operator removes", stage.fragment)
-    stage.watch.loses(stage.fragment)
-    world = stage.world
-    if world.scene.results == "local":
-        shutil.rmtree(world.catalog.parent / "results" / stage.fragment, ignore_errors=True)
-    else:
-        for key in [*world.results.iter_keys(stage.fragment)]:
-            world.results.delete(key)  # type: ignore[attr-defined]
+    with stage.kernel.at_once():
+        stage.watch.loses(stage.fragment)
+        world = stage.world
+        if world.scene.results == "local":
+            shutil.rmtree(world.catalog.parent / "results" / stage.fragment, ignore_errors=True)
+        else:
+            for key in [*world.results.iter_keys(stage.fragment)]:
+                world.results.delete(key)  # type: ignore[attr-defined]
     stage.watch.wrote()
     return None
 
@@ -144,9 +146,9 @@ def spoil(stage: Stage) -> object:
     """Remove a file of the set from scratch, as a clean-up by hand does."""
     stage.kernel.step("operator removes", f"{stage.fragment}/data/tas.nc")
     path = stage.world.scratch / stage.fragment / "data" / "tas.nc"
-    if path.exists():
-        stage.watch.spoils(stage.fragment, "data/tas.nc")
-        with contextlib.suppress(OSError):
+    with stage.kernel.at_once():
+        if path.exists():
+            stage.watch.spoils(stage.fragment, "data/tas.nc")
             path.unlink()
     return None
 

@@ -111,7 +111,9 @@ class Watch:
         for fragment, before, after in moves:
             if after == "aborted":
                 self.aborted.add(fragment)
+            # Rows follow the record there; and a claim under which nothing was changed gives back what was.
             follows_record = who.startswith(("play-again", "prune", "healing replay"))
+            follows_record |= before == "pending_upload" and "pending_upload" in TRANSITIONS[after]
             if before != after and after not in TRANSITIONS.get(before, ()) and not follows_record:
                 self._blame(4, f"{who} moved {fragment} from {before} to {after}, which no table allows")
             if before != after and after in _SHIPPED and fragment not in self.lost:
@@ -236,11 +238,10 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
         if row["values"] == [9.0] and fragment in watch.strange and fragment not in watch.unknown and not watch.pruned:
             yield Violation(5, f"the rows of {fragment} are of a set without a record, and the execution is ours")
         data = held.get(f"{fragment}/{RECORD_NAME}")
-        if digest is not None and fragment in watch.wrote_last:
+        if digest is not None and row["state"] != "bare" and fragment in watch.wrote_last:
             record = watch.records.get(digest)
             if record is None:
-                if fragment not in watch.strange:
-                    yield Violation(5, f"the rows of {fragment} are of a record that never was there")
+                yield Violation(5, f"the rows of {fragment} are of a record that never was there")
                 continue
             named = {each.key: each.sha256 for each in record.artifacts}
             if row["artifacts"] != named:
@@ -270,13 +271,14 @@ def rows_of(world: World) -> dict[str, dict[str, Any]]:
                 "fragment": fragment,
                 "status": status,
                 "record_digest": digest,
+                "state": state,
                 "owner": owner,
                 "generation": generation,
                 "artifacts": {},
                 "values": [],
             }
-            for number, fragment, status, digest, owner, generation in connection.execute(
-                "SELECT id, fragment, status, record_digest, owner, generation FROM execution ORDER BY fragment"
+            for number, fragment, status, digest, state, owner, generation in connection.execute(
+                "SELECT id, fragment, status, record_digest, state, owner, generation FROM execution ORDER BY fragment"
             )
         }
         for number, key, digest in connection.execute("SELECT execution_id, key, sha256 FROM artifact ORDER BY key"):
@@ -296,7 +298,7 @@ def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
         if fragment in watch.aborted or row is None:
             continue
         there = f"{fragment}/{RECORD_NAME}" in scratch
-        if row["status"] != "uploaded" and there and fragment not in watch.spoiled:
+        if row["status"] != "uploaded" and there and fragment not in watch.spoiled | watch.strange:
             yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
         if row["owner"] is not None and there:
             yield Violation(6, f"{fragment} is still claimed by {row['owner']} when all is quiet")

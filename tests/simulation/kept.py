@@ -11,12 +11,9 @@ KEPT: dict[str, str] = {
     "gc ends with an error of ours where a disk fails": (
         "('memory', ('edited',), (('gc', 0),), (), ((0, 0, 'before'),), (), 'commit')"
     ),
+    # A transfer put an older copy in the place of a later set, whose scratch had been cleaned up.
+    "an older copy does not take the place of what took its place": (
+        "('local', ('edited',), (('publish-and-clean', 0), ('bring', 0)), (), (), (), 'replay')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""
-
-
-UNFENCED = "in the place of one of generation"
-"""What the message says of a record that lands on a later one, which compare-and-put is to make impossible."""
-
-UNFENCED_PAIRS = [("publish", "commit", "edited", None), ("commit", "commit-and-clean", "stopped", "stop")]
-"""Who is looking, or stopped beyond its lease, while who publishes: the record of the first lands on the later one."""

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import sqlite3
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -115,12 +115,16 @@ class Kernel:
         up each actor goes on to its end, in their order.
     faults
         What happens at which step of which actor.
+    nth
+        Of several in one world, which one: no two of them draw the same random numbers.
     """
 
     def __init__(
         self,
         segments: Sequence[tuple[int, int | None]] = (),
         faults: Mapping[tuple[int, int], str] | None = None,
+        *,
+        nth: int = 0,
     ) -> None:
         self._segments, self._faults = segments, dict(faults or {})
         self.actors: list[Actor] = []
@@ -128,7 +132,7 @@ class Kernel:
         self.writer: Actor | None = None
         self.clock = 0.0
         self.trace: list[tuple[int, int, str, str, str]] = []
-        self._tokens = 0
+        self._tokens = 1_000_000 * nth
         self._hub = getcurrent()
         self._ran_last: Actor | None = None
         self.after_step: Callable[[Actor, str, str], object] | None = None
@@ -220,6 +224,15 @@ class Kernel:
         if actor.lasting == "gone" or (actor.lasting == "full" and changes):
             return "before"
         return fault if fault in ("before", "after") else None
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Take no steps inside the block: it happens in one go."""
+        held, self.current = self.current, None
+        try:
+            yield
+        finally:
+            self.current = held
 
     def take_turn_to_write(self) -> None:
         """Wait until nobody else is in a transaction that writes, and be the one who is."""
