@@ -102,16 +102,21 @@ def has(module: str, name: str) -> bool:
     try:
         return hasattr(importlib.import_module(module), name)
     except MissingExtraError:
-        spec = importlib.util.find_spec(module)
-        assert spec is not None
-        assert spec.origin is not None
-        (public,) = re.findall(r"^__all__ = (\[.*?\])", Path(spec.origin).read_text(), re.MULTILINE | re.DOTALL)
-        return name in ast.literal_eval(public)
+        return name in said_to_be_public(module)
+
+
+def said_to_be_public(module: str) -> list[str]:
+    """Return what a module says is public, without importing it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    (public,) = re.findall(r"^__all__ = (\[.*?\])", Path(spec.origin).read_text(), re.MULTILINE | re.DOTALL)
+    return list(ast.literal_eval(public))
 
 
 PUBLIC = ["emdstore", "emdstore.catalog", "emdstore.demo", "emdstore.emds", "emdstore.stores", "emdstore.testing"]
-# Of systemd, of floating point, of PostgreSQL, of Climate-REF.
-FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database", "handle_execution_result"}
+# Of systemd, of floating point, of PostgreSQL.
+FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
 
 
 def names(text: str) -> set[str]:
@@ -122,6 +127,7 @@ def names(text: str) -> set[str]:
 def known_names() -> set[str]:
     """Return the names of the public modules and of what their classes have, of Python and of executors."""
     found = set(FOREIGN) | set(dir(builtins)) | set(concurrent.futures.__all__)
+    found |= set(said_to_be_public("emdstore.integrations.climate_ref"))
     for module in map(importlib.import_module, PUBLIC):
         found |= set(module.__all__)
         found |= {each for name in module.__all__ for each in dir(getattr(module, name)) if not each.startswith("_")}

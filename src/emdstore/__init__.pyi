@@ -109,6 +109,7 @@ from .sets.retraction import (
 )
 from .sets.schema import (
     record_schema as record_schema,
+    retraction_schema as retraction_schema,
 )
 from .sets.transfer import (
     plan_transfer as plan_transfer,

@@ -9,7 +9,8 @@ import pytest
 from tests.cli.conftest import CLI
 from tests.lifecycle.examples import FRAGMENT, SUCCESS, promote, put, small_run
 
-from emdstore.sets.schema import record_schema
+from emdstore.emds import RETRACTION_NAME
+from emdstore.sets.schema import record_schema, retraction_schema
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 
 
@@ -63,6 +64,7 @@ def test_what_no_copy_has_is_named(cli: CLI, store: LocalArtifactStore, tmp_path
 
 def test_the_schema_is_the_packages(cli: CLI) -> None:
     assert cli("schema", "record").json == record_schema()
+    assert cli("schema", "retraction").json == retraction_schema()
 
 
 def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArtifactStore) -> None:
@@ -73,6 +75,10 @@ def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArti
     assert f"{FRAGMENT} is retracted: wrong sign; use a/b/c/2" in shown.err
     assert cli("sets", "results", "--json").json["sets"][0]["retraction"]["reason"] == "wrong sign"
     assert "1 published; 1 of them retracted" in cli("verify", "results").out
+    shutil.copytree(store.root / FRAGMENT, store.root / "a/b/c/2")
+    (store.root / "a/b/c/2" / RETRACTION_NAME).unlink()
+    assert [each["fragment"] for each in cli("sets", "results", "--retracted", "--json").json["sets"]] == [FRAGMENT]
+    shutil.rmtree(store.root / "a")
     cli("replay", "results", "--catalog", "catalog.db")
     assert "wrong sign" in cli("show", FRAGMENT, "--catalog", "catalog.db").out
     export = ("export", "scalars", "-o", "x.csv", "--catalog", "catalog.db")

@@ -6,23 +6,36 @@ import json
 from typing import Any
 
 import attrs
+import jsonschema
 import msgspec
 import pytest
 from tests.lifecycle.examples import FRAGMENT, SUCCESS, held, promote, put, small_run
 
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, RecordVersionError
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record, publish_record
-from emdstore.sets.schema import make_record_schema, record_schema
+from emdstore.sets.retraction import retract
+from emdstore.sets.schema import make_record_schema, make_retraction_schema, record_schema, retraction_schema
 from emdstore.sets.transfer import transfer
 from emdstore.stores import InMemoryArtifactStore, scoped
 
 
-def test_the_schema_in_the_package_is_current() -> None:
-    """If not: `json.dumps(make_record_schema(), indent=2)` goes into ``sets/record.schema.json``."""
+def test_the_schemas_in_the_package_are_current() -> None:
+    """If not: `json.dumps(make_record_schema(), indent=2)` goes into ``sets/record.schema.json``, and so on."""
     assert record_schema() == make_record_schema()
+    assert retraction_schema() == make_retraction_schema()
+
+
+def test_a_retraction_that_is_written_follows_its_schema() -> None:
+    results = ours()
+    retract(results, FRAGMENT, reason="wrong units", successor="a/b/c/2")
+    said = json.loads(results.read_bytes(f"{FRAGMENT}/{RETRACTION_NAME}"))
+    jsonschema.validate(said, retraction_schema(), format_checker=jsonschema.FormatChecker())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(said | {"retracted": "yes"}, retraction_schema())
+    assert said.keys() == retraction_schema()["$defs"]["Retraction"]["properties"].keys()
 
 
 def test_each_field_of_a_record_is_in_the_schema() -> None:

@@ -74,12 +74,17 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "db rebind": ("database:rebind", "Tell the catalog where its results store is now."),
     "forget": ("database:forget", "Remove one execution from the catalog."),
     "schema record": ("sets:show_record_schema", "Print the JSON Schema of the record, execution.json."),
+    "schema retraction": ("sets:show_retraction_schema", "Print the JSON Schema of a retraction, retraction.json."),
+    "climate-ref retractions": (
+        "climate_ref:retractions",
+        "Retract in a results store what is retracted in Climate-REF's database.",
+    ),
     "climate-ref replay": ("climate_ref:replay", "Load every set of a results store into Climate-REF's database."),
 }
 _GROUPS = {
     "db": "Look after the catalog: check, upgrade, rebind.",
-    "schema": "Print the schemas of what emdstore writes: record.",
-    "climate-ref": "Work with a Climate-REF's own database: replay.",
+    "schema": "Print the schemas of what emdstore writes: record, retraction.",
+    "climate-ref": "Work with a Climate-REF's own database: replay, retractions.",
 }
 
 

@@ -65,6 +65,58 @@ def replay(
     return _show(report, output, accept_left_out=accept_left_out)
 
 
+def retractions(
+    store: str,
+    /,
+    *,
+    database: Annotated[str, Parameter(env_var="REF_DATABASE_URL")],
+    reason: str | None = None,
+    by: str | None = None,
+    take_back: bool = False,
+    dry_run: bool = False,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Retract in a results store the sets of executions that Climate-REF's own database flags as retracted.
+
+    `emdstore climate-ref replay` carries retractions the other way, from the results store into the database.
+
+    Parameters
+    ----------
+    store
+        The results store.
+    database
+        Climate-REF's database, a SQLite file or a URL. It is only read.
+    reason
+        Why, for those who used the sets.
+    by
+        Who says so; by default the user and the host.
+    take_back
+        Also take back the retractions of sets that the database does not flag. Run `climate-ref replay` first: a
+        database that has not heard of a retraction does not flag it either.
+    dry_run
+        Only show what would be said.
+    """
+    opened = open_existing(store, access)
+    from emdstore.integrations import climate_ref
+
+    said = {} if reason is None else {"reason": reason}
+    report = climate_ref.carry_retractions(database, opened, by=by, take_back=take_back, dry_run=dry_run, **said)
+    code = 0 if report.ok else 1
+    if output.json:
+        return show_document("climate-ref retractions", report.as_dict(), code)
+    would = "would be " if dry_run else ""
+    for fragment in report.retracted:
+        say(f"{would}retracted  {fragment}")
+    for fragment in report.taken_back:
+        say(f"{would}taken back  {fragment}")
+    for each in report.failed:
+        say(f"failed  {each.fragment}: {each.error}", style="red")
+    retracted, back, failed = len(report.retracted), len(report.taken_back), len(report.failed)
+    say(f"{retracted} retracted, {back} taken back, {report.unchanged} unchanged, {failed} failed")
+    return code
+
+
 def _show(report: ReplayReport, output: Output, *, interrupted: bool = False, accept_left_out: bool = False) -> int:
     ok = report.ok or (accept_left_out and not report.failed)
     code = 130 if interrupted else 0 if ok else 1

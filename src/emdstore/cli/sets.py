@@ -29,7 +29,7 @@ from emdstore.ingestion.replay import replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
 from emdstore.sets.retraction import retract, unretract
-from emdstore.sets.schema import record_schema
+from emdstore.sets.schema import record_schema, retraction_schema
 from emdstore.sets.state import SetState
 from emdstore.stores import ArtifactStore
 from emdstore.stores.left_out import FirstLeftOut
@@ -45,6 +45,7 @@ def show_sets(
     /,
     *,
     state: list[SetState] | None = None,
+    retracted: bool = False,
     accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -65,6 +66,8 @@ def show_sets(
         Only the sets in this folder.
     state
         Only sets in this state; may be given several times.
+    retracted
+        Only sets that were retracted.
     """
     opened = open_existing(store, access)
     counts: Counter[str] = Counter()
@@ -73,7 +76,7 @@ def show_sets(
     left_out = FirstLeftOut()
     for each in list_sets(opened, prefix, left_out=left_out.note):
         found += 1
-        if state and each.state not in state:
+        if (state and each.state not in state) or (retracted and each.retraction is None):
             continue
         counts[each.state] += 1
         shown.append(each)
@@ -213,6 +216,12 @@ def _results_store(place: str | None, config: Path | None, access: Access, fragm
         yield workspace.results
         for each in replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary).failures:
             note(f"the catalog could not take {each.fragment} as it is now: {each.error}")
+
+
+def show_retraction_schema() -> int:
+    """Print the JSON Schema of the retraction, retraction.json, as this version writes it."""
+    print(json.dumps(retraction_schema(), indent=2))
+    return 0
 
 
 def show_record_schema() -> int:

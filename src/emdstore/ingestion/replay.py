@@ -195,11 +195,14 @@ class ReadSet:
         What a catalog takes of it.
     record
         Its record, if it has one.
+    word
+        What was said last of its use: that it is retracted, or not any more.
     """
 
     location: str
     content: ExecutionContent
     record: ExecutionRecord | None
+    word: Retraction | None = None
 
 
 @attrs.frozen
@@ -237,7 +240,7 @@ class SetReader:
             return IngestOutcome(fragment, _NOT_TAKEN[state], error=error, set_state=state)
         if known is not None and content.record_digest == known.digest:
             return _restamped(known, found.stamp if content.record_version is not None else None, look.retraction)
-        return ReadSet(found.location, content, look.record)
+        return ReadSet(found.location, content, look.record, look.word)
 
 
 class Sink(Protocol):

@@ -24,6 +24,7 @@ from emdstore.errors import (
     RecordVersionError,
 )
 from emdstore.keys import join_key, validate_key
+from emdstore.sets.record import Moment
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.stores.replacing import put_over
@@ -51,9 +52,11 @@ class Retraction:
         The fragment of the set to use instead, if there is one.
     retracted
         False if an earlier retraction is taken back. The object stays then, so that copies of the set hear of it, too.
+    retraction_version
+        Of the format; a newer one is refused.
     """
 
-    at: datetime
+    at: Moment
     reason: str
     by: str | None = None
     successor: str | None = None
@@ -190,23 +193,25 @@ def decode_retraction(data: bytes, *, name: str = RETRACTION_NAME) -> Retraction
                 "upgrade emdstore",
                 key=name,
             )
-        said = _retraction.decode(data)
+        return _retraction.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(
             f"{name!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
             "retract`, or copy it from another store",
             key=name,
         ) from error
-    if said.at.tzinfo is None:
-        raise RecordError(f"{name!r} has a time without a time zone: {said.at}", key=name)
-    return said
 
 
-def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
+def expect_set(store: ArtifactStore, fragment: str) -> None:
+    """Raise `ExecutionNotFoundError` if there is no set in a folder."""
     if not any(store.exists(join_key(fragment, name)) for name in (RECORD_NAME, METRIC_NAME)):
         raise ExecutionNotFoundError(
             f"no set at {fragment!r} in {store!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
         )
+
+
+def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
+    expect_set(store, fragment)
     key = join_key(fragment, RETRACTION_NAME)
     for attempt in range(_ATTEMPTS):
         data, before = _said(store, key)

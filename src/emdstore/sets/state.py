@@ -27,7 +27,7 @@ from emdstore.keys import join_key
 from emdstore.sets.finding import Stamp, fragment_at, stamp_of
 from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
-from emdstore.sets.retraction import Retraction, read_retraction
+from emdstore.sets.retraction import Retraction, last_word
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
@@ -157,8 +157,8 @@ class SetLook:
         What the bundles of a set without a record name; None of one with a record.
     stamp
         What the store says of the record.
-    retraction
-        Why it is not to be used any more, if it was retracted. Its state and digests stay what they were.
+    word
+        What was said last of its use, if anything was; see `retraction`.
     error
         Why nothing may be made of the set: None if it is published, failed, bare, or incomplete by its record.
     """
@@ -173,13 +173,18 @@ class SetLook:
     bundles: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
     named: ArtifactSet | None = attrs.field(default=None, repr=False)
     stamp: Stamp | None = None
-    retraction: Retraction | None = None
+    word: Retraction | None = None
     error: EmdstoreError | None = attrs.field(default=None, eq=str)
 
     @property
     def state(self) -> SetState:
         """The set's state."""
         return self.judgement.state
+
+    @property
+    def retraction(self) -> Retraction | None:
+        """Why it is not to be used any more, if it was retracted. Its state and digests stay what they were."""
+        return self.word if self.word is not None and self.word.retracted else None
 
     @property
     def size(self) -> int:
@@ -277,8 +282,7 @@ def _look(
     if isinstance(record, EmdstoreError) or seen.state in ("publishing", "unreadable"):
         return _judged(seen)
     listing = listing_of(folder)
-    retraction = read_retraction(folder, "") if RETRACTION_NAME in listing else None
-    seen = attrs.evolve(seen, retraction=retraction)
+    seen = attrs.evolve(seen, word=last_word(folder, "") if RETRACTION_NAME in listing else None)
     digests: dict[str, Digest] = {}
     read: dict[str, bytes] = {}
     wanted = {each.key for each in record.artifacts} if every_digest else set()
@@ -324,7 +328,7 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
         judgement=Judgement("bare"),
         listing=listing,
         stamp=stamp,
-        retraction=read_retraction(folder, "") if RETRACTION_NAME in listing else None,
+        word=last_word(folder, "") if RETRACTION_NAME in listing else None,
     )
     try:
         read = {role: folder.read_bytes(name) for role, name in names.items() if bundles or role == "output"}

@@ -23,9 +23,13 @@ from emdstore.integrations.climate_ref.installing import Installation, install, 
 from emdstore.integrations.climate_ref.materializing import materialize_execution
 from emdstore.integrations.climate_ref.reingesting import reingest_execution
 from emdstore.integrations.climate_ref.replaying import replay
+from emdstore.integrations.climate_ref.retracting import CarriedRetractions, NotCarried, carry_retractions
 
 __all__ = [
+    "CarriedRetractions",
     "Installation",
+    "NotCarried",
+    "carry_retractions",
     "handle_execution_result",
     "install",
     "materialize_execution",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +13,18 @@ from climate_ref.models.dataset import Dataset
 from climate_ref.models.diagnostic import recompute_promoted_version
 from climate_ref.models.execution import Execution, ExecutionGroup, execution_datasets
 from climate_ref_core.datasets import SourceDatasetType
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from emdstore.catalog import ExecutionContent, RecordStamp
-from emdstore.errors import (
-    CatalogError,
-    CatalogVersionError,
-    DemotionRefusedError,
-    EmdstoreError,
-    MissingExtraError,
-    RecordError,
-    redact,
-)
+from emdstore.errors import DemotionRefusedError, EmdstoreError, RecordError
 from emdstore.ingestion.replay import ReadSet, SetReader, replay_into
 from emdstore.ingestion.report import IngestOutcome, ReplayCallback, ReplayReport
+from emdstore.integrations.climate_ref.database import engine_of, look_at, refused
 from emdstore.integrations.climate_ref.handling import settle
 from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
-from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
+from emdstore.integrations.climate_ref.schema import RefSchema
 from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
 from emdstore.stores import ArtifactStore, scoped
@@ -42,7 +33,6 @@ from emdstore.stores.urls import StoreLike, as_source
 if TYPE_CHECKING:
     from climate_ref.database import Database
 
-_BUSY_SECONDS = 60
 _UNKNOWN = "unknown"
 
 
@@ -57,8 +47,9 @@ def replay(
     """Load every set below a prefix of a results store into Climate-REF's database.
 
     Each set is loaded in one transaction: its group and execution are made if they are not there, its outputs, scalars
-    and series replace those that are, and its datasets are linked as far as the database knows them. A set that the
-    database has already, whoever loaded it, is left alone. One that fails stops no other.
+    and series replace those that are, and its datasets are linked as far as the database knows them. What was said last
+    of its use, that it is retracted or not any more, becomes their flag. A set that the database has already, whoever
+    loaded it, is left alone. One that fails stops no other.
 
     Parameters
     ----------
@@ -89,9 +80,9 @@ def replay(
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
-    with _engine_of(database) as engine:
+    with engine_of(database) as engine:
         opened = as_source(store)
-        sink = _RefSink(engine, _look_at(engine), opened, create_unknown)
+        sink = _RefSink(engine, look_at(engine), opened, create_unknown)
         return replay_into(sink, SetReader(opened), prefix, on_progress=on_progress)
 
 
@@ -140,6 +131,8 @@ class _RefSink:
                 changed |= _link_datasets(session, execution, ours_in(read.record), notes)
                 changed |= replace_rows(session, schema, execution.id, rows)
                 settle(execution, schema, _decision(session, execution, content, changed), _metric_of(content))
+                if read.word is not None:  # without a word their own flag counts, which may be carried the other way
+                    execution.retracted = read.word.retracted
                 changed |= any(session.is_modified(each) for each in session.dirty)
         except DemotionRefusedError as error:
             return attrs.evolve(told, state="kept", error=error)
@@ -147,9 +140,9 @@ class _RefSink:
             return attrs.evolve(told, state="invalid", error=error)
         except SQLAlchemyError as error:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
-                raise _error(self.engine, error) from error
-            _look_at(self.engine)  # raises if the database is gone: no other set would fare better
-            return attrs.evolve(told, state="invalid", error=_error(self.engine, error))
+                raise refused(self.engine, error) from error
+            look_at(self.engine)  # raises if the database is gone: no other set would fare better
+            return attrs.evolve(told, state="invalid", error=refused(self.engine, error))
         return attrs.evolve(
             told,
             state="ingested" if changed else "unchanged",
@@ -297,61 +290,3 @@ def _metric_of(content: ExecutionContent) -> str | None:
 def _mapping(ours: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = ours.get(name)
     return found if isinstance(found, Mapping) else {}
-
-
-# -- the database ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _engine_of(database: Database | str | Path) -> Iterator[sa.Engine]:
-    if not isinstance(database, str | Path):
-        yield database.session.get_bind()
-        return
-    engine = _open(str(database))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def _open(place: str) -> sa.Engine:
-    try:
-        url = sa.engine.make_url(place if "://" in place else f"sqlite:///{os.path.abspath(place)}")
-    except (ArgumentError, ValueError):
-        raise _no_database(redact(place)) from None
-    backend = url.get_backend_name()
-    if backend == "sqlite":
-        if url.database is None or not Path(url.database).is_file():  # SQLite would make an empty one
-            raise _no_database(url.render_as_string())
-        return sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-    if backend != "postgresql":
-        raise _no_database(url.render_as_string())
-    for driver in (url.drivername, "postgresql+psycopg"):
-        try:
-            return sa.create_engine(url.set(drivername=driver), pool_pre_ping=True)
-        except ModuleNotFoundError:
-            continue
-    raise MissingExtraError.of("a database on PostgreSQL", "postgres")
-
-
-def _no_database(where: str) -> CatalogVersionError:
-    return CatalogVersionError(
-        f"there is no database of climate-ref at {where}: give a SQLite file, sqlite:///... or postgresql://..., and "
-        "set it up with `ref db migrate`",
-        store=where,
-    )
-
-
-def _look_at(engine: sa.Engine) -> RefSchema:
-    try:
-        with engine.connect() as connection:
-            return read_schema(connection)
-    except SQLAlchemyError as error:
-        raise _error(engine, error) from error
-
-
-def _error(engine: sa.Engine, error: SQLAlchemyError) -> CatalogError:
-    where = engine.url.render_as_string(hide_password=True)
-    said = " ".join(str(getattr(error, "orig", None) or error).split())
-    secrets = [engine.url.password] if isinstance(engine.url.password, str) else []
-    return CatalogError(f"the database {where} refused: {redact(said, secrets)}", store=where)
