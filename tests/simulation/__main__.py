@@ -23,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     search.add_argument("--seed", type=int, default=None, help="the first one; by default a fresh one")
     search.add_argument("--keep-going", action="store_true", help="count what fails, and go on")
     search.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    search.add_argument("--shrink-seconds", type=float, default=60, help="how long to make what failed smaller")
     again = verbs.add_parser("replay", help="play one again, and show all of its steps")
     again.add_argument("schedule", help="a seed, or a value as a failure shows it")
     again.add_argument("--shrink", action="store_true")
@@ -57,7 +58,7 @@ def _search(stage: Stageplay, given: argparse.Namespace) -> int:
         failed[str(result.violations[0].check)] += 1
         print(f"seed {seed}: {result.violations[0]}\n  {schedule}", flush=True)
         if not given.keep_going:
-            small = shrink(stage, schedule)
+            small = shrink(stage, schedule, given.shrink_seconds)
             print(f"shrunk:\n  {small}")
             _show(stage, small)
             break

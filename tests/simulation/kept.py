@@ -4,7 +4,7 @@ from __future__ import annotations
 
 KEPT: dict[str, str] = {
     # A replay kept the rows of the record before, as the machine that had replaced it had an earlier time.
-    "a record proves what it replaced, whatever the clocks say": (
+    "a record is later than what it replaced, whatever the clocks say": (
         "('memory', ('edited',), (('publish', 0),), (), (), (-3600.0,), 'replay')"
     ),
     # A clean-up ended with an OSError of the system when a folder of scratch could not be listed.

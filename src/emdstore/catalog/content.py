@@ -65,8 +65,6 @@ class ExecutionContent:
         Seconds.
     generation
         How often the execution had been claimed when its set was published.
-    replaces
-        SHA-256 of the record that this set's took the place of, which proves it to be later; not kept.
     retracted_at, retracted_by, retraction_reason, superseded_by
         When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
     record_digest
@@ -102,7 +100,6 @@ class ExecutionContent:
     uploaded_at: datetime | None = None
     upload_duration: float | None = None
     generation: int = 0
-    replaces: str | None = None
     retracted_at: datetime | None = None
     retracted_by: str | None = None
     retraction_reason: str | None = None

@@ -81,8 +81,6 @@ def refusal(held: Held, content: ExecutionContent, *, replace: bool = False) -> 
 def _is_older(held: Held, content: ExecutionContent) -> bool:
     if held.generation != content.generation:
         return content.generation < held.generation
-    if content.replaces is not None and content.replaces == held.record_digest:
-        return False  # proved by its record; the clocks of who wrote the two may differ
     if held.published_at is None or content.published_at is None:
         return False
     return content.published_at < held.published_at

@@ -179,7 +179,6 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
         uploaded_at=record.published_at if record.status == "uploaded" else None,
         upload_duration=record.upload_duration,
         generation=record.generation,
-        replaces=record.replaces,
         artifacts=[
             (each.key, each.role, each.size, each.sha256, each.media_type, each.description)
             for each in record.artifacts

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from hashlib import sha256
 
 import attrs
 
@@ -232,7 +231,7 @@ def _some_sealed(
             f"{folder!r} is not published at the source (state {record.state!r}): its record is not moved", key=at
         )
     if not replace:
-        _refuse_less(folder, record, data, standing)
+        _refuse_less(folder, record, standing)
     named = {step.key: step for step in steps}
     ranks: tuple[list[Step], ...] = ([], [], [])
     proved = standing.proved()
@@ -391,11 +390,11 @@ def _sealed(
             )
         return _unvouched(group, Step(at, "write", len(data), data=data, there=standing.digest), unchanged)
     if not replace:
-        _refuse_less(group.folder, record, data, standing)
+        _refuse_less(group.folder, record, standing)
     return _vouched(group, source, data, record, standing, unchanged)
 
 
-def _refuse_less(folder: str, record: ExecutionRecord, data: bytes, standing: Standing) -> None:
+def _refuse_less(folder: str, record: ExecutionRecord, standing: Standing) -> None:
     before = standing.record
     if before is None or not standing.is_publication:
         return
@@ -404,8 +403,6 @@ def _refuse_less(folder: str, record: ExecutionRecord, data: bytes, standing: St
         less = f"is {record.state} at the source"
     elif before.state == "published" and record.fragment == before.fragment and record.generation < before.generation:
         less = f"is of an earlier claim at the source (generation {record.generation} before {before.generation})"
-    elif before.state == "published" and before.replaces == sha256(data).hexdigest():
-        less = "is at the source still what the one at the destination took the place of"
     if less is not None:
         raise DemotionRefusedError(
             f"{folder!r} is published at the destination, and {less}; the published set stays as it is. Use --replace "
