@@ -175,11 +175,24 @@ def test_a_retracted_set_has_a_page_of_its_own_and_is_on_no_other(
         assert "retracted" not in whole
         retract(store, fragment, reason="the <sign> was wrong", successor="a/b/c/2")
         replay(store, catalog)
-        assert fragment not in httpx.get(home).text
+        listed = httpx.get(home).text
+        assert fragment not in listed
+        assert ">1 retracted</a>" in listed
+        only = httpx.get(f"{home}?retracted=1").text
+        assert (fragment in only, only.count('class="pick"')) == (True, 1)
+        assert "retracted: the &lt;sign&gt; was wrong (use a/b/c/2)" in only
         page = httpx.get(address).text
         assert "<strong>retracted</strong> the &lt;sign&gt; was wrong" in page
         assert "use a/b/c/2" in page
         assert page.count("<td") == whole.count("<td")  # its values are there still
+
+
+def test_the_latest_of_each_group_are_listed_where_that_is_asked_for(home: str, library: Library) -> None:
+    latest = library.catalog.executions(latest=True).count()
+    assert 0 < latest < library.catalog.executions().count()
+    page = httpx.get(f"{home}?latest=1").text
+    assert f">{latest} executions<" in page
+    assert 'aria-current="true">latest of each group</a>' in page
 
 
 def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:

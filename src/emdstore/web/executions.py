@@ -41,11 +41,16 @@ class Line:
     @property
     def state(self) -> str:
         """What it is called."""
+        if self.concern is None and self.row.retracted_at is not None:
+            return "retracted"
         return CONCERNS.get(self.concern or "", self.row.status.replace("_", " "))
 
     @property
     def why(self) -> str:
-        """Why it needs attention, in a sentence."""
+        """Why it needs attention, or was retracted, in a sentence."""
+        if self.row.retraction_reason is not None:
+            instead = f" (use {self.row.superseded_by})" if self.row.superseded_by else ""
+            return f"retracted: {self.row.retraction_reason}{instead}"
         return "" if self.concern is None else self.row.error or self.row.reason or _EXPLAINED[self.concern]
 
     @property
@@ -85,6 +90,8 @@ class ExecutionsPage:
         How many match in all.
     concerns
         How many of these need attention.
+    retracted
+        How many sets match that were retracted.
     pages
         How many pages there are.
     facets
@@ -95,6 +102,7 @@ class ExecutionsPage:
     lines: tuple[Line, ...]
     total: int
     concerns: int
+    retracted: int
     pages: int
     facets: tuple[Facet, ...]
 
@@ -112,6 +120,7 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
         lines=lines_of(catalog, rows),
         total=total,
         concerns=survey.count_concerns(),
+        retracted=attrs.evolve(survey, filters=selection.filters | {"retracted": True, "latest": False}).count(),
         pages=pages,
         facets=tuple(facet(selection, name, counts[name]) for name in FACETS),
     )

@@ -32,6 +32,10 @@ class Selection:
         Words to look for.
     concerns
         Only what needs attention.
+    latest
+        Of each execution group only the latest set.
+    retracted
+        Only sets that were retracted; otherwise they are left out.
     fragment
         Only this folder.
     by
@@ -43,6 +47,8 @@ class Selection:
     chosen: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     search: str = ""
     concerns: bool = False
+    latest: bool = False
+    retracted: bool = False
     fragment: str = ""
     by: str = ""
     page: int = 1
@@ -69,6 +75,8 @@ class Selection:
             chosen={name: tuple(dict.fromkeys(values)) for name, values in chosen.items()},
             search=plain.get("q", ""),
             concerns=plain.get("attention") == "1",
+            latest=plain.get("latest") == "1",
+            retracted=plain.get("retracted") == "1",
             fragment=_folder(plain.get("in", "")),
             by=plain.get("by", ""),
             page=int(page) or 1 if page.isascii() and page.isdecimal() and len(page) <= _MOST_DIGITS else 1,
@@ -81,6 +89,8 @@ class Selection:
         plain = {
             "q": there.search,
             "attention": "1" if there.concerns else "",
+            "latest": "1" if there.latest else "",
+            "retracted": "1" if there.retracted else "",
             "in": there.fragment,
             "by": there.by,
             "page": str(there.page) if there.page > 1 else "",
@@ -97,7 +107,10 @@ class Selection:
     def filters(self) -> dict[str, Any]:
         """What the catalog's queries are narrowed by, without dimensions."""
         filters: dict[str, Any] = {name: list(self.chosen[name]) for name in PLACES if name in self.chosen}
-        return filters | ({"fragment": self.fragment} if self.fragment else {})
+        for name in ("fragment", "latest", "retracted"):
+            if given := getattr(self, name):
+                filters[name] = given
+        return filters
 
     @property
     def value_filters(self) -> dict[str, Any]:
