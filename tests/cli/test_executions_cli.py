@@ -206,7 +206,7 @@ def test_commit_of_all_that_waits_isolates_and_tells_which_failed(here: Here, wo
     said = here("commit", "--pending", code=1)
     assert f"uploaded  {good.fragment}" in said.out
     assert f"not committed  {bad.fragment}: {bad.fragment}/execution.json is no execution record" in said.out
-    assert "1 executions committed" in said.out
+    assert "1 execution committed" in said.out
     again = here("commit", "--pending", "--json", code=1).json
     assert (again["executions"], again["ok"], again["errors"][0]["type"]) == ({}, False, "RecordError")
 

@@ -101,7 +101,7 @@ def published(demo_folder: Path, tmp_path: Path) -> Path:
 
 def test_verify_finds_nothing_wrong_in_what_was_published(cli: CLI, published: Path) -> None:
     said = cli("verify", published).out
-    assert "in 7 sets are as recorded, 1 findings" in said
+    assert "in 7 sets as recorded, 1 finding" in said
     assert "sets: 4 published, 2 failed, 1 incomplete" in said
 
 

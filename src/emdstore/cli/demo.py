@@ -15,6 +15,7 @@ from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.cli.options import PLAIN, Output
 from emdstore.cli.render import say, set_progress, show_document, show_table, size_text
 from emdstore.demo import Ensemble, EnsembleReport, open_folder, run_ensemble, write_ensemble
+from emdstore.web.text import count_text
 
 _BEST = 5
 _DEFAULT = Ensemble()
@@ -67,7 +68,8 @@ def _show(report: EnsembleReport, catalog: Catalog, rows: list[ExecutionRow], fo
         say(f"not committed  {each.fragment}: {each.error}", style="red")
     if report.changed:
         size = size_text(report.uploads.bytes)
-        say(f"{report.ran} executions ran, {len(report.uploads.statuses)} were committed ({size}) to {folder}:\n")
+        ran, committed = count_text(report.ran, "execution"), len(report.uploads.statuses)
+        say(f"{ran} ran, {committed} were committed ({size}) to {folder}:\n")
     else:
         say(f"Nothing to do: {folder} holds all of it, as it was recorded:\n")
     show_table(

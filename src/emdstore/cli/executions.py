@@ -38,6 +38,7 @@ from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.views import scoped
 from emdstore.transfers import Unchanged
+from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
     from emdstore.catalog import ExecutionRow
@@ -327,7 +328,7 @@ def _show_report(
         ]
         show_table(("artifacts", "uploaded", "unchanged", "failed"), counted)
     done = "published" if no_catalog else "committed"
-    say(f"{len(rows)} executions {done} ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
+    say(f"{count_text(len(rows), 'execution')} {done} ({size_text(report.bytes)} uploaded); {report.seconds:.1f} s")
     if interrupted:
         note("interrupted: run it again to go on")
     return code
@@ -477,7 +478,7 @@ def _show_gc(report: GcReport) -> None:
     for fragment, reason in report.refused.items():
         say(f"kept  {fragment}: {reason}")
     for each in report.removed:
-        size = f"  ({each.files} files, {size_text(each.bytes)})" if each.bytes else ""
+        size = f"  ({count_text(each.files, 'file')}, {size_text(each.bytes)})" if each.bytes else ""
         say(f"{'would remove' if report.dry_run else 'removed'}  {each.what}  {each.name}{size}")
     total = f"{len(report.removed)} things ({size_text(sum(each.bytes for each in report.removed))})"
     say(f"{total} {'would be removed' if report.dry_run else 'removed'}, {len(report.refused)} kept")

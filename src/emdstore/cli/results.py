@@ -56,6 +56,7 @@ from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
 from emdstore.transfers import TransferInterrupted, Unchanged
+from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
@@ -333,8 +334,9 @@ def _show_verified(
     findings = sum(report.counts.values())
     _note_not_shown(len(report.problems), findings, "findings")
     show_left_out(report.left_out)
-    whole = f"{report.artifacts} artifacts ({size_text(report.bytes)}) in {report.sets} sets are as recorded"
-    say(f"{whole}, {findings} findings; {report.seconds:.1f} s")
+    artifacts, sets = count_text(report.artifacts, "artifact"), count_text(report.sets, "set")
+    whole = f"{artifacts} ({size_text(report.bytes)}) in {sets} as recorded"
+    say(f"{whole}, {count_text(findings, 'finding')}; {report.seconds:.1f} s")
     if states := [f"{count} {state}" for state, count in report.states.items() if count]:
         retracted = f"; {report.retracted} of them retracted" if report.retracted else ""
         say(f"sets: {', '.join(states)}{retracted}")

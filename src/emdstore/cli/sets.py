@@ -33,6 +33,7 @@ from emdstore.sets.schema import record_schema, retraction_schema
 from emdstore.sets.state import SetState
 from emdstore.stores import ArtifactStore
 from emdstore.stores.left_out import FirstLeftOut
+from emdstore.web.text import count_text
 
 Results = Annotated[str | None, Parameter(help="The results store; by default the workspace's.")]
 
@@ -96,7 +97,7 @@ def show_sets(
             instead = f"; use {each.retraction.successor}" if each.retraction.successor else ""
             note(f"{each.fragment} is retracted: {each.retraction.reason}{instead}")
     show_left_out(left_out.kept)
-    say(f"{len(shown)} sets: {counts_text(counts)}" if shown else "no sets")
+    say(f"{count_text(len(shown), 'set')}: {counts_text(counts)}" if shown else "no sets")
     return code
 
 

@@ -31,6 +31,7 @@ from emdstore.cli.options import (
 from emdstore.cli.render import note, say, set_progress, show_document, size_text
 from emdstore.errors import ArtifactExistsError, MissingExtraError
 from emdstore.stores import ArtifactStore
+from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
@@ -170,7 +171,8 @@ def report(
         say(f"{each.outcome}  {each.fragment}/{each.key}: {each.detail}", style="red")
     if written.left_out:
         say(f"{written.left_out} more executions were left out: select fewer for a report", style="red")
-    say(f"{written.executions} executions, {written.files} files ({size_text(written.bytes)}); open {written.index}")
+    shown = f"{count_text(written.executions, 'execution')}, {count_text(written.files, 'file')}"
+    say(f"{shown} ({size_text(written.bytes)}); open {written.index}")
     return code
 
 
