@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 from tests.executors.stores import Deadly
 
@@ -150,7 +151,7 @@ def test_a_store_that_workers_cannot_load_is_said_to_be_one(
         list(map_batches(processes, read, here.Mine(), items=["key"]))
 
 
-def test_credentials_travel_only_if_somebody_put_them_into_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_travel_only_if_the_store_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         monkeypatch.setenv(name, f"very-secret-{name}")
 
@@ -161,9 +162,9 @@ def test_credentials_travel_only_if_somebody_put_them_into_the_store(monkeypatch
 
     assert "bucket" in sent(S3ArtifactStore("s3://bucket/results"))
     assert "very-secret" not in sent(S3ArtifactStore("s3://bucket/results"))
-    assert "very-secret" in sent(
-        S3ArtifactStore("s3://bucket/results", access_key_id="A", secret_access_key="very-secret")
-    )
+    given = S3ArtifactStore("s3://bucket/results", access_key_id="A", secret_access_key="very-secret")
+    assert "very-secret" not in sent(given)
+    assert "very-secret" in sent(attrs.evolve(given, send_credentials=True))
 
 
 def test_a_pool_that_is_broken_for_good_is_an_error_for_each_of_its_items(tmp_path: Path) -> None:

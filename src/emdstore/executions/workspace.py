@@ -76,11 +76,11 @@ class Workspace(Locations):
             If there is no such file, or it makes no sense; with the place in it.
         """
         settings, where = read_settings(path, catalog=catalog)
-        options = {**settings.pop("results_options", {}), **(results_options or {})}
+        options = settings.pop("results_options", {})
         if (vocabulary := settings.get("vocabulary")) is not None:
             settings["vocabulary"] = load_vocabulary(Path(vocabulary))
         try:
-            settings["results"] = open_store(settings["results"], **options)
+            settings["results"] = open_store(settings["results"], **{**options, **(results_options or {})})
             return cls(**settings)
         except (TypeError, ValueError, CatalogError, MissingExtraError) as error:
             raise WorkspaceError(f"{where}: {error}") from error

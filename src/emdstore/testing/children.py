@@ -20,6 +20,7 @@ from typing import Self
 
 from emdstore.errors import StoreError
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
+from emdstore.stores.secrecy import credentials_go_along
 
 _SIZE = 256 * 1024
 
@@ -59,7 +60,8 @@ class Child:
         )
         self._watchdog = threading.Timer(patience, self._process.kill)
         self._watchdog.start()
-        self._work = pickle.dumps((task, store, args))
+        with credentials_go_along():
+            self._work = pickle.dumps((task, store, args))
 
     def __enter__(self) -> Self:
         assert self._process.stdin is not None

@@ -11,12 +11,14 @@ import io
 import pickle
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import nullcontext
 from typing import Any
 
 from emdstore import system
 from emdstore._version import __version__
 from emdstore.errors import ExecutorError, redact
 from emdstore.stores.memory import InMemoryArtifactStore
+from emdstore.stores.secrecy import credentials_go_along
 
 _PATIENCE_SECONDS = 10.0
 
@@ -83,9 +85,12 @@ class _LeavingPickler(pickle.Pickler):
 def pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     """Return the call as bytes; None if it cannot be pickled and need not be, as the workers are in this process."""
     written = io.BytesIO()
+    # Through a pipe to a process of our own a store's credentials may go; elsewhere only if the store says so.
+    sending = credentials_go_along() if _are_children(executor) else nullcontext()
     try:
-        # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
-        _LeavingPickler(written).dump((system.current().token(8), call))
+        with sending:
+            # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
+            _LeavingPickler(written).dump((system.current().token(8), call))
     except Exception as error:
         if _is_here(executor):
             return None
@@ -96,6 +101,12 @@ def pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
     return written.getvalue()
 
 
+def _are_children(executor: Executor) -> bool:
+    """Tell whether the workers are child processes of this one; by name, as the class is slow to import."""
+    return any(f"{each.__module__}.{each.__name__}" == _CHILDREN for each in type(executor).__mro__)
+
+
+_CHILDREN = "concurrent.futures.process.ProcessPoolExecutor"
 _PROCESS = system.current().token(8)
 
 

@@ -16,6 +16,7 @@ from emdstore.errors import (
     EmdstoreError,
     InvalidKeyError,
     KeyConflictError,
+    StoreAccessError,
     StoreError,
     StoreURLError,
     redact,
@@ -37,6 +38,7 @@ from emdstore.stores.fsspec.systems import (
     why_not_a_path,
 )
 from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.secrecy import FOUND_AGAIN, left_behind
 
 
 @attrs.frozen
@@ -79,6 +81,7 @@ class Folder:
         self._secrets = (*secrets_in(url), *secret_options(options))
         self.name = f"FsspecArtifactStore({redact(redact_url(url), self._secrets)!r})"
         self.root_seen = False
+        self.lacks: tuple[str, ...] = ()
         self._opened = PerProcess(self._open)
 
     def __repr__(self) -> str:
@@ -89,6 +92,8 @@ class Folder:
         return self._opened.get()
 
     def _open(self) -> Opened:
+        if self.lacks and not (self.url.startswith(("s3://", "s3a://")) and FOUND_AGAIN.issuperset(self.lacks)):
+            raise StoreAccessError(left_behind(", ".join(self.lacks), self.name), store=self.name)
         try:
             fs, root = open_file_system(self.url, self.options)
             # Some file systems have a slash before the first name, some have none.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -25,6 +25,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     MissingExtraError,
     StoreURLError,
+    has_secrets,
     redact_url,
 )
 from emdstore.keys import validate_prefix
@@ -33,11 +34,12 @@ from emdstore.stores.fsspec.conditional import create, replace
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter, read_whole
-from emdstore.stores.fsspec.systems import PATIENCE
+from emdstore.stores.fsspec.systems import LACKS, PATIENCE, SEND
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, LeftOut, Place
+from emdstore.stores.secrecy import do_credentials_go_along, found_again, put_away, secrets_among, send_to_children
 from emdstore.stores.spelling import unknown_scheme
 
 _LOCAL = ("file", "local")
@@ -59,6 +61,9 @@ class FsspecArtifactStore:
         and `retries` mean what they mean to `S3ArtifactStore`, for S3, HTTP, SFTP and FTP; what else fsspec serves has
         times of its own. `check_etag=False` is for a server of S3, Google or Azure whose checksums (an ETag that looks
         like an MD5, ``md5Hash``, ``crc32c``, ``content_md5``) are none; otherwise what comes down has to have them.
+
+        `send_credentials=True` has pickles of the store hold what looks like credentials among these; see
+        `S3ArtifactStore`.
 
     Raises
     ------
@@ -95,7 +100,8 @@ class FsspecArtifactStore:
             if scheme in _S3:
                 raise MissingExtraError.of(f"{redact_url(url)!r} by fsspec", "s3fs") from error
             raise MissingExtraError(f"{redact_url(url)!r} needs another package: {error}") from error
-        self.ground = Folder(url, storage_options)
+        self.ground = Folder(url, {name: value for name, value in storage_options.items() if name != LACKS})
+        self.ground.lacks = tuple(storage_options.get(LACKS, ()))
 
     def __repr__(self) -> str:
         return self.ground.name
@@ -108,8 +114,21 @@ class FsspecArtifactStore:
     def __hash__(self) -> int:
         return hash(self.ground.url)
 
+    def __init_subclass__(cls) -> None:
+        send_to_children(cls)
+
     def __reduce__(self) -> tuple[object, ...]:
-        return _open_again, (type(self), self.ground.url, self.ground.options)
+        url, options = self.ground.url, self.ground.options
+        if self.ground.lacks:  # a copy of a copy
+            return _open_again, (type(self), url, {**options, LACKS: self.ground.lacks}, None)
+        if do_credentials_go_along() or options.get(SEND):
+            return _open_again, (type(self), url, options, None)
+        secrets = secrets_among(options)
+        told = {name: value for name, value in options.items() if name not in secrets}
+        if has_secrets(url):
+            secrets["url"], url = url, redact_url(url)
+        left = (put_away(secrets), tuple(sorted(secrets))) if secrets else None
+        return _open_again, (type(self), url, told, left)
 
     # -- the port ------------------------------------------------------------------------------------------------
 
@@ -208,6 +227,16 @@ def local_path(url: str) -> str:
     return unquote("/" + path)
 
 
-def _open_again(kind: type[FsspecArtifactStore], url: str, options: dict[str, Any]) -> FsspecArtifactStore:
-    store: FsspecArtifactStore = kind(url, **options)
+def _open_again(
+    kind: type[FsspecArtifactStore], url: str, options: Mapping[str, Any], left: tuple[str, tuple[str, ...]] | None
+) -> FsspecArtifactStore:
+    given = dict(options)
+    if left is not None:
+        found = dict(found_again(left[0]) or {LACKS: left[1]})
+        url = found.pop("url", url)
+        given |= found
+    store: FsspecArtifactStore = kind(url, **given)
     return store
+
+
+send_to_children(FsspecArtifactStore)

@@ -29,6 +29,12 @@ Mechanics = Literal["memory", "whole", "rename", "read"]
 CHECK = "check_etag"
 """The option that tells whether the checksums that an object store keeps are believed."""
 
+SEND = "send_credentials"
+"""The option that tells whether a pickle of the store holds credentials."""
+
+LACKS = "lacks"
+"""The option by which a pickled copy learns what was left behind."""
+
 PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
 """The options that every store has, and what they are unless said otherwise. botocore tries six times in a minute."""
 
@@ -65,7 +71,7 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
 
 def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with `timeout`, `connect_timeout` and `retries` as the file system calls them, if it does."""
-    options = {name: value for name, value in given.items() if name not in PATIENCE and name != CHECK}
+    options = {name: value for name, value in given.items() if name not in PATIENCE and name not in (CHECK, SEND)}
     timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
     match url.partition("://")[0].rpartition("::")[2]:
         case "s3" | "s3a":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -13,7 +13,14 @@ from urllib.parse import quote
 import attrs
 
 from emdstore import system
-from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreUnavailableError, StoreURLError, redact
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    InvalidKeyError,
+    StoreAccessError,
+    StoreUnavailableError,
+    StoreURLError,
+    redact,
+)
 from emdstore.keys import MAX_KEY_BYTES, validate_key
 from emdstore.per_process import PerProcess
 from emdstore.stores.checksums import md5_of_etag
@@ -23,6 +30,7 @@ from emdstore.stores.s3.credentials import from_environment
 from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine, is_panic, is_refused_without_reason
 from emdstore.stores.s3.signing import Credentials, signed_headers
+from emdstore.stores.secrecy import FOUND_AGAIN, left_behind
 from emdstore.stores.waiting import heard
 
 # To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
@@ -54,6 +62,8 @@ class Connection:
         used, because the environment may have a say in it.
     errors
         Who the errors are about.
+    lacks
+        The options that were left behind when the store was pickled.
 
     Attributes
     ----------
@@ -61,8 +71,10 @@ class Connection:
         Whether the server has said anything that only a bucket which is there says.
     """
 
-    def __init__(self, settings: Callable[[bool], dict[str, Any]], errors: ErrorTranslator) -> None:
-        self._settings, self._errors = settings, errors
+    def __init__(
+        self, settings: Callable[[bool], dict[str, Any]], errors: ErrorTranslator, lacks: Collection[str] = ()
+    ) -> None:
+        self._settings, self._errors, self._lacks = settings, errors, lacks
         self._asking: PerProcess[Any] = PerProcess(lambda: self._connect(False))
         self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
         self.bucket_seen = False
@@ -78,7 +90,7 @@ class Connection:
     def _connect(self, sending: bool) -> Any:
         around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
         settings = self._settings(sending)
-        settings["config"] = from_environment(settings["config"], self._errors.name) | settings["config"]
+        settings["config"] = self._found_around(settings["config"]) | settings["config"]
         key = pickle.dumps(settings), around
         opened = _clients.get()
         try:
@@ -92,6 +104,18 @@ class Connection:
             name, reason = self._errors.name, redact(first_line(str(error)), self._errors.secrets)
             raise StoreURLError(f"{name} cannot be opened with these options: {reason}", store=name) from None
         return opened[key]
+
+    def _found_around(self, config: Mapping[str, Any]) -> dict[str, str]:
+        name = self._errors.name
+        if not self._lacks:
+            return from_environment(config, name)
+        said = left_behind(", ".join(self._lacks), name)
+        if not FOUND_AGAIN.issuperset(self._lacks):
+            raise StoreAccessError(said, store=name)
+        try:
+            return from_environment(config, name)
+        except StoreAccessError:
+            raise StoreAccessError(said, store=name) from None
 
 
 @attrs.frozen(repr=False)

@@ -16,7 +16,6 @@ at a time.
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -43,6 +42,7 @@ from emdstore.stores.s3.errors import ErrorTranslator
 from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.proof import read_object
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
+from emdstore.stores.secrecy import do_credentials_go_along, found_again, put_away, secrets_among, send_to_children
 from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
@@ -71,7 +71,11 @@ class S3ArtifactStore:
         The bucket's region; ``AWS_REGION`` otherwise.
     access_key_id, secret_access_key, session_token
         Credentials. Left out, obstore looks for them: ``AWS_ACCESS_KEY_ID`` and so on, then a web identity token, the
-        container's and the instance's role. A store pickles those that were given here, and only those.
+        container's and the instance's role.
+    send_credentials
+        Whether a pickle of the store, as executors send it to workers, holds credentials that were given here. By
+        default it does not: a copy in this process, in a fork of it or in a process pool has them all the same, and one
+        elsewhere looks where it is.
     skip_signature
         For public buckets: ask for no credentials and sign nothing.
     timeout
@@ -98,6 +102,8 @@ class S3ArtifactStore:
         buckets), others are not trusted to. True spares large listings on such a server a request per folder.
     config, client_options
         Anything else that obstore takes for S3 and for its HTTP client (proxies, certificates, encryption, ...).
+    lacks
+        The options that were left behind when this copy was pickled; not to be passed.
     """
 
     url: str = attrs.field(kw_only=False)
@@ -106,6 +112,7 @@ class S3ArtifactStore:
     access_key_id: str | None = attrs.field(default=None, eq=False)
     secret_access_key: str | None = attrs.field(default=None, eq=False)
     session_token: str | None = attrs.field(default=None, eq=False)
+    send_credentials: bool = attrs.field(default=False, eq=False)
     skip_signature: bool = attrs.field(default=False, eq=False)
     timeout: float = attrs.field(default=20.0, eq=False)
     connect_timeout: float = attrs.field(default=5.0, eq=False)
@@ -118,6 +125,7 @@ class S3ArtifactStore:
     config: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
     client_options: Mapping[str, Any] = attrs.field(factory=dict, eq=False)
 
+    lacks: tuple[str, ...] = attrs.field(default=(), eq=False, repr=False)
     bucket: str = attrs.field(init=False, eq=False)
     prefix: str = attrs.field(init=False, eq=False)
     ground: Bucket = attrs.field(init=False, eq=False)
@@ -136,7 +144,7 @@ class S3ArtifactStore:
         return Bucket(
             name=self.bucket,
             prefix=self.prefix,
-            connection=connection or Connection(self._settings, errors),
+            connection=connection or Connection(self._settings, errors, self.lacks),
             errors=errors,
             timeout=self.timeout,
             connect_timeout=self.connect_timeout,
@@ -152,9 +160,17 @@ class S3ArtifactStore:
         endpoint = f", endpoint_url={redact_url(self.endpoint_url)!r}" if self.endpoint_url else ""
         return f"S3ArtifactStore({redact_url(self.url)!r}{endpoint})"
 
+    def __init_subclass__(cls) -> None:
+        send_to_children(cls)
+
     def __reduce__(self) -> tuple[object, ...]:
         options = {f.name: getattr(self, f.name) for f in attrs.fields(type(self)) if f.init and f.name != "url"}
-        return functools.partial(type(self), **options), (self.url,)
+        if self.lacks:  # a copy of a copy
+            return _open_again, (type(self), self.url, options, None)
+        secrets = {} if self.send_credentials or do_credentials_go_along() else secrets_among(options)
+        told = {name: value for name, value in options.items() if name not in secrets}
+        left = (put_away(secrets), tuple(sorted(secrets))) if secrets else None
+        return _open_again, (type(self), self.url, told, left)
 
     # -- the port ------------------------------------------------------------------------------------------------
 
@@ -302,6 +318,15 @@ class S3ArtifactStore:
         return iter(Listing(self.ground, join_key(self.prefix, prefix), trusted))
 
 
+def _open_again(
+    kind: type[S3ArtifactStore], url: str, options: dict[str, Any], left: tuple[str, tuple[str, ...]] | None
+) -> S3ArtifactStore:
+    if left is not None:
+        found = found_again(left[0])
+        options |= {"lacks": left[1]} if found is None else found
+    return kind(url, **options)
+
+
 def _parse(url: str) -> tuple[str, str]:
     scheme, _, rest = url.partition("://") if isinstance(url, str) else ("", "", "")
     bucket, _, prefix = rest.partition("/")
@@ -314,3 +339,6 @@ def _parse(url: str) -> tuple[str, str]:
         return bucket, validate_prefix(prefix.removesuffix("/"))
     except InvalidKeyError as error:
         raise StoreURLError(f"not an S3 URL: {redact_url(url)!r}: {error}") from None
+
+
+send_to_children(S3ArtifactStore)

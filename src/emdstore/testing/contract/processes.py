@@ -103,9 +103,11 @@ class ProcessClauses(Clauses):
         assert sorted(harness.raw_keys()) == ["a/value"]
 
     def test_pickles_as_its_configuration(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """Before and after its first use; the copy sees the same artifacts, and no artifact travels with it.
+        """Before and after its first use; the copy sees the same artifacts, and neither artifacts nor secrets travel.
 
-        Guards against a client, a lock or a cache among the attributes: a store has to reach Dask and MPI workers.
+        Guards against a client, a lock or a cache among the attributes: a store has to reach Dask and MPI workers; and
+        against credentials in whatever keeps the pickle, a file or a scheduler. (In this process, and where
+        `credentials_go_along` has sent it, the copy has them.)
         """
         if not harness.pickles:
             pytest.skip("the store makes no promise to pickle")
@@ -114,6 +116,7 @@ class ProcessClauses(Clauses):
         used = pickle.dumps(store)
         for name, pickled in {"a/unused": unused, "a/used": used}.items():
             assert len(pickled) < len(payload(1)) // 4
+            assert [secret for secret in harness.secrets if secret.encode() in pickled] == []
             copy = pickle.loads(pickled)
             same = copy.read_bytes("a/value") == payload(1)
             assert same
