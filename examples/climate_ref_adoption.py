@@ -1,10 +1,10 @@
-"""Adopt emdstore in Climate-REF: a solve with their handler, one with ours, and a database that gets lost.
+"""Adopt emdstore in Climate-REF: compare a solve with either handler, and rebuild a lost database.
 
     pip install 'emdstore[climate-ref]' climate-ref climate-ref-example
     python climate_ref_adoption.py [FOLDER]
 
-It makes a small dataset, runs `ref datasets ingest` and `ref solve` on it with the example provider of Climate-REF, and
-needs no network. What Climate-REF logs goes to FOLDER/*/ref.log.
+It writes a small dataset, runs `ref datasets ingest` and `ref solve` on it with Climate-REF's example provider, and
+needs no network. Climate-REF's log goes to FOLDER/*/ref.log.
 """
 # pyright: reportMissingImports=false
 
@@ -58,14 +58,14 @@ def main(root: Path) -> None:
     write_datasets(root / "cmip6")
 
     theirs = solve(root / "theirs", root / "cmip6")
-    with climate_ref.install():  # this line is the adoption; without `with`, `climate_ref.uninstall()` takes it back
+    with climate_ref.install():  # this line adopts emdstore; without `with`, call `climate_ref.uninstall()` to undo it
         ours = solve(root / "ours", root / "cmip6")
         show("ours", ours)
         show("theirs", theirs)
     print("the values are the same:", ask(ours, VALUES) == ask(theirs, VALUES) != [])
 
-    # What ours published can be checked, and is: a changed file is found, although it is good JSON still. Of theirs,
-    # which has no record, one can only say that: it is bare.
+    # A set from emdstore can be verified: a changed file is found although it is still valid JSON. A set from
+    # Climate-REF's handler has no record, so `verify` only reports it as bare.
     for name, config in (("theirs", theirs), ("ours", ours)):
         with next(config.paths.results.rglob("output.json")).open("ab") as file:
             file.write(b"\n")
@@ -76,7 +76,7 @@ def main(root: Path) -> None:
     for config in (theirs, ours):
         shutil.copy(next(config.paths.scratch.rglob("output.json")), next(config.paths.results.rglob("output.json")))
 
-    # Scratch is cleaned up, as it is on every machine one day. Their reingest needs it, ours does not.
+    # Clean up scratch. Climate-REF's reingest needs it, emdstore's does not.
     for config in (theirs, ours):
         shutil.rmtree(config.paths.scratch)
     ref(theirs, "executions", "reingest", "--provider", "example", "--force")
@@ -85,7 +85,7 @@ def main(root: Path) -> None:
     for name, config in (("theirs", theirs), ("ours", ours)):
         print(f"{name}, reingested without scratch: {len(ask(config, 'SELECT id FROM execution'))} executions")
 
-    # The database is lost. The results tree has all that is needed to make it again.
+    # Lose the database, and rebuild it from the results tree.
     before = [ask(ours, what) for what in (VALUES, LINKS)]
     database(ours).unlink()
     ref(ours, "datasets", "ingest", "--source-type", "cmip6", str(root / "cmip6"))
@@ -100,7 +100,7 @@ def main(root: Path) -> None:
 
 
 def solve(folder: Path, datasets: Path) -> Config:
-    """Set Climate-REF up in a folder, and let it compute there whatever can be computed from the datasets."""
+    """Set Climate-REF up in a folder, and run there everything that can be computed from the datasets."""
     folder.mkdir(parents=True)
     os.environ["REF_CONFIGURATION"] = str(folder)
     config = Config.default()
@@ -115,7 +115,7 @@ def solve(folder: Path, datasets: Path) -> Config:
 
 
 def ref(config: Config, *command: str) -> None:
-    """Run `ref COMMAND...` in this process, in which our handler is installed or not."""
+    """Run `ref COMMAND...` in this process, with the handler that is installed."""
     folder = config.paths.results.parent
     os.environ["REF_CONFIGURATION"] = str(folder)
     with (folder / "ref.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -124,7 +124,7 @@ def ref(config: Config, *command: str) -> None:
 
 
 def ask(config: Config, question: str) -> list[tuple[object, ...]]:
-    """Ask Climate-REF's database, which is a SQLite file; the answer is sorted."""
+    """Query Climate-REF's database, which is a SQLite file, and return sorted rows."""
     with contextlib.closing(sqlite3.connect(database(config))) as connection:
         return sorted(connection.execute(question).fetchall(), key=repr)
 
@@ -139,7 +139,7 @@ def show(name: str, config: Config) -> None:
 
 
 def write_datasets(folder: Path) -> None:
-    """Write two years of a temperature and the cells' areas, on a coarse grid, named and described as in CMIP6."""
+    """Write two years of temperature, and the cell areas, on a coarse grid, as CMIP6 datasets."""
     latitude, longitude = np.arange(-75.0, 90.0, 30.0), np.arange(0.0, 360.0, 60.0)
     time = xr.date_range("2000-01-01", periods=24, freq="MS", use_cftime=True)
     on_grid = {"lat": latitude, "lon": longitude}

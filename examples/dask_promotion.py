@@ -1,10 +1,10 @@
-"""Push a results tree, and load a catalog from it, with the workers of a Dask cluster.
+"""Copy a results tree, and load a catalog from it, with the workers of a Dask cluster.
 
     python dask_promotion.py [FOLDER]
 
-Needs the extra ``dask``. Everything goes to FOLDER, by default a temporary one. The cluster is made here, of two worker
-processes; on a real one pass its address to `Client`, and see that emdstore is installed and the stores can be reached
-on its nodes. On the command line: ``emdstore transfer scratch results --dask tcp://head-node:8786``.
+Needs the extra ``dask``. Everything goes to FOLDER, by default a temporary one. The cluster here is local, with two
+worker processes. For a real one, pass its address to `Client`, install emdstore on its nodes, and make sure that they
+reach the stores. On the command line: ``emdstore transfer scratch results --dask tcp://head-node:8786``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from emdstore.demo import Ensemble, write_ensemble
 
 
 def main(root: Path) -> None:
-    write_ensemble(root / "site", Ensemble(models=5, diagnostics=3))  # results as another site has them, but made up
+    write_ensemble(root / "site", Ensemble(models=5, diagnostics=3))  # made-up results of another site
     theirs, ours = LocalArtifactStore(root / "site" / "results"), LocalArtifactStore(root / "results")
 
     with (
@@ -30,12 +30,12 @@ def main(root: Path) -> None:
     ):
         executor = client.get_executor()
 
-        # Keys go out in small batches, a few ahead. A worker that dies costs a retry.
+        # Keys are sent in small batches. If a worker dies, its batch is repeated.
         report = transfer(theirs, ours, executor=executor)
         report.raise_for_failures()
         print(f"{report.counts['copied']} artifacts copied")
 
-        # Sets are hashed and read by the workers; rows are written here, so no worker needs the database.
+        # Workers hash and read the sets; this process writes the rows, so no worker needs the database.
         checked = verify(ours, executor=executor)
         print(f"{checked.artifacts} artifacts are as recorded: {checked.ok}")
         loaded = replay(ours, catalog, executor=executor)

@@ -1,10 +1,10 @@
-"""Run diagnostics, and have Parsl commit them: bytes, record and rows, each execution by one worker.
+"""Run diagnostics, and let Parsl commit them: bytes, record and rows, each execution on one worker.
 
     python parsl_promotion.py [FOLDER]
 
-Needs the extra ``parsl``. Everything goes to FOLDER, by default a temporary one. The workers are two processes of this
-machine; on a cluster give Parsl its provider (`SlurmProvider`, `PBSProProvider`, ...), and the workspace a catalog on
-PostgreSQL, which many nodes may write to. On the command line: ``emdstore commit --pending --parsl config.py``.
+Needs the extra ``parsl``. Everything goes to FOLDER, by default a temporary one. The workers are two processes on this
+machine. On a cluster, use the provider for its batch system (`SlurmProvider`, `PBSProProvider`, ...), and a catalog on
+PostgreSQL, so that many nodes can write to it. On the command line: ``emdstore commit --pending --parsl config.py``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(root: Path) -> None:
                 execution.add_data("bias.csv", long_name="Bias", description="Of the mean temperature, in K.")
                 execution.add_scalar(0.5, region="global", metric="bias", attributes={"units": "K"})
 
-        # The workspace travels as its configuration. A worker that dies leaves its claim, which another one takes over.
+        # Workers get the configuration of the workspace. If one dies, another takes over its claim.
         with ParslPoolExecutor(parsl_config(root / "parsl")) as executor:
             report = workspace.commit_pending_executions(executor=executor)
         print(f"{len(report.statuses)} executions committed, {report.uploaded} artifacts uploaded")

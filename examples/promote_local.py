@@ -1,4 +1,4 @@
-"""Promote one execution from scratch to results on this machine, and ask the catalog what it holds.
+"""Promote one execution from scratch to results on this machine, and query the catalog.
 
     python promote_local.py [FOLDER]
 
@@ -29,7 +29,7 @@ FRAGMENT = "mytool/sea-ice/historical/1"
 
 
 def run_diagnostic(folder: Path) -> ExecutionResult:
-    """Stand in for a diagnostic: leave a log, a data file and the bundles that describe them."""
+    """Stand in for a diagnostic: write a log, a data file and the bundles that describe them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "out.log").write_text("computed the trend of sea ice area\n")
     (folder / "trend.csv").write_text("region,trend\narctic,-0.52\nantarctic,0.02\n")
@@ -50,15 +50,15 @@ def main(root: Path) -> None:
     scratch, results = LocalArtifactStore(root / "scratch"), LocalArtifactStore(root / "results")
     result = run_diagnostic(scratch.local_path(FRAGMENT))
 
-    # Bytes first: the log, then what the bundles name. What did not arrive is in the outcome, nothing is raised for it.
+    # Bytes first: the log, then what the bundles name. Missing artifacts are in the outcome; they raise nothing.
     source, dest = scoped(scratch, FRAGMENT), scoped(results, FRAGMENT)
     outcome = materialize_outputs(result, source=source, dest=dest, fragment=FRAGMENT)
 
-    # Then a pure decision, and the record, which makes the set a published one.
+    # Then decide the status, and publish the set by writing its record.
     decision = resolve_status(result, outcome)
     publish_record(record_of(ExecutionRecord.at(FRAGMENT), result, outcome, decision), dest)
 
-    # Rows last, and only from what the results store holds.
+    # Rows last, and only from the results store.
     with Catalog(root / "catalog.db") as catalog:
         ingest(results, FRAGMENT, catalog)
         print(f"{FRAGMENT}: {decision.status}, {len(outcome.artifacts)} artifacts")

@@ -1,4 +1,4 @@
-"""Ask a catalog, as tables and as curves, and export a selection.
+"""Query a catalog for tables and curves, and export a selection.
 
     python query_results.py [FOLDER]
 
@@ -16,9 +16,9 @@ from emdstore.demo import Ensemble, write_ensemble
 
 
 def main(root: Path) -> None:
-    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # a made-up one; yours is there already
+    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # made-up results; use your own
     with Catalog(root / "catalog.db") as catalog:
-        # A selection reads nothing until it is asked.
+        # A query reads nothing until it is used.
         errors = catalog.scalars(diagnostic="surface-temperature", dimensions={"metric": "rmse", "season": "ANN"})
         print(f"{errors.count()} errors")
 
@@ -26,12 +26,12 @@ def main(root: Path) -> None:
         frame = errors.to_pandas()
         print(frame.pivot(index="source_id", columns="region", values="value").round(2).to_string())
 
-        # Series lie beside each other along their index, each with its dimensions.
+        # Series are aligned along their index; their dimensions are coordinates.
         curves = catalog.series(index_name="year", diagnostic="surface-temperature").to_xarray()
         print(dict(curves.sizes))
         print(f"{int(curves['given'].sum())} points, {curves['value'].attrs['units']}")
 
-        # As a file for other programs, streamed: a million rows take no more memory than a thousand.
+        # Exports are streamed: a million rows take no more memory than a thousand.
         with (root / "errors.csv").open("wb") as file:
             file.writelines(errors.export("csv"))
         print(f"{len((root / 'errors.csv').read_text().splitlines()) - 1} rows in errors.csv")

@@ -1,9 +1,9 @@
-"""Push a results tree to S3, and load a catalog from there.
+"""Copy a results tree to S3, and load a catalog from there.
 
     python results_to_s3.py [s3://BUCKET/PREFIX]
 
 Server, region and credentials come from the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...). Without
-a URL it starts a server of its own on this machine (moto; `pip install 'emdstore[test]'`).
+a URL it starts its own server on this machine (moto; `pip install 'emdstore[test]'`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from emdstore.demo import Ensemble, write_ensemble
 
 @contextlib.contextmanager
 def own_server() -> Iterator[str]:
-    """Run an S3 server and give the URL of a bucket on it."""
+    """Run an S3 server and yield the URL of a bucket on it."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -43,16 +43,16 @@ def own_server() -> Iterator[str]:
 
 
 def main(url: str, root: Path) -> None:
-    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # a made-up one; yours is there already
+    write_ensemble(root, Ensemble(models=5, diagnostics=3))  # made-up results; use your own
     results = LocalArtifactStore(root / "results")
     bucket = open_store(url)
 
-    # Running this again copies what is new or changed, and nothing else.
+    # Run again, this copies only what is new or changed.
     report = transfer(results, bucket)
     report.raise_for_failures()
     print(f"{report.counts['copied']} copied, {report.counts['unchanged']} unchanged, {report.bytes_copied} bytes")
 
-    # Whoever has the bucket needs nothing else: neither scratch, nor the machine that ran anything.
+    # The bucket alone is enough: neither scratch nor the machine that ran the diagnostics is needed.
     print("as recorded" if verify(bucket).ok else "damaged")
     with Catalog(root / "from-s3.db") as catalog:
         replayed = replay(bucket, catalog)

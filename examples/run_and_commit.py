@@ -1,4 +1,4 @@
-"""Run a diagnostic in a workspace, commit what it made, and ask the catalog.
+"""Run a diagnostic in a workspace, commit its results, and query the catalog.
 
     python run_and_commit.py [FOLDER]
 
@@ -17,7 +17,7 @@ OBSERVED = {"arctic": -0.52, "antarctic": 0.02}
 
 
 def run(workspace: Workspace, observations: LocalArtifactStore, region: str) -> Execution:
-    """Compute one region's trend. What is printed here is the log; an exception would be the outcome."""
+    """Compute one region's trend. Printed output goes to the log; an exception makes the run a failure."""
     with workspace.start_execution(
         provider="mytool",
         diagnostic="sea-ice",
@@ -25,13 +25,13 @@ def run(workspace: Workspace, observations: LocalArtifactStore, region: str) -> 
         selectors={"region": region},
         description=f"Trend of sea ice area, {region}",
     ) as execution:
-        # What it reads is brought in once for all runs, verified, and is in the record.
+        # Inputs are fetched once for all runs, verified, and listed in the record.
         source = execution.input_artifact(observations, f"{region}.csv", tags=["reference"])
         print(f"reading {source.name}")
         trend = float(source.read_text().split(",")[1])
         if region == "antarctic":
             raise ValueError("the series is too short for a trend")
-        # What it makes lies in its own folder.
+        # Outputs go to the execution's own folder.
         (execution.output_directory / "trend.csv").write_text(f"region,trend\n{region},{trend}\n")
         execution.add_data("trend.csv", long_name="Trend of sea ice area", description="In million km2 per decade.")
         execution.add_scalar(trend, region=region, metric="trend", attributes={"units": "1e6 km2 / decade"})
@@ -44,15 +44,15 @@ def main(root: Path) -> None:
         observations.write_bytes(f"{region}.csv", f"trend,{value}\n".encode())
 
     with Workspace(scratch=root / "scratch", results=root / "results", catalog=root / "catalog.db") as workspace:
-        # Leaving the block ships nothing. Committing is a step of its own, and may be done by another process.
+        # Leaving the block ships nothing. Committing is a separate step, which another process may do.
         execution = run(workspace, observations, "arctic")
         report = execution.commit_output_assets()
         print(f"{execution.row.group}: {execution.status}, {report.uploaded} artifacts")
 
-        # To commit again is no work: nothing changed.
+        # Nothing has changed, so committing again uploads nothing.
         assert execution.commit_output_assets().uploaded == 0
 
-        # A run that fails is shipped too: its log. Its group still counts as done, as it would fail the same way again.
+        # A failed run is shipped, too: its log. Its group still counts as done, because it would fail again.
         try:
             run(workspace, observations, "antarctic")
         except ValueError as error:

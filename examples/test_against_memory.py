@@ -1,4 +1,4 @@
-"""How a framework tests what it publishes: real stores in memory, no mocks, nothing to clean up.
+"""Test what a framework publishes with real stores in memory: no mocks, nothing to clean up.
 
 pytest test_against_memory.py
 """
@@ -15,7 +15,7 @@ METRIC_BUNDLE = b"""{
 
 
 def publish(scratch: ArtifactStore, results: ArtifactStore) -> str:
-    """Stand in for the framework's own code: promote a run, and return the status that it ends in."""
+    """Stand in for the framework's own code: promote a run, and return its final status."""
     successful = scratch.exists("diagnostic.json")
     result = ExecutionResult(successful=successful, metric_bundle_filename="diagnostic.json" if successful else None)
     return resolve_status(result, materialize_outputs(result, source=scratch, dest=results)).status
