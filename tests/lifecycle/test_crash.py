@@ -76,11 +76,8 @@ def test_a_commit_that_is_killed_at_any_step_is_completed_by_the_next(scene: Sce
             raise
 
 
-@pytest.mark.parametrize(
-    ("results_elsewhere", "scene"),
-    [("local", False), ("s3", False)],
-    ids=["local-kept", "s3-kept"],
-    indirect=["results_elsewhere", "scene"],
+@pytest.mark.parametrize(  # with results in memory: tests/lifecycle/test_cut_off.py
+    ("results_elsewhere", "scene"), [("s3", False)], ids=["s3-kept"], indirect=["results_elsewhere", "scene"]
 )
 def test_a_commit_of_changed_work_that_is_killed_anywhere_is_completed_by_the_next(scene: Scene) -> None:
     workspace, fragment = scene.workspace, scene.fragment
