@@ -202,3 +202,7 @@ ACTORS: Mapping[str, Callable[[Stage], object]] = {
         read,
     )
 }
+
+
+WITHOUT_CLAIM = frozenset({"publish", "publish-and-clean", "batch-without-catalog", "bring", "mend"})
+"""Those who write to a set without a claim of the catalog: of two at once, bytes of the late one may land."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import itertools
 import logging
 import random
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 import stamina
 from tests.simulation import checks
-from tests.simulation.actors import ACTORS, Stage
+from tests.simulation.actors import ACTORS, WITHOUT_CLAIM, Stage
 from tests.simulation.checks import Violation, Watch
 from tests.simulation.kernel import FAULTS, STOPPED_SECONDS, Actor, Deadlock, Kernel
 from tests.simulation.seams import pools_in_place, stepping_files
@@ -134,7 +135,7 @@ class Stageplay:
             self._run(kernel, watch)
         except Deadlock as error:
             found.append(Violation(8, str(error)))
-        late = any(actor.was_stopped for actor in kernel.actors)
+        late = any(actor.was_stopped or actor.name in WITHOUT_CLAIM for actor in kernel.actors)
         steps = tuple(actor.steps for actor in kernel.actors)
         ends = tuple(f"{actor.name}: {_end_of(actor)}" for actor in kernel.actors)
         found += checks.errors_of(kernel.actors)
@@ -303,6 +304,26 @@ def pairs(stage: Stageplay, first: str, second: str, scene: Scene, fault: str | 
         else:
             actors = ((first, 0), (second, 0))
             yield Schedule(scene, actors, ((0, None), (1, None)), ((0, step, fault),))
+
+
+def overtaken(stage: Stageplay, late: str, other: str, scene: Scene) -> Iterator[Schedule]:
+    """Yield, for two who publish, every schedule in which one is halted before a write, and goes on beside the other.
+
+    What it ships then is what scratch held before a program wrote there again.
+    """
+    alone = stage.play(Schedule(scene, ((late, 0),)))
+    actors = ((late, 0), ("write", 0), (other, 0))
+    both = stage.play(Schedule(scene, actors, ((1, None), (2, None))))
+    writes = [step for step, line in enumerate(_of_actor(alone, 0), 1) if "results.write" in line]
+    calls = [step for step, line in enumerate(_of_actor(both, 2), 1) if "results." in line]
+    for first, second in itertools.product(writes, calls):
+        segments = ((0, first - 1), (1, None), (2, second - 1), (0, None), (2, None))
+        yield Schedule(scene, actors, segments)
+
+
+def _of_actor(played: Played, number: int) -> list[str]:
+    """Return the steps of one actor, without those of whoever heals afterwards."""
+    return [line for line in played.trace if line.startswith(f"{number}.")][: played.steps[number]]
 
 
 def shrink(stage: Stageplay, schedule: Schedule, seconds: float = 60.0) -> Schedule:

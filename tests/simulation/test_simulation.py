@@ -17,6 +17,7 @@ from tests.simulation.search import (
     draw,
     fingerprint,
     first_failure,
+    overtaken,
     pairs,
     shrink,
     single_kills,
@@ -79,6 +80,13 @@ def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
 @pytest.mark.parametrize(("kind", "results", "state"), KILLED)
 def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
     failed = first_failure(stage, single_kills(stage, kind, Scene(results, (state,))))
+    assert failed is None, told(*failed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("late", ["publish", "commit"])
+def test_bytes_of_whoever_was_overtaken_do_not_stay_under_a_later_record(stage: Stageplay, late: str) -> None:
+    failed = first_failure(stage, overtaken(stage, late, "commit", Scene("memory", ("edited",))))
     assert failed is None, told(*failed)
 
 

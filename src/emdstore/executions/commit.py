@@ -75,7 +75,12 @@ def commit_execution(
         try:
             locations.bind(publishing=True)
             publication, report = publish_stopped(
-                locations, fragment, shipping, generation=lease.generation, before_record=lease.check
+                locations,
+                fragment,
+                shipping,
+                generation=lease.generation,
+                before_record=lease.check,
+                taken_over=before.status == "pending_upload",
             )
         except ArtifactNotFoundError:
             if (status := _shipped_meanwhile(locations, fragment)) is None:
@@ -114,6 +119,7 @@ def publish_stopped(
     *,
     generation: int = 0,
     before_record: Callable[[], object] = lambda: None,
+    taken_over: bool = False,
 ) -> tuple[Publication, UploadReport]:
     """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
 
@@ -127,7 +133,7 @@ def publish_stopped(
         How it is shipped.
     generation
         Of the claim under which it is; 0 without one.
-    before_record
+    before_record, taken_over
         See `publish_set`.
 
     Raises
@@ -159,6 +165,7 @@ def publish_stopped(
         on_progress=shipping.on_progress,
         before_record=permit_record,
         executor=shipping.executor,
+        taken_over=taken_over,
     )
     report = _report(fragment, identity.result, publication, system.current().monotonic() - started)
     if publication.record is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -11,15 +12,17 @@ import attrs
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import OvertakenError, StoreError
+from emdstore.errors import ArtifactNotFoundError, OvertakenError, StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, promote
 from emdstore.sets.record import ExecutionRecord, encode_record, put_record, says_the_same, state_of
 from emdstore.sets.result import ResultLike, as_result
 from emdstore.sets.seal import Standing, opened
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.transfers import ProgressCallback, Unchanged
-from emdstore.transfers.seals import write_seal
+from emdstore.transfers import ProgressCallback, Unchanged, digest_of
+from emdstore.transfers.seals import overtaken, write_seal
+
+_ATTEMPTS = 3
 
 
 @attrs.frozen
@@ -54,6 +57,7 @@ def publish_set(
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
     executor: Executor | None = None,
+    taken_over: bool = False,
 ) -> Publication:
     """Promote an execution's set, decide its status, and write its record, last.
 
@@ -80,6 +84,9 @@ def publish_set(
     before_record
         Called right before each write of the record, also of the one that opens the set; what it raises stops the
         publication there.
+    taken_over
+        Whether another writer had begun, who may be halted and go on. As after a set that was found open, what was
+        published is read once more then, and shipped again if it is not what was sent.
 
     Returns
     -------
@@ -94,6 +101,54 @@ def publish_set(
     OvertakenError
         If somebody else has written the set's record since it was looked at. Theirs stays.
     """
+    ship = functools.partial(
+        _publish,
+        identity,
+        result,
+        source=source,
+        dest=dest,
+        update_dirty=update_dirty,
+        replace=replace,
+        on_progress=on_progress,
+        before_record=before_record,
+        executor=executor,
+    )
+    publication, was_open = ship(unchanged=unchanged)
+    attempts = _ATTEMPTS
+    # Bytes of a writer who was halted may have landed on ours before the record, which no time tells of afterwards.
+    while (was_open or taken_over) and publication.record_written and _is_overwritten(dest, publication.record):
+        attempts -= 1
+        if not attempts:
+            raise overtaken(identity.fragment, dest)
+        publication, _ = ship(unchanged="never")
+    return publication
+
+
+def _is_overwritten(dest: ArtifactStore, record: ExecutionRecord | None) -> bool:
+    """Tell whether a set that was just published has other bytes than its record says."""
+    for each in () if record is None else record.artifacts:
+        try:
+            if digest_of(dest, each.key) != (each.size, each.sha256):
+                return True
+        except ArtifactNotFoundError:
+            return True
+    return False
+
+
+def _publish(
+    identity: ExecutionRecord,
+    result: ResultLike,
+    *,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    update_dirty: bool,
+    unchanged: Unchanged,
+    replace: bool,
+    on_progress: ProgressCallback | None,
+    before_record: Callable[[], object] | None,
+    executor: Executor | None,
+) -> tuple[Publication, bool]:
+    """Publish a set, and tell whether it was open before."""
     started = system.current().monotonic()
     outcome, standing, generation = promote(
         result,
@@ -111,7 +166,7 @@ def publish_set(
     decision = resolve_status(result, outcome, update_dirty=update_dirty and identity.reingest_of is None)
     if decision.status == "upload_failed":
         _leave_open(identity, dest, standing, outcome, decision, before_record)
-        return Publication(outcome, decision, None, False)
+        return Publication(outcome, decision, None, False), standing.was_open
     known = as_result(result)
     if known.output_directory is None and isinstance(source, SupportsPath):
         # Absolute names in the bundles were found by it; whoever reads the record must find them too.
@@ -124,9 +179,9 @@ def publish_set(
         upload_duration=round(system.current().monotonic() - started, 6),
     )
     if standing.record is not None and says_the_same(standing.record, record):
-        return Publication(outcome, decision, record, False)
+        return Publication(outcome, decision, record, False), standing.was_open
     written = put_record(record, dest, standing.digest, before_write=before_record)
-    return Publication(outcome, decision, record, written)
+    return Publication(outcome, decision, record, written), standing.was_open
 
 
 def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, ...]:

@@ -43,11 +43,14 @@ class Standing:
         The bytes of the record that is there; None if there is none.
     record
         What they say; None if there is none, or it cannot be read.
+    was_open
+        Whether the set was open before whoever looks opened it: the writer who did may be halted, and go on.
     """
 
     found: Listing
     data: bytes | None = None
     record: ExecutionRecord | None = None
+    was_open: bool = False
 
     @property
     def digest(self) -> str | None:
@@ -107,7 +110,8 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
     except ArtifactNotFoundError:
         return Standing(found)
     try:
-        return Standing(found, data, decode_record(data))
+        record = decode_record(data)
+        return Standing(found, data, record, was_open=record.state == "publishing")
     except RecordVersionError:
         raise
     except RecordError:
@@ -199,4 +203,4 @@ def open_set(
     write_seal(dest, RECORD_NAME, data, standing.digest, folder=record.fragment)
     if isinstance(dest, SupportsFlush):
         dest.flush()
-    return Standing(standing.found, data, record)
+    return Standing(standing.found, data, record, was_open=standing.was_open)
