@@ -216,10 +216,10 @@ def test_a_repair_stops_where_the_record_is_another_one_by_now() -> None:
     put(good := InMemoryArtifactStore(), held(version(0)), FRAGMENT)
     for key in ("data/tas.nc", "plots/map (°C).png"):
         results.write_bytes(f"{FRAGMENT}/{key}", b"damage!!")
-    turn = Turn("tas.nc", lambda: publish(results, 2))
+    turn = Turn("map (°C).png", lambda: publish(results, 2))  # the first that it brings
     with pytest.raises(OvertakenError):
         repair(Halting(results, turn), FRAGMENT, source=good)
-    assert results.read_bytes(f"{FRAGMENT}/plots/map (°C).png") == b"plot 002"
+    assert results.read_bytes(f"{FRAGMENT}/data/tas.nc") == b"data 002"
 
 
 @that_compare

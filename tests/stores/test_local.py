@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -40,6 +41,7 @@ from emdstore.errors import (
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.files import discard_staged
+from emdstore.stores.local.locking import LOCK, FolderLock
 from emdstore.stores.port import LeftOut
 
 SECRET = b"not for you"
@@ -869,6 +871,24 @@ class TestReplacingWhatWasSeen:
         store.replace_bytes("run/record", b"of the second", sha256(b"one").hexdigest())
         assert store.read_bytes("run/record") == b"of the second"
         assert not (store.root / "run" / ".emdstore-lock").exists()
+
+    def test_a_lock_that_was_given_back_just_then_is_taken_anew(
+        self, store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock, flock, tries = store.root / "run" / LOCK, fcntl.flock, []
+
+        def flock_late(fd: int, how: int) -> None:
+            if not tries:
+                lock.unlink()  # by the one before, between the two calls of this one
+            tries.append(how)
+            flock(fd, how)
+
+        monkeypatch.setattr("fcntl.flock", flock_late)
+        folder = os.open(store.root / "run", os.O_RDONLY)
+        with FolderLock(store.ground, folder, "run/record"):
+            assert lock.exists()
+        os.close(folder)
+        assert not lock.exists()
 
     def test_a_place_without_locks_is_compared_all_the_same(
         self, store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch
