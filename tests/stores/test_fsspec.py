@@ -24,6 +24,8 @@ from tests.servers.renaming import RenamingStore
 from tests.servers.s3 import FaultProxy, S3Server, flipped
 
 from emdstore.errors import (
+    ArtifactChangedError,
+    ArtifactExistsError,
     ArtifactNotFoundError,
     IntegrityError,
     InvalidKeyError,
@@ -35,6 +37,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
     UnsafePathError,
+    UnsupportedError,
 )
 from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
@@ -369,6 +372,40 @@ def test_faults_on_the_way_are_unavailability(s3_faults: FaultProxy, bucket: str
             store.exists("k")
     s3_faults.faults.clear()
     assert store.read_bytes("k") == b"old" * 1000
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_who_puts_on_a_condition_and_does_not_hear_of_it_has_put(
+    s3_faults: FaultProxy, bucket: str, retries: int
+) -> None:
+    store = FsspecArtifactStore(f"s3://{bucket}/p", **options_of(s3_faults.server, retries=retries))
+    s3_faults.fail("drop-response", "^PUT", times=1)
+    store.create_bytes("k", b"one")
+    seen = hashlib.sha256(b"one").hexdigest()
+    s3_faults.fail("drop-response", "^PUT", times=1)
+    store.replace_bytes("k", b"two", seen)
+    s3_faults.fail("drop-response", "^PUT", times=1)
+    for data in (b"two", b"three"):  # equal bytes are not enough: somebody else has won
+        with pytest.raises(ArtifactExistsError):
+            store.create_bytes("k", data)
+        with pytest.raises(ArtifactChangedError):
+            store.replace_bytes("k", data, seen)
+    assert store.read_bytes("k") == b"two"
+
+
+def test_a_botocore_that_knows_no_conditions_is_not_believed_to_keep_them(
+    seaweed_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FsspecArtifactStore(f"s3://{bucket}/old", **options_of(seaweed_server))
+    store.write_bytes("k", b"one")
+    members = store.ground.open().fs.s3.meta.service_model.operation_model("PutObject").input_shape.members
+    for name in ("IfMatch", "IfNoneMatch"):
+        monkeypatch.delitem(members, name)
+    with pytest.raises(UnsupportedError, match="upgrade"):
+        store.create_bytes("k", b"two")
+    with pytest.raises(UnsupportedError, match="upgrade"):
+        store.replace_bytes("k", b"two", hashlib.sha256(b"one").hexdigest())
+    assert store.read_bytes("k") == b"one"
 
 
 def test_a_flipped_bit_is_noticed(s3_faults: FaultProxy, bucket: str) -> None:
