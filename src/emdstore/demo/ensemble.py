@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from emdstore.demo import climate
+from emdstore.stores.checksums import sha256_of
 
 METRICS: Mapping[str, str] = {
     "bias": "Bias",
@@ -400,7 +400,7 @@ class Run:
     def dataset_hash(self) -> str:
         """Stands for its input, and for all else that decides what it writes."""
         decides = attrs.evolve(self.ensemble, executions=None)
-        return hashlib.sha256(f"{decides!r} {self.fragment} {self.fate}".encode()).hexdigest()
+        return sha256_of(f"{decides!r} {self.fragment} {self.fate}".encode())
 
     @property
     def dimensions(self) -> dict[str, str]:

@@ -6,7 +6,6 @@ command line. Killed between any two of its steps, running it again comes to the
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 
@@ -31,6 +30,7 @@ from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.result import LOG_NAME, ExecutionResult
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Unchanged
 
@@ -189,7 +189,7 @@ def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
 
 def published_digest(locations: Locations, fragment: str) -> str:
     """Return the SHA-256 of the record that is published."""
-    return hashlib.sha256(scoped(locations.results, fragment).read_bytes(RECORD_NAME)).hexdigest()
+    return sha256_of(scoped(locations.results, fragment).read_bytes(RECORD_NAME))
 
 
 def _report(fragment: str, result: ExecutionResult, publication: Publication, seconds: float) -> UploadReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from emdstore.errors import ArtifactNotFoundError, SourceChangedError
 from emdstore.executions.process import is_made_by_the_living, own_name
 from emdstore.keys import STAGING_PREFIX
 from emdstore.sets.record import RecordedInput
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsInfo
 from emdstore.stores.views import scoped
@@ -107,7 +107,7 @@ def _memo(store: ArtifactStore, key: str) -> str | None:
     if info.version is None:
         return None
     text = f"{store!r}\n{key}\n{info.size}\n{info.modified!r}\n{info.version}"
-    return f"seen/{hashlib.sha256(text.encode()).hexdigest()}"
+    return f"seen/{sha256_of(text.encode())}"
 
 
 def _seen(cache: LocalArtifactStore, store: ArtifactStore, key: str) -> str | None:

@@ -16,7 +16,7 @@ from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, CatalogError, StoreError
 from emdstore.keys import in_folder, join_key
-from emdstore.sets.state import sha256
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import StoreIdentity, give_identity, identity_of, url_of
 from emdstore.stores.port import ArtifactStore
 
@@ -155,7 +155,7 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
             missing.append(stamp.fragment)
             continue
         compared += 1
-        equal += sha256(data) == stamp.digest
+        equal += sha256_of(data) == stamp.digest
     if looked and 2 * equal < len(looked) and not force:
         raise CatalogError(
             f"{_named(here)} does not look like the results store of the catalog {catalog.url}: of {len(looked)} "

@@ -25,7 +25,8 @@ from emdstore.errors import BundleError
 from emdstore.sets.finding import Stamp
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.retraction import Retraction
-from emdstore.sets.state import SetLook, look_at_set, sha256
+from emdstore.sets.state import SetLook, look_at_set
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore
 
 T = TypeVar("T")
@@ -211,7 +212,7 @@ def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionCont
     warnings = [*bundles.warnings, *named.warnings, *missing]
     outputs = _resolved(named.outputs, listing)
     warnings += _vocabulary_warnings(vocabulary, bundles.metric, bundles.series, outputs)
-    hashed = [sha256(look.bundles[role]) for role in ("metric", "series", "output") if role in look.bundles]
+    hashed = [sha256_of(look.bundles[role]) for role in ("metric", "series", "output") if role in look.bundles]
     identity = ExecutionRecord.at(look.fragment)
     return ExecutionContent(
         fragment=look.fragment,
@@ -231,7 +232,7 @@ def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionCont
             bundles,
             outputs,
             warnings,
-            sha256("\n".join((*hashed, repr(sizes))).encode()),
+            sha256_of("\n".join((*hashed, repr(sizes))).encode()),
             None if missing else look.stamp,
         ),
     )

@@ -38,7 +38,8 @@ from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.retraction import Retraction, read_retraction
-from emdstore.sets.state import SetState, look_at_set, sha256
+from emdstore.sets.state import SetState, look_at_set
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
@@ -228,7 +229,7 @@ class SetReader:
         state: SetState = "unreadable"
         try:
             record = join_key(found.location, RECORD_NAME)
-            if found.published and known is not None and sha256(self.store.read_bytes(record)) == known.digest:
+            if found.published and known is not None and sha256_of(self.store.read_bytes(record)) == known.digest:
                 retraction = read_retraction(self.store, found.location) if found.has_retraction else None
                 return _restamped(known, found.stamp, retraction)
             look = look_at_set(self.store, found.location, stamp=found.stamp)

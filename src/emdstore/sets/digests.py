@@ -17,7 +17,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +27,7 @@ from emdstore import system
 from emdstore.errors import EmdstoreError
 from emdstore.keys import DIGESTS_NAME, STAGING_PREFIX
 from emdstore.sets.record import read_record
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsPath
 
 _FINE_GRAIN, _COARSE_GRAIN = 20_000_000, 2_000_000_000  # ns; some file systems keep whole seconds, some every other one
@@ -199,7 +199,7 @@ class DigestIndex:
     def _save(self, root: str) -> None:
         """Put the index in its place, whole or not at all. Nobody is told if that cannot be: it only saves time."""
         body = msgspec.json.encode(_Index(_VERSION, self._now))
-        data = msgspec.json.encode((sha256(body).hexdigest(), msgspec.Raw(body)))
+        data = msgspec.json.encode((sha256_of(body), msgspec.Raw(body)))
         with contextlib.suppress(OSError):
             folder, file = self._file(root)
             if os.write(file, data) == len(data):
@@ -217,7 +217,7 @@ def _read(root: str) -> dict[str, str]:
         if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
             return {}
         digest, body = _outer.decode(os.read(file, found.st_size))
-        index = _inner.decode(body) if sha256(body).hexdigest() == digest else None
+        index = _inner.decode(body) if sha256_of(body) == digest else None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
     finally:

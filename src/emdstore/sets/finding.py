@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 
@@ -14,6 +13,7 @@ from emdstore.errors import ArtifactNotFoundError, RecordError
 from emdstore.keys import in_folder, join_key
 from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import is_own
 from emdstore.stores.left_out import iter_known
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
@@ -44,11 +44,11 @@ class Stamp:
         if other is None:
             return None
         told = f"{self.version}\n{other.size} {other.modified} {other.version}"
-        return attrs.evolve(self, version=hashlib.sha256(told.encode()).hexdigest())
+        return attrs.evolve(self, version=sha256_of(told.encode()))
 
     def joined(self, other: Stamp) -> Stamp:
         """Return the stamp of two files together."""
-        version = hashlib.sha256(f"{self.version}\n{other.version}".encode()).hexdigest()
+        version = sha256_of(f"{self.version}\n{other.version}".encode())
         return Stamp(self.size + other.size, max(self.modified, other.modified), version)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from hashlib import sha256
 from typing import Annotated, Any, Literal, TypeAlias
 
 import attrs
@@ -21,6 +20,7 @@ from emdstore.emds import RECORD_NAME, RETRACTION_NAME, BundleWarning
 from emdstore.errors import ArtifactNotFoundError, OvertakenError, RecordError, RecordVersionError
 from emdstore.keys import is_valid_key
 from emdstore.sets.result import ExecutionResult
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers.seals import overtaken, write_seal
 
@@ -296,7 +296,7 @@ def publish_record(
         if says_the_same(there, record):
             return False
         record = attrs.evolve(record, generation=max(record.generation, there.generation))
-    seen = None if data is None else sha256(data).hexdigest()
+    seen = None if data is None else sha256_of(data)
     return put_record(record, dest, seen, before_write=before_write)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import os
 from datetime import datetime, timedelta
-from hashlib import sha256
 
 import attrs
 import msgspec
@@ -26,6 +25,7 @@ from emdstore.errors import (
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.record import Moment
 from emdstore.sets.result import METRIC_NAME
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.stores.replacing import put_over
 from emdstore.stores.urls import StoreLike, as_source
@@ -221,7 +221,7 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
             word = attrs.evolve(word, at=before.at + _TICK)  # by a clock that is ahead of ours
         try:
             encoded = msgspec.json.format(msgspec.json.encode(word)) + b"\n"
-            put_over(store, key, encoded, None if data is None else sha256(data).hexdigest())
+            put_over(store, key, encoded, None if data is None else sha256_of(data))
             break
         except ArtifactChangedError:
             continue

@@ -9,7 +9,6 @@ is there (R2).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from hashlib import sha256
 from typing import NoReturn
 
 import attrs
@@ -24,6 +23,7 @@ from emdstore.errors import (
 )
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers import Listing
 from emdstore.transfers.seals import write_seal
@@ -55,7 +55,7 @@ class Standing:
     @property
     def digest(self) -> str | None:
         """The SHA-256 of the record that is there; None if there is none."""
-        return None if self.data is None else sha256(self.data).hexdigest()
+        return None if self.data is None else sha256_of(self.data)
 
     @property
     def is_publication(self) -> bool:

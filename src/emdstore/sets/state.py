@@ -7,7 +7,6 @@ decoded has the digest that the record names (R1), and what the record names is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Literal, TypeAlias
@@ -28,6 +27,7 @@ from emdstore.sets.finding import Stamp, fragment_at, stamp_of
 from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
@@ -275,7 +275,7 @@ def _look(
         location=location,
         judgement=judge(record, {}),
         record=None if isinstance(record, EmdstoreError) else record,
-        record_digest=sha256(data),
+        record_digest=sha256_of(data),
         stamp=stamp or told,
         error=record if isinstance(record, EmdstoreError) else None,
     )
@@ -294,7 +294,7 @@ def _look(
                 except EmdstoreError as error:
                     digests[artifact.key] = error
                 else:
-                    digests[artifact.key] = (len(content), sha256(content))
+                    digests[artifact.key] = (len(content), sha256_of(content))
                     read[artifact.role] = content
     for key in wanted.union(judge(record, listing, digests).doubtful) - digests.keys():
         try:
@@ -402,8 +402,3 @@ def read_with_stamp(folder: ArtifactStore, key: str) -> tuple[bytes, Stamp | Non
         return folder.read_bytes(key), None
     with folder.open_reader(key) as reader:
         return b"".join(iter(reader.read, b"")), stamp_of(reader.info)
-
-
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 of some bytes, as a hex digest."""
-    return hashlib.sha256(data).hexdigest()

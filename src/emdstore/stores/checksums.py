@@ -17,6 +17,11 @@ _MD5 = re.compile(r'"?([0-9a-fA-F]{32})(?:-([1-9][0-9]{0,4}))?"?\Z').match
 _PART_SIZES = tuple(each * _MIB for each in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512))
 
 
+def sha256_of(data: bytes) -> str:
+    """Return the SHA-256 of bytes as a hex digest; `emdstore.transfers.digest_of` hashes what lies in a store."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def md5_of_etag(etag: str | None) -> str | None:
     """Return the checksum that an ETag of S3 looks like: see `ArtifactInfo.checksum`."""
     found = _MD5(etag) if etag else None

@@ -11,6 +11,7 @@ carries all of it but the identity: a copy is another store.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from datetime import datetime
@@ -19,10 +20,11 @@ import attrs
 import msgspec
 
 from emdstore import system
-from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError, redact
+from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, StoreError, redact
 from emdstore.keys import in_folder
 from emdstore.stores.place import place_of
-from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.replacing import put_over
 
 OWN_FOLDER = ".emdstore"
 IDENTITY_KEY = f"{OWN_FOLDER}/identity.json"
@@ -102,13 +104,8 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
     """
     told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
     data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
-    try:
-        if isinstance(store, SupportsCreate):
-            store.create_bytes(IDENTITY_KEY, data)
-        elif not store.exists(IDENTITY_KEY):
-            store.write_bytes(IDENTITY_KEY, data)
-    except ArtifactExistsError:
-        pass  # somebody was quicker: theirs counts
+    with contextlib.suppress(ArtifactChangedError):  # somebody was quicker: theirs counts
+        put_over(store, IDENTITY_KEY, data, None)
     return identity_of(store)
 
 

@@ -8,7 +8,6 @@ import threading
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
-from hashlib import sha256
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +16,7 @@ import attrs
 from emdstore import system
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreError
 from emdstore.keys import validate_key, validate_prefix
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Place
 from emdstore.stores.replacing import changed
@@ -146,7 +146,7 @@ class InMemoryArtifactStore:
     def _put(self, key: str, data: bytes, *, replace: bool = True, seen: str | None = None) -> None:
         with self._lock:
             there = key in self._objects
-            if seen is not None and not (there and sha256(self._objects[key].data).hexdigest() == seen):
+            if seen is not None and not (there and sha256_of(self._objects[key].data) == seen):
                 raise changed(self, key)
             if there and not replace:
                 raise ArtifactExistsError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from emdstore.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
@@ -11,6 +9,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsupportedError,
 )
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsReplaceIf
 
 
@@ -44,14 +43,14 @@ def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> N
     except UnsupportedError:
         pass
     except (ArtifactChangedError, ArtifactExistsError):
-        if digest_at(store, key) == sha256(data).hexdigest():
+        if digest_at(store, key) == sha256_of(data):
             return None
         raise changed(store, key) from None
     return _look_and_put(store, key, data, seen)
 
 
 def _look_and_put(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> None:
-    ours, there = sha256(data).hexdigest(), digest_at(store, key)
+    ours, there = sha256_of(data), digest_at(store, key)
     if there == ours:
         return
     if there != seen:
@@ -68,7 +67,7 @@ def _look_and_put(store: ArtifactStore, key: str, data: bytes, seen: str | None)
 def digest_at(store: ArtifactStore, key: str) -> str | None:
     """Return the SHA-256 of a small artifact; None if nothing lies at the key."""
     try:
-        return sha256(store.read_bytes(key)).hexdigest()
+        return sha256_of(store.read_bytes(key))
     except ArtifactNotFoundError:
         return None
 

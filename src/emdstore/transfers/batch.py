@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -11,7 +10,7 @@ import attrs
 
 from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, IntegrityError, InvalidKeyError, UnsafePathError
-from emdstore.stores.checksums import Check
+from emdstore.stores.checksums import Check, sha256_of
 from emdstore.stores.port import ArtifactStore
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
@@ -85,7 +84,7 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
     if step.action == "write":
         data = step.data or b""
         write_seal(dest, step.key, data, step.there, folder=step.key.rpartition("/")[0])
-        return KeyOutcome(step.key, "copied", len(data), hashlib.sha256(data).hexdigest())
+        return KeyOutcome(step.key, "copied", len(data), sha256_of(data))
     if step.doubt or step.action == "check":
         here = digest_of(source, step.key)
         _check(step, source, here[1])

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from emdstore.errors import SourceChangedError
-from emdstore.stores.checksums import Check
+from emdstore.stores.checksums import Check, sha256_of
 from emdstore.stores.port import (
     CHUNK_SIZE,
     ArtifactStore,
@@ -125,7 +125,7 @@ class Route:
             self._monitor(len(data))
         if self._ask is not None and before is not None and (self._ask.info(key) != before or len(data) != before.size):
             raise SourceChangedError(f"{key!r} changed while it was read; run it again", key=key)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = sha256_of(data)
         self._writer.write_bytes(key, data)
         return Copied(len(data), digest)
 
@@ -154,7 +154,7 @@ def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tup
         data = store.read_bytes(key)
         if check is not None:
             check.update(data)
-        return len(data), hashlib.sha256(data).hexdigest()
+        return len(data), sha256_of(data)
     digest, size = hashlib.sha256(), 0
     with store.open_reader(key) as reader:
         while chunk := reader.read(CHUNK_SIZE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 import attrs
 
 from emdstore.errors import StoreError
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import SupportsFlush
 from emdstore.transfers.batch import foreseen
 from emdstore.transfers.ledger import SETTLED, Ledger
@@ -58,7 +58,7 @@ def _seal_of(run: _UnitRun) -> Step:
     assert seal is not None
     if not run.opened or opening is None or seal.action != "write":
         return seal
-    return attrs.evolve(seal, there=hashlib.sha256(opening.data or b"").hexdigest())
+    return attrs.evolve(seal, there=sha256_of(opening.data or b""))
 
 
 class UnitRuns:

@@ -12,6 +12,8 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
+from emdstore.stores.checksums import sha256_of
+
 Query = Mapping[str, str | Sequence[str]]
 
 
@@ -50,7 +52,7 @@ class Places:
         """Return where the executions of one diagnostic are compared."""
         place = f"{provider}/{diagnostic}"
         if self.filed:
-            return self._address(f"compare/{hashlib.sha256(place.encode()).hexdigest()[:16]}.html")
+            return self._address(f"compare/{sha256_of(place.encode())[:16]}.html")
         return self.compare({"d": place})
 
     def values(self, query: Query | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 from emdstore import system
@@ -14,6 +13,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsupportedError,
 )
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.systems import code_of
 from emdstore.stores.replacing import changed
@@ -68,7 +68,7 @@ def _tag_of(folder: Folder, key: str, seen: str, token: str) -> str | None:
             there = bytes(fs.cat_file(path))
     except ArtifactNotFoundError:
         raise changed(folder, key) from None
-    if hashlib.sha256(there).hexdigest() == seen:
+    if sha256_of(there) == seen:
         return info.version or ""
     if _token_at(folder, key) == token:
         return None

@@ -25,6 +25,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX, validate_key
 from emdstore.per_process import PerProcess
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.local.locking import FolderLock
 from emdstore.stores.local.root import FOLDER, MOST_RACES, READ, Root
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo, Copied
@@ -232,7 +233,7 @@ class FileSession:
         """See `SupportsReplaceIf.replace_bytes`."""
         with self.root.translating("replace", key):
             try:
-                before = hashlib.sha256(self.read_bytes(key)).hexdigest()
+                before = sha256_of(self.read_bytes(key))
             except ArtifactNotFoundError:
                 before = None
             if before != seen:  # no folder is made for what is not there
@@ -385,7 +386,7 @@ class FileSession:
                 raise
             fd, _ = self.root.open_file(key)
         try:
-            return hashlib.sha256(read_whole(fd, os.fstat(fd), key)).hexdigest()
+            return sha256_of(read_whole(fd, os.fstat(fd), key))
         finally:
             os.close(fd)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from emdstore import system
 from emdstore.errors import (
     ArtifactChangedError,
@@ -12,6 +10,7 @@ from emdstore.errors import (
     KeyConflictError,
     StoreUnavailableError,
 )
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.replacing import changed
 from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.proof import read_object
@@ -59,7 +58,7 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
             raise changed(bucket, key) from None
         if attributes.get(_TOKEN) == token:
             return None
-        if hashlib.sha256(there).hexdigest() != seen:
+        if sha256_of(there) != seen:
             raise changed(bucket, key)
         try:
             return _put(bucket, key, data, token, over=info.version or "")

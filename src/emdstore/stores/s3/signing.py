@@ -5,14 +5,15 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from datetime import datetime
 from urllib.parse import urlsplit
 
 import attrs
 
-_NO_BODY = hashlib.sha256(b"").hexdigest()
+from emdstore.stores.checksums import sha256_of
+
+_NO_BODY = sha256_of(b"")
 
 
 @attrs.frozen
@@ -47,7 +48,7 @@ def signed_headers(method: str, url: str, region: str, who: Credentials, when: d
     lines = [f"{name}:{headers[name]}\n" for name in sorted(headers)]
     request = "\n".join([method, parts.path or "/", parts.query, "".join(lines), names, _NO_BODY])
     scope = f"{date[:8]}/{region}/s3/aws4_request"
-    text = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(request.encode()).hexdigest()])
+    text = "\n".join(["AWS4-HMAC-SHA256", date, scope, sha256_of(request.encode())])
     key = f"AWS4{who.secret_access_key}".encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
