@@ -114,6 +114,9 @@ def test_show_has_what_the_catalog_holds(cli: CLI, demo_folder: Path) -> None:
     text = cli("show", GOOD.split("/", 1)[1], *catalog, "--limit", 3).out
     assert "scalars: 3 of 20" in text
     assert "MAM" in text
+    series = text[text.index("series: ") :].splitlines()
+    assert series[1].split()[-2:] == ["over", "points"]
+    assert series[2].split()[-2:] == ["year", str(SMALL.years)]
 
 
 def test_show_tells_why_a_set_has_no_values(cli: CLI, demo_folder: Path) -> None:

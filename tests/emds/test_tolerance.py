@@ -14,6 +14,7 @@ from emdstore import (
     InMemoryArtifactStore,
     LocalArtifactStore,
     materialize_outputs,
+    scoped,
     transfer,
     verify,
 )
@@ -134,14 +135,30 @@ def test_a_folder_is_one_output_of_many_artifacts(run: LocalArtifactStore, remot
     assert {each.code for each in outcome.warnings} == {"undescribed-dimension", "no-provenance"}
 
 
+def test_a_folder_without_an_ending_is_one_output_too_where_names_are_all_there_is() -> None:
+    source, results = InMemoryArtifactStore(), InMemoryArtifactStore()
+    for key, data in {
+        "out.log": b"done", "plots/maps/a.png": b"a", "plots/maps/b.png": b"b", "plots/mapsort": b"not named",
+        "diagnostic.json": as_json({"DIMENSIONS": {"json_structure": ["metric"]}, "RESULTS": {"bias": 1.0}}),
+        "output.json": as_json({"plots": {"maps": PLOT | {"filename": "plots/maps"}}}),
+    }.items():  # fmt: skip
+        source.write_bytes(key, data)
+    outcome = materialize_outputs(RESULT, source=source, dest=results)
+    assert outcome.artifacts_missing == ()
+    assert sorted(results.iter_keys("plots")) == ["plots/maps/a.png", "plots/maps/b.png"]
+
+
+@pytest.mark.parametrize("place", ["folder", "memory"])
 @pytest.mark.parametrize("bare", [False, True], ids=["with a record", "bare"])
-def test_such_a_set_is_published_verified_and_replayed(run: LocalArtifactStore, bare: bool, tmp_path: Path) -> None:
-    results = LocalArtifactStore(tmp_path / "results")
+def test_such_a_set_is_published_verified_and_replayed(
+    run: LocalArtifactStore, bare: bool, place: str, tmp_path: Path
+) -> None:
+    results: Any = LocalArtifactStore(tmp_path / "results") if place == "folder" else InMemoryArtifactStore()
     fragment = "p/d/g/1"
     if bare:
-        transfer(run, results.scope(fragment)).raise_for_failures()
+        transfer(run, scoped(results, fragment)).raise_for_failures()
     else:
-        publish_set(ExecutionRecord.at(fragment), RESULT, source=run, dest=results.scope(fragment))
+        publish_set(ExecutionRecord.at(fragment), RESULT, source=run, dest=scoped(results, fragment))
         assert verify(results).ok
     with Catalog(tmp_path / "c.db") as catalog:
         assert replay(results, catalog).ok

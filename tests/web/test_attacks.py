@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import attrs
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from tests.ensembles import GOOD
 from tests.web.conftest import running
 
 import emdstore
-from emdstore.web import server
+from emdstore.web import app, server
 
 MANY = "7" * 4_800
 
@@ -165,6 +167,20 @@ def test_cells_that_a_spreadsheet_would_compute_are_text(tmp_path: Path) -> None
     assert '"\'@name"' in safe
     assert '"\'-1"' in safe
     assert ",-1.5," in safe  # a number is one
+
+
+def test_clients_that_take_their_time_with_values_leave_the_database_to_others(demo: Path) -> None:
+    request = Request({"type": "http", "method": "GET", "path": "/values.csv", "query_string": b"", "headers": []})
+    with emdstore.Catalog(demo / "catalog.db") as catalog:
+        site = app._Site(catalog, app.ResultsReader(emdstore.LocalArtifactStore(demo / "results")), b"secret")
+        begun = [site.export(request) for _ in range(4)]
+        for _ in range(20):
+            with pytest.raises(HTTPException) as caught:
+                site.export(request)
+        assert (caught.value.status_code, caught.value.headers) == (503, {"Retry-After": "10"})
+        assert catalog.executions().count() > 0
+        begun.clear()  # as if their clients had gone
+        assert site.export(request).status_code == 200
 
 
 def test_a_client_that_says_nothing_or_takes_nothing_is_left(demo: Path) -> None:

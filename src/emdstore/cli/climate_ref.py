@@ -59,8 +59,8 @@ def replay(
             )
     except ReplayInterrupted as interrupted:
         return _show(interrupted.report, output, interrupted=True)
-    refuse_empty(report.sets, prefix, "set", store=repr(opened))
-    if not report.sets:
+    refuse_empty(report.sets + len(report.left_out), prefix, "set", store=repr(opened))
+    if not report.sets and not report.left_out:
         refuse_nothing(opened)
     return _show(report, output, accept_left_out=accept_left_out)
 

@@ -104,12 +104,13 @@ def _print_beside(parts: Iterable[str], width: int) -> None:
 
 
 def value_table(
-    rows: Sequence[Any], name: str, value: Callable[[Any], object]
+    rows: Sequence[Any], **values: Callable[[Any], object]
 ) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
     """Return the columns and rows for values with dimensions; a dimension that tells no two rows apart is left out."""
     dimensions = list(dict.fromkeys(dimension for row in rows for dimension in row.dimensions))
     telling = [one for one in dimensions if len({row.dimensions.get(one) for row in rows}) > 1] or dimensions[-1:]
-    return (*telling, name), [(*(row.dimensions.get(one) for one in telling), value(row)) for row in rows]
+    cells = [(*(row.dimensions.get(one) for one in telling), *(of(row) for of in values.values())) for row in rows]
+    return (*telling, *values), cells
 
 
 def show_fields(fields: Mapping[str, object]) -> None:

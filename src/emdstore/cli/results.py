@@ -256,8 +256,8 @@ def replay_store(
             report = replay_once(executor)
     except ReplayInterrupted as interrupted:
         return _show_replayed(interrupted.report, output, interrupted=True)
-    refuse_empty(report.sets, prefix, "set", store=redact_url(store))
-    if not report.sets:
+    refuse_empty(report.sets + len(report.left_out), prefix, "set", store=redact_url(store))
+    if not report.sets and not report.left_out:
         refuse_nothing(open_existing(store, access))
     return _show_replayed(report, output, accept_left_out=accept_left_out)
 
@@ -315,8 +315,8 @@ def verify_store(
             report = verify(opened, prefix, executor=executor, on_progress=on_progress)
     except VerifyInterrupted as interrupted:
         return _show_verified(interrupted.report, output, interrupted=True)
-    refuse_empty(report.sets, prefix, "set", store=repr(opened))
-    if not report.sets:
+    refuse_empty(report.sets + len(report.left_out), prefix, "set", store=repr(opened))
+    if not report.sets and not report.left_out:
         refuse_nothing(opened)
     return _show_verified(report, output, accept_left_out=accept_left_out)
 
@@ -382,8 +382,8 @@ def _show_execution(row: ExecutionRow, parts: dict[str, Iterator[Any]], limit: i
             ("kind", "name", "description"),
             [(o.kind, o.long_name or o.name, o.description) for o in shown["outputs"]],
         ),
-        "scalars": value_table(shown["scalars"], "value", lambda scalar: scalar.value),
-        "series": value_table(shown["series"], "points", lambda one: len(one.values)),
+        "scalars": value_table(shown["scalars"], value=lambda scalar: scalar.value),
+        "series": value_table(shown["series"], over=lambda one: one.index_name, points=lambda one: len(one.values)),
     }
     for kind, (columns, rows) in tables.items():
         if rows:

@@ -162,7 +162,7 @@ def transfer_artifacts(
             )
     except TransferInterrupted as interrupted:
         return show_transfer("transfer", interrupted.report, output, interrupted=True)
-    if not any(report.counts.values()) and not keys:
+    if not any(report.counts.values()) and not keys and not report.left_out:
         refuse_nothing(opened)
         if not output.json:
             note(f"there is nothing in {opened!r}")

@@ -497,14 +497,19 @@ class Curated:
 def _files_below(source: ArtifactStore, key: str) -> list[str]:
     """Return what lies in the folder that an output bundle names; nothing if it names a file."""
     try:
-        is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else key.endswith(_FOLDERS)
+        is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else _may_be_folder(key)
         return list(source.iter_keys(key)) if is_folder else []
     except UnsafePathError:  # said when the artifact itself is asked for
         return []
 
 
 _FOLDERS = (".zarr", ".n5")
-"""What folders that are one output are called; in a store without folders nothing else tells, short of asking."""
+
+
+def _may_be_folder(key: str) -> bool:
+    """Tell whether a name may be that of a folder; in a store without folders nothing else tells, short of asking."""
+    name = key.rpartition("/")[2]
+    return name.endswith(_FOLDERS) or "." not in name
 
 
 def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import hmac
 import itertools
 import logging
 import re
+import threading
+from collections.abc import Iterator
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
@@ -61,6 +63,7 @@ _ARTIFACT_POLICY = (
 _LONGEST_FORM = 256 * 1024
 _SECONDS_FOR_A_FORM = 20.0
 _LONGEST_QUERY = 8 * 1024
+_MOST_DOWNLOADS = 4  # of values at once: each holds a connection to the database while its client takes its time
 # What has more digits than any artifact has bytes is not understood, and so the whole is sent, as HTTP has it.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
 _NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
@@ -111,6 +114,7 @@ def make_app(
 class _Site:
     def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes) -> None:
         self.catalog, self.results, self.secret = catalog, results, secret
+        self._downloads = threading.BoundedSemaphore(_MOST_DOWNLOADS)
 
     def places(self, root: str = "") -> Places:
         return Places(root=root, secret=self.secret)
@@ -134,7 +138,10 @@ class _Site:
     def export(self, request: Request) -> Response:
         selection = Selection.of(request.query_params.multi_items())
         headers = {"Content-Disposition": 'attachment; filename="scalars.csv"', "X-Content-Type-Options": "nosniff"}
-        pieces = self.catalog.scalars(**selection.value_filters).export("csv", for_spreadsheets=True)
+        query = self.catalog.scalars(**selection.value_filters)
+        if not self._downloads.acquire(blocking=False):
+            raise HTTPException(503, "Others download values just now; try again soon.", {"Retry-After": "10"})
+        pieces = _released(query.export("csv", for_spreadsheets=True), self._downloads)
         first = next(pieces, b"")  # what goes wrong does so before an answer has begun
         return StreamingResponse(
             itertools.chain([first], pieces), headers=headers, media_type="text/csv; charset=utf-8"
@@ -181,6 +188,14 @@ class _Site:
         if not _NUMBER.match(execution_id):
             raise HTTPException(404)
         return self.catalog.execution(int(execution_id))
+
+
+def _released(pieces: Iterator[bytes], place: threading.BoundedSemaphore) -> Iterator[bytes]:
+    """Yield the pieces, and give the place back at the end, also if nobody takes them all."""
+    try:
+        yield from pieces
+    finally:
+        place.release()
 
 
 async def _form(request: Request) -> bytes:
