@@ -37,9 +37,10 @@ from emdstore.errors import (
 from emdstore.ingestion.replay import ingest, replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, encode_record, read_record
-from emdstore.sets.state import SET_STATES, judge, look_at_set, sha256
+from emdstore.sets.state import SET_STATES, judge, look_at_set
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
+from emdstore.stores.checksums import sha256_of
 from emdstore.testing import RecordingStore
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
@@ -241,7 +242,7 @@ def test_bundles_that_are_handed_on_have_the_records_digests(results: ArtifactSt
     record = published(results)
     look = look_at_set(results, FRAGMENT)
     recorded = {each.role: each.sha256 for each in record.artifacts}
-    assert {role: sha256(data) for role, data in look.bundles.items()} == {
+    assert {role: sha256_of(data) for role, data in look.bundles.items()} == {
         role: recorded[role] for role in ("metric", "output", "series")
     }
 
