@@ -116,6 +116,14 @@ def simulate(session: nox.Session) -> None:
     session.run("python", "-m", "tests.simulation", "search", *session.posargs, env={"PYTHONHASHSEED": "0"})
 
 
+@nox.session(python=OLDEST)
+def mutate(session: nox.Session) -> None:
+    """Change the lines that decide, one by one, and list the changes that no test noticed; see ``[tool.mutmut]``."""
+    session.install("--editable", ".[test]", "mutmut>=3.8")
+    session.run("mutmut", "run", *session.posargs, success_codes=[0, 1])
+    session.run("mutmut", "results")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure beside other tools; without arguments only that it works: seconds on a busy machine say nothing."""

@@ -62,9 +62,10 @@ def test_a_bare_set_never_takes_an_execution_that_a_workspace_has_entered(catalo
         OTHER["incomplete"],
         OLDER["published"],
         attrs.evolve(OTHER["failed"], generation=9),
+        attrs.evolve(OLDER["published"], generation=2),
         attrs.evolve(OTHER["published"], published_at=LATER, generation=1),
     ],
-    ids=["failed", "incomplete", "older", "failed later", "of a lower generation"],
+    ids=["failed", "incomplete", "older", "failed later", "of the same generation", "of a lower generation"],
 )
 def test_a_complete_publication_becomes_less_only_if_somebody_asks(catalog: Catalog, content: ExecutionContent) -> None:
     catalog.replace_execution(attrs.evolve(PUBLISHED, generation=2))
