@@ -14,9 +14,11 @@ from climate_ref.models import Execution, ExecutionGroup
 from climate_ref_core.metric_values import SeriesMetricValue
 from tests.climate_ref.frameworks import Framework, framework, make_template
 from tests.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
+from tests.lifecycle.late import Halting, Turn
 
-from emdstore import CatalogVersionError, InMemoryArtifactStore, SameStoreError, scoped
+from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, SameStoreError, scoped
 from emdstore.integrations.climate_ref import handle_execution_result, materialize_execution
+from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
 from emdstore.testing import Fault, FaultyStore
 
@@ -158,6 +160,26 @@ def test_a_store_that_refuses_fails_this_execution_only(ref: Framework) -> None:
     ref.handle("ours", execution, ref.result(FRAGMENT), results=full)
     rows = ref.rows(execution)
     assert (rows.successful, rows.counts, rows.dirty) == (False, (0, 0, 0), True)
+
+
+def test_what_somebody_else_publishes_meanwhile_counts(ref: Framework) -> None:
+    run(ref)
+    execution, results = ref.solved(FRAGMENT), InMemoryArtifactStore()
+    ref.handle("ours", execution, ref.result(FRAGMENT), results=results)
+
+    def others() -> None:
+        run(ref, metric=metric_bundle({"global": {"bias": 0.9}}, region=["global"], metric=["bias"]))
+        record = read_record(scoped(results, FRAGMENT))
+        assert record is not None
+        assert record.result is not None
+        scratch = LocalArtifactStore(ref.scratch / FRAGMENT)
+        assert publish_set(record, record.result, source=scratch, dest=scoped(results, FRAGMENT)).record_written
+
+    run(ref, metric=metric_bundle({"global": {"bias": 0.7}}, region=["global"], metric=["bias"]))
+    late = Halting(results, Turn("execution.json", others))
+    ref.handle("ours", execution, ref.result(FRAGMENT), results=late)
+    rows = ref.rows(execution)
+    assert (rows.successful, rows.scalars[0]["value"]) == (True, 0.9)
 
 
 def test_what_the_database_refuses_is_a_failed_execution_and_leaves_no_rows(ref: Framework) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from climate_ref.models.execution import Execution
 from sqlalchemy.exc import SQLAlchemyError
 
-from emdstore.errors import DemotionRefusedError, EmdstoreError, SameStoreError
+from emdstore.errors import DemotionRefusedError, EmdstoreError, OvertakenError, SameStoreError
 from emdstore.ingestion.reading import read_set
 from emdstore.integrations.climate_ref.identity import record_of_execution
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
@@ -45,8 +45,9 @@ def handle_execution_result(
 
     The same call as theirs. The set goes from scratch to results, whole and verified; the record is written last; what
     the results store then holds is loaded, in place of what the database held of this execution. Doing it twice is the
-    same as once. A result that is less than what is published already changes nothing, and the log says so. The
-    session's transaction is left open, as theirs does: whoever began it commits it.
+    same as once. A result that is less than what is published already changes nothing, and the log says so, as it does
+    where somebody else has published meanwhile. The session's transaction is left open, as theirs does: whoever began
+    it commits it.
 
     Parameters
     ----------
@@ -147,10 +148,10 @@ def _published(
 def _publish(
     identity: ExecutionRecord, result: ExecutionResult, scratch: Path, folder: ArtifactStore, update_dirty: bool
 ) -> StatusDecision:
-    """Publish a set; one that is less than what is published already leaves that, and it counts."""
+    """Publish a set; what is published already counts if this one is less, or if somebody else was quicker."""
     try:
         done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
-    except DemotionRefusedError as error:
+    except (DemotionRefusedError, OvertakenError) as error:
         _log.error("%s", error)
         return StatusDecision("uploaded", None, None, "it stays as it was published")
     for warning in done.outcome.warnings:

@@ -20,9 +20,9 @@ from emdstore.catalog import ExecutionContent, RecordStamp
 from emdstore.errors import DemotionRefusedError, EmdstoreError, RecordError
 from emdstore.ingestion.replay import ReadSet, SetReader, replay_into
 from emdstore.ingestion.report import IngestOutcome, ReplayCallback, ReplayReport
-from emdstore.integrations.climate_ref.database import engine_of, look_at, refused
 from emdstore.integrations.climate_ref.handling import settle
 from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
+from emdstore.integrations.climate_ref.opening import engine_of, look_at, refused
 from emdstore.integrations.climate_ref.rows import RefRows, rows_of
 from emdstore.integrations.climate_ref.schema import RefSchema
 from emdstore.integrations.climate_ref.writing import replace_rows

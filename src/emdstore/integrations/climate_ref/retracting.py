@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from emdstore.errors import EmdstoreError
-from emdstore.integrations.climate_ref.database import engine_of, look_at, refused
+from emdstore.integrations.climate_ref.opening import engine_of, look_at, refused
 from emdstore.sets.retraction import expect_set, read_retraction, retract, unretract
 from emdstore.stores import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source

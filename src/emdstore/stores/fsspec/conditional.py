@@ -45,7 +45,7 @@ def create(folder: Folder, key: str, data: bytes) -> None:
 def replace(folder: Folder, key: str, data: bytes, seen: str) -> None:
     """Put the bytes in place of those with a SHA-256; see `SupportsReplaceIf.replace_bytes`."""
     token = system.current().token(16)
-    refused: EmdstoreError
+    refused: EmdstoreError = changed(folder, key)
     for _ in range(_ATTEMPTS):
         tag = _tag_of(folder, key, seen, token)
         if tag is None:

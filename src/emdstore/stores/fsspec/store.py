@@ -84,7 +84,8 @@ class FsspecArtifactStore:
             options = {name: value for name, value in storage_options.items() if name not in PATIENCE}
             return LocalArtifactStore(local_path(url), **options)
         conditional = cls is FsspecArtifactStore and isinstance(url, str) and url.partition("://")[0] in _S3
-        return super().__new__(_ConditionalStore if conditional else cls)
+        kind: Any = _ConditionalStore if conditional else cls
+        return super().__new__(kind)
 
     def __init__(self, url: str, **storage_options: Any) -> None:
         scheme = re.split("::|://", url, maxsplit=1)[0] if isinstance(url, str) else ""

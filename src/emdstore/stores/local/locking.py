@@ -69,11 +69,7 @@ class FolderLock:
             if isinstance(error, BlockingIOError) or error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
             raise
-        try:
-            ours, there = os.fstat(fd), os.stat(LOCK, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            there = None
-        if there is None or (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+        if not self._has_its_name(fd):
             os.close(fd)  # it was given back, and removed, between the two calls
             return False
         self._fd = fd
@@ -81,6 +77,13 @@ class FolderLock:
             os.fchmod(fd, 0o666)  # another user may have to wait for it
             os.pwrite(fd, f"{system.current().host()}:{system.own_number()}".encode(), 0)
         return True
+
+    def _has_its_name(self, fd: int) -> bool:
+        try:
+            ours, there = os.fstat(fd), os.stat(LOCK, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
 
     def _holder(self) -> str:
         with contextlib.suppress(OSError, UnicodeDecodeError):

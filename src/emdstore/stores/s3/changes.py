@@ -50,7 +50,7 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
     Each attempt first looks: what lies there may be of an earlier one, whose answer was lost.
     """
     token = system.current().token(16)
-    refused: ArtifactChangedError | StoreUnavailableError
+    refused: ArtifactChangedError | StoreUnavailableError = changed(bucket, key)
     for _ in range(_ATTEMPTS if bucket.retries else 1):
         try:
             there, info, attributes = read_object(bucket, key)
