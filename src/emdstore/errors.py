@@ -1,8 +1,8 @@
 """Every error that emdstore raises on purpose.
 
-One family, rooted in `EmdstoreError`; each member is also the builtin that a caller would expect to catch
-(`FileNotFoundError`, `ValueError`, ...). Messages name the key and the store's safe URL and say what to do next; they
-never hold a credential. Errors cross process boundaries: what they carry pickles.
+All derive from `EmdstoreError`, and each also from the builtin that a caller would expect to catch
+(`FileNotFoundError`, `ValueError`, ...). Messages name the key and the store's safe URL, say what to do next, and never
+contain a credential. Errors can be pickled, with everything they carry.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 
 
 class EmdstoreError(Exception):
-    """The root of the family.
+    """The base class of emdstore's errors.
 
     Attributes
     ----------
     key
-        The artifact's key, file or fragment that the error is about, where there is one.
+        The key, file or fragment that the error is about, if any.
     store
-        The safe URL of the store that it happened in, where there is one.
+        The safe URL of the store, if any.
     """
 
     def __init__(self, message: str = "", *, key: str | None = None, store: str | None = None) -> None:
@@ -41,7 +41,7 @@ class InvalidKeyError(EmdstoreError, ValueError):
 
 
 class ArtifactNotFoundError(EmdstoreError, FileNotFoundError):
-    """No artifact lies at this key."""
+    """There is no artifact at this key."""
 
 
 class ArtifactExistsError(EmdstoreError, FileExistsError):
@@ -49,19 +49,19 @@ class ArtifactExistsError(EmdstoreError, FileExistsError):
 
 
 class ArtifactChangedError(EmdstoreError, RuntimeError):
-    """Compare-and-put found other bytes at this key than its writer had seen, or none, and left them alone."""
+    """Compare-and-put found other bytes at this key than its writer had seen, or none. Nothing was changed."""
 
 
 class KeyConflictError(EmdstoreError, FileExistsError):
-    """`a` beside `a/b` in a store that cannot hold both. Nothing was written."""
+    """The store cannot hold this key beside an existing one, as ``a`` beside ``a/b``. Nothing was written."""
 
 
 class UnsafePathError(EmdstoreError, PermissionError):
-    """A link leads out of the store's root. Nothing outside the root was read or written."""
+    """A link points outside the store's root. Nothing outside the root was read or written."""
 
 
 class StoreError(EmdstoreError, OSError):
-    """The store's engine failed for good: read-only, full, wrong configuration. Old values are intact."""
+    """The store failed permanently: it is read-only, full or wrongly configured. Old values are intact."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # `OSError` keeps the number outside of what is pickled.
@@ -73,44 +73,44 @@ class StoreAccessError(StoreError, PermissionError):
 
 
 class IntegrityError(StoreError):
-    """Bytes are not what the record or the store's own checksum says. What was to be made of them was not made."""
+    """Bytes do not match the record or the store's own checksum. They were not used."""
 
 
 class StoreUnavailableError(StoreError, ConnectionError):
-    """The store could not be reached, or answered that it is busy. Translating again may help."""
+    """The store could not be reached, or is busy. Trying again may help."""
 
 
 class DamagedOnTheWayError(IntegrityError, StoreUnavailableError):
-    """Other bytes arrived than the store's own checksum says. Nothing was kept of them; trying again may help."""
+    """The bytes that arrived do not match the store's own checksum. They were discarded; trying again may help."""
 
 
 class UnsupportedError(StoreError, NotImplementedError):
-    """The server or the file system cannot do what its store can do elsewhere. Nothing was changed."""
+    """The server or file system lacks a feature that the store offers elsewhere. Nothing was changed."""
 
 
 class StoreNotFoundError(StoreError, FileNotFoundError):
-    """There is no such folder to read from: what is not there is not an empty store. Nothing was read or written."""
+    """The folder to read from does not exist; it is not taken for an empty store. Nothing was read or written."""
 
 
 class StoreURLError(EmdstoreError, ValueError):
-    """A store's URL or options make no sense."""
+    """A store's URL or options are not valid."""
 
 
 class MissingExtraError(EmdstoreError, ImportError):
-    """A feature needs one of emdstore's extras, and it is not installed."""
+    """A feature needs one of emdstore's extras, which is not installed."""
 
     @classmethod
     def of(cls, feature: str, extra: str) -> MissingExtraError:
-        """Name the feature and the command that installs what it needs."""
+        """Return the error with the command that installs the extra."""
         return cls(f"{feature} needs the extra {extra!r}: pip install 'emdstore[{extra}]'")
 
 
 class ExecutorError(EmdstoreError, RuntimeError):
-    """An executor takes no work, cannot do it, or lost its workers. What was not done is as it was."""
+    """An executor accepts no work, cannot do it, or lost its workers. Work that was not done changed nothing."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during work that is told of in a report. What was done is whole; to go on, do it again.
+    """Ctrl-C during work that returns a report. What was done is complete; to continue, call it again.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class Interrupted(KeyboardInterrupt):
     _what = "the work"
 
     def __init__(self, report: Any) -> None:
-        super().__init__(f"{self._what} was interrupted; run it again to go on")
+        super().__init__(f"{self._what} was interrupted; run it again to continue")
         self.report = report
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -140,7 +140,7 @@ class TransferError(EmdstoreError, RuntimeError):
 
 
 class UploadFailedError(TransferError):
-    """Artifacts of an execution could not be shipped; those that could are in the results store, whole.
+    """Some artifacts of an execution could not be shipped; the others are in the results store.
 
     Attributes
     ----------
@@ -156,89 +156,89 @@ class UploadFailedError(TransferError):
 
 
 class SameStoreError(EmdstoreError, ValueError):
-    """Source and destination are the same place, perhaps through a link. Nothing was moved."""
+    """Source and destination are the same place, perhaps through a link. Nothing was copied."""
 
 
 # -- the format ------------------------------------------------------------------------------------------------------
 
 
 class BundleError(EmdstoreError, ValueError):
-    """A bundle or series file that does not follow the format; the message names the file and the place in it."""
+    """A bundle or series file does not follow the format; the message names the file and the position in it."""
 
 
 class RecordError(EmdstoreError, ValueError):
-    """An execution record that cannot be read, or a set that does not match it."""
+    """An execution record cannot be read, or its set does not match it."""
 
 
 class IncompleteSetError(RecordError):
-    """A published set of which something is missing, or not as its record says; perhaps it is still being copied."""
+    """Artifacts of a published set are missing or do not match its record; perhaps it is still being copied."""
 
 
 class RecordVersionError(RecordError):
-    """A record that a newer emdstore wrote."""
+    """A newer emdstore wrote the record."""
 
 
 class DemotionRefusedError(EmdstoreError, RuntimeError):
-    """What was to be published is less than what is published there. The published set was left as it is."""
+    """The new set is less complete than the one that is published. The published set was not changed."""
 
 
 class OvertakenError(EmdstoreError, RuntimeError):
-    """Somebody else has written a set since this writer looked at it. Theirs stays, and nothing more was changed."""
+    """Another writer has written the set since this one looked at it. That version stays; nothing more was changed."""
 
 
 class PruneRefusedError(EmdstoreError, RuntimeError):
-    """More rows would be removed than a store loses by the way. None was."""
+    """More rows would be removed than a store plausibly loses. None was removed."""
 
 
 class ShadowedSetError(EmdstoreError, RuntimeError):
-    """A set without a record, where the catalog's rows are from one or belong to a workspace. They were left alone."""
+    """A set without a record cannot replace rows that come from a record or belong to a workspace. They stay."""
 
 
 class VocabularyError(EmdstoreError, ValueError):
-    """A controlled vocabulary that cannot be read."""
+    """A controlled vocabulary cannot be read."""
 
 
 # -- catalog and lifecycle -------------------------------------------------------------------------------------------
 
 
 class CatalogError(EmdstoreError, RuntimeError):
-    """The catalog's database cannot be used. What it held before is unchanged."""
+    """The catalog's database cannot be used. Its contents are unchanged."""
 
 
 class CatalogUnavailableError(CatalogError, ConnectionError):
-    """The database cannot be reached, or is held up by somebody else's transaction. Translating again may help."""
+    """The database cannot be reached, or another transaction blocks it. Trying again may help."""
 
 
 class CatalogVersionError(CatalogError):
-    """The catalog's schema is not the one that this emdstore works with."""
+    """The catalog's schema is not the one that this emdstore uses."""
 
 
 class ClaimLostError(CatalogError):
-    """Somebody else has claimed the execution since. Nothing was changed."""
+    """Another process has claimed the execution since. Nothing was changed."""
 
 
 class ClaimHeldError(CatalogError):
-    """Somebody else is committing this execution; the message says who, and until when its claim holds."""
+    """Another process is committing this execution; the message says which, and until when its claim holds."""
 
 
 class QueryError(EmdstoreError, ValueError):
-    """A question to the catalog that makes no sense: an unknown status or dimension, or too much at once."""
+    """A query of the catalog is not valid: an unknown status or dimension, or too much at once."""
 
 
 class ExportError(EmdstoreError, ValueError):
-    """Rows that cannot be exported, or laid out, in the way that was asked for. Nothing was written."""
+    """Rows cannot be exported or arranged in the requested form. Nothing was written."""
 
 
 class InvalidTransitionError(EmdstoreError, RuntimeError):
-    """What was asked for cannot follow the state that the execution is in. Nothing was changed."""
+    """The execution's state does not allow this transition. Nothing was changed."""
 
 
 class WorkspaceError(EmdstoreError, ValueError):
-    """A workspace's configuration that cannot be used."""
+    """A workspace's configuration cannot be used."""
 
 
 class ExecutionNotFoundError(EmdstoreError, LookupError):
-    """No execution of this id or fragment."""
+    """There is no execution with this id or fragment."""
 
 
 # -- secrets ---------------------------------------------------------------------------------------------------------
@@ -247,14 +247,14 @@ _SHOWN_PARAMETERS = frozenset(
     "application_name connect_timeout delimiter encoding-type list-type max-keys page partNumber prefix region "
     "response-content-type sslmode target_session_attrs uploads versionId x-id".lower().split()
 )
-"""Parameters of a query whose values may be shown. Of all others the value is hidden, whatever they are called."""
+"""Query parameters whose values may be shown. The values of all others are hidden, whatever their names."""
 
 _NO_USER = frozenset({"file", "gcs", "gs", "local", "memory", "s3", "s3a", "sqlite"})
-"""Schemes whose URLs name no user: an ``@`` in a path of theirs is part of a key, unless a ``:`` comes before it."""
+"""Schemes whose URLs name no user: an ``@`` in their paths is part of a key, unless a ``:`` comes before it."""
 
 _HIDDEN = "***"
 _SHORTEST_SECRET = 4
-"""What is shorter is not looked for in other texts: it would be found in the middle of words."""
+"""Shorter secrets are not searched for in other texts: they would match parts of words."""
 
 # A URL in a text ends at white space, or at the quote or bracket that a sentence puts after it.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s\"'`<>]*)")
@@ -278,22 +278,22 @@ _ASSIGNED = re.compile(
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return a text as it may be shown: every URL, option, header and engine's message goes through this one door.
+    """Return a text without its secrets. Every URL, option, header and engine's message that is shown passes here.
 
-    Of a URL the user and the password go, and the value of every parameter that is not known to be harmless; of a text
-    what is set to a name such as ``password``, ``token`` or ``secret_access_key``, and the headers that carry them.
+    In URLs this hides user and password, and the value of every parameter that is not known to be harmless; in text,
+    values that are assigned to a name such as ``password``, ``token`` or ``secret_access_key``, and secret headers.
 
     Parameters
     ----------
     text
-        A URL, or a message, perhaps an engine's own, with URLs in it.
+        A URL or a message that may contain URLs.
     secrets
         Values known to be secret; each occurrence is replaced. `secrets_in` finds those of a URL.
 
     Returns
     -------
     str
-        The text with ``***`` in place of the secrets. A text that went through once stays as it is.
+        The text with ``***`` in place of the secrets. Redacting it again changes nothing.
     """
     for secret in sorted({s for s in secrets if s}, key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
@@ -308,7 +308,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Return a URL as it may be shown: as `redact`, for a text that is nothing but a URL, whatever is in it."""
+    """Return a URL without its secrets: like `redact`, for a text that is nothing but a URL, whatever it contains."""
     scheme, mark, rest = url.partition("://")
     if not mark:
         return redact(url)
@@ -316,7 +316,7 @@ def redact_url(url: str) -> str:
 
 
 def secrets_in(url: str) -> tuple[str, ...]:
-    """Return what of a URL must not be shown, as it is written there and as it is meant."""
+    """Return the secrets of a URL, both as written and percent-decoded."""
     from urllib.parse import unquote
 
     scheme, mark, rest = url.partition("://")
@@ -337,12 +337,12 @@ def secrets_in(url: str) -> tuple[str, ...]:
 
 
 def has_secrets(url: str) -> bool:
-    """Tell whether a URL holds a password, or something else that must not be shown."""
+    """Tell whether a URL contains a password or another secret."""
     return redact_url(url) != url
 
 
 def _end_of_user(scheme: str, rest: str) -> int:
-    """Return where the part of a URL ends that says who asks, 0 if there is none. A password may hold any character."""
+    """Return where the user part of a URL ends, 0 if it has none. A password may contain any character."""
     host = rest.partition("/")[0]
     if scheme.rpartition("::")[2].lower() in _NO_USER and ":" not in host and "@" not in host:
         return 0
@@ -350,7 +350,7 @@ def _end_of_user(scheme: str, rest: str) -> int:
 
 
 def _split(scheme: str, rest: str) -> tuple[str, str]:
-    """Split what follows the host's user into the path, and the query or fragment with the mark that begins it."""
+    """Split what follows the user part into the path, and the query or fragment with its leading mark."""
     marks = "?" if scheme.rpartition("::")[2].lower() in _NO_USER else "?#"
     at = min((found for mark in marks if (found := rest.find(mark)) >= 0), default=len(rest))
     return rest[:at], rest[at:]
@@ -373,7 +373,7 @@ def _safe_piece(piece: str) -> str:
 
 
 def _safe_name(name: str) -> str:
-    """Return a parameter's name; with a digit in it, it may be the rest of a secret that holds `&` or `;`."""
+    """Return a parameter's name, hidden if it has a digit: it may be part of a secret that contains `&` or `;`."""
     return _HIDDEN if any(letter.isdigit() for letter in name) else name
 
 

@@ -1,9 +1,9 @@
 """What a key is.
 
-A key names an artifact in a store, whatever the store: segments joined by ``/``, relative, taken exactly as written.
-Nothing is normalised, so one artifact has one key: ``/a``, ``a/``, ``a//b`` and ``a/./b`` are errors, not other
-spellings, and the NFC and NFD forms of a name are two keys. The limits are those of the file systems and object stores
-that people use: 255 bytes of UTF-8 for a segment, 1,024 for a key.
+A key names an artifact in any store: segments joined by ``/``, relative, used exactly as written.
+Nothing is normalised, so an artifact has one key only: ``/a``, ``a/``, ``a//b`` and ``a/./b`` are errors, not other
+spellings, and the NFC and NFD forms of a name are two keys. The limits are those of common file systems and object
+stores: 255 bytes of UTF-8 for a segment, 1,024 for a key.
 
 Python orders `str` by code point, which is the order of the UTF-8 bytes: ``sorted(keys)`` is the store's order.
 """
@@ -18,12 +18,12 @@ MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255
 
 STAGING_PREFIX = ".emdstore-"
-"""What a segment may not start with: the names of files that are not whole yet, which no listing shows."""
+"""The prefix of unfinished files, which no listing shows; a segment may not start with it."""
 
 DIGESTS_NAME = STAGING_PREFIX + "digests"
-"""A file that no listing shows either, though it is whole: see `emdstore.sets.digests`."""
+"""A finished file that no listing shows, either: see `emdstore.sets.digests`."""
 
-# Plain keys, which nearly all are, pass by this one match: no control character or backslash, no segment that starts
+# Nearly all keys are plain and pass this one match: no control character or backslash, no segment that starts
 # with a dot, short enough for every limit. Ranges beyond Latin-1 would take milliseconds to compile.
 _NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
 _SEGMENT = rf"[^.{_NO_LETTER}][^{_NO_LETTER}]*"
@@ -57,7 +57,7 @@ def validate_key(key: str) -> str:
         if not isinstance(key, str):
             raise InvalidKeyError(f"not a valid key: {key!r}: {reason}")
         shown = redact_url(key)
-        # A URL, which people give by mistake, may hold a secret; any other key is handed back as it was given.
+        # A URL that was passed by mistake may contain a secret; any other key is returned as given.
         raise InvalidKeyError(f"not a valid key: {shown!r}: {reason}", key=shown if "://" in key else key)
     return key
 
@@ -88,7 +88,7 @@ def validate_prefix(prefix: str) -> str:
 
 
 def join_key(*parts: str) -> str:
-    """Join keys and prefixes; empty parts are left out. The result is not checked again."""
+    """Join keys and prefixes; empty parts are left out. The result is not validated."""
     return "/".join(part for part in parts if part)
 
 
@@ -98,23 +98,23 @@ def in_folder(key: str, prefix: str) -> bool:
 
 
 def is_staging(name: str) -> bool:
-    """Tell whether a segment is the name of a file that no listing shows, as it is not whole yet."""
+    """Tell whether a segment is the name of an unfinished file, which no listing shows."""
     return name.startswith(STAGING_PREFIX)
 
 
 def is_left_behind(name: str) -> bool:
-    """Tell whether a file of this name that nobody works on any more was left by a writer that was killed."""
+    """Tell whether an old file of this name was left behind by a writer that was killed."""
     return is_staging(name) and name != DIGESTS_NAME
 
 
 def shown_name(name: str) -> str:
-    """Return a name of any kind as text that can be shown, written and compared: what it cannot hold as ``\\x..``."""
+    """Return any name as text that can be shown, written and compared; other characters become ``\\x..``."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def why_invalid(key: object) -> str | None:
-    """Return why this is no key, in words that follow the key in a sentence; None if it is one."""
+    """Return why this is not a valid key, as the end of a sentence; None if it is valid."""
     if not isinstance(key, str):
         return f"a key is text, not {type(key).__name__}"
     if key == "":

@@ -1,7 +1,7 @@
-"""What a process has once: made when it is first asked for, and made anew after a fork.
+"""Values that exist once per process: created on first use, and again after a fork.
 
-A fork copies the memory of its parent but not its threads, and both would talk over the same connections. So whatever
-holds threads, connections or locks is kept here: a child finds nothing of its parent's, and leaves it alone.
+A fork copies the memory of its parent but not its threads, and both would use the same connections. So everything that
+has threads, connections or locks is kept here: a child neither uses nor closes what belongs to its parent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PerProcess(Generic[T]):
     Parameters
     ----------
     make
-        Makes the value. If several threads ask first at the same time it may be called several times; one value stays.
+        Creates the value. If several threads ask at once, it may be called several times; one value is kept.
 
     Examples
     --------
@@ -42,8 +42,8 @@ class PerProcess(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        # By generation, not by process id, which may come again. A parent's value is kept: to let go of a connection
-        # could close it for the parent, too.
+        # By generation, not by process id, which may be reused. A parent's value is kept, because releasing a
+        # connection could close it for the parent, too.
         self._values: dict[int, T] = {}
 
     def get(self) -> T:

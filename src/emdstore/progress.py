@@ -1,4 +1,4 @@
-"""How work that takes a while tells how far it has come: the callbacks of transfers, commits, replays and checks."""
+"""Progress callbacks of transfers, commits, replays and checks."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Found = TypeVar("Found")
 Outcome = TypeVar("Outcome")
 
 KEPT = 10_000
-"""How many outcomes of one kind a report keeps; it counts all, and its memory does not grow with the store."""
+"""How many outcomes of one kind a report keeps. It counts all of them, but its memory is bounded."""
 
 
 def tell(callback: Callable[Told, object] | None, *what: Told.args, **more: Told.kwargs) -> None:
-    """Call a callback, if there is one. What it raises is logged: a display must not cost the result."""
+    """Call a callback, if there is one. Its exceptions are only logged: a display must not cost the result."""
     if callback is not None:
         try:
             callback(*what, **more)
         except Exception:  # noqa: BLE001 - whatever it is
-            _log.exception("the progress callback failed; the work goes on")
+            _log.exception("the progress callback failed; the work continues")
 
 
 class Tally(Generic[Outcome]):
-    """How many things were found, and how many are done.
+    """Counts what was found and what is done.
 
     Parameters
     ----------
     on_progress
-        Told each outcome, the number done, and the number found as soon as the listing has come to its end, before that
-        None. What it raises is logged.
+        Called with each outcome, the number done, and the number found (None until the listing has ended). Its
+        exceptions are logged.
     """
 
     def __init__(self, on_progress: Callable[[Outcome, int, int | None], object] | None) -> None:
@@ -41,13 +41,13 @@ class Tally(Generic[Outcome]):
         self._complete = False
 
     def count(self, found: Iterable[Found]) -> Iterator[Found]:
-        """Pass things on as they are found."""
+        """Yield things as they are found, and count them."""
         for each in found:
             self._found += 1
             yield each
         self._complete = True
 
     def done(self, outcome: Outcome) -> None:
-        """Tell one outcome."""
+        """Count one outcome, and report it."""
         self._done += 1
         tell(self._on_progress, outcome, self._done, self._found if self._complete else None)

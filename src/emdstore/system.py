@@ -1,10 +1,10 @@
-"""What emdstore asks of the machine that it runs on: the time, chance, and which processes live.
+"""What emdstore asks of the machine that it runs on: the time, random numbers, and which processes are alive.
 
-All of that is asked through one value, so that there is one place to look at, and so that whoever wants to see what a
-clock that jumps or a process that dies does to it can put another value in its place (`using`).
+Everything goes through one value, `System`. Tests replace it (`using`) to simulate clocks that jump and processes that
+die.
 
-A process is known by four things: the boot of the machine, the PID namespace, its number, and the tick of the boot's
-clock at which it started. The wall clock is not among them, and the number alone is not enough: numbers are used again,
+A process is identified by four things: the boot of the machine, the PID namespace, its process id, and the tick of the
+boot's clock at which it started. The wall clock is not used, and the process id alone is not enough: ids are reused,
 and a container has its own.
 """
 
@@ -32,28 +32,28 @@ class _IsAlive(Protocol):
 
 @attrs.frozen(kw_only=True)
 class System:
-    """The machine, as emdstore asks it.
+    """The machine that emdstore runs on.
 
     Attributes
     ----------
     now
-        The wall clock, with its zone. It may jump.
+        The wall clock, with time zone. It may jump.
     monotonic
-        A clock in seconds that only goes forward, for spans of time.
+        A clock in seconds that only goes forward, for durations.
     sleep
-        Wait for so many seconds.
+        Wait for a number of seconds.
     token
-        Return so many random bytes as hexadecimal digits.
+        Return a number of random bytes as hexadecimal digits.
     host
         The machine's name, for people.
     whoami
-        This process, or one of another number that is there now, as `is_alive` takes it.
+        The identity of this process, or of a running one with another process id, as `is_alive` takes it.
     is_alive
-        Whether a process lives, or with ``group=True`` any of its process group; None if that cannot be told from here:
-        it is of another boot, machine or PID namespace.
+        Whether a process is alive, or with ``group=True`` any process of its group; None if that cannot be seen from
+        here, because it belongs to another boot, machine or PID namespace.
     every
-        Call a function every so many seconds beside this one, for as long as this process lives and the function
-        returns true; return what ends that.
+        Call a function in the background every so many seconds, while this process lives and the function returns
+        true; return a function that ends this.
     """
 
     now: Callable[[], datetime]
@@ -67,21 +67,21 @@ class System:
 
 
 def current() -> System:
-    """Return the machine that is asked now: the real one, unless `using` says otherwise."""
+    """Return the current machine: the real one, unless `using` has replaced it."""
     return _current.get()
 
 
 def own_number() -> int:
-    """Return the number of this very process: whose memory and whose descriptors these are, whichever machine is asked.
+    """Return the real process id of this process, whose memory and descriptors these are, even inside `using`.
 
-    Who it is among others says `System.whoami`.
+    `System.whoami` identifies it among others.
     """
     return os.getpid()
 
 
 @contextlib.contextmanager
 def using(system: System) -> Iterator[System]:
-    """Have another machine asked inside the block, in this thread and in what it has called every so many seconds."""
+    """Replace the machine inside the block, in this thread and in functions that it starts with `System.every`."""
     token = _current.set(system)
     try:
         yield system
@@ -94,7 +94,7 @@ def using(system: System) -> Iterator[System]:
 
 @attrs.frozen
 class _Stat:
-    """What ``/proc/PID/stat`` says of a process."""
+    """The state of a process, from ``/proc/PID/stat``."""
 
     state: str
     group: int
@@ -102,7 +102,7 @@ class _Stat:
 
     @property
     def lives(self) -> bool:
-        return self.state not in "ZX"  # nobody has asked yet how it ended
+        return self.state not in "ZX"  # zombie or dead
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -154,7 +154,7 @@ def _identity(pid: int) -> str:
 
 def _whoami(pid: int | None = None) -> str:
     if pid is None:
-        return _identity(os.getpid())  # asked once for each fork: it cannot change
+        return _identity(os.getpid())  # cached for each process: it cannot change
     return _identity.__wrapped__(pid)
 
 
@@ -167,21 +167,21 @@ def _is_alive(process: str, /, *, group: bool = False) -> bool | None:
     if found is None and _is_hidden(number):
         return None
     if found is not None and found.started != int(started):
-        return False  # the number was used again, for which the whole group had to be gone
+        return False  # the id was reused, which can happen only after the whole group was gone
     if found is not None and found.lives:
         return True
     return group and any(member.group == number and member.lives for member in _all_processes())
 
 
 def _is_hidden(pid: int) -> bool:
-    """Tell whether a process is there of which ``/proc`` does not tell, as some systems hide those of others."""
+    """Tell whether a process exists that ``/proc`` does not show, because some systems hide those of other users."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return False  # it is ours, and has come or gone just now
+    return False  # it is ours, and has just started or ended
 
 
 def _all_processes() -> Iterator[_Stat]:

@@ -23,9 +23,9 @@ def test_what_is_odd_is_shown_and_what_is_wrong_is_exit_code_1(cli: CLI, tmp_pat
     odd = cli("check", "odd.json", code=1)
     assert "not as its schema says" in odd.out
     assert "'provenance' is a required property" in odd.out
-    assert "nothing says from what data" in odd.out
+    assert "does not name its input data" in odd.out
     (tmp_path / "cut.json").write_text('{"DIMENSIONS": {')
-    assert "the file looks cut off" in cli("check", "cut.json", "--kind", "metric", code=1).out
+    assert "the file looks truncated" in cli("check", "cut.json", "--kind", "metric", code=1).out
     (tmp_path / "v.yaml").write_text(
         "dimensions: [{name: a, long_name: a, description: '', allow_extra_values: false, required: true, values: []}]"
     )

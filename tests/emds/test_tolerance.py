@@ -76,7 +76,7 @@ def test_however_dimensions_are_described_every_scalar_is_kept(described: dict[s
     [
         (PROVENANCE, ""),
         (PROVENANCE | {"obsdata": None, "modeldata": None}, ""),
-        (None, "nothing says from what data"),
+        (None, "does not name its input data"),
         ({"log": "out.log"}, "lacks environment, modeldata, obsdata"),
     ],
 )

@@ -158,9 +158,9 @@ def test_one_file_may_have_several_entries_but_each_its_own_name(run: Path) -> N
     writer.add_data("values.nc", long_name="x")
     writer.add_plot("values.nc", long_name="x")
     writer.add_data("values.nc", long_name="x", name="again")
-    with pytest.raises(BundleError, match="added already"):
+    with pytest.raises(BundleError, match="was already added"):
         writer.add_data("plots/../values.nc", long_name="x")
-    with pytest.raises(BundleError, match=r"is 'values\.nc' already, not 'index\.html'"):
+    with pytest.raises(BundleError, match=r"is already 'values\.nc', not 'index\.html'"):
         writer.add_data("index.html", long_name="x", name="again")
 
 
@@ -198,8 +198,8 @@ def test_a_scalar_with_other_dimensions_is_refused(run: Path) -> None:
         ({"metric": "a"}, {"metric": "b"}, "given twice"),
         ({"metric": 1}, {}, "must be text"),
         ({1: "a"}, {}, "must be text"),
-        ({"metric": "attributes"}, {}, "format keeps it"),
-        ({"json_structure": "a"}, {}, "format keeps it"),
+        ({"metric": "attributes"}, {}, "format reserves it"),
+        ({"json_structure": "a"}, {}, "format reserves it"),
     ],
 )
 def test_dimensions_that_the_format_cannot_hold_are_refused(
@@ -284,7 +284,7 @@ def test_attributes_are_copied_and_checked_at_once(run: Path) -> None:
     attributes: dict[str, object] = {"units": "K"}
     writer.add_scalar(1, metric="bias", attributes=attributes)
     attributes["units"] = "changed"
-    with pytest.raises(BundleError, match="no form in JSON"):
+    with pytest.raises(BundleError, match="cannot be JSON"):
         writer.add_scalar(1, metric="rmse", attributes={"x": object()})
     writer.write()
     assert rows(run) == [({"metric": "bias"}, 1.0, {"units": "K"})]

@@ -147,7 +147,7 @@ def test_a_store_that_workers_cannot_load_is_said_to_be_one(
     here = ModuleType("only_here")
     exec("class Mine:\n    pass", here.__dict__)
     monkeypatch.setitem(__import__("sys").modules, "only_here", here)
-    with pytest.raises(ExecutorError, match=r"cannot load what it was sent: .*only_here.*; stores of your own"):
+    with pytest.raises(ExecutorError, match=r"cannot load what it was sent: .*only_here.*; your own store classes"):
         list(map_batches(processes, read, here.Mine(), items=["key"]))
 
 
@@ -177,7 +177,7 @@ def test_a_pool_that_is_broken_for_good_is_an_error_for_each_of_its_items(tmp_pa
     assert list(found) == list(store.iter_keys())
     read_before = [key for key, each in found.items() if not isinstance(each, ExecutorError)]
     assert read_before == ["00", "01", "02"]
-    assert all("takes no more work" in str(found[key]) for key in found if key not in read_before)
+    assert all("accepts no more work" in str(found[key]) for key in found if key not in read_before)
     assert (tmp_path / "deaths").read_bytes() == b"x"
 
 
@@ -191,7 +191,7 @@ def test_an_executor_that_forgets_what_it_had_ends_in_errors_not_in_waiting(monk
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor(1), ProcessPoolExecutor(1)], ids=["threads", "processes"])
 def test_an_executor_that_is_shut_down_is_an_error_before_anything(pool: Executor) -> None:
     pool.shutdown()
-    with pytest.raises(ExecutorError, match=r"takes no more work.*start a new one"):
+    with pytest.raises(ExecutorError, match=r"accepts no more work.*start a new one"):
         list(map_batches(pool, doubled, items=[1]))
 
 

@@ -42,7 +42,7 @@ def test_an_engine_does_the_work_of_a_command(
     # The store that only the command's own process has tells where the work would have been done.
     refused = ask("transfer", filled.root, "memory://here", f"--{engine}", given, code=1)
     assert "InMemoryArtifactStore" in refused.err
-    assert "lives in this process" in refused.err
+    assert "exists in this process only" in refused.err
 
 
 @pytest.mark.parametrize("command", ["transfer", "replay", "verify", "commit"])

@@ -53,4 +53,4 @@ def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalArtifactStore, tm
     counts, refused = json.loads(done.stdout.splitlines()[-1])
     assert counts["copied"] == 400
     assert contents(LocalArtifactStore(tmp_path / "dest")) == contents(filled)
-    assert "lives in this process" in refused
+    assert "exists in this process only" in refused

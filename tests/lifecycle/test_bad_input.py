@@ -97,13 +97,13 @@ def site(tmp_path: Path) -> Site:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 REJECTED = {
-    "up": ("../secret.txt", "out of the fragment"),
-    "down and up": ("plots/../../secret.txt", "out of the fragment"),
-    "up and back": ("../scratch/index.html", "out of the fragment"),
-    "far up": ("../" * 40 + "etc/passwd", "out of the fragment"),
+    "up": ("../secret.txt", "outside the fragment"),
+    "down and up": ("plots/../../secret.txt", "outside the fragment"),
+    "up and back": ("../scratch/index.html", "outside the fragment"),
+    "far up": ("../" * 40 + "etc/passwd", "outside the fragment"),
     "absolute": ("/etc/passwd", "absolute path of another place"),
     "absolute, nearby": ("{outside}/secret.txt", "absolute path of another place"),
-    "absolute, inside and up": ("{scratch}/../secret.txt", "out of the fragment"),
+    "absolute, inside and up": ("{scratch}/../secret.txt", "outside the fragment"),
     "a neighbour's prefix": ("{scratch}-2/index.html", "absolute path of another place"),
     "backslashes": ("..\\secret.txt", "backslash"),
     "NUL": ("index.html\0.png", "control character"),
@@ -277,7 +277,7 @@ METRIC: dict[str, tuple[bytes, str]] = {
     "no results": (encode({"DIMENSIONS": ONE["DIMENSIONS"]}), "RESULTS"),
     "1,000 deep": (with_results({}).replace(b'"RESULTS": {', b'"RESULTS": {"x": ' + b"[" * 1000 + b"]" * 1000), "deep"),
     "100,000 deep": (b"[" * 100_000, "deep"),
-    "50 MB and cut off": (GOOD[:-1] + b', "NOTES": "' + b"x" * 50_000_000, "cut off"),
+    "50 MB and cut off": (GOOD[:-1] + b', "NOTES": "' + b"x" * 50_000_000, "truncated"),
 }
 
 

@@ -335,7 +335,7 @@ def test_two_different_files_under_one_name_are_refused_before_anything_is_writt
         put(LocalArtifactStore(execution.output_directory), {"a.png": b"a", "b.png": b"b"})
         execution.add_plot("a.png", long_name="A", name="map")
         before = files_in(execution.output_directory)
-        with pytest.raises(BundleError, match=r"'map' is 'a\.png' already, not 'b\.png'"):
+        with pytest.raises(BundleError, match=r"'map' is already 'a\.png', not 'b\.png'"):
             execution.add_plot("b.png", long_name="B", name="map")
         assert files_in(execution.output_directory) == before
 

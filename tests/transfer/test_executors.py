@@ -115,7 +115,7 @@ def test_a_store_that_lives_in_this_process_is_refused_before_any_work(tmp_path:
     inner = fill(InMemoryArtifactStore(), ARTIFACTS)
     with (
         processes() as executor,
-        pytest.raises(ExecutorError, match=r"InMemoryArtifactStore.*lives in this process.*threads"),
+        pytest.raises(ExecutorError, match=r"InMemoryArtifactStore.*exists in this process only.*threads"),
     ):
         transfer(RecordingStore(inner), LocalArtifactStore(tmp_path / "dest"), executor=executor)
     assert not (tmp_path / "dest").exists()
@@ -132,7 +132,7 @@ def test_an_executor_that_is_shut_down_is_an_error_before_any_work(tmp_path: Pat
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     source = fill(LocalArtifactStore(tmp_path / "source"), ARTIFACTS)
-    with pytest.raises(ExecutorError, match=r"takes no more work.*start a new one"):
+    with pytest.raises(ExecutorError, match=r"accepts no more work.*start a new one"):
         transfer(source, LocalArtifactStore(tmp_path / "dest"), executor=executor)
     assert not (tmp_path / "dest").exists()
 

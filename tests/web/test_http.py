@@ -215,7 +215,7 @@ def test_a_corrupt_artifact_is_never_shown_as_good(sick: tuple[str, LocalArtifac
     store.write_bytes(f"{TEMPERATURE}/{PLOT}", good[:-1] + b"!")  # the same size
     answer = httpx.get(address)
     assert answer.status_code == 409
-    assert "not as its record says" in answer.text
+    assert "does not match its record" in answer.text
     store.write_bytes(f"{TEMPERATURE}/{PLOT}", good + b"more")
     page = httpx.get(f"{home}execution/{library.id_of(TEMPERATURE)}").text
     assert f'<p class="trouble">{PLOT.rpartition("/")[2]}: not as recorded</p>' in page

@@ -63,11 +63,11 @@ def test_a_report_is_brought_up_to_date(library: Library, tmp_path: Path) -> Non
 
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(library: Library, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(ArtifactExistsError, match="is no report"):
+    with pytest.raises(ArtifactExistsError, match="is not a report"):
         write_report(tmp_path, library.catalog, library.results)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     (tmp_path / "report.json").write_text("[]")  # somebody else's
-    with pytest.raises(ArtifactExistsError, match="is no report"):
+    with pytest.raises(ArtifactExistsError, match="is not a report"):
         write_report(tmp_path, library.catalog, library.results)
 
 

@@ -1,4 +1,4 @@
-"""The EMDS format: what one execution leaves behind, how to read it, which files belong to it, how to write it."""
+"""The EMDS format of an execution's results: read, check and write bundles, and decide which files make up a set."""
 
 from __future__ import annotations
 

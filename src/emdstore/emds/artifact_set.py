@@ -1,9 +1,9 @@
 """Which files of a fragment make up one artifact set, and under which keys.
 
-A pure decision: names go in, keys and refusals come out, and nothing is read. A name in a bundle is text that some
-program wrote, perhaps on another machine. It becomes a key only if it names a file inside the fragment; otherwise it is
-reported, and nothing outside the fragment is ever looked at. Names are taken literally: percent signs are not decoded
-and Unicode is not normalised, so no spelling of ``..`` but the plain one means "up", and that one is counted.
+These are pure functions from names to keys and rejections; they read no files. A name in a bundle is text from some
+program, perhaps on another machine. It becomes a key only if it names a file inside the fragment; otherwise it is
+reported, and nothing outside the fragment is ever accessed. Names are taken literally: percent signs are not decoded
+and Unicode is not normalised, so only a plain ``..`` means "up", and it is resolved.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ Role = Literal["log", "metric", "output", "plot", "data", "html", "series"]
 RejectionCode = Literal["outside-fragment", "unmatched-path", "invalid-name", "reserved-name"]
 
 RECORD_NAME = "execution.json"
+"""The key of a set's record. No artifact may use it: a set is published if and only if its record is there."""
+
 RETRACTION_NAME = "retraction.json"
-"""The key of a set's record. No artifact may take it: a set is published if and only if its record is there."""
+"""The key of a set's retraction. No artifact may use it, either."""
 
 _USUAL_DEPTH = 4
 
@@ -69,11 +71,11 @@ class Rejection:
     Attributes
     ----------
     code
-        ``"outside-fragment"``: it leads out of the fragment. ``"unmatched-path"``: an absolute path of another place,
-        in which the fragment cannot be found. ``"invalid-name"``: no store takes it. ``"reserved-name"``: it is the
-        name of the set's record.
+        ``"outside-fragment"``: it points outside the fragment. ``"unmatched-path"``: an absolute path of another
+        place that does not contain the fragment. ``"invalid-name"``: no store accepts it. ``"reserved-name"``: it is
+        the name of the set's record or retraction.
     reason
-        The same for people.
+        An explanation for people.
     """
 
     code: RejectionCode
@@ -87,10 +89,9 @@ class ArtifactRef:
     Attributes
     ----------
     key
-        Where it lies, relative to the fragment.
+        Its key, relative to the fragment.
     role
-        What it is. A file with several roles is the log or a bundle before anything else, then the first in curated
-        order.
+        What it is. Of several roles, log and bundles come first, then the order of `ArtifactSet.artifacts`.
     description
         The entry's description, or its long name where that is empty; ``""`` for the log, bundles and series.
     media_type
@@ -105,14 +106,14 @@ class ArtifactRef:
 
 @attrs.frozen
 class ResolvedOutput:
-    """One entry of the output bundle, with the key that its name became.
+    """One entry of the output bundle, with the key for its file name.
 
     Attributes
     ----------
     position
         Its number in the bundle: plots, then data, then html, from 0.
     kind, name, filename, long_name, description, dimensions
-        As the bundle spells them.
+        As in the bundle.
     key
         The artifact, or the folder of artifacts; None if the name was rejected.
     """
@@ -134,11 +135,11 @@ class RejectedName:
     Attributes
     ----------
     role
-        What the file would have been.
+        The role that the file would have had.
     name
         The entry's name in the output bundle; ``""`` for the log, bundles and series.
     filename
-        The name as it was written.
+        The name as written.
     code, reason
         As in `Rejection`.
     """
@@ -152,7 +153,7 @@ class RejectedName:
 
 @attrs.frozen
 class ArtifactSet:
-    """The files that one execution persists, in curated order.
+    """The files of one execution's set.
 
     Attributes
     ----------
@@ -170,12 +171,12 @@ class ArtifactSet:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The artifacts' keys, in curated order."""
+        """The artifacts' keys, in the same order."""
         return tuple(artifact.key for artifact in self.artifacts)
 
     @property
     def warnings(self) -> tuple[BundleWarning, ...]:
-        """The rejected names, and the files that several entries name, as warnings to keep with the execution."""
+        """Warnings about rejected names, and about files that several entries name."""
         return (*(_warning(name) for name in self.rejected), *self._shared())
 
     def _shared(self) -> Iterator[BundleWarning]:
@@ -205,19 +206,19 @@ def artifact_set(
     Parameters
     ----------
     log, metric, output, series
-        The names that the execution's result gives; None where it gives none.
+        The names in the execution's result; None for those that it lacks.
     bundle
-        What the output bundle says; None where there is none.
+        The output bundle, if there is one.
     ran_in, fragment
         As in `resolve_name`.
     files_below
-        Returns the keys below a key that the output bundle names, if it is that of a folder: an output may be a folder
-        of many files, such as a zarr store, each of which is an artifact. None where nothing can be asked.
+        Returns the keys in a folder: an output may be a folder of many files, such as a zarr store, each of which is an
+        artifact. None if folders cannot be listed.
 
     Returns
     -------
     ArtifactSet
-        Whatever the names are: what cannot be followed is in `ArtifactSet.rejected`.
+        Names that cannot be followed are in `ArtifactSet.rejected`; nothing is raised for them.
     """
     artifacts: dict[str, ArtifactRef] = {}
     outputs: list[ResolvedOutput] = []
@@ -256,7 +257,7 @@ def artifact_set(
         add("data", entry.filename, entry.name, entry.description or entry.long_name)
     if series is not None:
         key = add("series", series)
-        # An entry that names the series file gives it its place, but does not make it something else.
+        # An entry that names the series file determines its position, but not its role.
         if key in artifacts and artifacts[key].role in SECTIONS:
             artifacts[key] = attrs.evolve(artifacts[key], role="series")
     return ArtifactSet(tuple(artifacts.values()), tuple(outputs), tuple(rejected))
@@ -265,19 +266,19 @@ def artifact_set(
 def resolve_name(
     filename: str, *, ran_in: str | tuple[str, ...] | None = None, fragment: str | None = None
 ) -> str | Rejection:
-    """Turn a file name, as a bundle or a result spells it, into a key inside the fragment.
+    """Turn a file name in a bundle or a result into a key inside the fragment.
 
     Parameters
     ----------
     filename
         Relative to the fragment, or absolute. It is normalised: ``plots/../plots/a.png`` is ``plots/a.png``.
     ran_in
-        The absolute path of the directory that the diagnostic ran in, or all under which it is known; absolute names
-        are made relative to it.
+        The absolute path of the directory that the diagnostic ran in, or all of its paths; absolute names are made
+        relative to it.
     fragment
-        The fragment's own path below its store. An absolute name from another machine is matched by it, as whole
-        segments; of several places the last that leaves a name. Where the tree lies below further folders now, leading
-        segments may be missing there, down to the usual four (provider, diagnostic, group, execution).
+        The fragment's path in its store. An absolute name from another machine is searched for it, in whole
+        segments; the last match that leaves a name counts. If the tree now lies in further folders, leading
+        segments may be missing in the name, down to the usual four (provider, diagnostic, group, execution).
 
     Returns
     -------
@@ -288,10 +289,10 @@ def resolve_name(
     if filename.startswith("/"):
         inside = _inside(segments, ran_in, fragment)
         if inside is None and _inside(filename.split("/"), ran_in, fragment) is None:
-            return Rejection("unmatched-path", "an absolute path of another place: the fragment's path is not in it")
+            return Rejection("unmatched-path", "an absolute path of another place that does not contain the fragment")
         segments = inside if inside is not None else [".."]  # it started inside and then went up
     if segments[:1] == [".."]:
-        return Rejection("outside-fragment", "it leads out of the fragment")
+        return Rejection("outside-fragment", "it points outside the fragment")
     if not segments:
         return Rejection("invalid-name", "it names the fragment itself, not a file")
     key = "/".join(segments)
@@ -312,7 +313,7 @@ def media_type(key: str) -> str:
 
 
 def _normalised(path: str) -> list[str]:
-    """Split a path and resolve ``.`` and ``..`` by name alone; what leads out of a relative path starts with ``..``."""
+    """Split a path and resolve ``.`` and ``..`` by name alone; a relative path that leaves its folder keeps ``..``."""
     segments: list[str] = []
     for segment in path.split("/"):
         if segment in ("", "."):
@@ -327,7 +328,7 @@ def _normalised(path: str) -> list[str]:
 
 
 def _inside(segments: list[str], ran_in: str | tuple[str, ...] | None, fragment: str | None) -> list[str] | None:
-    """Return what an absolute path says below the fragment; None if it is not known to lie there."""
+    """Return the part of an absolute path below the fragment; None if it is not known to lie there."""
     segments = [segment for segment in segments if segment not in ("", ".")]
     for known in (ran_in,) if isinstance(ran_in, str) else ran_in or ():
         base = _normalised(known)

@@ -1,4 +1,4 @@
-"""The three files in which a run leaves its numbers and says what it made: read, check, iterate and write."""
+"""The three files that describe a run's results (metric bundle, output bundle, series): read, check and write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking one file of a set on request: against its JSON Schema, and as it would be read."""
+"""Checking one file of a set: against its JSON Schema, and by reading it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from emdstore.errors import BundleError, MissingExtraError
 BundleKind = Literal["metric", "output", "series"]
 
 _MOST = 100
-"""How many deviations from a schema are told: one mistake in a generator is made thousands of times."""
+"""How many deviations from a schema are reported: a mistake in a generator may occur thousands of times."""
 
 _Decoded = MetricBundle | OutputBundle | tuple[Series, ...]
 
 
 @attrs.frozen
 class BundleCheck:
-    """What came of checking a file.
+    """The result of checking a file.
 
     Attributes
     ----------
     kind
-        What it is.
+        The kind of file.
     error
         Why it cannot be read at all; None if it can.
     deviations
-        Where it is not as its schema says. What can be read all the same is taken in, with a warning where it matters.
+        Where it deviates from its schema. A file that can be read is ingested anyway.
     warnings
-        What is odd, as an ingest would record it.
+        The warnings that an ingest would record.
     """
 
     kind: BundleKind
@@ -48,7 +48,7 @@ class BundleCheck:
 
     @property
     def ok(self) -> bool:
-        """Whether it can be read, and is as its schema says."""
+        """Whether it can be read and follows its schema."""
         return self.error is None and not self.deviations
 
 
@@ -69,16 +69,16 @@ def check_bundle(
     data
         The file's bytes.
     name
-        What to call it in messages.
+        The file's name in messages.
     kind
-        What it is; None to tell by what is in it.
+        The kind of file; by default its content decides.
     vocabulary
-        What its dimensions are compared with.
+        Checks its dimensions, too.
 
     Returns
     -------
     BundleCheck
-        What is wrong is in it, not raised.
+        Errors are in it; they are not raised.
 
     Raises
     ------
@@ -124,10 +124,10 @@ def _deviations(value: Any, kind: BundleKind) -> Iterator[BundleWarning]:
         raise MissingExtraError.of("checking a bundle against its schema", "cli") from error
     for number, found in enumerate(Draft202012Validator(bundle_schema(kind)).iter_errors(value)):
         if number == _MOST:
-            yield BundleWarning("schema", "and more", "$")
+            yield BundleWarning("schema", "there are more deviations", "$")
             return
         while found.context:
-            # Of several ways in which a value could be right, the one that leads furthest is the one that was meant.
+            # Of several alternatives, report the one that matches deepest: it is most likely the intended one.
             found = max(found.context, key=lambda each: len(each.absolute_path))
         yield BundleWarning("schema", f"{found.message:.300}", place(*found.absolute_path))
 

@@ -1,12 +1,12 @@
-"""JSON as EMDS files hold it: bytes to plain values and back, and the words for a place inside.
+"""Reading and writing JSON as in EMDS files, and spelling positions in it.
 
 Frameworks write these files with Python's json, which has its own dialect: ``NaN``, ``Infinity`` and ``-Infinity`` as
-bare words. msgspec reads what the standard allows; what it refuses is read again by Python's json, which either knows
-the dialect or tells line and column of the mistake. NaN means "no value" and becomes None at this door, so that behind
-it there is one such value and not two.
+bare words. msgspec reads standard JSON; what it refuses is read again by Python's json, which either accepts
+the dialect or gives line and column of the mistake. NaN means "no value" and becomes None here, so that the rest of
+the code has only one such value.
 
 Written files are standard JSON: None and NaN are ``null``, and an infinite number is ``1e999``, which the grammar
-allows and which Python, JavaScript and others read as infinite again.
+allows and which Python, JavaScript and others read as infinity.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from emdstore.errors import BundleError
 
 T = TypeVar("T")
 
-# Real files nest a dozen levels. Whatever reads the values later may recurse, and how deep Python lets it differs
-# between versions; this bound does not.
+# Real files nest a dozen levels. Later readers of the values may recurse, and Python's limit for that differs
+# between versions; this one does not.
 _MAX_DEPTH = 100
 _MOST_DUPLICATES = 100
 
@@ -50,12 +50,12 @@ def place(*steps: str | int) -> str:
 
 
 def json_name(value: object) -> str:
-    """Name a value's type as a reader of JSON would."""
+    """Return the JSON name of a value's type."""
     return _JSON_NAMES.get(type(value), type(value).__name__)
 
 
 def reject(name: str, at: str, why: str) -> NoReturn:
-    """Raise the error that names the file, the place in it and the reason."""
+    """Raise the error that names the file, the position in it and the reason."""
     raise BundleError(f"{name}: at {at}: {why}", key=name)
 
 
@@ -65,7 +65,7 @@ def parse(data: bytes, name: str) -> Any:
     Raises
     ------
     BundleError
-        Empty, not UTF-8, a byte-order mark, cut off, malformed, or nested too deep; with the line where there is one.
+        The text is empty, not UTF-8, starts with a byte-order mark, is truncated, malformed, or nested too deep.
     """
     try:
         text = data.decode()
@@ -97,22 +97,22 @@ def parse_object(data: bytes, name: str) -> dict[str, Any]:
 
 
 def duplicate_keys(data: bytes, *, name: str) -> tuple[BundleWarning, ...]:
-    """Find keys that stand more than once in one object of a JSON text, of which every reader keeps the last.
+    """Find keys that occur more than once in one object of a JSON text. Readers keep the last one.
 
     Parameters
     ----------
     data
         A file that `parse` accepts.
     name
-        What to call the file in the warnings.
+        The file's name in the warnings.
 
     Returns
     -------
     tuple of BundleWarning
-        One for each such key, with its place; of very many the first hundred, and how many there are.
+        One for each such key, with its position; at most a hundred, then the number of the others.
     """
     text = data.decode()
-    # Every key is followed by a colon, and so may be a quote inside of text: no fewer matches than keys means no more.
+    # Every key is followed by a colon; a quote inside text may be, too. With as many matches as keys, none is repeated.
     if len(_KEY_ENDS(text)) == _count_keys(_read(data, text, name)):
         return ()
     tree = json.loads(text, parse_constant=_WORDS.__getitem__, object_pairs_hook=_Object)
@@ -126,17 +126,17 @@ def duplicate_keys(data: bytes, *, name: str) -> tuple[BundleWarning, ...]:
                 if len(found) == _MOST_DUPLICATES:
                     left += 1
                     continue
-                message = f"{name}: the key {key!r} stands {times} times (a duplicate): only the last one counts"
+                message = f"{name}: the key {key!r} occurs {times} times (a duplicate): only the last one counts"
                 found.append(BundleWarning("duplicate-key", message, place(*steps, key)))
         children = value.items() if isinstance(value, dict) else enumerate(value)
         waiting += [((*steps, at), one) for at, one in children if type(one) in (_Object, list)]
     if left:
-        found.append(BundleWarning("duplicate-key", f"{name}: {left} more keys stand more than once (duplicates)"))
+        found.append(BundleWarning("duplicate-key", f"{name}: {left} more keys occur more than once (duplicates)"))
     return tuple(found)
 
 
 class _Object(dict[str, Any]):
-    """An object that knows which keys stood in it more than once, and how often."""
+    """An object that knows which keys occurred more than once, and how often."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -162,16 +162,16 @@ def _count_keys(value: object) -> int:
 
 
 def learnt(cls: type[T]) -> type[T]:
-    """Have msgspec learn a class when its module is imported.
+    """Register a class with msgspec when its module is imported.
 
-    It would do so at the first use, and crash if several threads have their first use at the same time.
+    msgspec would do so at first use, and crash if several threads use it first at the same time.
     """
     msgspec.json.Decoder(cls)
     return cls
 
 
 def convert(value: object, to: type[T], name: str, at: str) -> T:
-    """Check a value against a type, strictly, and raise `BundleError` with its place in the whole file."""
+    """Check a value strictly against a type, and raise `BundleError` with its position in the whole file."""
     try:
         return msgspec.convert(value, to)
     except msgspec.ValidationError as error:
@@ -181,12 +181,12 @@ def convert(value: object, to: type[T], name: str, at: str) -> T:
 
 
 def render(value: object, name: str) -> bytes:
-    """Write standard JSON, indented, keys in the order given: equal values give equal bytes.
+    """Write standard JSON, indented, with keys in the given order: equal values give equal bytes.
 
     Raises
     ------
     BundleError
-        Something in the value has no form in JSON.
+        Something in the value cannot be written as JSON.
     """
     try:
         text = msgspec.json.encode(_standard(value, name, ()))
@@ -209,13 +209,13 @@ def _read(data: bytes, text: str, name: str) -> Any:
     except json.JSONDecodeError as error:
         why = f"{error.msg}: line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-            why += "; the file looks cut off"
+            why += "; the file looks truncated"
         raise BundleError(f"{name}: not valid JSON: {why}", key=name) from None
     except UnicodeEncodeError:
         raise BundleError(
             f"{name}: not valid JSON: text with half of a surrogate pair (\\ud800 ...)", key=name
         ) from None
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise BundleError(f"{name}: not valid JSON: {error}", key=name) from None
     return value
 
@@ -231,7 +231,7 @@ def _deeper_than(value: object, limit: int) -> bool:
             for node in level
             if isinstance(node, dict | list)
             for children in [node.values() if isinstance(node, dict) else node]
-            if not _CONTAINERS.isdisjoint(map(type, children))  # spares looking at each number of a long list
+            if not _CONTAINERS.isdisjoint(map(type, children))  # skips the numbers of a long list
             for child in children
             if isinstance(child, dict | list)
         ]
@@ -241,11 +241,11 @@ def _deeper_than(value: object, limit: int) -> bool:
 
 
 def _standard(value: object, name: str, steps: tuple[str | int, ...]) -> object:
-    """Return the value in types that msgspec writes as standard JSON, and as nothing else."""
+    """Return the value in types that msgspec always writes as standard JSON."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return str.__str__(value)  # plain text also of a subclass, such as an Enum's member
+        return str.__str__(value)  # plain text, also for a subclass such as an enum member
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -261,4 +261,4 @@ def _standard(value: object, name: str, steps: tuple[str | int, ...]) -> object:
         return [_standard(inner, name, (*steps, i)) for i, inner in enumerate(value)]
     if isinstance(value, Real):  # numpy's numbers, among others
         return int(value) if isinstance(value, Integral) else _standard(float(value), name, steps)
-    reject(name, place(*steps), f"{type(value).__name__} has no form in JSON; use text, numbers, lists and dicts")
+    reject(name, place(*steps), f"{type(value).__name__} cannot be JSON; use text, numbers, lists and dicts")

@@ -1,8 +1,8 @@
-"""How loose scalars become the nested objects of a metric bundle.
+"""Nesting separate scalars into the objects of a metric bundle.
 
-The format is a rectangle with one ragged edge: above the deepest level every combination of values must be there, and
-what stands in one innermost object shares its attributes. Scalars that do not fit are refused with the reason; nothing
-is ever filled in, because null says that a value was computed, and that is not ours to say.
+Above the deepest level the format requires every combination of values, and the values in one innermost object share
+its attributes. Scalars that do not fit are refused with the reason. Nothing is ever filled in, because null would mean
+that a value was computed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_NOTES: Mapping[str, object] = {"PROVENANCE": None, "DISCLAIMER": None, "NOTE
 
 @attrs.frozen
 class Point:
-    """A scalar that has no place in a file yet; `value` is NaN for "no value"."""
+    """A scalar that has no position in a file yet; `value` is NaN for "no value"."""
 
     dimensions: Mapping[str, str]
     value: float
@@ -35,19 +35,19 @@ def arrange(points: Sequence[Point], dimensions: Sequence[str], *, fixed: bool, 
     Parameters
     ----------
     points
-        All with exactly these dimensions, no two with the same values.
+        All have exactly these dimensions, and no two the same values.
     dimensions
         Their names, outermost first.
     fixed
-        Whether the order must stay. Otherwise, if the points do not fit with the last dimension deepest, another one
-        with which they do is moved there.
+        Whether the order must stay. Otherwise, if the points do not fit with the last dimension deepest, one with which
+        they fit is moved there.
     name
-        What to call the file in errors.
+        The file's name in errors.
 
     Raises
     ------
     BundleError
-        The points do not fit, with the combination that is missing and what to do.
+        The points do not fit; the message has the missing combination and advice.
     """
     if not points:
         return MetricBundle(tuple(dimensions), {one: {} for one in dimensions}, {}, _NO_NOTES)
@@ -66,7 +66,7 @@ def arrange(points: Sequence[Point], dimensions: Sequence[str], *, fixed: bool, 
 
 
 def spell(dimensions: Mapping[str, str]) -> str:
-    """Write dimensions for people: ``region='arctic', metric='bias'``."""
+    """Return dimensions as text: ``region='arctic', metric='bias'``."""
     return ", ".join(f"{name}={value!r}" for name, value in dimensions.items())
 
 
@@ -82,21 +82,21 @@ def _order(points: Sequence[Point], dimensions: Sequence[str], fixed: bool, name
 
 
 def _problem(points: Sequence[Point], outer: tuple[str, ...]) -> str | None:
-    """Say why the points do not fit below these levels; None if they do."""
+    """Return why the points do not fit below these levels; None if they do."""
     tables: dict[tuple[str, ...], Point] = {}
     for point in points:
         first = tables.setdefault(tuple(point.dimensions[one] for one in outer), point)
         if first.attributes != point.attributes:
             where = spell({one: first.dimensions[one] for one in outer}) or "all scalars"
-            return f"the format holds one set of attributes for {where}, and several were given; give all the same"
+            return f"the format allows one set of attributes for {where}, but several were given; give all the same"
     values = [_seen(points, one) for one in outer]
     if len(tables) == math.prod(len(one) for one in values):
         return None
     missing = next(steps for steps in itertools.product(*values) if steps not in tables)
     return (
-        f"the format wants a value for every combination of {', '.join(outer)}, and there is none for "
-        f"{spell(dict(zip(outer, missing, strict=True)))}; add one (None means: no value), or write what has other "
-        "combinations in an execution of its own"
+        f"the format requires a value for every combination of {', '.join(outer)}, but there is none for "
+        f"{spell(dict(zip(outer, missing, strict=True)))}; add one (None means: no value), or write the other "
+        "combinations in a separate execution"
     )
 
 

@@ -7,9 +7,9 @@
      "RESULTS":    {"global": {"attributes": {"units": "K"}, "bias": 0.3, "rmse": 1.1},
                     "arctic": {"bias": null}}}
 
-Every level but the deepest holds exactly the declared values. ``attributes`` may stand at any level and is never a
-value. null is a value that was computed and does not exist: it is a row. A dimension that is listed and not described
-has the values that the results have; CMEC's first version describes all of them in ``DIMENSIONS.dimensions``.
+Every level but the deepest has exactly the declared values. ``attributes`` may occur at any level and is never a
+value. null means that the value was computed but does not exist: it is a row. A dimension that is listed but not
+described has the values of the results; CMEC's first version describes all of them in ``DIMENSIONS.dimensions``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STRUCTURE = "json_structure"
 
 ScalarRow: TypeAlias = tuple[float | None, dict[str, str], Mapping[str, object] | None]
 
-# (the dimensions so far, the attributes that hold here, what lies here): an inner object, or at the end a leaf.
+# (the dimensions so far, the attributes that apply here, the content): an inner object, or at the end a leaf.
 _Cell: TypeAlias = tuple[dict[str, str], Mapping[str, object] | None, Any]
 
 _LARGEST = int(sys.float_info.max)
@@ -44,11 +44,11 @@ class Scalar:
     position
         Its number in the file, from 0: its identity.
     dimensions
-        What it is a value of, outermost first.
+        The dimensions and their values, outermost first.
     value
         The number; NaN where the bundle has null.
     attributes
-        The innermost ``attributes`` around it, with outer ones filling in the keys it lacks.
+        The innermost ``attributes`` around it; outer ones add the keys that it lacks.
     """
 
     position: int
@@ -59,20 +59,20 @@ class Scalar:
 
 @attrs.frozen
 class MetricBundle:
-    """What a metric bundle says. `decode_metric_bundle` makes one that is known to be whole and valid.
+    """The content of a metric bundle. `decode_metric_bundle` returns one that is complete and valid.
 
     Attributes
     ----------
     dimensions
         The dimensions' names, outermost first.
     allowed
-        For each dimension its declared values, with what the bundle says of each.
+        For each dimension its declared values, with their descriptions in the bundle.
     results
-        The nested objects as they stand in the file. Not to be changed.
+        The nested objects of the file. Do not change them.
     extra
-        The other keys of the file, untouched: provenance, notes, disclaimer.
+        The other keys of the file, unchanged: provenance, notes, disclaimer.
     warnings
-        What is odd and was kept: values that were not declared, dimensions that are not described, or not listed.
+        Values that are not declared, and dimensions that are not described or not listed. All were kept.
     """
 
     dimensions: tuple[str, ...]
@@ -93,7 +93,7 @@ class MetricBundle:
         cells: Iterable[_Cell] = [({}, None, self.results)]
         for dimension in outer:
             cells = _descend(cells, dimension)
-        for path, inherited, table in cells:  # as `_descend` does, but this is where most of the time goes
+        for path, inherited, table in cells:  # as in `_descend`, but inlined: most of the time is spent here
             attributes = _attributes_in(table, inherited)
             for value, leaf in table.items():
                 if value != ATTRIBUTES:
@@ -121,17 +121,17 @@ def decode_metric_bundle(data: bytes, *, name: str = "diagnostic.json") -> Metri
     data
         The file's bytes.
     name
-        What to call the file in errors.
+        The file's name in errors.
 
     Returns
     -------
     MetricBundle
-        Valid to the last leaf: iterating over it raises nothing.
+        Fully validated: iterating over it raises nothing.
 
     Raises
     ------
     BundleError
-        With the file and the place in it that is wrong.
+        The bundle is not valid; the message names the file and the position.
     """
     raw = parse_object(data, name)
     head = convert(raw, _Head, name, "$")
@@ -151,7 +151,7 @@ def encode_metric_bundle(bundle: MetricBundle, *, name: str = "diagnostic.json")
     Raises
     ------
     BundleError
-        The bundle is not valid, or a value has no form in JSON.
+        The bundle is not valid, or a value cannot be written as JSON.
     """
     declared = {STRUCTURE: list(bundle.dimensions), **bundle.allowed}
     data = render({**bundle.extra, "DIMENSIONS": declared, "RESULTS": bundle.results}, name)
@@ -160,7 +160,7 @@ def encode_metric_bundle(bundle: MetricBundle, *, name: str = "diagnostic.json")
 
 
 def _descend(cells: Iterable[_Cell], dimension: str) -> Iterator[_Cell]:
-    """Go one level deeper, in order. A chain of these walks the whole tree without recursion, object by object."""
+    """Go one level deeper, in order. Chained, this walks the whole tree without recursion, object by object."""
     for outer, inherited, table in cells:
         attributes = _attributes_in(table, inherited)
         for value, inner in table.items():
@@ -174,13 +174,13 @@ def _attributes_in(table: Mapping[str, Any], inherited: Mapping[str, object] | N
 
 
 _VALUES = "dimensions"
-"""Where the first version of the format, as CMEC wrote it, describes the values of all dimensions."""
+"""The key under which the first version of the format (CMEC) describes the values of all dimensions."""
 
 _Declared: TypeAlias = tuple[tuple[str, ...], dict[str, dict[str, object]], tuple[BundleWarning, ...]]
 
 
 def _declared(raw: dict[str, Any], results: Mapping[str, Any], name: str) -> _Declared:
-    """Return the dimensions, their values, and what is odd about how they are declared."""
+    """Return the dimensions, their values, and warnings about their declarations."""
     if STRUCTURE not in raw:
         reject(name, "$.DIMENSIONS", f"{STRUCTURE!r} is missing: the list of dimensions, outermost first")
     structure = convert(raw[STRUCTURE], tuple[str, ...], name, place("DIMENSIONS", STRUCTURE))
@@ -196,11 +196,11 @@ def _declared(raw: dict[str, Any], results: Mapping[str, Any], name: str) -> _De
     warnings = []
     for one in structure:
         if one not in described:
-            what = f"dimension {one!r} is not described; its values are those of the results"
+            what = f"dimension {one!r} is not described; its values are those in the results"
             warnings.append(BundleWarning("undescribed-dimension", what, place(*at)))
     for one in described:
         if one not in structure:
-            what = f"dimension {one!r} is described, and not in {STRUCTURE!r}"
+            what = f"dimension {one!r} is described but not listed in {STRUCTURE!r}"
             warnings.append(BundleWarning("unlisted-dimension", what, place(*at, one)))
     found = _found(structure, results) if len(described.keys() & set(structure)) < len(structure) else {}
     return structure, {one: described.get(one, found.get(one, {})) for one in structure}, tuple(warnings)

@@ -1,4 +1,4 @@
-"""The output bundle: which plots, data and html files a run made, and what they show."""
+"""The output bundle: the plots, data and html files of a run, and what they show."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class OutputEntry:
     name
         The entry's name in its section.
     filename
-        The file as the bundle spells it, not resolved: see `emdstore.emds.resolve_name`.
+        The file name as in the bundle, not resolved: see `emdstore.emds.resolve_name`.
     long_name, description
         What it shows, in short and in full.
     dimensions
-        What it is about, such as ``{"region": "arctic"}``.
+        What it shows, such as ``{"region": "arctic"}``.
     extra
-        What else the entry says, untouched.
+        The entry's other keys, unchanged.
     """
 
     kind: OutputKind
@@ -53,22 +53,22 @@ def _curated(entries: Iterable[OutputEntry]) -> tuple[OutputEntry, ...]:
 
 @attrs.frozen
 class OutputBundle:
-    """What an output bundle says.
+    """The content of an output bundle.
 
     Attributes
     ----------
     entries
-        Plots, then data, then html, each section in the bundle's own order.
+        Plots, then data, then html, each section in the bundle's order.
     index
-        The page to open first, as the bundle spells it.
+        The page to open first, as in the bundle.
     provenance
-        Environment, model and observation data, log, and whatever else the framework adds.
+        Environment, model and observation data, log, and anything else that the framework adds.
     extra
-        The other keys, untouched; ``metrics`` and ``diagnostics`` are among them.
+        The other keys, unchanged, including ``metrics`` and ``diagnostics``.
     metrics
-        The entries of ``metrics``: files with numbers, which belong to the set as its data files do.
+        The entries of ``metrics``: files with numbers, which belong to the set like its data files.
     warnings
-        What is odd and was kept: no provenance, or one that lacks something.
+        A missing or incomplete provenance.
     """
 
     entries: tuple[OutputEntry, ...] = attrs.field(converter=_curated)
@@ -116,7 +116,7 @@ def decode_output_bundle(data: bytes, *, name: str = "output.json") -> OutputBun
     data
         The file's bytes.
     name
-        What to call the file in errors.
+        The file's name in errors.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def decode_output_bundle(data: bytes, *, name: str = "output.json") -> OutputBun
     Raises
     ------
     BundleError
-        With the file and the place in it that is wrong.
+        The bundle is not valid; the message names the file and the position.
     """
     raw = parse_object(data, name)
     head = convert(raw, _Head, name, "$")
@@ -151,13 +151,13 @@ def encode_output_bundle(bundle: OutputBundle, *, name: str = "output.json") -> 
     Raises
     ------
     BundleError
-        Two entries of one section share a name, or a value has no form in JSON.
+        Two entries of one section have the same name, or a value cannot be written as JSON.
     """
     sections: dict[str, dict[str, object]] = {section: {} for section in SECTIONS.values()}
     for entry in bundle.entries:
         section = SECTIONS[entry.kind]
         if entry.name in sections[section]:
-            reject(name, place(section, entry.name), "two entries of this name; give each its own")
+            reject(name, place(section, entry.name), "two entries have this name; give each its own")
         sections[section][entry.name] = {
             **entry.extra,
             "filename": entry.filename,
@@ -170,7 +170,7 @@ def encode_output_bundle(bundle: OutputBundle, *, name: str = "output.json") -> 
 
 def _lacking(provenance: Mapping[str, Any]) -> Iterator[BundleWarning]:
     if not provenance:
-        yield BundleWarning("no-provenance", "nothing says from what data and with what software this was made", "$")
+        yield BundleWarning("no-provenance", "the bundle does not name its input data and software", "$")
         return
     lacking = [field.name for field in attrs.fields(_Provenance) if field.name not in provenance]
     if lacking:

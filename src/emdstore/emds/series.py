@@ -10,7 +10,7 @@ import attrs
 
 from emdstore.emds.jsontext import convert, json_name, learnt, parse, place, reject, render
 
-# Newer frameworks write these beside the values; readers of theirs look for them there first.
+# Newer frameworks write these beside the values, and their readers look for them there first.
 _BESIDE = ("kind", "reference_id", "value_units", "value_long_name", "index_units", "calendar")
 
 
@@ -21,17 +21,17 @@ class Series:
     Attributes
     ----------
     position
-        Its number in the file, from 0: its identity, because real files hold several series with the same dimensions
-        and the same index.
+        Its number in the file, from 0. This is its identity, because real files hold several series with the same
+        dimensions and the same index.
     dimensions
-        What it is a series of.
+        The dimensions and their values.
     index_name, index
-        What it runs along, such as ``"time"``, and the text or finite number for each value.
+        The index's name, such as ``"time"``, and a text or finite number for each value.
     values
-        As many numbers; NaN where the file has null.
+        The same number of numbers; NaN where the file has null.
     attributes
-        What else the file says of it. The newer keys (``kind``, ``reference_id``, ``value_units``,
-        ``value_long_name``, ``index_units``, ``calendar``) and unknown ones are among them.
+        Everything else in the file, including the newer keys (``kind``, ``reference_id``, ``value_units``,
+        ``value_long_name``, ``index_units``, ``calendar``) and unknown ones.
     """
 
     position: int
@@ -63,7 +63,7 @@ def decode_series(data: bytes, *, name: str = "series.json") -> tuple[Series, ..
     data
         The file's bytes.
     name
-        What to call the file in errors.
+        The file's name in errors.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def decode_series(data: bytes, *, name: str = "series.json") -> tuple[Series, ..
     Raises
     ------
     BundleError
-        With the file and the place in it that is wrong.
+        The file is not valid; the message names the file and the position.
     """
     raw = parse(data, name)
     if not isinstance(raw, list):
@@ -82,12 +82,12 @@ def decode_series(data: bytes, *, name: str = "series.json") -> tuple[Series, ..
 
 
 def encode_series(series: Iterable[Series], *, name: str = "series.json") -> bytes:
-    """Write series as JSON, in the order given; equal series give equal bytes. NaN becomes null, infinity ``1e999``.
+    """Write series as JSON, in the given order; equal series give equal bytes. NaN becomes null, infinity ``1e999``.
 
     Raises
     ------
     BundleError
-        A series is not valid, or a value has no form in JSON.
+        A series is not valid, or a value cannot be written as JSON.
     """
     items = [
         {
@@ -131,6 +131,6 @@ def _series(position: int, raw: Any, name: str) -> Series:
 
 
 def _with_nan(values: tuple[float | None, ...]) -> tuple[float, ...]:
-    if None not in values:  # most of them, and much quicker than looking at each
+    if None not in values:  # the usual case, and much quicker than testing each
         return cast("tuple[float, ...]", values)
     return tuple(math.nan if value is None else value for value in values)

@@ -1,6 +1,6 @@
-"""Controlled vocabularies: which dimensions and values a project agreed on.
+"""Controlled vocabularies: the dimensions and values that a project has agreed on.
 
-A vocabulary warns and never rejects: a value with an unlisted dimension is stored whole all the same.
+A vocabulary only warns: a value with an unlisted dimension is stored anyway.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class DimensionValue:
     Attributes
     ----------
     name
-        As it stands in bundles.
+        The value in bundles.
     long_name, description, units
         For people.
     """
@@ -42,11 +42,11 @@ class Dimension:
     Attributes
     ----------
     name
-        As it stands in bundles.
+        The dimension's name in bundles.
     long_name, description
         For people.
     allow_extra_values
-        Whether other values than the listed ones are fine too.
+        Whether values that are not listed are allowed.
     required
         Whether every scalar and series must have it.
     values
@@ -63,20 +63,20 @@ class Dimension:
 
 @attrs.frozen
 class Vocabulary:
-    """The dimensions and values that a project agreed on. Load it once and use it for every execution.
+    """The dimensions and values that a project has agreed on. Load it once and use it for every execution.
 
     Attributes
     ----------
     dimensions
-        In the order of the file; no two of one name.
+        In the order of the file; names are unique.
     """
 
     dimensions: tuple[Dimension, ...]
-    # Made once, so that a check is one lookup for each dimension: None stands for "any value".
+    # Computed once, so that a check is one look-up for each dimension: None stands for "any value".
     _values: Mapping[str, frozenset[str] | None] = attrs.field(
         init=False, repr=False, eq=False, default=attrs.Factory(lambda self: _listed(self.dimensions), takes_self=True)
     )
-    # The findings so far: a hundred thousand scalars repeat a few of them.
+    # The findings so far: many scalars share a few of them.
     _found: dict[tuple[str, str], BundleWarning] = attrs.field(init=False, repr=False, eq=False, factory=dict)
 
     def check(self, dimensions: Mapping[str, str]) -> tuple[BundleWarning, ...]:
@@ -90,8 +90,8 @@ class Vocabulary:
         Returns
         -------
         tuple of BundleWarning
-            Unknown dimensions and values, then required dimensions that are missing. Equal findings are equal values,
-            so that a set of them says each once.
+            Unknown dimensions and values, then required dimensions that are missing. Equal findings compare equal, so
+            a set removes duplicates.
         """
         warnings: list[BundleWarning] = []
         for name, value in dimensions.items():
@@ -145,7 +145,7 @@ def load_vocabulary(source: Path | str | bytes) -> Vocabulary:
     Raises
     ------
     VocabularyError
-        The file cannot be read, is not YAML, or does not follow the format; with the file and the place in it.
+        The file cannot be read, is not YAML, or does not follow the format; the message names file and position.
     MissingExtraError
         PyYAML is not installed.
     """

@@ -1,4 +1,4 @@
-"""What is worth telling about a set that is used all the same."""
+"""Warnings about sets that are used anyway."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class BundleWarning:
     Attributes
     ----------
     code
-        What kind of warning, to filter by, such as ``"undeclared-value"``.
+        The kind of warning, such as ``"undeclared-value"``.
     message
         One sentence for people.
     place
-        The JSON path or the dimension that it is about, ``""`` where there is none.
+        The JSON path or the dimension that it is about, or ``""``.
     """
 
     code: str

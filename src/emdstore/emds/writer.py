@@ -1,4 +1,4 @@
-"""The author's side: a diagnostic says what it made, and the three bundles are written.
+"""Writing the three bundles of a diagnostic.
 
 ::
 
@@ -8,7 +8,7 @@
     writer.add_series([1.0, None, 3.0], [1850, 1851, 1852], index_name="year", dimensions={"region": "arctic"})
     result = writer.write()
 
-What is wrong is said at the call that is wrong, not by the reader of the file a month later.
+Mistakes raise at the call that makes them, not when the file is read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WrittenBundles:
     Attributes
     ----------
     metric, output, series
-        As an execution's result names them.
+        The names, as in an execution's result.
     """
 
     metric: str
@@ -49,26 +49,26 @@ class WrittenBundles:
 
 
 class OutputWriter:
-    """Collect what a run made, and write its metric, output and series files.
+    """Collect a run's results, and write its metric, output and series files.
 
     Parameters
     ----------
     directory
-        The run's output directory. Every plot, data and html file lies in it already when it is added.
+        The run's output directory. Plots, data and html files must be in it before they are added.
     metric, output, series
         The names of the three files to write.
     dimensions
-        The scalars' dimensions, outermost first. Without it, the first scalar's, and `write` may move one of them to
-        the deepest level if only so the bundle comes out valid.
+        The scalars' dimensions, outermost first. By default those of the first scalar, and `write` may move one of
+        them to the deepest level if the bundle is valid only that way.
     index
         The page to open first.
     provenance
-        Keys for the output bundle's provenance, beside or instead of the empty ones.
+        Keys of the output bundle's provenance, in addition to the empty defaults or instead of them.
 
     Raises
     ------
     InvalidKeyError
-        A file name that is a path, is not a valid key, or is there twice.
+        A file name is a path, is not a valid key, or occurs twice.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class OutputWriter:
         for name in names:
             validate_key(name)
             if "/" in name or name in (RECORD_NAME, RETRACTION_NAME) or names.count(name) > 1:
-                raise InvalidKeyError(f"the three files need a plain name of their own each: {name!r}", key=name)
+                raise InvalidKeyError(f"each of the three files needs a plain name of its own: {name!r}", key=name)
         self._fixed = dimensions is not None
         self._dimensions = None if dimensions is None else _dimension_names(dimensions)
         self._points: dict[tuple[str, ...], Point] = {}
@@ -115,9 +115,9 @@ class OutputWriter:
         long_name, description
             What it shows, in short and in full.
         dimensions
-            What it is about, such as ``{"region": "arctic"}``.
+            What it shows, such as ``{"region": "arctic"}``.
         name
-            The entry's name; the file's, if not given.
+            The entry's name; by default the file's key.
 
         Returns
         -------
@@ -127,14 +127,14 @@ class OutputWriter:
         Raises
         ------
         InvalidKeyError
-            The path leads out of the directory, or is no valid key.
+            The path points outside the directory, or is not a valid key.
         UnsafePathError
-            A link on the way leads out of the directory.
+            The path leads through a link that points outside the directory.
         ArtifactNotFoundError
-            No file is there.
+            The file does not exist.
         BundleError
-            There is a plot of this name already, or the texts are not texts. After any of these errors the writer is
-            as it was before.
+            There already is a plot of this name, or an argument is not text. After any of these errors the writer is
+            unchanged.
         """
         return self._add_output("plot", path, long_name, description, dimensions, name)
 
@@ -147,7 +147,7 @@ class OutputWriter:
         dimensions: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> str:
-        """Register a data file; as `add_plot`."""
+        """Register a data file; see `add_plot`."""
         return self._add_output("data", path, long_name, description, dimensions, name)
 
     def add_html(
@@ -159,7 +159,7 @@ class OutputWriter:
         dimensions: Mapping[str, str] | None = None,
         name: str | None = None,
     ) -> str:
-        """Register an HTML page; as `add_plot`."""
+        """Register an HTML page; see `add_plot`."""
         return self._add_output("html", path, long_name, description, dimensions, name)
 
     def add_scalar(
@@ -176,18 +176,18 @@ class OutputWriter:
         Parameters
         ----------
         value
-            A number, also numpy's; None, NaN and numpy's masked value mean that it was computed and does not exist.
+            A number, also of numpy; None, NaN and numpy's masked value mean that it was computed but does not exist.
         attributes
-            What else there is to say, such as its units.
+            Additional information, such as units.
         dimensions, named
-            What it is a value of: ``dimensions={"region": "arctic"}`` or ``region="arctic"``. The same dimensions for
-            every scalar.
+            The dimensions and their values: ``dimensions={"region": "arctic"}`` or ``region="arctic"``. All scalars
+            have the same dimensions.
 
         Raises
         ------
         BundleError
-            Not a number, other dimensions than the first scalar's, or dimensions that have a value already. The writer
-            is as it was before.
+            The value is not a number, the dimensions differ from the first scalar's, or they already have a value. The
+            writer is unchanged.
         """
         if twice := named.keys() & (dimensions or {}).keys():
             raise BundleError(f"dimension {sorted(twice)[0]!r} is given twice")
@@ -199,10 +199,10 @@ class OutputWriter:
         if set(expected) != given.keys():
             raise BundleError(f"scalars of one bundle have the same dimensions: {', '.join(expected)}; not {at}")
         if ATTRIBUTES in given.values():
-            raise BundleError(f"{ATTRIBUTES!r} cannot be a dimension's value, the format keeps it: {at}")
+            raise BundleError(f"{ATTRIBUTES!r} cannot be a dimension's value, the format reserves it: {at}")
         place = tuple(given[name] for name in expected)
         if place in self._points:
-            raise BundleError(f"there is a scalar with these dimensions already: {at}")
+            raise BundleError(f"there already is a scalar with these dimensions: {at}")
         number = _number(value, at)
         self._points[place] = Point({name: given[name] for name in expected}, number, _plain(attributes or {}))
         self._dimensions = expected
@@ -221,21 +221,21 @@ class OutputWriter:
         Parameters
         ----------
         values
-            Numbers as in `add_scalar`.
+            Numbers, as in `add_scalar`.
         index
-            As many texts or finite numbers.
+            The same number of texts or finite numbers.
         index_name
-            What the index is, such as ``"time"``.
+            The index's name, such as ``"time"``.
         dimensions
-            What it is a series of.
+            The dimensions and their values.
         attributes
-            What else there is to say. ``kind``, ``reference_id``, ``value_units``, ``value_long_name``, ``index_units``
+            Additional information. ``kind``, ``reference_id``, ``value_units``, ``value_long_name``, ``index_units``
             and ``calendar`` are written where newer readers look for them.
 
         Raises
         ------
         BundleError
-            Lengths that differ, or something that is not of the kinds above. The writer is as it was before.
+            The lengths differ, or a value is of another type. The writer is unchanged.
         """
         at = f"series {len(self._series)}"
         if isinstance(values, str) or isinstance(index, str):
@@ -253,9 +253,9 @@ class OutputWriter:
         self._series.append(series)
 
     def write(self) -> WrittenBundles:
-        """Write the three files, each whole or not at all, over what was there.
+        """Write the three files, replacing each atomically.
 
-        All three are made and checked before the first is written. It may be called again after more was added.
+        All three are created and checked before the first is written. You can call it again after adding more.
 
         Returns
         -------
@@ -264,10 +264,10 @@ class OutputWriter:
         Raises
         ------
         BundleError
-            The scalars do not fit the format, with the combination that is missing and what to do. No file was
+            The scalars do not fit the format; the message has the missing combination and advice. No file was
             touched.
         OSError
-            A file cannot be written. Each of the three is the old one or the new one, whole.
+            A file cannot be written. Each of the three is either the old one or the new one.
         """
         points = list(self._points.values())
         metric = arrange(points, self._dimensions or (), fixed=self._fixed, name=self._files.metric)
@@ -302,13 +302,13 @@ class OutputWriter:
             dimensions=_texts(dimensions or {}, "dimensions"),
         )
         if (there := self._entries.get((kind, entry.name))) is not None:
-            what = "is added already" if there.filename == key else f"is {there.filename!r} already, not {key!r}"
+            what = "was already added" if there.filename == key else f"is already {there.filename!r}, not {key!r}"
             raise BundleError(f"{kind} {entry.name!r} {what}; give each entry a name of its own", key=key)
         self._entries[kind, entry.name] = entry
         return key
 
     def _key(self, path: Path | str) -> str:
-        """Return the key of a file that lies in the directory, also by its real path, and is there."""
+        """Return the key of an existing file that lies in the directory, also by its real path."""
         real = self._directory.resolve()
         key = resolve_name(os.fspath(path), ran_in=str(self._directory))
         if isinstance(key, Rejection) and Path(path).is_absolute():
@@ -317,7 +317,7 @@ class OutputWriter:
             raise InvalidKeyError(f"{str(path)!r} cannot be added from {str(self._directory)!r}: {key.reason}")
         file = self._directory / key
         if not file.resolve().is_relative_to(real):
-            raise UnsafePathError(f"{key!r} is reached by a link that leads out of {str(self._directory)!r}", key=key)
+            raise UnsafePathError(f"{key!r} is reached by a link that points outside {str(self._directory)!r}", key=key)
         if not file.is_file():
             raise ArtifactNotFoundError(f"no file {key!r} in {str(self._directory)!r}; write it first", key=key)
         return key
@@ -341,19 +341,19 @@ def _dimension_names(names: Iterable[str]) -> tuple[str, ...]:
     if len(set(found)) != len(found):
         raise BundleError(f"a dimension is listed twice: {', '.join(found)}")
     if STRUCTURE in found:
-        raise BundleError(f"{STRUCTURE!r} cannot be a dimension's name, the format keeps it")
+        raise BundleError(f"{STRUCTURE!r} cannot be a dimension's name, the format reserves it")
     return found
 
 
 def _plain(attributes: Mapping[str, object]) -> dict[str, object]:
-    """Return a copy that no later change reaches, as a reader of the file will see it."""
+    """Return an independent copy, as a reader of the file will see it."""
     copy: dict[str, object] = parse(render(dict(attributes), "attributes"), "attributes")
     return copy
 
 
 def _number(value: object, at: str) -> float:
     if not isinstance(value, Real) and getattr(value, "ndim", None) == 0:
-        # A single value of numpy or xarray. A masked one would otherwise come out as the number under the mask.
+        # A single value of numpy or xarray. A masked one would otherwise become the number under the mask.
         value = None if getattr(value, "mask", False) else value.item()  # type: ignore[attr-defined]
     if value is None:
         return math.nan
@@ -376,7 +376,7 @@ def _index(value: object, at: str) -> str | int | float:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Put the whole file in place at once; a link at the path is replaced, never written through."""
+    """Replace the file atomically; a link at the path is replaced, never followed."""
     staged = path.with_name(f"{STAGING_PREFIX}{system.current().token(8)}")
     try:
         with staged.open("xb") as file:

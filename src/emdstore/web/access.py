@@ -1,4 +1,4 @@
-"""Who may look: this machine by default, others with a token, and no page of another site."""
+"""Access control: this machine by default, others with a token, and no pages of other sites."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PARAMETER = "token"
 
 @attrs.frozen
 class Access:
-    """Who is let in.
+    """Who has access.
 
     Attributes
     ----------
     host
-        The address that is listened on.
+        The address that the server listens on.
     token
         The token that visitors need; None admits everyone who reaches a loopback address.
     """
@@ -32,16 +32,16 @@ class Access:
 
     @classmethod
     def to(cls, host: str, token: str | None = None) -> Access:
-        """Return the access to an address: beyond this machine never without a token, a new one if none is given."""
+        """Return the access to an address. Beyond this machine it requires a token, by default a new one."""
         return cls(host, token or (None if is_loopback(host) else system.current().token(24)))
 
     def knows_host(self, header: str) -> bool:
-        """Tell whether a request means this server by its ``Host``.
+        """Tell whether the ``Host`` of a request is this server.
 
-        A page elsewhere can make its own name lead to a loopback address (DNS rebinding); the name gives it away.
+        Another site can make its name resolve to a loopback address (DNS rebinding); its ``Host`` reveals this.
         """
         if not is_loopback(self.host):
-            return True  # it may have any name, and wants a token
+            return True  # it may have any name, and requires a token
         try:
             name = urlsplit(f"//{header}").hostname or ""
         except ValueError:
@@ -49,14 +49,14 @@ class Access:
         return name == self.host or is_loopback(name)
 
     def admits(self, offered: str | None) -> bool:
-        """Tell whether what was offered is the token, in a time that tells nothing of it."""
+        """Tell whether this is the token, in a time that reveals nothing about it."""
         if self.token is None:
             return True
         return offered is not None and hmac.compare_digest(offered.encode(), self.token.encode())
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or number."""
+    """Tell whether a host name or address is this machine."""
     if host == "localhost":
         return True
     try:
@@ -66,7 +66,7 @@ def is_loopback(host: str) -> bool:
 
 
 def same_origin(headers: Mapping[str, str]) -> bool:
-    """Tell whether a request that does something comes from a page of the same site."""
+    """Tell whether a request with an effect comes from a page of the same site."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"

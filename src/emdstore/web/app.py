@@ -1,4 +1,4 @@
-"""The site over HTTP: read-only, its pages from the catalog, its artifacts from the results store."""
+"""The site over HTTP, read-only, with pages from the catalog and artifacts from the results store."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ _ARTIFACT_POLICY = (
     "data:; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; frame-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'self'"
 )
-"""An artifact that is a page gets an origin of its own: its scripts reach neither this site nor any other."""
+"""An artifact that is a page gets its own origin: its scripts reach neither this site nor any other."""
 
 _LONGEST_FORM = 256 * 1024
 _SECONDS_FOR_A_FORM = 20.0
 _LONGEST_QUERY = 8 * 1024
-_MOST_DOWNLOADS = 4  # of values at once: each holds a connection to the database while its client takes its time
-# What has more digits than any artifact has bytes is not understood, and so the whole is sent, as HTTP has it.
+_MOST_DOWNLOADS = 4  # of values at once, because each holds a database connection while its client reads
+# A range with too many digits is ignored, and the whole artifact is sent, as HTTP requires.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
 _NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 
@@ -77,11 +77,11 @@ def make_app(
     Parameters
     ----------
     catalog
-        What was ingested. It is only read.
+        The catalog. It is only read.
     results
-        Where the artifacts are. It is only read, and pages go without it where it does not answer.
+        Its results store. It is only read, and pages are shown without it if it does not answer.
     access
-        Who is admitted; by default everyone who reaches this machine's loopback address.
+        Who has access; by default everyone who reaches this machine's loopback address.
     patience
         Seconds that a page waits for the results store.
     """
@@ -140,16 +140,16 @@ class _Site:
         headers = {"Content-Disposition": 'attachment; filename="scalars.csv"', "X-Content-Type-Options": "nosniff"}
         query = self.catalog.scalars(**selection.value_filters)
         if not self._downloads.acquire(blocking=False):
-            raise HTTPException(503, "Others download values just now; try again soon.", {"Retry-After": "10"})
+            raise HTTPException(503, "Others are downloading values; try again soon.", {"Retry-After": "10"})
         pieces = _released(query.export("csv", for_spreadsheets=True), self._downloads)
-        first = next(pieces, b"")  # what goes wrong does so before an answer has begun
+        first = next(pieces, b"")  # raises errors before the response has begun
         return StreamingResponse(
             itertools.chain([first], pieces), headers=headers, media_type="text/csv; charset=utf-8"
         )
 
     async def verify(self, request: Request) -> Response:
         if not same_origin(request.headers):
-            raise HTTPException(403, "This was asked for by another site.")
+            raise HTTPException(403, "The request comes from another site.")
         try:
             async with asyncio.timeout(_SECONDS_FOR_A_FORM):
                 body = await _form(request)
@@ -211,7 +211,7 @@ async def _form(request: Request) -> bytes:
 
 
 def _send(request: Request, results: ResultsReader, artifact: ArtifactRow) -> Response:
-    """Send an artifact, or the part of it that was asked for, or say that it is as the browser has it."""
+    """Send an artifact or the requested range, or say that the browser's copy is current."""
     media_type = artifact.media_type or "application/octet-stream"
     headers = {
         "Content-Security-Policy": _ARTIFACT_POLICY,
@@ -248,7 +248,7 @@ def _send(request: Request, results: ResultsReader, artifact: ArtifactRow) -> Re
 
 
 def _range(request: Request, artifact: ArtifactRow, tag: str | None) -> tuple[int, int] | None:
-    """Return the part that was asked for, from and up to; None for all of it."""
+    """Return the requested range as start and stop; None for the whole artifact."""
     asked = _RANGE.match(request.headers.get("range", ""))
     if asked is None or not artifact.size or request.headers.get("if-range", tag) != tag:
         return None
@@ -265,7 +265,7 @@ def _range(request: Request, artifact: ArtifactRow, tag: str | None) -> tuple[in
 
 
 def _segments(request: Request) -> list[str]:
-    """Return the segments of the path as they were sent, each decoded on its own: an encoded slash separates none."""
+    """Return the segments of the path, decoded separately: an encoded slash is not a separator."""
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     root = request.scope.get("root_path", "").encode()
     try:
@@ -307,16 +307,16 @@ def _corrupt(request: Request, error: Exception) -> Response:
 
 
 def _unclear(request: Request, error: Exception) -> Response:
-    return _message(request, 400, "This cannot be asked for", str(error))
+    return _message(request, 400, "This request is not valid", str(error))
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
     _log.warning("%s: %s", request.url.path, error)
-    return _message(request, 503, "This cannot be shown now", str(error))
+    return _message(request, 503, "This cannot be shown at the moment", str(error))
 
 
 class _Gate:
-    """Lets in who may look; see `Access`."""
+    """Admits visitors with access; see `Access`."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -337,19 +337,19 @@ class _Gate:
 
     def _answer(self, request: Request) -> Response | None:
         if not self._access.knows_host(request.headers.get("host", "")):
-            return _message(request, 421, "This is another server", "Ask for it by the address that it told.")
+            return _message(request, 421, "Wrong host name", "Open the site with the address that it printed.")
         if self._access.token is None or request.url.path.startswith(("/artifacts/", "/static/")):
-            return None  # an artifact's address is sealed; the site's own files are public
+            return None  # an artifact's address is signed; the site's own files are public
         offered = request.query_params.get(PARAMETER)
         if offered is not None and self._access.admits(offered):
             return _welcome(request, offered)
         if self._access.admits(request.cookies.get(COOKIE)):
             return None
-        return _message(request, 401, "This site wants its token", "Open it with the whole address that was printed.")
+        return _message(request, 401, "This site requires a token", "Open it with the whole address that it printed.")
 
 
 def _plain(status: int, text: str) -> Response:
-    """Answer what is no request for a page, without looking at its address."""
+    """Return a plain response to an invalid request, without parsing its address."""
     return Response(f"{text}\n", status, _PAGE_HEADERS, media_type="text/plain")
 
 
@@ -362,13 +362,13 @@ def _is_host(header: str) -> bool:
 
 
 def _welcome(request: Request, token: str) -> Response:
-    """Keep the token in a cookie, and lead to the same page without it in the address.
+    """Store the token in a cookie, and go to the same page without the token in its address.
 
-    The page leads there itself: after a redirect from another site the browser would not send the cookie.
+    The page refreshes itself: after a redirect from another site the browser would not send the cookie.
     """
     rest = URL(str(request.url)).remove_query_params(PARAMETER)
     page = _message(request, 200, "Welcome", "")
-    # Relative, as all links are: the site may lie below a path that only a proxy knows.
+    # Relative, like all links: the site may lie below a path that only a proxy knows.
     page.headers["Refresh"] = f"0; url={rest.path.rpartition('/')[2] or './'}{'?' + rest.query if rest.query else ''}"
     page.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return page

@@ -1,4 +1,4 @@
-"""What is drawn: charts as plain values. The browser draws them, and lists their numbers in a table."""
+"""Charts as plain values. The browser draws them, and lists their numbers in a table."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from emdstore.catalog import ScalarRow, SeriesRow
 from emdstore.web import text
 
 MOST_TRACES = 12
-"""More lines than this in one chart cannot be told apart; the next ones go into another chart."""
+"""More lines than this in one chart cannot be distinguished; further ones go into another chart."""
 
 TOPICS = ("variable_id", "metric", "statistic")
-"""Dimensions whose values are different things, not the same thing elsewhere: one chart for each."""
+"""Dimensions whose values are different quantities, with one chart for each."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @attrs.frozen
 class Trace:
-    """One line, or one set of dots. A missing value is None; `rows` are those of a table that the dots stand for."""
+    """One line, or one set of dots. A missing value is None; `rows` are the table rows of the dots."""
 
     name: str
     x: tuple[str | float | None, ...]
@@ -37,20 +37,20 @@ class Trace:
 
 @attrs.frozen
 class Chart:
-    """What one chart shows.
+    """One chart.
 
     Attributes
     ----------
     title, caption
-        What it shows, as the diagnostic's author calls it.
+        What it shows, in the words of the diagnostic's author.
     kind
-        ``line``; ``points``: where the index does not run in one direction; ``dots``: values along x, labels along y.
+        ``line``; ``points``, if the index is not monotonic; ``dots``, with values along x and labels along y.
     axis
         What x is: ``date``, ``linear`` or ``category``.
     x_title, y_title
         With units.
     traces
-        What is drawn.
+        Its lines or dots.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Chart:
 
 
 def series_charts(named: Iterable[tuple[str, SeriesRow]]) -> tuple[Chart, ...]:
-    """Arrange series in charts: together what has the same index, units and topic.
+    """Arrange series in charts: those with the same index, units and topic share one.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _series_chart(members: Sequence[tuple[str, SeriesRow]]) -> Chart:
 
 @attrs.frozen
 class Dot:
-    """A value to be drawn as a dot: its label along y, and the row of a table that it stands for."""
+    """A value to be drawn as a dot: its label along y, and its table row."""
 
     label: str
     value: float
@@ -139,7 +139,7 @@ class Dot:
 
 
 def dot_chart(title: str, caption: str, x_title: str, colours: Mapping[str, Sequence[Dot]]) -> Chart:
-    """Draw values along x, a line for each label, and a colour for each of the named sets of dots."""
+    """Draw values along x, with one line for each label and one colour for each named set of dots."""
     traces = tuple(
         Trace(
             name,
@@ -158,7 +158,7 @@ def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
     Parameters
     ----------
     rows
-        What is drawn, in the order of the table beside it.
+        The scalars, in the order of the table beside the chart.
     by
         The dimension to colour by.
     """
@@ -169,7 +169,7 @@ def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
 
 
 def topic_of(dimensions: text.Dimensions) -> str:
-    """Return what a value is a value of: values of different topics do not share an axis."""
+    """Return the quantity of a value: values of different topics do not share an axis."""
     return text.label(dimensions, TOPICS)
 
 
@@ -216,7 +216,7 @@ def _axis(rows: Sequence[SeriesRow]) -> Literal["date", "linear", "category"]:
 
 
 def _is_date(text: str) -> bool:
-    # Model calendars have days that no clock knows, such as 30 February.
+    # Model calendars have days that real ones lack, such as 30 February.
     if not _DATE.match(text):
         return False
     try:

@@ -29,7 +29,7 @@ _SOURCES = (
     "source_id", "member_id", "variant_label", "grid_label", "experiment_id", "institution_id", "mip_id", "activity_id",
     "reference_source_id", "reference_datasets", "dataset", "model", "version",
 )  # fmt: skip
-"""Dimensions that say what data a value was made from: what one execution is compared with another by."""
+"""Dimensions that identify the data of a value. They differ between compared executions."""
 
 _REFERENCE = "reference"
 
@@ -38,7 +38,7 @@ Key = tuple[object, ...]
 
 @attrs.frozen
 class Column:
-    """An execution that is compared: its letter, and what its values were made from."""
+    """A compared execution, with its letter and its data."""
 
     letter: str
     line: Line
@@ -47,7 +47,7 @@ class Column:
 
 @attrs.frozen
 class PlotRow:
-    """The same plot of each execution; None where there is none."""
+    """One plot of each execution; None for those that lack it."""
 
     title: str
     dimensions: Mapping[str, str]
@@ -56,43 +56,43 @@ class PlotRow:
 
 @attrs.frozen
 class ValueRow:
-    """The same scalar of each execution; None where there is none, NaN where it could not be computed."""
+    """One scalar of each execution; None for those that lack it, NaN where it could not be computed."""
 
     dimensions: Mapping[str, str]
     values: tuple[float | None, ...]
 
     def difference(self, column: int) -> float | None:
-        """Return how much more it is than in the first column, where both have a number."""
+        """Return the difference to the first column, if both are numbers."""
         value, first = self.values[column], self.values[0]
         return value - first if _is_number(value) and _is_number(first) else None
 
     def percent(self, column: int) -> float | None:
-        """Return the same in percent of the first."""
+        """Return the difference in percent of the first column."""
         difference, first = self.difference(column), self.values[0]
         return 100 * difference / abs(first) if difference is not None and first else None
 
 
 @attrs.frozen
 class ComparePage:
-    """Executions beside each other.
+    """Executions side by side.
 
     Attributes
     ----------
     columns
-        The executions; fewer than two if too few were chosen.
+        The executions; fewer than two if too few were selected.
     left_out
-        How many were chosen beyond what can be shown.
+        How many selected executions exceed the limit.
     unknown
-        What was asked for and is not there.
+        Requested executions that do not exist.
     diagnostics
-        Where several executions can be compared: provider, diagnostic, and how many there are.
+        Diagnostics with several executions: provider, diagnostic, and their number.
     plots, common, names, values, charts, dots
-        Their plots; the dimensions that all scalars share, and the names of the others; the scalars; the series; the
+        The plots; the dimensions that all scalars share, and the names of the others; the scalars; the series; the
         scalars as charts.
     problem
         Why the results store did not answer.
     where
-        In a written report: the page that compares an execution, by its id.
+        In a report: the comparison page of each execution, by id.
     """
 
     columns: tuple[Column, ...]
@@ -110,15 +110,15 @@ class ComparePage:
 
 
 def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[ExecutionRow], list[str]]:
-    """Return the executions that a query asks for, and what of it is not there.
+    """Return the executions that a query selects, and the parts of it that do not exist.
 
-    ``e`` is an execution's id; ``g`` is a group, ``provider/diagnostic/group``, and stands for its latest execution;
-    ``d`` is a diagnostic, ``provider/diagnostic``, and stands for all its groups.
+    ``e`` is an execution's id; ``g`` is a group, ``provider/diagnostic/group``, and selects its latest execution;
+    ``d`` is a diagnostic, ``provider/diagnostic``, and selects all its groups.
 
     Raises
     ------
     QueryError
-        If it asks for more than anybody can look at.
+        If it selects too many executions.
     """
     rows: dict[int, ExecutionRow] = {}
     unknown = []
@@ -142,16 +142,16 @@ def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[Exe
 
 
 def latest(catalog: Catalog, place: str) -> list[ExecutionRow]:
-    """Return the executions of a diagnostic, or of one group, that stand for it; see `peers`."""
+    """Return the executions that represent a diagnostic or a group; see `peers`."""
     names = dict(zip(("provider", "diagnostic", "group"), place.split("/", 2), strict=False))
     rows = peers(catalog.survey(status="uploaded", **names).rows(_MOST_PEERS))  # type: ignore[arg-type]
     return rows[:1] if "group" in names else rows
 
 
 def peers(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
-    """Return what is worth comparing of one diagnostic's executions, newest first.
+    """Return the executions of one diagnostic that are worth comparing, newest first.
 
-    That is the latest execution of each group; or, where there is but one group, all that were uploaded of it.
+    These are the latest of each group or, if there is only one group, all its uploaded executions.
     """
     uploaded = [row for row in rows if row.status == "uploaded"]
     groups: dict[str, ExecutionRow] = {}
@@ -161,7 +161,7 @@ def peers(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
 
 
 def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
-    """Return the diagnostics of which several executions were uploaded."""
+    """Return the diagnostics with several uploaded executions."""
     found = []
     survey = catalog.survey(status="uploaded")
     for provider in survey.facets()["provider"]:
@@ -173,7 +173,7 @@ def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
 def read_comparison(
     catalog: Catalog, results: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
 ) -> ComparePage:
-    """Ask the catalog, and the results store as far as it answers, for what executions have in common."""
+    """Read what executions have in common from the catalog, and from the results store if it answers."""
     shown = rows[:MOST_COMPARED]
     if len(shown) < 2:
         return ComparePage(_columns(catalog, shown, {}), 0, tuple(unknown), comparable(catalog))
@@ -195,7 +195,7 @@ def read_comparison(
         _sources([*(r.dimensions for r in values), *(r.dimensions for r in lines), *(i.dimensions for i in images)])
         for values, lines, images in zip(scalars, series, pictures, strict=True)
     ]
-    # A dimension of which any execution has several values tells its rows apart, not executions.
+    # A dimension with several values in one execution distinguishes its rows, not executions.
     kept = {name for found in sources for name, values in found.items() if len(values) > 1}
     columns = _columns(catalog, shown, {i: _only(found, kept) for i, found in enumerate(sources)})
     values = _value_rows(scalars, kept)
@@ -234,9 +234,9 @@ def _only(found: Mapping[str, set[str]], kept: set[str]) -> dict[str, str]:
 
 
 def _without_sources(dimensions: text.Dimensions, kept: set[str]) -> dict[str, str]:
-    """Leave out what an execution was made from, so that the same of another one is found; a reference stays one.
+    """Leave out the dimensions that identify the data, so that rows of two executions match; references stay marked.
 
-    Frameworks say of a reference that it is one in two ways, and of a model in one way or not at all.
+    Frameworks mark references in two ways, and models in one way or not at all.
     """
     is_reference = any(dimensions.get(name, "").lower() == _REFERENCE for name in ("kind", "source_id"))
     rest = {
@@ -248,7 +248,7 @@ def _without_sources(dimensions: text.Dimensions, kept: set[str]) -> dict[str, s
 
 
 def _numbered(keys: Iterable[Key]) -> list[Key]:
-    """Tell equal keys apart by their order."""
+    """Distinguish equal keys by their order."""
     seen: Counter[Key] = Counter()
     numbered = []
     for key in keys:
@@ -275,7 +275,7 @@ def _plot_rows(
     first: dict[Key, tuple[str, Mapping[str, str]]] = {}
     for column, items in enumerate(pictures):
         stripped = [_without_sources(item.dimensions, kept) for item in items]
-        # Where the bundle says nothing, the name of the file must do, without the model's name in it.
+        # Without dimensions in the bundle, use the file name without the model's name.
         plain = [
             _key(without) if without else (_anonymous(item.name, names[column]),)
             for item, without in zip(items, stripped, strict=True)
@@ -283,7 +283,7 @@ def _plot_rows(
         for key, item, without in zip(_numbered(plain), items, stripped, strict=True):
             first.setdefault(key, (_anonymous(item.title, names[column]), without))
             cells.setdefault(key, [None] * len(pictures))[column] = item
-    # What there is of several comes before what there is of one.
+    # Plots of several executions come first.
     ranked = sorted(cells, key=lambda key: -sum(cell is not None for cell in cells[key]))
     return tuple(PlotRow(*first[key], tuple(cells[key])) for key in ranked)
 

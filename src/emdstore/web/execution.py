@@ -1,4 +1,4 @@
-"""The page of one execution: its life, why it failed, plots, values, files."""
+"""The page of one execution: history, reason for failure, plots, values, files."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ ROLES = {
     "data": "data",
     "html": "html",
 }
-"""What a role is called."""
+"""The name of each role on the page."""
 
 
 @attrs.frozen
 class Step:
-    """One point of an execution's life, and how long after the one before it."""
+    """One step in an execution's history, and the time since the previous one."""
 
     name: str
     at: datetime
@@ -52,7 +52,7 @@ class Step:
 
 @attrs.frozen
 class Item:
-    """An artifact: its row, what the store says of it, what the bundle says of it, what a check has found."""
+    """An artifact: its row, its state in the store, its entries in the output bundle, and the result of a check."""
 
     row: ArtifactRow
     state: str
@@ -66,33 +66,33 @@ class Item:
 
     @property
     def title(self) -> str:
-        """What the bundle calls it, or else its name."""
+        """Its long name in the bundle, or else its name."""
         return next((each.long_name for each in self.outputs if each.long_name.strip()), "") or self.name
 
     @property
     def description(self) -> str:
-        """What the bundle says of it beyond its title."""
+        """Its description in the bundle."""
         texts = [*(each.description for each in self.outputs), self.row.description or ""]
         return next((text for text in texts if text.strip() and text.strip() != self.title.strip()), "")
 
     @property
     def dimensions(self) -> Mapping[str, str]:
-        """What it is of."""
+        """Its dimensions."""
         return next((each.dimensions for each in self.outputs if each.dimensions), {})
 
     @property
     def is_image(self) -> bool:
-        """Whether a browser shows it as a picture."""
+        """Whether browsers show it as a picture."""
         return (self.row.media_type or "").startswith("image/") and "tiff" not in (self.row.media_type or "")
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a page of its own."""
+        """Whether it is an HTML page."""
         return self.row.media_type in ("text/html", "application/xhtml+xml")
 
     @property
     def trouble(self) -> str:
-        """What is wrong with it, in words; ``""`` if nothing is known to be."""
+        """What is wrong with it, in words; ``""`` if nothing is known."""
         if self.check is not None and self.check.outcome not in ("ok", "unrecorded"):
             found = self.check.outcome
             return {"corrupt": "not as recorded", "unreadable": "cannot be read"}.get(found, found)
@@ -106,13 +106,13 @@ class ScalarTable:
     Attributes
     ----------
     common
-        The dimensions that all rows share; they are said once.
+        The dimensions that all rows share, which are shown once.
     columns
-        The names of the others.
+        The names of the other dimensions.
     rows
         The scalars.
     total
-        How many there are in all.
+        The number of all scalars.
     """
 
     common: Mapping[str, str]
@@ -122,17 +122,17 @@ class ScalarTable:
 
     @property
     def has_units(self) -> bool:
-        """Whether any scalar says its units."""
+        """Whether any scalar has units."""
         return any(map(self.units, self.rows))
 
     @staticmethod
     def units(row: ScalarRow) -> str:
-        """Return the units of a scalar, where its attributes say them."""
+        """Return the units of a scalar from its attributes."""
         return next((str(row.attributes[name]) for name in ("units", "value_units") if row.attributes.get(name)), "")
 
     @staticmethod
     def facets(row: ScalarRow) -> dict[str, str]:
-        """Return what a scalar can be filtered by on a page that filters in the browser."""
+        """Return the filter values of a scalar, for pages that filter in the browser."""
         places = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
         return places | {dimension_facet(name): value for name, value in row.dimensions.items()}
 
@@ -154,19 +154,19 @@ class ExecutionPage:
     line
         The execution.
     steps
-        Its life.
+        Its history.
     look
-        What the results store said.
+        Its state in the results store.
     items
-        Its artifacts, in curated order.
+        Its artifacts, in the order of the set.
     unresolved
-        What the output bundle names and is not in the set.
+        Entries of the output bundle that are not in the set.
     warnings
-        What ingest found odd.
+        Warnings of the ingest.
     scalars
         Its scalars.
     charts, more_series
-        Its series, and how many are not drawn.
+        Its series, and the number of those that are not drawn.
     others
         Other executions of its diagnostic, to compare it with.
     """
@@ -211,7 +211,7 @@ class ExecutionPage:
 def read_execution(
     catalog: Catalog, results: ResultsReader, row: ExecutionRow, checks: Mapping[str, Check] | None = None
 ) -> ExecutionPage:
-    """Ask the catalog, and the results store as far as it answers, for one execution.
+    """Read one execution from the catalog, and from the results store if it answers.
 
     Parameters
     ----------
@@ -247,12 +247,12 @@ def read_execution(
 
 
 def own(rows: Iterable[Row], of: ExecutionRow) -> Iterator[Row]:
-    """Leave out the rows of executions that lie in folders below."""
+    """Leave out the rows of executions in folders below."""
     return (row for row in rows if row.execution_id == of.execution_id)
 
 
 def artifacts_of(catalog: Catalog, row: ExecutionRow) -> list[ArtifactRow]:
-    """Return the artifacts of one execution, in curated order."""
+    """Return the artifacts of one execution, in the order of the set."""
     return list(own(catalog.artifacts(fragment=row.fragment, retracted=None), row))
 
 
@@ -262,7 +262,7 @@ def pair(
     look: Look,
     checks: Mapping[str, Check] | None = None,
 ) -> tuple[tuple[Item, ...], tuple[OutputRow, ...]]:
-    """Bring artifacts together with what the bundle says of them; and return what names none of them."""
+    """Match artifacts with their entries in the output bundle; also return the entries without an artifact."""
     named: dict[str | None, list[OutputRow]] = {}
     artifacts = list(artifacts)
     keys = {each.key: None for each in artifacts}

@@ -1,4 +1,4 @@
-"""The page that lists executions: what needs attention first."""
+"""The page that lists executions, with those that need attention first."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CONCERNS = {
     "incomplete": "incomplete",
     "failed": "failed",
 }
-"""What an execution that needs attention is called."""
+"""The label of an execution that needs attention."""
 
 _EXPLAINED = {
     "upload_failed": "The work is intact in scratch, but shipping it did not finish. Commit it again.",
-    "lease": "Whoever was committing it is gone. Commit it again.",
-    "incomplete": "Something that the run named is missing or cannot be read.",
+    "lease": "The process that was committing it is gone. Commit it again.",
+    "incomplete": "A file that the run named is missing or cannot be read.",
     "failed": "The run itself failed.",
 }
 
@@ -40,14 +40,14 @@ class Line:
 
     @property
     def state(self) -> str:
-        """What it is called."""
+        """Its title."""
         if self.concern is None and self.row.retracted_at is not None:
             return "retracted"
         return CONCERNS.get(self.concern or "", self.row.status.replace("_", " "))
 
     @property
     def why(self) -> str:
-        """Why it needs attention, or was retracted, in a sentence."""
+        """One sentence on why it needs attention or was retracted."""
         if self.row.retraction_reason is not None:
             instead = f" (use {self.row.superseded_by})" if self.row.superseded_by else ""
             return f"retracted: {self.row.retraction_reason}{instead}"
@@ -55,23 +55,23 @@ class Line:
 
     @property
     def when(self) -> datetime | None:
-        """When something last happened to it."""
+        """The time of its last change."""
         return self.row.published_at or self.row.stopped_at or self.row.started_at or self.row.created_at
 
     @property
     def took(self) -> str:
-        """How long it ran."""
+        """Its run time."""
         return took(self.row)
 
     @property
     def facets(self) -> Mapping[str, str]:
-        """What it can be filtered by on a page that filters in the browser."""
+        """Its filter values, for pages that filter in the browser."""
         facets = {name: getattr(self.row, name) for name in FACETS}
         return facets | ({"attention": "1"} if self.concern else {})
 
     @property
     def search_text(self) -> str:
-        """The text that a search in the browser looks through."""
+        """The text that is searched in the browser."""
         parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error)
         return " ".join(filter(None, parts)).lower()
 
@@ -83,19 +83,19 @@ class ExecutionsPage:
     Attributes
     ----------
     selection
-        What was asked for.
+        The request.
     lines
-        Those of this page.
+        The executions of this page.
     total
-        How many match in all.
+        The number of all matches.
     concerns
-        How many of these need attention.
+        How many of them need attention.
     retracted
-        How many sets match that were retracted.
+        How many retracted sets match.
     pages
-        How many pages there are.
+        The number of pages.
     facets
-        What the list can be narrowed by.
+        The available filters.
     """
 
     selection: Selection
@@ -108,7 +108,7 @@ class ExecutionsPage:
 
 
 def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
-    """Ask the catalog for one page of the list."""
+    """Read one page of the list from the catalog."""
     survey = catalog.survey(selection.search, concerns=selection.concerns, **selection.filters)
     total = survey.count()
     pages = max(1, -(-total // on_a_page))
@@ -127,13 +127,13 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
 
 
 def lines_of(catalog: Catalog, rows: Sequence[ExecutionRow]) -> tuple[Line, ...]:
-    """Return what a list shows of some executions."""
+    """Return the lines for some executions."""
     sizes = catalog.survey().sizes(rows)
     return tuple(Line(row, concern_of(row), sizes.get(row.execution_id, 0)) for row in rows)
 
 
 def took(row: ExecutionRow) -> str:
-    """Write how long an execution ran."""
+    """Format an execution's run time."""
     if row.started_at is None or row.stopped_at is None:
         return ""
     return text.duration_text((row.stopped_at - row.started_at).total_seconds())

@@ -1,4 +1,4 @@
-"""What the results store says and gives: which artifacts are there, the end of a log, bytes that are as recorded."""
+"""Reading the results store for the site: which artifacts are there, the end of a log, verified bytes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from emdstore.transfers import digest_of
 T = TypeVar("T")
 
 PATIENCE = 6.0
-"""Seconds that a page waits for the results store before it is shown without."""
+"""Seconds that a page waits for the results store before it is shown without it."""
 
 _RETRY_AFTER_SECONDS = 15.0
 _LOG_BYTES = 64 * 1024
@@ -41,15 +41,15 @@ class LogEnd:
 
 @attrs.frozen
 class Look:
-    """What the results store says of one execution.
+    """The state of one execution in the results store.
 
     Attributes
     ----------
     sizes
-        Of the artifacts that are there, in bytes; None where the store does not tell sizes without reading. None in all
-        if the store did not answer.
+        The sizes of the artifacts that are there, in bytes; None for a size that the store does not provide. None as a
+        whole if the store did not answer.
     log
-        The end of the log, if it is there.
+        The end of the log, if there is one.
     problem
         Why the store did not answer.
     """
@@ -59,7 +59,7 @@ class Look:
     problem: str | None = None
 
     def state(self, artifact: ArtifactRow) -> str:
-        """Tell what is known of an artifact: ``there``, ``missing``, ``changed`` (another size) or ``unknown``."""
+        """Return the state of an artifact: ``there``, ``missing``, ``changed`` (another size) or ``unknown``."""
         if self.sizes is None:
             return "unknown"
         if artifact.key not in self.sizes:
@@ -70,22 +70,22 @@ class Look:
 
 @attrs.frozen
 class Check:
-    """What came of hashing an artifact again: ``ok``, ``corrupt``, ``missing``, ``unreadable`` or ``unrecorded``."""
+    """The result of hashing an artifact again: ``ok``, ``corrupt``, ``missing``, ``unreadable`` or ``unrecorded``."""
 
     outcome: str
     detail: str = ""
 
 
 class ResultsReader:
-    """A results store as the site reads it, with a limit to how long a page waits.
+    """Reads the results store for the site, with a limit on how long a page waits.
 
     Parameters
     ----------
     results
         The store.
     patience
-        Seconds after which a page is shown without what the store did not say. For some seconds after that the store
-        is not asked again for what a page can do without.
+        Seconds after which a page is shown without the store's answer. For some seconds after that, optional requests
+        are not sent.
     """
 
     def __init__(self, results: ArtifactStore, *, patience: float = PATIENCE) -> None:
@@ -94,7 +94,7 @@ class ResultsReader:
         self._ask_again_at = 0.0
 
     def look(self, fragment: str, log: ArtifactRow | None) -> Look:
-        """Tell what is there of an execution, and read the end of its log. What goes wrong is in what is returned."""
+        """List an execution's artifacts, and read the end of its log. Errors are in the result."""
         if system.current().monotonic() < self._ask_again_at:
             return Look(problem="the results store did not answer a moment ago")
         folder = scoped(self.store, fragment)
@@ -119,11 +119,11 @@ class ResultsReader:
         try:
             size, digest = digest_of(scoped(self.store, artifact.fragment), artifact.key)
         except ArtifactNotFoundError:
-            return Check("missing", "the record names it and it is not there")
+            return Check("missing", "the record names it, but it is not there")
         except EmdstoreError as error:
             return Check("unreadable", str(error))
         if artifact.sha256 is None:
-            return Check("unrecorded", f"{size} bytes, SHA-256 {digest}; nothing was recorded to compare it with")
+            return Check("unrecorded", f"{size} bytes, SHA-256 {digest}; no digest was recorded to compare it with")
         if (size, digest) == (artifact.size, artifact.sha256):
             return Check("ok")
         return Check("corrupt", f"{size} bytes, SHA-256 {digest}")
@@ -136,7 +136,7 @@ class ResultsReader:
         ArtifactNotFoundError
             If it is not there.
         IncompleteSetError
-            If it is not as recorded: from this call where it is small, otherwise before its last bytes are given.
+            If it is not as recorded: from this call if it is small, otherwise before its last bytes are yielded.
         StoreError
             If the store failed.
         """
@@ -150,25 +150,25 @@ class ResultsReader:
         return itertools.chain(ahead, chunks)
 
     def read_range(self, artifact: ArtifactRow, start: int, stop: int) -> Iterator[bytes]:
-        """Return the bytes from `start` up to `stop`; a part cannot be compared with the record."""
+        """Return the bytes from `start` up to `stop`, which cannot be compared with the record."""
         key = join_key(artifact.fragment, artifact.key)
         if isinstance(self.store, LocalArtifactStore):
             chunks = _file_part(self.store, key, start)
         else:
             chunks = _from(_chunks(self.store, key), start)
-        first = next(chunks, b"")  # an artifact that is not there is noticed before anything is sent
+        first = next(chunks, b"")  # raises for a missing artifact before anything is sent
         return _up_to(itertools.chain([first], chunks), stop - start)
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Call, and stop waiting after some time. The thread may go on; being a daemon, it does not hold up the exit."""
+    """Call a function, but stop waiting after some time. Its thread may continue, but does not delay the exit."""
     answer: list[T] = []
     raised: list[BaseException] = []
 
     def run() -> None:
         try:
             answer.append(call())
-        except BaseException as error:  # noqa: BLE001 - raised again, where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             raised.append(error)
 
     thread = threading.Thread(target=run, name="emdstore-web-look", daemon=True)
@@ -211,7 +211,7 @@ def _chunks(store: ArtifactStore, key: str) -> Iterator[bytes]:
 
 
 def _as_recorded(chunks: Iterator[bytes], artifact: ArtifactRow) -> Iterator[bytes]:
-    """Pass chunks on, each when the next one is there, and the last one only if all were as recorded."""
+    """Yield chunks, each once the next one has arrived, and the last one only if all are as recorded."""
     if artifact.sha256 is None:
         yield from chunks
         return
@@ -223,18 +223,17 @@ def _as_recorded(chunks: Iterator[bytes], artifact: ArtifactRow) -> Iterator[byt
         held = chunk
     if digest.hexdigest() != artifact.sha256:
         raise IncompleteSetError(
-            f"{artifact.key!r} of {artifact.fragment!r} is not as its record says: its bytes were changed after it was "
-            "published; promote the set again",
+            f"{artifact.key!r} of {artifact.fragment!r} does not match its record: its bytes were changed after it was "
+            "published; repair the set or promote it again",
             key=join_key(artifact.fragment, artifact.key),
         )
     yield held
 
 
 def _file_part(store: LocalArtifactStore, key: str, start: int) -> Iterator[bytes]:
-    """Read a file from a position on, counted from its end if it is negative.
+    """Read a file from a position, counted from its end if negative.
 
-    The descriptor is the store's own: it is of a regular file inside the store, whatever takes its name meanwhile, and
-    opening a pipe that was left there does not wait for its writer.
+    The store opens the descriptor, so it is always a regular file inside the store, and opening a pipe does not block.
     """
     fd, status = store.ground.open_file(key)
     try:

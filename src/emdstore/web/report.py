@@ -1,4 +1,4 @@
-"""The same pages as files: a site that works from ``file://``, from a web server and from a bucket."""
+"""The site's pages as files, for ``file://``, a web server or a bucket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render, requir
 from emdstore.web.values import read_values
 
 MANIFEST = "report.json"
-"""Says that a folder is a report, and which files belong to it."""
+"""Marks a folder as a report, and lists its files."""
 
 MOST_EXECUTIONS = 10_000
 MOST_SCALARS = 3000
@@ -51,7 +51,7 @@ _HTML = ("text/html", "application/xhtml+xml")
 
 @attrs.frozen
 class Trouble:
-    """An artifact that is not in the report, and why. Its page says so too."""
+    """An artifact that is not in the report, and why. Its page says so, too."""
 
     fragment: str
     key: str
@@ -66,15 +66,15 @@ class Report:
     Attributes
     ----------
     index
-        The page to begin with.
+        The first page.
     executions
-        How many there are in it.
+        The number of executions.
     files, bytes
-        How many artifacts there are beside the pages, and their size.
+        The number of artifacts beside the pages, and their total size.
     left_out
-        How many executions were selected beyond what a report holds.
+        The number of selected executions that exceed the limit.
     troubles
-        What could not be put into it.
+        The artifacts that are not in it.
     """
 
     index: Path
@@ -86,7 +86,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all that was selected is in it."""
+        """Whether everything that was selected is in it."""
         return not self.troubles and not self.left_out
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,20 +108,20 @@ def write_report(
     Parameters
     ----------
     folder
-        Where to: a new or empty folder, or one that holds a report, which is brought up to date.
+        A new or empty folder, or an earlier report, which is updated.
     catalog, results
-        What is shown.
+        The catalog and its results store.
     selection
         Which executions; by default all.
     data
-        False leaves the data files out: pages name them and do not link to them.
+        False leaves out data files: pages name them without a link.
     on_progress
-        Called after each execution with its fragment, the number done, and the number of all.
+        Called after each execution with its fragment, the number done, and the total.
 
     Returns
     -------
     Report
-        With what could not be read; it is named on its page.
+        Includes artifacts that could not be read; their pages say so, too.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def write_report(
     writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
     listed = read_executions(catalog, selection or Selection(), on_a_page=MOST_EXECUTIONS)
     rows = [line.row for line in listed.lines]
-    dest.write_bytes(MANIFEST, _manifest(before))  # a folder that is being filled is a report already
+    dest.write_bytes(MANIFEST, _manifest(before))  # first, so that a partial report can be continued
     writer.own_files()
     shown = {row.execution_id for row in rows}
     for number, row in enumerate(rows, 1):
@@ -188,7 +188,7 @@ class _Writer:
         self.page(f"execution/{row.execution_id}.html", "execution", page=attrs.evolve(page, others=others))
 
     def _artifacts(self, row: ExecutionRow) -> dict[str, Check]:
-        """Copy an execution's artifacts, and tell what is not there or not as recorded: that is not copied."""
+        """Copy an execution's artifacts, except those that are missing or not as recorded, and report these."""
         artifacts = {each.key: each for each in artifacts_of(self.catalog, row)}
         wanted = [key for key, each in artifacts.items() if self.data or each.role != "data"]
         folder = f"artifacts/{row.execution_id}"
@@ -257,7 +257,7 @@ def _facets(rows: Iterable[Mapping[str, str]], names: Iterable[str]) -> tuple[Fa
 
 def _check(artifact: ArtifactRow, outcome: KeyOutcome, dest: ArtifactStore) -> Check:
     if outcome.outcome == "missing":
-        return Check("missing", "the record names it and it is not there")
+        return Check("missing", "the record names it, but it is not there")
     if outcome.outcome not in ("copied", "unchanged"):
         return Check("unreadable", str(outcome.error))
     if artifact.sha256 is None:
@@ -298,7 +298,7 @@ def _earlier_files(dest: LocalArtifactStore, folder: Path) -> set[str]:
     elif not folder.is_dir() or not any(folder.iterdir()):
         return set()
     raise ArtifactExistsError(
-        f"{str(folder)!r} holds something that is no report: give a new folder, or an empty one", store=repr(dest)
+        f"{str(folder)!r} has contents and is not a report: use a new or an empty folder", store=repr(dest)
     )
 
 

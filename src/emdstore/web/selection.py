@@ -1,4 +1,4 @@
-"""What a page was asked to show: the part of its address after the question mark, as a value."""
+"""What a page should show: the query of its address, as a value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emdstore.errors import InvalidKeyError, QueryError
 from emdstore.keys import validate_prefix
 
 PLACES = ("provider", "diagnostic", "group", "status")
-"""What every row can be chosen by; other names are dimensions, marked by ``d.`` before them."""
+"""The filters of every row; other names are dimensions, with the prefix ``d.``."""
 
 _DIMENSION = "d."
 _MOST_CHOICES = 12
@@ -22,18 +22,18 @@ _MOST_CHOSEN = 30
 
 @attrs.frozen
 class Selection:
-    """What was asked for.
+    """What a page should show.
 
     Attributes
     ----------
     chosen
-        Of each facet, the values that were chosen; a dimension's name starts with ``d.``.
+        The selected values of each facet; a dimension's name starts with ``d.``.
     search
-        Words to look for.
+        Words to search for.
     concerns
-        Only what needs attention.
+        Only executions that need attention.
     latest
-        Of each execution group only the latest set.
+        Only the latest set of each execution group.
     retracted
         Only sets that were retracted; otherwise they are left out.
     fragment
@@ -41,7 +41,7 @@ class Selection:
     by
         The dimension to colour by.
     page
-        From 1.
+        The page number, from 1.
     """
 
     chosen: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -55,12 +55,12 @@ class Selection:
 
     @classmethod
     def of(cls, items: Iterable[tuple[str, str]]) -> Selection:
-        """Read a query; what makes no sense in it is left out.
+        """Parse a query; invalid parts are ignored.
 
         Raises
         ------
         QueryError
-            If it asks for more than the catalog should look for at once.
+            If it has too many values or words.
         """
         chosen: dict[str, list[str]] = {}
         plain: dict[str, str] = {}
@@ -83,7 +83,7 @@ class Selection:
         )
 
     def query(self, **changes: Any) -> dict[str, str | Sequence[str]]:
-        """Return the query that leads here with some changes; to the first page, unless `page` is among them."""
+        """Return this query with some changes, for the first page unless `page` is among them."""
         there = attrs.evolve(self, **({"page": 1} | changes))
         query: dict[str, str | Sequence[str]] = {name: values for name, values in there.chosen.items() if values}
         plain = {
@@ -98,14 +98,14 @@ class Selection:
         return query | {name: value for name, value in plain.items() if value}
 
     def toggled(self, name: str, value: str) -> dict[str, str | Sequence[str]]:
-        """Return the query with a value added to the choice, or removed from it."""
+        """Return the query with a value added to the selection, or removed from it."""
         values = self.chosen.get(name, ())
         now = tuple(one for one in values if one != value) if value in values else (*values, value)
         return self.query(chosen={**self.chosen, name: now})
 
     @property
     def filters(self) -> dict[str, Any]:
-        """What the catalog's queries are narrowed by, without dimensions."""
+        """The filters for the catalog's queries, without dimensions."""
         filters: dict[str, Any] = {name: list(self.chosen[name]) for name in PLACES if name in self.chosen}
         for name in ("fragment", "latest", "retracted"):
             if given := getattr(self, name):
@@ -114,7 +114,7 @@ class Selection:
 
     @property
     def value_filters(self) -> dict[str, Any]:
-        """The same with dimensions."""
+        """The filters for the catalog's queries, with dimensions."""
         dimensions = {
             name.removeprefix(_DIMENSION): list(values) for name, values in self.chosen.items() if name not in PLACES
         }
@@ -123,7 +123,7 @@ class Selection:
 
 @attrs.frozen
 class Choice:
-    """One value of a facet: how many rows have it, and the query that adds it to the choice or removes it."""
+    """One value of a facet, with its number of rows, and the query that adds or removes it."""
 
     value: str
     count: int
@@ -133,18 +133,18 @@ class Choice:
 
 @attrs.frozen
 class Facet:
-    """What rows can be narrowed by: the most frequent values, and those that are chosen.
+    """A filter: the most frequent values, and the selected ones.
 
     Attributes
     ----------
     name
-        As it is in the query.
+        Its name in the query.
     title
-        As it is shown.
+        Its name on the page.
     choices
         Its values.
     more
-        How many values are not among them.
+        The number of values that are not listed.
     """
 
     name: str
@@ -154,7 +154,7 @@ class Facet:
 
 
 def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
-    """Make the facet of a name in the query from the counts of its values."""
+    """Return the facet with this name in the query, from the counts of its values."""
     chosen = selection.chosen.get(name, ())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [*ranked[:_MOST_CHOICES], *(item for item in ranked[_MOST_CHOICES:] if item[0] in chosen)]

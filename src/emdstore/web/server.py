@@ -1,4 +1,4 @@
-"""The server that the site runs on, with limits to how long a client may take and how many there may be."""
+"""The site's server, with limits on slow clients and on the number of connections."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 256
-"""Requests beyond these are answered with 503."""
+"""Requests beyond this number get a 503."""
 
 SECONDS_FOR_A_REQUEST = 20.0
-"""A client that has not sent the head of a request by then is disconnected."""
+"""A client that has not sent the head of a request in this time is disconnected."""
 
 SECONDS_FOR_A_PIECE = 60.0
-"""A client that takes nothing of an answer for so long is disconnected."""
+"""A client that reads nothing of a response for this time is disconnected."""
 
 
 def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
@@ -27,7 +27,7 @@ def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
     app
         What `emdstore.web.app.make_app` returned.
     **more
-        Settings of uvicorn, beside or instead of ours.
+        Settings of uvicorn, in addition to the defaults here or instead of them.
     """
     ours: dict[str, Any] = {
         "http": BoundedProtocol,
@@ -42,18 +42,18 @@ def make_server(app: ASGIApp, **more: Any) -> uvicorn.Server:
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 that disconnects clients which send or take too slowly."""
+    """HTTP/1.1 that disconnects clients that send or read too slowly."""
 
     _waiting: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of a request. What comes in drops does not prolong the time that there is for its head."""
+        """Receive part of a request. Slow trickles do not extend the time limit for its head."""
         super().data_received(data)
         if self.cycle is None or self.cycle.response_complete:
             self._wait()
@@ -61,12 +61,12 @@ class BoundedProtocol(H11Protocol):
             self._cancel()
 
     def pause_writing(self) -> None:
-        """Note that the client takes nothing for the moment."""
+        """Note that the client has stopped reading."""
         super().pause_writing()
         self._stuck = self.loop.call_later(SECONDS_FOR_A_PIECE, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Note that it does again."""
+        """Note that the client reads again."""
         super().resume_writing()
         if self._stuck is not None:
             self._stuck.cancel()

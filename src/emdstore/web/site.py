@@ -1,4 +1,4 @@
-"""From a page's value to its HTML: one set of templates for what is served and what is written."""
+"""Rendering pages to HTML: one set of templates for the served site and the written report."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from emdstore.web import text
 from emdstore.web.places import Places
 
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-"""The chart library adds an empty style sheet and fills it by script; nothing else in line is allowed."""
+"""The chart library adds an empty style sheet and fills it by script; no other inline style is allowed."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; img-src 'self' data: blob:; frame-src 'self'; form-action 'self'; "
     f"base-uri 'none'; style-src 'self' {EMPTY_STYLE}"
 )
-"""What the site's own pages may load: their own files."""
+"""The site's own pages may load only the site's files."""
 
 OWN_FILES = {"site.css": "text/css", "site.js": "text/javascript", "icon.svg": "image/svg+xml"}
 CHART_LIBRARY = "plotly.min.js"
@@ -57,9 +57,9 @@ def render(template: str, places: Places, **values: Any) -> str:
     template
         Its name, without ``.html``.
     places
-        Where things are, as seen from the page.
+        The links, as seen from the page.
     **values
-        What the page shows.
+        The content of the page.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def render(template: str, places: Places, **values: Any) -> str:
 
 
 def require_extra() -> None:
-    """See that what pages need is there, before anything is done.
+    """Check that the packages that pages need are installed.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def require_extra() -> None:
 
 
 def own_file(name: str) -> bytes | None:
-    """Return a file that pages load, or None if there is none of this name."""
+    """Return a file that pages load, or None if there is no such file."""
     if name == CHART_LIBRARY:
         return chart_library().read_bytes()
     return (files("emdstore.web") / "static" / name).read_bytes() if name in OWN_FILES else None
@@ -95,7 +95,7 @@ def own_file_type(name: str) -> str:
 
 
 def chart_library() -> Path:
-    """Return where the chart library lies in its package, which is not imported for it.
+    """Return the path of the chart library in its package, without importing the package.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How numbers, sizes, times and dimensions are written for people."""
+"""Formatting numbers, sizes, times and dimensions for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def number_text(value: float | None) -> str:
-    """Write a number with six digits; the page shows all of them on request. NaN is a value that does not exist."""
+    """Format a number with six digits; NaN is "no value"."""
     if value is None or math.isnan(value):
         return "no value"
     if math.isinf(value):
@@ -21,7 +21,7 @@ def number_text(value: float | None) -> str:
 
 
 def size_text(size: float | None) -> str:
-    """Write a number of bytes."""
+    """Format a number of bytes."""
     if size is None:
         return ""
     step = 0
@@ -31,7 +31,7 @@ def size_text(size: float | None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Write how long something took."""
+    """Format a duration."""
     if seconds is None:
         return ""
     if seconds < 10:
@@ -43,22 +43,22 @@ def duration_text(seconds: float | None) -> str:
 
 
 def time_text(moment: datetime | None) -> str:
-    """Write a point in time."""
+    """Format a point in time."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def count_text(number: int, one: str, many: str | None = None) -> str:
-    """Write a number of things."""
+    """Format a number of things."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def name_text(name: str) -> str:
-    """Write the name of a dimension or a field as words; values are left as they were written."""
+    """Return the name of a dimension or a field as words. Values are never changed."""
     return name.replace("_", " ")
 
 
 def common(rows: Iterable[Dimensions]) -> dict[str, str]:
-    """Return the dimensions that all rows have with one value."""
+    """Return the dimensions that have the same value in all rows."""
     found: dict[str, str] | None = None
     for row in rows:
         found = dict(row) if found is None else {k: v for k, v in found.items() if row.get(k) == v}
@@ -66,11 +66,11 @@ def common(rows: Iterable[Dimensions]) -> dict[str, str]:
 
 
 def varying(rows: Sequence[Dimensions]) -> list[str]:
-    """Return the names of the dimensions in which rows differ, in the order in which they appear."""
+    """Return the names of the dimensions in which rows differ, in order of appearance."""
     same = common(rows)
     return list(dict.fromkeys(name for row in rows for name in row if name not in same))
 
 
 def label(dimensions: Dimensions, names: Iterable[str]) -> str:
-    """Write the values of some dimensions in a line."""
+    """Return the values of some dimensions in one line."""
     return " · ".join(dimensions[name] for name in names if name in dimensions)

@@ -1,4 +1,4 @@
-"""The page of values: all scalars, by dimension, drawn and to be taken away."""
+"""The page of values: scalars filtered by dimension, as charts, a table and CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ON_A_PAGE = 200
 MOST_CHARTS = 12
 
 _MOST_COUNTED = 200_000
-"""Counting more rows by each of their dimensions takes longer than anybody waits."""
+"""Counting more rows by each of their dimensions takes too long for a page."""
 
 
 @attrs.frozen
@@ -24,19 +24,19 @@ class ValuesPage:
     Attributes
     ----------
     selection
-        What was asked for.
+        The request.
     table
-        Those of this page; it tells how many there are in all.
+        The scalars of this page, and the total number.
     pages
-        How many pages there are.
+        The number of pages.
     facets
-        What they can be narrowed by.
+        The available filters.
     too_many
-        Whether there are too many to count them by their dimensions.
+        Whether there are too many scalars to count them by dimension.
     charts, more_charts
-        What the rows of this page look like, and how many charts are left out.
+        The charts of this page, and the number of those left out.
     dimensions
-        What dots can be coloured by.
+        The dimensions by which dots can be coloured.
     """
 
     selection: Selection
@@ -52,7 +52,7 @@ class ValuesPage:
 def read_values(
     catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE, most_charts: int | None = MOST_CHARTS
 ) -> ValuesPage:
-    """Ask the catalog for one page of scalars."""
+    """Read one page of scalars from the catalog."""
     filters = selection.value_filters
     query = catalog.scalars(**filters)
     total = query.count()

@@ -1,1 +1,1 @@
-"""Doing work side by side: in threads, in forks of this process, or wherever an executor has its workers."""
+"""Doing work in parallel: in threads, in forks of this process, or on the workers of an executor."""

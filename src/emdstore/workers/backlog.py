@@ -1,11 +1,12 @@
 """Handing work to a `concurrent.futures.Executor`, wherever its workers are.
 
-Work is cut into batches of plain items, and a few batches are given out at a time, so that a million keys are never a
-million futures. What every batch needs (the stores) is pickled once, as configuration; see `emdstore.workers.remote`.
+Work is split into batches of plain items, and only a few batches are submitted at a time, so that a million keys are
+never a million futures. What every batch needs (the stores) is pickled once, as configuration; see
+`emdstore.workers.remote`.
 
-What the function itself raises comes back as that. All else that an engine raises means that a worker was lost,
-whatever name the engine has for it; the batch is given out again then, in single items, so that one which is deadly to
-its worker does not take its neighbours with it. So functions have to bear being called twice.
+Exceptions of the function itself are raised unchanged. Any other error of an engine means that a worker was lost,
+whatever the engine calls it; the batch is then submitted again as single items, so that an item that kills its worker
+does not affect the others. So functions may be called twice with the same items.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MAX_IN_FLIGHT = 64
-"""How many batches an executor is given at a time, unless said otherwise."""
+"""How many batches an executor is given at a time, by default."""
 
 _ATTEMPTS = 3
 _TICK_SECONDS = 0.2
@@ -58,9 +59,9 @@ _QUIET_SECONDS = 30.0
 def executor_or_threads(
     executor: Executor | None, workers: int, name: str, *, only_read: bool = False
 ) -> Iterator[Executor]:
-    """Give the executor, which is left open; or if there is none so many threads, which end with the block.
+    """Yield the executor, which is left open; without one, a pool of threads that ends with the block.
 
-    Threads that only read are not waited for if Ctrl-C ends it: some may be waiting for a silent server.
+    After Ctrl-C, threads that only read are not waited for, because some may be waiting for a silent server.
     """
     if executor is not None:
         yield executor
@@ -84,7 +85,7 @@ class _Given(Generic[Item]):
 
 
 class Backlog(Generic[Item, Result]):
-    """The batches that an executor has been given and has not brought back; a context manager.
+    """The batches that were submitted to an executor and have not finished; a context manager.
 
     Leaving the block cancels what has not started and waits for the rest. The executor is left open.
 
@@ -97,12 +98,12 @@ class Backlog(Generic[Item, Result]):
     common
         What every batch needs.
     retried
-        What becomes of an item whose worker was lost before it is given out again.
+        Applied to an item whose worker was lost, before it is submitted again.
 
     Raises
     ------
     ExecutorError
-        If `common` cannot be sent to where the workers are. Nothing was given out.
+        If `common` cannot be sent to the workers. Nothing was submitted.
     """
 
     def __init__(
@@ -134,28 +135,28 @@ class Backlog(Generic[Item, Result]):
             pass
 
     def submit(self, items: Sequence[Item]) -> None:
-        """Give out one batch.
+        """Submit one batch.
 
         Raises
         ------
         ExecutorError
-            If the executor does not even take the first one. Later refusals come with `finished`.
+            If the executor refuses the first batch. Later refusals are results of `finished`.
         """
         self._give(_Given(items, 1))
 
     def finished(self, timeout: float = _TICK_SECONDS) -> Iterator[tuple[Sequence[Item], Result | ExecutorError]]:
-        """Wait for batches, `timeout` seconds at most, and yield those that are back, in whatever order they come.
+        """Wait for batches, at most `timeout` seconds, and yield those that have finished, in any order.
 
         Yields
         ------
         tuple
-            The items, and what the function returned for them; or the error, if workers were lost again and again or
-            the executor takes no more work. A batch may come back in parts.
+            The items, and what the function returned for them; or the error, if workers were lost repeatedly or
+            the executor accepts no more work. A batch may come back in parts.
 
         Raises
         ------
         ExecutorError
-            If a worker cannot do such work at all: it has another emdstore, or cannot load the stores.
+            If a worker cannot do such work at all: it has another emdstore version, or cannot load the stores.
         Exception
             What the function raised.
         """
@@ -174,7 +175,7 @@ class Backlog(Generic[Item, Result]):
             yield self._lost.popleft()
 
     def stop(self, seconds: float | None = None) -> Iterator[tuple[Sequence[Item], Result]]:
-        """Cancel what has not started, wait for the rest, so many seconds at most, and yield what it brought."""
+        """Cancel what has not started, wait for the rest, at most `seconds`, and yield its results."""
         started = {future: given for future, given in self._running.items() if not cancel(future)}
         self._running.clear()
         self._lost.clear()
@@ -182,11 +183,11 @@ class Backlog(Generic[Item, Result]):
         for future in back:
             given = started[future]
             if not future.cancelled() and future.exception() is None:
-                with contextlib.suppress(Exception):  # what stopped us matters more
+                with contextlib.suppress(Exception):  # the reason for stopping matters more
                     yield given.items, read_answer(future.result())
 
     def let_go(self) -> None:
-        """Cancel what has not started, and forget the rest: nobody waits for it any more."""
+        """Cancel what has not started, and abandon the rest."""
         for future in self._running:
             cancel(future)
         self._running.clear()
@@ -220,9 +221,9 @@ class Backlog(Generic[Item, Result]):
         self._running[future] = given
 
     def _see_whether_it_lives(self) -> None:
-        """Give up what is under way if the executor takes no more work: some forget what they had when they end."""
+        """Give up what is in progress if the executor accepts no more work: some drop their futures when they end."""
         self._heard = system.current().monotonic()
-        _log.warning("nothing has come back for %d s; %d batches are under way", _QUIET_SECONDS, len(self._running))
+        _log.warning("no result for %d s; %d batches are in progress", _QUIET_SECONDS, len(self._running))
         try:
             cancel(self._executor.submit(whereabouts))
         except Exception as error:  # noqa: BLE001 - as in `_give`
@@ -232,19 +233,19 @@ class Backlog(Generic[Item, Result]):
     def _give_again(self, given: _Given[Item], error: BaseException) -> None:
         if (missing := missing_module(error)) is not None:
             raise ExecutorError(
-                f"the workers have no module {missing!r}, or another version of it: {said(error)}; install there the "
-                f"emdstore {__version__} that is here"
+                f"the workers have no module {missing!r}, or another version of it: {said(error)}; install "
+                f"emdstore {__version__} there, as here"
             ) from error
         if isinstance(error, BrokenExecutor):
             self._lost.append((given.items, refused(error)))
             return
         if given.attempt == _ATTEMPTS:
             times = f"{_ATTEMPTS} times"
-            lost = ExecutorError(f"a worker was lost {times}, the last time with {said(error)}; run it again")
+            lost = ExecutorError(f"workers were lost {times}, the last one with {said(error)}; run it again")
             self._lost.append((given.items, lost))
             return
         level = logging.WARNING if given.attempt == 1 else logging.INFO
-        _log.log(level, "a worker was lost (%s); its work is given out again", said(error))
+        _log.log(level, "a worker was lost (%s); its work is submitted again", said(error))
         for item in given.items:
             self._give(_Given((item if self._retried is None else self._retried(item),), given.attempt + 1))
 
@@ -259,28 +260,29 @@ def map_batches(
 ) -> Generator[tuple[Item, Result | ExecutorError], None, None]:
     """Call a function in an executor on batches of items, and yield each item with its result, in order.
 
-    The function only reads: on Ctrl-C nobody waits for what is under way.
+    The function must only read: Ctrl-C does not wait for batches in progress.
 
     Parameters
     ----------
     executor, function, common
         See `Backlog`; the function returns one result for each item.
     items
-        Taken as they are needed, so that there may be any number of them.
+        Consumed lazily, so there may be any number of them.
     size
         How many items make a batch.
     given
-        How many batches are under way at a time, at most. So many may have to wait for an earlier one.
+        How many batches are in progress at a time, at most, including finished ones that wait for an earlier one.
 
     Yields
     ------
     tuple
-        The item and its result, or the error if workers were lost with it again and again.
+        The item and its result, or the error if workers were lost with it repeatedly.
 
     Raises
     ------
     ExecutorError
-        If the executor takes no work, if something cannot be sent there, or if the workers have another emdstore.
+        If the executor accepts no work, if something cannot be sent there, or if the workers have another emdstore
+        version.
     Exception
         What the function raised. Whenever the iteration ends, what has not started is cancelled.
     """
@@ -290,7 +292,7 @@ def map_batches(
     with Backlog[tuple[int, Item], Sequence[Result]](executor, _unnumbered, function, *common) as backlog:
         try:
             while True:
-                # What waits for its turn counts too: an early batch that takes long must not let the rest pile up.
+                # Results that wait for their turn count, too: a slow early batch must not let the rest pile up.
                 while len(backlog) + len(back) // size < given and (taken := tuple(itertools.islice(numbered, size))):
                     backlog.submit(taken)
                 if not backlog:

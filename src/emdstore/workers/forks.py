@@ -1,12 +1,12 @@
-"""Workers that are forks of this process, for what is done mostly in Python: many small local files, many commits.
+"""Workers that are forks of this process, for work done mostly in Python: many small local files, many commits.
 
-To copy a small file takes a dozen system calls, and around each of them threads hand Python's lock to one another: two
-threads need nearly as long as one, two processes half as long. A fork takes milliseconds and a fresh interpreter a
-tenth of a second, which is why these are forks.
+Copying a small file takes a dozen system calls, and around each of them threads pass the GIL to each other: two
+threads need nearly as long as one, two processes half as long. A fork takes milliseconds, a new interpreter a
+tenth of a second.
 
-What makes a fork dangerous is what other threads were just doing, so a process is forked only while it has a single
-thread, by the operating system's count. The engine for S3 starts threads with its first request, so who wants forks for
-an object store has to take them before. A worker leaves Ctrl-C to its parent, and ends when its parent has ended.
+A fork is dangerous if other threads hold locks, so a process is forked only while it has a single thread, by the
+operating system's count. The S3 engine starts threads with its first request, so forks for an object store have to be
+created before. A worker ignores Ctrl-C, which its parent handles, and ends when its parent ends.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from concurrent.futures import ProcessPoolExecutor
 from emdstore.workers.watch import Monitor, Stopped
 
 MOST_FORKS = 255
-"""Their numbers are single bytes."""
+"""Workers are numbered with single bytes."""
 
 
 def can_fork() -> bool:
-    """Tell whether this process has a single thread, on a system that tells."""
+    """Tell whether this process has a single thread; False if the system does not say."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
@@ -34,23 +34,23 @@ def can_fork() -> bool:
 
 
 class ForkWatch:
-    """What workers and their parent share: a count of bytes for each worker, and whether to stop."""
+    """Shared by workers and their parent: a count of bytes for each worker, and whether to stop."""
 
     def __init__(self, workers: int) -> None:
-        # Each count is written by one process alone, so there is no lock.
+        # Each count has a single writer, so no lock is needed.
         self._cells = memoryview(mmap.mmap(-1, 8 * (workers + 1))).cast("q")
 
     @property
     def bytes(self) -> int:
-        """The bytes that have moved."""
+        """The number of bytes copied."""
         return sum(self._cells[1:])
 
     def stop(self) -> None:
-        """Have the workers stop in the middle of what they do."""
+        """Make the workers stop, even in the middle of an artifact."""
         self._cells[0] = 1
 
     def count(self, worker: int, count: int) -> None:
-        """Take note of bytes that a worker has moved; raises `Stopped` if it is to end."""
+        """Count bytes that a worker has copied; raises `Stopped` if it should end."""
         if self._cells[0]:
             raise Stopped
         self._cells[worker + 1] += count
@@ -62,14 +62,14 @@ class Forks(ProcessPoolExecutor):
     Parameters
     ----------
     workers
-        How many; `MOST_FORKS` at most.
+        How many; at most `MOST_FORKS`.
 
     Attributes
     ----------
     watch
         What they share with this process.
     monitor
-        What they call with the bytes that they move.
+        The function that they call with the number of bytes they have copied.
     """
 
     monitor: Monitor
@@ -100,12 +100,12 @@ def _begin(watch: ForkWatch, numbers: int, line: int, parents_end: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _watch, _number = watch, os.read(numbers, 1)[0]
     os.close(parents_end)
-    gc.freeze()  # what the parent had made by then: to look through it again and again would copy its memory, too
+    gc.freeze()  # collecting the parent's objects would copy their memory
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
 
 
 def _end_with_parent(line: int) -> None:
-    os.read(line, 1)  # comes back when the last other end is closed, by the parent or by its death
+    os.read(line, 1)  # returns when the other end is closed, by the parent or by its death
     os._exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, where it would do harm between two instructions."""
+"""Deferring Ctrl-C where it would do harm between two instructions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C off to the end of the block.
+    """Defer Ctrl-C to the end of the block.
 
-    A `KeyboardInterrupt` comes between any two instructions of the main thread: between reading something and keeping
-    it, or where that thread holds a lock which others wait for.
+    A `KeyboardInterrupt` can come between any two instructions of the main thread: between reading something and
+    storing it, or while that thread holds a lock that others wait for.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

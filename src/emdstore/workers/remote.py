@@ -1,7 +1,7 @@
-"""To a worker in another process and back: bytes that this module makes and reads again, and what went wrong.
+"""Sending work to a worker in another process, and results or errors back, as bytes.
 
-An engine's own ways to pickle, to scan arguments or to recognise equal calls make no difference then. The version of
-emdstore travels along and is compared before anything else is unpickled.
+So the engines' own ways to pickle, to scan arguments or to recognise equal calls make no difference. The version of
+emdstore is sent, too, and compared before anything else is unpickled.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from emdstore.stores.secrecy import credentials_go_along
 _PATIENCE_SECONDS = 10.0
 
 Answer = tuple[str, Any]
-"""What came of a batch (done, raised, refused), and the result, error or reason; or all that in bytes (pickled)."""
+"""The outcome of a batch (done, raised, refused) with its result, error or reason; or all of it as bytes (pickled)."""
 
 
 def run_here(call: Callable[[Sequence[Any]], Any], items: Sequence[Any]) -> Answer:
-    """Do one batch in this process."""
+    """Run one batch in this process."""
     try:
         return "done", call(items)
-    except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
+    except Exception as error:  # noqa: BLE001 - raised again in the calling thread
         return "raised", error
 
 
 def run_packed(version: str, packed: bytes, items: bytes) -> Answer:
-    """Do one batch in a worker, which may have another emdstore."""
+    """Run one batch in a worker, which may have another version of emdstore."""
     if version != __version__:
         return "refused", (
             f"a worker on {system.current().host()} has emdstore {__version__}, and here it is {version}; "
-            "install the same one on both sides"
+            "install the same version on both sides"
         )
     try:
         call = _unpacked(packed)
     except Exception as error:  # noqa: BLE001 - unpickling may raise anything
         return "refused", (
             f"a worker on {system.current().host()} cannot load what it was sent: {said(error)}; "
-            "stores of your own have to be in a module that is installed there, and extras too"
+            "your own store classes and the extras they need have to be installed there"
         )
     _, batch = pickle.loads(items)
     answer = run_here(call, batch)
     try:
         pickled = pickle.dumps(answer)
-        pickle.loads(pickled)  # an exception may refuse only now
-    except Exception as error:  # noqa: BLE001 - whatever refuses to be pickled has its own error
+        pickle.loads(pickled)  # some exceptions fail only here
+    except Exception as error:  # noqa: BLE001 - objects that cannot be pickled raise anything
         pickled = pickle.dumps(("raised", ExecutorError(f"a worker cannot send back {answer[1]!r}: {said(error)}")))
     return "pickled", pickled
 
 
 def read_answer(answer: Answer) -> Any:
-    """Return what the function returned; raise what it raised, or why the worker refused."""
+    """Return what the function returned, or raise what it raised; an `ExecutorError` if the worker refused."""
     what, value = pickle.loads(answer[1]) if answer[0] == "pickled" else answer
     if what == "refused":
         raise ExecutorError(value)
@@ -70,7 +70,7 @@ def read_answer(answer: Answer) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _unpacked(packed: bytes) -> Callable[..., Any]:
-    """Return the call; the same one for all batches of a run, so that its stores and catalog are opened once."""
+    """Return the call, cached for all batches of a run, so that its stores and catalog are opened once."""
     _, call = pickle.loads(packed)
     return call  # type: ignore[no-any-return]
 
@@ -78,25 +78,25 @@ def _unpacked(packed: bytes) -> Callable[..., Any]:
 class _LeavingPickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
         if isinstance(value, InMemoryArtifactStore):
-            raise TypeError(f"{value!r} lives in this process, and a copy of it elsewhere would be another store")
+            raise TypeError(f"{value!r} exists in this process only; a copy elsewhere would be a different store")
         return NotImplemented
 
 
 def pack(executor: Executor, call: Callable[..., Any]) -> bytes | None:
-    """Return the call as bytes; None if it cannot be pickled and need not be, as the workers are in this process."""
+    """Return the call as bytes; None if it cannot be pickled but the workers are in this process."""
     written = io.BytesIO()
-    # Through a pipe to a process of our own a store's credentials may go; elsewhere only if the store says so.
+    # A child process may receive a store's credentials through the pipe; other workers only if the store allows it.
     sending = credentials_go_along() if _are_children(executor) else nullcontext()
     try:
         with sending:
-            # Of this run alone: another one with equal stores finds nothing of this one in a worker's memory.
+            # The token keeps runs apart: a run with equal stores finds nothing of another run in a worker's cache.
             _LeavingPickler(written).dump((system.current().token(8), call))
     except Exception as error:
         if _is_here(executor):
             return None
         raise ExecutorError(
-            f"the work cannot be sent to the executor's workers: {said(error)}; nothing was done. Give it stores that "
-            "other processes can open, or use threads"
+            f"the work cannot be sent to the executor's workers: {said(error)}; nothing was done. Use stores that "
+            "other processes can open, or threads"
         ) from error
     return written.getvalue()
 
@@ -111,19 +111,19 @@ _PROCESS = system.current().token(8)
 
 
 def whereabouts() -> tuple[str, int]:
-    """Tell which process this is, among all of all machines."""
+    """Identify this process among those of all machines."""
     return _PROCESS, system.own_number()
 
 
 def _is_here(executor: Executor) -> bool:
     try:
         return bool(executor.submit(whereabouts).result(_PATIENCE_SECONDS) == whereabouts())
-    except Exception:  # noqa: BLE001 - no answer: it is not here
+    except Exception:  # noqa: BLE001 - without an answer, it is not here
         return False
 
 
 def cancel(future: Future[Any]) -> bool:
-    """Cancel a future, of any engine; return whether that could be done."""
+    """Cancel a future of any engine; return whether that succeeded."""
     try:
         return future.cancel()
     except NotImplementedError:  # Parsl's
@@ -131,7 +131,7 @@ def cancel(future: Future[Any]) -> bool:
 
 
 def missing_module(error: BaseException | None) -> str | None:
-    """Return the module of emdstore's that an engine could not import where its workers are, if that is the cause."""
+    """Return the emdstore module that the workers could not import, if that is the cause."""
     while error is not None:
         name = getattr(error, "name", None)
         if isinstance(error, ImportError) and (name or "").partition(".")[0] == "emdstore":
@@ -141,10 +141,10 @@ def missing_module(error: BaseException | None) -> str | None:
 
 
 def said(error: BaseException) -> str:
-    """Return what an engine's error says, with its name, fit to be shown."""
+    """Return an engine's error as text, with its name and without secrets."""
     return redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def refused(error: BaseException) -> ExecutorError:
-    """Return the error of an executor that takes no more work."""
-    return ExecutorError(f"the executor takes no more work: {said(error)}; start a new one and run it again")
+    """Return the error for an executor that accepts no more work."""
+    return ExecutorError(f"the executor accepts no more work: {said(error)}; start a new one and run it again")

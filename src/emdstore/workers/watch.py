@@ -1,4 +1,4 @@
-"""What a worker and whoever watches it share: bytes that have moved, and whether to stop."""
+"""Shared by a worker and its caller: the number of bytes copied, and whether to stop."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Protocol
 
 
 class Stopped(BaseException):
-    """Ends a worker in the middle of an artifact, which then stays as it was."""
+    """Ends a worker in the middle of an artifact, whose old value then stays."""
 
 
 class Monitor(Protocol):
-    """Who watches a worker: called with the count of bytes that have just moved; raises `Stopped` to end it."""
+    """Called by a worker with the number of bytes that it has just copied; raises `Stopped` to end it."""
 
     def __call__(self, count: int, /) -> None:
-        """Take note of `count` bytes."""
+        """Count these bytes."""
         ...
 
 
 class Watch:
-    """What the calling thread and the threads of its pool share: a count of bytes, and whether to stop."""
+    """Shared by the calling thread and the threads of its pool: a count of bytes, and whether to stop."""
 
     def __init__(self) -> None:
         self.bytes, self._stopped = 0, False
         self._lock = threading.Lock()
 
     def stop(self) -> None:
-        """Have the workers stop in the middle of what they do."""
+        """Make the workers stop, even in the middle of an artifact."""
         self._stopped = True
 
     def __call__(self, count: int, /) -> None:
