@@ -27,8 +27,10 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
     StoreURLError,
+    UnsupportedError,
 )
 from emdstore.sets.transfer import transfer
+from emdstore.stores.replacing import put_over
 from emdstore.stores.s3.http import ServerConnection
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
 from emdstore.transfers import TransferProgress
@@ -834,6 +836,27 @@ def test_who_replaces_and_does_not_hear_of_it_has_replaced_it(
         with pytest.raises(ArtifactChangedError):
             store.replace_bytes("k", data, seen)
     assert strict.get("p/k") == b"two"
+
+
+def test_a_server_that_knows_no_conditions_is_asked_once_and_then_looked_at(
+    faulty: tuple[FaultProxy, S3ArtifactStore], strict: Place
+) -> None:
+    proxy, store = faulty
+    unknown = (
+        b"<Error><Code>NotImplemented</Code><Message>A header you provided implies what is not here</Message></Error>"
+    )
+    proxy.fail("status", "^PUT", times=1, status=501, body=unknown)
+    with pytest.raises(UnsupportedError):
+        store.create_bytes("k", b"one")
+    assert strict.names() == set()
+    put_over(store, "k", b"one", None)
+    put_over(store.scope("deeper"), "k", b"two", None)
+    put_over(store, "k", b"three", sha256(b"one").hexdigest())
+    with pytest.raises(ArtifactChangedError):
+        put_over(store, "k", b"four", sha256(b"one").hexdigest())
+    assert (strict.get("p/k"), strict.get("p/deeper/k")) == (b"three", b"two")
+    conditional = [each for each in proxy.seen("^PUT") if {"if-match", "if-none-match"} & each.headers.keys()]
+    assert len(conditional) == 1
 
 
 def test_a_request_to_replace_that_never_arrives_is_an_error_and_leaves_what_was_there(

@@ -69,6 +69,8 @@ class Connection:
     ----------
     bucket_seen
         Whether the server has said anything that only a bucket which is there says.
+    knows_conditions
+        Whether the server may know conditional puts: False as soon as it has said that it does not.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Connection:
         self._asking: PerProcess[Any] = PerProcess(lambda: self._connect(False))
         self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
         self.bucket_seen = False
+        self.knows_conditions = True
 
     def client(self, sending: int = 0) -> tuple[Any, Any]:
         """Return obstore's functions, and this process' client to ask, or to send so many bytes at a time.

@@ -9,6 +9,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     KeyConflictError,
     StoreUnavailableError,
+    UnsupportedError,
 )
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.replacing import changed
@@ -71,12 +72,24 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
 
 def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: str | None = None) -> None:
     """Put the bytes where nothing lies, or over the version with an ETag."""
+    if (
+        not bucket.connection.knows_conditions
+    ):  # it was asked as patiently as for anything else, and that takes its time
+        raise UnsupportedError(
+            f"cannot put {key!r} in {bucket!r} on a condition: this server does not know that; nothing was changed",
+            key=key,
+            store=repr(bucket),
+        )
     name = bucket.object_name(key)
     obs, client = bucket.client(len(data))
     attributes = bucket.attributes_of(key) | {_TOKEN: token}
-    with bucket.errors.translating("create" if over is None else "replace", key):
-        mode = "create" if over is None else {"e_tag": over}
-        obs.put(client, name, data, mode=mode, use_multipart=False, attributes=attributes)
+    mode = "create" if over is None else {"e_tag": over}
+    try:
+        with bucket.errors.translating("create" if over is None else "replace", key):
+            obs.put(client, name, data, mode=mode, use_multipart=False, attributes=attributes)
+    except UnsupportedError:
+        bucket.connection.knows_conditions = False
+        raise
 
 
 def _token_of(bucket: Bucket, key: str) -> str | None:
