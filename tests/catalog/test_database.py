@@ -135,13 +135,17 @@ def test_threads_can_share_a_catalog(catalog: Catalog) -> None:
     assert catalog.scalars().count() == 480
 
 
-def test_a_closed_catalog_opens_again(shared_catalog_url: str) -> None:
-    catalog = Catalog(shared_catalog_url)
+@pytest.mark.parametrize("where", ["in memory", "elsewhere"])
+def test_a_closed_catalog_is_an_error_and_does_not_begin_anew(shared_catalog_url: str, where: str) -> None:
+    catalog = Catalog("sqlite://" if where == "in memory" else shared_catalog_url)
     catalog.replace_execution(FULL)
     catalog.close()
-    assert catalog.executions().count() == 1
+    for use in (catalog.executions().count, catalog.upgrade, lambda: catalog.replace_execution(FULL)):
+        with pytest.raises(CatalogError, match="was closed: open it again"):
+            use()
     catalog.close()
-    catalog.close()
+    if where == "elsewhere":
+        assert Catalog(shared_catalog_url).executions().count() == 1
 
 
 def test_eight_processes_write_to_one_catalog_and_none_is_turned_away(shared_catalog_url: str) -> None:

@@ -27,6 +27,7 @@ import attrs
 import psutil
 import sqlalchemy as sa
 from tests.lifecycle.examples import held, put, rows_of, small_run
+from tests.lifecycle.runs import let_go
 from tests.processes import FORKS
 from tests.servers.postgres import KeptDatabase
 
@@ -420,7 +421,7 @@ class Scene:
 
     def keep(self) -> None:
         """Let `reset` put things back to how they are now."""
-        self.workspace.close()
+        let_go(self.workspace)
         results = self.workspace.results
         self._objects = held(results) if isinstance(results, S3ArtifactStore) else {}
         shutil.rmtree(self._first, ignore_errors=True)
@@ -429,7 +430,7 @@ class Scene:
             self._database.keep()
 
     def reset(self) -> None:
-        self.workspace.close()
+        let_go(self.workspace)
         shutil.rmtree(self._folder)
         shutil.copytree(self._first, self._folder)
         if self._database is not None:

@@ -39,6 +39,12 @@ WRITES = ("write_bytes", "open_writer", "create_bytes", "replace_bytes", "copy")
 ALL = (*WRITES, "exists", "read_bytes", "iter_keys", "info", "iter_info", "iter_found", "open_reader")
 
 
+def let_go(workspace: Workspace) -> None:
+    """Close what a workspace has open, as its files are about to be others; the next use opens them."""
+    workspace.catalog.release_connections()
+    workspace.catalog._seen = ()
+
+
 def work(execution: Execution) -> None:
     """Do what a diagnostic does: print, leave files, add values."""
     print("computing")  # noqa: T201 - into the log

@@ -126,7 +126,7 @@ def shared(tmp_path: Path, empty_catalog: Path, database: KeptDatabase | None) -
 def owner(shared: Workspace) -> Iterator[Child]:
     """A process that takes its time to commit the one execution, and renews its claim meanwhile."""
     fragment = ran(shared).fragment
-    shared.close()
+    shared.catalog.release_connections()
     with Child(commit, shared, fragment, at=Before("os.rename"), action=Linger(60)) as child:
         deadline = time.monotonic() + 30
         while shared.catalog.execution(fragment).owner is None and time.monotonic() < deadline:

@@ -83,7 +83,7 @@ def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Workspace
 @pytest.fixture
 def waiting(workspace: Workspace) -> list[str]:
     fragments = [ran(workspace, diagnostic=f"d{number:02}").fragment for number in range(MANY)]
-    workspace.close()
+    workspace.catalog.release_connections()
     return fragments
 
 

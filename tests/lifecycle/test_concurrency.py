@@ -57,7 +57,7 @@ def test_of_eight_processes_that_commit_all_that_waits_each_execution_is_committ
         stopped_execution(workspace, group=f"g{number % GROUPS}", result=OUTCOMES[number % len(OUTCOMES)])
         for number in range(EXECUTIONS)
     ]
-    workspace.close()
+    workspace.catalog.release_connections()
     soon = time.time() + 1
     answers = _all_of([Child(commit_all, workspace, soon) for _ in range(PROCESSES)])
     assert [(answer.error, answer.value.errors) for answer in answers] == [(None, ())] * PROCESSES

@@ -149,7 +149,7 @@ def _workspace(folder: Path, empty_catalog: Path) -> tuple[Workspace, Path]:
 
 
 def _end(workspace: Workspace, run: Callable[[Execution], None], way: Any, config: Path) -> dict[str, Any]:
-    with workspace, workspace.start_execution(**IDENTITY) as execution:
+    with workspace.start_execution(**IDENTITY) as execution:
         run(execution)
     way(workspace, execution, config)
     return end_state(workspace, execution.fragment)

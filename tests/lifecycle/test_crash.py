@@ -176,7 +176,7 @@ def _writes(steps: Sequence[Step]) -> int:
 def test_a_batch_that_is_interrupted_says_what_it_did_and_the_next_does_the_rest(tmp_path: Path, at: int) -> None:
     workspace = Workspace(scratch=tmp_path / "scratch", results=tmp_path / "results", catalog=tmp_path / "catalog.db")
     fragments = {stopped_execution(workspace, group=f"g{number}") for number in range(10)}
-    workspace.close()
+    workspace.catalog.release_connections()
     answer = Child(commit_all_twice, workspace, at=at, action=interrupt, only_changes=True).wait()
     assert answer is not None
     assert answer.error is None

@@ -48,7 +48,7 @@ def shipped(scene: Scene) -> None:
     scene.reset()
     commit(scene.workspace, scene.fragment)
     put(scene.workspace.results, {STALE: b"nobody named it"}, scene.fragment)
-    scene.workspace.close()
+    scene.workspace.catalog.release_connections()
 
 
 def test_a_clean_up_that_is_killed_at_any_step_loses_nothing_and_is_gone_on_with(scene: Scene) -> None:

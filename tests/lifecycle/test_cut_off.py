@@ -20,7 +20,7 @@ import pytest
 from tests.lifecycle.crash import clean_up_later, end_state, stopped_execution
 from tests.lifecycle.examples import SUCCESS, encode, held, metric_bundle, put
 from tests.lifecycle.power import Cut, Power, Powered
-from tests.lifecycle.runs import WRITES
+from tests.lifecycle.runs import WRITES, let_go
 from tests.transfer.sets import disagreeing
 
 from emdstore import system
@@ -62,12 +62,12 @@ class Scene:
 
     def keep(self) -> None:
         """Let `reset` put things back to how they are now."""
-        self.workspace.catalog.close()
+        let_go(self.workspace)
         shutil.copytree(self._folder, self._first)
         self._objects = {key: self.results.read_bytes(key) for key in self.results.iter_keys()}
 
     def reset(self) -> None:
-        self.workspace.catalog.close()
+        let_go(self.workspace)
         shutil.rmtree(self._folder)
         shutil.copytree(self._first, self._folder)
         for key in list(self.results.iter_keys()):

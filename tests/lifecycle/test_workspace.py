@@ -247,7 +247,7 @@ def test_the_same_results_store_by_another_path_is_the_same(workspace: Workspace
 
 def test_a_catalog_of_a_newer_emdstore_is_refused_and_left_alone(workspace: Workspace, tmp_path: Path) -> None:
     ran(workspace)
-    workspace.close()
+    workspace.catalog.release_connections()
     with sqlite3.connect(tmp_path / "catalog.db") as database:
         database.execute("UPDATE catalog_version SET version_num = '9999'")
     with pytest.raises(CatalogVersionError, match="a newer emdstore made it; upgrade emdstore"):

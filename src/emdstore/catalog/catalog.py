@@ -86,7 +86,7 @@ class Catalog:
         return self._database.safe_url
 
     def close(self) -> None:
-        """Close the connections. A later call opens new ones; a catalog in memory is gone."""
+        """Close the connections; a catalog in memory is gone. Any later call is a `CatalogError`."""
         self._database.close()
         self._seen = ()
 

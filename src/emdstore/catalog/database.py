@@ -79,6 +79,7 @@ class Database:
         self._create = create
         self.busy_timeout = busy_timeout
         self._engine_factory = engine_factory
+        self._is_closed = False
         self._forget()
 
     def _forget(self) -> None:
@@ -96,6 +97,7 @@ class Database:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._is_closed = False
         self._forget()
 
     @property
@@ -254,7 +256,11 @@ class Database:
     # -- connections ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connections. The next use opens new ones; what was in memory only is gone."""
+        """Close the connections for good; what was in memory only is gone."""
+        self._is_closed = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._engine is not None and self._pid == system.own_number():
             self._engine.dispose()
         self._forget()
@@ -269,7 +275,7 @@ class Database:
         if self._engine is not None:
             if not isinstance(self._engine.pool, QueuePool) or self._engine.pool.checkedout():
                 return False
-            self.close()
+            self._let_go()
         return True
 
     @contextmanager
@@ -282,6 +288,11 @@ class Database:
                 yield connection
 
     def _open(self) -> sa.Engine:
+        if self._is_closed:
+            raise CatalogError(
+                f"the catalog {self.safe_url} was closed: open it again, or use it inside the `with` block",
+                store=self.safe_url,
+            )
         if self._pid != system.own_number():
             if self._engine is not None:
                 _inherited.append(self._engine)
