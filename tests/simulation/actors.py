@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
+from tests.simulation.kernel import STOPPED_SECONDS
 from tests.simulation.worlds import World, version_of
 
 from emdstore.errors import EmdstoreError, InvalidTransitionError
@@ -127,6 +128,13 @@ def write(stage: Stage) -> object:
     return None
 
 
+def idle(stage: Stage) -> object:
+    """Let time pass, longer than a lease; who lives renews its claim meanwhile."""
+    stage.kernel.step("time passes")
+    stage.kernel.advance(STOPPED_SECONDS)
+    return None
+
+
 def lose(stage: Stage) -> object:
     """Remove the set from the results, as somebody does by mistake."""
     stage.kernel.step("operator removes", stage.fragment)
@@ -157,10 +165,11 @@ def copy_bare(stage: Stage) -> object:
     """Copy another version of the set into the results with another program, which knows no records."""
     for key, data in version_of(9).items():
         stage.kernel.step("stranger copies", key)
-        if stage.world.results.exists(f"{stage.fragment}/execution.json"):
-            return None  # nobody but us writes where a set is
-        stage.watch.strange.add(stage.fragment)
-        stage.world.results.write_bytes(f"{stage.fragment}/{key}", data)
+        with stage.kernel.at_once():
+            if stage.world.results.exists(f"{stage.fragment}/execution.json"):
+                return None  # nobody but us writes where a set is
+            stage.watch.strange.add(stage.fragment)
+            stage.world.results.write_bytes(f"{stage.fragment}/{key}", data)
     return None
 
 
@@ -196,6 +205,7 @@ ACTORS: Mapping[str, Callable[[Stage], object]] = {
         recover,
         mend,
         write,
+        idle,
         lose,
         spoil,
         copy_bare,

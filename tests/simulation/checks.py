@@ -46,6 +46,8 @@ class Watch:
     aborted, lost, spoiled, strange
         Sets that were given up, that somebody removed from the results, removed a file of from scratch, or copied into
         the results without a record.
+    lost_for_good
+        Those of the lost that scratch may lack by right.
     unknown
         Sets that the catalog did not know when the run began.
     pruned
@@ -57,6 +59,7 @@ class Watch:
         self.violations: list[Violation] = []
         self.aborted: set[str] = set()
         self.lost: set[str] = set()
+        self.lost_for_good: set[str] = set()
         self.strange: set[str] = set()
         self.spoiled: set[str] = set()
         self.pruned = False
@@ -88,12 +91,17 @@ class Watch:
 
     def loses(self, fragment: str) -> None:
         self.lost.add(fragment)
+        others = [each for each in self._kernel.actors if each.name != "lose" and each.steps and not each.is_over]
+        if others or not (self._world.scratch / fragment / RECORD_NAME).exists():
+            self.lost_for_good.add(fragment)  # scratch may be removed by right, or was
 
     def took(self, fragment: str, look: Any, values: list[float | None]) -> None:
         """Judge what a reader took for complete."""
         record = look.record
         if record is None or look.state != "published":
             return
+        if record.state != "published":
+            self._blame(9, f"a reader took {fragment} for complete, and its record says {record.state}")
         named = {each.key: each.sha256 for each in record.artifacts}
         wanted = _value_by_digest(named.get("diagnostic.json"))
         if values != [wanted]:
@@ -196,11 +204,21 @@ def errors_of(actors: list[Actor]) -> Iterator[Violation]:
             yield Violation(8, f"{actor.name} ended with {type(actor.error).__name__}: {actor.error}")
 
 
+def kept_claims(world: World, actors: list[Actor]) -> Iterator[Violation]:
+    """Check 6: who has come to its end has given its claims back, unless the catalog failed it."""
+    rows = rows_of(world)
+    for actor in actors:
+        if actor.state == "done" and not actor.lost_catalog:
+            for fragment, row in rows.items():
+                if row["status"] == "pending_upload" and f":{actor.process}:" in (row["owner"] or ""):
+                    yield Violation(6, f"{actor.name} has ended, and still claims {fragment}")
+
+
 def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
     """Check 1: what a program wrote and bundles name lies in scratch or in results."""
     held, scratch = world.held(), world.in_scratch()
     for fragment, files in watch.wrote_last.items():
-        if fragment in watch.lost or fragment in watch.aborted:
+        if fragment in watch.lost_for_good or fragment in watch.aborted:
             continue
         for key, data in files.items():
             name = f"{fragment}/{key}"

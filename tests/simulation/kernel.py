@@ -90,6 +90,7 @@ class Actor:
     to_stop: bool = False
     was_stopped: bool = False
     was_disturbed: bool = False
+    lost_catalog: bool = False
     greenlet: Any = None
 
     @property
@@ -221,6 +222,8 @@ class Kernel:
             actor.budget -= 1
             if actor.budget < 0:
                 self._hand_over(actor)
+        fails = fault in ("before", "after") or actor.lasting in ("gone", "full")
+        actor.lost_catalog |= fails and what == "sql"
         if actor.lasting == "gone" or (actor.lasting == "full" and changes):
             return "before"
         return fault if fault in ("before", "after") else None

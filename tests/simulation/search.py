@@ -76,6 +76,28 @@ class Played:
 def draw(seed: int) -> Schedule:
     """Draw a schedule; the same one from the same seed."""
     chance = random.Random(seed)
+    return _draw_late(chance) if chance.random() < 0.3 else _draw_any(chance)
+
+
+_PUBLISHERS = ("commit", "commit-and-clean", "publish", "publish-and-clean", "batch", "bring", "reingest")
+
+
+def _draw_late(chance: random.Random) -> Schedule:
+    """Draw one in which somebody waits at a step until others have done some of theirs, and goes on beside them."""
+    state = chance.choices(STATES, (3, 1, 4, 1, 1, 1))[0]
+    first = chance.choice((*_PUBLISHERS, "gc-stale", "play-again"))
+    between = chance.choice(("write", "write", "spoil", "lose", "gc", "commit-and-clean", "idle"))
+    actors = ((first, 0), (between, 0), (chance.choice((*_PUBLISHERS, "gc", "mend", "play-again")), 0))
+    segments = ((0, chance.randrange(1, 60)), (1, None), (2, chance.randrange(1, 70)), (0, None), (2, None))
+    fault = (chance.randrange(3), chance.randrange(1, 70), chance.choice(FAULTS))
+    faults = ((0, int(segments[0][1] or 0), "stop"),) if chance.random() < 0.3 else ()
+    faults += (fault,) if chance.random() < 0.4 else ()
+    scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
+    skew = (0.0, 0.0, float(chance.choice((0, 0, 0, -3600, 3600))))
+    return Schedule(scene, actors, segments, faults, skew, chance.choice(("commit", "replay")))
+
+
+def _draw_any(chance: random.Random) -> Schedule:
     kinds = list(ACTORS)
     count = chance.choices((1, 2, 3, 4), (2, 8, 4, 1))[0]
     sets = tuple(chance.choices(STATES, (5, 2, 3, 2, 1, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0]))
@@ -139,6 +161,8 @@ class Stageplay:
         steps = tuple(actor.steps for actor in kernel.actors)
         ends = tuple(f"{actor.name}: {_end_of(actor)}" for actor in kernel.actors)
         found += checks.errors_of(kernel.actors)
+        if not found:
+            found += checks.kept_claims(world, kernel.actors)
         kernel.unwind()
         found += watch.violations
         if not found:
