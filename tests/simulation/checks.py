@@ -147,7 +147,8 @@ class Watch:
             self._blame(2, f"{self._who()} wrote a record of {fragment} that cannot be read")
             return
         old = None if before is None else self._decoded(before)
-        if old is not None and record.generation < old.generation:
+        # An open set may be brought back from an older copy; its writer finds out.
+        if old is not None and old.state != "publishing" and record.generation < old.generation:
             self._blame(
                 4,
                 f"{self._who()} put a record of generation {record.generation} of {fragment} in the place of one of "

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 from unittest import mock
 
+import attrs
 import sqlalchemy as sa
 from sqlalchemy import event
 from tests.simulation.kernel import Actor, Kernel, Killed
@@ -59,12 +60,19 @@ class SteppingStore(StoreView):
         with super()._entered(verb, key) as inner_key:
             yield inner_key
         if changes:
+            self._stamp(inner_key)
             self._wrote(verb, key)
         if fate == "after":
             raise self._no_answer(verb, key)
 
     def open_writer(self, key: str, /) -> ArtifactWriter:
         return _Writing(self, self._inner.open_writer(key), key)
+
+    def _stamp(self, key: str) -> None:
+        """Give an object the time of the store's own clock, whatever that of its writer says."""
+        held = self._inner._objects.get(key)
+        if held is not None:
+            self._inner._objects[key] = attrs.evolve(held, modified=self._kernel.now().timestamp())
 
     def _no_answer(self, verb: str, key: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"{verb} of {key!r}: no answer", key=key, store=self._name)
@@ -114,7 +122,7 @@ def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None
     def stamp(path: Any, **where: Any) -> None:
         with contextlib.suppress(OSError):
             if os.stat(path, **where, follow_symlinks=False).st_mtime < _OLDEST:
-                when = int(kernel.now(kernel.running()).timestamp() * 1e9)
+                when = int(kernel.now().timestamp() * 1e9)
                 os.utime(path, ns=(when, when), **where, follow_symlinks=False)
 
     def changing(name: str) -> Callable[..., Any]:
@@ -176,7 +184,7 @@ def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None
 
 
 def _stamp_fd(kernel: Kernel, fd: int) -> None:
-    when = int(kernel.now(kernel.running()).timestamp() * 1e9)
+    when = int(kernel.now().timestamp() * 1e9)
     with contextlib.suppress(OSError):
         os.utime(fd, ns=(when, when))
 

@@ -306,7 +306,8 @@ def _prove(
     if standing.data is not None or any(key in standing.found for key in outcomes):
         # A file of this machine is read, or is what it was when it was: its times alone do not tell of damage.
         is_here = isinstance(dest, SupportsPath)
-        proved = index.look(dest, outcomes.keys() & standing.found.keys()) if is_here else standing.proved()
+        there = [key for key in outcomes if key in standing.found]
+        proved = index.look(dest, there) if is_here else standing.proved()
         certain = {} if unchanged == "never" else _certain(read.frozen, known, standing, proved)
         outcomes.update(certain)
         copies: tuple[tuple[ArtifactStore, Iterable[str], Unchanged, Executor | None], ...] = (

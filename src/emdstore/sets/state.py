@@ -285,7 +285,7 @@ def _look(
     seen = attrs.evolve(seen, word=last_word(folder, "") if RETRACTION_NAME in listing else None)
     digests: dict[str, Digest] = {}
     read: dict[str, bytes] = {}
-    wanted = {each.key for each in record.artifacts} if every_digest else set()
+    wanted = [each.key for each in record.artifacts] if every_digest else []
     if bundles:
         for artifact in record.artifacts:
             if artifact.role in _BUNDLES and artifact.key in listing and artifact.role not in read:
@@ -296,7 +296,10 @@ def _look(
                 else:
                     digests[artifact.key] = (len(content), sha256_of(content))
                     read[artifact.role] = content
-    for key in wanted.union(judge(record, listing, digests).doubtful) - digests.keys():
+    doubtful = judge(record, listing, digests).doubtful
+    for key in dict.fromkeys((*wanted, *doubtful)):
+        if key in digests:
+            continue
         try:
             digests[key] = digest_of(folder, key)
         except EmdstoreError as error:
