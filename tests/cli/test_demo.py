@@ -98,7 +98,7 @@ def test_options_that_make_no_sense_are_a_wrong_call(
 def test_another_ensemble_or_workspace_in_the_folder_is_left_alone(cli: CLI, tmp_path: Path) -> None:
     cli("demo", *OPTIONS)
     before = times(tmp_path / "emdstore-demo" / "results")
-    assert "another ensemble is here already" in cli("demo", *OPTIONS, "--seed", 1, code=2).err
+    assert "another ensemble is already here" in cli("demo", *OPTIONS, "--seed", 1, code=2).err
     assert times(tmp_path / "emdstore-demo" / "results") == before
     cli("init", "mine", "--results", "elsewhere")
     assert "another workspace" in cli("demo", "mine", *OPTIONS, code=2).err

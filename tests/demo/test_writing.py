@@ -204,7 +204,7 @@ def test_more_executions_go_on_where_the_first_round_ended(tmp_path: Path) -> No
 def test_another_ensemble_is_refused_before_anything_is_written(written: Path) -> None:
     before = digests(written)
     for other in (attrs.evolve(SMALL, seed=1), attrs.evolve(SMALL, years=21), attrs.evolve(SMALL, models=5)):
-        with pytest.raises(WorkspaceError, match="another ensemble is here already"):
+        with pytest.raises(WorkspaceError, match="another ensemble is already here"):
             write_ensemble(written, other)
     assert digests(written) == before
 
@@ -235,7 +235,7 @@ def test_what_is_not_of_the_ensemble_is_not_removed(tmp_path: Path) -> None:
     for name, text in (("notes.txt", "mine"), ("execution.json", '{"dataset_hash": "another"}')):
         theirs.mkdir(parents=True, exist_ok=True)
         (theirs / name).write_text(text)
-        with pytest.raises(WorkspaceError, match="is no folder of this ensemble"):
+        with pytest.raises(WorkspaceError, match="does not belong to this ensemble"):
             write_ensemble(tmp_path, SMALL)
         assert (theirs / name).read_text() == text
     assert (theirs / "notes.txt").exists()

@@ -1,8 +1,8 @@
-"""An ensemble of models, evaluated: made up from a seed, for a first look, for tests and for measuring.
+"""A made-up evaluation of an ensemble of models, generated from a seed, for a first look, tests and benchmarks.
 
-It is what frameworks leave behind: scalars with units, series beside their reference, maps, line plots, tables, pages;
-and runs that failed, were killed, or wrote less than they say. All of it goes through the calls that a framework would
-make, and equal ensembles are equal to the last byte, on every machine::
+It contains what frameworks produce: scalars with units, series with their references, maps, line plots, tables, pages;
+and runs that failed, were killed, or wrote less than they claim. It is written with the calls that a framework would
+make, and equal ensembles have equal bytes on every machine::
 
     write_ensemble("demo", Ensemble(models=5, diagnostics=3, seed=7))
 """

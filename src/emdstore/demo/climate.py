@@ -1,11 +1,11 @@
-"""A small climate that models are evaluated against: made up, but every number of a page follows from it.
+"""A small made-up climate, from which all numbers of the demo follow.
 
 A field is a sum of a few patterns on a globe of 4° cells. So means, errors and correlations over a region are sums of a
-few products, a map of a field shows what its scalars say, and a large ensemble costs little.
+few products, maps agree with scalars, and a large ensemble costs little.
 
-The same numbers come out on every machine and with every Python from 3.11 on: nothing is used but arithmetic that IEEE
-754 fixes to the last bit, `math.fsum` and `math.sqrt`, which are exact, and sines that are rounded. (`sum` adds floats
-in another way since 3.12; a sine's last bits are the C library's.)
+The numbers are the same on every machine and with every Python from 3.11 on: the code uses only arithmetic that IEEE
+754 defines to the last bit, `math.fsum` and `math.sqrt`, which are exact, and rounded sines. (`sum` adds floats
+differently since 3.12; the last bits of a sine depend on the C library.)
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ _ROOT_OF_THREE = math.sqrt(3)  # a number from 0 to 1 has a variance of 1/12
 
 
 def uniform(*key: object) -> float:
-    """Draw a number from 0 to 1 that belongs to a key: the same one in every process, on every machine."""
+    """Draw a number from 0 to 1 for a key: the same in every process, on every machine."""
     return random.Random("/".join(map(str, key))).random()
 
 
 def normal(*key: object) -> float:
-    """Draw a number around 0 with standard deviation 1 that belongs to a key."""
+    """Draw a number around 0 with standard deviation 1 for a key."""
     return normals(1, *key)[0]
 
 
 def normals(count: int, *key: object) -> list[float]:
-    """Draw several numbers around 0 that belong to a key."""
+    """Draw several numbers around 0 for a key."""
     draw = random.Random("/".join(map(str, key))).random
     return [(draw() + draw() + draw() + draw() - 2) * _ROOT_OF_THREE for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""What an ensemble consists of: models, diagnostics, runs, and what is in each of them. Nothing is written here."""
+"""The content of an ensemble: models, diagnostics, runs and their values. This module writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METRICS: Mapping[str, str] = {
     "correlation": "Correlation",
     "standard_deviation_ratio": "Ratio of standard deviations",
 }
-"""What is computed for each region and season, and what it is called."""
+"""The metrics that are computed for each region and season, with their names."""
 
 _UNITLESS = ("correlation", "standard_deviation_ratio")
 _MEMBER = "r1i1p1f1"
@@ -45,7 +45,7 @@ _Validator: TypeAlias = Callable[[Any, "attrs.Attribute[int]", int], None]
 
 @attrs.frozen
 class Amount:
-    """How much of a pattern there is: in the yearly mean, in how summer differs from it, in the errors of models."""
+    """The amplitude of a pattern: in the yearly mean, in summer's deviation from it, and in the errors of models."""
 
     mean: float = 0.0
     summer: float = 0.0
@@ -216,11 +216,11 @@ DIAGNOSTICS = (
         },
     ),
 )  # fmt: skip
-"""What can be evaluated. Names of models and observations are real, all numbers are made up."""
+"""The available diagnostics. Names of models and observations are real, all numbers are made up."""
 
 
 class Fate(StrEnum):
-    """What becomes of a run."""
+    """How a run ends."""
 
     GOOD = "good"
     FAILED = "failed"
@@ -230,16 +230,16 @@ class Fate(StrEnum):
 
 @attrs.frozen
 class Counts:
-    """How much there is of an ensemble when all of it is committed.
+    """The size of an ensemble once all of it is committed.
 
     Attributes
     ----------
     executions
-        All; `uploaded` of them are complete, and `failed` are not.
+        The number of executions; `uploaded` of them are complete, and `failed` are not.
     scalars, series, outputs
-        Of the complete ones. Outputs are plots, data files and pages.
+        Those of the complete ones. Outputs are plots, data files and pages.
     artifacts
-        Of all of them.
+        Those of all executions.
     """
 
     executions: int
@@ -262,19 +262,19 @@ def _between(least: int, most: int | None = None) -> list[_Validator]:
 
 @attrs.frozen(kw_only=True)
 class Ensemble:
-    """Models that are evaluated by diagnostics: equal values are equal ensembles, to the last byte.
+    """Models that are evaluated by diagnostics. Equal values give equal ensembles, to the last byte.
 
     Attributes
     ----------
     models
         How many models are evaluated.
     diagnostics
-        By how many diagnostics, of twelve. The first three are of three providers.
+        By how many of twelve diagnostics. The first three belong to three providers.
     executions
-        How many runs. When each diagnostic has run on each model, the next round begins, a week later: the same groups
-        again, with new data of some models. By default one round.
+        The number of runs. When each diagnostic has run on each model, the next round begins, a week later: the same
+        groups again, with new data of some models. By default one round.
     regions
-        In how many regions, of six. Each has scalars, series and a plot of its own.
+        In how many of six regions. Each has its own scalars, series and a plot.
     years
         How long the yearly series are.
     pixels
@@ -314,7 +314,7 @@ class Ensemble:
             )
 
     def runs(self) -> Iterator[Run]:
-        """Return all runs, in the order in which they take place."""
+        """Return all runs, in the order in which they run."""
         pairs = list(product(range(self.models), range(self.diagnostics)))
         never_run = self._drawn(pairs, "never")[: self.troubles]
         pairs = [pair for pair in pairs if pair not in never_run]
@@ -334,7 +334,7 @@ class Ensemble:
 
     @property
     def counts(self) -> Counts:
-        """How much there is of it in the catalog when all is committed."""
+        """Its size in the catalog once everything is committed."""
         fates = Counter(run.fate for run in self.runs())
         good, incomplete, executions = fates[Fate.GOOD], fates[Fate.INCOMPLETE], fates.total()
         outputs = 2 + self.regions + 2  # two maps and a plot for each region, a table and a page
@@ -356,13 +356,13 @@ class Run:
     Attributes
     ----------
     ensemble
-        What it is part of.
+        The ensemble that it belongs to.
     model, diagnostic
         What is evaluated, and how.
     round
-        How often it was done before.
+        The number of earlier runs of the same group.
     fate
-        What becomes of it.
+        How it ends.
     """
 
     ensemble: Ensemble = attrs.field(repr=False)
@@ -378,7 +378,7 @@ class Run:
 
     @property
     def group(self) -> str:
-        """Which input it has."""
+        """The group of its input datasets."""
         return f"historical_{self.model}_{_MEMBER}"
 
     @property
@@ -388,7 +388,7 @@ class Run:
 
     @property
     def description(self) -> str:
-        """What it is, in words."""
+        """A description for people."""
         return f"{self.diagnostic.long_name} of {self.model} against {self.diagnostic.reference} (made up)"
 
     @property
@@ -398,24 +398,24 @@ class Run:
 
     @property
     def dataset_hash(self) -> str:
-        """Stands for its input, and for all else that decides what it writes."""
+        """Identifies its input and everything else that determines its output."""
         decides = attrs.evolve(self.ensemble, executions=None)
         return sha256_of(f"{decides!r} {self.fragment} {self.fate}".encode())
 
     @property
     def dimensions(self) -> dict[str, str]:
-        """What all its values are of."""
+        """The dimensions of all its values."""
         return {"experiment_id": "historical", **self.selectors}
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions that it looks at."""
+        """The regions that it evaluates."""
         return tuple(islice(climate.REGIONS, self.ensemble.regions))
 
     # -- values --------------------------------------------------------------------------------------------------------
 
     def error(self, season: str) -> dict[str, float]:
-        """Return the field by which the model differs from the reference in a season."""
+        """Return the model's error field in a season."""
         means, summers = self._errors
         part = climate.phase(season)
         return {name: value + part * summers[name] for name, value in means.items()}
@@ -431,7 +431,7 @@ class Run:
         return {name: value + error[name] for name, value in self.reference(season).items()}
 
     def scalars(self, region: str, season: str) -> dict[str, float | None]:
-        """Return the metrics over a region; None for a correlation with a reference that is the same everywhere."""
+        """Return the metrics over a region; None for a correlation with a constant reference."""
         over = region, self.diagnostic.domain
         error, reference, simulated = self.error(season), self.reference(season), self.simulated(season)
         bias = climate.mean(*over, error)
@@ -453,7 +453,7 @@ class Run:
         return range(_LAST_YEAR + 1 - self.ensemble.years, _LAST_YEAR + 1)
 
     def yearly(self, region: str) -> tuple[list[float], list[float]]:
-        """Return a value for each year, of the reference and of the model."""
+        """Return yearly values of the reference and of the model."""
         seed, of = self.ensemble.seed, self.diagnostic
         response = 1 + 0.3 * climate.normal(seed, "response", self.model)
         reference, simulated = (
@@ -465,7 +465,7 @@ class Run:
         )
 
     def monthly(self, region: str) -> tuple[list[float], list[float]]:
-        """Return the mean value of each month, of the reference and of the model."""
+        """Return monthly means of the reference and of the model."""
         means, summers = self._errors
         over = region, self.diagnostic.domain
         patterns = self.diagnostic.patterns.items()
@@ -479,7 +479,7 @@ class Run:
         )
 
     def _course(self, mean: float, change: float, weather: tuple[object, ...]) -> list[float]:
-        """Return values around a mean that move faster and faster, with weather."""
+        """Return values around a mean, with an accelerating trend and noise."""
         steps = len(self.years)
         moved = [
             change * (step * step / (steps * steps)) + self.diagnostic.noise * mean * noise
@@ -497,9 +497,9 @@ class Run:
 def _errors_of(
     seed: int, model: str, diagnostic: Diagnostic, round_number: int
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """Return how a model errs in each pattern: in the yearly mean, and in summer.
+    """Return a model's errors in each pattern: in the yearly mean, and in summer.
 
-    A model has a skill of its own and leans in the same way in all variables; what is left is the variable's own.
+    Each model has its own skill and a bias that all variables share; the rest is specific to the variable.
     """
     skill = 0.5 + 1.1 * climate.uniform(seed, "skill", model)
     for earlier in range(1, round_number + 1):
@@ -515,5 +515,5 @@ def _errors_of(
 
 
 def significant(value: float) -> float:
-    """Round to six digits, which is what the numbers are good for, and the same everywhere."""
+    """Round to six significant digits, so that the numbers are the same everywhere."""
     return float(f"{value:.6g}")

@@ -33,7 +33,7 @@ from emdstore.demo.drawing import draw_lines, draw_map
 from emdstore.demo.ensemble import METRICS, Diagnostic, Ensemble, Fate, Run
 
 Progress = Callable[[str, int, int], object]
-"""Called with what is being done (``run`` or ``commit``), how many executions are done, and of how many."""
+"""Called with the phase (``run`` or ``commit``), the number of executions done, and the total."""
 
 _CONFIG = 'scratch = "scratch"\nresults = "results"\ncatalog = "catalog.db"\n'
 _KILLED = 'echo "$1"; echo "regridding to 4 degrees"; kill -KILL $$'  # as the kernel does when memory runs out
@@ -63,7 +63,7 @@ class EnsembleReport:
     ran
         How many executions ran.
     uploads
-        What was committed. Nothing, if all was there.
+        What was committed; empty if everything was there.
     """
 
     ran: int
@@ -71,7 +71,7 @@ class EnsembleReport:
 
     @property
     def changed(self) -> bool:
-        """Whether anything ran or was committed; the second time nothing is."""
+        """Whether anything ran or was committed; False when it is repeated."""
         return self.ran > 0 or bool(self.uploads.statuses) or bool(self.uploads.errors)
 
 
@@ -86,7 +86,7 @@ def write_ensemble(
     Parameters
     ----------
     place
-        A workspace; or a folder, which becomes one: see `open_folder`.
+        A workspace, or a folder, which becomes one: see `open_folder`.
     ensemble
         What to write.
     on_progress
@@ -95,15 +95,15 @@ def write_ensemble(
     Returns
     -------
     EnsembleReport
-        A second call finds all as it is recorded and changes nothing. What was interrupted is completed, and what the
-        results have lost since is committed again. `Ensemble.counts` says what is in the catalog then.
+        A second call changes nothing. An interrupted one is completed, and sets that the results store has lost
+        are committed again. The catalog then has `Ensemble.counts`.
 
     Raises
     ------
     WorkspaceError
-        If another ensemble is there already, or another workspace. Nothing was changed.
+        If another ensemble or another workspace is already there. Nothing was changed.
     EmdstoreError
-        If the workspace cannot be used. Running it again goes on from there.
+        If the workspace cannot be used. Calling it again continues from there.
     """
     if not isinstance(place, Workspace):
         with open_folder(place) as workspace:
@@ -124,7 +124,7 @@ def write_ensemble(
 
 
 def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progress = lambda *_: None) -> int:
-    """Run the executions of an ensemble that have not run, and commit nothing: all of it lies in scratch then.
+    """Run the executions of an ensemble that have not run, and leave them in scratch without a commit.
 
     Executions whose process is gone are recovered first; those of the ensemble run again.
 
@@ -148,7 +148,7 @@ def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progr
     for fragment, row in known.items():
         if row.dataset_hash != runs[fragment].dataset_hash:
             raise WorkspaceError(
-                f"another ensemble is here already: its {fragment!r} is not that of {ensemble}; give the options that "
+                f"another ensemble is already here: its {fragment!r} is not that of {ensemble}; use the options that "
                 "it was written with, or another folder"
             )
     cut_off: tuple[str, ...] = ()
@@ -176,9 +176,9 @@ def run_ensemble(workspace: Workspace, ensemble: Ensemble, *, on_progress: Progr
 
 @contextmanager
 def open_folder(folder: str | os.PathLike[str]) -> Iterator[Workspace]:
-    """Open a folder as a workspace of its own: ``scratch/``, ``results/``, ``catalog.db``, and their ``emdstore.toml``.
+    """Open a folder as a workspace, with ``scratch/``, ``results/``, ``catalog.db`` and ``emdstore.toml``.
 
-    What the environment says of workspaces is not heard: a demo stays in its folder.
+    Environment variables for workspaces are ignored: a demo stays in its folder.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def open_folder(folder: str | os.PathLike[str]) -> Iterator[Workspace]:
         if not config.exists():
             config.write_text(_CONFIG, encoding="utf-8")
         elif config.read_text(encoding="utf-8") != _CONFIG:
-            raise WorkspaceError(f"{config} is that of another workspace; choose another folder")
+            raise WorkspaceError(f"{config} belongs to another workspace; choose another folder")
     except (OSError, UnicodeDecodeError) as error:
         raise WorkspaceError(f"{root} cannot be made a workspace: {error}") from error
     with (
@@ -203,7 +203,7 @@ def open_folder(folder: str | os.PathLike[str]) -> Iterator[Workspace]:
 
 
 def _clear(folder: Path, run: Run) -> None:
-    """Remove what a run left behind that was cut off, if it was this one: it is made anew, with the same bytes."""
+    """Remove the remains of this run if it was cut off; it runs again, with the same bytes."""
     if not folder.exists():
         return
     try:
@@ -211,12 +211,12 @@ def _clear(folder: Path, run: Run) -> None:
     except FileNotFoundError:  # the start was cut off
         ours = all(path.name.startswith(".emdstore-") for path in folder.iterdir())
     if not ours:
-        raise WorkspaceError(f"{folder} is no folder of this ensemble; move it away, or give another folder")
+        raise WorkspaceError(f"{folder} does not belong to this ensemble; move it away, or use another folder")
     shutil.rmtree(folder)
 
 
 def _damaged(workspace: Workspace, fragments: set[str]) -> set[str]:
-    """Return the sets that are not in the results as they were recorded."""
+    """Return the sets that are missing from results or not as recorded."""
     seen: set[str] = set()
     damaged: set[str] = set()
     for provider in sorted({fragment.split("/")[0] for fragment in fragments}):
@@ -250,19 +250,19 @@ def _perform(workspace: Workspace, run: Run) -> None:
 
 
 def write_set(directory: str | os.PathLike[str], run: Run | None = None) -> ExecutionResult:
-    """Write what one run leaves into a folder, and nothing else anywhere.
+    """Write the files of one run into a folder, and nothing else.
 
     Parameters
     ----------
     directory
-        Where; it is made if it is not there.
+        The folder; it is created if necessary.
     run
-        Which run; by default a small good one.
+        The run; by default a small successful one.
 
     Returns
     -------
     ExecutionResult
-        What the run says of itself, as `materialize_outputs` takes it.
+        The run's result, for `materialize_outputs`.
     """
     if run is None:
         run = next(Ensemble(models=1, diagnostics=1, regions=1, years=10, pixels=1, troubles=0).runs())
@@ -291,7 +291,7 @@ def _first_line(run: Run) -> str:
 
 
 def _evaluate(run: Run, folder: Path, writer: OutputWriter) -> ExecutionResult:
-    """Do what a diagnostic does: read, compute, draw; what it prints is its log."""
+    """Do what a diagnostic does: read, compute, draw, and print its log."""
     print(_first_line(run))
     try:
         _read_input(run)
@@ -307,7 +307,7 @@ def _evaluate(run: Run, folder: Path, writer: OutputWriter) -> ExecutionResult:
 
 
 def _frames(error: Exception) -> Iterator[str]:
-    """Return the lines of a traceback, without what differs between machines and versions of Python."""
+    """Return the lines of a traceback, without parts that differ between machines and Python versions."""
     for frame in traceback.extract_tb(error.__traceback__):
         yield f'  File "{os.path.basename(frame.filename)}", line {frame.lineno}, in {frame.name}\n    {frame.line}'
 

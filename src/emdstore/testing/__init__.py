@@ -1,8 +1,8 @@
-"""What those who build on emdstore test with: the store contract as a pytest suite, and stores that fail on demand.
+"""Test tools for code that uses emdstore: the store contract as a pytest suite, and stores that fail on demand.
 
-`StoreContract` is the port's contract, clause by clause; an adapter of your own is enrolled in a few lines (see
+`StoreContract` tests the contract of stores, clause by clause; a few lines run it on your own adapter (see
 `StoreHarness`). `run_store_state_machine` compares a store with a dict over random sequences of calls. Both need
-``pip install 'emdstore[testing]'``. `RecordingStore` and `FaultyStore` wrap any store and need nothing.
+``pip install 'emdstore[testing]'``. `RecordingStore` and `FaultyStore` wrap any store and need no extra.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
     "store_state_machine",
 ]
 
-# The two above serve a framework's own tests, whatever runs them; only these need pytest and hypothesis.
+# Only these need pytest and hypothesis; the wrappers above work with any test runner.
 _SUITE = {
     "StoreContract": "emdstore.testing.contract",
     "StoreHarness": "emdstore.testing.contract",
@@ -45,6 +45,6 @@ def __getattr__(name: str) -> object:
         import pytest
     except ImportError as error:
         raise MissingExtraError.of(f"{__name__}.{name}", "testing") from error
-    # A failing clause then shows the values that it compared, as a test of your own does.
+    # Makes failing clauses show the compared values.
     pytest.register_assert_rewrite("emdstore.testing.contract", "emdstore.testing.machine")
     return getattr(import_module(_SUITE[name]), name)

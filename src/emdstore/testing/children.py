@@ -1,7 +1,7 @@
-"""What the contract suite has other processes do, and how it starts them.
+"""Child processes of the contract suite and their tasks.
 
-A child gets the store pickled, as any worker of a batch would. It is a fresh interpreter and not a fork: a fork would
-carry over the parent's engine, which is a clause of its own.
+A child receives the store pickled, like a worker of a batch. It is a new interpreter and not a fork, which would
+inherit the parent's engine; a separate clause tests that.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _SIZE = 256 * 1024
 
 
 def payload(turn: int) -> bytes:
-    """Return a value that tells a whole one from a torn one: one byte repeated, as often as that byte says."""
+    """Return a value that reveals torn writes: one byte, repeated a number of times that depends on it."""
     byte = turn % 256
     return bytes([byte]) * (_SIZE + byte)
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether the bytes are one `payload`, all of it and nothing else."""
+    """Tell whether the bytes are exactly one `payload`."""
     return data != b"" and data == payload(data[0])
 
 
 class Child:
-    """Another process that does one task with a store, and is gone when the ``with`` block is left.
+    """Another process that runs one task with a store, and is killed at the end of the ``with`` block.
 
     Parameters
     ----------
     task
         One of the functions below; its lines of output are the child's answers.
     store
-        The store, which travels pickled.
+        The store, which is sent pickled.
     *args
-        What else the task takes.
+        The task's other arguments.
     patience
-        Seconds after which the child is killed, whatever it does.
+        Seconds after which the child is killed.
     """
 
     def __init__(self, task: Callable[..., None], store: ArtifactStore, *args: object, patience: float) -> None:
@@ -77,7 +77,7 @@ class Child:
 
     @property
     def busy(self) -> bool:
-        """Whether the child still runs."""
+        """Whether the child is still running."""
         return self._process.poll() is None
 
     def answer(self) -> str:
@@ -86,17 +86,17 @@ class Child:
         return self._process.stdout.readline().decode().rstrip("\n")
 
     def wait(self) -> int:
-        """Wait for the end of the child and return its exit code, negative for a signal."""
+        """Wait for the child to end and return its exit code, negative for a signal."""
         return self._process.wait()
 
     def kill(self) -> None:
-        """End the child by SIGKILL, as an out-of-memory killer or a batch system would."""
+        """Kill the child with SIGKILL, as an out-of-memory killer or a batch system would."""
         self._process.kill()
         self._process.wait()
 
 
 def main() -> None:
-    """Do, in the child, the task that the parent sent."""
+    """Run, in the child, the task that the parent sent."""
     task, store, args = pickle.load(sys.stdin.buffer)
     task(store, *args)
 
@@ -110,7 +110,7 @@ def _say(text: str) -> None:
 
 
 def overwrite(store: ArtifactStore, key: str, first: int, times: int | None = None) -> None:
-    """Write one payload after the other at the key, for ever or so many times; answer when the first is there."""
+    """Write payloads to the key, endlessly or a number of times; answer after the first."""
     turn = first
     while times is None or turn < first + times:
         store.write_bytes(key, payload(turn))
@@ -120,8 +120,8 @@ def overwrite(store: ArtifactStore, key: str, first: int, times: int | None = No
 
 
 def write_into_a_full_disk(store: ArtifactStore, key: str, data: bytes, limit: int, deadly: bool) -> None:
-    """Write where the kernel takes no more than `limit` bytes per file: an error then, or death within the call."""
-    store.exists(key)  # opens the engine, which may write files of its own
+    """Write under a kernel limit of `limit` bytes per file, which causes an error or kills the process in the call."""
+    store.exists(key)  # opens the engine, which may write files itself
     sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -135,13 +135,13 @@ def write_into_a_full_disk(store: ArtifactStore, key: str, data: bytes, limit: i
 
 
 def exchange(store: ArtifactStore) -> None:
-    """Answer with what the parent wrote and what is listed; write something for the parent."""
+    """Answer with what the parent wrote and with the listing; write something for the parent."""
     _say(json.dumps([store.read_bytes("from-parent").decode(), list(store.iter_keys())]))
     store.write_bytes("from-child", b"child")
 
 
 def die_while_streaming(store: SupportsStreaming, key: str, data: bytes) -> None:
-    """Write to a stream and be killed before it is done."""
+    """Write to a stream and be killed before it is finished."""
     with store.open_writer(key) as writer:
         writer.write(data)
         os.kill(os.getpid(), signal.SIGKILL)

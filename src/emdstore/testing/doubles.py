@@ -1,6 +1,6 @@
-"""Stores that wrap another and take notes, or fail on purpose: for the tests of what is built on a store.
+"""Stores for tests that wrap another store and record its calls, or fail on purpose.
 
-As every view, they have the capabilities of what they wrap, no more and no fewer.
+Like every view, they have exactly the capabilities of the store they wrap.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _counting = threading.Lock()
 
 
 class Call(NamedTuple):
-    """One call of a store: the verb, and the key or prefix that it was called with."""
+    """One call of a store: the method, and its key or prefix."""
 
     verb: str
     key: str
 
 
 class RecordingStore(StoreView):
-    """A store that remembers what was asked of it.
+    """A store that records its calls.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ class RecordingStore(StoreView):
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """The calls so far, of all threads, in the order in which they came, with those of this store's scopes.
+        """The calls so far, of all threads and of this store's scopes, in order.
 
-        A call with an invalid key is none, and those of a stream that was opened are not told apart. Keys are as the
-        caller gave them: in a scope, relative to it. A pickled copy takes notes of its own.
+        Calls with an invalid key and calls of an open stream are not recorded. Keys are as the caller gave them: in a
+        scope, relative to it. A pickled copy records its own calls.
         """
         return tuple(self._notes.calls)
 
@@ -78,21 +78,21 @@ class _Notes:
 class Fault:
     """Which calls of a `FaultyStore` fail, and how.
 
-    The calls that fit `verbs` and `keys` are counted from 1, over all threads; of those, `nth` and `every` say which
-    fail. Without either, all of them do.
+    Calls that match `verbs` and `keys` are counted from 1, over all threads; `nth` and `every` select which of them
+    fail. Without either, all of them fail.
 
     Attributes
     ----------
     verbs
-        Names of methods, such as ``{"write_bytes", "open_writer"}``; none stands for all.
+        Names of methods, such as ``{"write_bytes", "open_writer"}``; all if empty.
     keys
-        Keys or prefixes as the caller gives them; none stands for all.
+        Keys or prefixes as the caller gives them; all if empty.
     nth
         The numbers of the calls that fail.
     every
-        Each call whose number is a multiple of this fails.
+        Calls whose number is a multiple of this fail.
     error
-        Makes the error from its message.
+        Creates the error from its message.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Fault:
     _seen: int = attrs.field(default=0, init=False)
 
     def strike(self, verb: str, key: str) -> None:
-        """Count the call if it fits, and raise if it is one that fails."""
+        """Count a call that matches, and raise if it should fail."""
         if (self.verbs and verb not in self.verbs) or (self.keys and key not in self.keys):
             return
         with _counting:
@@ -116,21 +116,21 @@ class Fault:
             number = self._seen
         chosen = number in self.nth or (self.every is not None and number % self.every == 0)
         if chosen or (not self.nth and self.every is None):
-            error = self.error(f"{verb} of {key!r} failed on purpose (call {number} of its kind)")
+            error = self.error(f"{verb} of {key!r} failed on purpose (matching call {number})")
             if isinstance(error, EmdstoreError):
                 error.key = key
             raise error
 
 
 class FaultyStore(StoreView):
-    """A store that fails on purpose, the same way every time.
+    """A store that fails on purpose, deterministically.
 
     Parameters
     ----------
     inner
-        The store that does the work of the calls that do not fail; those that fail do not reach it.
+        The store that handles the calls that do not fail; failing calls do not reach it.
     *faults
-        Which calls fail; each fault counts on its own, and goes on counting in this store's scopes.
+        Which calls fail. Each fault counts separately, including calls of this store's scopes.
     """
 
     def __init__(self, inner: ArtifactStore, *faults: Fault) -> None:

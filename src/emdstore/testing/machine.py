@@ -1,4 +1,4 @@
-"""A store beside a dict, over random sequences of calls."""
+"""Comparing a store with a dict over random sequences of calls."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, KeyConfl
 from emdstore.keys import in_folder, join_key
 from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsDelete, SupportsInfo, SupportsStreaming
 
-# Few names, chosen to collide: as folder and file, by case, by Unicode form, as prefixes of each other, and around '/'.
+# A few names that may collide: as folder and file, by case, by Unicode form, as prefixes, and around '/'.
 _SEGMENTS = ["a", "A", "a-b", "a.txt", "a b", "a%20b", "b", "run1", "run10", "é", "e\u0301", "～", "😀"]
 KEYS = st.lists(st.sampled_from(_SEGMENTS), min_size=1, max_size=3).map("/".join)
 VALUES = st.one_of(st.binary(max_size=8), st.sampled_from([0, 5_000, 20_000]).map(b"\xe9".__mul__))
 
 
 def store_state_machine(make_store: Callable[[], ArtifactStore]) -> type[RuleBasedStateMachine]:
-    """Return a hypothesis state machine that does with a store, and with a dict, the same.
+    """Return a hypothesis state machine that makes the same calls to a store and to a dict.
 
     Parameters
     ----------
     make_store
-        Opens the store, every time on the same place. The place need not be empty, and what the machine wrote stays:
-        every run works in a folder of its own.
+        Opens the store, always at the same location. It need not be empty, and what the machine writes stays: every run
+        uses its own folder.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def store_state_machine(make_store: Callable[[], ArtifactStore]) -> type[RuleBas
             self.model: dict[str, bytes] = {}
             self.folder = f"machine-{next(runs)}"
             while (found := next(self.store.iter_keys(self.folder), None)) is not None:
-                # A store that takes no notice of the folder would have no free one, ever.
+                # A store that ignores the folder would never have a free one.
                 assert in_folder(found, self.folder), f"a listing of {self.folder!r} shows {found!r}"
                 self.folder = f"machine-{next(runs)}"
 
@@ -149,22 +149,21 @@ def store_state_machine(make_store: Callable[[], ArtifactStore]) -> type[RuleBas
 def run_store_state_machine(
     make_store: Callable[[], ArtifactStore], *, rounds: int = 25, settings: hypothesis.settings | None = None
 ) -> None:
-    """Compare a store with a dict; the same sequences of calls every time, unless the settings say otherwise.
+    """Compare a store with a dict, by default with the same sequences of calls every time.
 
     Parameters
     ----------
     make_store
-        As for `store_state_machine`.
+        See `store_state_machine`.
     rounds
         How many sequences of calls are tried.
     settings
-        Settings of hypothesis, in place of that: plain ``settings()`` search longer, and then for the shortest sequence
-        that fails.
+        Settings of hypothesis, instead: plain ``settings()`` searches longer, and shortens a failing sequence.
 
     Raises
     ------
     Exception
-        What the store raised, or an `AssertionError` where it differs from the dict, with the calls that lead there.
+        What the store raised, or an `AssertionError` if it differs from the dict, with the sequence of calls.
     """
     if settings is None:
         settings = hypothesis.settings(
@@ -173,7 +172,7 @@ def run_store_state_machine(
             deadline=None,
             derandomize=True,
             database=None,
-            # To shorten twenty calls takes hundreds of runs, each with more at the place than the last.
+            # Shortening twenty calls takes hundreds of runs, each with more data in the store than the last.
             phases=[hypothesis.Phase.generate],
             suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
         )
@@ -181,4 +180,4 @@ def run_store_state_machine(
 
 
 class _GivenUp(Exception):
-    """A writer changes its mind."""
+    """Raised in the block of a writer to abandon it."""

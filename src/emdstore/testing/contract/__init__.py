@@ -1,4 +1,4 @@
-"""The store contract as a pytest suite: one class per group of clauses, and `StoreContract` that holds them all."""
+"""The store contract as a pytest suite: one class per group of clauses, and `StoreContract` with all of them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class StoreContract(
     NeighbourClauses,
     LeftOutClauses,
 ):
-    """Every clause of the port's contract; inherit it and give it a ``harness`` fixture.
+    """Every clause of the contract; inherit from it and add a ``harness`` fixture.
 
-    Each test starts on an empty place, so the fixture has the scope of a function. Clauses about an optional capability
-    are skipped where the store does not claim it, those that need a hook where the harness has none.
+    Each test needs an empty store, so the fixture has function scope. Clauses about an optional capability are skipped
+    if the store does not have it, and those that need a hook if the harness lacks it.
 
     Examples
     --------

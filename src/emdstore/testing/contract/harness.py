@@ -1,4 +1,4 @@
-"""What the contract suite has to know of a store."""
+"""What the contract suite needs to know about a store."""
 
 from __future__ import annotations
 
@@ -36,42 +36,41 @@ def _keys_through_another_instance(harness: StoreHarness) -> RawKeys:
 
 @attrs.frozen
 class StoreHarness:
-    """How the contract suite gets hold of a store, and of its place behind its back.
+    """How the contract suite accesses a store, both through its methods and behind its back.
 
     Attributes
     ----------
     make
-        Opens the store. Every call opens it anew on the same place, as another process would; the place starts empty.
+        Opens the store. Every call opens the same store anew, as another process would. The store starts empty.
     raw_put, raw_get, raw_keys
-        Put, get (None where nothing lies) and list what lies at the place, unfinished files and all, past the methods
-        under test. Without them a second instance stands in, which cannot see a fault that both instances share.
+        Put, get (None if absent) and list without the methods under test, including unfinished files. By default a
+        second instance of the store is used, which cannot reveal faults that both instances share.
     link
-        ``link(key, target)`` plants a symbolic link at the key, for stores whose place can hold one.
+        ``link(key, target)`` creates a symbolic link at the key, for stores that can have one.
     plant_strangers
-        Plants things at the place that no key can name (``a//b`` in a bucket, a named pipe or a link that leads nowhere
-        in a folder), none of them below ``kept``, and returns their names relative to the store's root, as
-        `emdstore.stores.LeftOut` has them.
+        Creates things that no key can name (``a//b`` in a bucket, a named pipe or a dangling link in a folder), none of
+        them below ``kept``, and returns their names relative to the store's root, as in `emdstore.stores.LeftOut`.
     unreachable
-        Opens a store of the same kind whose place cannot be reached: a port where nothing listens, say.
+        Opens a store of the same kind that cannot be reached, for example at a port where nothing listens.
     garbled
-        Opens a store of the same kind whose server answers everything with status 200 and a page of somebody else's, as
-        the gateway of a network does before one signs in.
+        Opens a store of the same kind whose server answers everything with status 200 and a foreign page, like the
+        login page of a network's gateway.
     damaging
-        Opens the store over a line that changes a byte of every artifact that comes down it.
+        Opens the store over a connection that changes a byte of every artifact that is downloaded.
     secrets
-        Credentials that the store was opened with; they may show nowhere.
+        The store's credentials, which must not be shown anywhere.
     claims
-        The capability protocols that the store means to have, when that is to be held to exactly.
+        The exact capability protocols that the store should have.
     shared
-        False for a place that other processes cannot see, such as this process' memory.
+        False if other processes cannot see the store, such as one in memory.
     pickles, forks
-        False for a store that makes no promise there.
+        False if the store does not promise this.
     key_bytes
-        How long a key can be, for a store whose own prefix takes its part of the limit.
+        The maximum length of a key, if the store's own prefix takes part of the limit.
     many
-        How many keys make a listing of more than one page.
+        The number of keys that fill more than one page of a listing.
     rounds
-        How often a race is tried, and how many sequences of calls are compared with a dict; lower it on a slow place.
+        How often a race is tried, and how many sequences of calls are compared with a dict; reduce it for a slow store.
     patience
         Seconds after which a call in another process counts as hung.
     """
@@ -98,13 +97,13 @@ class StoreHarness:
     patience: float = attrs.field(default=30.0, kw_only=True)
 
     def put_all(self, keys: Iterable[str], data: bytes = b"x") -> None:
-        """Put the same bytes at each key, past the methods under test."""
+        """Put the same bytes at each key, without the methods under test."""
         for key in keys:
             self.raw_put(key, data)
 
 
 def outcome(call: Callable[[], object]) -> EmdstoreError | None:
-    """Make a call; return the error of the family that it raised, or None. Anything else that it raises comes out."""
+    """Make a call; return the emdstore error that it raised, or None. Other exceptions propagate."""
     try:
         call()
     except EmdstoreError as error:
@@ -117,10 +116,10 @@ class Clauses:
 
     @pytest.fixture
     def harness(self) -> StoreHarness:
-        """Tell the suite how to get hold of the store; every enrolled class has its own."""
+        """Return the harness of the store under test; every test class defines its own."""
         raise NotImplementedError("give the class a fixture 'harness' that returns a StoreHarness")
 
     @pytest.fixture
     def store(self, harness: StoreHarness) -> ArtifactStore:
-        """Return the store under test, its place empty."""
+        """Return the store under test, empty."""
         return harness.make()
