@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import fsspec
+from fsspec.asyn import sync
 from fsspec.implementations.memory import MemoryFileSystem
 
 from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, StoreUnavailableError
@@ -145,7 +146,7 @@ def get_object(fs: Any, path: str) -> tuple[Mapping[str, Any], bytes]:
         finally:
             said["Body"].close()
 
-    found: tuple[Mapping[str, Any], bytes] = fsspec.asyn.sync(fs.loop, ask)
+    found: tuple[Mapping[str, Any], bytes] = sync(fs.loop, ask)
     return found
 
 
