@@ -17,7 +17,7 @@ from tests.servers.s3 import S3Server
 from emdstore.catalog import Catalog
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
-from emdstore.keys import STAGING_PREFIX
+from emdstore.keys import is_left_behind
 from emdstore.sets.transfer import transfer
 from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_them_with_a_report(workspace: Workspace, waiting: list[str]
     assert answer["left"] == answer["errors"] == []
     assert 0 < len(answer["statuses"]) < MANY
     assert {row.fragment for row in workspace.list_executions(status="uploaded")} == set(answer["statuses"])
-    assert not list(tmp_path.rglob(f"{STAGING_PREFIX}*"))
+    assert not [path for path in tmp_path.rglob("*") if is_left_behind(path.name)]
     assert_goes_on(workspace, waiting, tmp_path)
 
 
