@@ -14,7 +14,7 @@ from emdstore.testing.contract.keys import calls_with_key, calls_with_prefix
 
 
 def _shown(error: BaseException) -> str:
-    """Return all that a log, a debugger or a report may show of an error and its causes."""
+    """Return everything that a log, a debugger or a report may show of an error and its causes."""
     chain: BaseException | None = error
     parts = ["".join(traceback.format_exception(error))]
     while chain is not None:
@@ -50,7 +50,7 @@ class DiscretionClauses(Clauses):
                 assert [secret for secret in harness.secrets if secret in text] == []
 
     def test_an_outage_is_not_absence(self, harness: StoreHarness) -> None:
-        """Where the place cannot be reached, every verb raises `StoreError`, and none says that nothing is there.
+        """If the store cannot be reached, every method raises `StoreError`, and none reports an empty store.
 
         Guards against ``except Exception: return False``: an outage then looks like an empty store, and everything is
         copied again or nothing is ingested.
@@ -63,10 +63,10 @@ class DiscretionClauses(Clauses):
             assert isinstance(outcome(calls[verb]), StoreError), f"{verb} did not notice the outage"
 
     def test_somebody_elses_page_is_no_answer(self, harness: StoreHarness) -> None:
-        """Where a gateway answers with a page of its own and status 200, every verb raises `StoreError`.
+        """If a gateway answers with its own page and status 200, every method raises `StoreError`.
 
-        Guards against a login page that passes for an empty listing, for the bytes of an artifact, or for a write that
-        was done: less than everything is then "all is well".
+        Guards against taking a login page for an empty listing, for the bytes of an artifact, or for a successful
+        write.
         """
         if harness.garbled is None:
             pytest.skip("the harness has no hook 'garbled'")
@@ -77,9 +77,9 @@ class DiscretionClauses(Clauses):
 
     @pytest.mark.parametrize("size", [3, 300_000], ids=["small", "300 kB"])
     def test_damaged_bytes_are_never_given_out_whole(self, harness: StoreHarness, size: int) -> None:
-        """What was changed on the way down raises `IntegrityError`, read at once or in pieces.
+        """Bytes that were damaged in transit raise `IntegrityError`, whether read at once or in pieces.
 
-        Guards against bytes that are not the artifact's under its name, with a digest that fits them.
+        Guards against wrong bytes under the artifact's name, with a digest that matches them.
         """
         if harness.damaging is None:
             pytest.skip("the harness has no hook 'damaging'")
@@ -92,7 +92,7 @@ class DiscretionClauses(Clauses):
                 list(iter(reader.read, b""))
 
     def test_errors_cross_processes(self, store: ArtifactStore) -> None:
-        """An error unpickles as what it was, with its message and its key.
+        """An error unpickles with its type, message and key.
 
         Guards against exceptions with arguments of their own, which break the pool that a worker reports to.
         """

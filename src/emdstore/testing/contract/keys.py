@@ -110,7 +110,7 @@ Call = Callable[[], object]
 
 
 def calls_with_key(store: ArtifactStore, key: str) -> dict[str, Call]:
-    """Return every call that takes the key of an artifact, among the verbs that the store has."""
+    """Return every method of the store that takes the key of an artifact."""
     calls: dict[str, Call] = {
         "exists": partial(store.exists, key),
         "read_bytes": partial(store.read_bytes, key),
@@ -133,7 +133,7 @@ def calls_with_key(store: ArtifactStore, key: str) -> dict[str, Call]:
 
 
 def calls_with_prefix(store: ArtifactStore, prefix: str) -> dict[str, Call]:
-    """Return every call that takes a folder, among the verbs that the store has."""
+    """Return every method of the store that takes a folder."""
     calls: dict[str, Call] = {"iter_keys": lambda: list(store.iter_keys(prefix))}
     if isinstance(store, SupportsInfo):
         infos: SupportsInfo = store
@@ -161,7 +161,7 @@ class KeyClauses(Clauses):
 
     @pytest.mark.parametrize("key", INVALID_KEYS.values(), ids=INVALID_KEYS.keys())
     def test_refuses_a_key_that_is_not_canonical(self, harness: StoreHarness, store: ArtifactStore, key: str) -> None:
-        """`InvalidKeyError`, by every verb, and nothing is written anywhere.
+        """Every method raises `InvalidKeyError`, and nothing is written anywhere.
 
         Guards against names in a bundle such as ``../../other/run.json`` or ``/etc/passwd`` that join to a path outside
         the store, and against two spellings of one key.
@@ -174,9 +174,9 @@ class KeyClauses(Clauses):
         assert set(harness.raw_keys()) == set()
 
     def test_checks_keys_before_any_io(self, harness: StoreHarness) -> None:
-        """A bad key is a bad key also where the place cannot be reached.
+        """An invalid key is reported as such even if the store cannot be reached.
 
-        Guards against a check that the engine makes, late, with an error of its own.
+        Guards against leaving the check to the engine, which makes it late and with its own error.
         """
         if harness.unreachable is None:
             pytest.skip("the harness has no hook 'unreachable'")
@@ -186,7 +186,7 @@ class KeyClauses(Clauses):
 
     @pytest.mark.parametrize("key", AWKWARD_KEYS.values(), ids=AWKWARD_KEYS.keys())
     def test_keeps_a_key_exactly(self, harness: StoreHarness, store: ArtifactStore, key: str) -> None:
-        """What was written at a key is there, at that key and no other.
+        """What was written to a key is found at that key and no other.
 
         Guards against URL quoting that is applied twice or not at all (``%20``, ``+``, ``#``, ``?``), globbing, shell
         and home expansion, stripping, and Unicode normalisation: plots are named ``tas (°C).png`` in real sets.
@@ -216,7 +216,7 @@ class KeyClauses(Clauses):
     def test_similar_keys_are_different_keys(
         self, harness: StoreHarness, store: ArtifactStore, keys: list[str]
     ) -> None:
-        """Each spelling holds its own value.
+        """Each spelling has its own value.
 
         Guards against stores that fold case or normalise Unicode: the second plot then overwrites the first.
         """
@@ -230,7 +230,7 @@ class KeyClauses(Clauses):
     def test_a_beside_a_folder_a_is_held_or_refused(
         self, harness: StoreHarness, store: ArtifactStore, first: str, second: str
     ) -> None:
-        """Both are held, or every writing verb refuses the second by `KeyConflictError` and the first is untouched.
+        """Both exist, or every writing method refuses the second with `KeyConflictError` and the first is unchanged.
 
         Guards against a bare `NotADirectoryError` or `IsADirectoryError`, and against a folder replaced by a file.
         """
@@ -252,7 +252,7 @@ class KeyClauses(Clauses):
     def test_nothing_lies_below_an_artifact(self, store: ArtifactStore) -> None:
         """A key below an artifact is simply absent.
 
-        Guards against `NotADirectoryError` where a caller is prepared for `ArtifactNotFoundError`.
+        Guards against `NotADirectoryError` where callers expect `ArtifactNotFoundError`.
         """
         store.write_bytes("a", b"value")
         assert not store.exists("a/b")
@@ -261,7 +261,7 @@ class KeyClauses(Clauses):
         assert list(store.iter_keys("a/b")) == []
 
     def test_lists_only_keys_that_it_would_accept(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """What others left under a name that is no key is not listed, and does not break the listing.
+        """Foreign objects whose names are not valid keys are not listed, and do not break the listing.
 
         Guards against the zero-byte ``folder/`` objects that S3 consoles make: a listing that yields one sends every
         caller into `InvalidKeyError`.

@@ -10,20 +10,20 @@ from emdstore.testing.contract.listing import TRICKY_ORDER
 
 
 class LeftOutClauses(Clauses):
-    """`SupportsLeftOut`; skipped where the store does not claim it."""
+    """`SupportsLeftOut`; skipped if the store does not claim it."""
 
     @pytest.fixture
     def telling(self, store: ArtifactStore) -> SupportsLeftOut:
-        """Return the store, if it tells what its listings leave out."""
+        """Return the store, if it reports what its listings leave out."""
         return store if isinstance(store, SupportsLeftOut) else pytest.skip("no SupportsLeftOut")
 
     @pytest.mark.parametrize("prefix", ["", "a", "a/b", "run1", "absent"])
     def test_finds_what_a_listing_shows(
         self, harness: StoreHarness, store: ArtifactStore, telling: SupportsLeftOut, prefix: str
     ) -> None:
-        """The artifacts of `iter_info`, in the same order, and nothing else where nothing is odd.
+        """It yields the artifacts of `iter_info`, in the same order, and normally nothing else.
 
-        Guards against two ways to list that do not agree, and against a report that calls an empty folder lost.
+        Guards against two listings that disagree, and against reporting an empty folder as left out.
         """
         assert isinstance(store, SupportsInfo)
         harness.put_all(TRICKY_ORDER)
@@ -32,9 +32,9 @@ class LeftOutClauses(Clauses):
     def test_tells_what_no_key_can_name(
         self, harness: StoreHarness, store: ArtifactStore, telling: SupportsLeftOut
     ) -> None:
-        """Each once, by its name and with a reason, and the artifacts around it as ever.
+        """It reports each once, with its name and a reason, and the artifacts around it as usual.
 
-        Guards against a source that is "copied, exit code 0" and then removed, with what was never copied.
+        Guards against removing a source after a copy with exit code 0 that left something out.
         """
         assert isinstance(store, SupportsInfo)
         if harness.plant_strangers is None:

@@ -17,11 +17,11 @@ SECRET = b"not for you"
 
 
 class LinkClauses(Clauses):
-    """Clause 6; skipped without the harness' hook ``link``."""
+    """Clause 6; skipped without the harness's hook ``link``."""
 
     @pytest.fixture
     def outside(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Return a folder that no store of the test has to do with; it holds one file."""
+        """Return a folder outside all stores of the test, with one file."""
         folder = tmp_path_factory.mktemp("outside")
         (folder / "secret.txt").write_bytes(SECRET)
         return folder
@@ -30,7 +30,7 @@ class LinkClauses(Clauses):
     def test_a_link_that_leads_out_is_refused(
         self, harness: StoreHarness, store: ArtifactStore, outside: Path, way: str
     ) -> None:
-        """`UnsafePathError` by every verb, nothing behind it listed, and nothing outside touched.
+        """Every method raises `UnsafePathError`; nothing behind the link is listed, and nothing outside is touched.
 
         Guards against a run that links its own output, or ``/``, into what is published. A link that is only removed or
         replaced, not followed, does no harm.
@@ -64,7 +64,7 @@ class LinkClauses(Clauses):
         assert store.read_bytes("kept") == b"value"
 
     def test_links_out_are_not_listed(self, harness: StoreHarness, store: ArtifactStore, outside: Path) -> None:
-        """What lies outside is not listed, and the listing goes on.
+        """Files outside are not listed, and the listing continues.
 
         Guards against a tree of results that becomes the home folder, or an error that hides all other artifacts.
         """
@@ -79,7 +79,7 @@ class LinkClauses(Clauses):
             assert [info.key for info in store.iter_info()] == ["a/kept", "c/kept"]
 
     def test_links_inside_are_followed(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """A link to an artifact or folder of the same store reads as what it leads to.
+        """A link to an artifact or folder of the same store reads like its target.
 
         Guards against refusing every link: diagnostics link ``latest`` to a run, and data to data.
         """
@@ -94,7 +94,7 @@ class LinkClauses(Clauses):
         assert "run1/alias.nc" in list(store.iter_keys())
 
     def test_a_dangling_link_is_absent(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """A link inside the root that leads to nothing holds no artifact, and neither does one that leads to itself.
+        """A dangling link inside the root is not an artifact, and neither is a link to itself.
 
         Guards against a key that is listed but cannot be read.
         """

@@ -1,4 +1,4 @@
-"""Clause 5: a listing is lazy, ordered, complete, and as fresh as the place itself."""
+"""Clause 5: a listing is lazy, ordered, complete and current."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ListingClauses(Clauses):
 
     @pytest.mark.parametrize("prefix", ["absent", "a/absent", "run", "run1/x", "a.txt", "run1/x/y", "RUN1"])
     def test_what_is_no_folder_lists_nothing(self, harness: StoreHarness, store: ArtifactStore, prefix: str) -> None:
-        """An absent folder, half a name, or an artifact has no keys under it.
+        """An absent folder, part of a name, or an artifact has no keys under it.
 
         Guards against `FileNotFoundError`, and against an artifact that is listed as if it were its own folder.
         """
@@ -76,7 +76,7 @@ class ListingClauses(Clauses):
         assert list(store.iter_keys(prefix)) == []
 
     def test_a_listing_is_an_iterator(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """It can be left half-way, and asked again, and nothing happens to the store.
+        """A listing can be abandoned and started again without any effect on the store.
 
         Guards against lists of a million keys in memory, and against a half-read listing that holds a lock.
         """
@@ -88,7 +88,7 @@ class ListingClauses(Clauses):
         assert list(store.iter_keys()) == ["a", "b", "c", "d"]
 
     def test_a_listing_is_never_stale(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """What others wrote before the call shows, in folders that were listed before too.
+        """Artifacts that others wrote before the call are listed, even in folders that were listed earlier.
 
         Guards against listing caches (s3fs has one): a replay right after a promotion then sees none of it.
         """
@@ -107,7 +107,7 @@ class ListingClauses(Clauses):
     def test_lists_more_than_one_page(self, harness: StoreHarness, store: ArtifactStore) -> None:
         """Every key, each once, however many there are.
 
-        Guards against the first 1,000 keys of an object store passing for all of them.
+        Guards against taking the first 1,000 keys of an object store for all of them.
         """
         keys = [f"folder/{n:05}" for n in range(harness.many)]
         with ThreadPoolExecutor(8) as pool:
@@ -116,7 +116,7 @@ class ListingClauses(Clauses):
         assert list(store.iter_keys("folder")) == keys
 
     def test_staging_files_never_show(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """What another process has begun to write, or left behind when it died, is no artifact.
+        """Unfinished files of another process, running or dead, are not artifacts.
 
         Guards against half a file that is listed, copied on, and published.
         """
@@ -130,9 +130,9 @@ class ListingClauses(Clauses):
         assert list(store.iter_keys("c")) == []
 
     def test_listing_while_others_write_is_sound(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """In order, each key once, and all that was there throughout, while others write and remove around it.
+        """While others write and delete, keys come in order, once each, including all that exist throughout.
 
-        Guards against `FileNotFoundError` from a file that goes away between listing and looking.
+        Guards against `FileNotFoundError` from a file that disappears between listing and reading its size.
         """
         kept = [f"{folder}/kept-{n}" for folder in ("a", "b", "c") for n in range(3)]
         harness.put_all(kept)

@@ -20,7 +20,7 @@ _READ_IN_FORK = "what the parent wrote"
 
 
 def needs_other_processes(harness: StoreHarness) -> None:
-    """Skip where a store cannot be seen from, or sent to, another process."""
+    """Skip if a store cannot be seen from, or sent to, another process."""
     if not (harness.shared and harness.pickles):
         pytest.skip("other processes cannot see this store")
 
@@ -29,7 +29,7 @@ class ProcessClauses(Clauses):
     """Clauses 4 and 7, as several processes see them."""
 
     def test_a_killed_writer_leaves_the_old_or_the_new(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """SIGKILL at any instant of a write: the value is whole, nothing else is listed, and writing goes on.
+        """After SIGKILL during a write, the value is whole, nothing else is listed, and writing still works.
 
         Guards against writing in place: a batch system that kills a job at its time limit then leaves half a NetCDF
         file under the name of a whole one.
@@ -49,9 +49,9 @@ class ProcessClauses(Clauses):
     def test_death_within_a_write_leaves_the_old_or_the_new(
         self, harness: StoreHarness, store: ArtifactStore, limit: int
     ) -> None:
-        """As above, at a byte that the kernel chooses: the writer dies when its file passes a limit.
+        """The same, but the kernel kills the writer when its file exceeds a limit.
 
-        Guards against the torn file that a kill after so many milliseconds may miss.
+        Guards against torn files that a kill after some milliseconds may miss.
         """
         needs_other_processes(harness)
         store.write_bytes("a/value", payload(1))
@@ -63,7 +63,7 @@ class ProcessClauses(Clauses):
         assert list(store.iter_keys()) == ["a/value"]
 
     def test_a_write_that_fails_leaves_the_old_value(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """On a full disk: `StoreError`, the old value, and nothing staged.
+        """A full disk raises `StoreError`, keeps the old value, and leaves nothing staged.
 
         Guards against a good result that a failed promotion destroys, and against a full disk that staging files keep
         full. Stores that write no files of this machine just succeed here.
@@ -129,7 +129,7 @@ class ProcessClauses(Clauses):
     def test_another_process_sees_the_same_artifacts(self, harness: StoreHarness, store: ArtifactStore) -> None:
         """Reading, listing and writing from a fresh interpreter, as soon as each call returned.
 
-        Guards against writes that wait in a buffer, and against pickles that only load where they were made.
+        Guards against writes that stay in a buffer, and against pickles that load only where they were created.
         """
         needs_other_processes(harness)
         store.write_bytes("from-parent", b"parent")
@@ -141,7 +141,7 @@ class ProcessClauses(Clauses):
         assert list(store.iter_keys()) == ["from-child", "from-parent"]
 
     def test_a_fork_can_go_on(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """A child forked after the store was used reads and writes, in good time, and so does the parent after it.
+        """A child forked after the store was used can read and write without delay, and so can the parent afterwards.
 
         Guards against an engine whose threads did not come along: its first call in the child hangs for ever, and that
         is what ``multiprocessing`` does by default up to Python 3.13.

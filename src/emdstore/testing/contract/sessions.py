@@ -10,7 +10,7 @@ from emdstore.testing.contract.harness import Clauses, StoreHarness
 
 
 class SessionClauses(Clauses):
-    """A session keeps things open between keys; nobody may notice but by the time that it saves."""
+    """A session keeps things open between keys, which must make no difference except in speed."""
 
     @pytest.fixture
     def open_session(self, store: ArtifactStore) -> StoreSession:
@@ -18,9 +18,9 @@ class SessionClauses(Clauses):
         return store.session() if isinstance(store, SupportsSession) else pytest.skip("no SupportsSession")
 
     def test_a_session_reads_and_writes(self, harness: StoreHarness, open_session: StoreSession) -> None:
-        """In whatever order the folders come, and each value whole and at once.
+        """Folders may come in any order, and each value is there at once and whole.
 
-        Guards against a session that holds back what it was given, or that stays in the folder it was in.
+        Guards against a session that delays writes, or that stays in its first folder.
         """
         values = {"a/x": b"one", "a/y": b"", "b": b"two", "a/z/x": b"three" * 1000}
         with open_session as session:
@@ -38,7 +38,7 @@ class SessionClauses(Clauses):
     ) -> None:
         """Artifacts that come and go, and folders that are taken away and made anew.
 
-        Guards against bytes and folders that are kept for longer than they are there.
+        Guards against cached bytes and folders that no longer exist.
         """
         with open_session as session:
             session.write_bytes("a/x", b"one")

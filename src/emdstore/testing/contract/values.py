@@ -15,7 +15,7 @@ from emdstore.testing.contract.harness import Clauses, StoreHarness
 from emdstore.testing.machine import run_store_state_machine
 
 _WRITES_READ = 5
-"""How many writes are read during, at least."""
+"""The minimum number of writes during which the test reads."""
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -62,7 +62,7 @@ class ValueClauses(Clauses):
     def test_writing_again_replaces_the_value(
         self, harness: StoreHarness, store: ArtifactStore, old: bytes, new: bytes
     ) -> None:
-        """Nothing of the old bytes is left.
+        """None of the old bytes remain.
 
         Guards against writing over a longer file without truncating it, and against ``open(path, "x")``.
         """
@@ -72,7 +72,7 @@ class ValueClauses(Clauses):
         assert harness.raw_get("a/value") == new
 
     def test_writing_leaves_nothing_else_behind(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """After a write, and after one that replaced a value, the place holds that artifact and nothing more.
+        """After writing or replacing a value, the store holds that artifact and nothing else.
 
         Guards against staging files that are never removed: on a results file system they count against the quota.
         """
@@ -81,7 +81,7 @@ class ValueClauses(Clauses):
         assert sorted(harness.raw_keys()) == ["a/value"]
 
     def test_what_others_wrote_is_read(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """Existence and value are those of now, not of the last look.
+        """Existence and value are always current.
 
         Guards against caches of values and of absence, within one instance.
         """
@@ -95,9 +95,9 @@ class ValueClauses(Clauses):
 
     @pytest.mark.parametrize("key", ["absent", "a/absent", "absent/deep/down", "a/value.txt", "a/valu", "A/value"])
     def test_an_absent_key_is_not_found(self, harness: StoreHarness, store: ArtifactStore, key: str) -> None:
-        """`ArtifactNotFoundError`, also as the builtin `FileNotFoundError`, that names the key.
+        """Raises `ArtifactNotFoundError`, which is a `FileNotFoundError` and names the key.
 
-        Guards against absent read as ``b""`` or None: a missing log then passes for an empty one.
+        Guards against reading an absent artifact as ``b""`` or None: a missing log then passes for an empty one.
         """
         harness.raw_put("a/value", b"value")
         assert store.exists(key) is False
@@ -108,9 +108,9 @@ class ValueClauses(Clauses):
         assert key in str(caught.value)
 
     def test_an_untouched_place_is_empty(self, store: ArtifactStore) -> None:
-        """A store that nothing was ever written to behaves as one with nothing in it.
+        """A store to which nothing was ever written behaves like an empty one.
 
-        Guards against a root folder or bucket prefix that has to be made first.
+        Guards against a root folder or bucket prefix that must be created first.
         """
         assert store.exists("a") is False
         assert list(store.iter_keys()) == []
@@ -130,7 +130,7 @@ class ValueClauses(Clauses):
             store.read_bytes(prefix)
 
     def test_a_reader_during_a_write_sees_the_old_or_the_new(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """While one thread overwrites an artifact, another never sees a part of it, a mixture, or nothing.
+        """While one thread overwrites an artifact, another never sees part of it, a mixture, or nothing.
 
         Guards against writing in place, and against "remove, then rename".
         """
@@ -164,9 +164,9 @@ class ValueClauses(Clauses):
             writing.result()
 
     def test_two_writers_of_one_key_leave_one_of_both(self, harness: StoreHarness, store: ArtifactStore) -> None:
-        """Threads that write one key at once all succeed, and the value is one of theirs, whole.
+        """Threads that write one key at once all succeed, and the value is one of theirs, complete.
 
-        Guards against a staging file whose name two writers share.
+        Guards against a staging file name that two writers share.
         """
 
         def write(turn: int) -> None:
@@ -182,7 +182,7 @@ class ValueClauses(Clauses):
     ) -> None:
         """Threads that write through one instance into one new folder all succeed.
 
-        Guards against the race to make a folder, and against an engine that one thread closes under another.
+        Guards against the race to create a folder, and against one thread closing the engine while another uses it.
         """
         keys = [f"new/folder/{n:03}" for n in range(2 * harness.rounds)]
         with ThreadPoolExecutor(4) as pool:
@@ -190,8 +190,8 @@ class ValueClauses(Clauses):
         assert {key: harness.raw_get(key) for key in keys} == {key: key.encode() for key in keys}
 
     def test_agrees_with_a_dict(self, harness: StoreHarness) -> None:
-        """Over random sequences of calls, the store holds what a dict would.
+        """Over random sequences of calls, the store has the same content as a dict.
 
-        Guards against what nobody thought of.
+        Guards against unforeseen faults.
         """
         run_store_state_machine(harness.make, rounds=harness.rounds)
