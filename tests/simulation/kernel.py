@@ -112,8 +112,8 @@ class Kernel:
     Parameters
     ----------
     segments
-        Turns: an actor's number, and how many steps it may take, or None until it ends or waits. When all are used
-        up each actor goes on to its end, in their order.
+        Turns: an actor's number, and how many steps it may take, or None until it ends or waits for another. When all
+        are used up each actor goes on to its end, in their order.
     faults
         What happens at which step of which actor.
     nth
@@ -315,6 +315,9 @@ class Kernel:
             actor = self.actors[number % len(self.actors)]
             if self._can_run(actor):
                 self._give_turn(actor, budget)
+            while budget is None and actor.state == "sleeping" and self.writer is None:
+                self.advance(max(0.0, actor.wakes - self.clock))  # meanwhile the others are slow, and live
+                self._give_turn(actor, None)
         while any(not actor.is_over for actor in self.actors):
             ready = [actor for actor in self.actors if self._can_run(actor) and actor.state != "stopped"]
             if ready:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.simulation.kept import KEPT
+from tests.simulation.planting import all_faults
 from tests.simulation.search import (
     Played,
     Schedule,
@@ -24,6 +25,8 @@ from tests.simulation.search import (
     spread,
 )
 from tests.simulation.worlds import Scene
+
+import emdstore
 
 ROOT = Path(__file__).parents[2]
 FRESH = int(os.environ.get("EMDSTORE_SIMULATION_SCHEDULES", "250"))
@@ -81,6 +84,33 @@ def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
 def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
     failed = first_failure(stage, single_kills(stage, kind, Scene(results, (state,))))
     assert failed is None, told(*failed)
+
+
+TOLD = {
+    "lease-is-not-renewed": (
+        "('memory', ('stopped',), (('commit', 0), ('idle', 0), ('commit', 0)), ((0, 30), (1, None), (2, None)))"
+    ),
+    "generations-do-not-grow": "('local', ('edited',), (('publish-and-clean', 0), ('bring', 0)))",
+    "removal-ignores-what-results-lack": "('memory', ('lost',), (('gc', 0),))",
+    "less-may-replace-a-publication": "('memory', ('published',), (('spoil', 0), ('commit', 0)))",
+}
+"""Faults that the library has no more, and an order of events that shows each."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", TOLD)
+def test_a_fault_that_is_put_back_is_found(fault: str) -> None:
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    command = [sys.executable, "-m", "tests.simulation", "replay", "--fault", fault, TOLD[fault]]
+    found = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True)
+    assert found.returncode == 1, found.stderr
+    assert "VIOLATION" in found.stdout
+
+
+def test_faults_are_still_texts_of_the_library() -> None:
+    source = Path(emdstore.__file__).parent
+    gone = [each.name for each in all_faults().values() if (source / each.file).read_text().count(each.right) != 1]
+    assert not gone, f"in tests/simulation/faults/faults.toml say what the right text is now: {gone}"
 
 
 @pytest.mark.slow
