@@ -146,8 +146,9 @@ def get_object(fs: Any, path: str) -> tuple[Mapping[str, Any], bytes]:
         finally:
             said["Body"].close()
 
-    found: tuple[Mapping[str, Any], bytes] = sync(fs.loop, ask)
-    return found
+    found: Any = sync(fs.loop, ask)
+    said, data = found
+    return said, data
 
 
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
