@@ -215,8 +215,12 @@ def kept_claims(world: World, actors: list[Actor]) -> Iterator[Violation]:
                     yield Violation(6, f"{actor.name} has ended, and still claims {fragment}")
 
 
-def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
-    """Check 1: what a program wrote and bundles name lies in scratch or in results."""
+def lost_bytes(world: World, watch: Watch, *, late: bool = False) -> Iterator[Violation]:
+    """Check 1: what a program wrote and bundles name lies in scratch or in results.
+
+    Known to be open: a writer who was halted, or has no claim, and goes on when scratch was removed by proof,
+    overwrites what was published. Readers have to notice.
+    """
     held, scratch = world.held(), world.in_scratch()
     for fragment, files in watch.wrote_last.items():
         if fragment in watch.lost_for_good or fragment in watch.aborted:
@@ -224,15 +228,21 @@ def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
         for key, data in files.items():
             name = f"{fragment}/{key}"
             if held.get(name) != data and scratch.get(name) != data:
+                published = held.get(f"{fragment}/{RECORD_NAME}")
+                record = None if published is None else watch._decoded(published)
+                named = () if record is None else record.artifacts
+                was_published = any(each.key == key and each.sha256 == sha256(data) for each in named)
+                if late and was_published and look_at_set(world.results, fragment).state == "changed":
+                    continue
                 yield Violation(1, f"the last bytes of {name} are neither in scratch nor in results")
 
 
-def broken_sets(world: World, watch: Watch, *, late: bool = False) -> Iterator[Violation]:
+def broken_sets(world: World, watch: Watch, *, late: bool = False, was_late: bool = False) -> Iterator[Violation]:
     """Check 2: what a record names that says published is there, with its digest.
 
     Bytes of a writer who was halted, or has no claim, may land late. Readers notice then, and the next commit mends it.
     """
-    held = world.held()
+    held, scratch = world.held(), world.in_scratch()
     for fragment in world.scene.fragments:
         data = held.get(f"{fragment}/{RECORD_NAME}")
         record = None if data is None else watch._decoded(data)
@@ -241,7 +251,8 @@ def broken_sets(world: World, watch: Watch, *, late: bool = False) -> Iterator[V
         for each in record.artifacts:
             there = held.get(f"{fragment}/{each.key}")
             if there is None or sha256(there) != each.sha256:
-                may_be = late or fragment in watch.spoiled  # of what scratch lacks no commit mends anything
+                lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled
+                may_be = late or (was_late and lacks)  # of what scratch lacks no commit mends anything
                 if may_be and look_at_set(world.results, fragment).state == "changed":
                     break
                 what = "is not there" if there is None else "has other bytes"

@@ -166,12 +166,12 @@ class Stageplay:
         kernel.unwind()
         found += watch.violations
         if not found:
-            found += checks.lost_bytes(world, watch)
+            found += checks.lost_bytes(world, watch, late=late)
             found += checks.broken_sets(world, watch, late=late)
             found += checks.wrong_rows(world, watch, checks.rows_of(world))
         trace = [_line(*each) for each in kernel.trace]
         if not found:
-            found += self._judge_healing(schedule, watch, kernel.clock, trace)
+            found += self._judge_healing(schedule, watch, kernel.clock, trace, late=late)
         return Played(tuple(found), steps, tuple(trace), ends)
 
     def _add(
@@ -189,7 +189,9 @@ class Stageplay:
         with stepping_files(kernel, watch.wrote if self.world.scene.results == "local" else lambda: None):
             kernel.run()
 
-    def _judge_healing(self, schedule: Schedule, watch: Watch, clock: float, trace: list[str]) -> Iterator[Violation]:
+    def _judge_healing(
+        self, schedule: Schedule, watch: Watch, clock: float, trace: list[str], *, late: bool
+    ) -> Iterator[Violation]:
         """Judge what becomes of it when all is quiet: after one healer alone, then after both, then once more."""
         world = self.world
         order = (_heal_by_commit, _heal_by_replay)
@@ -217,9 +219,9 @@ class Stageplay:
                 yield Violation(6, f"when all is quiet {name} ends with {type(actor.error).__name__}: {actor.error}")
             kernel.unwind()
             yield from watch.violations
-            yield from checks.lost_bytes(world, watch)
+            yield from checks.lost_bytes(world, watch, late=late)
             committed = heal is _heal_by_commit or number > 0
-            yield from checks.broken_sets(world, watch, late=not committed)
+            yield from checks.broken_sets(world, watch, late=not committed, was_late=late)
             has_rows = {each for each in world.scene.fragments if each not in watch.aborted}
             if number == 0 and committed:
                 has_rows -= watch.spoiled
