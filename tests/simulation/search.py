@@ -135,7 +135,7 @@ class Stageplay:
         heard = sys.unraisablehook
         sys.unraisablehook = lambda _: None  # what the generators of killed actors have to say when they are let go
         self._stack.callback(setattr, sys, "unraisablehook", heard)
-        stamina.set_testing(True, attempts=3, cap=True)  # nobody really waits
+        stamina.set_testing(True, attempts=3)  # nobody really waits
         self._stack.callback(stamina.set_testing, False)
         return self
 
