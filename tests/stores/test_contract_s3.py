@@ -114,6 +114,9 @@ class TestS3StoreOnMoto(StoreContract):
     def harness(self, moto_bucket: tuple[Any, str, Any], gateway: str, bad_line: Any) -> StoreHarness:
         return harness_on(*moto_bucket, gateway=gateway, bad_line=bad_line, many=50)
 
+    def test_one_replacer_wins(self) -> None:  # type: ignore[override]
+        pytest.skip("this server compares and stores in two steps")
+
 
 class TestS3StoreOnSeaweedFS(StoreContract):
     @pytest.fixture
