@@ -11,9 +11,13 @@ from tests.real_sets import CannotFetchError, RealSets, fetch, make
 # In this order: one imports the one before it, whose assertions could no longer be rewritten then.
 pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.groups"]
 
-# A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn.
+# A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn;
+# `nohup` does so with SIGHUP.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

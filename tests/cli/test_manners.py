@@ -416,3 +416,35 @@ def test_ctrl_c_ends_a_command_that_waits_for_a_silent_server(
     assert time.monotonic() - began < 5  # two seconds, on a machine that has nothing else to do
     assert running.returncode == 130
     assert json.loads(out)["ok"] is False
+
+
+def test_ctrl_c_ends_a_commit_that_waits_for_a_silent_server_and_the_next_one_finishes(
+    cli: CLI, tmp_path: Path, moto_server: S3Server
+) -> None:
+    env = {
+        "AWS_ACCESS_KEY_ID": moto_server.access_key,
+        "AWS_SECRET_ACCESS_KEY": moto_server.secret_key,
+        "AWS_REGION": moto_server.region,
+    }
+    with FaultProxy(moto_server) as server:
+        env["AWS_ENDPOINT_URL"] = str(server.server.endpoint_url)
+        cli("init", "--results", f"s3://{moto_server.make_bucket()}/x", env=env)
+        cli("run", "--provider", "p", "--diagnostic", "d", "--", "sh", "-c", "exit 1", env=env, code=1)
+        server.before = lambda request: time.sleep(60) if request.method == "PUT" else None
+        running = subprocess.Popen(
+            [*COMMAND, "commit", "--pending", "--json"],
+            cwd=tmp_path,
+            env=environment(**env),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        while not server.seen("PUT ") and running.poll() is None:
+            time.sleep(0.02)
+        began = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=30)
+        assert time.monotonic() - began < 5  # two seconds, on a machine that has nothing else to do
+        assert running.returncode == 130
+        assert json.loads(out)["ok"] is False
+        server.before = lambda request: None
+        assert "failed" in cli("commit", "--pending", env=env).out

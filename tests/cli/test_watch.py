@@ -149,7 +149,7 @@ def test_what_is_away_is_told_and_found_again(start: Start, results: LocalArtifa
 
 
 CHILD = """
-import sys, time
+import logging, sys, time
 from emdstore import Catalog, LocalArtifactStore, replay
 from emdstore.cli.options import Output
 from emdstore.cli.watch import watch
@@ -162,6 +162,7 @@ def replay_once():
     with Catalog(sys.argv[2]) as catalog:
         return replay(LocalArtifactStore(sys.argv[1]), catalog, on_progress=slowly)
 
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # as commands do
 sys.exit(watch(replay_once, 300, Output(json=True)))
 """
 

@@ -81,7 +81,7 @@ def test_a_wrong_call_is_told_and_exits_2(demo: Path, tmp_path: Path) -> None:
             (["serve", demo / "results", "--catalog", tmp_path / "none.db"], "none.db"),
             (["serve", demo / "results", *catalog, "--port", port], "cannot listen"),
             (["report", demo / "results", *catalog], "--output"),
-            (["report", demo / "results", *catalog, "-o", demo], "is no report"),
+            (["report", demo / "results", *catalog, "-o", demo], "is not a report"),
             (["report", demo / "results", *catalog, "-o", tmp_path / "new", "--fragment", "nobody"], "nobody"),
         ):
             done = run(*arguments)

@@ -146,19 +146,17 @@ def run(arguments: Sequence[str]) -> int:
 _OWN_SIGNALS = {("run",), ("serve",)}
 """Commands that handle signals themselves: one passes them on to its program, the other is a server."""
 
-_BROUGHT_TO_THEIR_END = {("commit",), ("reingest",)}
-"""Commands whose work in hand is brought to its end by the first Ctrl-C, however long that takes."""
-
 _SECONDS_TO_END = 2.0
-"""How long work in progress may take to be undone. An engine that waits for a silent server cannot be interrupted."""
+"""How long work in hand may take to come to its end, or to be undone. An engine that waits cannot be interrupted."""
 
 
 @contextmanager
 def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[list[int]]:
     """Make of the signals that end a batch job, or a lost connection, what Ctrl-C is; note which one came.
 
-    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too. The first one has work
-    taken back, for some seconds at most; the second ends the process at once.
+    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too. The first one has work in
+    hand finished or undone, for some seconds at most: what is cut off then is as if it had been killed, and the same
+    command goes on from there. The second ends the process at once.
     """
     came: list[int] = []
     interrupts = 0
@@ -168,8 +166,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
         interrupts += 1
         if interrupts > 1:
             leave()
-        if command not in _BROUGHT_TO_THEIR_END:
-            signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_END)
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS_TO_END)
         signal.default_int_handler(number, frame)
 
     def end(number: int, _: object) -> None:
@@ -179,7 +176,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
     def leave(*_: object) -> NoReturn:
         code = _SIGNALLED + came[0] if came else INTERRUPTED
         try:
-            said = "interrupted while a server did not answer; run the command again to finish"
+            said = "interrupted before the work in hand came to its end; run the command again to finish"
             _fail(code, "Interrupted", said, as_json=as_json)
             sys.stdout.flush()
             sys.stderr.flush()
@@ -302,3 +299,5 @@ def _log_to_stderr(verbose: int) -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("emdstore").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if verbose < 2:  # Ctrl-C while it gives a connection back is a traceback to it; what matters is raised
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

@@ -25,7 +25,7 @@ def check(
 ) -> int:
     """Check metric bundles, output bundles and series files against the JSON Schemas of EMDS. Nothing is changed.
 
-    Exit code 1 if one cannot be read, or is not as its schema says. What is odd but taken in all the same is shown.
+    Exit code 1 if a bundle cannot be read or does not match its schema. What is odd but accepted is shown.
 
     Parameters
     ----------

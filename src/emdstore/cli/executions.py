@@ -232,9 +232,9 @@ def commit(
 
     One that fails stops no other. To go on after any interruption, run it again.
 
-    With --no-catalog the rows are left out, and the catalog is not touched and need not answer: `emdstore replay` takes
-    the executions in later. All that wait are then those that lie in scratch and have stopped; what is published
-    already is compared and left as it is.
+    With --no-catalog no rows are written, and the catalog need not answer: `emdstore replay` loads the executions
+    later. --pending then means those that lie in scratch and have stopped; what is published already is compared and
+    left alone.
 
     Parameters
     ----------
@@ -421,16 +421,16 @@ def gc(
     patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
-    """Remove scratch folders that are not needed any more, with what was left behind by whatever was killed.
+    """Remove scratch folders that are no longer needed, and what killed commands have left behind.
 
-    Shows first what it would remove, and removes it if you say so on a terminal, or with --yes.
+    It first shows what it would remove, and removes it if you agree on a terminal, or with --yes.
 
     Parameters
     ----------
     status
         Folders of executions in this state; may be given several times.
     older_than
-        Only if nothing has happened to them for so long: 7d, 12h.
+        Only if nothing has happened in them for this long: 7d, 12h.
     force
         Also what was not shipped, or not proved to be: scratch may hold the only copy.
     unnamed
@@ -498,7 +498,7 @@ def abort(
     executions
         Their fragments, or the ends of them.
     reason
-        Why, in a sentence of your own; the catalog keeps it.
+        Why, in a sentence; the catalog keeps it.
     """
     if not executions:
         raise WrongCallError("name the executions to abandon")
@@ -526,9 +526,9 @@ def recover(
     Parameters
     ----------
     older_than
-        Also those of other machines that started so long ago (7d, 12h); what runs there cannot be seen from here.
+        Also those of other machines that started this long ago (7d, 12h); what runs there cannot be seen from here.
     no_catalog
-        Only those that ran without the catalog, which is left alone and need not answer.
+        Only those that ran without the catalog, which need not answer.
     """
     with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)

@@ -62,7 +62,7 @@ def export(
 ) -> int:
     """Write rows of the catalog to a file, each dimension a column. However many there are, memory is bounded.
 
-    The file is there when all is written, and not before. An option that is given several times selects any of its
+    The file appears once all is written, and not before. An option that is given several times selects any of its
     values.
 
     Parameters

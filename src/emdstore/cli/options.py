@@ -1,4 +1,4 @@
-"""What several commands take, and the stores, catalogs and workspaces that it names."""
+"""Options that several commands share, and the stores, catalogs and workspaces that they name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Folder = Annotated[str, Parameter(converter=_without_slash)]
 
 Latest = Annotated[
     bool,
-    Parameter(negative=(), help="Only of the latest complete set of each execution group."),
+    Parameter(negative=(), help="Only the latest complete set of each execution group."),
 ]
 
 AcceptLeftOut = Annotated[
@@ -42,7 +42,7 @@ AcceptLeftOut = Annotated[
     Parameter(
         name="--accept-left-out",
         negative=(),
-        help="Take it for no failure that something is left out, because no key can name it or nobody can read it.",
+        help="Do not fail because of what is left out: names that no key can spell, files that nobody can read.",
     ),
 ]
 
@@ -81,9 +81,9 @@ class Output:
     verbose: Annotated[int, Parameter(alias="-v", count=True)] = 0
 
 
-_SECONDS = "Seconds that a server may take to answer (20)."
-_SECONDS_TO_CONNECT = "Seconds that it may take to be reached (5)."
-_RETRIES = "How often what failed for a passing reason is tried again, for a minute at most; 0 fails at once."
+_SECONDS = "Seconds to wait for a server's answer (20)."
+_SECONDS_TO_CONNECT = "Seconds to wait for a connection (5)."
+_RETRIES = "How often to retry what failed for a passing reason, for a minute at most; 0 fails at once."
 
 
 @Parameter(name="*")

@@ -86,8 +86,8 @@ def materialize(
 ) -> int:
     """Promote one execution's artifact set from scratch to results, and publish it.
 
-    The log first, then the bundles named here and the files that the output bundle names; the record last. What could
-    not be shipped keeps the set unpublished: run it again to go on.
+    The log goes first, then the files that the output bundle names, then the bundles; the record goes last. If
+    something cannot be shipped, the set stays unpublished: run the command again to continue.
 
     Parameters
     ----------
@@ -210,8 +210,9 @@ def replay_store(
 
     What the catalog already has is not read again. One set that cannot be ingested stops no other.
 
-    With --watch it goes on until SIGTERM, which is no failure, or Ctrl-C, and tells each round in a line (with --json,
-    in a JSON document of one line). A store or a database that is away is told, and tried again the next round.
+    With --watch it runs until SIGTERM, which is no failure, or Ctrl-C, and prints a line after each round (with --json,
+    a JSON document of one line). A store or database that cannot be reached is reported, and tried again in the next
+    round.
 
     Parameters
     ----------
@@ -298,9 +299,9 @@ def verify_store(
 ) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
-    Corrupt, missing and unreadable artifacts are failures, and so are sets that are being published or whose record
-    cannot be read. Stale files, which a record no longer names, sets without a record, and those that are incomplete by
-    their own word are shown and harm nothing.
+    Corrupt, missing and unreadable artifacts are failures; so are sets that are being published, and records that
+    cannot be read. Stale files, which no record names any more, sets without a record and sets whose record says that
+    they are incomplete are shown, and are no failures.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def ls(
 ) -> int:
     """List the artifacts of a store, one key on a line, in the order of their bytes.
 
-    What lies there and is no artifact, such as a link that leads nowhere, is told on stderr, and the exit code is 1.
+    What lies there and is no artifact, such as a dangling link, is reported on stderr, and the exit code is 1.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def transfer_artifacts(
     A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
     meanwhile. To resume after an interruption, run it again. Nothing is deleted.
 
-    What lies at the source and is no artifact, such as a link that leads nowhere, is told, and the exit code is 1.
+    What lies at the source and is no artifact, such as a dangling link, is reported, and the exit code is 1.
 
     Parameters
     ----------
