@@ -15,5 +15,15 @@ KEPT: dict[str, str] = {
     "an older copy does not take the place of what took its place": (
         "('local', ('edited',), (('publish-and-clean', 0), ('bring', 0)), (), (), (), 'replay')"
     ),
+    # A transfer believed a listing of before the set was opened, and sealed what a halted commit had half replaced.
+    "a listing proves nothing of a set that was opened after it": (
+        "('local', ('edited',), (('bring', 0), ('idle', 0), ('commit', 0)), ((0, 6), (1, None), (2, 52), (0, None), "
+        "(2, None)), ((0, 6, 'stop'),), (0.0, 0.0, 0.0), 'replay')"
+    ),
+    # The same by times: a copy keeps the time of its source, and seemed older than the record that opened the set.
+    "a copy is as old as its last change, whatever time it was given": (
+        "('local', ('edited',), (('commit-and-clean', 0), ('spoil', 0), ('bring', 0)), ((0, 51), (1, None), (2, 42), "
+        "(0, None), (2, None)), ((0, 51, 'stop'),), (0.0, 0.0, 3600.0), 'replay')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

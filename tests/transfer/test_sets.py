@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from emdstore.errors import DemotionRefusedError, IntegrityError, StoreError, Tr
 from emdstore.sets.record import read_record
 from emdstore.sets.transfer import plan_transfer, transfer
 from emdstore.stores import (
+    ArtifactInfo,
     ArtifactStore,
     FsspecArtifactStore,
     InMemoryArtifactStore,
@@ -214,6 +216,32 @@ def test_an_older_set_is_opened_before_its_first_byte_changes(
     keys = writes(dest)
     assert (keys[0], keys[-1]) == (AT, AT)
     assert set(keys[1:-1]) == {PLOT, f"{FRAGMENT}/data/tas.nc", f"{FRAGMENT}/index.html"}
+
+
+class _OpenedMeanwhile(InMemoryArtifactStore):
+    """Another writer opens the set, changes a file of it and is halted, when this has been listed."""
+
+    listings: int | None = None
+
+    def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+        listed = list(super().iter_info(prefix))
+        if self.listings is not None:
+            self.listings += 1
+        if self.listings == 1:
+            amend(self, state="publishing")
+            self.write_bytes(f"{FRAGMENT}/data/tas.nc", b"CDF DATA")  # as many bytes as there were
+        return iter(listed)
+
+
+def test_a_listing_of_before_a_set_was_opened_proves_nothing() -> None:
+    source, dest = InMemoryArtifactStore(), _OpenedMeanwhile()
+    publish(dest)
+    publish(source, map=b"\x89PNG PLOT")
+    amend(source, generation=2)
+    dest.listings = 0
+    assert transfer(source, dest).ok
+    assert (state(dest), disagreeing(dest)) == ("published", [])
+    assert dest.listings == 2  # once more for the set that was open
 
 
 def test_a_damaged_source_set_is_named_and_gets_no_record(archive: ArtifactStore, tmp_path: Path) -> None:

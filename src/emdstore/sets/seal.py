@@ -25,7 +25,7 @@ from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
-from emdstore.transfers import Listing
+from emdstore.transfers import Listing, listing_of
 from emdstore.transfers.seals import write_seal
 
 _NAMED = 5
@@ -111,11 +111,13 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
         return Standing(found)
     try:
         record = decode_record(data)
-        return Standing(found, data, record, was_open=record.state == "publishing")
     except RecordVersionError:
         raise
     except RecordError:
         return Standing(found, data)
+    if record.state == "publishing":  # who opened it may have come after the listing, which proves nothing then
+        return Standing(listing_of(dest), data, record, was_open=True)
+    return Standing(found, data, record)
 
 
 def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -> NoReturn:

@@ -187,6 +187,12 @@ class SetSealing:
                 return _unchanged(group)
             data = source.read_bytes(at)
             standing = _standing(dest, at, found)
+            if standing.was_open:  # who opened it may have come after the listing, which proves nothing then
+                listed = _listed_anew(group, dest)
+                there = {pair.key: pair.dest for pair in listed.pairs if pair.there}
+                return _sealed(
+                    listed, source, data, attrs.evolve(standing, found=there), unchanged, replace=self.replace
+                )
             if unchanged == "stat" and data == standing.data and _is_whole(group.folder, standing, found):
                 return _unchanged(group)
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
@@ -300,11 +306,19 @@ def _standing(dest: ArtifactStore, at: str, found: dict[str, Pair]) -> Standing:
     except ArtifactNotFoundError:
         return Standing(there)
     try:
-        return Standing(there, data, decode_record(data, name=at))
+        record = decode_record(data, name=at)
+        return Standing(there, data, record, was_open=record.state == "publishing")
     except RecordVersionError:
         raise
     except RecordError:
         return Standing(there, data)
+
+
+def _listed_anew(group: Group, dest: ArtifactStore) -> Group:
+    """Return a folder with what the destination holds of it now."""
+    there = {join_key(group.folder, key): info for key, info in listing_of(scoped(dest, group.folder)).items()}
+    pairs = [attrs.evolve(pair, there=pair.key in there, dest=there.pop(pair.key, None)) for pair in group.pairs]
+    return attrs.evolve(group, pairs=(*pairs, *(Pair(key, False, True, None, info) for key, info in there.items())))
 
 
 def _is_same(source: ArtifactStore, record: Pair, pairs: Iterable[Pair]) -> bool:

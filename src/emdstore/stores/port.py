@@ -64,8 +64,13 @@ class ArtifactInfo:
     changed: float | None = None
 
     def is_newer(self, other: ArtifactInfo) -> bool:
-        """Tell whether the artifact was touched after another one of its store was, by the store's own times."""
-        return max(self.modified, self.changed or 0) > max(other.modified, other.changed or 0)
+        """Tell whether the artifact was touched after another one of its store was, by the store's own times.
+
+        By the time of the last change where both have it: nobody can set that, and a copy may keep the other.
+        """
+        if self.changed is not None and other.changed is not None:
+            return self.changed > other.changed
+        return self.modified > other.modified
 
 
 @attrs.frozen
