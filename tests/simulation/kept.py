@@ -25,5 +25,10 @@ KEPT: dict[str, str] = {
         "('local', ('edited',), (('commit-and-clean', 0), ('spoil', 0), ('bring', 0)), ((0, 51), (1, None), (2, 42), "
         "(0, None), (2, None)), ((0, 51, 'stop'),), (0.0, 0.0, 3600.0), 'replay')"
     ),
+    # The unfinished file of a halted writer was cleaned up, and its artifact noted as one that the run had not written.
+    "an unfinished file that is cleaned up is written again": (
+        "('local', ('unknown',), (('publish-and-clean', 0), ('gc', 0), ('bring', 0)), ((0, 23), (1, None), (2, 49), "
+        "(0, None), (2, None)), ((0, 23, 'stop'),), (0.0, 0.0, 0.0), 'commit')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

@@ -712,6 +712,19 @@ with LocalArtifactStore(sys.argv[1]).open_writer("a/b/c") as writer:
         killed.remove_staging(older_than=0)
         assert staging.exists()
 
+    def test_a_writer_whose_staging_file_was_cleaned_up_is_to_write_again(self, store: LocalArtifactStore) -> None:
+        """It is no artifact that is missing: whoever copies would call it one that nobody has written."""
+
+        def write() -> None:
+            with store.open_writer("a/b") as writer:
+                writer.write(b"value")
+                store.remove_staging(older_than=0)
+
+        with pytest.raises(StoreUnavailableError, match="write it again"):
+            write()
+        store.write_bytes("a/b", b"value")
+        assert list(store.iter_keys()) == ["a/b"]
+
     def test_two_writers_of_one_key_do_not_share_it(self, store: LocalArtifactStore, root: Path) -> None:
         with store.open_writer("a") as one, store.open_writer("a") as two:
             one.write(b"one")

@@ -371,6 +371,13 @@ class FileSession:
                 ) from None
             if isinstance(error, IsADirectoryError):  # made since the staging file was opened
                 _raise_folder(root, key)
+            if isinstance(error, FileNotFoundError):  # nothing is missing that was asked for
+                raise StoreUnavailableError(
+                    f"cannot write {key!r} in {root!r}: its unfinished file was removed before it was whole, as a "
+                    "clean-up does after an hour; write it again",
+                    key=key,
+                    store=root.name,
+                ) from None
             if isinstance(error, OSError):
                 root.raise_error(error, key, "write")
             raise
