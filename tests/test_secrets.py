@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from emdstore import Catalog, S3ArtifactStore, open_store
 from emdstore.cli.app import run
@@ -96,6 +96,7 @@ def test_no_url_is_shown_with_its_secret(drawn: tuple[str, str]) -> None:
 
 @OFTEN
 @given(URL)
+@example(("postgresql://?sig=Q722222@Q722222", "Q722222@Q722222"))
 def test_no_store_or_catalog_shows_it(drawn: tuple[str, str]) -> None:
     url, secret = drawn
     with everything_logged() as logged:

@@ -103,9 +103,16 @@ class Database:
     @property
     def safe_url(self) -> str:
         """The URL without what must not be shown."""
+        if self._is_ambiguous:
+            return f"{self._url.drivername}://***"
         if self.is_postgresql:
             return redact_url(redact(self._url.render_as_string(hide_password=True), self._secrets))
         return "sqlite://" if self.in_memory else f"sqlite:///{self._url.database}"
+
+    @property
+    def _is_ambiguous(self) -> bool:
+        """Whether what is taken for a user or a password may be a parameter, and the host the end of a secret in it."""
+        return "?" in f"{self._url.username or ''}{self._url.password or ''}"
 
     @property
     def is_postgresql(self) -> bool:
@@ -120,6 +127,8 @@ class Database:
     @property
     def _secrets(self) -> list[str]:
         values = [self._url.password, *(v for k, v in self._url.query.items() if "password" in k)]
+        if self._is_ambiguous:
+            values += [self._url.username, self._url.host]
         return [form for value in values if isinstance(value, str) and value for form in (value, quote(value, safe=""))]
 
     # -- transactions --------------------------------------------------------------------------------------------
