@@ -201,7 +201,7 @@ def _read(data: bytes, text: str, name: str) -> Any:
     try:
         return msgspec.json.decode(data)
     except msgspec.DecodeError:
-        pass
+        pass  # it may hold NaN or Infinity, which JSON does not have; the slower reader says what is wrong
     try:
         value = json.loads(text, parse_constant=_WORDS.__getitem__)
         if _SURROGATE(text):

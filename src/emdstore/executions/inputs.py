@@ -73,7 +73,7 @@ def fetch_input(
         try:
             size, found = digest_of(cache, f"{known}/{name}")
         except ArtifactNotFoundError:
-            pass
+            pass  # not fetched yet, or cleaned up
         else:
             if found == known:
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))

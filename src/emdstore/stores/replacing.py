@@ -41,7 +41,7 @@ def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> N
         if seen is not None and isinstance(store, SupportsReplaceIf):
             return store.replace_bytes(key, data, seen)
     except UnsupportedError:
-        pass
+        pass  # this server has no conditional puts; nothing was changed
     except (ArtifactChangedError, ArtifactExistsError):
         if digest_at(store, key) == sha256_of(data):
             return None

@@ -132,7 +132,7 @@ def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[Exe
                 is_id = value.isascii() and value.isdecimal() and len(value) < 20
                 found = [catalog.execution(int(value))] if is_id else []
             except ExecutionNotFoundError:
-                pass
+                pass  # said below, with all others that were not found
         else:
             found = latest(catalog, value)
         if not found:

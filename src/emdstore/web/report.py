@@ -294,7 +294,7 @@ def _earlier_files(dest: LocalArtifactStore, folder: Path) -> set[str]:
             said = json.loads(dest.read_bytes(MANIFEST))
             return set(said["files"])
         except (ValueError, TypeError, KeyError):
-            pass
+            pass  # somebody else's file of this name: the folder is not ours, which is refused below
     elif not folder.is_dir() or not any(folder.iterdir()):
         return set()
     raise ArtifactExistsError(
