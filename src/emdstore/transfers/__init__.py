@@ -1,10 +1,9 @@
 """Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
 
 from emdstore.transfers.batch import move_in_order, outcome_of
+from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
 from emdstore.transfers.report import (
-    KeyOutcome,
-    Outcome,
     SetOutcome,
     TransferInterrupted,
     TransferProgress,

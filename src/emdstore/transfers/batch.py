@@ -12,9 +12,9 @@ from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, IntegrityError, InvalidKeyError, UnsafePathError
 from emdstore.stores.checksums import Check, sha256_of
 from emdstore.stores.port import ArtifactStore
+from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
-from emdstore.transfers.report import KeyOutcome, Outcome
 from emdstore.transfers.routes import Route, digest_of
 from emdstore.transfers.seals import write_seal
 from emdstore.workers.watch import Monitor, Stopped

@@ -7,8 +7,8 @@ from collections import deque
 import attrs
 
 from emdstore.transfers.batch import foreseen
+from emdstore.transfers.outcomes import KeyOutcome, Outcomes
 from emdstore.transfers.plan import Step
-from emdstore.transfers.report import KeyOutcome
 
 SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 """Actions that need nothing to be done."""
@@ -31,14 +31,14 @@ class Ledger:
     held
         How many more steps are known that have to wait for others.
     outcomes
-        In the order in which the keys were planned; None for what is not done.
+        In the order in which the keys were planned.
     """
 
     def __init__(self, *, only_prove: bool, counts_bytes: bool) -> None:
         self.only_prove, self._counts_bytes = only_prove, counts_bytes
         self.waiting: deque[tuple[int, Step]] = deque()
         self.held = 0
-        self.outcomes: list[KeyOutcome | None] = []
+        self.outcomes = Outcomes()
         self.keys_done = self.bytes_done = self.bytes_planned = 0
 
     def give(self, step: Step) -> None:
@@ -55,18 +55,17 @@ class Ledger:
     def reserve(self, step: Step) -> int:
         """Return the position of a step's outcome."""
         self.bytes_planned += step.size or 0
-        self.outcomes.append(None)
-        return len(self.outcomes) - 1
+        return self.outcomes.reserve(step.key)
 
     def conclude(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         """Note the outcome of a step that was not given out."""
-        self.outcomes[position] = outcome
+        self.outcomes.put(position, outcome)
         self.keys_done += 1
         self.bytes_done += step.size or 0
 
     def record(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         """Note the outcome of a step that was."""
-        self.outcomes[position] = outcome
+        self.outcomes.put(position, outcome)
         self.keys_done += 1
         if step.size is None:  # a store that cannot tell: it is known only now
             self.bytes_planned += outcome.size or 0

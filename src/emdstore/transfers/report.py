@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,40 +9,9 @@ import attrs
 
 from emdstore.errors import Interrupted, TransferError
 from emdstore.stores.port import LeftOut
-
-Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"]
-OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed", "left")
+from emdstore.transfers.outcomes import OUTCOMES, KeyOutcome, Outcome, Outcomes, packed
 
 _NAMED_IN_ERROR = 5
-
-
-@attrs.frozen
-class KeyOutcome:
-    """What became of one key.
-
-    Attributes
-    ----------
-    key
-        The artifact's key.
-    outcome
-        ``copied``: its bytes are at the destination now; ``unchanged``: they were there; ``missing``: the source does
-        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error; ``left``: not
-        moved, because of the set that it belongs to: see the error.
-    size
-        Bytes, where known.
-    sha256
-        Hex digest of the bytes, where they passed through or were compared; None for what was left unread, or copied
-        by the server.
-    error
-        Why it is missing, rejected or failed.
-    """
-
-    key: str
-    outcome: Outcome
-    size: int | None = None
-    sha256: str | None = None
-    error: Exception | None = None
-
 
 SetWord = Literal["copied", "unchanged", "failed", "left"]
 
@@ -75,7 +43,7 @@ class TransferReport:
     Attributes
     ----------
     outcomes
-        In the order in which the keys were planned.
+        In the order in which the keys were planned: a sequence, whose members are made when they are looked at.
     seconds
         How long it took.
     dry_run
@@ -86,7 +54,7 @@ class TransferReport:
         What lies at the source and is no artifact, because no key can name it or nobody can read it.
     """
 
-    outcomes: tuple[KeyOutcome, ...]
+    outcomes: Outcomes = attrs.field(converter=packed)
     seconds: float = 0.0
     dry_run: bool = False
     sets: tuple[SetOutcome, ...] = ()
@@ -95,22 +63,21 @@ class TransferReport:
     @cached_property
     def counts(self) -> dict[Outcome, int]:
         """How many keys there are of each outcome."""
-        found = Counter(each.outcome for each in self.outcomes)
-        return {outcome: found[outcome] for outcome in OUTCOMES}
+        return {outcome: self.outcomes.count_of(outcome) for outcome in OUTCOMES}
 
     def keys(self, outcome: Outcome) -> tuple[str, ...]:
         """Return the keys that had this outcome."""
-        return tuple(each.key for each in self.outcomes if each.outcome == outcome)
+        return tuple(each.key for each in self.outcomes.of_kind(outcome))
 
     @property
     def bytes_copied(self) -> int:
         """The bytes of all artifacts that were copied."""
-        return sum(each.size or 0 for each in self.outcomes if each.outcome == "copied")
+        return self.outcomes.bytes_of("copied")
 
     @property
     def failures(self) -> tuple[KeyOutcome, ...]:
         """What did not arrive: missing, rejected, failed and left keys."""
-        return tuple(each for each in self.outcomes if each.outcome not in ("copied", "unchanged"))
+        return tuple(self.outcomes.of_kind("missing", "rejected", "failed", "left"))
 
     @property
     def ok(self) -> bool:

@@ -25,9 +25,10 @@ from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.unfinished import uploads_are_under_way
 from emdstore.transfers.batch import Batch, BatchResult, run_batch, run_steps
 from emdstore.transfers.ledger import Ledger
+from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
 from emdstore.transfers.plan import Listing, Step, Unchanged
-from emdstore.transfers.report import KeyOutcome, TransferInterrupted, TransferProgress, TransferReport
+from emdstore.transfers.report import TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfers.unit_runs import UnitRuns
 from emdstore.transfers.units import Sealing, Unit, plan_move
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
@@ -290,8 +291,7 @@ class _Run:
 
     def report(self, seconds: float) -> TransferReport:
         sets = sorted((*self._units.sets, *self._units.unfinished()), key=lambda each: each.folder)
-        outcomes = tuple(each for each in self._ledger.outcomes if each is not None)
-        return TransferReport(outcomes, seconds, sets=tuple(sets))
+        return TransferReport(self._ledger.outcomes.settled(), seconds, sets=tuple(sets))
 
     def _plan_some(self) -> bool:
         """Plan a little further, unless much is waiting already; return whether anything was planned."""

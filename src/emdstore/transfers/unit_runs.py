@@ -13,8 +13,9 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import SupportsFlush
 from emdstore.transfers.batch import foreseen
 from emdstore.transfers.ledger import SETTLED, Ledger
+from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.plan import Step
-from emdstore.transfers.report import KeyOutcome, SetOutcome, SetWord
+from emdstore.transfers.report import SetOutcome, SetWord
 from emdstore.transfers.units import Unit, steps_of
 
 

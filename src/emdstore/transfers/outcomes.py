@@ -1,0 +1,196 @@
+"""What became of the keys of a transfer, in little memory: of a million keys there may be a million outcomes.
+
+An outcome is made when it is looked at. Until then its parts lie packed, one after the other, and only what went wrong
+is kept as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, overload
+
+import attrs
+
+Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"]
+OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed", "left")
+
+_CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_PENDING = len(OUTCOMES)
+_UNKNOWN = -1
+_LARGEST = 2**63 - 1
+_SHA256_BYTES = 32
+_is_sha256 = re.compile(r"(?!0{64})[0-9a-f]{64}\Z").match  # with zeros alone stands for none
+
+
+@attrs.frozen
+class KeyOutcome:
+    """What became of one key.
+
+    Attributes
+    ----------
+    key
+        The artifact's key.
+    outcome
+        ``copied``: its bytes are at the destination now; ``unchanged``: they were there; ``missing``: the source does
+        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error; ``left``: not
+        moved, because of the set that it belongs to: see the error.
+    size
+        Bytes, where known.
+    sha256
+        Hex digest of the bytes, where they passed through or were compared; None for what was left unread, or copied
+        by the server.
+    error
+        Why it is missing, rejected or failed.
+    """
+
+    key: str
+    outcome: Outcome
+    size: int | None = None
+    sha256: str | None = None
+    error: Exception | None = None
+
+
+class _Texts:
+    """Texts, one after the other in one buffer."""
+
+    __slots__ = ("_bytes", "_ends")
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._ends = array("Q")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def append(self, text: str) -> None:
+        self._bytes += text.encode("utf-8", "surrogatepass")  # of names that are no keys, too
+        self._ends.append(len(self._bytes))
+
+    def __getitem__(self, position: int) -> str:
+        start = self._ends[position - 1] if position else 0
+        return self._bytes[start : self._ends[position]].decode("utf-8", "surrogatepass")
+
+
+class Outcomes(Sequence[KeyOutcome]):
+    """The outcomes of a transfer, in the order in which its keys were planned.
+
+    A sequence that is equal to a tuple of the same outcomes, and pickles. Only the transfer itself adds to it.
+
+    Parameters
+    ----------
+    outcomes
+        What is in it from the start.
+    """
+
+    __slots__ = ("_codes", "_digests", "_folder", "_folder_of", "_folders", "_kept", "_names", "_sizes")
+
+    def __init__(self, outcomes: Iterable[KeyOutcome] = ()) -> None:
+        self._folder: str | None = None  # that of the last key, which most keys share with the one before
+        self._folders, self._names = _Texts(), _Texts()
+        self._folder_of = array("I")
+        self._codes, self._sizes = bytearray(), array("q")
+        self._digests = bytearray()
+        self._kept: dict[int, KeyOutcome] = {}
+        for each in outcomes:
+            self.put(self.reserve(each.key), each)
+
+    def reserve(self, key: str) -> int:
+        """Return the position for the outcome of the next key."""
+        folder, _, name = str(key).rpartition("/")
+        if folder != self._folder:
+            self._folder = folder
+            self._folders.append(folder)
+        self._names.append(name)
+        self._folder_of.append(len(self._folders) - 1)
+        self._codes.append(_PENDING)
+        self._sizes.append(_UNKNOWN)
+        return len(self._codes) - 1
+
+    def put(self, position: int, outcome: KeyOutcome) -> None:
+        """Take note of what became of a key."""
+        self._codes[position] = _CODES[outcome.outcome]
+        size, digest = outcome.size, outcome.sha256
+        if outcome.error is not None or not (_packs_size(size) and _packs_digest(digest)):
+            self._kept[position] = outcome
+        self._sizes[position] = size if size is not None and _packs_size(size) else _UNKNOWN
+        if digest is not None and _packs_digest(digest):
+            start = position * _SHA256_BYTES
+            if len(self._digests) < start + _SHA256_BYTES:
+                self._digests.extend(bytes(start + _SHA256_BYTES - len(self._digests)))
+            self._digests[start : start + _SHA256_BYTES] = bytes.fromhex(digest)
+
+    def settled(self) -> Outcomes:
+        """Return those that are known: all of them, unless the transfer was interrupted."""
+        if _PENDING not in self._codes:
+            return self
+        return Outcomes(self[position] for position, code in enumerate(self._codes) if code != _PENDING)
+
+    def count_of(self, outcome: Outcome) -> int:
+        """Return how many keys had this outcome."""
+        return self._codes.count(_CODES[outcome])
+
+    def of_kind(self, *kinds: Outcome) -> Iterator[KeyOutcome]:
+        """Yield those of some kinds."""
+        codes = {_CODES[kind] for kind in kinds}
+        if any(map(self._codes.count, codes)):
+            yield from (self[position] for position, code in enumerate(self._codes) if code in codes)
+
+    def bytes_of(self, outcome: Outcome) -> int:
+        """Return the size of all that had this outcome, as far as it is known."""
+        code = _CODES[outcome]
+        return sum(size for size, each in zip(self._sizes, self._codes, strict=True) if each == code and size > 0)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    @overload
+    def __getitem__(self, index: int) -> KeyOutcome: ...
+    @overload
+    def __getitem__(self, index: slice) -> Outcomes: ...
+    def __getitem__(self, index: int | slice) -> KeyOutcome | Outcomes:
+        if isinstance(index, slice):
+            return Outcomes(self[position] for position in range(*index.indices(len(self))))
+        position = range(len(self))[index]  # as a tuple takes it
+        if (kept := self._kept.get(position)) is not None:
+            return kept
+        folder, name = self._folders[self._folder_of[position]], self._names[position]
+        start = position * _SHA256_BYTES
+        digest = self._digests[start : start + _SHA256_BYTES]
+        size = self._sizes[position]
+        return KeyOutcome(
+            f"{folder}/{name}" if folder else name,
+            OUTCOMES[self._codes[position]],
+            None if size == _UNKNOWN else size,
+            digest.hex() if any(digest) else None,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Outcomes | tuple):
+            return NotImplemented
+        return len(self) == len(other) and all(map(_are_equal, self, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {each}" for each in OUTCOMES if (count := self.count_of(each)))
+        return f"<outcomes: {counts or 'none'}>"
+
+
+def packed(outcomes: Iterable[KeyOutcome]) -> Outcomes:
+    """Return outcomes packed, if they are not yet."""
+    return outcomes if isinstance(outcomes, Outcomes) else Outcomes(outcomes)
+
+
+def _are_equal(one: KeyOutcome, other: object) -> bool:
+    return one == other
+
+
+def _packs_size(size: int | None) -> bool:
+    return size is None or 0 <= size <= _LARGEST
+
+
+def _packs_digest(digest: str | None) -> bool:
+    return digest is None or _is_sha256(digest) is not None
