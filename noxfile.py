@@ -16,7 +16,7 @@ import nox
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from tests.climate_ref.environments import as_pip_is_set_up  # noqa: E402 - the project's folder is not on the path
+from tests.integrations.climate_ref.environments import as_pip_is_set_up  # noqa: E402 - the project's folder is not on the path
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST = PYTHONS[0]

@@ -25,7 +25,7 @@ from typing import Any
 import attrs
 import pytest
 from tests.children import may_mount
-from tests.climate_ref.environments import RELEASES, Release
+from tests.integrations.climate_ref.environments import RELEASES, Release
 from tests.servers.postgres import find_installations
 
 TEST_ALL = "pip install 'emdstore[test-all]'"

@@ -18,7 +18,7 @@ FORKS.set_forkserver_preload(
         "sqlalchemy.dialects.sqlite",
         "sqlalchemy.dialects.postgresql.psycopg",
         "tests.catalog.examples",
-        "tests.lifecycle.crash",
+        "tests.executions.crash",
     ]
 )
 

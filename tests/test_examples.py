@@ -94,7 +94,10 @@ def test_a_framework_tests_itself_against_memory(tmp_path: Path) -> None:
 
 def test_every_example_is_run_here() -> None:
     # That of Climate-REF needs Climate-REF: it is run in an environment that has it.
-    named = Path(__file__).read_text() + (Path(__file__).parent / "climate_ref/test_adoption_example.py").read_text()
+    named = (
+        Path(__file__).read_text()
+        + (Path(__file__).parent / "integrations/climate_ref/test_adoption_example.py").read_text()
+    )
     assert [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in named] == []
 
 

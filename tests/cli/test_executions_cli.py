@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import pytest
 from tests.cli.conftest import CLI, COMMAND, environment
-from tests.lifecycle.runs import committed, gone_pid, in_state, ran
+from tests.executions.runs import committed, gone_pid, in_state, ran
 
 from emdstore.cli import app
 from emdstore.executions.process import host_name

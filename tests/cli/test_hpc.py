@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import environment
-from tests.lifecycle.examples import encode, metric_bundle
+from tests.sets.examples import encode, metric_bundle
 
 from emdstore.catalog import Catalog
 from emdstore.executions.settings import write_config

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import CLI
-from tests.lifecycle.examples import FRAGMENT, SUCCESS, promote, put, small_run
+from tests.sets.examples import FRAGMENT, SUCCESS, promote, put, small_run
 
 from emdstore.emds import RETRACTION_NAME
 from emdstore.sets.schema import record_schema, retraction_schema

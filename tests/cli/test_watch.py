@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.children import start_python
 from tests.cli.conftest import COMMAND, environment
-from tests.lifecycle.examples import SUCCESS, promote, put, small_run
 from tests.servers.s3 import free_ports
+from tests.sets.examples import SUCCESS, promote, put, small_run
 
 from emdstore.catalog import Catalog
 from emdstore.cli.app import run

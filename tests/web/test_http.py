@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from tests.lifecycle.examples import FourMethods
+from tests.sets.examples import FourMethods
 from tests.web.library import TEMPERATURE, Library
 
 from emdstore.catalog import Catalog, ExecutionContent

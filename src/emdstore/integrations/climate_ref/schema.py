@@ -6,12 +6,12 @@ import functools
 from pathlib import Path
 
 import attrs
+import climate_ref
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from climate_ref.models import MetricValue
 from climate_ref.models.execution import Execution, ExecutionOutput
 
-import climate_ref
 from emdstore.errors import CatalogVersionError
 
 KNOWN = {"b1c2d3e4f5a6": "0.14", "42598155c23b": "0.20"}
