@@ -9,7 +9,7 @@ import pytest
 from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
 # In this order: one imports the one before it, whose assertions could no longer be rewritten then.
-pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.groups", "tests.places"]
+pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.servers.sshd", "tests.groups", "tests.places"]
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn;
 # `nohup` does so with SIGHUP.

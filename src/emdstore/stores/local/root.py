@@ -21,12 +21,12 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
     KeyConflictError,
-    StoreAccessError,
     StoreError,
     StoreUnavailableError,
     UnsafePathError,
 )
 from emdstore.keys import join_key
+from emdstore.stores.system_errors import error_of_errno
 
 Durability = Literal["system", "object"]
 
@@ -241,10 +241,7 @@ class Root:
         """Return the error of ours that says what one of the system's means."""
         if isinstance(error, EmdstoreError):
             return error
-        kind, advice = _KINDS.get(error.errno or 0, (StoreError, "nothing was changed"))
-        found = kind(f"cannot {verb} {key!r} in {self.name}: {error.strerror}; {advice}", key=key, store=self.name)
-        found.errno = error.errno
-        return found
+        return error_of_errno(error.errno, error.strerror, key, self.name, verb)
 
 
 class Translating:
@@ -261,24 +258,6 @@ class Translating:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, OSError) and not isinstance(error, EmdstoreError):
             self._root.raise_error(error, self._key, self._verb)
-
-
-_KINDS: dict[int, tuple[type[StoreError], str]] = {
-    errno.EACCES: (StoreAccessError, "check the permissions of the file and its folders"),
-    errno.EPERM: (StoreAccessError, "check the permissions of the file and its folders"),
-    errno.EROFS: (StoreAccessError, "the file system is mounted read-only"),
-    errno.ENOSPC: (StoreError, "what was there before is intact; free some space and run it again"),
-    errno.EFBIG: (StoreError, "what was there before is intact; files of this size are not allowed here"),
-    errno.EDQUOT: (StoreError, "what was there before is intact; the quota is used up"),
-    errno.ESTALE: (StoreUnavailableError, "the file server changed it meanwhile; try again"),
-    errno.ETIMEDOUT: (StoreUnavailableError, "the file server does not answer; try again"),
-    errno.EAGAIN: (StoreUnavailableError, "try again"),
-    errno.EBUSY: (StoreUnavailableError, "try again"),
-    errno.EIO: (StoreUnavailableError, "the disk or the file server failed to do it; try again, and look at its state"),
-    errno.EMFILE: (StoreUnavailableError, "too many files are open in this process; raise `ulimit -n`, or try again"),
-    errno.ENFILE: (StoreUnavailableError, "too many files are open on this machine; try again"),
-    errno.ENOMEM: (StoreUnavailableError, "there is no memory left; try again"),
-}
 
 
 def sync_folder(path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Artifacts as files of another machine, by SSH."""
