@@ -123,6 +123,29 @@ def test_a_set_that_nobody_touched_is_not_looked_at_again(
     assert {key for key in read if key.startswith((FRAGMENT, OTHER))} <= {AT, f"{OTHER}/{RECORD_NAME}"}
 
 
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_equal_records_cost_one_read_a_side_also_where_the_source_was_touched_since(
+    results: LocalArtifactStore, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """What a copy or a restored backup did to the source's times says nothing of the destination, which is proved."""
+    archive = make_store(kind, request, tmp_path / "archive")
+    transfer(results, archive)
+    put(archive, {f"{FRAGMENT}/stale.png": b"of an older version"})
+    for path in (results.root / FRAGMENT).rglob("*.*"):
+        if path.name != RECORD_NAME:
+            path.chmod(0o640)  # sets the time of the last change
+    units = [each for each in plan_transfer(results, archive) if isinstance(each, Unit)]
+    assert [(each.folder, each.opening) for each in units] == [(FRAGMENT, None), (OTHER, None)]
+    source, dest = RecordingStore(results), RecordingStore(archive)
+    report = transfer(source, dest)
+    assert words(report) == {FRAGMENT: "unchanged", OTHER: "unchanged"}
+    for store in (source, dest):
+        read = [call.key for call in store.calls if call.verb in ("read_bytes", "open_reader", "digest")]
+        assert sorted(key for key in read if key.startswith((FRAGMENT, OTHER))) == sorted(
+            [AT, f"{OTHER}/{RECORD_NAME}"]
+        )
+
+
 def test_each_side_is_listed_once(results: LocalArtifactStore) -> None:
     for _ in range(2):
         source, dest = RecordingStore(results), RecordingStore(InMemoryArtifactStore())

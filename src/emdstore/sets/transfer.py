@@ -6,7 +6,7 @@ opened at the destination before its first byte changes there, with its record l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
@@ -198,7 +198,7 @@ class SetSealing:
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:
-            return patiently(lambda: _keep_later_word(decide(), source, dest), source, dest)
+            return patiently(lambda: _keep_later_word(decide(), found, source, dest), source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
 
@@ -337,17 +337,30 @@ def _is_same(source: ArtifactStore, record: Pair, pairs: Iterable[Pair]) -> bool
 
 
 def _is_whole(folder: str, standing: Standing, found: Mapping[str, Pair]) -> bool:
-    """Tell whether equal records prove that both sides hold all that they name, and nothing else differs."""
-    record, at = standing.record, join_key(folder, RECORD_NAME)
-    if record is None or record.state in (None, "publishing"):
+    """Tell whether equal records prove that both sides hold all that they name, and nothing else is to be moved.
+
+    The bytes at the destination are those of the record if nothing touched them since it was written. Then those at the
+    source need not be looked at: whatever they are by now, nothing of them is moved.
+    """
+    record, listed = standing.record, found[join_key(folder, RECORD_NAME)]
+    if record is None or record.state in (None, "publishing") or listed.dest is None:
         return False
-    named = all(join_key(folder, artifact.key) in found for artifact in record.artifacts)
-    return named and all(_untouched(pair, found[at]) for pair in found.values())
+    named = set()
+    for artifact in record.artifacts:
+        pair = found.get(join_key(folder, artifact.key))
+        if pair is None or pair.source is None or pair.dest is None or pair.dest.is_newer(listed.dest):
+            return False
+        if not pair.source.size == pair.dest.size == artifact.size:
+            return False
+        named.add(pair.key)
+    return all(not pair.here or _untouched(pair, listed) for key, pair in found.items() if key not in named)
 
 
-def _keep_later_word(unit: Unit, source: ArtifactStore, dest: ArtifactStore) -> Unit:
+def _keep_later_word(unit: Unit, found: Collection[str], source: ArtifactStore, dest: ArtifactStore) -> Unit:
     """Let a retraction at the destination stay where it was said after the one that would replace it."""
     at = join_key(unit.folder, RETRACTION_NAME)
+    if at not in found:
+        return unit
     moved = [step for step in steps_of(unit) if step.key == at and step.action in ("copy", "compare")]
     if not moved or (there := _word_at(dest, unit.folder)) is None:
         return unit
