@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.sets.late import Halting, Turn
 
 from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
-from emdstore.errors import OvertakenError, StoreUnavailableError
+from emdstore.errors import OvertakenError, StoreUnavailableError, TransferError
 from emdstore.executions.without_catalog import publish_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
@@ -23,9 +24,11 @@ from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.record import ExecutionRecord, publish_record, read_record
 from emdstore.sets.repair import repair
 from emdstore.sets.retraction import read_retraction, retract, unretract
+from emdstore.sets.seal import open_set, standing_at
 from emdstore.sets.state import look_at_set
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
+from emdstore.transfers import listing_of
 
 that_compare = pytest.mark.parametrize("results", ["local", "memory", "s3"], indirect=True)
 
@@ -189,6 +192,64 @@ def test_a_transfer_that_goes_on_with_a_killed_one_keeps_that_one_from_ending_it
     report = transfer(source, Halting(results, turn), max_workers=1)
     assert report.ok  # the record that it would have written is there
     assert is_version(results, 1)
+
+
+class BeforeEachSeal(Turn):
+    """The moments right before the first so many final records, each of which is put over one that opens the set."""
+
+    def __init__(self, others: Callable[[], object], times: int) -> None:
+        super().__init__(RECORD_NAME, others, nth=2)
+        self.times = times
+
+    def at(self, verb: str, key: str) -> None:
+        if self.times:
+            super().at(verb, key)
+            if self.has_come:
+                self._left = 2
+                self.times -= 1
+
+
+def disturbed(results: ArtifactStore, times: int) -> tuple[Halting, BeforeEachSeal]:
+    """Have bytes of a halted writer land at these moments."""
+    late = scoped(results, FRAGMENT)
+    moments = BeforeEachSeal(lambda: late.write_bytes("data/tas.nc", b"data 000"), times)
+    return Halting(results, moments), moments
+
+
+def killed_over(number: int) -> InMemoryArtifactStore:
+    """Return results with a set that somebody opened, and was halted or killed."""
+    results = InMemoryArtifactStore()
+    publish(results, number)
+    there = scoped(results, FRAGMENT)
+    open_set(there, standing_at(there, listing_of(there)), ExecutionRecord.at(FRAGMENT), ["data/tas.nc"])
+    return results
+
+
+def ship(verb: str, results: ArtifactStore) -> object:
+    if verb == "publish":
+        return publish(results, 1)
+    publish(source := InMemoryArtifactStore(), 1)
+    keys = [f"{FRAGMENT}/{key}" for key in held(scoped(source, FRAGMENT))] if verb == "transfer keys" else None
+    return transfer(source, results, keys, max_workers=1).raise_for_failures()
+
+
+that_ship = pytest.mark.parametrize("verb", ["publish", "transfer", "transfer keys"])
+
+
+@that_ship
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_is_sealed_over_an_open_set_is_read_back_and_sent_again(verb: str, times: int) -> None:
+    results = killed_over(0)
+    dest, moments = disturbed(results, times)
+    ship(verb, dest)
+    assert moments.times == 0
+    assert is_version(results, 1)
+
+
+@that_ship
+def test_who_is_disturbed_again_and_again_says_so(verb: str) -> None:
+    with pytest.raises((OvertakenError, TransferError), match="by somebody else since it was looked at"):
+        ship(verb, disturbed(killed_over(0), 9)[0])
 
 
 def test_to_materialize_opens_no_set_that_was_published_meanwhile() -> None:

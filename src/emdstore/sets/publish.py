@@ -12,17 +12,15 @@ import attrs
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, OvertakenError, StoreError
+from emdstore.errors import OvertakenError, StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, promote
 from emdstore.sets.record import ExecutionRecord, encode_record, put_record, says_the_same, state_of
 from emdstore.sets.result import ResultLike, as_result
-from emdstore.sets.seal import Standing, opened
+from emdstore.sets.seal import Standing, opened, read_back
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.transfers import ProgressCallback, Unchanged, digest_of
-from emdstore.transfers.seals import overtaken, write_seal
-
-_ATTEMPTS = 3
+from emdstore.transfers import ProgressCallback, Unchanged, move_in_order
+from emdstore.transfers.seals import ATTEMPTS, overtaken, write_seal
 
 
 @attrs.frozen
@@ -114,8 +112,7 @@ def publish_set(
         executor=executor,
     )
     publication, was_open = ship(unchanged=unchanged)
-    attempts = _ATTEMPTS
-    # Bytes of a writer who was halted may have landed on ours before the record, which no time tells of afterwards.
+    attempts = ATTEMPTS
     while (was_open or taken_over) and publication.record_written and _is_overwritten(dest, publication.record):
         attempts -= 1
         if not attempts:
@@ -126,11 +123,10 @@ def publish_set(
 
 def _is_overwritten(dest: ArtifactStore, record: ExecutionRecord | None) -> bool:
     """Tell whether a set that was just published has other bytes than its record says."""
-    for each in () if record is None else record.artifacts:
-        try:
-            if digest_of(dest, each.key) != (each.size, each.sha256):
-                return True
-        except ArtifactNotFoundError:
+    for each in () if record is None else move_in_order(dest, dest, read_back(record)):
+        if each.error is not None:
+            raise each.error
+        if each.outcome == "copied":  # or would be: it differs
             return True
     return False
 

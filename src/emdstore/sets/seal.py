@@ -21,11 +21,12 @@ from emdstore.errors import (
     RecordError,
     RecordVersionError,
 )
+from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
-from emdstore.transfers import Listing, listing_of
+from emdstore.transfers import Listing, Step, listing_of
 from emdstore.transfers.seals import write_seal
 
 _NAMED = 5
@@ -129,6 +130,19 @@ def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -
         "Bring back what is missing and do it again, or use --replace (replace=True) to have the less complete one",
         key=fragment,
     )
+
+
+def read_back(record: ExecutionRecord, folder: str = "") -> tuple[Step, ...]:
+    """Return how a set is read back that was sealed over an open one: see `emdstore.transfers.seals`.
+
+    Parameters
+    ----------
+    record
+        What was sealed.
+    folder
+        Where the set lies in the store that is read; ``""`` if the store is that folder.
+    """
+    return tuple(Step(join_key(folder, each.key), "prove", each.size, here=each.sha256) for each in record.artifacts)
 
 
 def next_generation(standing: Standing, claimed: int) -> int:

@@ -24,7 +24,7 @@ from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
-from emdstore.sets.seal import Standing, opened, standing_at
+from emdstore.sets.seal import Standing, opened, read_back, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
@@ -265,7 +265,8 @@ def _some_sealed(
     seal = Step(at, "write", len(data), data=data, there=standing.digest)
     sealed = standing.data == data
     in_turn = tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source)
-    return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed)
+    again = read_back(record, folder) if standing.was_open else ()
+    return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed, read_back=again)
 
 
 def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, proved: Mapping[str, str]) -> bool:
@@ -470,6 +471,7 @@ def _vouched(
         opening,
         seal,
         sealed=standing.data == data,
+        read_back=read_back(record, group.folder) if standing.was_open else (),
     )
 
 

@@ -199,7 +199,7 @@ class _Run:
         self._watch = Watch()
         self._watches: list[Watch | ForkWatch] = [self._watch]
         self._ledger = Ledger(only_prove=only_prove, counts_bytes=not self._elsewhere)
-        self._units = UnitRuns(self._ledger, self._flushed)
+        self._units = UnitRuns(dest, self._ledger, self._flushed)
         self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
         self._in_memory = 0
         self._complete = False

@@ -1,7 +1,9 @@
 """Writing the file that vouches for its folder: only over what its writer has seen (fencing).
 
 A writer can be halted for an hour between its last look and its last write. Whoever has sealed the folder meanwhile
-stays: the late one finds out, and changes nothing more.
+stays: the late one finds out, and changes nothing more. Bytes that it was about to write may land all the same, right
+before the seal, which no time tells of afterwards. So what is sealed over an open folder is read back, and what is not
+what was sent is sent again.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ from __future__ import annotations
 from emdstore.errors import ArtifactChangedError, OvertakenError
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.replacing import put_over
+
+ATTEMPTS = 3
+"""How often a folder that was found open is sealed, at most, before whoever disturbs it has won."""
 
 
 def write_seal(store: ArtifactStore, key: str, data: bytes, seen: str | None, *, folder: str) -> None:

@@ -10,12 +10,13 @@ import attrs
 
 from emdstore.errors import StoreError
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.port import SupportsFlush
+from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers.batch import foreseen
 from emdstore.transfers.ledger import SETTLED, Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.plan import Step
 from emdstore.transfers.report import SetOutcome, SetWord
+from emdstore.transfers.seals import ATTEMPTS, overtaken
 from emdstore.transfers.units import Unit, steps_of
 
 
@@ -41,6 +42,10 @@ class _UnitRun:
         The first failure.
     stage
         What the steps that are under way are for.
+    attempts
+        How often the seal was written.
+    overwritten
+        What the last reading back found to be something else.
     """
 
     unit: Unit
@@ -50,7 +55,14 @@ class _UnitRun:
     changes: bool = False
     opened: bool = False
     error: Exception | None = None
-    stage: Literal["proving", "opening", "moving", "sealing", "done"] = "proving"
+    stage: Literal["proving", "opening", "moving", "sealing", "reading back", "done"] = "proving"
+    attempts: int = 0
+    overwritten: set[str] = attrs.field(factory=set)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the steps that are under way have an outcome of their own in the report."""
+        return self.stage not in ("opening", "reading back") and not self.attempts
 
 
 def _seal_of(run: _UnitRun) -> Step:
@@ -67,6 +79,8 @@ class UnitRuns:
 
     Parameters
     ----------
+    dest
+        The destination.
     ledger
         Where their steps wait, and their outcomes are noted.
     flushed
@@ -80,10 +94,10 @@ class UnitRuns:
         Units that wait for the disk before they are sealed.
     """
 
-    def __init__(self, ledger: Ledger, flushed: SupportsFlush | None) -> None:
-        self._ledger, self._flushed = ledger, flushed
+    def __init__(self, dest: ArtifactStore, ledger: Ledger, flushed: SupportsFlush | None) -> None:
+        self._dest, self._ledger, self._flushed = dest, ledger, flushed
         self._runs: dict[int, _UnitRun] = {}  # by the positions of their steps that are under way
-        self._openings = 0
+        self._untold = 0
         self.sealable: list[_UnitRun] = []
         self.sets: list[SetOutcome] = []
 
@@ -138,11 +152,11 @@ class UnitRuns:
             return
         run.pending = len(steps)
         for step in reversed(steps):
-            if run.stage == "opening":
-                self._openings += 1
-                position = -self._openings
-            else:
+            if run.is_told:
                 position = run.positions[step.key]
+            else:
+                self._untold += 1
+                position = -self._untold
             self._runs[position] = run
             self._ledger.waiting.appendleft((position, step))
 
@@ -180,8 +194,30 @@ class UnitRuns:
             else:
                 self._release(run, [_seal_of(run)])
             return
-        if run.stage == "sealing":
-            self._leave(run, foresee=False)
+        if run.stage == "sealing" and run.error is None and unit.read_back:
+            run.attempts += 1
+            run.stage = "reading back"
+            self._release(run, unit.read_back)
+            return
+        if run.stage == "reading back" and run.error is None and run.overwritten:
+            if run.attempts < ATTEMPTS:
+                self._begin_again(run)
+                return
+            run.error = overtaken(unit.folder, self._dest)
+        self._leave(run, foresee=False)
+
+    def _begin_again(self, run: _UnitRun) -> None:
+        """Open a unit again that was sealed over the bytes of somebody else, and send what they have overwritten."""
+        unit, seal = run.unit, run.unit.seal
+        assert seal is not None
+        assert unit.opening is not None
+        opening = attrs.evolve(unit.opening, there=sha256_of(seal.data or b""))
+        sent = {step.key: attrs.evolve(step, action="copy") for step in unit.read_back if step.key in run.overwritten}
+        run.ranks = deque([sent[step.key] for step in rank if step.key in sent] for rank in unit.ranks)
+        run.overwritten.clear()
+        run.opened, run.stage = True, "opening"
+        self._ledger.held += len(sent)
+        self._release(run, [opening])
 
     def seal_some(self) -> bool:
         """Write the seals of all units that wait for the disk; return whether there were any."""
@@ -200,6 +236,11 @@ class UnitRuns:
         sealed = unit.sealed and not run.changes
         if unit.seal is not None and run.stage != "sealing":
             rest.append(attrs.evolve(unit.seal, action="unchanged") if sealed else unit.seal)
+        if run.attempts:  # all of it has an outcome
+            rest = []
+            if run.error is not None and unit.seal is not None:
+                failed = KeyOutcome(unit.seal.key, "failed", unit.seal.size, error=run.error)
+                self._ledger.outcomes.put(run.positions[unit.seal.key], failed)
         for step in rest:
             if step.action == "unchanged" or (foresee and run.error is None):
                 outcome = foreseen(step)
@@ -220,7 +261,11 @@ class UnitRuns:
             number = next(number for number, rank in enumerate(run.unit.ranks) if any(s.key == step.key for s in rank))
             run.ranks[number].append(attrs.evolve(step, action="copy", doubt=False))
             self._ledger.held += 1
-        elif run.stage != "opening":
+        elif run.is_told:
             self._ledger.record(position, step, outcome)
+        elif run.stage == "reading back" and outcome.outcome == "copied":  # it differs
+            run.overwritten.add(step.key)
+        elif run.stage == "moving":  # again
+            self._ledger.outcomes.put(run.positions[step.key], outcome)
         if not run.pending:
             self._advance(run)

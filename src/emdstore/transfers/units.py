@@ -56,6 +56,9 @@ class Unit:
         Done last, if all of the `ranks` arrived.
     sealed
         Whether the destination has that very seal, so that it need not be written if nothing changes.
+    read_back
+        Where somebody had begun with the folder, who may be halted and go on: a ``prove`` of each artifact, done when
+        the seal is written; see `emdstore.transfers.seals`.
     error
         Why nothing is done at all.
     """
@@ -66,6 +69,7 @@ class Unit:
     opening: Step | None = None
     seal: Step | None = None
     sealed: bool = False
+    read_back: tuple[Step, ...] = ()
     error: EmdstoreError | None = None
 
 
