@@ -30,6 +30,15 @@ FULL = ExecutionContent(
     reason="complete",
     retryable=False,
     dirty=False,
+    host="node7",
+    pid=4711,
+    provider_version="3.9",
+    diagnostic_version="2",
+    software={"numpy": "2.3", "PMP": "3.9 (Ü)"},
+    wall_seconds=61.5,
+    cpu_seconds=240.25,
+    peak_memory_bytes=2**33,
+    exit_code=0,
     created_at=NOON,
     started_at=NOON.replace(microsecond=123456),
     stopped_at=NOON.replace(hour=13),
@@ -62,6 +71,11 @@ FULL = ExecutionContent(
         ({"region": "global"}, "time", ["1850-01", "1850-02"], [math.inf, math.nan], None),
         ({"region": "NINO3.4"}, "lat", [-90, 0.5, 1e300], [1, -math.inf, 1e300], {}),
     ],
+    inputs=[
+        (("CMIP6.CMIP.x.tas_1%", "v20191108", "21.14100/AbC", "10.22033/ESGF/x", None), "model", "tas", None),
+        (("ERA5", None, None, None, "ab" * 32), "reference", None, None),
+        (None, "mask", None, ("s3://in", "masks/land.nc", 2**40, "cd" * 32)),
+    ],
     warnings=[("vocabulary", "unknown dimension 'a.b'", "diagnostic.json"), ("path", "no such file", None)],
 )
 
@@ -88,6 +102,7 @@ def everything(catalog: Catalog) -> list[Any]:
         catalog.outputs(),
         catalog.scalars(),
         catalog.series(),
+        catalog.inputs(),
         catalog.warnings(),
     )
     return [row for query in queries for row in query]

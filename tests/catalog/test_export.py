@@ -76,7 +76,9 @@ def decoded(table: pa.Table) -> list[dict[str, Any]]:
     """Return a table's rows with what is JSON in them as what it means."""
     rows = table.to_pylist()
     for row in rows:
-        row |= {name: json.loads(row[name]) for name in ("attributes", "selectors") if row.get(name) is not None}
+        row |= {
+            name: json.loads(row[name]) for name in ("attributes", "selectors", "software") if row.get(name) is not None
+        }
     return rows
 
 

@@ -25,9 +25,9 @@ def test_everything_comes_back_as_it_went_in(catalog: Catalog) -> None:
     row = catalog.execution(FULL.fragment)
     assert row.execution_id == result.execution_id
     same = [f.name for f in attrs.fields(type(FULL)) if f.name in attrs.fields_dict(type(row))]
-    same = [name for name in same if name not in ("artifacts", "outputs", "scalars", "series", "warnings")]
+    same = [name for name in same if name not in PARTS]
     assert {name: getattr(row, name) for name in same} == {name: getattr(FULL, name) for name in same}
-    assert (row.artifacts, row.outputs, row.scalars, row.series, row.warnings) == (3, 2, 6, 3, 2)
+    assert (row.artifacts, row.outputs, row.scalars, row.series, row.inputs, row.warnings) == (3, 2, 6, 3, 3, 2)
     assert row.group_dirty is False
     assert [
         (a.key, a.role, a.size, a.sha256, a.media_type, a.description) for a in catalog.artifacts()
@@ -35,6 +35,10 @@ def test_everything_comes_back_as_it_went_in(catalog: Catalog) -> None:
     assert [
         (o.kind, o.name, o.key, o.filename, o.long_name, o.description, o.dimensions) for o in catalog.outputs()
     ] == FULL.outputs
+    read = [(i.dataset, i.version, i.pid, i.doi, i.dataset_sha256) for i in catalog.inputs()]
+    assert read == [of or (None,) * 5 for of, *_ in FULL.inputs]
+    kept = [(i.role, i.variable, i.store, i.key, i.size, i.sha256) for i in catalog.inputs()]
+    assert kept == [(role, variable, *(file or (None,) * 4)) for _, role, variable, file in FULL.inputs]
     assert [(w.code, w.message, w.place) for w in catalog.warnings()] == FULL.warnings
     assert [(s.dimensions, s.attributes) for s in catalog.scalars()] == [(d, a or {}) for _, d, a in FULL.scalars]
     assert repr([s.value for s in catalog.scalars()]) == "[1.25, nan, nan, -inf, 0.0, 1e+300]"
@@ -86,7 +90,9 @@ def test_nothing_of_the_old_stays(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     catalog.replace_execution(execution_of("untouched", scalars=[(1.0, {}, None)]))
     catalog.replace_execution(
-        attrs.evolve(FULL, status="failed", dirty=None, artifacts=(), outputs=(), scalars=(), series=(), warnings=())
+        attrs.evolve(
+            FULL, status="failed", dirty=None, artifacts=(), outputs=(), scalars=(), series=(), inputs=(), warnings=()
+        )
     )
     row = catalog.execution(FULL.fragment)
     assert (row.status, row.artifacts, row.outputs, row.scalars, row.series, row.warnings) == ("failed", 0, 0, 0, 0, 0)

@@ -91,10 +91,10 @@ def test_upgrading_what_is_up_to_date_changes_nothing(catalog: Catalog) -> None:
 def test_an_older_schema_is_refused_with_the_way_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.replace_execution(FULL)
     catalog._database._is_prepared = False
-    monkeypatch.setattr("emdstore.catalog.migrate.SCHEMA_VERSION", "0003")
-    monkeypatch.setattr("emdstore.catalog.database.SCHEMA_VERSION", "0003")
+    monkeypatch.setattr("emdstore.catalog.migrate.SCHEMA_VERSION", "0004")
+    monkeypatch.setattr("emdstore.catalog.database.SCHEMA_VERSION", "0004")
     assert catalog.check().state == "behind"
-    with pytest.raises(CatalogVersionError, match=r"version 0002, .* with 0003: run `emdstore db upgrade`"):
+    with pytest.raises(CatalogVersionError, match=r"version 0003, .* with 0004: run `emdstore db upgrade`"):
         catalog.executions().count()
 
 
@@ -103,7 +103,7 @@ def test_a_newer_schema_is_refused_and_left_alone(catalog: Catalog) -> None:
     _execute(catalog, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     catalog._database._is_prepared = False
     for use in (lambda: catalog.executions().count(), catalog.upgrade, lambda: catalog.replace_execution(FULL)):
-        with pytest.raises(CatalogVersionError, match=r"9999.*0002.*newer"):
+        with pytest.raises(CatalogVersionError, match=r"9999.*0003.*newer"):
             use()
     assert catalog.check().state == "unknown"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 
 if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
@@ -27,6 +27,7 @@ __all__ = [
     "ExecutionContent",
     "ExecutionRow",
     "Holder",
+    "InputRow",
     "OutputRow",
     "Query",
     "RecordStamp",

@@ -14,7 +14,7 @@ from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.queries import Filters, Query, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
 from emdstore.catalog.records import Records
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
 from emdstore.errors import InvalidTransitionError
 from emdstore.stores.identity import StoreIdentity
 from emdstore.stores.port import ArtifactStore
@@ -227,6 +227,13 @@ class Catalog:
     def series(self, **filters: Unpack[SeriesFilters]) -> SeriesQuery:
         """Return the series, in the files' order; see `SeriesFilters`."""
         return queries.series(self._database, **filters)
+
+    def inputs(self, **filters: Unpack[Filters]) -> Query[InputRow]:
+        """Return what the executions read, in the order that their records name it; see `Filters`.
+
+        With `dataset` only what is called so, of all that these executions read.
+        """
+        return queries.inputs(self._database, **filters)
 
     def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:
         """Return what ingest found odd, in the order it was found; see `Filters`."""

@@ -23,6 +23,15 @@ Scalar: TypeAlias = "tuple[float | None, Mapping[str, str], Attributes]"
 Series: TypeAlias = "tuple[Mapping[str, str], str, Iterable[str | float], Iterable[float | None], Attributes]"
 """``(dimensions, index_name, index, values, attributes)``."""
 
+DatasetValue: TypeAlias = "tuple[str, str | None, str | None, str | None, str | None]"
+"""``(name, version, pid, doi, sha256)`` of a dataset, as its framework calls it."""
+
+StagedFile: TypeAlias = "tuple[str, str, int, str]"
+"""``(store, key, size, sha256)`` of a file that a run read."""
+
+Input: TypeAlias = "tuple[DatasetValue | None, str | None, str | None, StagedFile | None]"
+"""``(dataset, role, variable, file)``: one thing that a run read, by name or as a file."""
+
 IngestWarning: TypeAlias = "tuple[str, str, str | None]"
 """``(code, message, place)``: what was odd in the input, and where."""
 
@@ -31,7 +40,7 @@ IngestWarning: TypeAlias = "tuple[str, str, str | None]"
 class ExecutionContent:
     """Everything that the catalog is to hold of one execution, in place of what it held before.
 
-    Identity, outcome and times are plain values. The five parts are iterables of tuples, in file order, and are
+    Identity, outcome and times are plain values. The six parts are iterables of tuples, in file order, and are
     consumed while the database is locked for writing: let them come from memory, not from a slow store. Iterators can
     be consumed only once, so what has one is not tried again when the database goes away.
 
@@ -59,6 +68,10 @@ class ExecutionContent:
         execution that says something, whichever was written last.
     host, pid
         Where it runs or ran.
+    provider_version, diagnostic_version, software
+        What computed it: versions, and those of packages by name.
+    wall_seconds, cpu_seconds, peak_memory_bytes, exit_code
+        What that took, and how the program ended.
     created_at, started_at, stopped_at, published_at, uploaded_at
         Aware datetimes.
     upload_duration
@@ -71,8 +84,8 @@ class ExecutionContent:
         SHA-256 of the record that this came from.
     record_size, record_modified, record_version
         The record's size in bytes, time in POSIX seconds and version, as the store's listing tells them.
-    artifacts, outputs, scalars, series, warnings
-        See `Artifact`, `Output`, `Scalar`, `Series` and `IngestWarning` for the layouts.
+    artifacts, outputs, scalars, series, inputs, warnings
+        See `Artifact`, `Output`, `Scalar`, `Series`, `Input` and `IngestWarning` for the layouts.
     """
 
     fragment: str
@@ -93,6 +106,13 @@ class ExecutionContent:
     dirty: bool | None = None
     host: str | None = None
     pid: int | None = None
+    provider_version: str | None = None
+    diagnostic_version: str | None = None
+    software: Mapping[str, str] | None = None
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    exit_code: int | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     stopped_at: datetime | None = None
@@ -112,6 +132,7 @@ class ExecutionContent:
     outputs: Iterable[Output] = ()
     scalars: Iterable[Scalar] = ()
     series: Iterable[Series] = ()
+    inputs: Iterable[Input] = ()
     warnings: Iterable[IngestWarning] = ()
 
 
@@ -125,7 +146,7 @@ class ReplaceResult:
         The execution's id, the same as before if it was there.
     created
         True if the catalog did not hold the execution before.
-    artifacts, outputs, scalars, series, warnings
+    artifacts, outputs, scalars, series, inputs, warnings
         How many rows of each it holds now.
     """
 
@@ -135,4 +156,5 @@ class ReplaceResult:
     outputs: int
     scalars: int
     series: int
+    inputs: int
     warnings: int

@@ -14,13 +14,24 @@ from sqlalchemy.dialects import postgresql
 from emdstore.catalog import frames
 from emdstore.catalog.database import ROWS_AT_A_TIME, Database
 from emdstore.catalog.export import Format, export_table
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, OutputRow, ScalarRow, SeriesRow, Status, WarningRow
+from emdstore.catalog.rows import (
+    ArtifactRow,
+    ExecutionRow,
+    InputRow,
+    OutputRow,
+    ScalarRow,
+    SeriesRow,
+    Status,
+    WarningRow,
+)
 from emdstore.catalog.schema import (
     Name,
     artifact,
+    dataset,
     diagnostic,
     execution,
     execution_group,
+    execution_input,
     ingest_warning,
     output,
     scalar_value,
@@ -28,6 +39,7 @@ from emdstore.catalog.schema import (
 )
 from emdstore.catalog.table import Table, open_table
 from emdstore.errors import ExecutionNotFoundError, QueryError
+from emdstore.identifiers import bare_identifier
 from emdstore.keys import validate_prefix
 
 if TYPE_CHECKING:
@@ -56,6 +68,11 @@ class Filters(TypedDict, total=False):
         that was published last (of equals, that was started last). A set without such a time counts as the oldest.
         Which one it is does not depend on the other filters: if they leave it out, no older one takes its place.
         A retracted set is never the latest.
+    dataset
+        What the executions read: a dataset's name, PID or DOI, or a staged file's key, in which ``*`` stands for any
+        text and ``?`` for one character. Case does not matter. `QueryError` for an empty one.
+    provider_version, diagnostic_version
+        What computed them: a version, or several.
     retracted
         False, the default, for sets that were not retracted; True for those that were; None for both.
     """
@@ -66,6 +83,9 @@ class Filters(TypedDict, total=False):
     group: OneOrMore
     status: OneOrMore
     latest: bool
+    dataset: OneOrMore
+    provider_version: OneOrMore
+    diagnostic_version: OneOrMore
     retracted: bool | None
 
 
@@ -290,6 +310,24 @@ def series(database: Database, *, index_name: OneOrMore | None = None, **filters
     return SeriesQuery(SeriesRow, statement, database, _SERIES_AT_A_TIME)
 
 
+def inputs(database: Database, **filters: Any) -> Query[InputRow]:
+    """Return one row per thing that was read."""
+    there, of = execution_input.c, dataset.c
+    named = (of.name, of.version, of.pid, of.doi, of.sha256)
+    columns = (*_PLACE, there.position, there.role, there.variable, *named, there.store, there.key)
+    wanted = filters.get("dataset")
+    conditions = _conditions(**filters)
+    if wanted is not None:  # of what these executions read, no more than what was asked for
+        conditions.append(_is_called(wanted))
+    statement = (
+        sa.select(*columns, there.size, there.sha256)
+        .select_from(execution_input.join(_EXECUTIONS, there.execution_id == execution.c.id).outerjoin(dataset))
+        .where(*conditions)
+        .order_by(execution.c.fragment, there.position)
+    )
+    return Query(InputRow, statement, database)
+
+
 def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
     """Return one row per warning."""
     return Query(WarningRow, _parts(ingest_warning, list(ingest_warning.c)[1:], filters), database)
@@ -369,15 +407,22 @@ def _conditions(
     group: OneOrMore | None = None,
     status: OneOrMore | None = None,
     latest: bool = False,
+    dataset: OneOrMore | None = None,
+    provider_version: OneOrMore | None = None,
+    diagnostic_version: OneOrMore | None = None,
     retracted: bool | None = False,
 ) -> list[sa.ColumnElement[bool]]:
-    columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status)
-    wanted = zip(columns, (provider, diagnostic, group, status), strict=True)
+    versions = (execution.c.provider_version, execution.c.diagnostic_version)
+    columns = (_PLACE[2], _PLACE[3], execution_group.c.key, execution.c.status, *versions)
+    asked = (provider, diagnostic, group, status, provider_version, diagnostic_version)
+    wanted = zip(columns, asked, strict=True)
     if status is not None:
         _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
     if latest:
         chosen.append(execution.c.id.in_(_LATEST))
+    if dataset is not None:
+        chosen.append(execution.c.id.in_(_reading.where(_is_called(dataset))))
     if retracted is not None:
         chosen.append(execution.c.retracted_at.is_not(None) if retracted else execution.c.retracted_at.is_(None))
     return [*under(fragment or ""), *chosen]
@@ -402,6 +447,24 @@ def _latest_of_each_group() -> sa.Select[Any]:
 
 
 _LATEST = _latest_of_each_group()
+
+
+_reading = sa.select(execution_input.c.execution_id).select_from(execution_input.outerjoin(dataset))
+
+
+def _is_called(wanted: OneOrMore) -> sa.ColumnElement[bool]:
+    """Return whether a row of inputs is one of those that are meant, by any of its names."""
+    read = execution_input.c
+    names = (dataset.c.name, dataset.c.pid, dataset.c.doi, dataset.c.sha256, read.key, read.sha256)
+    patterns = []
+    for each in _as_list(wanted):
+        if not (text := bare_identifier(each)):
+            raise QueryError(f"{each!r} names no dataset: give a name, PID or DOI, or a pattern such as 'CMIP6.*.tas'")
+        patterns.append(text.translate(_TO_LIKE))
+    return sa.or_(sa.false(), *(name.ilike(pattern, escape="\\") for pattern in patterns for name in names))
+
+
+_TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "\\%", "_": "\\_", "\\": "\\\\"})
 
 
 def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -> None:

@@ -50,6 +50,10 @@ class ExecutionRow:
         Who claimed it, how often it was claimed so far, and when the claim runs out; see `Claim`.
     host, pid
         Where it runs or ran.
+    provider_version, diagnostic_version, software
+        What computed it: versions, and those of packages by name.
+    wall_seconds, cpu_seconds, peak_memory_bytes, exit_code
+        What that took, and how the program ended; None for what was not measured.
     created_at, started_at, stopped_at, published_at, uploaded_at
         Aware UTC datetimes, None for what has not happened yet.
     upload_duration
@@ -60,7 +64,7 @@ class ExecutionRow:
         When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
     record_digest, record_size, record_modified, record_version
         The record that the rows came from.
-    artifacts, outputs, scalars, series, warnings
+    artifacts, outputs, scalars, series, inputs, warnings
         How many of each the catalog holds.
 
     Notes
@@ -91,6 +95,13 @@ class ExecutionRow:
     lease_expires: datetime | None = attrs.field(eq=False)
     host: str | None
     pid: int | None
+    provider_version: str | None
+    diagnostic_version: str | None
+    software: Mapping[str, str] | None
+    wall_seconds: float | None
+    cpu_seconds: float | None
+    peak_memory_bytes: int | None
+    exit_code: int | None
     created_at: datetime | None
     started_at: datetime | None
     stopped_at: datetime | None
@@ -110,6 +121,7 @@ class ExecutionRow:
     outputs: int
     scalars: int
     series: int
+    inputs: int
     warnings: int
 
 
@@ -180,6 +192,39 @@ class SeriesRow:
     index: tuple[str | float, ...] = attrs.field(converter=tuple)
     values: tuple[float, ...] = attrs.field(converter=_numbers, eq=_comparable_all)
     attributes: Mapping[str, Any]
+
+
+@attrs.frozen
+class InputRow:
+    """One thing that an execution read: a dataset by its name, a file that was staged, or both.
+
+    Attributes
+    ----------
+    role, variable
+        What it was read as, and what was read of it.
+    dataset, version, pid, doi, dataset_sha256
+        The dataset; None for a file of which only its place is known.
+    store, key, size, sha256
+        The file, and what was read of it; None for a dataset of which only its name is known.
+    """
+
+    execution_id: int
+    fragment: str
+    provider: str
+    diagnostic: str
+    group: str
+    position: int
+    role: str | None
+    variable: str | None
+    dataset: str | None
+    version: str | None
+    pid: str | None
+    doi: str | None
+    dataset_sha256: str | None
+    store: str | None
+    key: str | None
+    size: int | None
+    sha256: str | None
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The revision that this emdstore reads and writes: the newest one in `emdstore.catalog.migrations`."""
 
 VERSION_TABLE = "catalog_version"
@@ -126,6 +126,14 @@ execution = sa.Table(
     sa.Column("lease_expires", UTCDateTime),
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),
+    # what computed it, and what that took
+    sa.Column("provider_version", sa.Text),
+    sa.Column("diagnostic_version", sa.Text),
+    sa.Column("software", Document),
+    sa.Column("wall_seconds", sa.Double),
+    sa.Column("cpu_seconds", sa.Double),
+    sa.Column("peak_memory_bytes", sa.BigInteger),
+    sa.Column("exit_code", sa.Integer),
     sa.Column("created_at", UTCDateTime),
     sa.Column("started_at", UTCDateTime),
     sa.Column("stopped_at", UTCDateTime),
@@ -149,8 +157,20 @@ execution = sa.Table(
     # kept here because only a replacement of the whole execution ever changes them
     *(
         sa.Column(f"n_{part}", sa.Integer, nullable=False, server_default="0")
-        for part in ("artifacts", "outputs", "scalars", "series", "warnings")
+        for part in ("artifacts", "outputs", "scalars", "series", "inputs", "warnings")
     ),
+)
+
+dataset = sa.Table(
+    "dataset",
+    metadata,
+    # A value: its id is derived from all of it, so that nobody ever changes a row that others refer to.
+    sa.Column("id", Id, primary_key=True, autoincrement=False),
+    sa.Column("name", Name, nullable=False, index=True),
+    sa.Column("version", sa.Text),
+    sa.Column("pid", sa.Text, index=True),
+    sa.Column("doi", sa.Text, index=True),
+    sa.Column("sha256", sa.Text),
 )
 
 
@@ -205,6 +225,18 @@ series_value = _part(
     sa.Column("attributes", Labels, nullable=False),
 )
 
+execution_input = _part(
+    "execution_input",
+    # a dataset as its framework calls it, or a file that was staged
+    sa.Column("dataset_id", Id, sa.ForeignKey("dataset.id"), index=True),
+    sa.Column("role", sa.Text),
+    sa.Column("variable", sa.Text),
+    sa.Column("store", sa.Text),
+    sa.Column("key", Name),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("sha256", sa.Text),
+)
+
 ingest_warning = _part(
     "ingest_warning",
     sa.Column("code", sa.Text, nullable=False),
@@ -225,6 +257,7 @@ PARTS = {
     "outputs": output,
     "scalars": scalar_value,
     "series": series_value,
+    "inputs": execution_input,
     "warnings": ingest_warning,
 }
 """The tables that hold what belongs to one execution, by the name of the `ExecutionContent` field that fills them."""

@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,10 +14,29 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from emdstore.catalog.content import Artifact, ExecutionContent, IngestWarning, Output, ReplaceResult, Scalar, Series
+from emdstore.catalog.content import (
+    Artifact,
+    DatasetValue,
+    ExecutionContent,
+    IngestWarning,
+    Input,
+    Output,
+    ReplaceResult,
+    Scalar,
+    Series,
+)
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.precedence import Held, refusal
-from emdstore.catalog.schema import PARTS, catalog_info, diagnostic, execution, execution_group, provider, surrogate_id
+from emdstore.catalog.schema import (
+    PARTS,
+    catalog_info,
+    dataset,
+    diagnostic,
+    execution,
+    execution_group,
+    provider,
+    surrogate_id,
+)
 from emdstore.errors import CatalogError, ClaimLostError
 from emdstore.stores.identity import StoreIdentity
 
@@ -71,8 +91,10 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
     The number of statements is the same whatever the content. Rows are locked from the top down (provider, diagnostic,
     group, execution, parts) by everyone who comes this way, so writers wait for each other and never deadlock.
     """
+    inputs = list(content.inputs)
     with database.writing() as connection:
         group_id = ensure_group(connection, content)
+        _ensure_datasets(connection, inputs)
         execution_id = surrogate_id("execution", content.fragment)
         created = insert_execution(connection, content, group_id)
         while (held := connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one_or_none()) is None:
@@ -93,7 +115,7 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         counts: dict[str, int] = {}
         for part, table in PARTS.items():
             connection.execute(_DELETE_PART[part], {"execution_id": execution_id})
-            rows = _ENCODE[part](execution_id, getattr(content, part))
+            rows = _ENCODE[part](execution_id, inputs if part == "inputs" else getattr(content, part))
             counts[part] = database.insert_rows(connection, table, rows)
         values = {name: getattr(content, name) for name in _OUTCOME} | {f"n_{part}": n for part, n in counts.items()}
         if claim is not None:
@@ -163,6 +185,19 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
     changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
     connection.execute(_UPDATE_GROUP, {"group_id": group_id, **changes})
     return group_id
+
+
+def _ensure_datasets(connection: sa.Connection, inputs: Iterable[Input]) -> None:
+    """Make the datasets that are missing, in the order of their ids, as everyone does, so that nobody deadlocks."""
+    named = sorted({(_dataset_id(of), *of) for of, *_ in inputs if of is not None}, key=itemgetter(0))
+    if named:
+        rows = [dict(zip(("id", "name", "version", "pid", "doi", "sha256"), each, strict=True)) for each in named]
+        connection.execute(_insert_new_into(dataset, connection.dialect.name), rows)
+
+
+def _dataset_id(value: DatasetValue) -> int:
+    # What is missing is no empty text.
+    return surrogate_id("dataset", *("" if each is None else f"={each}" for each in value))
 
 
 def insert_execution(connection: sa.Connection, content: ExecutionContent, group_id: int) -> bool:
@@ -248,6 +283,12 @@ def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ..
         )
 
 
+def _inputs(execution_id: int, rows: Iterable[Input]) -> Iterator[tuple[Any, ...]]:
+    for position, (of, role, variable, file) in enumerate(rows):
+        named = None if of is None else _dataset_id(of)
+        yield execution_id, position, named, role, variable, *(file or (None, None, None, None))
+
+
 def _warnings(execution_id: int, rows: Iterable[IngestWarning]) -> Iterator[tuple[Any, ...]]:
     for position, row in enumerate(rows):
         yield execution_id, position, *row
@@ -258,6 +299,7 @@ _ENCODE: Mapping[str, Callable[[int, Any], Iterator[tuple[Any, ...]]]] = {
     "outputs": _outputs,
     "scalars": _scalars,
     "series": _series,
+    "inputs": _inputs,
     "warnings": _warnings,
 }
 

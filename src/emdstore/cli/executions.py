@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
+import msgspec
 from cyclopts import Parameter
 
 from emdstore.catalog.rows import Status
@@ -27,6 +29,7 @@ from emdstore.cli.options import (
     Patience,
     WrongCallError,
     catalog_is_configuration,
+    open_catalog,
 )
 from emdstore.cli.render import note, say, set_progress, show_document, show_fields, show_table, size_text
 from emdstore.errors import EmdstoreError, WorkspaceError
@@ -34,6 +37,7 @@ from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
 from emdstore.executions.without_catalog import publish_pending_executions
 from emdstore.executions.workspace import Workspace
+from emdstore.sets.origin import Dataset
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.views import scoped
@@ -41,7 +45,7 @@ from emdstore.transfers import Unchanged
 from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
-    from emdstore.catalog import ExecutionRow
+    from emdstore.catalog import Catalog, ExecutionRow
     from emdstore.executions.execution import Execution
     from emdstore.executions.housekeeping import GcReport
     from emdstore.executions.report import UploadReport
@@ -78,6 +82,17 @@ def open_workspace(
         with catalog_is_configuration():
             workspace.bind()
         yield workspace
+
+
+@contextmanager
+def open_catalog_of(url: str | None, config: Config, patience: Patience) -> Iterator[Catalog]:
+    """Open the catalog that a command is to ask: the one at the URL, otherwise the workspace's."""
+    if url is not None:
+        with open_catalog(url, create=False) as catalog:
+            yield catalog
+        return
+    with open_workspace(config, patience, instead="--catalog") as workspace:
+        yield workspace.catalog
 
 
 def init(
@@ -130,6 +145,11 @@ def run(
     description: str | None = None,
     dataset_hash: str | None = None,
     selector: tuple[str, ...] = (),
+    reads: Annotated[tuple[str, ...], Parameter(name="--input")] = (),
+    inputs: Path | None = None,
+    provider_version: str | None = None,
+    diagnostic_version: str | None = None,
+    software: tuple[str, ...] = (),
     no_catalog: NoCatalog = False,
     config: Config = None,
     patience: Patience = PATIENT,
@@ -157,6 +177,17 @@ def run(
         Identifies the exact input datasets.
     selector
         What the group's datasets have in common, as NAME=VALUE; may be given several times.
+    reads
+        A dataset that the program reads, by its name; may be given several times.
+    inputs
+        A JSON file with a list of such datasets: each an object with name and, where known, version, pid, doi, sha256,
+        variable and role.
+    provider_version
+        The version of the provider's software.
+    diagnostic_version
+        The version of the diagnostic.
+    software
+        The version of a package that it computes with, as NAME=VERSION; may be given several times.
     no_catalog
         Do not touch the catalog, which need not answer: the execution is known in scratch alone, until
         `emdstore commit --no-catalog` publishes it and `emdstore replay` takes it in.
@@ -165,7 +196,9 @@ def run(
         raise WrongCallError("give the program to run, and its arguments, after --")
     if shutil.which(command[0]) is None:
         raise WrongCallError(f"there is no program {command[0]!r} that can be run")
-    selectors = dict(_name_and_value(each) for each in selector)
+    selectors = dict(_name_and_value(each, "a selector is NAME=VALUE") for each in selector)
+    versions = dict(_name_and_value(each, "--software is NAME=VERSION") for each in software)
+    datasets = [*(Dataset(name=name) for name in reads), *(_datasets_in(inputs) if inputs is not None else ())]
     with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         execution = workspace.start_execution(
             provider=provider,
@@ -174,7 +207,12 @@ def run(
             selectors=selectors,
             dataset_hash=dataset_hash,
             description=description,
+            provider_version=provider_version,
+            diagnostic_version=diagnostic_version,
+            software=versions,
         )
+        for dataset in datasets:
+            execution.add_input(**attrs.asdict(dataset))
         code: int | None = None
         try:
             # One JSON document is all that stdout gets if it gets any.
@@ -190,11 +228,20 @@ def run(
         return _show_run(execution, code, no_catalog, output)
 
 
-def _name_and_value(text: str) -> tuple[str, str]:
+def _name_and_value(text: str, rule: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise WrongCallError(f"a selector is NAME=VALUE, not {text!r}")
+        raise WrongCallError(f"{rule}, not {text!r}")
     return name, value
+
+
+def _datasets_in(file: Path) -> list[Dataset]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=list[Dataset])
+    except OSError as error:
+        raise WrongCallError(f"--inputs {str(file)!r} cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WrongCallError(f"--inputs {str(file)!r} is no list of datasets: {error}") from error
 
 
 def _next_step(execution: Execution, no_catalog: bool) -> str:
@@ -399,14 +446,10 @@ def show(
     limit
         How many rows to show of each kind; 0 for all. JSON has all.
     """
-    from emdstore.cli.options import open_catalog
     from emdstore.cli.results import show_execution
 
-    if catalog is not None:
-        with open_catalog(catalog, create=False) as database:
-            return show_execution(database, execution, limit=limit, output=output)
-    with open_workspace(config, patience, instead="--catalog") as workspace:
-        return show_execution(workspace.catalog, execution, limit=limit, output=output)
+    with open_catalog_of(catalog, config, patience) as database:
+        return show_execution(database, execution, limit=limit, output=output)
 
 
 def gc(

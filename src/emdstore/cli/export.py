@@ -11,10 +11,9 @@ from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 from cyclopts import Parameter
 
-from emdstore.catalog import Catalog
 from emdstore.catalog.export import Format
 from emdstore.catalog.rows import Status
-from emdstore.cli.executions import open_workspace
+from emdstore.cli.executions import open_catalog_of
 from emdstore.cli.options import (
     ANY,
     PATIENT,
@@ -26,7 +25,6 @@ from emdstore.cli.options import (
     OptionalCatalogURL,
     Output,
     WrongCallError,
-    open_catalog,
     open_dest,
     refuse_empty,
 )
@@ -35,7 +33,7 @@ from emdstore.errors import redact_url
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
 
-Kind = Literal["executions", "artifacts", "outputs", "scalars", "series", "warnings"]
+Kind = Literal["executions", "artifacts", "outputs", "scalars", "series", "inputs", "warnings"]
 
 _WITH_DIMENSIONS = ("outputs", "scalars", "series")
 _STDOUT = "-"
@@ -101,7 +99,7 @@ def export(
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:
         filters["dimensions"] = _dimensions(where)
-    with _open_catalog(catalog, config) as database:
+    with open_catalog_of(catalog, config, PATIENT) as database:
         if fragment:
             refuse_empty(
                 database.executions(fragment=fragment, retracted=None).count(),
@@ -142,16 +140,6 @@ def _write(query: Any, format: Format, file: str, access: Access) -> tuple[int, 
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted: {redact_url(file)} was not written" if file != _STDOUT else "") from None
     return rows, size
-
-
-@contextmanager
-def _open_catalog(url: str | None, config: Config) -> Iterator[Catalog]:
-    if url is not None:
-        with open_catalog(url, create=False) as catalog:
-            yield catalog
-        return
-    with open_workspace(config, PATIENT, instead="--catalog") as workspace:
-        yield workspace.catalog
 
 
 @contextmanager

@@ -361,6 +361,7 @@ def show_execution(database: Catalog, execution: str, *, limit: int, output: Out
 def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
     queries: dict[str, Iterable[Any]] = {
         "warnings": database.warnings(fragment=row.fragment, retracted=None),
+        "inputs": database.inputs(fragment=row.fragment, retracted=None),
         "artifacts": database.artifacts(fragment=row.fragment, retracted=None),
         "outputs": database.outputs(fragment=row.fragment, retracted=None, complete=None),
         "scalars": database.scalars(fragment=row.fragment, retracted=None, complete=None),
@@ -370,14 +371,23 @@ def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
 
 
 def _show_execution(row: ExecutionRow, parts: dict[str, Iterator[Any]], limit: int) -> None:
-    counts = ("artifacts", "outputs", "scalars", "series", "warnings")
-    left_out = ("selectors", "record_digest", "record_size", "record_modified", "record_version", "lease_token")
+    counts = ("artifacts", "outputs", "scalars", "series", "inputs", "warnings")
+    left_out = (
+        "software",
+        "selectors",
+        "record_digest",
+        "record_size",
+        "record_modified",
+        "record_version",
+        "lease_token",
+    )
     fields = {name: value for name, value in attrs.asdict(row, recurse=False).items() if name not in left_out}
     show_fields({name: value for name, value in fields.items() if name not in counts})
     say(", ".join(f"{getattr(row, name)} {name}" for name in counts))
     shown = {kind: list(islice(rows, limit or None)) for kind, rows in parts.items()}
     tables: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
         "warnings": (("code", "message", "place"), [(w.code, w.message, w.place) for w in shown["warnings"]]),
+        "inputs": (("role", "input", "version"), [(i.role, i.dataset or i.key, i.version) for i in shown["inputs"]]),
         "artifacts": (("role", "size", "key"), [(a.role, a.size, a.key) for a in shown["artifacts"]]),
         "outputs": (
             ("kind", "name", "description"),

@@ -29,6 +29,7 @@ from emdstore.executions.scratch import read_scratch_record, write_scratch_recor
 from emdstore.executions.transitions import STATUSES, allowed_from, refuse_transition
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.origin import Dataset, Resources
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import (
     LOG_NAME,
@@ -163,7 +164,7 @@ class Execution:
         except Exception as another:  # noqa: BLE001 - the caller gets the error that ended the run, not this one
             _log.error("the end of %s could not be recorded (%s); recover it", self.fragment, another)
 
-    def stop(self, result: ResultLike | None = None) -> None:
+    def stop(self, result: ResultLike | None = None, *, resources: Resources | None = None) -> None:
         """End the run and keep what it says of itself.
 
         Parameters
@@ -171,6 +172,8 @@ class Execution:
         result
             The outcome. Without one: a success with what was added here, or with the bundles of the usual names that
             lie in the output directory.
+        resources
+            What the run took, as far as it was measured; the time since it started is known anyway.
 
         Raises
         ------
@@ -190,9 +193,14 @@ class Execution:
             outcome = attrs.evolve(outcome, output_directory=os.fspath(self.output_directory))
         self._outcome = outcome
         now = system.current().now()
-        program = self._record().program
+        record = self._record()
+        program = record.program
+        took = resources or Resources()
+        if took.wall_seconds is None and record.started_at is not None:
+            took = attrs.evolve(took, wall_seconds=max(0.0, (now - record.started_at).total_seconds()))
         # What a program has left running in the background may still write, which whoever removes the folder must know.
-        self._amend(stopped_at=now, result=outcome, owner=None, program=program if is_group_alive(program) else None)
+        program = program if is_group_alive(program) else None
+        self._amend(stopped_at=now, result=outcome, owner=None, program=program, resources=took)
         self._move("stopped", ("running",), stopped_at=now, retryable=outcome.retryable)
         self._outcome = None
 
@@ -233,16 +241,17 @@ class Execution:
         OSError
             If it cannot be started. As an exception in the block this is the run's outcome.
         """
-        code = run_program(
+        took = run_program(
             command,
             {**os.environ, **(env or {}), "EMDSTORE_OUTPUT_DIR": os.fspath(self.output_directory)},
             lambda group: self._amend(program=system.current().whoami(group)),
         )
+        code = took.exit_code or 0
         if code:
             print(f"{command[0]} ended with exit code {code}")  # noqa: T201 - into the log, as all that is printed
-            self.stop(ExecutionResult(successful=False, retryable=code > SIGNALLED))
+            self.stop(ExecutionResult(successful=False, retryable=code > SIGNALLED), resources=took)
         else:
-            self.stop()
+            self.stop(resources=took)
         return code
 
     # -- what the run makes and reads ------------------------------------------------------------------------------
@@ -291,6 +300,38 @@ class Execution:
         if used not in inputs:
             self._amend(inputs=(*inputs, used))
         return path
+
+    def add_input(
+        self,
+        name: str,
+        *,
+        version: str | None = None,
+        pid: str | None = None,
+        doi: str | None = None,
+        sha256: str | None = None,
+        variable: str | None = None,
+        role: str | None = None,
+    ) -> Dataset:
+        """Note that the run reads a dataset, which is then found by what it was called: see `Dataset`.
+
+        It goes into the record and the catalog, where `Catalog.inputs` and the filter `dataset` ask for it. Nothing is
+        read or staged: `input_artifact` does that with a file. To note it twice is to note it once.
+
+        Parameters
+        ----------
+        name, version, pid, doi, sha256, variable, role
+            See `Dataset`.
+
+        Returns
+        -------
+        Dataset
+            What was noted.
+        """
+        dataset = Dataset(name=name, version=version, pid=pid, doi=doi, sha256=sha256, variable=variable, role=role)
+        record = self._record()
+        if dataset not in record.datasets:
+            self._amend(datasets=(*record.datasets, dataset))
+        return dataset
 
     # -- shipping ------------------------------------------------------------------------------------------------
 
@@ -409,6 +450,9 @@ def start_execution(
     selectors: Mapping[str, Any] | None = None,
     dataset_hash: str | None = None,
     description: str | None = None,
+    provider_version: str | None = None,
+    diagnostic_version: str | None = None,
+    software: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Execution:
     """Enter a new execution, and return its handle: a context manager to run it in.
@@ -425,6 +469,8 @@ def start_execution(
         What the group's datasets have in common, and which datasets exactly.
     description
         In your words; kept in the record and in the catalog.
+    provider_version, diagnostic_version, software
+        What computes it: the versions of the provider and of the diagnostic, and those of packages by name.
     name
         The execution's own name, the last segment of its fragment; by default the time and a random number.
 
@@ -456,6 +502,9 @@ def start_execution(
         dataset_hash=dataset_hash,
         description=description,
         created_at=now,
+        provider_version=provider_version,
+        diagnostic_version=diagnostic_version,
+        software=dict(software or {}),
     )
     locations.bind()
     if name is not None:
@@ -470,6 +519,9 @@ def start_execution(
             selectors=identity.selectors or None,
             dataset_hash=identity.dataset_hash,
             description=identity.description,
+            provider_version=identity.provider_version,
+            diagnostic_version=identity.diagnostic_version,
+            software=dict(identity.software) or None,
             status="created",
             created_at=identity.created_at,
         )

@@ -410,18 +410,22 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
         selectors=old.selectors,
         dataset_hash=old.dataset_hash,
         description=old.description,
+        provider_version=old.provider_version,
+        diagnostic_version=old.diagnostic_version,
+        software=old.software,
     )
     try:
         record = read_scratch_record(locations.scratch, new.fragment)
         assert record is not None
-        write_scratch_record(locations.scratch, attrs.evolve(record, reingest_of=fragment, inputs=old.inputs))
+        kept = attrs.evolve(record, reingest_of=fragment, inputs=old.inputs, datasets=old.datasets)
+        write_scratch_record(locations.scratch, kept)
         with new:
             keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
             # What the record does not vouch for any more is refused: a new record would bless the damage.
             digests = {artifact.key: artifact.sha256 for artifact in old.artifacts}
             bring = functools.partial(move, published, locations.scratch.scope(new.fragment), expected=digests)
             bring(keys).raise_for_failures()
-            new.stop(old.result)
+            new.stop(old.result, resources=old.resources)
         # The log is the old run's: nothing ran here.
         bring([LOG_NAME], unchanged="never").raise_for_failures()
     except EmdstoreError as error:

@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from emdstore import system
+from emdstore.sets.origin import Resources
 from emdstore.workers.interrupts import uninterrupted
 
 SIGNALLED = 128
@@ -40,8 +42,8 @@ _TICK_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
-def run_program(command: Sequence[str], env: Mapping[str, str], started: Callable[[int], object]) -> int:
-    """Run a program to its end, show what it prints, and return its exit code, 128 + n if signal n ended it.
+def run_program(command: Sequence[str], env: Mapping[str, str], started: Callable[[int], object]) -> Resources:
+    """Run a program to its end, show what it prints, and return what it took, with its exit code.
 
     Signals that would end this process go to the program, which decides what comes of them. Ctrl-C ends it: it is sent
     SIGINT, SIGTERM if that does not help within ten seconds, and SIGKILL at a second Ctrl-C.
@@ -58,6 +60,8 @@ def run_program(command: Sequence[str], env: Mapping[str, str], started: Callabl
     OSError
         If it cannot be started.
     """
+    since = system.current().monotonic()
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with _signals_forwarded() as forward_to:
         process = subprocess.Popen(
             list(command),
@@ -73,13 +77,41 @@ def run_program(command: Sequence[str], env: Mapping[str, str], started: Callabl
             started(process.pid)
             forward_to(process.pid)
             output.show_all()
-            code = process.wait()
+            used = _wait(process)
         except BaseException as error:
             _end(process, output, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
         finally:
             output.close()
-    return code if code >= 0 else SIGNALLED - code
+    code = process.returncode
+    return Resources(
+        wall_seconds=round(system.current().monotonic() - since, 3),
+        exit_code=code if code >= 0 else SIGNALLED - code,
+        cpu_seconds=None if used is None else round(used.ru_utime + used.ru_stime, 3),
+        peak_memory_bytes=None if used is None else _peak_memory(used.ru_maxrss, own),
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
+    """Wait for a program, and return what it used, with all that it started and waited for; None if nobody knows."""
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with uninterrupted():  # from here on its number may be another's, and who ends it must know
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    except ChildProcessError:  # somebody else in this process waits for any child
+        process.wait()
+        return None
+    return used
+
+
+def _peak_memory(peak: int, own: int) -> int | None:
+    """Return a program's peak memory in bytes; None if that is perhaps its parent's.
+
+    A child begins as a copy of its parent, and what that held counts as the child's (exec does not reset it).
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # see getrusage(2) of each
+    return peak * unit if peak > own else None
 
 
 def _dies_with_us() -> Callable[[], None] | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import attrs
 
 from emdstore.catalog import ExecutionContent
+from emdstore.catalog.content import Input
 from emdstore.emds import (
     BundleWarning,
     MetricBundle,
@@ -23,7 +24,8 @@ from emdstore.emds import (
 )
 from emdstore.errors import BundleError
 from emdstore.sets.finding import Stamp
-from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.origin import Dataset, Resources, datasets_in, software_in
+from emdstore.sets.record import ExecutionRecord, RecordedInput
 from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, look_at_set
 from emdstore.stores.checksums import sha256_of
@@ -173,6 +175,9 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
         dirty=record.dirty,
         host=record.host,
         pid=record.pid,
+        provider_version=record.provider_version,
+        diagnostic_version=record.diagnostic_version,
+        **attrs.asdict(record.resources or Resources()),
         created_at=record.created_at,
         started_at=record.started_at,
         stopped_at=record.stopped_at,
@@ -184,6 +189,7 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
             (each.key, each.role, each.size, each.sha256, each.media_type, each.description)
             for each in record.artifacts
         ],
+        **_origin(bundles.output, record.datasets, record.inputs, record.software),
         **_parts(look, bundles, outputs, warnings, look.record_digest, look.stamp),
     )
 
@@ -226,6 +232,7 @@ def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionCont
             for each in named.artifacts
             if each.key in sizes
         ],
+        **_origin(bundles.output),
         # What is missing may still come, and the stamp of the bundles would not show it: look again the next time.
         **_parts(
             look,
@@ -265,6 +272,26 @@ def _parts(
         "record_modified": None if stamp is None else stamp.modified,
         "record_version": None if stamp is None else stamp.version,
     }
+
+
+def _origin(
+    bundle: OutputBundle | None,
+    datasets: Iterable[Dataset] = (),
+    files: Iterable[RecordedInput] = (),
+    software: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return what the results came from, by what the record tells and, for what it does not, by the provenance."""
+    told = {} if bundle is None else bundle.provenance
+    named = [*datasets]
+    known = {each.name for each in named}
+    named += [each for each in datasets_in(told) if each.name not in known]
+    rows: list[Input] = [
+        ((each.name, each.version, each.pid, each.doi, each.sha256), each.role, each.variable, None) for each in named
+    ]
+    rows += [
+        (None, ", ".join(each.tags) or None, None, (each.store, each.key, each.size, each.sha256)) for each in files
+    ]
+    return {"inputs": [*dict.fromkeys(rows)], "software": software_in(told) | dict(software or {}) or None}
 
 
 def retraction_columns(retraction: Retraction | None) -> dict[str, Any]:

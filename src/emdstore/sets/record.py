@@ -19,6 +19,7 @@ from emdstore._version import __version__
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME, BundleWarning
 from emdstore.errors import ArtifactNotFoundError, OvertakenError, RecordError, RecordVersionError
 from emdstore.keys import is_valid_key
+from emdstore.sets.origin import Dataset, Resources
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
@@ -105,7 +106,13 @@ class ExecutionRecord:
     upload_duration
         Seconds that the commit took until the record was written.
     inputs
-        What it read.
+        The files that it read, staged and verified.
+    datasets
+        What it read, as its framework calls it.
+    provider_version, diagnostic_version, software
+        What computed it: the versions of the provider and the diagnostic, and of packages and the like, by name.
+    resources
+        What it took.
     artifacts
         What is published, in curated order; while the state is ``publishing``, what the record before this one named.
     missing, rejected, unreadable
@@ -155,6 +162,11 @@ class ExecutionRecord:
     reason: str | None = None
     upload_duration: float | None = None
     inputs: tuple[RecordedInput, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
+    provider_version: str | None = None
+    diagnostic_version: str | None = None
+    software: Mapping[str, str] = attrs.field(factory=dict)
+    resources: Resources | None = None
     artifacts: tuple[RecordedArtifact, ...] = ()
     missing: tuple[str, ...] = ()
     rejected: tuple[str, ...] = ()

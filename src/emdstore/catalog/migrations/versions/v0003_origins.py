@@ -1,0 +1,54 @@
+"""What each execution read, what computed it, and what that took.
+
+Revision: 0003
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+def upgrade() -> None:
+    """Add the tables and columns. They are empty until the sets are read again: a replay does that."""
+    op.create_table(
+        "dataset",
+        sa.Column("id", Id, primary_key=True, autoincrement=False),
+        sa.Column("name", Name, nullable=False, index=True),
+        sa.Column("version", sa.Text),
+        sa.Column("pid", sa.Text, index=True),
+        sa.Column("doi", sa.Text, index=True),
+        sa.Column("sha256", sa.Text),
+    )
+    op.create_table(
+        "execution_input",
+        sa.Column("execution_id", Id, sa.ForeignKey("execution.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("position", sa.Integer, primary_key=True),
+        sa.Column("dataset_id", Id, sa.ForeignKey("dataset.id"), index=True),
+        sa.Column("role", sa.Text),
+        sa.Column("variable", sa.Text),
+        sa.Column("store", sa.Text),
+        sa.Column("key", Name),
+        sa.Column("size", sa.BigInteger),
+        sa.Column("sha256", sa.Text),
+    )
+    op.add_column("execution", sa.Column("provider_version", sa.Text))
+    op.add_column("execution", sa.Column("diagnostic_version", sa.Text))
+    op.add_column("execution", sa.Column("software", sa.JSON))
+    op.add_column("execution", sa.Column("wall_seconds", sa.Double))
+    op.add_column("execution", sa.Column("cpu_seconds", sa.Double))
+    op.add_column("execution", sa.Column("peak_memory_bytes", sa.BigInteger))
+    op.add_column("execution", sa.Column("exit_code", sa.Integer))
+    op.add_column("execution", sa.Column("n_inputs", sa.Integer, nullable=False, server_default="0"))
+    # No record has this digest, so a replay reads every set again.
+    op.execute(
+        "UPDATE execution SET record_digest = 'read by version 0002', record_size = NULL, record_modified = NULL, "
+        "record_version = NULL WHERE record_digest IS NOT NULL"
+    )

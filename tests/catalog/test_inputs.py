@@ -1,0 +1,99 @@
+"""What a result came from can be asked for, by whatever the thing that was read is called."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import sqlalchemy as sa
+from tests.catalog.examples import FULL, execution_of
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.schema import VERSION_TABLE, dataset
+from emdstore.errors import QueryError
+
+ERA5 = (("ERA5", None, None, None, "ab" * 32), "observations", "psl", None)
+
+
+@pytest.fixture
+def filled(catalog: Catalog) -> Catalog:
+    catalog.replace_execution(FULL)
+    catalog.replace_execution(execution_of("other", inputs=[ERA5], diagnostic_version="1"))
+    return catalog
+
+
+@pytest.mark.parametrize(
+    ("called", "reading"),
+    [
+        ("CMIP6.CMIP.x.tas_1%", [FULL.fragment]),
+        ("cmip6.*", [FULL.fragment]),
+        ("CMIP6.CMIP.?.tas*", [FULL.fragment]),
+        ("21.14100/AbC", [FULL.fragment]),
+        ("hdl:21.14100/abc", [FULL.fragment]),
+        ("https://doi.org/10.22033/ESGF/x", [FULL.fragment]),
+        ("doi: 10.22033/ESGF/X", [FULL.fragment]),
+        ("ab" * 32, ["other", FULL.fragment]),
+        ("masks/*", [FULL.fragment]),
+        ("era5", ["other", FULL.fragment]),
+        (["masks/land.nc", "ERA5"], ["other", FULL.fragment]),
+        ("CMIP6.CMIP.x.tas_1", []),  # the name goes on
+        ("CMIP6.CMIP.xxtas_1%", []),  # a dot is a dot
+        ("CMIP6.CMIP.x.tasX1%", []),  # and an underscore is one
+        ("ERA", []),
+    ],
+)
+def test_executions_are_found_by_what_they_read(filled: Catalog, called: str | list[str], reading: list[str]) -> None:
+    assert [row.fragment for row in filled.executions(dataset=called)] == reading
+    assert sorted({row.fragment for row in filled.inputs(dataset=called)}) == reading
+
+
+def test_of_all_that_was_read_only_what_was_asked_for_is_told(filled: Catalog) -> None:
+    assert [(row.dataset, row.role) for row in filled.inputs(dataset="ERA5")] == [
+        ("ERA5", "observations"),
+        ("ERA5", "reference"),
+    ]
+    assert filled.inputs().count() == 4
+    assert next(iter(filled.scalars(dataset="masks/land.nc", dimensions={"season": "DJF"}))).value == 1.25
+
+
+def test_an_empty_name_is_refused(filled: Catalog) -> None:
+    with pytest.raises(QueryError, match="names no dataset"):
+        filled.executions(dataset="doi:")
+
+
+def test_versions_choose_executions(filled: Catalog) -> None:
+    assert [row.fragment for row in filled.executions(diagnostic_version="1")] == ["other"]
+    assert [row.fragment for row in filled.executions(provider_version=["3.9", "4"])] == [FULL.fragment]
+
+
+def test_a_dataset_is_one_row_whoever_reads_it_and_goes_by_all_that_is_known_of_it(filled: Catalog) -> None:
+    newer = (("ERA5", "v2", None, None, "ab" * 32), None, None, None)
+    filled.replace_execution(execution_of("third", inputs=[newer, ERA5]))
+    with filled._database.reading() as connection:
+        rows = connection.execute(sa.select(dataset.c.name, dataset.c.version)).all()
+    assert sorted(rows, key=repr) == [("CMIP6.CMIP.x.tas_1%", "v20191108"), ("ERA5", "v2"), ("ERA5", None)]
+
+
+def test_what_an_execution_read_goes_with_it(filled: Catalog) -> None:
+    filled.replace_execution(attrs.evolve(FULL, inputs=()))
+    assert [row.fragment for row in filled.inputs()] == ["other"]
+    filled.forget("other")
+    assert filled.inputs().count() == 0
+
+
+def test_after_an_upgrade_every_set_is_read_again(url: str) -> None:
+    with Catalog(url) as catalog:
+        catalog.replace_execution(FULL)
+        with catalog._database.writing() as connection:
+            for table in ("execution_input", "dataset"):
+                connection.exec_driver_sql(f"DROP TABLE {table}")
+            columns = ["provider_version", "diagnostic_version", "software", "wall_seconds", "cpu_seconds"]
+            for column in (*columns, "peak_memory_bytes", "exit_code", "n_inputs"):
+                connection.exec_driver_sql(f"ALTER TABLE execution DROP COLUMN {column}")
+            connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
+        catalog._database._is_prepared = False
+        assert catalog.upgrade().state == "current"
+        row = catalog.execution(FULL.fragment)
+        assert (row.record_size, row.inputs, row.software) == (None, 0, None)
+        assert row.record_digest not in (None, FULL.record_digest)
+        catalog.replace_execution(FULL)
+        assert catalog.inputs().count() == 3

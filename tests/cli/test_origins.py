@@ -1,0 +1,74 @@
+"""The commands on what results came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.catalog.examples import FULL, execution_of
+from tests.cli.conftest import CLI
+from tests.cli.test_export import answers_to
+
+from emdstore import Catalog
+
+ERA5 = (("ERA5", None, None, None, None), "reference", None, None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        catalog.replace_execution(FULL)
+        catalog.replace_execution(execution_of("ilamb/bias/1", provider="ilamb", diagnostic="bias", inputs=[ERA5]))
+    return tmp_path
+
+
+def test_what_an_execution_came_from_and_what_depends_on_a_dataset(folder: Path) -> None:
+    said, nothing, affected, pattern, document, nobody, took, exported = answers_to(
+        [
+            f"inputs {FULL.fragment} --catalog catalog.db",
+            "show ilamb/bias/1 --catalog catalog.db",
+            "affected doi:10.22033/esgf/X --catalog catalog.db",
+            "affected 'CMIP6.*' era5 --catalog catalog.db",
+            "affected era5 --json --catalog catalog.db",
+            "affected ERA --catalog catalog.db",
+            "resources --catalog catalog.db --provider pmp",
+            "export inputs -o inputs.csv --catalog catalog.db",
+        ],
+        folder,
+        COLUMNS="200",
+    )
+    for text in ("pmp 3.9", "enso 2", "CMIP6.CMIP.x.tas_1%", "10.22033/ESGF/x", "masks/land.nc", "numpy", "240.25"):
+        assert text in said.out
+    assert "ERA5" in nothing.out
+    assert [line.split()[0] for line in affected.out.splitlines()] == ["execution", FULL.fragment]
+    assert [line.split()[0] for line in pattern.out.splitlines()][1:] == ["ilamb/bias/1", *[FULL.fragment] * 2]
+    assert [(row["fragment"], row["role"]) for row in document.json["inputs"]] == [
+        ("ilamb/bias/1", "reference"),
+        (FULL.fragment, "reference"),
+    ]
+    assert {row["fragment"] for row in document.json["executions"]} == {FULL.fragment, "ilamb/bias/1"}
+    assert "no execution is known to have read ERA" in nobody.err
+    assert took.out.splitlines()[1].split() == ["pmp/enso", "1", *["61.5"] * 3, *["240.25"] * 2, *["8.6", "GB"] * 2]
+    assert exported.code == 0
+    assert len((folder / "inputs.csv").read_text().splitlines()) == 5
+
+
+def test_a_program_is_run_with_what_it_reads(cli: CLI, tmp_path: Path) -> None:
+    cli("init")
+    (tmp_path / "in.json").write_text('[{"name": "CMIP6.tas", "version": "v1", "role": "model"}]')
+    (tmp_path / "bad.json").write_text('[{"version": "v1"}]')
+    run = ("run", "--provider", "p", "--diagnostic", "d", "--json")
+    for wrong, message in {
+        ("--inputs", "bad.json"): "missing required field `name`",
+        ("--inputs", "none.json"): "No such file",
+        ("--software", "numpy"): "NAME=VERSION",
+    }.items():
+        assert message in cli(*run, *wrong, "--", "true", code=2).out
+    told = ("--input", "ERA5", "--inputs", "in.json", "--software", "numpy=2", "--diagnostic-version", "7")
+    done = cli(*run, *told, "--", "true").json["execution"]
+    assert (done["diagnostic_version"], done["software"]) == ("7", {"numpy": "2"})
+    record = json.loads((tmp_path / "scratch" / done["fragment"] / "execution.json").read_text())
+    assert [(each["name"], each["version"]) for each in record["datasets"]] == [("ERA5", None), ("CMIP6.tas", "v1")]
+    assert record["resources"]["exit_code"] == 0
