@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ ERA5 = (("ERA5", None, None, None, None), "reference", None, None)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path) -> Path:
     with Catalog(tmp_path / "catalog.db") as catalog:
         catalog.replace_execution(FULL)
         catalog.replace_execution(execution_of("ilamb/bias/1", provider="ilamb", diagnostic="bias", inputs=[ERA5]))

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import sqlalchemy as sa
 from climate_ref.config import Config
 from climate_ref.database import Database
 from climate_ref.executor.result_handling import handle_execution_result as handle_as_theirs
 from climate_ref.models import Diagnostic, Execution, ExecutionGroup, Provider
+from climate_ref.models.dataset import CMIP6Dataset
 from climate_ref_core.datasets import ExecutionDatasetCollection
 from climate_ref_core.diagnostics import ExecutionDefinition, ExecutionResult
 from climate_ref_example import provider as example
@@ -104,10 +106,10 @@ class Framework:
         paths = (path for path in self.results.rglob("*") if path.is_file() and path.name != _OUR_RECORD)
         return {path.relative_to(self.results).as_posix(): path.read_bytes() for path in paths}
 
-    def columns(self) -> set[str]:
-        """Return the columns that a metric value has."""
+    def columns(self, table: str = "metric_value") -> set[str]:
+        """Return the columns that a metric value, or a row of another table, has."""
         with closing(sqlite3.connect(self._file)) as database:
-            return {name for _, name, *_ in database.execute("PRAGMA table_info(metric_value)")}
+            return {name for _, name, *_ in database.execute(f"PRAGMA table_info({table})")}
 
     def rows(self, execution_id: int) -> Rows:
         """Return what the database file says of an execution, read past their models and ours."""
@@ -206,3 +208,14 @@ def _configured(folder: Path, results: Path) -> Iterator[Config]:
         config = Config.default()
     config.paths.results = results
     yield config
+
+
+def dataset_of(slug: str) -> CMIP6Dataset:
+    """Return a dataset of their catalogue, with what no version lets be missing."""
+    given: dict[str, Any] = {}
+    for column in sa.inspect(CMIP6Dataset).columns:
+        if column.name in ("id", "dataset_type") or column.nullable or column.default or column.server_default:
+            continue
+        kind = column.type.python_type
+        given[column.key] = slug if column.name == "slug" else kind() if kind in (int, float, bool) else "x"
+    return CMIP6Dataset(**given)

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from climate_ref.models import Execution, ExecutionGroup
+from climate_ref.models.dataset import DatasetFile
+from climate_ref.models.execution import execution_datasets
 from climate_ref_core.metric_values import SeriesMetricValue
-from tests.integrations.climate_ref.frameworks import Framework, framework, make_template
+from tests.integrations.climate_ref.frameworks import Framework, dataset_of, framework, make_template
 from tests.integrations.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
 from tests.sets.late import Halting, Turn
 
@@ -250,6 +252,29 @@ def test_the_record_says_who_the_execution_is(ref: Framework) -> None:
     assert record["extra"]["climate_ref"]["provider"] == {"name": "example", "version": "1"}
     assert record["extra"]["climate_ref"]["detail"] == "the node went away"
     assert record["dataset_hash"] == "0" * 40
+
+
+def test_the_record_says_what_the_execution_read_and_what_that_took(ref: Framework) -> None:
+    run(ref)
+    execution = ref.solved(FRAGMENT)
+    session = ref.database.session
+    with session.begin():
+        session.add_all([dataset_of("CMIP6.a"), dataset_of("CMIP6.b")])
+        session.flush()
+        files = [(1, "hdl:21.14107/u"), (2, "hdl:21.14107/v"), (2, "hdl:21.14107/w")]
+        session.add_all([DatasetFile(dataset_id=of, path=name, tracking_id=name) for of, name in files])
+        session.execute(execution_datasets.insert(), [{"execution_id": execution, "dataset_id": of} for of in (1, 2)])
+        row = session.get(Execution, execution)
+        row.provider_version = "1.2.3"
+        if is_measured := "wall_seconds" in ref.columns("execution"):
+            row.wall_seconds, row.peak_memory_bytes = 12.5, 2**33
+    ref.handle("ours", execution, ref.result(FRAGMENT))
+    record = json.loads((ref.results / FRAGMENT / "execution.json").read_bytes())
+    told = [(each["name"], each["version"], each["pid"], each["variable"], each["role"]) for each in record["datasets"]]
+    assert told == [("CMIP6.a", "x", "21.14107/u", "x", "model"), ("CMIP6.b", "x", None, "x", "model")]
+    assert (record["provider_version"], record["diagnostic_version"]) == ("1.2.3", "1")
+    if is_measured:
+        assert (record["resources"]["wall_seconds"], record["resources"]["peak_memory_bytes"]) == (12.5, 2**33)
 
 
 def test_scratch_as_results_is_a_wrong_call(ref: Framework) -> None:

@@ -16,9 +16,8 @@ import attrs
 import pytest
 import sqlalchemy as sa
 from climate_ref.models import Execution, ExecutionGroup
-from climate_ref.models.dataset import CMIP6Dataset
 from climate_ref.models.execution import execution_datasets
-from tests.integrations.climate_ref.frameworks import Framework, framework, make_template
+from tests.integrations.climate_ref.frameworks import Framework, dataset_of, framework, make_template
 from tests.integrations.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
 from tests.sets.examples import nonzero
 
@@ -90,7 +89,7 @@ def test_a_lost_database_is_rebuilt_equal(ref: Framework, empty: Path) -> None:
     session = ref.database.session
     with session.begin():
         for slug in ("CMIP6.a", "CMIP6.b"):
-            session.add(_dataset(slug))
+            session.add(dataset_of(slug))
     first = handle(ref, f"{GROUP}/1")
     with session.begin():
         session.execute(execution_datasets.insert(), [{"execution_id": first, "dataset_id": each} for each in (1, 2)])
@@ -112,16 +111,6 @@ def test_a_lost_database_is_rebuilt_equal(ref: Framework, empty: Path) -> None:
     assert again.counts["unchanged"] == 3
     assert dump(empty, times=True) == before
     assert replay(LocalArtifactStore(ref.results), ref.database).counts["unchanged"] == 3  # whoever loaded it
-
-
-def _dataset(slug: str) -> CMIP6Dataset:
-    given: dict[str, Any] = {}
-    for column in sa.inspect(CMIP6Dataset).columns:
-        if column.name in ("id", "dataset_type") or column.nullable or column.default or column.server_default:
-            continue
-        kind = column.type.python_type
-        given[column.key] = slug if column.name == "slug" else kind() if kind in (int, float, bool) else "x"
-    return CMIP6Dataset(**given)
 
 
 def test_a_tree_that_their_own_handler_left_is_loaded_too(ref: Framework, empty: Path) -> None:

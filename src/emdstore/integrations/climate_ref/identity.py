@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
 import sqlalchemy as sa
-from climate_ref.models.dataset import Dataset
+from climate_ref.models.dataset import Dataset, DatasetFile
 from climate_ref.models.execution import Execution, execution_datasets
 from sqlalchemy.orm import Session
 
+from emdstore.sets.origin import Dataset as DatasetValue, Resources
 from emdstore.sets.record import ExecutionRecord
 
 OURS = "climate_ref"
@@ -36,13 +37,17 @@ def record_of_execution(session: Session, execution: Execution, detail: str | No
     group = execution.execution_group
     diagnostic = group.diagnostic
     provider = diagnostic.provider
-    datasets: dict[str, list[str]] = {}
-    linked = sa.select(Dataset.dataset_type, Dataset.slug).join(
-        execution_datasets, execution_datasets.c.dataset_id == Dataset.id
+    linked = sa.select(execution_datasets.c.dataset_id).where(execution_datasets.c.execution_id == execution.id)
+    read = session.scalars(sa.select(Dataset).where(Dataset.id.in_(linked)).order_by(Dataset.slug)).all()
+    files = session.execute(
+        sa.select(DatasetFile.dataset_id, DatasetFile.tracking_id).where(DatasetFile.dataset_id.in_(linked))
     )
-    rows = session.execute(linked.where(execution_datasets.c.execution_id == execution.id).order_by(Dataset.slug))
-    for dataset_type, slug in rows:
-        datasets.setdefault(dataset_type.value, []).append(slug)
+    tracking_ids: dict[int, list[str | None]] = {}
+    for dataset_id, tracking_id in files:
+        tracking_ids.setdefault(dataset_id, []).append(tracking_id)
+    datasets: dict[str, list[str]] = {}
+    for dataset in read:
+        datasets.setdefault(dataset.dataset_type.value, []).append(dataset.slug)
     measured = {name: value for name in MEASURED if (value := getattr(execution, name, None)) is not None}
     ours = {
         "provider": {"name": provider.name, "version": provider.version},
@@ -59,8 +64,34 @@ def record_of_execution(session: Session, execution: Execution, detail: str | No
         dataset_hash=execution.dataset_hash,
         # Their times are UTC and do not say so.
         created_at=execution.created_at.replace(tzinfo=UTC),
+        datasets=tuple(_dataset(dataset, tracking_ids.get(dataset.id, [])) for dataset in read),
+        provider_version=measured.get("provider_version") or provider.version,
+        diagnostic_version=None if (version := group.diagnostic_version) is None else str(version),
+        resources=Resources(
+            wall_seconds=measured.get("wall_seconds"),
+            cpu_seconds=measured.get("cpu_seconds"),
+            peak_memory_bytes=measured.get("peak_memory_bytes"),
+        ),
         extra={OURS: ours | ({"detail": detail} if detail else {})},
     )
+
+
+def _dataset(dataset: Dataset, tracking_ids: Sequence[str | None]) -> DatasetValue:
+    """Return one of their datasets in our words; which columns there are depends on its type, and on their version.
+
+    A tracking id is that of a file, so it stands for the dataset only if that is one file.
+    """
+    return DatasetValue(
+        name=dataset.slug,
+        version=getattr(dataset, "version", None) or None,
+        pid=tracking_ids[0] if len(tracking_ids) == 1 else None,
+        variable=getattr(dataset, "variable_id", None) or None,
+        role="model" if dataset.dataset_type.value in _MODELS else "reference",
+    )
+
+
+_MODELS = ("cmip6", "cmip7")
+"""Their types of model data. The others are observations, and climatologies made of them."""
 
 
 def ours_in(record: ExecutionRecord | None) -> Mapping[str, Any]:
