@@ -24,8 +24,16 @@ def _stopped(catalog: Catalog, fragment: str = "run/a") -> str:
     return fragment
 
 
-def _claim(catalog: Catalog, owner: str = "me", lease_seconds: float = 60.0, fragment: str = "run/a") -> Claim:
-    claim = catalog.claims.claim(fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=STOPPED)
+def _claim(
+    catalog: Catalog,
+    owner: str = "me",
+    lease_seconds: float = 60.0,
+    fragment: str = "run/a",
+    dead_owner: str | None = None,
+) -> Claim:
+    claim = catalog.claims.claim(
+        fragment, owner=owner, lease_seconds=lease_seconds, allowed_from=STOPPED, dead_owner=dead_owner
+    )
     assert isinstance(claim, Claim), claim
     return claim
 
@@ -95,9 +103,8 @@ def test_a_state_that_may_not_be_claimed_is_told(catalog: Catalog) -> None:
 
 def test_a_dead_owners_claim_is_taken_over_and_the_dead_cannot_finish(catalog: Catalog) -> None:
     _stopped(catalog)
-    dead = _claim(catalog, "dead", lease_seconds=0.05)
-    time.sleep(0.1)
-    heir = _claim(catalog, "heir")
+    dead = _claim(catalog, "dead")
+    heir = _claim(catalog, "heir", dead_owner="dead")
     assert heir.token == dead.token + 1
     before = everything(catalog)
     content = execution_of("run/a", scalars=[(1.0, {}, None)])
@@ -115,6 +122,15 @@ def test_a_dead_owners_claim_is_taken_over_and_the_dead_cannot_finish(catalog: C
     assert catalog.replace_execution(content, claim=heir).scalars == 1
     row = catalog.execution("run/a")
     assert (row.status, row.owner, row.lease_expires, row.lease_token) == ("uploaded", None, None, 2)
+
+
+def test_a_claim_is_not_taken_over_for_its_time_alone(catalog: Catalog) -> None:
+    # The clock of its owner may be an hour slow, and the owner one who came after the caller had looked.
+    _stopped(catalog)
+    slow = _claim(catalog, "slow", lease_seconds=-3540)
+    refusal = catalog.claims.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED, dead_owner="other")
+    assert refusal == Holder("run/a", "pending_upload", "slow", slow.expires)
+    assert catalog.claims.renew(slow, lease_seconds=60).token == slow.token
 
 
 def test_a_claim_is_held_for_as_long_as_it_lasts_and_nobody_took_over(catalog: Catalog) -> None:
@@ -137,7 +153,6 @@ def test_a_renewed_claim_stays(catalog: Catalog) -> None:
     claim = _claim(catalog, lease_seconds=0.2)
     renewed = catalog.claims.renew(claim, lease_seconds=60)
     assert renewed.expires > claim.expires
-    time.sleep(0.3)
     assert isinstance(catalog.claims.claim("run/a", owner="you", lease_seconds=60, allowed_from=STOPPED), Holder)
     # What counts is that nobody took over, not that the lease ran: the old value of the claim works too.
     assert catalog.claims.release(claim, to="upload_failed", error="disk full").error == "disk full"

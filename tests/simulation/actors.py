@@ -142,7 +142,7 @@ def lose(stage: Stage) -> object:
         stage.watch.loses(stage.fragment)
         world = stage.world
         if world.scene.results == "local":
-            shutil.rmtree(world.catalog.parent / "results" / stage.fragment, ignore_errors=True)
+            shutil.rmtree(world.local_results / stage.fragment, ignore_errors=True)
         else:
             for key in [*world.results.iter_keys(stage.fragment)]:
                 world.results.delete(key)  # type: ignore[attr-defined]
@@ -170,6 +170,9 @@ def copy_bare(stage: Stage) -> object:
                 return None  # nobody but us writes where a set is
             stage.watch.strange.add(stage.fragment)
             stage.world.results.write_bytes(f"{stage.fragment}/{key}", data)
+            if stage.world.scene.results == "local":
+                when = stage.kernel.now().timestamp()
+                os.utime(stage.world.local_results / stage.fragment / key, (when, when))
     return None
 
 

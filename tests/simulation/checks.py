@@ -168,7 +168,7 @@ class Watch:
                     found[fragment] = held.data
             else:
                 try:
-                    found[fragment] = (world._work / "results" / key).read_bytes()
+                    found[fragment] = (world.local_results / key).read_bytes()
                 except OSError:
                     continue
         for data in found.values():
@@ -289,7 +289,8 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
                 (there := held.get(f"{fragment}/{each.key}")) is not None and sha256(there) == each.sha256
                 for each in record.artifacts
             )  # else readers call it changed, and leave the rows
-            if is_whole and record.state == "published" and digest != sha256(data) and not may_be_kept:
+            is_published = record is not None and record.state == "published"
+            if is_published and is_whole and digest != sha256(data) and not may_be_kept:
                 what = "none" if digest is None else "another"
                 yield Violation(5, f"{fragment} is published, and its rows are of {what} record ({status})")
 
@@ -297,7 +298,6 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
 def rows_of(world: World) -> dict[str, dict[str, Any]]:
     """Return what the catalog holds of each execution."""
     with world.database() as connection:
-        connection.execute("BEGIN")
         found = {
             number: {
                 "fragment": fragment,

@@ -30,5 +30,10 @@ KEPT: dict[str, str] = {
         "('local', ('unknown',), (('publish-and-clean', 0), ('gc', 0), ('bring', 0)), ((0, 23), (1, None), (2, 49), "
         "(0, None), (2, None)), ((0, 23, 'stop'),), (0.0, 0.0, 0.0), 'commit')"
     ),
+    # Whoever had looked before another claimed, and was halted, took the other's claim for one that had lapsed.
+    "a claim is not taken over by who has not watched it": (
+        "('memory', ('stopped',), (('commit', 0), ('commit-and-clean', 0)), ((0, None), (1, 12), (0, None)), "
+        "((0, 9, 'stop'),), (0.0, -3600.0), 'commit')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

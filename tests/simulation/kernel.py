@@ -13,7 +13,6 @@ import contextvars
 import fcntl
 import hashlib
 import sqlite3
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -132,7 +131,7 @@ class Kernel:
         self.current: Actor | None = None
         self.writer: Actor | None = None
         self.clock = 0.0
-        self.trace: list[tuple[int, int, str, str, str]] = []
+        self.trace: list[tuple[int, int, str, object, str]] = []
         self._tokens = 1_000_000 * nth
         self._hub = getcurrent()
         self._ran_last: Actor | None = None
@@ -199,7 +198,7 @@ class Kernel:
         actor.steps += 1
         self.clock += _STEP_SECONDS
         fault = self._faults.get((actor.number, actor.steps))
-        self.trace.append((actor.number, actor.steps, what, str(about)[:90], fault or ""))
+        self.trace.append((actor.number, actor.steps, what, about, fault or ""))
         if actor.steps > _MOST_STEPS:
             raise Deadlock(f"{actor.name} does not come to an end")
         if fault == "kill":
@@ -379,7 +378,7 @@ class Kernel:
                 try:
                     actor.greenlet.throw(Killed)
                 except BaseException:
-                    traceback.format_exc()
+                    pass
                 finally:
                     self.current = None
             actor.greenlet = None

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sqlite3
+import sys
+import typing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,8 +23,11 @@ from tests.simulation.kernel import Actor, Kernel, Killed
 
 from emdstore.catalog.database import Database
 from emdstore.errors import StoreUnavailableError
+from emdstore.sets import digests
+from emdstore.sets.digests import DigestIndex
+from emdstore.stores.local import files, listing, store
 from emdstore.stores.local.locking import LOCK
-from emdstore.stores.port import ArtifactStore, ArtifactWriter
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, ArtifactWriter
 from emdstore.stores.views import StoreView
 
 Wrote = Callable[[str, str], object]
@@ -115,15 +121,31 @@ _OLDEST = 2_000_000_000  # what is older has a time of the real machine
 
 
 @contextmanager
-def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None]:
-    """Have calls of the file system be steps, inside the block; files get their times from the kernel's clock."""
-    real = {name: getattr(os, name) for name in (*_CHANGING, "open", "scandir", "write")}
+def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], object]) -> Iterator[None]:
+    """Have calls of the file system be steps, inside the block; files get their times from the kernel's clock.
+
+    Parameters
+    ----------
+    kernel
+        Whose steps these are.
+    changes
+        When each file was changed the last time, by inode; see `times_of_changes`.
+    wrote
+        Called after each change.
+    """
+    real = {name: getattr(os, name) for name in (*_CHANGING, "open", "scandir", "write", "utime")}
 
     def stamp(path: Any, **where: Any) -> None:
         with contextlib.suppress(OSError):
-            if os.stat(path, **where, follow_symlinks=False).st_mtime < _OLDEST:
-                when = int(kernel.now().timestamp() * 1e9)
-                os.utime(path, ns=(when, when), **where, follow_symlinks=False)
+            found, when = os.stat(path, **where, follow_symlinks=False), _moment(kernel)
+            changes[found.st_ino] = when
+            if found.st_mtime < _OLDEST:
+                real["utime"](path, ns=(when, when), **where, follow_symlinks=False)
+
+    def stamp_open(fd: int) -> None:
+        with contextlib.suppress(OSError):
+            when = changes[os.fstat(fd).st_ino] = _moment(kernel)
+            real["utime"](fd, ns=(when, when))
 
     def changing(name: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
@@ -136,7 +158,7 @@ def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None
             if fate == "before":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             answer = real[name](*args, **options)
-            if name == "rename":
+            if name in ("rename", "link"):
                 dir_fd = options.get("dst_dir_fd")
                 stamp(args[1], **({} if dir_fd is None else {"dir_fd": dir_fd}))
             wrote()
@@ -158,7 +180,7 @@ def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None
             raise OSError(number, os.strerror(number))
         fd = real["open"](path, flags, *args, **options)
         if creates:
-            _stamp_fd(kernel, fd)
+            stamp_open(fd)
             if str(path) == LOCK:
                 actor.locks = [fd]
         return fd
@@ -171,73 +193,119 @@ def stepping_files(kernel: Kernel, wrote: Callable[[], object]) -> Iterator[None
     def writing(fd: int, data: Any, /) -> int:
         count = real["write"](fd, data)
         if kernel.running() is not None:
-            _stamp_fd(kernel, fd)
+            stamp_open(fd)
         return count
 
-    def is_older(stamp: tuple[int, ...], clock: int) -> bool:
-        return stamp[3] + 20_000_000 < kernel.now().timestamp() * 1e9  # the time of its change is the real machine's
+    def setting_times(path: Any, *args: Any, **options: Any) -> None:
+        real["utime"](path, *args, **options)
+        if kernel.running() is not None:
+            changes[(os.fstat(path) if isinstance(path, int) else os.stat(path)).st_ino] = _moment(kernel)
 
     wrapped = {name: changing(name) for name in _CHANGING}
-    wrapped |= {"open": opening, "scandir": scanning, "write": writing}
-    with mock.patch.multiple(os, **wrapped), mock.patch("emdstore.sets.digests._is_older", is_older):
+    wrapped |= {"open": opening, "scandir": scanning, "write": writing, "utime": setting_times}
+    look_at_clock = DigestIndex._clock
+
+    def clock(index: DigestIndex, root: str) -> int | None:
+        return None if look_at_clock(index, root) is None else _moment(kernel)
+
+    os.__dict__.update(wrapped)  # `mock.patch` takes as long as some steps do
+    DigestIndex._clock = clock  # type: ignore[method-assign]
+    try:
         yield
+    finally:
+        os.__dict__.update(real)
+        DigestIndex._clock = look_at_clock  # type: ignore[method-assign]
 
 
-def _stamp_fd(kernel: Kernel, fd: int) -> None:
-    when = int(kernel.now().timestamp() * 1e9)
-    with contextlib.suppress(OSError):
-        os.utime(fd, ns=(when, when))
+def _moment(kernel: Kernel) -> int:
+    return round(kernel.now().timestamp() * 1e6) * 1000
+
+
+@contextmanager
+def times_of_changes(changes: dict[int, int]) -> Iterator[None]:
+    """Have the library see when files were changed by the kernel's clock, too.
+
+    That time cannot be set, and by the real machine's two changes fall together or do not, as it happens.
+    """
+
+    def described(key: str, status: os.stat_result) -> ArtifactInfo:
+        when = changes.get(status.st_ino, status.st_mtime_ns)
+        return attrs.evolve(describe(key, status), changed=when / 1e9)
+
+    def stamped(side: Any, key: str) -> tuple[int, ...] | None:
+        found = stamp(side, key)
+        return None if found is None else (*found[:4], changes.get(found[1], found[3]))
+
+    describe, stamp = files.describe, digests._stamp
+    with contextlib.ExitStack() as stack:
+        for module in (files, listing, store):
+            stack.enter_context(mock.patch.object(module, "describe", described))
+        stack.enter_context(mock.patch.object(digests, "_stamp", stamped))
+        yield
 
 
 # -- SQL ---------------------------------------------------------------------------------------------------------------
 
-Moved = Callable[[str, str, str], object]
+Moved = Callable[[str, str, str], None]
+
+
+@attrs.define(eq=False)
+class _Seat:
+    """Where an actor sits: its engine and its connections stay there for whoever sits there next."""
+
+    kernel: Kernel
+    actor: Actor
+    moved: Moved
+    engine: sa.Engine | None = None
 
 
 class Engines:
     """The engines of actors, kept from run to run, since to make one takes longer than to use it."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, sa.Engine] = {}
-        self._for: dict[int, tuple[Kernel, Actor, Moved]] = {}
+        self._seats: dict[int, _Seat] = {}
+        self._compiled: dict[Any, Any] = {}
         self.committed: Callable[[], object] = lambda: None
 
     def database(self, path: str, kernel: Kernel, actor: Actor, moved: Moved) -> Database:
         """Return the database at a path as an actor uses it; `moved` is told of each change of a status."""
-        slot = actor.number
-        if slot in self._kept:
-            self._kept[slot].dispose()  # a connection is its actor's
-        self._for[slot] = kernel, actor, moved
+        seat = self._seats.setdefault(actor.number, _Seat(kernel, actor, moved))
+        if seat.actor.state == "dead" and seat.engine is not None:
+            seat.engine.dispose(close=False)  # its connections were closed when it was killed
+        elif seat.actor is not actor:
+            actor.connections = seat.actor.connections
+        seat.kernel, seat.actor, seat.moved = kernel, actor, moved
 
         def make(url: sa.URL, **options: Any) -> sa.Engine:
-            if slot not in self._kept:
-                self._kept[slot] = self._make(slot, url, options)
-            return self._kept[slot]
+            if seat.engine is None:
+                seat.engine = self._make(seat, url, options)
+            return seat.engine
 
         return _Prepared(path, busy_timeout=0.0, engine_factory=make)
 
     def dispose(self) -> None:
-        for engine in self._kept.values():
-            engine.dispose(close=True)
+        for seat in self._seats.values():
+            if seat.engine is not None:
+                seat.engine.dispose(close=True)
 
-    def _make(self, slot: int, url: sa.URL, options: dict[str, Any]) -> sa.Engine:
-        engine = sa.create_engine(url, **options)
+    def _make(self, seat: _Seat, url: sa.URL, options: dict[str, Any]) -> sa.Engine:
+        engine = sa.create_engine(url, execution_options={"compiled_cache": self._compiled}, **options)
 
         @event.listens_for(engine, "connect")
         def connected(connection: sqlite3.Connection, _: object) -> None:
             connection.execute("PRAGMA synchronous = OFF")
-            connection.create_function("moved", 3, lambda *args: self._for[slot][2](*args))
+            connection.create_function("moved", 3, lambda *args: seat.moved(*args))
             connection.execute(
                 "CREATE TEMP TRIGGER watch_status AFTER UPDATE OF status ON main.execution BEGIN "
                 "SELECT moved(OLD.fragment, OLD.status, NEW.status); END"
             )
-            self._for[slot][1].connections.append(connection)
+            seat.actor.connections.append(connection)
 
         @event.listens_for(engine, "before_cursor_execute")
         def before(_: object, _cursor: object, statement: str, *_rest: object) -> None:
-            kernel, _actor, _moved = self._for[slot]
+            kernel = seat.kernel
             immediate = statement.startswith("BEGIN IMMEDIATE")
-            if kernel.step("sql", " ".join(statement.split()), changes=immediate) == "before":
+            if kernel.step("sql", statement, changes=immediate) == "before":
                 raise sqlite3.OperationalError("disk I/O error")
             if immediate:
                 kernel.take_turn_to_write()
@@ -245,8 +313,8 @@ class Engines:
         do_commit, do_rollback = engine.dialect.do_commit, engine.dialect.do_rollback
 
         def commit(connection: Any) -> None:
-            kernel, actor, _ = self._for[slot]
-            wrote = kernel.writer is actor
+            kernel = seat.kernel
+            wrote = kernel.writer is seat.actor
             fate = kernel.step("sql", "COMMIT", changes=wrote) if wrote else None
             if fate == "before":
                 raise sqlite3.OperationalError("disk I/O error")
@@ -258,9 +326,8 @@ class Engines:
                 raise sqlite3.OperationalError("disk I/O error")
 
         def rollback(connection: Any) -> None:
-            kernel, _actor, _ = self._for[slot]
             do_rollback(connection)
-            kernel.end_turn_to_write(getattr(connection, "driver_connection", connection))
+            seat.kernel.end_turn_to_write(getattr(connection, "driver_connection", connection))
 
         engine.dialect.do_commit, engine.dialect.do_rollback = commit, rollback  # type: ignore[method-assign]
         return engine
@@ -294,4 +361,17 @@ def pools_in_place() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in ("workers.backlog", "transfers.run", "transfers.units"):
             stack.enter_context(mock.patch(f"emdstore.{module}.ThreadPoolExecutor", InPlace))
+        yield
+
+
+@contextmanager
+def quick_protocols() -> Iterator[None]:
+    """Have Python 3.11 remember what a protocol asks for, as later ones do; it looks for it at each `isinstance`."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    names = ("_get_protocol_attrs", "_is_callable_members_only")
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(mock.patch.object(typing, name, functools.cache(getattr(typing, name))))
         yield

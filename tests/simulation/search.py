@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gc
 import hashlib
 import itertools
 import logging
@@ -19,7 +20,7 @@ from tests.simulation import checks
 from tests.simulation.actors import ACTORS, WITHOUT_CLAIM, Stage
 from tests.simulation.checks import Violation, Watch
 from tests.simulation.kernel import FAULTS, STOPPED_SECONDS, Actor, Deadlock, Kernel
-from tests.simulation.seams import pools_in_place, stepping_files
+from tests.simulation.seams import pools_in_place, quick_protocols, stepping_files, times_of_changes
 from tests.simulation.worlds import STATES, Scene, World
 
 from emdstore.errors import DemotionRefusedError, EmdstoreError, IncompleteSetError
@@ -63,14 +64,23 @@ class Schedule:
         return cls(Scene(results, sets), *rest)
 
 
+Step = tuple[int, int, str, object, str]
+"""Who, its how manieth step, what it did, with what, and what happened to it there."""
+
+
 @attrs.frozen
 class Played:
     """What came of a schedule."""
 
     violations: tuple[Violation, ...]
     steps: tuple[int, ...]
-    trace: tuple[str, ...]
     ends: tuple[str, ...]
+    _trace: tuple[Step | str, ...]
+
+    @property
+    def trace(self) -> tuple[str, ...]:
+        """Each step as a line, written when it is asked for, which it mostly is not."""
+        return tuple(each if isinstance(each, str) else _line(*each) for each in self._trace)
 
 
 def draw(seed: int) -> Schedule:
@@ -129,12 +139,19 @@ class Stageplay:
     def __enter__(self) -> Stageplay:
         self._stack.callback(self.world.close)
         self._stack.enter_context(pools_in_place())
+        self._stack.enter_context(quick_protocols())
+        self._stack.enter_context(times_of_changes(self.world.changes))
         disabled = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
         self._stack.callback(logging.disable, disabled)
         heard = sys.unraisablehook
         sys.unraisablehook = lambda _: None  # what the generators of killed actors have to say when they are let go
         self._stack.callback(setattr, sys, "unraisablehook", heard)
+        thresholds = gc.get_threshold()
+        gc.freeze()  # what was imported stays, and need not be looked through again and again
+        gc.set_threshold(50_000, 20, 20)
+        self._stack.callback(gc.set_threshold, *thresholds)
+        self._stack.callback(gc.unfreeze)
         stamina.set_testing(True, attempts=3)  # nobody really waits
         self._stack.callback(stamina.set_testing, False)
         return self
@@ -169,10 +186,10 @@ class Stageplay:
             found += checks.lost_bytes(world, watch, late=late)
             found += checks.broken_sets(world, watch, late=late)
             found += checks.wrong_rows(world, watch, checks.rows_of(world))
-        trace = [_line(*each) for each in kernel.trace]
+        trace: list[Step | str] = [*kernel.trace]
         if not found:
             found += self._judge_healing(schedule, watch, kernel.clock, trace, late=late)
-        return Played(tuple(found), steps, tuple(trace), ends)
+        return Played(tuple(found), steps, ends, tuple(trace))
 
     def _add(
         self, kernel: Kernel, watch: Watch, name: str, work: Callable[[Stage], object], about: int, skew: float = 0.0
@@ -186,11 +203,12 @@ class Stageplay:
 
     def _run(self, kernel: Kernel, watch: Watch) -> None:
         self.world.engines.committed = watch.committed
-        with stepping_files(kernel, watch.wrote if self.world.scene.results == "local" else lambda: None):
+        is_local = self.world.scene.results == "local"
+        with stepping_files(kernel, self.world.changes, watch.wrote if is_local else lambda: None):
             kernel.run()
 
     def _judge_healing(
-        self, schedule: Schedule, watch: Watch, clock: float, trace: list[str], *, late: bool
+        self, schedule: Schedule, watch: Watch, clock: float, trace: list[Step | str], *, late: bool
     ) -> Iterator[Violation]:
         """Judge what becomes of it when all is quiet: after one healer alone, then after both, then once more."""
         world = self.world
@@ -199,9 +217,8 @@ class Stageplay:
             order = (_heal_by_replay, _heal_by_commit)
         clock += STOPPED_SECONDS
         before: object = None
-        again = (
-            (_heal_by_commit, _heal_by_replay) if len(trace) % 3 == 0 and not watch.unknown else ()
-        )  # it seldom finds more
+        goes_on = len(trace) % 6 == 0 and not watch.unknown  # it seldom finds more
+        again = (_heal_by_commit, _heal_by_replay) if goes_on else ()
         for number, heal in enumerate((*order, *again)):
             kernel = Kernel(nth=number + 1)
             kernel.clock = clock
@@ -213,7 +230,7 @@ class Stageplay:
             except Deadlock as error:
                 yield Violation(8, f"{name}: {error}")
             trace.append(f"-- {name}: {_end_of(actor)}")
-            trace += [_line(*each) for each in kernel.trace if number < 2]
+            trace += kernel.trace if number < 2 else ()
             clock = kernel.clock + 1.0
             if actor.error is not None:
                 yield Violation(6, f"when all is quiet {name} ends with {type(actor.error).__name__}: {actor.error}")
@@ -276,8 +293,9 @@ def _differences(before: object, after: object) -> Iterator[Violation]:
                 yield Violation(7, f"a second quiet round changed {what} of {key}: {old.get(key)} to {new.get(key)}")
 
 
-def _line(number: int, step: int, what: str, about: str, fault: str) -> str:
-    return f"{number}.{step:<4} {what:22} {about}{f'   <- {fault.upper()}' if fault else ''}"
+def _line(number: int, step: int, what: str, about: object, fault: str) -> str:
+    said = " ".join(str(about).split())[:90]
+    return f"{number}.{step:<4} {what:22} {said}{f'   <- {fault.upper()}' if fault else ''}"
 
 
 def _end_of(actor: Actor) -> str:

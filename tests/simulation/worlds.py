@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -73,6 +74,7 @@ class Template:
     """A scene as it was made: files, the database, and what lies in memory."""
 
     folder: Path
+    rows: dict[str, list[tuple[Any, ...]]]
     held: dict[str, Any]
     mirrored: dict[str, Any]
 
@@ -85,13 +87,17 @@ class World:
         self._temporary = tempfile.TemporaryDirectory(prefix="emdstore-simulation-", dir=base)
         self.folder = Path(self._temporary.name)
         self._work = self.folder / "work"
+        self._database: sqlite3.Connection | None = None
         self._templates: dict[Scene, Template] = {}
+        self.changes: dict[int, int] = {}
         self.engines = Engines()
         self._memory, self.mirror = InMemoryArtifactStore(), InMemoryArtifactStore()
         self.scene = Scene()
 
     def close(self) -> None:
         self.engines.dispose()
+        if self._database is not None:
+            self._database.close()
         self._temporary.cleanup()
 
     # -- where everything is -------------------------------------------------------------------------------------
@@ -102,30 +108,40 @@ class World:
 
     @property
     def catalog(self) -> Path:
-        return self._work / "catalog.db"
+        """The database, which stays from run to run with its connections; only its rows are put back."""
+        return self.folder / "catalog.db"
+
+    @property
+    def local_results(self) -> Path:
+        return self._work / "results"
 
     @property
     def results(self) -> ArtifactStore:
         """The results, to look at."""
-        return LocalArtifactStore(self._work / "results") if self.scene.results == "local" else self._memory
+        return LocalArtifactStore(self.local_results) if self.scene.results == "local" else self._memory
 
     def held(self) -> dict[str, bytes]:
         """Return all that lies in results."""
         if self.scene.results == "memory":
             return {key: held.data for key, held in self._memory._objects.items()}
-        return dict(_files_in(self._work / "results"))
+        return dict(_files_in(str(self.local_results)))
 
     def in_scratch(self) -> dict[str, bytes]:
-        return dict(_files_in(self.scratch))
+        return dict(_files_in(str(self.scratch)))
 
     @contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection that looks on, past all seams."""
-        connection = sqlite3.connect(self.catalog)
+        """Give a connection that looks on, past all seams, in a transaction of its own."""
+        if self._database is None:
+            self._database = sqlite3.connect(self.catalog, isolation_level=None, cached_statements=256)
+            self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute("BEGIN")
         try:
-            yield connection
-        finally:
-            connection.close()
+            yield self._database
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
 
     # -- before a run --------------------------------------------------------------------------------------------
 
@@ -135,32 +151,24 @@ class World:
             self._templates[scene] = self._make(scene)
         self.scene = scene
         template = self._templates[scene]
-        self._put_back(template.folder, template.held, template.mirrored)
-
-    def keep(self) -> Template:
-        """Keep how everything is now, for `bring_back`."""
-        self.engines.dispose()
-        folder = self.folder / "kept"
-        shutil.rmtree(folder, ignore_errors=True)
-        _copy_tree(self._work, folder)
-        return Template(folder, dict(self._memory._objects), dict(self.mirror._objects))
-
-    def bring_back(self, kept: Template) -> None:
-        self._put_back(kept.folder, kept.held, kept.mirrored)
-
-    def _put_back(self, folder: Path, held: dict[str, Any], mirrored: dict[str, Any]) -> None:
         forget_owners()
-        self.engines.dispose()
+        self.changes.clear()
         shutil.rmtree(self._work, ignore_errors=True)
-        _copy_tree(folder, self._work)
-        for store, objects in ((self._memory, held), (self.mirror, mirrored)):
+        _copy_tree(str(template.folder), str(self._work))
+        with self.database() as connection:
+            for table, rows in template.rows.items():
+                connection.execute(f"DELETE FROM {table}")
+                if rows:
+                    marks = ", ".join("?" * len(rows[0]))
+                    connection.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+        for store, objects in ((self._memory, template.held), (self.mirror, template.mirrored)):
             store._objects, store._sorted, store._versions = dict(objects), None, itertools.count(1000)
 
     def workspace(self, kernel: Kernel, actor: Actor, watch: Any) -> Workspace:
         """Return the workspace as an actor uses it, each call of which is a step."""
         results: ArtifactStore = SteppingStore(self._memory, kernel, "results", watch.wrote)
         if self.scene.results == "local":
-            results = LocalArtifactStore(self._work / "results")
+            results = LocalArtifactStore(self.local_results)
         database = self.engines.database(str(self.catalog), kernel, actor, watch.moved)
         return Workspace(
             scratch=LocalArtifactStore(self.scratch), results=results, catalog=Catalog(database), lease_seconds=LEASE
@@ -168,17 +176,18 @@ class World:
 
     def _make(self, scene: Scene) -> Template:
         shutil.rmtree(self._work, ignore_errors=True)
-        self.engines.dispose()
         self.scene = scene
+        if self.catalog.exists():
+            with self.database() as connection:
+                for table in _tables(connection):
+                    connection.execute(f"DELETE FROM {table}")
         for store in (self._memory, self.mirror):
             store._objects, store._sorted, store._versions = {}, None, itertools.count(1)
-        (self._work / "results").mkdir(parents=True)
+        self.local_results.mkdir(parents=True)
         kernel = Kernel()
         actor = kernel.add("the past", lambda: None)
         kernel.clock = -3 * 3600.0
-        results: ArtifactStore = (
-            self._memory if scene.results == "memory" else LocalArtifactStore(self._work / "results")
-        )
+        results = self.results
         with system.using(kernel.machine(actor)):
             workspace = Workspace(scratch=self.scratch, results=results, catalog=f"sqlite:///{self.catalog}")
             for fragment, state in zip(scene.fragments, scene.sets, strict=True):
@@ -209,12 +218,10 @@ class World:
             for fragment, state in zip(scene.fragments, scene.sets, strict=True):
                 if state == "unknown":
                     connection.execute("DELETE FROM execution WHERE fragment = ?", (fragment,))
-            connection.commit()
-        for beside in self._work.glob("catalog.db-*"):
-            beside.unlink()
+            rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in _tables(connection)}
         folder = self.folder / f"template{len(self._templates)}"
-        _copy_tree(self._work, folder)
-        return Template(folder, dict(self._memory._objects), dict(self.mirror._objects))
+        _copy_tree(str(self._work), str(folder))
+        return Template(folder, rows, dict(self._memory._objects), dict(self.mirror._objects))
 
     def _age(self, kernel: Kernel) -> None:
         """Give files the kernel's time."""
@@ -226,29 +233,40 @@ class World:
                     os.utime(path, (when, when))
 
 
-def _copy_tree(source: Path, target: Path) -> None:
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the tables that runs write to."""
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'catalog_version'")
+    return [name for (name,) in found]
+
+
+def _copy_tree(source: str, target: str) -> None:
     """Copy a folder, with times, quicker than `shutil.copytree`."""
     os.mkdir(target)
-    with os.scandir(source) as entries:
-        listed = sorted(entries, key=lambda each: each.name)
-    for entry in listed:
+    for entry in _listed(source):
+        path = f"{target}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            _copy_tree(Path(entry.path), target / entry.name)
+            _copy_tree(entry.path, path)
         else:
-            found = entry.stat()
-            (target / entry.name).write_bytes(Path(entry.path).read_bytes())
-            os.utime(target / entry.name, ns=(found.st_mtime_ns, found.st_mtime_ns))
+            when = entry.stat().st_mtime_ns
+            with io.FileIO(entry.path) as read, io.FileIO(path, "w") as written:
+                written.write(read.read())
+            os.utime(path, ns=(when, when))
 
 
-def _files_in(folder: Path, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+def _files_in(folder: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
     try:
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda each: each.name)
+        listed = _listed(folder)
     except FileNotFoundError:
         return
     for entry in listed:
         name = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            yield from _files_in(Path(entry.path), name + "/")
+            yield from _files_in(entry.path, name + "/")
         elif not entry.name.startswith("."):
-            yield name, Path(entry.path).read_bytes()
+            with io.FileIO(entry.path) as read:
+                yield name, read.read()
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda each: each.name)

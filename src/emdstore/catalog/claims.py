@@ -64,7 +64,8 @@ _CLAIM = (
     .where(
         execution.c.fragment == sa.bindparam("of_fragment"),
         execution.c.status.in_(sa.bindparam("of_statuses", expanding=True)),
-        sa.or_(_IS_FREE, execution.c.owner == sa.bindparam("dead_owner")),
+        # Not for its time alone: that may be of another clock, and of an owner who came after the caller looked.
+        sa.or_(execution.c.owner.is_(None), execution.c.owner == sa.bindparam("dead_owner")),
     )
     .values(
         status=sa.bindparam("to"),
@@ -156,8 +157,8 @@ class Claims:
         """Claim an execution: move it to a state in which only its owner works on it, for a time.
 
         It succeeds from an expected state, and also from the claimed state itself if its owner is gone: none is
-        named, or the lease ran out, by the server's clock on PostgreSQL and this host's on SQLite. Of several callers
-        at once, one succeeds.
+        named, or the one whom the caller knows to be gone. That its lease ran out proves nothing by itself, as clocks
+        differ and are set; see `doubtful`. Of several callers at once, one succeeds.
 
         Parameters
         ----------
@@ -172,7 +173,7 @@ class Claims:
         to
             The claimed state.
         dead_owner
-            An owner that the caller knows to be gone, though its lease has not run out.
+            An owner that the caller knows to be gone, or has watched for long enough.
 
         Returns
         -------
