@@ -38,6 +38,7 @@ from .errors import (
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,
     SameStoreError as SameStoreError,
+    SelectionError as SelectionError,
     ShadowedSetError as ShadowedSetError,
     SourceChangedError as SourceChangedError,
     StoreAccessError as StoreAccessError,
@@ -77,6 +78,9 @@ from .ingestion.report import (
     IngestOutcome as IngestOutcome,
     ReplayInterrupted as ReplayInterrupted,
     ReplayReport as ReplayReport,
+)
+from .selection import (
+    Selection as Selection,
 )
 from .sets.decision import (
     StatusDecision as StatusDecision,

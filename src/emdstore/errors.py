@@ -225,6 +225,10 @@ class QueryError(EmdstoreError, ValueError):
     """A query of the catalog is not valid: an unknown status or dimension, or too much at once."""
 
 
+class SelectionError(EmdstoreError, ValueError):
+    """What is to be chosen makes no sense, or cannot be told: a pattern that matches nothing, a size nobody knows."""
+
+
 class ExportError(EmdstoreError, ValueError):
     """Rows cannot be exported or arranged in the requested form. Nothing was written."""
 

@@ -13,6 +13,7 @@ import pytest
 from tests.ensembles import SMALL
 
 import emdstore
+from emdstore.cli import app
 from emdstore.demo import write_ensemble
 
 COMMAND = [sys.executable, "-m", "emdstore"]
@@ -70,3 +71,36 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     write_ensemble(folder, SMALL)
     return folder
+
+
+@attrs.frozen
+class Said:
+    """What a command said in this process."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Here = Callable[..., Said]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, in an empty folder: the same parser and the same exit codes, in less time."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("EMDSTORE_")]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object, code: int = 0) -> Said:
+        capfd.readouterr()
+        got = app.run([*map(str, arguments)])
+        said = Said(got, *capfd.readouterr())
+        assert said.code == code, said
+        return said
+
+    return run

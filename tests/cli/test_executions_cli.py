@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
@@ -10,16 +9,13 @@ import sqlite3
 import stat
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
-from tests.cli.conftest import CLI, COMMAND, environment
+from tests.cli.conftest import CLI, COMMAND, Here, Said, environment
 from tests.executions.runs import committed, gone_pid, in_state, ran
 
-from emdstore.cli import app
 from emdstore.executions.process import host_name
 from emdstore.executions.transitions import STATUSES
 from emdstore.executions.workspace import Workspace
@@ -27,39 +23,6 @@ from emdstore.executions.workspace import Workspace
 BUNDLE = '{"DIMENSIONS": {"json_structure": ["m"], "m": {"bias": {}}}, "RESULTS": {"bias": 0.5}}'
 PROGRAM = ("sh", "-c", f"echo computing; printf '%s' '{BUNDLE}' > $EMDSTORE_OUTPUT_DIR/diagnostic.json")
 RUN = ("run", "--provider", "pmp", "--diagnostic", "enso_tel")
-
-
-@attrs.frozen
-class Said:
-    """What a command said in this process."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Here = Callable[..., Said]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
-    """The command line in this process, in an empty folder: the same parser and the same exit codes, in less time."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("EMDSTORE_")]:
-        monkeypatch.delenv(name)
-
-    def run(*arguments: object, code: int = 0) -> Said:
-        capfd.readouterr()
-        got = app.run([*map(str, arguments)])
-        said = Said(got, *capfd.readouterr())
-        assert said.code == code, said
-        return said
-
-    return run
 
 
 @pytest.fixture
@@ -119,7 +82,7 @@ def test_the_catalog_of_a_workspace_hears_of_a_retraction_at_once(cli: CLI) -> N
     cli("commit", "--pending")
     (row,) = cli("list", "--latest", "--json").json["executions"]
     cli("retract", row["fragment"], "--reason", "wrong sign")
-    assert cli("list", "--latest", "--json").json["executions"] == []
+    cli("list", "--latest", code=4)
     assert "retracted: wrong sign" in cli("list").out
     cli("unretract", row["fragment"])
     assert ids(cli("list", "--latest", "--json")) == [row["fragment"]]

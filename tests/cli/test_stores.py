@@ -163,9 +163,9 @@ def test_a_python_that_would_read_other_keys_opens_no_folder(tree: Path) -> None
 
 
 @pytest.mark.parametrize("command", [["ls"], ["verify"], ["replay", "--catalog", "new.db", "--prefix"]])
-def test_a_folder_that_holds_nothing_is_a_wrong_call(cli: CLI, published: Path, command: list[str]) -> None:
+def test_a_folder_that_holds_nothing_is_told(cli: CLI, published: Path, command: list[str]) -> None:
     verb, *options = command
-    assert "landmarc" in cli(verb, published, *options, "landmarc", code=2).err
+    assert "landmarc" in cli(verb, published, *options, "landmarc", code=4).err
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class Filters(TypedDict, total=False):
     ----------
     fragment
         A folder: ``run1`` selects the execution ``run1`` and all under ``run1/``, not ``run10``.
+    ids
+        These executions, by `ExecutionRow.execution_id`.
     provider, diagnostic, group, status
         A value, or several. A status that there is none of is a `QueryError`.
     latest
@@ -78,6 +80,7 @@ class Filters(TypedDict, total=False):
     """
 
     fragment: str
+    ids: Collection[int]
     provider: OneOrMore
     diagnostic: OneOrMore
     group: OneOrMore
@@ -402,6 +405,7 @@ def _parts_with_dimensions(database: Database, table: sa.Table, filters: dict[st
 def _conditions(
     *,
     fragment: str | None = None,
+    ids: Collection[int] | None = None,
     provider: OneOrMore | None = None,
     diagnostic: OneOrMore | None = None,
     group: OneOrMore | None = None,
@@ -419,6 +423,11 @@ def _conditions(
     if status is not None:
         _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
+    if ids is not None:  # as literals: there may be more than a statement may have parameters
+        wanted_ids: sa.BindParameter[Any] = sa.bindparam(
+            "ids", [int(each) for each in ids], expanding=True, literal_execute=True
+        )
+        chosen.append(execution.c.id.in_(wanted_ids))
     if latest:
         chosen.append(execution.c.id.in_(_LATEST))
     if dataset is not None:

@@ -1,8 +1,7 @@
 """The commands, and what every one of them has in common: parsing, errors, exit codes.
 
 Commands live in modules by group and are imported when they are called. Each takes its arguments, makes one call of the
-library, renders what comes back, and returns its exit code: 0 all is well, 1 something failed, 2 the call or the
-configuration is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What a command raises is rendered here.
+library, renders what comes back, and returns its exit code. What a command raises is rendered here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from emdstore._version import __version__
-from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.options import PLAIN, NothingMatchedError, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import (
     CatalogVersionError,
@@ -32,6 +31,7 @@ from emdstore.errors import (
     MissingExtraError,
     QueryError,
     SameStoreError,
+    SelectionError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
@@ -42,7 +42,7 @@ from emdstore.errors import (
     secrets_in,
 )
 
-OK, FAILED, WRONG_CALL, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, FAILED, WRONG_CALL, UNMATCHED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 4, 130, 141
 _SIGNALLED = 128  # and the number of the signal, as shells have it
 
 _COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
@@ -98,7 +98,8 @@ def make_app(called: Sequence[str] = ()) -> App:
         help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
         help_epilogue=(
             "A STORE is a folder or a URL: results, file:///data/results, s3://bucket/results. Exit codes: 0 all is "
-            "well, 1 something failed, 2 wrong call or configuration, 130 interrupted, 143 ended by SIGTERM."
+            "well, 1 something failed, 2 wrong call or configuration, 4 nothing matched, 130 interrupted, 143 ended by "
+            "SIGTERM."
         ),
         version=__version__,
         help_format="plaintext",
@@ -204,6 +205,8 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
 
 def exit_code(error: EmdstoreError) -> int:
     """Tell a wrong call or configuration from something that failed."""
+    if isinstance(error, NothingMatchedError):
+        return UNMATCHED
     if isinstance(error, _WRONG_CALLS):
         return WRONG_CALL
     # A store that could not be used at all, for a reason that is neither passing nor the system's (a full disk), was
@@ -220,6 +223,7 @@ _WRONG_CALLS = (
     MissingExtraError,
     QueryError,
     SameStoreError,
+    SelectionError,
     StoreAccessError,
     StoreURLError,
     VocabularyError,

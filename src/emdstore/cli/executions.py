@@ -16,14 +16,16 @@ import attrs
 import msgspec
 from cyclopts import Parameter
 
+from emdstore.catalog.choosing import chosen_executions
+from emdstore.catalog.queries import Filters
 from emdstore.catalog.rows import Status
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     PATIENT,
     PLAIN,
     Config,
     Folder,
-    Latest,
     OptionalCatalogURL,
     Output,
     Patience,
@@ -37,6 +39,7 @@ from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
 from emdstore.executions.without_catalog import publish_pending_executions
 from emdstore.executions.workspace import Workspace
+from emdstore.selection import Selection
 from emdstore.sets.origin import Dataset
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import METRIC_NAME
@@ -265,6 +268,7 @@ def _show_run(execution: Execution, code: int | None, no_catalog: bool, output: 
 def commit(
     *executions: Folder,
     pending: bool = False,
+    choosing: Choosing = ANYTHING,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
     unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
     unchanged: Unchanged = "digest",
@@ -307,12 +311,16 @@ def commit(
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
     if pending and replace:
         raise WrongCallError("name the executions whose publications --replace may replace")
+    selection = choosing.of_sets()
+    if executions and not selection.is_all:
+        raise WrongCallError(f"{selection} chooses among all that wait: give --pending, and no names")
     with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
             with on.executor() as executor, set_progress("commit") as on_progress:
                 report = ship(
                     execution_ids=None if pending else executions,
+                    selection=selection,
                     clean_folder=workspace.clean_folder if clean_folder is None else clean_folder,
                     unnamed=unnamed,
                     unchanged=unchanged,
@@ -324,6 +332,8 @@ def commit(
             return _show_report(
                 "commit", workspace, interrupted.report, output, interrupted=True, no_catalog=no_catalog
             )
+        told = len(report.statuses) + len(report.skipped) + len(report.errors)
+        refuse_unmatched(told, selection, "waiting execution", store=repr(workspace.scratch))
         return _show_report(
             "commit", workspace, report, output, no_catalog=no_catalog, failed=bool(report.skipped) and not pending
         )
@@ -390,20 +400,24 @@ def _record_of(workspace: Workspace, fragment: str) -> ExecutionRecord:
 def list_executions(
     *,
     status: Annotated[tuple[Status, ...], Parameter()] = (),
-    latest: Latest = False,
+    choosing: Choosing = ANYTHING,
+    catalog: OptionalCatalogURL = None,
     config: Config = None,
     patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
-    """List the executions of the workspace.
+    """List the executions of the workspace, or of a catalog.
 
     Parameters
     ----------
     status
         Only those in this state; may be given several times.
     """
-    with open_workspace(config, patience) as workspace:
-        rows = list(workspace.list_executions(status=status or None, latest=latest))
+    selection = choosing.of_sets()
+    with open_catalog_of(catalog, config, patience) as database:
+        filters: Filters = {"status": status} if status else {}
+        rows = list(chosen_executions(database, selection, **filters))
+        refuse_unmatched(len(rows), selection, "execution", store=database.url)
     if output.json:
         return show_document("list", {"executions": rows})
     columns = ("execution", "status", "created", "artifacts", "scalars", "description", "note")
@@ -455,6 +469,7 @@ def show(
 def gc(
     *,
     status: tuple[Status, ...] = ("uploaded", "failed", "aborted"),
+    choosing: Choosing = ANYTHING,
     older_than: Age = timedelta(0),
     force: bool = False,
     unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
@@ -485,8 +500,10 @@ def gc(
     yes
         Remove it without asking.
     """
+    selection = choosing.of_sets()
     what: dict[str, Any] = {
         "status": status,
+        "selection": selection,
         "older_than": older_than,
         "force": force,
         "unnamed": unnamed,
@@ -495,6 +512,7 @@ def gc(
     with open_workspace(config, patience) as workspace:
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)
+            _refuse_unmatched(preview, selection, workspace)
             if output.json:
                 return show_document("gc", preview.as_dict())
             _show_gc(preview)
@@ -504,10 +522,16 @@ def gc(
                 note("nothing was removed; give --yes to remove it")
                 return 0
         report = workspace.gc_executions(**what)
+        _refuse_unmatched(report, selection, workspace)
     if output.json:
         return show_document("gc", report.as_dict())
     _show_gc(report)
     return 0
+
+
+def _refuse_unmatched(report: GcReport, selection: Selection, workspace: Workspace) -> None:
+    found = len(report.removed) + len(report.refused)
+    refuse_unmatched(found, selection, "scratch folder", store=repr(workspace.scratch))
 
 
 def _confirmed(question: str) -> bool:

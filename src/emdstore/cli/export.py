@@ -11,17 +11,17 @@ from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 from cyclopts import Parameter
 
+from emdstore.catalog.choosing import chosen_executions
 from emdstore.catalog.export import Format
 from emdstore.catalog.rows import Status
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.executions import open_catalog_of
 from emdstore.cli.options import (
     ANY,
-    PATIENT,
     PLAIN,
     Access,
     Config,
     Folder,
-    Latest,
     OptionalCatalogURL,
     Output,
     WrongCallError,
@@ -47,11 +47,8 @@ def export(
     format: Format | None = None,
     where: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
     status: tuple[Status, ...] = (),
-    provider: tuple[str, ...] = (),
-    diagnostic: tuple[str, ...] = (),
-    group: tuple[str, ...] = (),
+    choosing: Choosing = ANYTHING,
     fragment: Folder = "",
-    latest: Latest = False,
     retracted: bool = False,
     catalog: OptionalCatalogURL = None,
     config: Config = None,
@@ -75,12 +72,6 @@ def export(
         Only rows with this value of a dimension, as NAME=VALUE; of several dimensions, all must hold.
     status
         Only of executions in this state.
-    provider
-        Only of this provider.
-    diagnostic
-        Only of this diagnostic.
-    group
-        Only of this group.
     fragment
         Only of the executions in this folder.
     retracted
@@ -89,17 +80,15 @@ def export(
     chosen = format or _format_of(file)
     if file == _STDOUT and output.json:
         raise WrongCallError("--json and -o - both write to stdout: give a file")
-    given = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
-    filters: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if latest:
-        filters["latest"] = True
+    selection = choosing.of_sets()
+    filters: dict[str, Any] = {name: value for name, value in (("status", status), ("fragment", fragment)) if value}
     if retracted:
         filters["retracted"] = None
     if where and kind not in _WITH_DIMENSIONS:
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:
         filters["dimensions"] = _dimensions(where)
-    with open_catalog_of(catalog, config, PATIENT) as database:
+    with open_catalog_of(catalog, config, access) as database:
         if fragment:
             refuse_empty(
                 database.executions(fragment=fragment, retracted=None).count(),
@@ -107,6 +96,10 @@ def export(
                 "execution",
                 store=database.url,
             )
+        if not selection.is_all:
+            chosen_rows = chosen_executions(database, selection)
+            filters["ids"] = [row.execution_id for row in chosen_rows]
+            refuse_unmatched(len(filters["ids"]), selection, "execution", store=database.url)
         rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
     if output.json:
         document = {"kind": kind, "file": redact_url(file), "format": chosen, "rows": rows, "bytes": size}

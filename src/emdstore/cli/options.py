@@ -24,6 +24,10 @@ class WrongCallError(EmdstoreError, ValueError):
     """The arguments of a command, or what they name, make no sense."""
 
 
+class NothingMatchedError(EmdstoreError, LookupError):
+    """Nothing is there of what was asked for."""
+
+
 def _without_slash(_: object, tokens: Sequence[Token]) -> str:
     """Understand a folder as a shell completes it: ``clim/`` and ``./clim`` are ``clim``."""
     return tokens[0].value.removeprefix("./").removesuffix("/")
@@ -189,4 +193,4 @@ def refuse_nothing(store: ArtifactStore) -> None:
 def refuse_empty(found: int, prefix: str, what: str, *, store: str) -> None:
     """A folder that holds nothing was probably mistyped, and `all is well` would be the wrong answer."""
     if prefix and not found:
-        raise WrongCallError(f"there is no {what} in the folder {prefix!r} of {store}", key=prefix, store=store)
+        raise NothingMatchedError(f"there is no {what} in the folder {prefix!r} of {store}", key=prefix, store=store)

@@ -12,6 +12,7 @@ import attrs
 from cyclopts import Parameter
 
 from emdstore.catalog import ExecutionRow
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
@@ -195,6 +196,7 @@ def replay_store(
     *,
     catalog: CatalogURL,
     prefix: Folder = "",
+    choosing: Choosing = ANYTHING,
     vocabulary: Path | None = None,
     incomplete: bool = False,
     replace: bool = False,
@@ -234,6 +236,9 @@ def replay_store(
         Replay again and again, with so many seconds in between.
     """
     terms = load_vocabulary(vocabulary) if vocabulary is not None else None
+    selection = choosing.of_sets()
+    if not selection.is_all and (prune or prune_any):
+        raise WrongCallError("--prune is about all sets of the store: leave out what chooses some of them")
 
     def replay_once(executor: Executor | None) -> ReplayReport:
         opened = open_existing(store, access)
@@ -242,6 +247,7 @@ def replay_store(
                 opened,
                 database,
                 prefix,
+                selection=selection,
                 vocabulary=terms,
                 incomplete=incomplete,
                 replace=replace,
@@ -257,6 +263,7 @@ def replay_store(
             report = replay_once(executor)
     except ReplayInterrupted as interrupted:
         return _show_replayed(interrupted.report, output, interrupted=True)
+    refuse_unmatched(report.sets + len(report.left_out), selection, "set", store=redact_url(store))
     refuse_empty(report.sets + len(report.left_out), prefix, "set", store=redact_url(store))
     if not report.sets and not report.left_out:
         refuse_nothing(open_existing(store, access))
@@ -292,6 +299,7 @@ def verify_store(
     prefix: Folder = "",
     /,
     *,
+    choosing: Choosing = ANYTHING,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -310,12 +318,13 @@ def verify_store(
     prefix
         Only the sets in this folder.
     """
-    opened = open_existing(store, access)
+    opened, selection = open_existing(store, access), choosing.of_sets()
     try:
         with on.executor() as executor, set_progress("verify") as on_progress:
-            report = verify(opened, prefix, executor=executor, on_progress=on_progress)
+            report = verify(opened, prefix, selection=selection, executor=executor, on_progress=on_progress)
     except VerifyInterrupted as interrupted:
         return _show_verified(interrupted.report, output, interrupted=True)
+    refuse_unmatched(report.sets + len(report.left_out), selection, "set", store=repr(opened))
     refuse_empty(report.sets + len(report.left_out), prefix, "set", store=repr(opened))
     if not report.sets and not report.left_out:
         refuse_nothing(opened)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
@@ -30,7 +31,6 @@ from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
 from emdstore.sets.retraction import retract, unretract
 from emdstore.sets.schema import record_schema, retraction_schema
-from emdstore.sets.state import SetState
 from emdstore.stores import ArtifactStore
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.web.text import count_text
@@ -45,7 +45,7 @@ def show_sets(
     prefix: Folder = "",
     /,
     *,
-    state: list[SetState] | None = None,
+    choosing: Choosing = ANYTHING,
     retracted: bool = False,
     accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
@@ -65,22 +65,21 @@ def show_sets(
         The results store.
     prefix
         Only the sets in this folder.
-    state
-        Only sets in this state; may be given several times.
     retracted
         Only sets that were retracted.
     """
-    opened = open_existing(store, access)
+    opened, selection = open_existing(store, access), choosing.of_sets()
     counts: Counter[str] = Counter()
     found = 0
     shown = []
     left_out = FirstLeftOut()
-    for each in list_sets(opened, prefix, left_out=left_out.note):
+    for each in list_sets(opened, prefix, selection=selection, left_out=left_out.note):
         found += 1
-        if (state and each.state not in state) or (retracted and each.retraction is None):
+        if retracted and each.retraction is None:
             continue
         counts[each.state] += 1
         shown.append(each)
+    refuse_unmatched(found, selection, "set", store=repr(opened))
     refuse_empty(found, prefix, "set", store=repr(opened))
     refused = bool(left_out.kept) and not accept_left_out
     code = 1 if refused or any(counts[name] for name in _NOT_READ) else 0

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
@@ -32,9 +33,10 @@ from emdstore.cli.render import (
     size_text,
     transfer_progress,
 )
+from emdstore.selection import Selection
+from emdstore.sets.listing import iter_chosen
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo
-from emdstore.stores.left_out import iter_known
 from emdstore.transfers import TransferInterrupted, TransferReport
 
 
@@ -44,6 +46,7 @@ def ls(
     /,
     *,
     long: Annotated[bool, Parameter(alias="-l")] = False,
+    choosing: Choosing = ANYTHING,
     accept_left_out: AcceptLeftOut = False,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -61,12 +64,12 @@ def ls(
     long
         With sizes and times.
     """
-    opened = open_existing(store, access)
+    opened, selection = open_existing(store, access), choosing.selection(names=choosing.names())
     left_out: list[LeftOut] = []
-    listed = _listed(opened, prefix, left_out.append, with_info=long or output.json)
+    listed = _listed(opened, prefix, selection, left_out.append, with_info=long or output.json)
     if output.json:
         rows = list(listed)
-        _refuse_nothing_found(len(rows) + len(left_out), opened, prefix)
+        _refuse_nothing_found(len(rows) + len(left_out), opened, prefix, selection)
         told = [each.as_dict() for each in left_out]
         return show_document("ls", {"artifacts": rows, "left_out": told}, int(bool(told) and not accept_left_out))
     count = 0
@@ -77,23 +80,29 @@ def ls(
             continue
         when = f"{each['modified']:%Y-%m-%d %H:%M:%S}" if each["modified"] else "-"
         print(f"{each['size']:>14} {when:>19} {each['key']}")
-    _refuse_nothing_found(count + len(left_out), opened, prefix)
+    _refuse_nothing_found(count + len(left_out), opened, prefix, selection)
     show_left_out(left_out)
     return int(bool(left_out) and not accept_left_out)
 
 
-def _refuse_nothing_found(found: int, store: ArtifactStore, prefix: str) -> None:
+def _refuse_nothing_found(found: int, store: ArtifactStore, prefix: str, selection: Selection) -> None:
+    refuse_unmatched(found, selection, "artifact", store=repr(store))
     refuse_empty(found, prefix, "artifact", store=repr(store))
     if not found:
         refuse_nothing(store)
 
 
 def _listed(
-    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object], *, with_info: bool
+    store: ArtifactStore,
+    prefix: str,
+    selection: Selection,
+    left_out: Callable[[LeftOut], object],
+    *,
+    with_info: bool,
 ) -> Iterator[dict[str, Any]]:
     if with_info and not isinstance(store, SupportsInfo):
         raise WrongCallError(f"{store!r} does not tell sizes and times: leave out --long and --json")
-    for each in iter_known(store, prefix, left_out=left_out):
+    for each in iter_chosen(store, prefix, selection, left_out=left_out):
         if isinstance(each, ArtifactInfo):
             yield {"key": each.key, "size": each.size, "modified": _time_of(each.modified)}
         else:
@@ -109,7 +118,8 @@ def transfer_artifacts(
     source: str,
     dest: str,
     /,
-    *keys: str,
+    *keys: Folder,
+    choosing: Choosing = ANYTHING,
     dry_run: bool = False,
     unchanged: Literal["stat", "digest", "never"] = "stat",
     replace: bool = False,
@@ -124,6 +134,8 @@ def transfer_artifacts(
     A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
     meanwhile. To resume after an interruption, run it again. Nothing is deleted.
 
+    A set of which --include, --exclude and the like choose only a part gets no record, unless the rest is there.
+
     What lies at the source and is no artifact, such as a dangling link, is reported, and the exit code is 1.
 
     Parameters
@@ -133,7 +145,7 @@ def transfer_artifacts(
     dest
         The store to copy to.
     keys
-        Only these artifacts, instead of all.
+        Only these artifacts, and all that lies in these folders.
     dry_run
         Only tell what would be copied.
     unchanged
@@ -146,12 +158,15 @@ def transfer_artifacts(
         Return only when what was copied survives a power cut.
     """
     opened, to = open_existing(source, access), open_dest(dest, access)
+    selection, listed = choosing.selection(), choosing.names()
+    named = None if not keys and listed is None else (*keys, *(listed or ()))
     try:
         with on.engine() as executor, transfer_progress("transfer") as on_progress:
             report = transfer(
                 opened,
                 to,
-                keys or None,
+                named,
+                selection=selection,
                 unchanged=unchanged,
                 replace=replace,
                 max_workers=on.workers,
@@ -162,7 +177,9 @@ def transfer_artifacts(
             )
     except TransferInterrupted as interrupted:
         return show_transfer("transfer", interrupted.report, output, interrupted=True)
-    if not any(report.counts.values()) and not keys and not report.left_out:
+    if not report.left_out:
+        refuse_unmatched(len(report.outcomes), selection, "artifact", store=repr(opened))
+    if not any(report.counts.values()) and named is None and not report.left_out:
         refuse_nothing(opened)
         if not output.json:
             note(f"there is nothing in {opened!r}")

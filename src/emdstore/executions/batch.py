@@ -10,6 +10,8 @@ from itertools import islice
 import attrs
 
 from emdstore import system
+from emdstore.catalog import ExecutionRow
+from emdstore.catalog.choosing import takes_execution
 from emdstore.errors import (
     ClaimHeldError,
     EmdstoreError,
@@ -26,6 +28,7 @@ from emdstore.executions.process import is_gone, run_lives
 from emdstore.executions.report import UploadError, UploadReport
 from emdstore.executions.scratch import read_scratch_record
 from emdstore.progress import tell
+from emdstore.selection import ALL, Selection
 from emdstore.transfers import Unchanged
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 
@@ -86,6 +89,7 @@ def commit_pending_executions(
     locations: Locations,
     *,
     execution_ids: Collection[str] | None = None,
+    selection: Selection = ALL,
     clean_folder: bool = False,
     unnamed: bool | None = None,
     unchanged: Unchanged = "digest",
@@ -105,6 +109,8 @@ def commit_pending_executions(
         The workspace.
     execution_ids
         Only these, by fragment or last segment, whatever their state.
+    selection
+        Without `execution_ids`, which of those that wait; see `emdstore.catalog.choosing`.
     clean_folder, unnamed
         Whether to remove each one's scratch folder; see `Execution.commit_output_assets`.
     unchanged, replace
@@ -138,8 +144,9 @@ def commit_pending_executions(
     locations.bind()
     left_out = UploadReport()
     if execution_ids is None:
-        jobs = [CommitJob(fragment) for fragment in _waiting(locations)]
-        left_out = UploadReport(skipped=_cut_off(locations))
+        takes = takes_execution(locations.catalog, selection)
+        jobs = [CommitJob(fragment) for fragment in _waiting(locations, takes)]
+        left_out = UploadReport(skipped=_cut_off(locations, takes))
     else:
         jobs = [CommitJob(fragment, named=True) for fragment in _named(locations, execution_ids)]
     return commit_each(
@@ -253,17 +260,17 @@ def _failed(job: CommitJob, error: Exception) -> UploadReport:
     return attrs.evolve(report, errors=(UploadError(job.fragment, error),))
 
 
-def _waiting(locations: Locations) -> list[str]:
+def _waiting(locations: Locations, takes: Callable[[ExecutionRow], bool]) -> list[str]:
     """Return what waits, oldest first: stopped, failed to upload, or claimed by an owner that is gone."""
     gone = [row for row in locations.catalog.executions(status="pending_upload", retracted=None) if is_gone(row.owner)]
-    waiting = {row.fragment: row for row in (*locations.catalog.claims.pending(WAITING), *gone)}
+    waiting = {row.fragment: row for row in (*locations.catalog.claims.pending(WAITING), *gone) if takes(row)}
     return [row.fragment for row in sorted(waiting.values(), key=lambda row: (str(row.created_at or ""), row.fragment))]
 
 
-def _cut_off(locations: Locations) -> dict[str, str]:
+def _cut_off(locations: Locations, takes: Callable[[ExecutionRow], bool]) -> dict[str, str]:
     """Return the executions that are called running and that nobody works on any more, with what to do."""
     found = {}
-    for row in locations.catalog.executions(status="running", retracted=None):
+    for row in filter(takes, locations.catalog.executions(status="running", retracted=None)):
         try:
             record = read_scratch_record(locations.scratch, row.fragment)
         except EmdstoreError:

@@ -12,6 +12,7 @@ import attrs
 
 from emdstore import system
 from emdstore.catalog import ExecutionRow
+from emdstore.catalog.choosing import takes_execution
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
 from emdstore.executions.commit import published_digest
@@ -31,6 +32,7 @@ from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
 from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
+from emdstore.selection import ALL, Selection
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
@@ -100,6 +102,7 @@ def gc_executions(
     locations: Locations,
     *,
     status: str | Collection[str] = ("uploaded", "failed", "aborted"),
+    selection: Selection = ALL,
     older_than: timedelta = timedelta(0),
     force: bool = False,
     unnamed: bool | None = None,
@@ -122,6 +125,8 @@ def gc_executions(
         The workspace.
     status
         Executions in these states. The default are those of which nothing more is expected from scratch.
+    selection
+        Which of them. With one, leftovers stay, which belong to no execution that anybody can name.
     older_than
         Only if nothing has happened to them for so long; also the age of leftovers, but at least an hour.
     force
@@ -146,19 +151,22 @@ def gc_executions(
     age = max(older_than, _LEFTOVER_AGE)
     also = locations.clean_unnamed if unnamed is None else unnamed
     cleaning = _Cleaning(locations, force=force, unnamed=also, dry_run=dry_run)
-    due = [row for row in list_executions(locations, status=status) if now - _last_moved(row) >= older_than]
+    takes = takes_execution(locations.catalog, selection)
+    rows = filter(takes, list_executions(locations, status=status))
+    due = [row for row in rows if now - _last_moved(row) >= older_than]
     for row in due:
         cleaning.clean(row)
-    cleaning.finish_what_was_killed()
-    cleaning.remove_orphans(now - age)
     removed, refused = cleaning.removed, cleaning.refused
-    for store in (locations.scratch, locations.results):
-        if isinstance(store, LocalArtifactStore):
-            names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
-            removed += [Removal("leftover", name) for name in names]
-    removed += _cut_off(locations.scratch, now - age, dry_run)
+    if selection.is_all:
+        cleaning.finish_what_was_killed()
+        cleaning.remove_orphans(now - age)
+        for store in (locations.scratch, locations.results):
+            if isinstance(store, LocalArtifactStore):
+                names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
+                removed += [Removal("leftover", name) for name in names]
+        removed += _cut_off(locations.scratch, now - age, dry_run)
     if stale:
-        for row in list(list_executions(locations, status=("uploaded", "failed"))):
+        for row in list(filter(takes, list_executions(locations, status=("uploaded", "failed")))):
             try:
                 keys = _stale(locations, row, force=force, dry_run=dry_run)
             except EmdstoreError as error:

@@ -11,7 +11,13 @@ from concurrent.futures import Executor
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError, RecordError, SourceChangedError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    ExecutionNotFoundError,
+    RecordError,
+    SelectionError,
+    SourceChangedError,
+)
 from emdstore.executions.batch import BatchCallback, CommitJob, commit_each, shipping_for
 from emdstore.executions.commit import Shipping, publish_stopped
 from emdstore.executions.locations import Locations
@@ -20,6 +26,7 @@ from emdstore.executions.removal import published_status, remove_proved
 from emdstore.executions.report import UploadError, UploadReport
 from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record
 from emdstore.keys import is_valid_key, join_key
+from emdstore.selection import ALL, Selection
 from emdstore.sets.record import ExecutionRecord
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Unchanged
@@ -120,6 +127,7 @@ def publish_pending_executions(
     locations: Locations,
     *,
     execution_ids: Collection[str] | None = None,
+    selection: Selection = ALL,
     clean_folder: bool = False,
     unnamed: bool | None = None,
     unchanged: Unchanged = "digest",
@@ -139,6 +147,8 @@ def publish_pending_executions(
         Where scratch and results are.
     execution_ids
         Only these: fragments, or the ends of them.
+    selection
+        Without `execution_ids`, which of those in scratch; their time is that at which they stopped.
     clean_folder, unnamed, unchanged, replace, executor, progress_callback
         See `commit_pending_executions`.
 
@@ -151,6 +161,8 @@ def publish_pending_executions(
     ------
     ValueError
         If `replace` is given without `execution_ids`.
+    SelectionError
+        If the latest of a group is asked for, which only a catalog tells.
     ExecutionNotFoundError
         If scratch does not hold one of the ids, or more than one execution may be meant. Nothing was published.
     CommitInterrupted
@@ -161,7 +173,7 @@ def publish_pending_executions(
     )
     left_out = UploadReport()
     if execution_ids is None:
-        fragments, left_out = _waiting(locations)
+        fragments, left_out = _waiting(locations, selection)
     else:
         fragments = _named(locations, execution_ids)
     jobs = [CommitJob(fragment) for fragment in fragments]
@@ -187,12 +199,26 @@ def _published_before(locations: Locations, fragment: str) -> UploadReport:
     return UploadReport(statuses={fragment: published_status(locations, fragment)})
 
 
-def _waiting(locations: Locations) -> tuple[list[str], UploadReport]:
+def _is_chosen(selection: Selection, record: ExecutionRecord) -> bool:
+    return selection.takes_set(
+        record.fragment,
+        provider=record.provider,
+        diagnostic=record.diagnostic,
+        group=record.group,
+        state=record.state,
+        size=None,
+        time=record.stopped_at or record.started_at or record.created_at,
+    )
+
+
+def _waiting(locations: Locations, selection: Selection) -> tuple[list[str], UploadReport]:
     """Return the executions in scratch that have an outcome, oldest first, and what there is to say of the others."""
+    if selection.latest:
+        raise SelectionError("which set is the latest of its group only the catalog tells: leave out --latest")
     stopped = []
     errors: list[UploadError] = []
     skipped: dict[str, str] = {}
-    for fragment in executions_in(locations.scratch):
+    for fragment in filter(selection.takes_folder, executions_in(locations.scratch)):
         try:
             record = read_scratch_record(locations.scratch, fragment)
         except RecordError as error:
@@ -200,6 +226,8 @@ def _waiting(locations: Locations) -> tuple[list[str], UploadReport]:
             continue
         if record is None or (record.result is None and record.started_at is None):
             continue  # nothing has run there
+        if not _is_chosen(selection, record):
+            continue
         if record.result is not None:
             stopped.append((str(record.stopped_at or ""), fragment))
             continue

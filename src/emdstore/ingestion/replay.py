@@ -28,13 +28,16 @@ from emdstore.errors import (
     ExecutionNotFoundError,
     ExecutorError,
     PruneRefusedError,
+    SelectionError,
     ShadowedSetError,
 )
 from emdstore.ingestion.binding import bind
 from emdstore.ingestion.reading import content_of, read_set, retraction_columns
 from emdstore.ingestion.report import Collected, IngestOutcome, ReplayCallback, ReplayInterrupted, ReplayReport, State
 from emdstore.keys import join_key
-from emdstore.sets.finding import FoundSet, Stamp, find_sets, fragment_at
+from emdstore.selection import ALL, Selection
+from emdstore.sets.finding import FoundSet, Stamp, fragment_at
+from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.retraction import Retraction, read_retraction
@@ -124,6 +127,7 @@ def replay(
     catalog: Catalog,
     prefix: str = "",
     *,
+    selection: Selection = ALL,
     vocabulary: Vocabulary | None = None,
     incomplete: bool = False,
     replace: bool = False,
@@ -145,6 +149,8 @@ def replay(
         Where to.
     prefix
         Only what lies in this folder.
+    selection
+        Only sets that are chosen. Whether the store still holds the others is not asked then, so `prune` is refused.
     vocabulary, incomplete, replace
         See `ingest`.
     prune
@@ -174,14 +180,18 @@ def replay(
         If too many rows would be removed: none was. What the store holds has been ingested.
     ExecutorError
         If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
+    SelectionError
+        If both a selection and `prune` are given; nothing was changed.
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
+    if prune and not selection.is_all:
+        raise SelectionError("rows are removed only after a look at all sets: leave out either the selection or prune")
     results = as_source(store)
     bind(catalog, results, looking=True)
     sink = _CatalogSink(catalog, results, replace)
     reader = SetReader(results, vocabulary, incomplete)
-    return replay_into(sink, reader, prefix, prune=prune, executor=executor, on_progress=on_progress)
+    return replay_into(sink, reader, prefix, selection, prune=prune, executor=executor, on_progress=on_progress)
 
 
 @attrs.frozen
@@ -282,6 +292,7 @@ def replay_into(
     sink: Sink,
     reader: SetReader,
     prefix: str = "",
+    selection: Selection = ALL,
     *,
     prune: Prune = False,
     executor: Executor | None = None,
@@ -290,10 +301,11 @@ def replay_into(
     """Load every set below a prefix into a database; see `replay`."""
     run = _Replay(sink, reader.store, on_progress)
     ahead = _AHEAD if executor is None else _AHEAD_ELSEWHERE
+    changed = run.changed(prefix, selection)
     try:
         with (
             executor_or_threads(executor, _READERS, "read", only_read=True) as readers,
-            closing(map_batches(readers, _read_changed, reader, items=run.changed(prefix), given=ahead)) as sets,
+            closing(map_batches(readers, _read_changed, reader, items=changed, given=ahead)) as sets,
         ):
             for (_, fragment, known), read in sets:
                 run.settle(
@@ -301,7 +313,8 @@ def replay_into(
                     IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read,
                 )
         run.note_stamps()
-        run.settle_gone(prefix, prune)
+        if selection.is_all:  # what was not chosen was not looked for
+            run.settle_gone(prefix, prune)
     except KeyboardInterrupt:
         raise ReplayInterrupted(run.done.report()) from None
     return run.done.report()
@@ -319,9 +332,9 @@ class _Replay:
         self._is_whole = True
         self.done = Collected(on_progress)
 
-    def changed(self, prefix: str) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
+    def changed(self, prefix: str, selection: Selection) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
         """Find the sets; yield what `_read_changed` takes for each that is not surely as the database has it."""
-        found = self.done.tally.count(find_sets(self._store, prefix, left_out=self.done.left_out.note))
+        found = self.done.tally.count(find_chosen(self._store, prefix, selection, left_out=self.done.left_out.note))
         # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
         while some := list(islice(found, _ASKED_AT_ONCE)):
             named = [(each, fragment_at(self._store, each.location)) for each in some]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -10,10 +11,13 @@ from datetime import datetime
 import attrs
 
 from emdstore.errors import EmdstoreError, ExecutorError
+from emdstore.selection import ALL, Selection, folders_above
 from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.record import identity_of
 from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, SetState, look_at_set
-from emdstore.stores.port import ArtifactStore, LeftOut
+from emdstore.stores.left_out import iter_known
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
@@ -30,6 +34,8 @@ class ListedSet:
         The execution.
     state
         See `emdstore.sets.state.SetState`.
+    provider, diagnostic, group
+        Where it belongs, by its record; without one by where it lies.
     reason
         Why it is in this state, for people.
     time
@@ -42,10 +48,15 @@ class ListedSet:
         How often it had been claimed when it was published.
     retraction
         Why it is not to be used any more, if it was retracted.
+    started_at
+        When its run began, where its record tells.
     """
 
     fragment: str
     state: SetState
+    provider: str = ""
+    diagnostic: str = ""
+    group: str = ""
     reason: str | None = None
     time: datetime | None = None
     artifacts: int = 0
@@ -53,12 +64,14 @@ class ListedSet:
     origin: str | None = None
     generation: int = 0
     retraction: Retraction | None = None
+    started_at: datetime | None = None
 
 
 def list_sets(
     store: StoreLike,
     prefix: str = "",
     *,
+    selection: Selection = ALL,
     executor: Executor | None = None,
     left_out: Callable[[LeftOut], object] | None = None,
 ) -> Iterator[ListedSet]:
@@ -73,6 +86,8 @@ def list_sets(
         The results store, a path or a URL.
     prefix
         Only sets in this folder.
+    selection
+        Only sets that are chosen.
     executor
         Where sets are looked at; by default a few threads.
     left_out
@@ -88,16 +103,113 @@ def list_sets(
     StoreError
         If the store cannot be listed.
     """
-    opened = as_source(store)
+    for _, listed in look_at_sets(as_source(store), prefix, selection, executor=executor, left_out=left_out):
+        yield listed
+
+
+def find_chosen(
+    store: ArtifactStore,
+    prefix: str = "",
+    selection: Selection = ALL,
+    *,
+    left_out: Callable[[LeftOut], object] | None = None,
+) -> Iterator[FoundSet]:
+    """Find the sets below a prefix that are chosen; see `find_sets`. Records are read only if the choice needs them."""
+    if selection.by_meaning or selection.by_measure:
+        return (found for found, _ in look_at_sets(store, prefix, selection, left_out=left_out))
+    found = find_sets(store, prefix, left_out=left_out)
+    return found if selection.is_all else (each for each in found if selection.takes_folder(each.location))
+
+
+def iter_chosen(
+    store: ArtifactStore,
+    prefix: str = "",
+    selection: Selection = ALL,
+    *,
+    left_out: Callable[[LeftOut], object],
+) -> Iterator[ArtifactInfo | str]:
+    """List the keys below a prefix that are chosen: by their own names, sizes and times, and by the sets they lie in.
+
+    Parameters
+    ----------
+    store, prefix, left_out
+        See `emdstore.stores.left_out.iter_known`.
+    selection
+        What is chosen.
+
+    Raises
+    ------
+    SelectionError
+        If the store does not tell the sizes or times that are asked for.
+    """
+    sets: frozenset[str] | None = None
+    if selection.by_meaning:
+        of_sets = attrs.evolve(selection.without_names(), min_size=None, max_size=None, newer=None, older=None)
+        sets = frozenset(each.location for each in find_chosen(store, "", of_sets, left_out=lambda _: None))
+    for each in iter_known(store, prefix, left_out=left_out):
+        key, size, modified = (each, None, None) if isinstance(each, str) else (each.key, each.size, each.modified)
+        if not selection.takes_name(key) or not selection.takes_measure(size, modified, what=key):
+            continue
+        if sets is None or "" in sets or any(folder in sets for folder in folders_above(key)):
+            yield each
+
+
+def look_at_sets(
+    store: ArtifactStore,
+    prefix: str = "",
+    selection: Selection = ALL,
+    *,
+    executor: Executor | None = None,
+    left_out: Callable[[LeftOut], object] | None = None,
+) -> Iterator[tuple[FoundSet, ListedSet]]:
+    """Look at the sets below a prefix that are chosen, as `list_sets` does."""
+    latest = _latest_of(store, executor) if selection.latest else None
+    looked = _looked_at(store, find_sets(store, prefix, left_out=left_out), selection, executor)
+    for found, listed in looked:
+        chosen = selection.takes_set(
+            listed.fragment,
+            provider=listed.provider,
+            diagnostic=listed.diagnostic,
+            group=listed.group,
+            state=listed.state,
+            size=listed.size,
+            time=listed.time,
+        )
+        if chosen and (latest is None or listed.fragment in latest):
+            yield found, listed
+
+
+def _latest_of(store: ArtifactStore, executor: Executor | None) -> frozenset[str]:
+    """Return the latest complete set of each execution group, as a catalog of the store would have it."""
+    best: dict[tuple[str, str, str], ListedSet] = {}
+    # What a listing leaves out is told by the one that chooses.
+    for _, each in _looked_at(store, find_sets(store, left_out=lambda _: None), ALL, executor):
+        if each.state in ("published", "bare") and each.retraction is None:
+            group = each.provider, each.diagnostic, each.group
+            best[group] = max(best.get(group, each), each, key=_age)
+    return frozenset(each.fragment for each in best.values())
+
+
+def _age(listed: ListedSet) -> tuple[float, float, str]:
+    def seconds(moment: datetime | None) -> float:
+        return -math.inf if moment is None else moment.timestamp()
+
+    return seconds(listed.time), seconds(listed.started_at), listed.fragment
+
+
+def _looked_at(
+    store: ArtifactStore, found: Iterator[FoundSet], selection: Selection, executor: Executor | None
+) -> Iterator[tuple[FoundSet, ListedSet]]:
+    named = (each for each in found if not each.location or selection.takes_folder(each.location))
     with (
         executor_or_threads(executor, _READERS, "sets", only_read=True) as workers,
-        closing(map_batches(workers, _list_each, opened, items=find_sets(opened, prefix, left_out=left_out))) as sets,
+        closing(map_batches(workers, _list_each, store, items=named)) as sets,
     ):
-        for found, listed in sets:
+        for each, listed in sets:
             if isinstance(listed, ExecutorError):
-                yield ListedSet(fragment=found.location, state="unreadable", reason=str(listed))
+                yield each, ListedSet(fragment=each.location, state="unreadable", reason=str(listed))
             else:
-                yield listed
+                yield each, listed
 
 
 def _list_each(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[ListedSet]:
@@ -115,10 +227,15 @@ def _listed(store: ArtifactStore, found: FoundSet) -> ListedSet:
 def summary_of(look: SetLook) -> ListedSet:
     """Return one line of a listing for a set that was looked at."""
     record = look.record
+    told = (record.provider, record.diagnostic, record.group) if record is not None else identity_of(look.fragment)
+    provider, diagnostic, group = told
     reason = str(look.error) if look.error is not None else record.reason if record is not None else None
     return ListedSet(
         fragment=look.fragment,
         state=look.state,
+        provider=provider,
+        diagnostic=diagnostic,
+        group=group,
         reason=reason,
         time=None if record is None else record.published_at or record.opened_at,
         artifacts=len(record.artifacts) if record is not None else len(look.named.keys) if look.named else 0,
@@ -126,4 +243,5 @@ def summary_of(look: SetLook) -> ListedSet:
         origin=None if record is None else record.host or record.producer,
         generation=0 if record is None else record.generation,
         retraction=look.retraction,
+        started_at=None if record is None else record.started_at,
     )

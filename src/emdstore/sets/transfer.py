@@ -21,6 +21,8 @@ from emdstore.errors import (
     RecordVersionError,
 )
 from emdstore.keys import join_key
+from emdstore.selection import ALL, Selection, roots_of
+from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
@@ -34,7 +36,7 @@ from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Action, Pair, step_of
-from emdstore.transfers.units import Group, Unit, steps_of
+from emdstore.transfers.units import Group, Unit, sealed_folders, steps_of
 
 _RANKS = {"series": 1, "output": 1, "metric": 2}
 _BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
@@ -45,6 +47,7 @@ def transfer(
     dest: StoreLike,
     keys: Iterable[str] | None = None,
     *,
+    selection: Selection = ALL,
     unchanged: Unchanged = "stat",
     replace: bool = False,
     max_workers: int | None = None,
@@ -66,8 +69,12 @@ def transfer(
     source, dest
         Any two stores, paths or URLs; not the same place.
     keys
-        The keys to move, in the order to start them; None for all that the source holds. Of a set of which only some
-        keys are named the record is written only if all of its artifacts are there.
+        The keys to move, in the order to start them, and folders, which stand for all that lies in them; None for all
+        that the source holds. Of a set of which only some keys are named the record is written only if all of its
+        artifacts are there.
+    selection
+        Which of these keys to move. Sets are chosen by size and time, and by what they are, as wholes. Names may choose
+        a part of a set: its record is written only if all that it names is there, and otherwise reported as ``left``.
     unchanged
         What need not be copied again. ``"stat"``: within a set what its record proves; outside of sets what is of equal
         size and not older at the destination (from file to file: of equal time). ``"digest"``: what has equal bytes,
@@ -107,22 +114,26 @@ def transfer(
         If the executor takes no work, a store cannot be sent to its workers, or these have another emdstore.
     TransferInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Sets that were under way are visibly open.
+    SelectionError
+        If keys or sets are to be chosen by what the source does not tell; nothing more was moved.
     TypeError
         If a store is none, and no path or URL either.
     """
     to = as_store(dest)
     refuse_same_place(as_store(source), to)  # which a folder that is not there yet may be, too
+    opened = as_source(source)
+    given = keys if keys is None or isinstance(keys, str) else tuple(keys)
     return move(
-        as_source(source),
+        opened,
         to,
-        keys,
+        given,
         unchanged=unchanged,
         max_workers=max_workers,
         executor=executor,
         on_progress=on_progress,
         dry_run=dry_run,
         flush=flush,
-        sealing=SetSealing(replace),
+        sealing=_sealing(opened, given, selection, replace=replace),
     )
 
 
@@ -131,6 +142,7 @@ def plan_transfer(
     dest: StoreLike,
     keys: Iterable[str] | None = None,
     *,
+    selection: Selection = ALL,
     unchanged: Unchanged = "stat",
     replace: bool = False,
 ) -> Iterator[Step | Unit]:
@@ -138,7 +150,7 @@ def plan_transfer(
 
     Parameters
     ----------
-    source, dest, keys, unchanged, replace
+    source, dest, keys, selection, unchanged, replace
         See `transfer`.
 
     Yields
@@ -153,8 +165,32 @@ def plan_transfer(
     ValueError, TypeError
         If the rule is none of the three, or `keys` is one string.
     """
-    sealing = SetSealing(replace)
-    return plan_move(as_source(source), as_store(dest), keys, unchanged=unchanged, sealing=sealing)
+    opened = as_source(source)
+    given = keys if keys is None or isinstance(keys, str) else tuple(keys)
+    sealing = _sealing(opened, given, selection, replace=replace)
+    return plan_move(opened, as_store(dest), given, unchanged=unchanged, sealing=sealing)
+
+
+def _sealing(source: ArtifactStore, keys: Collection[str] | None, selection: Selection, *, replace: bool) -> SetSealing:
+    """Find the sets that are chosen by what they are; whatever a set is, it is moved as a whole or not."""
+    if not (selection.by_meaning or selection.by_measure):
+        return SetSealing(replace, selection)
+    prefixes = [""] if keys is None or selection.latest else _set_or_folder(source, roots_of(keys))
+    sets = (
+        each.location
+        for prefix in prefixes
+        for each in find_chosen(
+            source, prefix, selection.without_names(), left_out=lambda _: None
+        )  # `move` tells of it
+    )
+    return SetSealing(replace, selection, frozenset(sets))
+
+
+def _set_or_folder(source: ArtifactStore, names: Iterable[str]) -> Iterator[str]:
+    """Return where to look for the sets of some keys and folders."""
+    for name in names:
+        above = sealed_folders([name], RECORD_NAME, source, source).get(name)
+        yield name if above is None else above
 
 
 @attrs.frozen
@@ -163,18 +199,37 @@ class SetSealing:
 
     Attributes
     ----------
-    replace
+    replace, selection
         See `transfer`.
+    sets
+        The sets that are chosen; None for all.
     """
 
     replace: bool = False
+    selection: Selection = ALL
+    sets: frozenset[str] | None = None
     name = RECORD_NAME
     hint = METRIC_NAME
 
+    def takes(self, pair: Pair) -> bool:
+        """Tell whether a key outside of sets is chosen."""
+        if self.selection.is_all:
+            return True
+        if self.selection.by_meaning or not self.selection.takes_name(pair.key):
+            return False
+        size, modified = (None, None) if pair.source is None else (pair.source.size, pair.source.modified)
+        return self.selection.takes_measure(size, modified, what=pair.key)
+
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
         """Decide what to do for a set."""
-        if not any(pair.here for pair in group.pairs):
-            return Unit(group.folder)  # the destination alone holds it
+        here = [pair for pair in group.pairs if pair.here]
+        if self.sets is not None and group.folder not in self.sets:
+            here = []
+        chosen = [pair for pair in here if self.selection.takes_name(pair.key)]
+        if not chosen:
+            return Unit(group.folder)  # the destination alone holds it, or it is not chosen
+        if len(chosen) < len(here):
+            return self._plan_part(group, chosen, source, dest, unchanged)
         found = {pair.key: pair for pair in group.pairs}
         at = join_key(group.folder, RECORD_NAME)
         record = found.get(at)
@@ -201,6 +256,39 @@ class SetSealing:
             return patiently(lambda: _keep_later_word(decide(), found, source, dest), source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
+
+    def _plan_part(
+        self, group: Group, chosen: Sequence[Pair], source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+    ) -> Unit:
+        """Decide what to do where the names choose some keys of a set: nothing may look as if it were all of it."""
+        at = join_key(group.folder, RECORD_NAME)
+        steps = [step_of(pair, unchanged) for pair in chosen]
+
+        def decide() -> Unit:
+            inside = scoped(dest, group.folder)
+            standing = standing_at(inside, listing_of(inside))
+            record = _record_in(group, source)
+            proved = _expected(group, chosen, record, unchanged, source)
+            if record is None or all(step.key != at for step in steps):
+                return _some_unsealed(group.folder, proved, standing)
+            lacking = _lacking(group.folder, record, steps, inside, standing)
+            if lacking is None:
+                return _some_sealed(group.folder, steps, source, inside, standing, replace=self.replace)
+            error = RecordError(
+                f"the record of {group.folder!r} is not moved: {lacking!r} is not chosen and not at the destination; "
+                "choose all of the set, or leave its record out, too",
+                key=at,
+            )
+            rest = [step for step in proved if step.key != at]
+            unit = _some_unsealed(group.folder, rest, standing)
+            return attrs.evolve(unit, loose=(*unit.loose, Step(at, "left", error=error)), error=error)
+
+        try:
+            return patiently(decide, source, dest)
+        except EmdstoreError as error:
+            return Unit(
+                group.folder, loose=tuple(Step(each.key, "left", each.size, error) for each in steps), error=error
+            )
 
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
         """Decide what to do where only some keys of a set are to be moved."""
@@ -269,6 +357,46 @@ def _some_sealed(
     return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed, read_back=again)
 
 
+def _record_in(group: Group, source: ArtifactStore) -> ExecutionRecord | None:
+    """Read the record of a set at the source; one in flux, or of a run in scratch, is refused."""
+    at = join_key(group.folder, RECORD_NAME)
+    if not any(pair.key == at and pair.here for pair in group.pairs):
+        return None
+    record = decode_record(source.read_bytes(at), name=at)
+    if record.state in (None, "publishing"):
+        raise RecordError(
+            f"{group.folder!r} is not published at the source (state {record.state!r}): no part of it is moved", key=at
+        )
+    return record
+
+
+def _expected(
+    group: Group, chosen: Sequence[Pair], record: ExecutionRecord | None, unchanged: Unchanged, source: ArtifactStore
+) -> list[Step]:
+    """Return the steps for some artifacts of a set; what its record names has to be what it says."""
+    pairs = {pair.key: pair for pair in group.pairs}
+    listed = pairs[at].source if (at := join_key(group.folder, RECORD_NAME)) in pairs else None
+    named = {} if record is None else {join_key(group.folder, each.key): each for each in record.artifacts}
+    return [
+        _step(pair.key, artifact, pair, listed, None, unchanged, source)
+        if (artifact := named.get(pair.key)) is not None
+        else step_of(pair, unchanged)
+        for pair in chosen
+    ]
+
+
+def _lacking(
+    folder: str, record: ExecutionRecord, steps: Sequence[Step], inside: ArtifactStore, standing: Standing
+) -> str | None:
+    """Return an artifact of a record that is neither to be moved nor at the destination; None if there is none."""
+    moved, proved = {step.key for step in steps}, standing.proved()
+    for artifact in record.artifacts:
+        key = join_key(folder, artifact.key)
+        if key not in moved and not _has(inside, artifact, standing, proved):
+            return key
+    return None
+
+
 def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, proved: Mapping[str, str]) -> bool:
     if artifact.key not in standing.found:
         return False
@@ -278,8 +406,12 @@ def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, 
 
 def _some_unsealed(folder: str, steps: Sequence[Step], standing: Standing) -> Unit:
     """Move some artifacts without the record: what a record at the destination names may only become what it says."""
-    if standing.data is None:
-        return Unit(folder, loose=tuple(steps))
+    if standing.data is None:  # the bundles come last, so that it looks like a set only with all that was chosen
+        inside = len(folder) + 1 if folder else 0
+        ranks: tuple[list[Step], ...] = ([], [], [])
+        for step in steps:
+            ranks[_BARE_RANKS.get(step.key[inside:], 0)].append(step)
+        return Unit(folder, tuple(map(tuple, ranks)), is_part=True)
     record = standing.record
     if record is None or record.state == "publishing":
         raise RecordError(

@@ -13,7 +13,9 @@ from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, ExecutorError, Interrupted
 from emdstore.progress import KEPT, Tally
-from emdstore.sets.finding import FoundSet, find_sets, fragment_at
+from emdstore.selection import ALL, Selection
+from emdstore.sets.finding import FoundSet, fragment_at
+from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
 from emdstore.stores.left_out import FirstLeftOut
@@ -143,6 +145,7 @@ def verify(
     store: StoreLike,
     prefix: str = "",
     *,
+    selection: Selection = ALL,
     executor: Executor | None = None,
     on_progress: VerifyCallback | None = None,
 ) -> VerifyReport:
@@ -156,6 +159,8 @@ def verify(
         The results store.
     prefix
         Only sets in this folder.
+    selection
+        Only sets that are chosen.
     executor
         Where artifacts are read and hashed; by default a few threads. The store must pickle for processes. What a lost
         worker had in hand is checked by another one.
@@ -179,7 +184,7 @@ def verify(
     """
     store = as_source(store)
     run = _Verification(on_progress)
-    found = run.tally.count(find_sets(store, prefix, left_out=run.left_out.note))
+    found = run.tally.count(find_chosen(store, prefix, selection, left_out=run.left_out.note))
     try:
         with (
             executor_or_threads(executor, _WORKERS, "verify", only_read=True) as workers,

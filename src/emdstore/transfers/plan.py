@@ -140,6 +140,7 @@ def pairs_of(
     dest: ArtifactStore,
     left_out: Callable[[LeftOut], object] | None = None,
     *,
+    prefix: str = "",
     also: str | None = None,
 ) -> Iterator[Pair]:
     """Merge two listings, in memory that does not grow with them.
@@ -151,11 +152,14 @@ def pairs_of(
         keys of.
     left_out
         Called with what the source's listing leaves out. Without it a folder that cannot be read raises.
+    prefix
+        Only what lies in this folder, all of it on both sides.
     also
         A name that is told of also if it lies at the destination's root beyond that.
     """
     # A copy is another store, so it gets no identity from here.
-    sides = (each for each in _listed(source, left_out) if each[0] != IDENTITY_KEY), _listed(dest, None)
+    listed = _listed(source, prefix, left_out)
+    sides = (each for each in listed if each[0] != IDENTITY_KEY), _listed(dest, prefix, None)
     here, there = (next(each, None) for each in sides)
     last = ""
     while here is not None:
@@ -169,21 +173,25 @@ def pairs_of(
         else:
             yield Pair(there[0], False, True, None, there[1])
             there = next(sides[1], None)
-    while also is not None and there is not None and there[0].partition("/")[0] == last.partition("/")[0]:
+    while also is not None and there is not None and _is_near(there[0], last, prefix):
         yield Pair(there[0], False, True, None, there[1])
         there = next(sides[1], None)
-    if also is not None and last and there is not None and there[0] <= also and dest.exists(also):
+    if also is not None and not prefix and last and there is not None and there[0] <= also and dest.exists(also):
         yield Pair(also, False, True)
 
 
+def _is_near(key: str, last: str, prefix: str) -> bool:
+    return bool(prefix) or key.partition("/")[0] == last.partition("/")[0]
+
+
 def _listed(
-    store: ArtifactStore, left_out: Callable[[LeftOut], object] | None
+    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object] | None
 ) -> Iterator[tuple[str, ArtifactInfo | None]]:
     if left_out is None and isinstance(store, SupportsInfo):
-        return ((info.key, info) for info in store.iter_info())
+        return ((info.key, info) for info in store.iter_info(prefix))
     if left_out is None:
-        return ((key, None) for key in store.iter_keys())
-    found = iter_known(store, left_out=left_out)
+        return ((key, None) for key in store.iter_keys(prefix))
+    found = iter_known(store, prefix, left_out=left_out)
     return ((each, None) if isinstance(each, str) else (each.key, each) for each in found)
 
 

@@ -249,6 +249,10 @@ class UnitRuns:
                 outcome = KeyOutcome(step.key, "left", step.size, error=held)
             self._ledger.conclude(run.positions[step.key], step, outcome)
         run.stage = "done"
+        if unit.is_part:
+            if unit.error is not None:
+                self.sets.append(SetOutcome(unit.folder, "left", unit.error))
+            return
         word: SetWord = "failed" if run.error is not None else "copied" if run.changes or not sealed else "unchanged"
         self.sets.append(SetOutcome(unit.folder, word, run.error))
 

@@ -8,7 +8,7 @@ by and without keeping more of them than it must.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Literal, Protocol
@@ -17,6 +17,7 @@ import attrs
 
 from emdstore.errors import EmdstoreError
 from emdstore.keys import in_folder, join_key
+from emdstore.selection import folders_above, roots_of
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Listing, Pair, Step, Unchanged, check_rule, pairs_of, plan_steps, step_of
@@ -60,7 +61,9 @@ class Unit:
         Where somebody had begun with the folder, who may be halted and go on: a ``prove`` of each artifact, done when
         the seal is written; see `emdstore.transfers.seals`.
     error
-        Why nothing is done at all.
+        Why nothing is done at all, or of a part why the rest is not.
+    is_part
+        Whether only a part of the folder is moved, so that it is not whole at the end.
     """
 
     folder: str
@@ -71,6 +74,7 @@ class Unit:
     sealed: bool = False
     read_back: tuple[Step, ...] = ()
     error: EmdstoreError | None = None
+    is_part: bool = False
 
 
 class Sealing(Protocol):
@@ -92,6 +96,10 @@ class Sealing(Protocol):
 
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
         """Decide what to do where only some keys of a folder are to be moved, with what was planned for each alone."""
+        ...
+
+    def takes(self, pair: Pair) -> bool:
+        """Tell whether a key outside of such folders is to be moved."""
         ...
 
 
@@ -118,20 +126,21 @@ class _Folder:
 
 
 def grouped(
-    pairs: Iterable[Pair], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore
+    pairs: Iterable[Pair], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, *, above: Sequence[str] = ()
 ) -> Iterator[Pair | Group]:
     """Put keys that are moved as a whole together.
 
-    Where very many keys would have to wait for a seal that may only be listed after them, the stores are asked.
+    Where very many keys would have to wait for a seal that may only be listed after them, the stores are asked. The
+    folders `above` all of the keys are known to be no such ones.
     """
-    return _Grouping(sealing, source, dest).run(pairs)
+    return _Grouping(sealing, source, dest, above).run(pairs)
 
 
 class _Grouping:
-    def __init__(self, sealing: Sealing, source: ArtifactStore, dest: ArtifactStore) -> None:
+    def __init__(self, sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, above: Sequence[str]) -> None:
         self._name, self._hint = sealing.name, sealing.hint
         self._stores = source, dest
-        self._open = [_Folder("")]
+        self._open = [_Folder(path, "plain") for path in above] or [_Folder("")]
         self._waiting = 0
 
     def run(self, pairs: Iterable[Pair]) -> Iterator[Pair | Group]:
@@ -263,25 +272,59 @@ def plan_move(
     steps = plan_steps(
         source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, left_out=left_out
     )
-    return steps if sealing is None else _named(steps, sealing, source, dest)
+    return steps if sealing is None else _named(steps, unchanged, sealing, source, dest, left_out)
 
 
 def _named(
-    steps: Iterator[Step], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore
+    steps: Iterator[Step],
+    unchanged: Unchanged,
+    sealing: Sealing,
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    left_out: Callable[[LeftOut], object] | None,
 ) -> Iterator[Step | Unit]:
-    """Put the steps of given keys together that belong to one sealed folder, at the place of the first of them."""
+    """Put the steps of given keys together that belong to one sealed folder, at the place of the first of them.
+
+    A name that is no key but a folder stands for all that lies in it.
+    """
     planned = list(steps)
-    folders = sealed_folders((step.key for step in planned if step.action != "rejected"), sealing.name, source, dest)
-    inside: dict[str, list[Step]] = {}
-    for step in planned:
-        if (folder := folders.get(step.key)) is not None:
-            inside.setdefault(folder, []).append(step)
-    for step in planned:
-        folder = folders.get(step.key)
-        if folder is None:
+    names = {step.key for step in planned if step.action == "missing" and _holds_something(source, step.key)}
+    folders = set(roots_of(names))
+    outside = [
+        step
+        for step in planned
+        if not (step.key in names or _lies_in(step.key, folders)) and sealing.takes(Pair(step.key, True, False))
+    ]
+    inside = sealed_folders(
+        (*folders, *(step.key for step in outside if step.action != "rejected")), sealing.name, source, dest
+    )
+    for folder in sorted(folders & inside.keys()):  # a part of a set
+        within = [key for key in source.iter_keys(folder) if sealing.takes(Pair(key, True, False))]
+        outside += plan_steps(source, dest, within, unchanged=unchanged)
+        inside |= {step.key: inside[folder] for step in outside if in_folder(step.key, folder)}
+    whole = [step.key for step in planned if step.key in folders and step.key not in inside]
+    together: dict[str, list[Step]] = {}
+    for step in outside:
+        if (sealed := inside.get(step.key)) is not None:
+            together.setdefault(sealed, []).append(step)
+    for step in outside:
+        sealed = inside.get(step.key)
+        if sealed is None:
             yield step
-        elif (together := inside.pop(folder, None)) is not None:
-            yield sealing.plan_some(folder, together, source, dest)
+        elif (some := together.pop(sealed, None)) is not None:
+            yield sealing.plan_some(sealed, some, source, dest)
+    for folder in whole:
+        pairs = pairs_of(source, dest, left_out, prefix=folder, also=sealing.name)
+        above = ["", *reversed(folders_above(folder))]
+        yield from _planned(grouped(pairs, sealing, source, dest, above=above), sealing, source, dest, unchanged)
+
+
+def _holds_something(store: ArtifactStore, folder: str) -> bool:
+    return patiently(lambda: next(iter(store.iter_keys(folder)), None) is not None, store)
+
+
+def _lies_in(key: str, folders: Collection[str]) -> bool:
+    return any(folder in folders for folder in folders_above(key))
 
 
 def _planned(
@@ -292,7 +335,7 @@ def _planned(
         for item in items:
             if isinstance(item, Group):
                 yield sealing.plan(item, source, dest, unchanged)
-            elif item.here:
+            elif item.here and sealing.takes(item):
                 yield step_of(item, unchanged)
         return
     ahead: deque[Step | Future[Unit]] = deque()
@@ -300,7 +343,7 @@ def _planned(
         for item in items:
             if isinstance(item, Group):
                 ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged))
-            elif item.here:
+            elif item.here and sealing.takes(item):
                 ahead.append(step_of(item, unchanged))
             while ahead and (len(ahead) > _SEALS_AHEAD or isinstance(ahead[0], Step) or ahead[0].done()):
                 first = ahead.popleft()
