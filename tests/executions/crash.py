@@ -138,14 +138,20 @@ class _Steps:
         self._wrote = False
 
     def __call__(self, what: str, about: object = "", *, changes: bool) -> None:
-        if (self._only_changes and not changes) or threading.current_thread().name == "emdstore-lease":
+        if threading.current_thread().name == "emdstore-lease":
             return  # how often a claim is renewed meanwhile is a matter of time
+        if self._only_changes and not (changes and self._lasts(what, about)):
+            return
         step = Step(what, str(about)[:200], changes)
         self.taken.append(step)
         if isinstance(self._at, Before) and self._at.looks not in str(step):
             return
         if next(self._numbers) == self._number:
             self._action()
+
+    def _lasts(self, what: str, about: object) -> bool:
+        # A transaction that was begun is undone with its process, wherever in it that is killed.
+        return self._action is not kill or what != "sql" or about == "COMMIT"
 
     def watch(self) -> None:
         """Count from now on, in this process and for good."""
@@ -254,7 +260,7 @@ class Child:
         What happens then.
     only_changes
         Count only steps that may change something: to be killed before a mere look at something leaves what being
-        killed before the next change leaves.
+        killed before the next change leaves; and to be killed in a transaction, what being killed before its end does.
     host
         The name of the machine that the child believes to be on.
     """
@@ -423,7 +429,8 @@ class Scene:
         """Let `reset` put things back to how they are now."""
         let_go(self.workspace)
         results = self.workspace.results
-        self._objects = held(results) if isinstance(results, S3ArtifactStore) else {}
+        on_s3 = results.iter_keys() if isinstance(results, S3ArtifactStore) else ()
+        self._objects = {key: results.read_bytes(key) for key in on_s3}
         shutil.rmtree(self._first, ignore_errors=True)
         shutil.copytree(self._folder, self._first)
         if self._database is not None:
@@ -445,14 +452,14 @@ class Scene:
         """Start a process that commits the execution."""
         return Child(commit, self.workspace, self.fragment, **options)
 
-    def steps(self, *, only_changes: bool = False) -> list[Step]:
+    def steps(self, **options: Any) -> list[Step]:
         """Return the steps of a commit, from the beginning, that nothing happens to."""
         self.reset()
-        return self.next_steps(only_changes=only_changes)
+        return self.next_steps(**options)
 
-    def next_steps(self, *, only_changes: bool = False) -> list[Step]:
+    def next_steps(self, **options: Any) -> list[Step]:
         """Return the steps of a commit, from where things are, that nothing happens to."""
-        answer = self.child(only_changes=only_changes).wait()
+        answer = self.child(**options).wait()
         assert answer is not None
         assert answer.error is None
         return list(answer.steps)

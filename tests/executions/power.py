@@ -41,8 +41,8 @@ class Power:
     watch
         Called before each step that changes something, as somebody who looks from outside.
     only_changes
-        Count only steps that may change something: to be cut off before a mere look leaves what being cut off before
-        the next change leaves.
+        Count only steps that may change something that lasts: to be cut off before a mere look, or before a statement
+        of a transaction, leaves what being cut off before the next change, or before its end, leaves.
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class Power:
         def statement(_connection: object, _cursor: object, text: str, *_: object) -> None:
             writes = text.lstrip().startswith(("INSERT", "UPDATE", "DELETE"))
             self._wrote |= writes
-            self.step(f"sql {' '.join(text.split())[:80]}", changes=writes)
+            self.step(f"sql {' '.join(text.split())[:80]}", changes=False)
 
         def end(_connection: object) -> None:
             wrote, self._wrote = self._wrote, False
             self.step("sql COMMIT", changes=wrote)
 
-        def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(name: str, function: Callable[..., Any], *, changes: bool = True) -> Callable[..., Any]:
             def call(*args: Any, **options: Any) -> Any:
-                self.step(f"os.{name}", changes=True)
+                self.step(name, changes=changes)
                 return function(*args, **options)
 
             return call
@@ -111,10 +111,10 @@ class Power:
         listeners: list[tuple[str, Callable[..., None]]] = [("before_cursor_execute", statement), ("commit", end)]
         with pytest.MonkeyPatch.context() as patch:
             for name in _CHANGING:
-                patch.setattr(os, name, counted(name, getattr(os, name)))
+                patch.setattr(os, name, counted(f"os.{name}", getattr(os, name)))
             patch.setattr(os, "open", opened)
             patch.setattr(os, "close", closed)
-            patch.setattr(Database, "insert_rows", counted("insert_rows", Database.insert_rows))
+            patch.setattr(Database, "insert_rows", counted("sql rows", Database.insert_rows, changes=False))
             for name, listener in listeners:
                 sa.event.listen(sa.Engine, name, listener)
             try:

@@ -24,8 +24,8 @@ from emdstore.stores import LocalArtifactStore
 pytestmark = pytest.mark.slow
 
 PROCESSES = 8
-EXECUTIONS = 200
-GROUPS = 25
+EXECUTIONS = 48
+GROUPS = 6
 RETRYABLE = ExecutionResult(successful=False, retryable=True)
 OUTCOMES = [None, FAILURE, RETRYABLE]
 SETS = 40

@@ -90,8 +90,15 @@ def _finish(child: Child) -> Answer:
     return answer
 
 
-@kept_and_cleaned
-@pytest.mark.parametrize("moment", BEFORE)
+@pytest.mark.parametrize(
+    ("database", "scene", "moment"),
+    [
+        ("sqlite", True, "the first artifact"),
+        ("sqlite", False, "the record"),
+        *(("postgresql", True, m) for m in BEFORE),
+    ],
+    indirect=["database", "scene"],
+)
 def test_an_owner_that_is_paused_beyond_its_lease_cannot_finish(scene: Scene, moment: str) -> None:
     at = BEFORE[moment](scene.steps())
     undisturbed = end_state(scene.workspace, scene.fragment)
@@ -142,10 +149,10 @@ def test_an_owner_that_is_alive_keeps_its_claim_beyond_its_lease(scene: Scene) -
     at = BEFORE["the first artifact"](scene.steps())
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    with scene.child(at=at, action=Linger(3 * LEASE)) as owner:
+    with scene.child(at=at, action=Linger(2 * LEASE)) as owner:
         while scene.workspace.catalog.execution(scene.fragment).status != "pending_upload":
             time.sleep(0.01)
-        until = time.monotonic() + 2 * LEASE
+        until = time.monotonic() + 1.3 * LEASE
         while time.monotonic() < until:
             with pytest.raises(ClaimHeldError):
                 commit(scene.workspace, scene.fragment)

@@ -57,7 +57,7 @@ def is_for_s3(one: RealSet) -> bool:
     return one.fragment.endswith("/cmip7/1") and one.counts.files < 100
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def promoted(
     real_sets: RealSets, tmp_path_factory: pytest.TempPathFactory, moto_server: S3Server, empty_catalog: Path
 ) -> Iterator[Promoted]:
@@ -77,67 +77,61 @@ def promoted(
 
 
 @pytest.mark.slow
-def test_a_real_set_arrives_in_every_store_and_gives_the_same_rows(
+def test_real_sets_arrive_in_every_store_whole_and_can_be_ingested_again(
     promoted: Promoted, real_sets: RealSets, subtests: pytest.Subtests
 ) -> None:
+    # One test, as each worker of pytest-xdist that had a part of it would promote them all.
     for one in real_sets:
-        with subtests.test(one.fragment):
-            outcomes = promoted.of(one)
-            assert len(outcomes) == (3 if is_for_s3(one) else 2)
-            for outcome in outcomes.values():
-                assert outcome.artifacts_missing == outcome.artifacts_rejected == outcome.artifacts_failed == ()
-                assert outcome.artifacts_unreadable == outcome.warnings == ()
-                assert len(outcome.artifacts) == one.counts.files + 4
-            first, *others = (rows_of(promoted.catalogs[name], one.fragment) for name in outcomes)
-            assert all(other == first for other in others)
-            assert len(first["scalars"]) == one.counts.scalars
-            assert len(first["series"]) == one.counts.series
-            assert sum(len(row.values) for row in first["series"]) == one.counts.points
-            assert {row.key for row in first["outputs"]} == one.named == {row.key for row in first["artifacts"][3:-1]}
-            assert [row.status for row in first["executions"]] == ["uploaded"]
-
-
-@pytest.mark.slow
-def test_the_bytes_in_every_store_are_those_of_scratch_and_no_other_file_came_along(
-    promoted: Promoted, real_sets: RealSets, subtests: pytest.Subtests
-) -> None:
-    for one in real_sets:
-        with subtests.test(one.fragment):
-            there = held(LocalArtifactStore(real_sets.scratch / one.fragment))
-            del there[UNNAMED]
-            for name in promoted.of(one):
-                arrived = held(promoted.stores[name], one.fragment)
-                del arrived["execution.json"]
-                assert arrived == there
-
-
-@pytest.mark.slow
-def test_the_sets_add_up(promoted: Promoted, real_sets: RealSets) -> None:
+        with subtests.test("the same rows", set=one.fragment):
+            assert_rows_are_the_same_everywhere(promoted, one)
+        with subtests.test("the bytes of scratch, and no other file", set=one.fragment):
+            assert_bytes_are_those_of_scratch(promoted, real_sets, one)
+    for name in promoted.stores:
+        with subtests.test("a catalog that is lost is replayed equal", store=name):
+            assert_replay_is_equal(promoted, real_sets, name)
     for name in ("memory", "local"):
-        catalog = promoted.catalogs[name]
-        assert catalog.executions().count() == len(real_sets.sets)
-        assert catalog.scalars().count() == real_sets.total.scalars
-        assert catalog.series().count() == real_sets.total.series
-        assert catalog.outputs().count() == real_sets.total.files
+        with subtests.test("the sets add up", store=name):
+            assert promoted.catalogs[name].executions().count() == len(real_sets.sets)
+            assert_all_values_are_there(promoted.catalogs[name], real_sets)
+    with subtests.test("what was promoted is verified"):
+        report = verify(promoted.stores["local"])
+        assert report.problems == ()
+        assert report.sets == len(real_sets.sets)
+        assert report.artifacts == sum(one.counts.files + 4 for one in real_sets)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["memory", "s3", "local"])
-def test_a_catalog_that_is_lost_is_replayed_equal(promoted: Promoted, real_sets: RealSets, name: str) -> None:
+def assert_rows_are_the_same_everywhere(promoted: Promoted, one: RealSet) -> None:
+    outcomes = promoted.of(one)
+    assert len(outcomes) == (3 if is_for_s3(one) else 2)
+    for outcome in outcomes.values():
+        assert outcome.artifacts_missing == outcome.artifacts_rejected == outcome.artifacts_failed == ()
+        assert outcome.artifacts_unreadable == outcome.warnings == ()
+        assert len(outcome.artifacts) == one.counts.files + 4
+    first, *others = (rows_of(promoted.catalogs[name], one.fragment) for name in outcomes)
+    assert all(other == first for other in others)
+    assert len(first["scalars"]) == one.counts.scalars
+    assert len(first["series"]) == one.counts.series
+    assert sum(len(row.values) for row in first["series"]) == one.counts.points
+    assert {row.key for row in first["outputs"]} == one.named == {row.key for row in first["artifacts"][3:-1]}
+    assert [row.status for row in first["executions"]] == ["uploaded"]
+
+
+def assert_bytes_are_those_of_scratch(promoted: Promoted, real_sets: RealSets, one: RealSet) -> None:
+    there = held(LocalArtifactStore(real_sets.scratch / one.fragment))
+    del there[UNNAMED]
+    for name in promoted.of(one):
+        arrived = held(promoted.stores[name], one.fragment)
+        del arrived["execution.json"]
+        assert arrived == there
+
+
+def assert_replay_is_equal(promoted: Promoted, real_sets: RealSets, name: str) -> None:
     sets = sum(name in promoted.of(one) for one in real_sets)
     with Catalog("sqlite://") as rebuilt:
         report = replay(promoted.stores[name], rebuilt)
         assert nonzero(report.counts) == {"ingested": sets}
         assert rows_of(rebuilt) == rows_of(promoted.catalogs[name])
         assert replay(promoted.stores[name], rebuilt).counts["unchanged"] == sets
-
-
-@pytest.mark.slow
-def test_what_was_promoted_is_verified(promoted: Promoted, real_sets: RealSets) -> None:
-    report = verify(promoted.stores["local"])
-    assert report.problems == ()
-    assert report.sets == len(real_sets.sets)
-    assert report.artifacts == sum(one.counts.files + 4 for one in real_sets)
 
 
 # -- a server that checks what it is sent ------------------------------------------------------------------------------

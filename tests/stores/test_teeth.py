@@ -32,7 +32,7 @@ BITES = _load().BITES
 EXPECTED = [(name, test) for name, bite in BITES.items() for test in bite.tests]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
     """Run the suite in another process: all of it on the good store, the tests that should bite on the others."""
     folder = tmp_path_factory.mktemp("teeth")
@@ -58,12 +58,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     return found
 
 
-@pytest.mark.parametrize(("name", "test"), EXPECTED)
-def test_a_broken_store_is_caught(outcomes: dict[tuple[str, str], str], name: str, test: str) -> None:
-    assert outcomes.get((name, test)) == "failure"
-
-
-def test_a_good_store_passes(outcomes: dict[tuple[str, str], str]) -> None:
+def test_every_broken_store_is_caught_and_a_good_one_passes(
+    outcomes: dict[tuple[str, str], str], subtests: pytest.Subtests
+) -> None:
+    # One test, as each worker of pytest-xdist that had a part of them would run the suite.
+    for name, test in EXPECTED:
+        with subtests.test(f"{name}: {test}"):
+            assert outcomes.get((name, test)) == "failure"
     good = {test: outcome for (name, test), outcome in outcomes.items() if name == "GoodStore"}
     assert {test: outcome for test, outcome in good.items() if outcome not in ("passed", "skipped")} == {}
     assert len([test for test, outcome in good.items() if outcome == "passed"]) > 130
