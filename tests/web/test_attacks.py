@@ -205,8 +205,8 @@ def test_a_client_that_says_nothing_or_takes_nothing_is_left(demo: Path) -> None
         with socket.socket() as greedy:
             greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             greedy.connect(where)
-            asking = f"GET /static/plotly.min.js HTTP/1.1\r\nHost: {split.netloc}\r\n\r\n".encode()
-            greedy.sendall(asking)
+            asking = f"GET /static/site.js HTTP/1.1\r\nHost: {split.netloc}\r\n\r\n".encode()
+            greedy.sendall(asking * 400)  # an answer of megabytes
             time.sleep(2)
             taken = 0
             with suppress(ConnectionResetError):

@@ -187,12 +187,49 @@ def test_a_retracted_set_has_a_page_of_its_own_and_is_on_no_other(
         assert page.count("<td") == whole.count("<td")  # its values are there still
 
 
-def test_the_latest_of_each_group_are_listed_where_that_is_asked_for(home: str, library: Library) -> None:
-    latest = library.catalog.executions(latest=True).count()
-    assert 0 < latest < library.catalog.executions().count()
-    page = httpx.get(f"{home}?latest=1").text
-    assert f">{latest} executions<" in page
-    assert 'aria-current="true">latest of each group</a>' in page
+def test_the_newest_run_of_each_group_is_listed_and_all_runs_where_that_is_asked_for(
+    home: str, library: Library
+) -> None:
+    rows = list(library.catalog.executions())
+    groups = {(row.provider, row.diagnostic, row.group) for row in rows}
+    assert len(groups) < len(rows)
+    page = httpx.get(home).text
+    assert f">{len(groups)} executions<" in page
+    assert f">{len(rows) - len(groups)} older runs</a>" in page
+    every = httpx.get(f"{home}?runs=all").text
+    assert f">{len(rows)} executions<" in every
+    assert 'aria-current="true">all runs</a>' in every
+
+
+def test_values_are_of_the_latest_complete_sets_unless_others_are_asked_for(tmp_path: Path, served: Serve) -> None:
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        for day, status, value in ((1, "uploaded", 0.125), (2, "uploaded", 0.25), (3, "failed", None)):
+            at = datetime(2025, 1, day, tzinfo=UTC)
+            catalog.replace_execution(
+                ExecutionContent(
+                    fragment=f"p/d/g/{day}",
+                    provider="p",
+                    diagnostic="d",
+                    group="g",
+                    status=status,
+                    state="published",
+                    complete=status == "uploaded",
+                    started_at=at,
+                    published_at=at,
+                    failure="diagnostic",
+                    scalars=[] if value is None else [(value, {"metric": "rmse"}, {})],
+                )
+            )
+        home = served(make_app(catalog, InMemoryArtifactStore()))
+
+        def values(query: str) -> list[str]:
+            return re.findall(r'<td class="number" data-value="([^"]+)"', httpx.get(f"{home}values{query}").text)
+
+        assert values("") == ["0.25"]
+        assert values("?runs=all") == ["0.125", "0.25"]
+        assert values("?in=p/d/g/1") == ["0.125"]
+        assert [row["value"] for row in csv.DictReader(io.StringIO(httpx.get(f"{home}values.csv").text))] == ["0.25"]
+        assert "2025-01-02" in httpx.get(f"{home}values").text
 
 
 def test_a_missing_artifact_is_said_so_on_the_page(sick: tuple[str, LocalArtifactStore], library: Library) -> None:
@@ -412,8 +449,8 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
         home = served(make_app(catalog, InMemoryArtifactStore()))
         httpx.get(home)
         started = datetime.now(UTC)
-        first = httpx.get(home).text
-        last = httpx.get(f"{home}?page=100").text
+        first = httpx.get(f"{home}?runs=all").text
+        last = httpx.get(f"{home}?runs=all&page=100").text
         assert (datetime.now(UTC) - started).total_seconds() < 5
         names = re.findall(r'aria-label="Compare ([^"]+)"', first)
         assert len(names) == 50
@@ -423,6 +460,7 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
         assert "250 need attention" in first
         assert "Page 100 of 100" in last
         assert len(re.findall(r'aria-label="Compare ', last)) == 50
+        assert "20 executions" in httpx.get(home).text  # the newest of each group
         assert not set(names) & set(re.findall(r'aria-label="Compare ([^"]+)"', last))
-        words = httpx.get(f"{home}?q=0013/2&provider=p1").text
+        words = httpx.get(f"{home}?q=0013/2&provider=p1&runs=all").text
         assert "50 executions" in words

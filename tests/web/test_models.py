@@ -13,8 +13,9 @@ from emdstore.catalog import Catalog, ExecutionContent, SeriesRow
 from emdstore.catalog.browse import concern_of
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web import text
-from emdstore.web.charts import MOST_TRACES, series_charts
-from emdstore.web.compare import peers, read_comparison
+from emdstore.web.charts import Chart, Line, series_charts
+from emdstore.web.compare import _letter, peers, read_comparison
+from emdstore.web.drawing import draw_chart, scale_of
 from emdstore.web.places import Places, framed_key
 from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Selection
@@ -26,38 +27,98 @@ def one(values: tuple[float, ...] = (1.0, 2.0), index: tuple[Any, ...] = (1, 2),
     return SeriesRow(index_name="time", index=index, values=values, **place, **told)  # type: ignore[arg-type]
 
 
+def charts(*rows: SeriesRow) -> tuple[Chart, ...]:
+    return series_charts(map(Line, rows))
+
+
 def test_series_with_the_same_dimensions_are_both_drawn() -> None:
-    (chart,) = series_charts([("", one()), ("", one((3.0, math.nan)))])
+    (chart,) = charts(one(), one((3.0, math.nan)))
     assert [trace.y for trace in chart.traces] == [(1.0, 2.0), (3.0, None)]
     assert len({trace.name for trace in chart.traces}) == 2
     assert chart.points == 3
 
 
 def test_what_has_other_units_or_is_another_statistic_gets_a_chart_of_its_own() -> None:
-    rows = [
+    found = charts(
         one(attributes={"value_units": "K"}),
         one(attributes={"value_units": "°C"}),
         one(dimensions={"metric": "bias"}),
-    ]
-    charts = series_charts([("", row) for row in rows])
-    assert [chart.y_title for chart in charts] == ["K", "°C", ""]
-    many = series_charts([("", one(dimensions={"region": str(n)})) for n in range(MOST_TRACES + 1)])
-    assert [len(chart.traces) for chart in many] == [MOST_TRACES, 1]
+    )
+    assert [chart.y_title for chart in found] == ["K", "°C", ""]
+
+
+def test_models_meet_their_reference_in_one_chart_for_each_region_and_season() -> None:
+    reference = {"kind": "reference", "reference_id": "ERA-5"}
+    lines = []
+    for column, model in enumerate(("CESM2", "MIROC6")):
+        for place, region in enumerate(("global", "tropics")):
+            for season in ("DJF", "JJA"):
+                where = {"region": region, "season": season}
+                lines.append(Line(one((float(column), 1.0), dimensions={"source_id": model, **where}), model, column))
+                seen = one((9.0, float(place)), dimensions={"source_id": "Reference", **where}, attributes=reference)
+                lines.append(Line(seen, model, column))
+    found = series_charts(lines)
+    assert [chart.title.split(" – ")[-1] for chart in found] == [
+        "global · DJF", "global · JJA", "tropics · DJF", "tropics · JJA",
+    ]  # fmt: skip
+    for chart in found:
+        # The same observations, which both executions brought along, are there once, and belong to neither.
+        assert [(trace.name, trace.column) for trace in chart.traces] == [
+            ("ERA-5 (reference)", None),
+            ("CESM2", 0),
+            ("MIROC6", 1),
+        ]
+
+
+def test_references_that_differ_are_both_drawn() -> None:
+    told: dict[str, Any] = {"dimensions": {"source_id": "Reference", "region": "global"}}
+    (chart,) = charts(one((1.0, math.nan), **told), one((1.0, math.nan), **told), one((1.0, 2.0), **told))
+    assert [trace.y for trace in chart.traces] == [(1.0, None), (1.0, 2.0)]
+
+
+def test_a_line_is_drawn_where_its_values_are_and_broken_where_they_are_missing() -> None:
+    (chart,) = charts(one((0.0, 10.0, math.nan, 5.0, math.inf), (0, 1, 2, 3, 4)))
+    drawn = draw_chart(chart)
+    low, high = 0.0 - 0.4, 10.0 + 0.4
+    first, second = (round((1 - (value - low) / (high - low)) * 500) for value in (0.0, 10.0))
+    assert f'd="M0 {first}l0 0 250{second - first}M750 250l0 0"' in drawn
+    assert drawn.count("h0") == 3  # each of so few points is marked
+
+
+@pytest.mark.parametrize(
+    "values", [(1.0, 1.0), (0.0, 0.0), (-1e308, 1e308), (1e-310, 2e-310), (1e16, 1e16 + 2), (5.0,), ()], ids=str
+)
+def test_any_numbers_have_a_scale(values: tuple[float, ...]) -> None:
+    scale = scale_of(values)
+    assert scale.ticks
+    assert all(-0.01 <= scale.place(value) <= 1.01 for value in values)
+    assert all(math.isfinite(scale.place(value)) for value, _ in scale.ticks)
+
+
+def test_names_in_a_drawing_are_text() -> None:
+    (chart,) = charts(one(attributes={"value_units": "<i>", "index_units": "<b>"}, index=("<u>", "x")))
+    assert not [tag for tag in ("<b>", "<i>", "<u>") if tag in draw_chart(chart)]
+    assert "&lt;u&gt;" in draw_chart(chart)
+
+
+def test_the_hundredth_execution_has_a_letter() -> None:
+    assert [_letter(number) for number in (0, 25, 26, 51, 52, 702)] == ["A", "Z", "AA", "AZ", "BA", "AAA"]
 
 
 @pytest.mark.parametrize(
     ("index", "axis", "kind"),
     [
         (("2000-01-01", "2000-02-01T12:00:00"), "date", "line"),
-        (("2000-02-29", "2000-02-30"), "category", "line"),  # a calendar of 360 days
+        (("2000-02-29", "2000-02-30"), "date", "line"),  # a calendar of 360 days
         (("DJF", "MAM"), "category", "line"),
         ((1, 2.5), "linear", "line"),
         ((3, 1, 2), "linear", "points"),
     ],
 )
 def test_the_axis_is_what_the_index_is(index: tuple[Any, ...], axis: str, kind: str) -> None:
-    (chart,) = series_charts([("", one(tuple(map(float, range(len(index)))), index))])
+    (chart,) = charts(one(tuple(map(float, range(len(index)))), index))
     assert (chart.axis, chart.kind) == (axis, kind)
+    assert draw_chart(chart).count("h0") == len(index)
 
 
 @pytest.fixture
@@ -138,6 +199,7 @@ def test_a_selection_survives_its_own_address() -> None:
     ]
     assert Selection.of(pairs) == selection
     assert selection.value_filters == {"provider": ["a&b"], "fragment": "p/d", "dimensions": {"region": ["x", "y"]}}
+    assert attrs.evolve(selection, fragment="").value_filters["latest"] is True
     assert "page" not in selection.toggled("provider", "a&b")
     assert "provider" not in selection.toggled("provider", "a&b")
 

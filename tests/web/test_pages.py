@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
-from tests.web.conftest import Site, decoded, drawn_charts
+from tests.web.conftest import Site, decoded
 from tests.web.library import OTHER_TEMPERATURE, PRODUCTION, TEMPERATURE
 
 pytestmark = pytest.mark.slow
@@ -18,22 +19,34 @@ Visit = Callable[..., Page]
 ROWS = ".executions tbody tr:visible"
 
 
-def drawn(page: Page) -> list[list[list[float | None]]]:
-    """Return what the chart library has drawn: for each chart, the y values of each trace."""
-    drawn_charts(page)
+def charts_of(page: Page) -> list[dict[str, Any]]:
+    """Return what the charts of a page are made of."""
+    return [json.loads(text) for text in page.locator(".chart-data").all_text_contents()]
+
+
+def drawn(page: Page) -> list[list[int]]:
+    """Return how many points each line has, as it is drawn."""
     return page.evaluate(
-        """() => [...document.querySelectorAll("figure.chart .canvas")].map(
-             (canvas) => canvas.data.map((trace) => [...trace.y]))"""
+        """() => [...document.querySelectorAll("figure.chart:not([hidden])")].map((figure) =>
+             [...figure.querySelectorAll(".lines path:not([data-marks])")].map((path) => pointsOf(path).length))"""
     )
 
 
 def test_what_needs_attention_comes_first_and_says_why(site: Site, visit: Visit) -> None:
-    page = visit(site.url())
+    page = visit(site.url(query="runs=all"))
     states = page.locator(".executions .badge").all_inner_texts()
     assert states[:4] == ["not shipped", "left behind", "incomplete", "failed"]
     assert set(states[4:]) == {"uploaded"}
     assert "the disk of the results store is full" in page.locator(ROWS).first.inner_text()
     assert len(states) == site.library.catalog.executions().count()
+    assert [run for run in page.locator(".executions .run").all_inner_texts() if run in ("10", "13")] == ["13", "10"]
+    # Three of the four are of one group, and were run again since.
+    page.goto(site.url())
+    expect(page.locator(ROWS)).to_have_count(len(states) - 3)
+    assert page.locator(".concerns").inner_text() == "1 needs attention"
+    page.click("a.switch:visible >> text=older run")
+    expect(page.locator(ROWS)).to_have_count(len(states))
+    assert page.url == site.url(query="runs=all")
 
 
 def test_a_facet_changes_the_address_and_the_rows(site: Site, visit: Visit) -> None:
@@ -55,12 +68,12 @@ def test_a_facet_changes_the_address_and_the_rows(site: Site, visit: Visit) -> N
 
 
 def test_a_search_finds_words_of_the_name_and_of_the_reason(site: Site, visit: Visit) -> None:
-    page = visit(site.url())
+    page = visit(site.url(query="runs=all"))
     page.fill("input[name=q]", "DISK enso")
     page.press("input[name=q]", "Enter")
     expect(page.locator(ROWS)).to_have_count(1)
     assert "not shipped" in page.locator(ROWS).inner_text()
-    page.goto(site.url(query="attention=1"))
+    page.goto(site.url(query="attention=1&runs=all"))
     expect(page.locator(ROWS)).to_have_count(4)
     assert page.input_value("input[name=q]") == ""
 
@@ -82,9 +95,9 @@ def test_a_chart_has_the_points_of_its_series_and_their_table(any_site: Site, vi
     site = any_site
     page = visit(site.execution(TEMPERATURE))
     series = list(site.library.catalog.series(fragment=TEMPERATURE))
-    charts = drawn(page)
-    shown = sorted(tuple(trace) for chart in charts for trace in chart)
+    shown = sorted(tuple(trace["y"]) for chart in charts_of(page) for trace in chart["traces"])
     assert shown == sorted(tuple(each.values) for each in series)
+    assert sorted(points for chart in drawn(page) for points in chart) == sorted(len(each.index) for each in series)
     assert page.locator("figure.chart h3").first.inner_text().startswith("Near-surface air temperature")
     page.locator("figure.chart .numbers summary").first.click()
     table = page.locator("figure.chart .numbers table").first
@@ -151,7 +164,7 @@ def test_compare_shows_plots_side_by_side_and_the_difference_that_the_data_has(a
     models = {fragment: fragment.split("historical_")[1].split("_")[0] for fragment in bias}
     assert [a, b] == [bias[name] for text in (first, second) for name, model in models.items() if model in text]
     assert difference == pytest.approx(b - a)
-    assert percent == pytest.approx(100 * (b - a) / abs(a))
+    assert percent == pytest.approx(100 * (b - a) / abs(a) if a * b > 0 else math.nan, nan_ok=True)
 
 
 def test_compare_has_the_differences_of_all_scalars_and_overlays_the_series(site: Site, visit: Visit) -> None:
@@ -164,34 +177,77 @@ def test_compare_has_the_differences_of_all_scalars_and_overlays_the_series(site
     both = [tuple(map(float, row)) for row in rows]
     assert len(both) == 80
     assert all(difference == pytest.approx(b - a) for a, b, difference, _ in both)
-    assert all(percent == pytest.approx(100 * (b - a) / abs(a)) for a, b, _, percent in both)
+    # What changes its sign has not become more or less by a part of itself.
+    assert all(percent == pytest.approx(100 * (b - a) / abs(a)) for a, b, _, percent in both if a * b > 0)
+    assert all(math.isnan(percent) for a, b, _, percent in both if a * b < 0)
     values = {row.value for row in site.library.catalog.scalars(diagnostic="surface-temperature")}
     assert {value for a, b, *_ in both for value in (a, b)} == values
-    shown = [json.loads(text) for text in page.locator(".chart-data").all_text_contents()]
+    shown = charts_of(page)
     dots = [chart for chart in shown if chart["kind"] == "dots"]
-    assert {trace["name"] for chart in dots for trace in chart["traces"]} == {"A", "B"}
+    assert {trace["name"][0] for chart in dots for trace in chart["traces"]} == {"A", "B"}
     assert {x for chart in dots for trace in chart["traces"] for x in trace["x"]} == values
-    lines = [tuple(line) for chart in drawn(page) for line in chart if len(line) in (12, 40)]
+    # Both models and the reference are in each chart, and there is one chart for each region.
     series = list(site.library.catalog.series(diagnostic="surface-temperature"))
-    assert sorted(lines) == sorted(each.values for each in series)
+    lines = [chart for chart in shown if chart["kind"] == "line"]
+    models = sorted(tuple(trace["y"]) for chart in lines for trace in chart["traces"] if not trace.get("reference"))
+    assert models == sorted(each.values for each in series if each.attributes.get("kind") != "reference")
+    assert all(len(chart["traces"]) == 3 for chart in lines)
+    titles = page.locator("#series figure.chart h3").all_inner_texts()
+    assert len(set(titles)) == len(titles) == len(lines)
+
+
+def test_a_chart_tells_the_value_under_the_pointer_and_keeps_a_line_in_front(site: Site, visit: Visit) -> None:
+    page = visit(site.execution(TEMPERATURE))
+    figure = page.locator("#series figure.chart").first
+    figure.scroll_into_view_if_needed()
+    expect(figure.locator(".tip")).to_have_count(1)
+    trace = charts_of(page)[0]["traces"][1]
+    place = figure.evaluate(
+        """(figure) => { const box = figure.querySelector(".area").getBoundingClientRect();
+             const [x, y] = pointsOf(figure.querySelector('.lines path[data-n="1"]'))[3];
+             return [box.left + x * box.width / 1000, box.top + y * box.height / 500] }"""
+    )
+    page.mouse.move(*place)
+    expect(figure.locator(".tip")).to_be_visible()
+    said = figure.locator(".tip").inner_text()
+    assert said.startswith(trace["name"])
+    assert float(said.rsplit(" ", 1)[1].replace("−", "-")) == pytest.approx(trace["y"][3], rel=1e-5)
+    page.mouse.click(*place)
+    page.mouse.move(0, 0)
+    expect(figure.locator(".tip")).to_be_hidden()
+    expect(figure.locator(".lines .pinned").first).to_have_attribute("data-n", "1")
 
 
 def test_values_are_chosen_by_dimension_and_drawn(site: Site, visit: Visit) -> None:
-    page = visit(site.url("values", "provider=landmark"))
+    row = site.library.catalog.execution(PRODUCTION)
+    page = visit(site.values(row.provider, row.diagnostic))
     page.click("a[data-facet='d.region'][data-value=tropics]")
-    wanted = list(site.library.catalog.scalars(provider="landmark", dimensions={"region": "tropics"}))
+    chosen: dict[str, Any] = {"diagnostic": row.diagnostic, "latest": True, "dimensions": {"region": "tropics"}}
+    wanted = list(site.library.catalog.scalars(**chosen))
     rows = page.locator("#value-table tbody tr:visible")
     expect(rows).to_have_count(len(wanted))
-    assert page.url == site.url("values", "provider=landmark&d.region=tropics")
+    assert page.url == site.values(row.provider, row.diagnostic, "d.region=tropics")
     cells = rows.locator("td.number").evaluate_all("(cells) => cells.map((cell) => cell.dataset.value)")
     assert sorted(map(str, (row.value for row in wanted))) == sorted(cells)
-    drawn(page)
     dots = page.evaluate(
         """() => [...document.querySelectorAll("figure.chart:not([hidden])")].flatMap(
-             (figure) => figure.chart.traces.flatMap((trace) => trace.x))"""
+             (figure) => numbersOf(figure).traces.flatMap((trace) => trace.x))"""
     )
     numbers = sorted(row.value for row in wanted if math.isfinite(row.value))
     assert sorted(one for one in dots if one is not None) == numbers
+    ends = page.locator(".lines path").evaluate_all(
+        """(paths) => paths.flatMap((path) => pointsOf(path).filter(([x, y]) => y > 0).map(([x, y]) =>
+             y < path.parentElement.viewBox.baseVal.height))"""
+    )
+    assert ends == [True] * len(numbers)
+
+
+def test_an_execution_leads_to_its_own_values(site: Site, visit: Visit) -> None:
+    page = visit(site.execution(TEMPERATURE))
+    page.click("text=Look through them")
+    count = site.library.catalog.scalars(fragment=TEMPERATURE).count()
+    expect(page.locator("#value-table tbody tr:visible")).to_have_count(count)
+    assert str(count) in page.locator("[data-total]").inner_text().split(" of ")[0]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -201,7 +257,7 @@ def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site],
     page = visit(site.url(), tolerant=True, color_scheme=scheme)  # axe itself tries to fetch style sheets
     pages = [
         site.url(),
-        site.url("values", "provider=meanstate&diagnostic=precipitation"),
+        site.values("meanstate", "precipitation"),
         site.execution(TEMPERATURE),
         site.execution(PRODUCTION) if scheme == "light" else site.execution("historical/10"),
         site.url("compare"),
@@ -216,12 +272,17 @@ def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site],
 
 def test_nothing_is_wider_than_a_phone(site: Site, visit: Visit) -> None:
     page = visit(site.url(), viewport={"width": 390, "height": 844})
-    for url in (site.url(), site.execution(TEMPERATURE), site.url("values"), site.url("compare")):
+    for url in (
+        site.url(),
+        site.execution(TEMPERATURE),
+        site.values("meanstate", "precipitation"),
+        site.url("compare"),
+    ):
         page.goto(url)
         assert page.evaluate("document.documentElement.scrollWidth") == 390, url
     page.goto(site.url())
     assert page.locator(".facets summary").is_visible()
-    assert not page.locator("a[data-facet]").first.is_visible()
+    assert not page.locator(".facets a[data-facet]").first.is_visible()
 
 
 def test_the_keyboard_reaches_the_content_first(site: Site, visit: Visit) -> None:

@@ -55,6 +55,21 @@ def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
     return None
 
 
+def _newest_of_each_group() -> sa.Select[Any]:
+    # A run that has not begun yet is the newest, too: by when it was made known.
+    begun = sa.func.coalesce(
+        execution.c.started_at, execution.c.created_at, execution.c.stopped_at, execution.c.published_at
+    )
+    age = sa.func.row_number().over(
+        partition_by=execution.c.group_id, order_by=(begun.desc().nulls_last(), execution.c.fragment.desc())
+    )
+    ranked = sa.select(execution.c.id, age.label("age")).where(execution.c.retracted_at.is_(None)).subquery("ranked")
+    return sa.select(ranked.c.id).where(ranked.c.age == 1)
+
+
+_NEWEST = _newest_of_each_group()
+
+
 @attrs.frozen
 class Survey:
     """The executions that match, those that need attention first, then by time, newest first.
@@ -65,6 +80,9 @@ class Survey:
         Words, each of which is in the fragment, the description, the reason or the error, whatever its case.
     concerns
         Only executions that need attention.
+    newest
+        Only the newest run of each execution group, whatever became of it: a failure that was made good since, or that
+        somebody is working on again, is no more to be looked at. A retracted set is never the newest.
     filters
         As for `Catalog.executions`.
     """
@@ -72,6 +90,7 @@ class Survey:
     _database: Database = attrs.field(repr=False)
     search: str = ""
     concerns: bool = False
+    newest: bool = False
     filters: Mapping[str, Any] = attrs.field(factory=dict)
 
     def rows(self, limit: int, offset: int = 0) -> list[ExecutionRow]:
@@ -114,6 +133,11 @@ class Survey:
         )
         return {each: int(size or 0) for each, size in self._database.fetch(statement)}
 
+    def by_id(self, ids: Collection[int]) -> Mapping[int, ExecutionRow]:
+        """Return some executions, by their ids, whatever else is asked for."""
+        rows = self._database.fetch(queries.select_executions(execution.c.id.in_(ids)))
+        return {row[0]: ExecutionRow(*row) for row in rows}
+
     def _facet(self, name: str, column: sa.ColumnElement[str]) -> Mapping[str, int]:
         others = attrs.evolve(self, filters={each: value for each, value in self.filters.items() if each != name})
         number = sa.func.count()
@@ -130,6 +154,8 @@ class Survey:
         statement = queries.executions(self._database, **self.filters)._statement
         for word in self.search.split():
             statement = statement.where(sa.or_(*(text.contains(word.lower(), autoescape=True) for text in texts)))
+        if self.newest:
+            statement = statement.where(execution.c.id.in_(_NEWEST))
         return statement.where(self._rank() != _CALM) if self.concerns else statement
 
     def _rank(self) -> sa.ColumnElement[int]:

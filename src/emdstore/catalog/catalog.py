@@ -254,9 +254,11 @@ class Catalog:
         """
         return queries.find_execution(self._database, wanted)
 
-    def survey(self, search: str = "", *, concerns: bool = False, **filters: Unpack[Filters]) -> browse.Survey:
+    def survey(
+        self, search: str = "", *, concerns: bool = False, newest: bool = False, **filters: Unpack[Filters]
+    ) -> browse.Survey:
         """Return the executions for somebody who looks around: what needs attention first; see `Survey`."""
-        return browse.Survey(self._database, search, concerns, filters)
+        return browse.Survey(self._database, search, concerns, newest, filters)
 
     def scalar_facets(self, **filters: Unpack[ValueFilters]) -> browse.ScalarFacets:
         """Count scalars by provider, diagnostic and group, and by each of their dimensions.

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -34,12 +35,12 @@ from emdstore.keys import is_valid_key
 from emdstore.stores import ArtifactStore
 from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
 from emdstore.web.compare import choose, read_comparison
-from emdstore.web.execution import artifacts_of, read_execution
+from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.places import Places
 from emdstore.web.reading import PATIENCE, ResultsReader
 from emdstore.web.selection import Selection
-from emdstore.web.site import POLICY, own_file, own_file_type, render
+from emdstore.web.site import OWN_FILES, POLICY, own_file, render, versions
 from emdstore.web.values import read_values
 
 _log = logging.getLogger(__name__)
@@ -86,19 +87,21 @@ def make_app(
         Seconds that a page waits for the results store.
     """
     access = access or Access("127.0.0.1")
+    # Artifacts are sent as they are: their bytes are what the record and a range speak of.
+    small = [Middleware(GZipMiddleware, minimum_size=1000)]
     site = _Site(
         catalog, ResultsReader(results, patience=patience), (access.token or system.current().token(32)).encode()
     )
     return Starlette(
         routes=[
-            Route("/", site.executions),
-            Route("/execution/{execution_id}", site.execution),
+            Route("/", site.executions, middleware=small),
+            Route("/execution/{execution_id}", site.execution, middleware=small),
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
-            Route("/compare", site.compare),
-            Route("/values", site.values),
-            Route("/values.csv", site.export),
+            Route("/compare", site.compare, middleware=small),
+            Route("/values", site.values, middleware=small),
+            Route("/values.csv", site.export, middleware=small),
             Route("/artifacts/{rest:path}", site.artifact),
-            Route("/static/{name}", site.own_file),
+            Route("/static/{name}", site.own_file, middleware=small),
         ],
         middleware=[Middleware(_Gate, access=access)],
         exception_handlers={
@@ -125,11 +128,14 @@ class _Site:
 
     def execution(self, request: Request) -> Response:
         row = self._row(request.path_params["execution_id"])
-        return _page("execution", self.places("../"), page=read_execution(self.catalog, self.results, row))
+        return self._execution(self.places("../"), read_execution(self.catalog, self.results, row))
 
     def compare(self, request: Request) -> Response:
         rows, unknown = choose(self.catalog, request.query_params.multi_items())
-        return _page("compare", self.places(), page=read_comparison(self.catalog, self.results, rows, unknown))
+        part = Selection.of(request.query_params.multi_items()).page
+        page = read_comparison(self.catalog, self.results, rows, unknown, part)
+        places = self.places()
+        return _page("compare", places, page=page, parts_at=lambda n: places.compare({**page.query, "page": str(n)}))
 
     def values(self, request: Request) -> Response:
         page = read_values(self.catalog, Selection.of(request.query_params.multi_items()))
@@ -162,7 +168,11 @@ class _Site:
         row = self._row(execution_id)
         chosen = [each for each in artifacts_of(self.catalog, row) if not keys or each.key in keys]
         page = read_execution(self.catalog, self.results, row, self.results.check(chosen))
-        return _page("execution", self.places("../../"), page=page)
+        return self._execution(self.places("../../"), page)
+
+    def _execution(self, places: Places, page: ExecutionPage) -> Response:
+        values = places.values({"in": page.line.row.fragment})
+        return _page("execution", places, page=page, values=values)
 
     def artifact(self, request: Request) -> Response:
         segments = _segments(request)[1:]
@@ -181,8 +191,10 @@ class _Site:
         data = own_file(name)
         if data is None:
             raise HTTPException(404)
-        headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
-        return Response(data, media_type=own_file_type(name), headers=headers)
+        is_version = request.query_params.get("v") == versions()[name]
+        kept = "max-age=31536000, immutable" if is_version else "no-cache"
+        headers = {"Cache-Control": f"private, {kept}", "X-Content-Type-Options": "nosniff"}
+        return Response(data, media_type=OWN_FILES[name], headers=headers)
 
     def _row(self, execution_id: str) -> ExecutionRow:
         if not _NUMBER.match(execution_id):

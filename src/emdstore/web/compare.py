@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow, ScalarRow, SeriesRow
 from emdstore.errors import ExecutionNotFoundError, QueryError
 from emdstore.web import text
-from emdstore.web.charts import TOPICS, Chart, Dot, dot_chart, series_charts, topic_of
+from emdstore.web.charts import SOURCES, TOPICS, Chart, Dot, Line, dot_chart, series_charts, topic_of, units_of
 from emdstore.web.execution import Item, artifacts_of, own, pair
-from emdstore.web.executions import Line, lines_of
-from emdstore.web.reading import ResultsReader
+from emdstore.web.executions import Line as Listed, lines_of
+from emdstore.web.reading import Look, ResultsReader
 
-MOST_COMPARED = 6
-MOST_SCALARS = 1000
-MOST_CHARTS = 12
-_MOST_SERIES = 60
+MOST_DIFFERENCES = 6
+"""Of more executions, the table has values, and no difference of each to the first."""
+
+MOST_NUMBERS = 20_000
+"""Pages with more points than this have no table of them beside each chart: the files of numbers have all."""
+
+_MOST_SCALARS = 1000
+_MOST_SERIES = 500
+_MOST_POINTS = 80_000  # on one page
+_MOST_LOOKED_AT = 24
 _MOST_PEERS = 1000
-_MOST_ASKED = 50
-
-_SOURCES = (
-    "source_id", "member_id", "variant_label", "grid_label", "experiment_id", "institution_id", "mip_id", "activity_id",
-    "reference_source_id", "reference_datasets", "dataset", "model", "version",
-)  # fmt: skip
-"""Dimensions that identify the data of a value. They differ between compared executions."""
+_MOST_ASKED = 400
 
 _REFERENCE = "reference"
 
@@ -38,10 +38,23 @@ Key = tuple[object, ...]
 
 @attrs.frozen
 class Column:
-    """A compared execution, with its letter and its data."""
+    """A compared execution.
+
+    Attributes
+    ----------
+    letter
+        Its short name.
+    name
+        What tells it from the others, such as its model.
+    line
+        As it is in the list.
+    sources
+        Its data.
+    """
 
     letter: str
-    line: Line
+    name: str
+    line: Listed
     sources: Mapping[str, str]
 
 
@@ -60,6 +73,7 @@ class ValueRow:
 
     dimensions: Mapping[str, str]
     values: tuple[float | None, ...]
+    units: str = ""
 
     def difference(self, column: int) -> float | None:
         """Return the difference to the first column, if both are numbers."""
@@ -67,9 +81,11 @@ class ValueRow:
         return value - first if _is_number(value) and _is_number(first) else None
 
     def percent(self, column: int) -> float | None:
-        """Return the difference in percent of the first column."""
-        difference, first = self.difference(column), self.values[0]
-        return 100 * difference / abs(first) if difference is not None and first else None
+        """Return the difference in percent of the first column, unless the sign changes: it would mean nothing."""
+        difference, value, first = self.difference(column), self.values[column], self.values[0]
+        return (
+            100 * difference / abs(first) if difference is not None and first and value and value * first > 0 else None
+        )
 
 
 @attrs.frozen
@@ -80,8 +96,6 @@ class ComparePage:
     ----------
     columns
         The executions; fewer than two if too few were selected.
-    left_out
-        How many selected executions exceed the limit.
     unknown
         Requested executions that do not exist.
     diagnostics
@@ -89,14 +103,19 @@ class ComparePage:
     plots, common, names, values, charts, dots
         The plots; the dimensions that all scalars share, and the names of the others; the scalars; the series; the
         scalars as charts.
+    cuts
+        What is not compared, in words.
+    part, parts
+        Which part of the charts of series is on this page, from 1, and how many there are.
     problem
         Why the results store did not answer.
     where
         In a report: the comparison page of each execution, by id.
+    first
+        In a report: the columns that are shown if none were asked for.
     """
 
     columns: tuple[Column, ...]
-    left_out: int = 0
     unknown: tuple[str, ...] = ()
     diagnostics: tuple[tuple[str, str, int], ...] = ()
     plots: tuple[PlotRow, ...] = ()
@@ -105,8 +124,42 @@ class ComparePage:
     values: tuple[ValueRow, ...] = ()
     charts: tuple[Chart, ...] = ()
     dots: tuple[Chart, ...] = ()
+    cuts: tuple[str, ...] = ()
+    part: int = 1
+    parts: int = 1
     problem: str | None = None
     where: Mapping[str, str] = attrs.field(factory=dict)
+    first: tuple[int, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What is compared, for the window."""
+        if len(self.columns) < 2:
+            return "Compare"
+        names = [column.name for column in self.columns]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        diagnostics = {column.line.row.diagnostic for column in self.columns}
+        return " · ".join([f"Compare {shown}", *sorted(diagnostics)[:2]])
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether the table has the difference of each execution to the first."""
+        return len(self.columns) <= MOST_DIFFERENCES
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether the numbers of the charts are on the page."""
+        return sum(chart.points for chart in self.charts) <= MOST_NUMBERS
+
+    @property
+    def has_units(self) -> bool:
+        """Whether any scalar has units."""
+        return any(row.units for row in self.values)
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The query that selects the same executions."""
+        return {"e": [str(column.line.row.execution_id) for column in self.columns]}
 
 
 def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[ExecutionRow], list[str]]:
@@ -124,7 +177,7 @@ def choose(catalog: Catalog, items: Iterable[tuple[str, str]]) -> tuple[list[Exe
     unknown = []
     asked = dict.fromkeys((name, value) for name, value in items if name in ("e", "g", "d"))
     if len(asked) > _MOST_ASKED:
-        raise QueryError(f"{len(asked)} executions cannot be compared at once: choose {MOST_COMPARED}")
+        raise QueryError(f"{len(asked)} executions are too many to ask for one by one: give {_MOST_ASKED} at most")
     for name, value in asked:
         found: list[ExecutionRow] = []
         if name == "e":
@@ -145,7 +198,7 @@ def latest(catalog: Catalog, place: str) -> list[ExecutionRow]:
     """Return the executions that represent a diagnostic or a group; see `peers`."""
     names = dict(zip(("provider", "diagnostic", "group"), place.split("/", 2), strict=False))
     rows = peers(catalog.survey(status="uploaded", **names).rows(_MOST_PEERS))  # type: ignore[arg-type]
-    return rows[:1] if "group" in names else rows
+    return rows[:1] if "group" in names else sorted(rows, key=lambda row: row.group.lower())
 
 
 def peers(rows: Iterable[ExecutionRow]) -> list[ExecutionRow]:
@@ -171,25 +224,22 @@ def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
 
 
 def read_comparison(
-    catalog: Catalog, results: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = ()
+    catalog: Catalog, results: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = (), part: int = 1
 ) -> ComparePage:
     """Read what executions have in common from the catalog, and from the results store if it answers."""
-    shown = rows[:MOST_COMPARED]
-    if len(shown) < 2:
-        return ComparePage(_columns(catalog, shown, {}), 0, tuple(unknown), comparable(catalog))
+    if len(rows) < 2:
+        return ComparePage(_columns(catalog, rows, {}), tuple(unknown), comparable(catalog))
+    every: dict[str, Any] = {"retracted": None, "complete": None}
     scalars = [
-        list(islice(own(catalog.scalars(fragment=each.fragment, retracted=None), each), MOST_SCALARS)) for each in shown
+        list(islice(own(catalog.scalars(fragment=each.fragment, **every), each), _MOST_SCALARS)) for each in rows
     ]
-    series = [
-        list(islice(own(catalog.series(fragment=each.fragment, retracted=None), each), _MOST_SERIES)) for each in shown
-    ]
+    series = [list(islice(own(catalog.series(fragment=each.fragment, **every), each), _MOST_SERIES)) for each in rows]
     pictures, problem = [], None
-    for each in shown:
-        look = results.look(each.fragment, None)
+    for each in rows:
+        # Of many, the browser says itself which pictures do not come.
+        look = results.look(each.fragment, None) if len(rows) <= _MOST_LOOKED_AT else Look()
         problem = problem or look.problem
-        items, _ = pair(
-            artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment, retracted=None), each), look
-        )
+        items, _ = pair(artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment, **every), each), look)
         pictures.append([item for item in items if item.is_image])
     sources = [
         _sources([*(r.dimensions for r in values), *(r.dimensions for r in lines), *(i.dimensions for i in images)])
@@ -197,33 +247,75 @@ def read_comparison(
     ]
     # A dimension with several values in one execution distinguishes its rows, not executions.
     kept = {name for found in sources for name, values in found.items() if len(values) > 1}
-    columns = _columns(catalog, shown, {i: _only(found, kept) for i, found in enumerate(sources)})
+    columns = _columns(catalog, rows, {i: _only(found, kept) for i, found in enumerate(sources)})
     values = _value_rows(scalars, kept)
+    parts = _in_parts(series_charts(_series(columns, series, kept)))
+    part = min(part, len(parts))
     return ComparePage(
         columns=columns,
-        left_out=len(rows) - len(shown),
         unknown=tuple(unknown),
         plots=_plot_rows(pictures, kept, [list(column.sources.values()) for column in columns]),
         common=text.common(row.dimensions for row in values) if len(values) > 1 else {},
         names=tuple(text.varying([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
         values=values,
-        charts=series_charts(_series(columns, series, kept)),
+        charts=parts[part - 1],
         dots=_dots(columns, values),
+        cuts=tuple(_cuts(columns)),
+        part=part,
+        parts=len(parts),
         problem=problem,
     )
+
+
+def _in_parts(charts: Iterable[Chart]) -> list[tuple[Chart, ...]]:
+    """Divide charts among pages that can be loaded."""
+    parts: list[list[Chart]] = [[]]
+    points = 0
+    for chart in charts:
+        if points and points + chart.points > _MOST_POINTS:
+            parts.append([])
+            points = 0
+        parts[-1].append(chart)
+        points += chart.points
+    return [tuple(part) for part in parts]
+
+
+def _cuts(columns: Iterable[Column]) -> Iterator[str]:
+    for column in columns:
+        row = column.line.row
+        for what, there, most in (("scalars", row.scalars, _MOST_SCALARS), ("series", row.series, _MOST_SERIES)):
+            if there > most:
+                yield f"Of {column.letter}, the first {most:,} of {there:,} {what} are compared."
 
 
 def _columns(
     catalog: Catalog, rows: Sequence[ExecutionRow], sources: Mapping[int, Mapping[str, str]]
 ) -> tuple[Column, ...]:
     lines = lines_of(catalog, rows)
-    return tuple(Column(chr(ord("A") + i), line, sources.get(i, {})) for i, line in enumerate(lines))
+    tell = text.varying([sources.get(number, {}) for number in range(len(rows))])
+    names = [text.label(sources.get(number, {}), tell) or row.group for number, row in enumerate(rows)]
+    if len({row.diagnostic for row in rows}) > 1:
+        names = [f"{name} · {row.diagnostic}" for name, row in zip(names, rows, strict=True)]
+    counts = Counter(names)
+    return tuple(
+        Column(_letter(i), name if counts[name] == 1 else f"{name} · {line.run}", line, sources.get(i, {}))
+        for i, (name, line) in enumerate(zip(names, lines, strict=True))
+    )
+
+
+def _letter(number: int) -> str:
+    """Return A to Z, then AA, AB, as a spreadsheet does."""
+    letter = ""
+    while number >= 0:
+        letter = chr(ord("A") + number % 26) + letter
+        number = number // 26 - 1
+    return letter
 
 
 def _sources(rows: Iterable[text.Dimensions]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for row in rows:
-        for name in _SOURCES:
+        for name in SOURCES:
             if name in row and row[name].lower() != _REFERENCE:
                 found.setdefault(name, set()).add(row[name])
     return found
@@ -242,7 +334,7 @@ def _without_sources(dimensions: text.Dimensions, kept: set[str]) -> dict[str, s
     rest = {
         name: value
         for name, value in dimensions.items()
-        if name != "kind" and (name not in _SOURCES or (name in kept and value.lower() != _REFERENCE))
+        if name != "kind" and (name not in SOURCES or (name in kept and value.lower() != _REFERENCE))
     }
     return {"kind": _REFERENCE, **rest} if is_reference else rest
 
@@ -259,13 +351,17 @@ def _numbered(keys: Iterable[Key]) -> list[Key]:
 
 def _value_rows(scalars: Sequence[Sequence[ScalarRow]], kept: set[str]) -> tuple[ValueRow, ...]:
     dimensions: dict[Key, Mapping[str, str]] = {}
+    units: dict[Key, str] = {}
     values: dict[Key, list[float | None]] = {}
     for column, rows in enumerate(scalars):
         stripped = [_without_sources(row.dimensions, kept) for row in rows]
-        for key, row, without in zip(_numbered(map(_key, stripped)), rows, stripped, strict=True):
+        # What has another unit has another row.
+        keys = [(units_of(row), *text.place_of(without)) for row, without in zip(rows, stripped, strict=True)]
+        for key, row, without in zip(_numbered(keys), rows, stripped, strict=True):
             dimensions.setdefault(key, without)
+            units.setdefault(key, units_of(row))
             values.setdefault(key, [None] * len(scalars))[column] = row.value
-    return tuple(ValueRow(dimensions[key], tuple(found)) for key, found in values.items())
+    return tuple(ValueRow(dimensions[key], tuple(found), units[key]) for key, found in values.items())
 
 
 def _plot_rows(
@@ -277,7 +373,7 @@ def _plot_rows(
         stripped = [_without_sources(item.dimensions, kept) for item in items]
         # Without dimensions in the bundle, use the file name without the model's name.
         plain = [
-            _key(without) if without else (_anonymous(item.name, names[column]),)
+            text.place_of(without) if without else (_anonymous(item.name, names[column]),)
             for item, without in zip(items, stripped, strict=True)
         ]
         for key, item, without in zip(_numbered(plain), items, stripped, strict=True):
@@ -295,40 +391,37 @@ def _anonymous(text: str, names: Sequence[str]) -> str:
     return text
 
 
-def _key(dimensions: text.Dimensions) -> Key:
-    return tuple(sorted(dimensions.items()))
-
-
 def _names(rows: Sequence[ValueRow]) -> list[str]:
     return list(rows[0].dimensions) if rows else []
 
 
-def _series(
-    columns: Sequence[Column], series: Sequence[Sequence[SeriesRow]], kept: set[str]
-) -> Iterable[tuple[str, SeriesRow]]:
-    for column, rows in zip(columns, series, strict=True):
+def _series(columns: Sequence[Column], series: Sequence[Sequence[SeriesRow]], kept: set[str]) -> Iterable[Line]:
+    for number, (column, rows) in enumerate(zip(columns, series, strict=True)):
         for row in rows:
-            yield column.letter, attrs.evolve(row, dimensions=_without_sources(row.dimensions, kept))
+            yield Line(
+                row, " · ".join(filter(None, (column.letter, column.name, text.label(row.dimensions, kept)))), number
+            )
 
 
 def _dots(columns: Sequence[Column], rows: Sequence[ValueRow]) -> tuple[Chart, ...]:
-    topics: dict[str, list[ValueRow]] = {}
+    topics: dict[tuple[str, str], list[ValueRow]] = {}
     for row in rows:
         if sum(value is not None for value in row.values) > 1:
-            topics.setdefault(topic_of(row.dimensions), []).append(row)
+            topics.setdefault((topic_of(row.dimensions), row.units), []).append(row)
     charts = []
-    for topic, members in topics.items():
+    for (topic, units), members in topics.items():
         tell = [one for one in text.varying([row.dimensions for row in members]) if one not in TOPICS]
         colours = {
-            column.letter: [
+            f"{column.letter} · {column.name}": [
                 Dot(text.label(row.dimensions, tell) or topic or "value", value)
                 for row in members
                 if (value := row.values[i]) is not None
             ]
             for i, column in enumerate(columns)
         }
-        charts.append(dot_chart(topic or "Values", "", "value", colours))
-    return tuple(charts[:MOST_CHARTS])
+        title = f"value [{units}]" if units else "value"
+        charts.append(dot_chart(topic or "Values", "", title, colours, columns=True))
+    return tuple(charts)
 
 
 def _is_number(value: float | None) -> TypeGuard[float]:

@@ -11,7 +11,7 @@ import attrs
 
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, ScalarRow, WarningRow
 from emdstore.web import text
-from emdstore.web.charts import Chart, series_charts
+from emdstore.web.charts import Chart, Line as Drawn, series_charts, units_of
 from emdstore.web.executions import Line, lines_of
 from emdstore.web.reading import Check, LogEnd, Look, ResultsReader
 from emdstore.web.selection import dimension_facet
@@ -128,13 +128,30 @@ class ScalarTable:
     @staticmethod
     def units(row: ScalarRow) -> str:
         """Return the units of a scalar from its attributes."""
-        return next((str(row.attributes[name]) for name in ("units", "value_units") if row.attributes.get(name)), "")
+        return units_of(row)
 
     @staticmethod
     def facets(row: ScalarRow) -> dict[str, str]:
         """Return the filter values of a scalar, for pages that filter in the browser."""
         places = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
         return places | {dimension_facet(name): value for name, value in row.dimensions.items()}
+
+    @property
+    def one_diagnostic(self) -> bool:
+        """Whether all are of one diagnostic."""
+        return len({(row.provider, row.diagnostic) for row in self.rows}) == 1
+
+    def places(self, lines: Mapping[int, Line]) -> dict[str, dict[str, str]]:
+        """Return what pages that filter in the browser choose by: what all rows share, and of each execution."""
+        shared = {dimension_facet(name): value for name, value in self.common.items()}
+        found = {}
+        for row in self.rows:
+            if str(row.execution_id) not in found:
+                line = lines.get(row.execution_id)
+                older = {"older": "1"} if line is not None and line.older else {}
+                where = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
+                found[str(row.execution_id)] = shared | where | older
+        return found
 
     @classmethod
     def of(cls, rows: Sequence[ScalarRow], total: int) -> ScalarTable:
@@ -240,7 +257,7 @@ def read_execution(
         unresolved=unresolved,
         warnings=tuple(own(catalog.warnings(fragment=row.fragment, retracted=None), row)),
         scalars=ScalarTable.of(scalars, row.scalars),
-        charts=series_charts(("", each) for each in series),
+        charts=series_charts(map(Drawn, series)),
         more_series=max(0, row.series - MOST_SERIES),
         others=lines_of(catalog, [each for each in others if each.execution_id != row.execution_id][:MOST_OTHERS]),
     )

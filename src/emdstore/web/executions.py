@@ -10,6 +10,7 @@ import attrs
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.catalog.browse import FACETS, concern_of
 from emdstore.web import text
+from emdstore.web.charts import run_of
 from emdstore.web.selection import Facet, Selection, facet
 
 ON_A_PAGE = 50
@@ -37,6 +38,8 @@ class Line:
     row: ExecutionRow
     concern: str | None
     size: int
+    older: bool = False
+    """Whether its group was run again since. Only reports ask."""
 
     @property
     def state(self) -> str:
@@ -59,6 +62,11 @@ class Line:
         return self.row.published_at or self.row.stopped_at or self.row.started_at or self.row.created_at
 
     @property
+    def run(self) -> str:
+        """What tells it from other runs of its group: the end of its folder's name."""
+        return run_of(self.row.fragment)
+
+    @property
     def took(self) -> str:
         """Its run time."""
         return took(self.row)
@@ -67,7 +75,7 @@ class Line:
     def facets(self) -> Mapping[str, str]:
         """Its filter values, for pages that filter in the browser."""
         facets = {name: getattr(self.row, name) for name in FACETS}
-        return facets | ({"attention": "1"} if self.concern else {})
+        return facets | ({"attention": "1"} if self.concern else {}) | ({"older": "1"} if self.older else {})
 
     @property
     def search_text(self) -> str:
@@ -92,6 +100,8 @@ class ExecutionsPage:
         How many of them need attention.
     retracted
         How many retracted sets match.
+    older
+        How many older runs of the same groups are left out.
     pages
         The number of pages.
     facets
@@ -103,13 +113,16 @@ class ExecutionsPage:
     total: int
     concerns: int
     retracted: int
+    older: int
     pages: int
     facets: tuple[Facet, ...]
 
 
 def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
     """Read one page of the list from the catalog."""
-    survey = catalog.survey(selection.search, concerns=selection.concerns, **selection.filters)
+    survey = catalog.survey(
+        selection.search, concerns=selection.concerns, newest=selection.newest, **selection.place_filters
+    )
     total = survey.count()
     pages = max(1, -(-total // on_a_page))
     selection = attrs.evolve(selection, page=min(selection.page, pages))
@@ -120,7 +133,8 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
         lines=lines_of(catalog, rows),
         total=total,
         concerns=survey.count_concerns(),
-        retracted=attrs.evolve(survey, filters=selection.filters | {"retracted": True, "latest": False}).count(),
+        retracted=attrs.evolve(survey, newest=False, filters=selection.place_filters | {"retracted": True}).count(),
+        older=attrs.evolve(survey, newest=False).count() - total if selection.newest else 0,
         pages=pages,
         facets=tuple(facet(selection, name, counts[name]) for name in FACETS),
     )

@@ -59,6 +59,10 @@ class Places:
         """Return the link to the page of scalars."""
         return self._page("values", query)
 
+    def values_of(self, provider: str, diagnostic: str) -> str:
+        """Return the link to a report's page of one diagnostic's scalars, without its suffix."""
+        return self._address(f"values/{sha256_of(f'{provider}/{diagnostic}'.encode())[:16]}")
+
     def export(self, query: Query | None = None) -> str:
         """Return the link to the scalars as CSV."""
         return self._address("values.csv", query)
@@ -67,9 +71,9 @@ class Places:
         """Return the address for requests to hash artifacts again."""
         return self._address(f"execution/{execution_id}/verify")
 
-    def asset(self, name: str) -> str:
-        """Return the link to a file of the site itself."""
-        return self._address(f"static/{name}")
+    def asset(self, name: str, version: str) -> str:
+        """Return the link to a file of the site itself; a browser keeps this version of it for good."""
+        return self._address(f"static/{name}", None if self.filed else {"v": version})
 
     def artifact(self, execution_id: int, key: str, digest: str | None = None, *, framed: bool = False) -> str:
         """Return the link to an artifact; with its digest, a browser may cache it for good."""

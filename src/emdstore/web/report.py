@@ -9,31 +9,34 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import unescape
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import attrs
 
 from emdstore._version import __version__
-from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query, ScalarRow
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import KeyOutcome, digest_of, move
+from emdstore.web.charts import scalar_charts
 from emdstore.web.compare import ComparePage, peers, read_comparison
-from emdstore.web.execution import artifacts_of, read_execution
+from emdstore.web.execution import ScalarTable, artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions
 from emdstore.web.places import Places, framed_key
 from emdstore.web.reading import Check, ResultsReader
-from emdstore.web.selection import Facet, Selection, facet
-from emdstore.web.site import CHART_LIBRARY, OWN_FILES, own_file, render, require_extra
-from emdstore.web.values import read_values
+from emdstore.web.selection import Facet, Selection, dimension_facet, facet
+from emdstore.web.site import OWN_FILES, own_file, render, require_extra
+from emdstore.web.values import ValuesPage, lines_by_id
 
 MANIFEST = "report.json"
 """Marks a folder as a report, and lists its files."""
 
 MOST_EXECUTIONS = 10_000
-MOST_SCALARS = 3000
+MOST_SCALARS = 1500
+"""On one page of values; more are on further pages."""
 
 _PATIENCE = 60.0
 
@@ -47,6 +50,17 @@ _BEFORE_HEAD = re.compile(
 )
 _PICTURE = re.compile(rb"""(?is)(?P<before><img\b[^>]*?\ssrc\s*=\s*(?P<quote>["']))(?P<name>.*?)(?=(?P=quote))""")
 _HTML = ("text/html", "application/xhtml+xml")
+
+
+@attrs.frozen
+class Contents:
+    """The scalars of one diagnostic: how many, and where they are as pages and as CSV."""
+
+    provider: str
+    diagnostic: str
+    total: int
+    page: str
+    csv: str
 
 
 @attrs.frozen
@@ -138,18 +152,24 @@ def write_report(
     dest = LocalArtifactStore(folder)
     before = _earlier_files(dest, folder)
     writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
-    listed = read_executions(catalog, selection or Selection(), on_a_page=MOST_EXECUTIONS)
+    selection = attrs.evolve(selection or Selection(), all_runs=True)
+    listed = read_executions(catalog, selection, on_a_page=MOST_EXECUTIONS)
+    newest = attrs.evolve(catalog.survey(**selection.place_filters), newest=True)
+    current = {row.execution_id for row in newest.rows(MOST_EXECUTIONS)}
     rows = [line.row for line in listed.lines]
     dest.write_bytes(MANIFEST, _manifest(before))  # first, so that a partial report can be continued
     writer.own_files()
     shown = {row.execution_id for row in rows}
+    values = writer.values(selection, rows)
     for number, row in enumerate(rows, 1):
-        writer.execution(row, shown)
+        writer.execution(row, shown, values.get(row.execution_id))
         if on_progress is not None:
             on_progress(row.fragment, number, len(rows))
     writer.comparisons(rows)
-    writer.values(selection or Selection())
-    writer.executions(listed)
+    lines = tuple(attrs.evolve(line, older=line.row.execution_id not in current) for line in listed.lines)
+    older = sum(line.older for line in lines)
+    concerns = sum(line.concern is not None and not line.older for line in lines)
+    writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))
     dest.write_bytes(MANIFEST, _manifest(writer.written))
     for key in sorted(before - writer.written):
         dest.delete(key)
@@ -179,13 +199,19 @@ class _Writer:
         self.written.add(key)
 
     def own_files(self) -> None:
-        for name in (*OWN_FILES, CHART_LIBRARY):
+        for name in OWN_FILES:
             self.file(f"static/{name}", own_file(name) or b"")
 
-    def execution(self, row: ExecutionRow, shown: set[int]) -> None:
+    def execution(self, row: ExecutionRow, shown: set[int], values: str | None) -> None:
         page = read_execution(self.catalog, self.results, row, self._artifacts(row))
         others = tuple(line for line in page.others if line.row.execution_id in shown)
-        self.page(f"execution/{row.execution_id}.html", "execution", page=attrs.evolve(page, others=others))
+        query = urlencode({"in": row.fragment})
+        self.page(
+            f"execution/{row.execution_id}.html",
+            "execution",
+            page=attrs.evolve(page, others=others),
+            values=values and f"../{values}?{query}",
+        )
 
     def _artifacts(self, row: ExecutionRow) -> dict[str, Check]:
         """Copy an execution's artifacts, except those that are missing or not as recorded, and report these."""
@@ -222,28 +248,99 @@ class _Writer:
         listed = []
         where: dict[str, str] = {}
         for (provider, diagnostic), members in sorted(diagnostics.items()):
-            compared = peers(members)
+            compared = [row for row in members if row.status == "uploaded"]
             if len(compared) > 1:
                 key = places.comparison(provider, diagnostic)
-                page = read_comparison(self.catalog, self.results, compared)
-                self.page(key, "compare", page=page)
+                self.comparison(key, compared)
                 listed.append((provider, diagnostic, len(compared)))
-                where |= {str(column.line.row.execution_id): key for column in page.columns}
+                where |= {str(row.execution_id): key for row in compared}
         page = ComparePage(columns=(), diagnostics=tuple(listed), where=where)
         self.page("compare.html", "compare", page=page)
 
-    def values(self, selection: Selection) -> None:
-        page = read_values(self.catalog, selection, on_a_page=MOST_SCALARS, most_charts=None)
-        facets = _facets([page.table.facets(row) for row in page.table.rows], [each.name for each in page.facets])
-        self.page("values.html", "values", page=attrs.evolve(page, selection=Selection(), facets=facets))
-        with self.dest.open_writer("values.csv") as file:
-            for piece in self.catalog.scalars(**selection.value_filters).export("csv", for_spreadsheets=True):
+    def comparison(self, key: str, rows: Sequence[ExecutionRow]) -> None:
+        """Write the pages that compare a diagnostic's executions. They show the latest unless others are asked for."""
+        latest = {row.execution_id for row in peers(rows)}
+        rows = sorted(rows, key=lambda row: (row.execution_id not in latest, row.group.lower(), row.fragment))
+        first = tuple(number for number, row in enumerate(rows) if row.execution_id in latest)
+        page = read_comparison(self.catalog, self.results, rows)
+        keys = [key if part == 1 else f"{key.removesuffix('.html')}-{part}.html" for part in range(1, page.parts + 1)]
+        for part in range(1, page.parts + 1):
+            if part > 1:
+                page = read_comparison(self.catalog, self.results, rows, part=part)
+            shown = attrs.evolve(page, first=first if len(first) < len(rows) else ())
+            self.page(keys[part - 1], "compare", page=shown, parts_at=lambda n: posixpath.basename(keys[n - 1]))
+
+    def values(self, selection: Selection, rows: Sequence[ExecutionRow]) -> dict[int, str]:
+        """Write the scalars, diagnostic by diagnostic, and return on which page those of each execution begin."""
+        filters = attrs.evolve(selection, all_runs=True).value_filters
+        latest = {row.execution_id for row in self.catalog.executions(**{**filters, "latest": True})}
+        found: dict[int, str] = {}
+        listed: list[Contents] = []
+        for provider, diagnostic in sorted({(row.provider, row.diagnostic) for row in rows}):
+            of_diagnostic: dict[str, Any] = {**filters, "provider": provider, "diagnostic": diagnostic}
+            query = self.catalog.scalars(**of_diagnostic)
+            sizes = Counter(row.execution_id for row in query)
+            if not sizes:
+                continue
+            stem = Places(filed=True).values_of(provider, diagnostic)
+            pages, begins = _in_pages(sizes)
+            keys = [f"{stem}.html" if number == 0 else f"{stem}-{number + 1}.html" for number in range(len(pages))]
+            found |= {each: keys[number] for each, number in begins.items()}
+            scalars = iter(query)
+            for number, size in enumerate(pages):
+                self._values(keys, number, list(islice(scalars, size)), latest, title=f"{provider} {diagnostic}")
+            self._export(f"{stem}.csv", query)
+            listed.append(Contents(provider, diagnostic, sizes.total(), keys[0], f"{stem}.csv"))
+        self.page("values.html", "contents", listed=listed)
+        self._export("values.csv", self.catalog.scalars(**filters))
+        return found
+
+    def _values(self, keys: Sequence[str], number: int, rows: list[ScalarRow], latest: set[int], title: str) -> None:
+        lines = {
+            each: attrs.evolve(line, older=each not in latest) for each, line in lines_by_id(self.catalog, rows).items()
+        }
+        table = ScalarTable.of(rows, len(rows))
+        counted = [table.facets(row) for row in rows if row.execution_id in latest]
+        names = ["group", *(dimension_facet(name) for name in table.columns)]
+        page = ValuesPage(
+            selection=Selection(page=number + 1),
+            table=table,
+            pages=len(keys),
+            facets=_facets(counted, names),
+            too_many=False,
+            charts=scalar_charts(rows),
+            lines=lines,
+            dimensions=(),
+        )
+        here = {str(place + 1): posixpath.basename(key) for place, key in enumerate(keys)}
+        self.page(
+            keys[number], "values", page=page, title=title, csv=f"{posixpath.basename(keys[0])[:-5]}.csv", here_are=here
+        )
+
+    def _export(self, key: str, query: Query[ScalarRow]) -> None:
+        with self.dest.open_writer(key) as file:
+            for piece in query.export("csv", for_spreadsheets=True):
                 file.write(piece)
-        self.written.add("values.csv")
+        self.written.add(key)
 
     def executions(self, page: ExecutionsPage) -> None:
-        facets = _facets([line.facets for line in page.lines], [each.name for each in page.facets])
+        facets = _facets([line.facets for line in page.lines if not line.older], [each.name for each in page.facets])
         self.page("index.html", "executions", page=attrs.evolve(page, selection=Selection(), facets=facets))
+
+
+def _in_pages(sizes: Mapping[int, int]) -> tuple[list[int], dict[int, int]]:
+    """Divide rows among pages, not within an execution if it fits on one: the size of each, and where each begins."""
+    pages, begins = [0], {}
+    for each, size in sizes.items():
+        if pages[-1] and pages[-1] + size > MOST_SCALARS:
+            pages.append(0)
+        begins[each] = len(pages) - 1
+        while size > MOST_SCALARS:
+            pages[-1] = MOST_SCALARS
+            pages.append(0)
+            size -= MOST_SCALARS
+        pages[-1] += size
+    return [size for size in pages if size], begins
 
 
 def _facets(rows: Iterable[Mapping[str, str]], names: Iterable[str]) -> tuple[Facet, ...]:

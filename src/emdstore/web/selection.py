@@ -15,6 +15,7 @@ PLACES = ("provider", "diagnostic", "group", "status")
 
 _DIMENSION = "d."
 _MOST_CHOICES = 12
+_MOST_MORE = 200
 _MOST_DIGITS = 9
 _MOST_WORDS = 20
 _MOST_CHOSEN = 30
@@ -32,8 +33,8 @@ class Selection:
         Words to search for.
     concerns
         Only executions that need attention.
-    latest
-        Only the latest set of each execution group.
+    all_runs
+        All runs of each execution group; by default only the newest one.
     retracted
         Only sets that were retracted; otherwise they are left out.
     fragment
@@ -47,7 +48,7 @@ class Selection:
     chosen: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     search: str = ""
     concerns: bool = False
-    latest: bool = False
+    all_runs: bool = False
     retracted: bool = False
     fragment: str = ""
     by: str = ""
@@ -75,7 +76,7 @@ class Selection:
             chosen={name: tuple(dict.fromkeys(values)) for name, values in chosen.items()},
             search=plain.get("q", ""),
             concerns=plain.get("attention") == "1",
-            latest=plain.get("latest") == "1",
+            all_runs=plain.get("runs") == "all",
             retracted=plain.get("retracted") == "1",
             fragment=_folder(plain.get("in", "")),
             by=plain.get("by", ""),
@@ -89,7 +90,7 @@ class Selection:
         plain = {
             "q": there.search,
             "attention": "1" if there.concerns else "",
-            "latest": "1" if there.latest else "",
+            "runs": "all" if there.all_runs else "",
             "retracted": "1" if there.retracted else "",
             "in": there.fragment,
             "by": there.by,
@@ -104,21 +105,27 @@ class Selection:
         return self.query(chosen={**self.chosen, name: now})
 
     @property
-    def filters(self) -> dict[str, Any]:
-        """The filters for the catalog's queries, without dimensions."""
+    def newest(self) -> bool:
+        """Whether only the newest run of each group is shown, unless a folder or what was retracted is asked for."""
+        return not (self.all_runs or self.retracted or self.fragment)
+
+    @property
+    def place_filters(self) -> dict[str, Any]:
+        """The filters for the catalog's queries that say where."""
         filters: dict[str, Any] = {name: list(self.chosen[name]) for name in PLACES if name in self.chosen}
-        for name in ("fragment", "latest", "retracted"):
+        for name in ("fragment", "retracted"):
             if given := getattr(self, name):
                 filters[name] = given
         return filters
 
     @property
     def value_filters(self) -> dict[str, Any]:
-        """The filters for the catalog's queries, with dimensions."""
+        """The filters for the catalog's queries of values: of the latest complete sets, by their dimensions."""
         dimensions = {
             name.removeprefix(_DIMENSION): list(values) for name, values in self.chosen.items() if name not in PLACES
         }
-        return self.filters | ({"dimensions": dimensions} if dimensions else {})
+        latest = {"latest": True} if self.newest else {}
+        return self.place_filters | latest | ({"dimensions": dimensions} if dimensions else {})
 
 
 @attrs.frozen
@@ -142,15 +149,18 @@ class Facet:
     title
         Its name on the page.
     choices
-        Its values.
+        Its values: the most frequent ones, and the selected ones.
     more
+        Those that are shown if somebody asks for them.
+    left_out
         The number of values that are not listed.
     """
 
     name: str
     title: str
     choices: tuple[Choice, ...]
-    more: int = 0
+    more: tuple[Choice, ...] = ()
+    left_out: int = 0
 
 
 def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
@@ -159,10 +169,18 @@ def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [*ranked[:_MOST_CHOICES], *(item for item in ranked[_MOST_CHOICES:] if item[0] in chosen)]
     lost = [(value, 0) for value in chosen if value not in counts]
-    choices = tuple(
-        Choice(value, count, value in chosen, selection.toggled(name, value)) for value, count in [*shown, *lost]
+    rest = [item for item in ranked[_MOST_CHOICES:] if item[0] not in chosen]
+
+    def choices(items: Iterable[tuple[str, int]]) -> tuple[Choice, ...]:
+        return tuple(Choice(value, count, value in chosen, selection.toggled(name, value)) for value, count in items)
+
+    return Facet(
+        name,
+        name.removeprefix(_DIMENSION).replace("_", " "),
+        choices([*shown, *lost]),
+        choices(rest[:_MOST_MORE]),
+        max(0, len(rest) - _MOST_MORE),
     )
-    return Facet(name, name.removeprefix(_DIMENSION).replace("_", " "), choices, len(ranked) - len(shown))
 
 
 def dimension_facet(name: str) -> str:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from emdstore._version import __version__
 from emdstore.errors import MissingExtraError
+from emdstore.stores.checksums import sha256_of
 from emdstore.web import text
+from emdstore.web.drawing import draw_chart
 from emdstore.web.places import Places
 
-EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-"""The chart library adds an empty style sheet and fills it by script; no other inline style is allowed."""
-
 POLICY = (
-    "default-src 'none'; script-src 'self'; img-src 'self' data: blob:; frame-src 'self'; form-action 'self'; "
-    f"base-uri 'none'; style-src 'self' {EMPTY_STYLE}"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; frame-src 'self'; "
+    "form-action 'self'; base-uri 'none'"
 )
 """The site's own pages may load only the site's files."""
 
 OWN_FILES = {"site.css": "text/css", "site.js": "text/javascript", "icon.svg": "image/svg+xml"}
-CHART_LIBRARY = "plotly.min.js"
 
 
 @cache
 def _environment() -> Any:
     try:
         import jinja2
+        import markupsafe
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("the site", "web") from error
     environment = jinja2.Environment(
@@ -43,9 +41,11 @@ def _environment() -> Any:
         "number": text.number_text,
         "size": text.size_text,
         "time": text.time_text,
+        "day": text.day_text,
         "name": text.name_text,
     }
-    environment.globals |= {"count": text.count_text, "version": __version__, "policy": POLICY}
+    environment.filters["drawn"] = lambda chart: markupsafe.Markup(draw_chart(chart))
+    environment.globals |= {"count": text.count_text, "version": __version__, "versions": versions(), "policy": POLICY}
     return environment
 
 
@@ -70,6 +70,12 @@ def render(template: str, places: Places, **values: Any) -> str:
     return text
 
 
+@cache
+def versions() -> Mapping[str, str]:
+    """Return what tells each of the site's own files from what it was in another version."""
+    return {name: sha256_of(own_file(name) or b"")[:12] for name in OWN_FILES}
+
+
 def require_extra() -> None:
     """Check that the packages that pages need are installed.
 
@@ -79,32 +85,8 @@ def require_extra() -> None:
         If the extra ``web`` is not installed.
     """
     _environment()
-    chart_library()
 
 
 def own_file(name: str) -> bytes | None:
     """Return a file that pages load, or None if there is no such file."""
-    if name == CHART_LIBRARY:
-        return chart_library().read_bytes()
     return (files("emdstore.web") / "static" / name).read_bytes() if name in OWN_FILES else None
-
-
-def own_file_type(name: str) -> str:
-    """Return the media type of a file that pages load."""
-    return OWN_FILES.get(name, "text/javascript")
-
-
-def chart_library() -> Path:
-    """Return the path of the chart library in its package, without importing the package.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is not installed.
-    """
-    found = find_spec("plotly")
-    for place in (found.submodule_search_locations or ()) if found is not None else ():
-        path = Path(place, "package_data", CHART_LIBRARY)
-        if path.is_file():
-            return path
-    raise MissingExtraError.of("the site", "web")

@@ -8,6 +8,9 @@ from datetime import datetime
 
 Dimensions = Mapping[str, str]
 
+Place = tuple[tuple[str, str], ...]
+"""Dimensions that can be compared and counted."""
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -47,6 +50,11 @@ def time_text(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
+def day_text(moment: datetime | None) -> str:
+    """Format the day of a point in time."""
+    return "" if moment is None else f"{moment:%Y-%m-%d}"
+
+
 def count_text(number: int, one: str, many: str | None = None) -> str:
     """Format a number of things."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
@@ -69,6 +77,11 @@ def varying(rows: Sequence[Dimensions]) -> list[str]:
     """Return the names of the dimensions in which rows differ, in order of appearance."""
     same = common(rows)
     return list(dict.fromkeys(name for row in rows for name in row if name not in same))
+
+
+def place_of(dimensions: Dimensions) -> Place:
+    """Return dimensions as a key, whatever their order."""
+    return tuple(sorted(dimensions.items()))
 
 
 def label(dimensions: Dimensions, names: Iterable[str]) -> str:

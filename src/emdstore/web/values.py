@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import attrs
 
-from emdstore.catalog import Catalog
+from emdstore.catalog import Catalog, ScalarRow
 from emdstore.catalog.browse import page_of
 from emdstore.web.charts import Chart, scalar_charts
 from emdstore.web.execution import ScalarTable
+from emdstore.web.executions import Line, lines_of
 from emdstore.web.selection import Facet, Selection, dimension_facet, facet
 
 ON_A_PAGE = 200
-MOST_CHARTS = 12
 
 _MOST_COUNTED = 200_000
 """Counting more rows by each of their dimensions takes too long for a page."""
@@ -33,8 +35,10 @@ class ValuesPage:
         The available filters.
     too_many
         Whether there are too many scalars to count them by dimension.
-    charts, more_charts
-        The charts of this page, and the number of those left out.
+    charts
+        The charts of this page.
+    lines
+        The executions of the scalars of this page, by id.
     dimensions
         The dimensions by which dots can be coloured.
     """
@@ -45,13 +49,11 @@ class ValuesPage:
     facets: tuple[Facet, ...]
     too_many: bool
     charts: tuple[Chart, ...]
-    more_charts: int
+    lines: Mapping[int, Line]
     dimensions: tuple[str, ...]
 
 
-def read_values(
-    catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE, most_charts: int | None = MOST_CHARTS
-) -> ValuesPage:
+def read_values(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ValuesPage:
     """Read one page of scalars from the catalog."""
     filters = selection.value_filters
     query = catalog.scalars(**filters)
@@ -69,14 +71,21 @@ def read_values(
             for name, found in sorted(counts.dimensions.items(), key=lambda item: (len(item[1]) == 1, item[0]))
         ]
     table = ScalarTable.of(rows, total)
-    charts = scalar_charts(rows, selection.by)
     return ValuesPage(
         selection=selection,
         table=table,
         pages=pages,
         facets=tuple(facets),
         too_many=too_many,
-        charts=charts[:most_charts],
-        more_charts=0 if most_charts is None else max(0, len(charts) - most_charts),
+        charts=scalar_charts(rows, selection.by),
+        lines=lines_by_id(catalog, rows),
         dimensions=table.columns,
     )
+
+
+def lines_by_id(catalog: Catalog, rows: Iterable[ScalarRow]) -> Mapping[int, Line]:
+    """Return the executions that some scalars are of."""
+    ids = list(dict.fromkeys(row.execution_id for row in rows))
+    found = catalog.survey().by_id(ids)
+    lines = lines_of(catalog, [found[each] for each in ids if each in found])
+    return {line.row.execution_id: line for line in lines}

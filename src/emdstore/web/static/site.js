@@ -1,104 +1,114 @@
-// Enhances what the page already says: draws charts, sorts tables, and, in a written report, chooses rows.
+// Enhances what the page already says: tells values in charts, sorts tables, and, in a written report, chooses rows.
 "use strict";
 
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const narrow = matchMedia("(max-width: 60rem)");
+const narrow = matchMedia("(max-width: 75rem)");
+const wide = 1000;  // of the box that lines are drawn in
 
-// Colours that are told apart with any colour vision (after Okabe and Ito), for each background.
-const COLOURS = {
-  light: ["#0072b2", "#d55e00", "#007f5f", "#a3447f", "#8a6a00", "#3a86c8", "#7a3b00", "#5b5b5b"],
-  dark: ["#56b4e9", "#ff9d5c", "#35c79b", "#e59ac6", "#f0d24a", "#9ccbf0", "#d8a077", "#bdbdbd"],
+const numbersOf = (figure) => {
+  const data = figure.querySelector(".chart-data");
+  return (figure.chart ??= data && JSON.parse(data.textContent));
 };
-const DASHES = ["solid", "dash", "dot", "dashdot"];
 
-// The chart library reads markup in names; ours are text.
-const text = (value) => String(value).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-const short = (value, most) => (value.length > most ? value.slice(0, most - 1) + "…" : value);
-const folded = (value) => (text(short(value, 140)).match(/.{1,70}(\s|$)|\S{1,70}/g) || []).join("<br>");
-
-function traces(chart) {
-  const colours = COLOURS[dark.matches ? "dark" : "light"];
-  const ink = dark.matches ? "#e4e9e9" : "#1d2426";
-  return chart.traces.map((trace, number) => {
-    const colour = trace.reference ? ink : colours[number % colours.length];
-    const dots = chart.kind !== "line";
-    const labels = chart.kind === "dots";
-    return {
-      type: "scatter",
-      x: trace.x,
-      y: trace.y,
-      name: folded(trace.name),
-      mode: dots ? "markers" : trace.x.length < 40 ? "lines+markers" : "lines",
-      connectgaps: false,
-      line: { color: colour, width: trace.reference ? 2.5 : 1.8, dash: trace.reference ? "dot" : DASHES[Math.floor(number / colours.length) % 4] },
-      marker: { color: colour, size: labels ? 10 : 6, opacity: labels ? 0.9 : 0.75, symbol: labels ? number % 8 : "circle" },
-      customdata: labels ? trace.y.map((label) => folded(label)) : undefined,
-      hovertemplate: labels ? "%{customdata}<br><b>%{x}</b>" : "%{x}<br><b>%{y}</b>",
-    };
-  });
+// Where the points of a line are, in the units of its box: what the server has written, read again.
+function pointsOf(path) {
+  if (path.points) return path.points;
+  const points = [];
+  for (const piece of path.getAttribute("d").split("M").slice(1)) {
+    let [x, y, ...steps] = piece.match(/-?\d+/g).map(Number);
+    points.push([x, y]);
+    for (let place = 2; place + 1 < steps.length; place += 2) points.push([(x += steps[place]), (y += steps[place + 1])]);
+  }
+  return (path.points = points);
 }
 
-function layout(chart) {
-  const ink = dark.matches ? "#e4e9e9" : "#1d2426";
-  const grid = dark.matches ? "#2e3739" : "#e4e8e8";
-  const names = chart.kind === "dots" ? [...new Set(chart.traces.flatMap((trace) => trace.y))] : [];
-  const labels = names.length;
-  const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid, automargin: true, exponentformat: "power" };
-  return {
-    font: { family: "system-ui, sans-serif", size: 13, color: ink },
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { t: 12, r: 12, b: 48, l: 56 },
-    height: labels ? Math.max(180, 100 + 24 * labels) : undefined,
-    showlegend: chart.traces.length > 1,
-    legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 12 } },
-    hovermode: "closest",
-    xaxis: { ...axis, type: chart.axis, title: { text: text(chart.x_title), standoff: 10 } },
-    yaxis: { ...axis, type: labels ? "category" : "linear", autorange: labels ? "reversed" : true,
-      ...(labels ? { tickvals: names, ticktext: names.map((name) => text(short(name, narrow.matches ? 24 : 44))) } : {}), title: { text: text(chart.y_title), standoff: 8 } },
+const short = (number) => (Math.abs(number) >= 1e-4 && Math.abs(number) < 1e7 || number === 0 ? String(+number.toPrecision(6)) : number.toPrecision(6)).replace("-", "−");
+
+// The name and the value of what is nearest to the pointer; a click keeps the line in front.
+function explore(figure) {
+  const area = figure.querySelector(".area"), tip = document.createElement("p");
+  tip.className = "tip";
+  tip.hidden = true;
+  figure.querySelector(".canvas").append(tip);
+  const paths = [...figure.querySelectorAll(".lines path")];
+  const names = [...figure.querySelectorAll(".legend li")];
+  const mark = (number, kind, on) => {
+    for (const each of figure.querySelectorAll(`[data-n="${number}"]`)) each.classList.toggle(kind, on);
+    if (on) for (const each of paths) if (each.dataset.n === String(number)) each.parentElement.append(each);
   };
+  let front = null;
+  const bring = (number) => {
+    if (front === number) return;
+    if (front !== null) mark(front, "front", false);
+    front = number;
+    if (front !== null) mark(front, "front", true);
+    area.classList.toggle("chosen", front !== null || figure.querySelector(".lines .pinned") !== null);
+  };
+  const pin = (number) => {
+    if (number === null) return;
+    mark(number, "pinned", !figure.querySelector(`.lines [data-n="${number}"]`).classList.contains("pinned"));
+    area.classList.toggle("chosen", figure.querySelector(".lines .pinned") !== null);
+  };
+  const look = (event) => {
+    const box = area.getBoundingClientRect();
+    const view = area.querySelector(".lines").viewBox.baseVal;
+    const across = box.width / wide, down = box.height / view.height;
+    let best = null, least = 40;
+    for (const path of paths) {
+      if (path.hasAttribute("hidden")) continue;
+      pointsOf(path).forEach(([x, y], place) => {
+        const far = Math.hypot(x * across - (event.clientX - box.left), y * down - (event.clientY - box.top));
+        if (far < least) [best, least] = [{ path, x, y, place }, far];
+      });
+    }
+    bring(best && best.path.dataset.n);
+    tip.hidden = !best;
+    if (!best) return;
+    tip.textContent = tell(figure, best, names, view.height);
+    const canvas = tip.parentElement.getBoundingClientRect();
+    const left = box.left - canvas.left + best.x * across;
+    tip.style.left = Math.max(0, Math.min(left + 12, canvas.width - tip.offsetWidth)) + "px";
+    tip.style.top = Math.max(0, box.top - canvas.top + best.y * down - tip.offsetHeight - 10) + "px";
+  };
+  area.addEventListener("pointermove", look);
+  area.addEventListener("pointerleave", () => { bring(null); tip.hidden = true; });
+  area.addEventListener("click", (event) => { look(event); pin(front); });
+  for (const each of names) {
+    each.addEventListener("pointerenter", () => bring(each.dataset.n));
+    each.addEventListener("pointerleave", () => bring(null));
+    each.addEventListener("click", () => pin(each.dataset.n));
+  }
 }
 
-// More labels than this cannot be read; the table has all.
-const MOST_LABELS = 40;
-
-function drawable(chart) {
-  if (chart.kind !== "dots") return chart;
-  const labels = new Set([...new Set(chart.traces.flatMap((trace) => trace.y))].slice(0, MOST_LABELS));
-  const traces = chart.traces.map((trace) => {
-    const kept = trace.y.flatMap((label, place) => (labels.has(label) ? [place] : []));
-    return { ...trace, x: kept.map((place) => trace.x[place]), y: kept.map((place) => trace.y[place]) };
-  });
-  return { ...chart, traces };
-}
-
-function draw(figure) {
-  const canvas = figure.querySelector(".canvas");
-  const chart = drawable(figure.chart);
-  const plan = layout(chart);
-  if (plan.height) canvas.style.height = plan.height + "px";
-  Plotly.react(canvas, traces(chart), plan, {
-    responsive: true,
-    displaylogo: false,
-    displayModeBar: false,
-    locale: "en",
-  });
+function tell(figure, found, names, high) {
+  const number = found.path.dataset.n;
+  const name = names.find((each) => each.dataset.n === number)?.textContent;
+  const chart = numbersOf(figure);
+  const trace = chart?.traces[number];
+  if (figure.dataset.kind === "dots") return [trace.notes?.[found.place], trace.y[found.place], name, short(trace.x[found.place])].filter(Boolean).join(" · ");
+  // Of all points that have a value, the one that is drawn here.
+  const given = trace && trace.y.flatMap((value, place) => (value === null ? [] : [place]));
+  if (given && given.length === pointsOf(found.path).length) {
+    const place = given[found.place];
+    return [name, (trace.x ?? chart.x)[place], short(trace.y[place])].filter((each) => each !== undefined).join(" · ");
+  }
+  const { low, high: top } = figure.querySelector(".area").dataset;
+  return `${name ?? ""} ≈ ${Number((+top - (found.y / high) * (top - low)).toPrecision(3))}`;
 }
 
 // The same numbers, for whoever does not see the chart.
 function fill(region, chart) {
   if (region.firstChild) return;
   const labels = chart.kind === "dots";
-  const alike = !labels && chart.traces.every((trace) => String(trace.x) === String(chart.traces[0].x));
+  const alike = chart.x !== undefined;
   const value = (one) => (one === null ? "no value" : String(one));
   let head, rows;
   if (alike) {
     head = [chart.x_title, ...chart.traces.map((trace) => trace.name)];
-    rows = chart.traces[0].x.map((x, row) => [value(x), ...chart.traces.map((trace) => value(trace.y[row]))]);
+    rows = chart.x.map((x, row) => [value(x), ...chart.traces.map((trace) => value(trace.y[row]))]);
   } else {
     head = ["", labels ? "label" : chart.x_title, labels ? chart.x_title : chart.y_title || "value"];
     rows = chart.traces.flatMap((trace) =>
-      trace.x.map((x, row) => (labels ? [trace.name, trace.y[row], value(x)] : [trace.name, value(x), value(trace.y[row])])));
+      trace.x.map((x, row) => (labels ? [trace.name, [trace.y[row], trace.notes?.[row]].filter(Boolean).join(" · "), value(x)] : [trace.name, value(x), value(trace.y[row])])));
   }
   const table = document.createElement("table");
   const add = (parent, cells, tag) => {
@@ -116,24 +126,19 @@ function fill(region, chart) {
   region.append(table);
 }
 
+// What is seen first is ready first: a chart is read when it comes near.
 function charts() {
   const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      seen.unobserve(entry.target);
-      draw(entry.target);
-      entry.target.drawn = true;
+    for (const { isIntersecting, target } of entries) if (isIntersecting) {
+      seen.unobserve(target);
+      explore(target);
     }
   }, { rootMargin: "400px" });
   for (const figure of document.querySelectorAll("figure.chart")) {
-    figure.chart ??= JSON.parse(figure.querySelector(".chart-data").textContent);
     const numbers = figure.querySelector(".numbers");
-    numbers.addEventListener("toggle", () => fill(numbers.querySelector(".scroll"), figure.chart));
+    numbers?.addEventListener("toggle", () => fill(numbers.querySelector(".scroll"), numbersOf(figure)));
     seen.observe(figure);
   }
-  dark.addEventListener("change", () => {
-    for (const figure of document.querySelectorAll("figure.chart")) if (figure.drawn) draw(figure);
-  });
 }
 
 function sortable(table) {
@@ -182,12 +187,18 @@ function pictures() {
 function choose(table) {
   const query = new URLSearchParams(location.search);
   const wanted = {};
-  for (const [name, value] of query) if (!["q", "page", "by", "e"].includes(name) && value) (wanted[name] ??= []).push(value);
+  for (const [name, value] of query) if (!["q", "page", "by", "e", "runs"].includes(name) && value) (wanted[name] ??= []).push(value);
   const words = (query.get("q") || "").toLowerCase().split(/\s+/).filter(Boolean);
   const rows = [...table.tBodies[0].rows];
-  const facets = new Map(rows.map((row) => [row, JSON.parse(row.dataset.facets)]));
+  const places = JSON.parse(table.dataset.places ?? "null");
+  const columns = [...table.tHead.rows[0].cells].map((head) => head.dataset.facet);
+  const told = (row) => places
+    ? { ...places[row.dataset.e], ...Object.fromEntries(columns.flatMap((name, place) => (name ? [[name, row.cells[place].textContent]] : []))) }
+    : JSON.parse(row.dataset.facets);
+  const facets = new Map(rows.map((row) => [row, told(row)]));
+  const every = query.get("runs") === "all" || query.has("in");
   const fits = (row, but) =>
-    words.every((word) => (row.dataset.words || "").includes(word)) &&
+    (every || !facets.get(row).older) && words.every((word) => (row.dataset.words || "").includes(word)) &&
     Object.entries(wanted).every(([name, values]) => name === but ||
       values.some((value) => facets.get(row)[name] === value || (name === "in" && facets.get(row)[name]?.startsWith(value + "/"))));
   for (const row of rows) row.hidden = !fits(row);
@@ -208,26 +219,48 @@ function choose(table) {
       link.parentElement.hidden = !count && !chosen;
     }
   }
+  for (const link of document.querySelectorAll("a[data-switch=runs]")) {
+    const there = new URLSearchParams(location.search);
+    if (query.get("runs") === "all") there.delete("runs");
+    else there.set("runs", "all");
+    link.href = location.pathname.replace(/.*\//, "") + (String(there) ? "?" + there : "");
+    link.toggleAttribute("aria-current", query.get("runs") === "all");
+    link.hidden = !rows.some((row) => facets.get(row).older) || (query.has("in") && !query.has("runs"));
+  }
+  for (const link of document.querySelectorAll("a[data-keep]")) link.href += location.search;
   const search = document.querySelector("input[name=q]");
   if (search) search.value = query.get("q") || "";
-  for (const [name, values] of Object.entries(wanted)) for (const value of values) {
+  const kept = { ...wanted, ...(query.has("runs") ? { runs: [query.get("runs")] } : {}) };
+  for (const [name, values] of Object.entries(kept)) for (const value of values) {
     const field = document.createElement("input");
     Object.assign(field, { type: "hidden", name, value });
     document.querySelector("form.search")?.append(field);
   }
   const total = document.querySelector("[data-total]");
   if (shown.length < rows.length) total.textContent = `${shown.length} of ${total.textContent}`;
-  for (const figure of document.querySelectorAll("figure.chart")) {
-    const chart = JSON.parse(figure.querySelector(".chart-data").textContent);
-    const numbers = new Set(shown.map((row) => rows.indexOf(row)));
-    for (const trace of chart.traces) {
-      const kept = trace.rows.map((row, place) => [row, place]).filter(([row]) => numbers.has(row)).map(([, place]) => place);
-      for (const part of ["x", "y", "rows"]) trace[part] = kept.map((place) => trace[part][place]);
-    }
-    chart.traces = chart.traces.filter((trace) => trace.rows.length);
-    figure.hidden = !chart.traces.length;
-    figure.chart = chart;
+  const numbers = new Set(shown.map((row) => rows.indexOf(row)));
+  for (const figure of document.querySelectorAll("figure.chart")) keepDots(figure, numbers);
+}
+
+// Leaves the dots of some rows, and the labels that still have one.
+function keepDots(figure, kept) {
+  const chart = numbersOf(figure), high = 24;
+  const used = new Set(chart.traces.flatMap((trace) => trace.y.filter((_, place) => kept.has(trace.rows[place]))));
+  const labels = [...figure.querySelectorAll(".labels li")];
+  for (const label of labels) label.hidden = !used.has(label.title);
+  const row = new Map(labels.filter((label) => !label.hidden).map((label, place) => [label.title, place]));
+  for (const path of figure.querySelectorAll(".lines path")) {
+    const trace = chart.traces[path.dataset.n];
+    const dots = path.getAttribute("d").split("M").slice(1);
+    const stays = dots.map((_, place) => kept.has(trace.rows[place]));
+    path.setAttribute("d", dots.flatMap((dot, place) =>
+      stays[place] ? [dot.replace(/ \d+h0/, ` ${row.get(trace.y[place]) * high + high / 2}h0`)] : []).map((dot) => "M" + dot).join(""));
+    for (const part of ["x", "y", "rows", "notes"]) if (trace[part]) trace[part] = trace[part].filter((_, place) => stays[place]);
   }
+  const height = Math.max(1, row.size) * high;
+  figure.querySelector(".area").setAttribute("height", height);
+  figure.querySelector(".lines").setAttribute("viewBox", `0 0 ${wide} ${height}`);
+  figure.hidden = !row.size;
 }
 
 // The list's form leads to the page that compares what was ticked, and that page shows only this.
@@ -241,15 +274,11 @@ function compared() {
     else document.getElementById("apart").hidden = false;
   }
   const columns = [...document.querySelectorAll(".compared > [data-execution]")];
-  const kept = columns.filter((column) => ids.includes(column.dataset.execution)).map((column) => column.dataset.column);
+  const asked = columns.filter((column) => ids.includes(column.dataset.execution)).map((column) => column.dataset.column);
+  const kept = asked.length > 1 ? asked : (columns[0]?.parentElement.dataset.first ?? "").split(" ").filter(Boolean);
   if (kept.length < 2) return;
   for (const part of document.querySelectorAll("[data-column]"))
-    part.hidden = !kept.includes(part.dataset.column) || (part.hasAttribute("data-first") && !kept.includes("0"));
-  const letters = columns.filter((column) => !kept.includes(column.dataset.column)).map((column) => column.querySelector(".letter").textContent);
-  for (const figure of document.querySelectorAll("figure.chart")) {
-    figure.chart = JSON.parse(figure.querySelector(".chart-data").textContent);
-    figure.chart.traces = figure.chart.traces.filter((trace) => !letters.includes(trace.name.split(/[ ·]/)[0]));
-  }
+    part.toggleAttribute("hidden", !kept.includes(part.dataset.column) || (part.hasAttribute("data-first") && !kept.includes("0")));
 }
 
 // What a page of the set runs or loads, it does when somebody wants to see it.
@@ -258,8 +287,11 @@ for (const each of document.querySelectorAll("details.framed")) {
   each.addEventListener("toggle", () => { frame.src ||= frame.dataset.src; });
 }
 if (narrow.matches) for (const each of document.querySelectorAll("[data-narrow-closed]")) each.open = false;
+document.addEventListener("pointerover", ({ target }) => {
+  if (target instanceof Element && target.matches("td[data-value]")) target.title ||= target.dataset.value;  // all digits
+});
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const table of document.querySelectorAll("table[data-choose]")) choose(table);
 compared();
 pictures();
-if (window.Plotly) charts();
+charts();
