@@ -145,3 +145,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHServer]:
         pytest.skip(MISSING)
     with run_sshd(tmp_path_factory.mktemp("sshd") / "server") as server:
         yield server
+
+
+NO_SSH = """sh -c 'for line; do :; done; exec sh -c "$line"' rsh"""
+"""A client that runs the command here, as if it had got somewhere."""

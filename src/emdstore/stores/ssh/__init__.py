@@ -1,1 +1,5 @@
 """Artifacts as files of another machine, by SSH."""
+
+from emdstore.stores.ssh.store import SSHArtifactStore
+
+__all__ = ["SSHArtifactStore"]

@@ -55,13 +55,6 @@ class Address:
         path = "/~" if self.root == "." else "/~/" + self.root if self.root[0] != "/" else self.root
         return f"{self.scheme}://{user}{host}{port}{path.replace('%', '%25')}"
 
-    def below(self, prefix: str) -> Address:
-        """Return the address of a folder in this one."""
-        if not prefix:
-            return self
-        root = prefix if self.root == "." else f"{self.root.rstrip('/')}/{prefix}"
-        return attrs.evolve(self, root=root)
-
 
 def parse_address(url: str) -> Address:
     """Read the URL of a folder that is reached by SSH.

@@ -232,6 +232,10 @@ class Connection:
         """What the client, and the program over there, wrote to their standard error: the beginning and the end."""
         return self._said.text()
 
+    def forget_said(self) -> None:
+        """Forget what was said so far: banners and the like, which mean nothing once the other side has answered."""
+        self._said.forget()
+
     def read(self, size: int) -> bytes:
         """Return some bytes from the other side, ``b""`` when no more come; waits as long as it takes."""
         try:
@@ -360,6 +364,10 @@ class _Said:
                     self._first += data[:room]
                     self._last = (self._last + data[room:] if len(data) > room else self._last)[-_KEPT:]
         self._over.set()
+
+    def forget(self) -> None:
+        with self._lock:
+            self._first = self._last = b""
 
     def settle(self) -> None:
         """Wait a moment for the rest. A connection that is shared may keep the pipe open for ever."""
