@@ -132,6 +132,7 @@ from .stores import (
     LocalArtifactStore as LocalArtifactStore,
     ReadOnlyStore as ReadOnlyStore,
     S3ArtifactStore as S3ArtifactStore,
+    SSHArtifactStore as SSHArtifactStore,
     open_store as open_store,
     scoped as scoped,
 )

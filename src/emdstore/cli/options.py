@@ -87,19 +87,21 @@ class Output:
 
 _SECONDS = "Seconds to wait for a server's answer (20)."
 _SECONDS_TO_CONNECT = "Seconds to wait for a connection (5)."
+_RSH = "The SSH client with its options, as rsync's -e has it, for ssh:// and sftp:// (ssh)."
 _RETRIES = "How often to retry what failed for a passing reason, for a minute at most; 0 fails at once."
 
 
 @Parameter(name="*")
 @attrs.frozen
 class Patience:
-    """How long to wait for stores that are not folders."""
+    """How to reach stores that are not folders, and how long to wait for them."""
 
     timeout: Annotated[float | None, Parameter(env_var="EMDSTORE_TIMEOUT", help=_SECONDS)] = None
     connect_timeout: Annotated[
         float | None, Parameter(env_var="EMDSTORE_CONNECT_TIMEOUT", help=_SECONDS_TO_CONNECT)
     ] = None
     retries: Annotated[int | None, Parameter(env_var="EMDSTORE_RETRIES", help=_RETRIES)] = None
+    rsh: Annotated[str | None, Parameter(env_var="EMDSTORE_SSH", help=_RSH)] = None
 
     def __attrs_post_init__(self) -> None:
         for name in ("timeout", "connect_timeout"):
@@ -109,9 +111,14 @@ class Patience:
         if self.retries is not None and self.retries < 0:
             raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
 
-    def bounds(self) -> dict[str, float]:
+    def bounds(self) -> dict[str, float | str]:
         """Return what `open_store` takes of it."""
-        given = {"timeout": self.timeout, "connect_timeout": self.connect_timeout, "retries": self.retries}
+        given = {
+            "timeout": self.timeout,
+            "connect_timeout": self.connect_timeout,
+            "retries": self.retries,
+            "rsh": self.rsh,
+        }
         return {name: value for name, value in given.items() if value is not None}
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from emdstore.stores.local import LocalArtifactStore
     from emdstore.stores.memory import InMemoryArtifactStore
     from emdstore.stores.s3 import S3ArtifactStore
+    from emdstore.stores.ssh import SSHArtifactStore
     from emdstore.stores.urls import open_store
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "Place",
     "ReadOnlyStore",
     "S3ArtifactStore",
+    "SSHArtifactStore",
     "ScopedStore",
     "StoreSession",
     "SupportsCopyFrom",
@@ -73,6 +75,7 @@ _HOME = {
     "LocalArtifactStore": "local",
     "InMemoryArtifactStore": "memory",
     "S3ArtifactStore": "s3",
+    "SSHArtifactStore": "ssh",
     "open_store": "urls",
 }
 

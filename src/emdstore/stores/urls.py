@@ -11,7 +11,9 @@ from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.spelling import check_endpoint, is_chain, spelled
 from emdstore.stores.views import scoped
 
-Engine = Literal["obstore", "s3fs"]
+Engine = Literal["obstore", "s3fs", "fsspec"]
+
+_ENGINES = {"s3": ("obstore", "s3fs"), "ssh": ("fsspec",), "sftp": ("fsspec",)}
 
 # What `S3ArtifactStore` calls its options, and s3fs its own.
 _S3FS_NAMES = {
@@ -30,6 +32,7 @@ def open_store(
     timeout: float | None = None,
     connect_timeout: float | None = None,
     retries: int | None = None,
+    rsh: str | None = None,
     **options: Any,
 ) -> ArtifactStore:
     """Open the store at a place.
@@ -38,18 +41,23 @@ def open_store(
     ----------
     url
         A path or ``file:///path`` for a folder of this machine; ``memory://name``, which is one store for the whole
-        process, or ``memory://name/prefix``; ``s3://bucket/prefix``; or any URL that fsspec knows. ``S3://`` is
-        ``s3://``.
+        process, or ``memory://name/prefix``; ``s3://bucket/prefix``; ``ssh://user@host/path`` or
+        ``sftp://user@host/path``; or any URL that fsspec knows. ``S3://`` is ``s3://``.
     engine
         What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
-        endpoint, region and credentials; see `S3ArtifactStore`.
+        endpoint, region and credentials; see `S3ArtifactStore`. ``"fsspec"`` has fsspec serve ``ssh://`` or ``sftp://``,
+        by whatever package is installed for it.
     timeout, connect_timeout
-        Seconds that a server may take to answer, and to be reached; by default 20 and 5. Of no account for folders of
-        this machine and for memory.
+        Seconds that a server may take to answer, and to be reached; by default 20 and 5 (SSH: 10). Of no account for
+        folders of this machine and for memory.
     retries
         How often what failed for a passing reason is tried again, for a minute at most. 0 fails at once.
+    rsh
+        The SSH client with its options, as ``rsync -e`` takes it; ``EMDSTORE_SSH`` or ``ssh`` by default. Of no account
+        for what is not reached by SSH.
     **options
-        For the store that the URL means: see `LocalArtifactStore`, `S3ArtifactStore` and `FsspecArtifactStore`.
+        For the store that the URL means: see `LocalArtifactStore`, `S3ArtifactStore`, `SSHArtifactStore` and
+        `FsspecArtifactStore`.
 
     Returns
     -------
@@ -65,14 +73,19 @@ def open_store(
     """
     place = spelled(os.fspath(url))
     scheme = place.partition("://")[0] if "://" in place else ""
-    if engine is not None and (scheme != "s3" or engine not in ("obstore", "s3fs")):
-        raise StoreURLError(f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3: obstore or s3fs")
+    if engine is not None and engine not in _ENGINES.get(scheme, ()):
+        raise StoreURLError(
+            f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3 (obstore or s3fs), ssh and sftp "
+            "(fsspec)"
+        )
     patience = {"timeout": timeout, "connect_timeout": connect_timeout, "retries": retries}
     for name, value in patience.items():
         if value is not None and not (value >= 0 if name == "retries" else value > 0):
             raise StoreURLError(f"{name}={value!r} makes no sense for {safe_url(place)!r}")
     if "://" in place and scheme != "memory":
         options |= {name: value for name, value in patience.items() if value is not None}
+    if rsh is not None and scheme in ("ssh", "sftp") and engine is None:
+        options["rsh"] = rsh
     try:
         return _open(place, scheme, engine, options)
     except TypeError as error:  # an option that this store does not have
@@ -128,6 +141,10 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
 
         name, _, prefix = place.removeprefix("memory://").partition("/")
         return scoped(InMemoryArtifactStore(name, **options), prefix.removesuffix("/"))
+    if scheme in ("ssh", "sftp") and engine is None:
+        from emdstore.stores.ssh import SSHArtifactStore
+
+        return SSHArtifactStore(place, **options)
     if not scheme and not is_chain(place):
         from emdstore.stores.local import LocalArtifactStore
 
