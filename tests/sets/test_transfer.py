@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from tests.executions.crash import Child
 from tests.servers.s3 import S3Server
@@ -34,6 +36,7 @@ from emdstore.stores import (
     FsspecArtifactStore,
     InMemoryArtifactStore,
     LocalArtifactStore,
+    Place,
     S3ArtifactStore,
     scoped,
 )
@@ -309,6 +312,51 @@ def test_what_is_damaged_is_found_first_also_where_no_time_tells_of_it(kind: str
     source.write_bytes(AT, source.read_bytes(AT))  # the record is newer than the damage
     report = transfer(source if kind == "memory" else FourMethods(source), archive)
     assert (words(report), held(archive)) == ({FRAGMENT: "failed"}, before)
+
+
+class Distant(InMemoryArtifactStore):
+    """Says that a server holds it."""
+
+    def place(self) -> Place:
+        return attrs.evolve(super().place(), remote=True)
+
+
+@pytest.mark.parametrize("told", ["by its time", "by nothing"])
+def test_damage_on_a_server_is_found_before_where_its_time_tells_and_else_on_the_way(told: str) -> None:
+    source, archive = Distant(), InMemoryArtifactStore()
+    publish(source)
+    transfer(source, archive)
+    before = held(archive)
+    publish_later_version(source)
+    good = source.read_bytes(PLOT)
+    put(source, {PLOT: b"\x89PNG blot"})
+    if told == "by nothing":
+        source.write_bytes(AT, source.read_bytes(AT))  # the record is newer than the damage
+    for _ in range(2):
+        report = transfer(source, archive)
+        (failed,) = [each for each in report.outcomes if each.outcome == "failed"]
+        assert failed.key == PLOT
+        assert re.search("bytes at the source have the SHA-256 [0-9a-f]{64}, .* has [0-9a-f]{64}", str(failed.error))
+        assert words(report) == {FRAGMENT: "failed"}
+        if told == "by its time":
+            assert held(archive) == before
+        else:
+            assert state(archive) == "publishing"
+    put(source, {PLOT: good})
+    assert transfer(source, archive).ok
+    assert held(archive) == held(source)
+
+
+def test_each_byte_from_a_server_comes_once() -> None:
+    source, archive = Distant(), InMemoryArtifactStore()
+    publish(source)
+    transfer(source, archive)
+    publish_later_version(source)
+    recorded = RecordingStore(source)
+    assert transfer(recorded, archive).ok
+    read = [call.key for call in recorded.calls if call.verb in ("read_bytes", "open_reader")]
+    assert sorted(read) == sorted(set(read))
+    assert AT in read
 
 
 @pytest.mark.parametrize("damage", [None, b"cut"], ids=["missing", "of another size"])
