@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.executions.crash import stopped_execution
@@ -22,6 +23,7 @@ from emdstore.keys import DIGESTS_NAME
 from emdstore.sets import digests
 from emdstore.sets.digests import DigestIndex
 from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.record import read_record
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 
 DATA = "data/tas.nc"
@@ -75,6 +77,25 @@ def test_of_what_did_not_change_no_byte_is_read(
     # The bundles tell what there is, and each record says what it says.
     of_ours = {path for path in read if path.is_relative_to(here) or path.is_relative_to(there)}
     assert of_ours - {here / DIGESTS_NAME, here / RECORD_NAME, there / RECORD_NAME} == {here / name for name in BUNDLES}
+
+
+@pytest.mark.parametrize(("unchanged", "also_there"), [("digest", True), ("never", False)])
+def test_who_asks_for_it_has_everything_read_whatever_is_known(
+    workspace: Workspace,
+    fragment: str,
+    unchanged: Literal["digest", "never"],
+    also_there: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here, there = folders(workspace, fragment)
+    record = read_record(LocalArtifactStore(there))
+    assert record is not None
+    with noting_reads(monkeypatch) as read:
+        report = publish_execution(workspace, fragment, unchanged=unchanged)
+    named = {each.key for each in record.artifacts}
+    assert {here / key for key in named} <= read
+    assert ({there / key for key in named} <= read) == also_there
+    assert report.uploaded == (len(named) if unchanged == "never" else 0)
 
 
 def test_all_is_known_of_what_was_copied_a_while_before_the_end(
@@ -178,6 +199,84 @@ def test_a_file_of_a_clock_of_whole_seconds_is_not_believed_for_longer(
         with DigestIndex(str(tmp_path)) as index:
             assert index.look(store, ["file"]) == known
             index.learn(store, {"file": "of 1"})
+
+
+def set_back(now: int) -> int:
+    return now - 3600 * 1_000_000_000
+
+
+def test_after_a_clock_was_set_back_nothing_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards against a file that is changed in the hour that comes twice, and gets the time that it had."""
+    store = LocalArtifactStore(tmp_path)
+    put(store, {"file": b"1", "other": b"2"})
+    time.sleep(GRAIN)
+    with DigestIndex(str(tmp_path)) as index:
+        index.look(store, ["file"])
+        index.learn(store, {"file": "of 1"})
+    assert DigestIndex(str(tmp_path)).look(store, ["file"]) == {"file": "of 1"}
+    fstat = os.fstat
+
+    def earlier(fd: int) -> os.stat_result:
+        found = fstat(fd)
+        if Path(f"/proc/self/fd/{fd}").readlink().name in ("file", "other"):
+            return found
+        values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return os.stat_result(found[:10], values | {"st_ctime_ns": set_back(found.st_ctime_ns)})
+
+    monkeypatch.setattr(os, "fstat", earlier)
+    for keys in (["file"], ["file", "other"]):
+        assert DigestIndex(str(tmp_path)).look(store, keys) == {}
+
+
+def test_where_a_file_system_has_no_time_of_change_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There ``touch -d`` hides whatever was changed."""
+    store = LocalArtifactStore(tmp_path)
+    put(store, {"file": b"1"})
+    os.utime(tmp_path / "file", (1, 1))
+    fstat = os.fstat
+
+    def without(fd: int) -> os.stat_result:
+        found = fstat(fd)
+        values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        return os.stat_result(found[:10], values | {"st_ctime_ns": found.st_mtime_ns})
+
+    monkeypatch.setattr(os, "fstat", without)
+    time.sleep(GRAIN)
+    for _ in range(2):
+        with DigestIndex(str(tmp_path)) as index:
+            assert index.look(store, ["file"]) == {}
+            index.learn(store, {"file": "of 1"})
+    assert not (tmp_path / DIGESTS_NAME).exists()
+
+
+def test_a_new_file_with_the_inode_of_an_old_one_is_another_file(tmp_path: Path) -> None:
+    """A file whose name is overwritten in place has inode, size and, by ``touch -r``, time of the old one."""
+    store, path = LocalArtifactStore(tmp_path), tmp_path / "file"
+    path.write_bytes(b"1")
+    before = path.stat()
+    time.sleep(GRAIN)
+    with DigestIndex(str(tmp_path)) as index:
+        index.look(store, ["file"])
+        index.learn(store, {"file": "of 1"})
+    path.write_bytes(b"2")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    assert DigestIndex(str(tmp_path)).look(store, ["file"]) == {}
+
+
+def test_an_index_that_was_copied_with_its_folder_says_nothing_of_the_copies(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    put(store := LocalArtifactStore(tmp_path / "a"), {"file": b"1"})
+    time.sleep(GRAIN)
+    with DigestIndex(str(store.root)) as index:
+        index.look(store, ["file"])
+        index.learn(store, {"file": "of 1"})
+    subprocess.run(["cp", "-a", tmp_path / "a", tmp_path / "b"], check=True)
+    assert (tmp_path / "b" / DIGESTS_NAME).exists()
+    assert DigestIndex(str(tmp_path / "b")).look(LocalArtifactStore(tmp_path / "b"), ["file"]) == {}
 
 
 def test_what_changes_while_it_is_read_is_not_believed(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ def commit(
     choosing: Choosing = ANYTHING,
     clean_folder: Annotated[bool | None, Parameter(negative="--no-clean-folder")] = None,
     unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     no_catalog: NoCatalog = False,
     on: Workers = HERE,
@@ -299,8 +299,8 @@ def commit(
         Remove it also if files lie there that no bundle names, such as working files; by default what the workspace
         says.
     unchanged
-        What need not be shipped again. digest: what has the same bytes; stat: what has the same size and time; never:
-        ship all.
+        What need not be shipped again. stat: what is proved to have the same bytes, without reading files about which
+        nothing has changed since they were; digest: what has the same bytes, which are read; never: ship all.
     replace
         Replace a complete publication also by a set that is not, as scratch lost files since or the run failed. Needs
         the executions' names.

@@ -80,7 +80,7 @@ def materialize(
     group: str | None = None,
     description: str | None = None,
     record: Annotated[bool, Parameter(negative="--no-record")] = True,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -121,8 +121,8 @@ def materialize(
     record
         Whether to publish the set by writing its record. It is withheld from a set that could not be shipped.
     unchanged
-        What need not be copied again: "digest", what has the same bytes; "stat", what has the same size and time;
-        "never", nothing.
+        What need not be copied again: "stat", what is proved to have the same bytes by the record that is there or by
+        reading; "digest", what has the same bytes, which are all read; "never", nothing.
     replace
         Let a complete set that is published be replaced by this one also if this one is not complete.
     """

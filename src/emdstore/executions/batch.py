@@ -92,7 +92,7 @@ def commit_pending_executions(
     selection: Selection = ALL,
     clean_folder: bool = False,
     unnamed: bool | None = None,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,

@@ -55,7 +55,7 @@ class Shipping:
 
     clean_folder: bool = False
     unnamed: bool = False
-    unchanged: Unchanged = "digest"
+    unchanged: Unchanged = "stat"
     replace: bool = False
     executor: Executor | None = None
     on_progress: ProgressCallback | None = None

@@ -341,7 +341,7 @@ class Execution:
         progress_callback: ProgressCallback | None = None,
         *,
         unnamed: bool | None = None,
-        unchanged: Unchanged = "digest",
+        unchanged: Unchanged = "stat",
         replace: bool = False,
     ) -> UploadReport:
         """Ship what the run made: bytes, then the record, then the rows.
@@ -361,8 +361,9 @@ class Execution:
             Whether to remove it also if files lie there that no bundle names, such as working files. None for what the
             workspace says (`clean_unnamed`).
         unchanged
-            What need not be shipped again. ``"digest"``: what has the same bytes; ``"stat"``: what has the same size
-            and time; ``"never"``: ship all.
+            What need not be shipped again. ``"stat"``: what is proved to have the same bytes, without reading files
+            about which nothing has changed since they were; ``"digest"``: what has the same bytes, which are read;
+            ``"never"``: ship all.
         replace
             Whether a complete publication may be replaced by a set that is not, as scratch lost files since or the run
             failed.

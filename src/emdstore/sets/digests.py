@@ -2,9 +2,15 @@
 
 A file of this machine is taken for what it was if nothing about it changed: size, time of the last write, time of the
 last change of anything, inode, device. The last change is the one that tells. Nobody can set it, so it tells of
-``cp -p``, ``tar x``, ``rsync -a``, ``touch -d`` and of a backup that was restored. A clock has a grain, though: a file
-that was changed a moment ago may change again without another time. So a digest is kept only if the file was older
-than that when it was read, by the clock of the file system that it lies in.
+``cp -p``, ``tar x``, ``rsync -a``, ``touch -d``, of a backup that was restored, and of a new file that got an old one's
+inode. A copy of a folder, with this index in it, on another machine or disk has other times of change; one of a whole
+disk has the same files until somebody changes them. Three things could make two changes look like one, and so:
+
+- A clock has a grain. A digest is kept, and believed, only if the file is older than that, by the clock of the file
+  system that it lies in.
+- A clock may be set back. The index has the latest time that it saw, and is forgotten when it is earlier than that.
+- Some file systems (of FUSE, say) have no time of change, and give that of the last write, which everybody can set. Of
+  their files nothing is kept.
 
 The index lies beside the run in scratch, under a name that no listing shows, and goes with it. It is shared by both
 sides: a file is known by its inode and not by its name. It may be removed at any time. One that cannot be read is none,
@@ -36,8 +42,10 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _READ = _LOOK | os.O_NOFOLLOW
 _STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_VERSION = 1
+_VERSION = 2
+_LONG_AGO = 1_000_000_000_000_000_000  # ns; in 2001
 _LARGEST = 64 * 1024 * 1024
+_UNKNOWN = -1
 
 Stamp = tuple[int, int, int, int, int]
 """Device, inode, size, and the times of the last write and of the last change of anything, in ns."""
@@ -45,7 +53,20 @@ Stamp = tuple[int, int, int, int, int]
 
 @attrs.frozen
 class _Index:
+    """What is kept.
+
+    Attributes
+    ----------
+    version
+        Of this format.
+    clocks
+        By device, the latest time that its file system had told, in ns.
+    files
+        By stamp, the SHA-256 of a file's bytes.
+    """
+
     version: int
+    clocks: dict[str, int]
     files: dict[str, str]
 
 
@@ -80,24 +101,27 @@ class DigestIndex:
     ----------
     folder
         The run's folder in scratch; None to know nothing and keep nothing.
+    believed
+        Whether to believe what is there. Otherwise all is read, and the index made anew.
     """
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str | None, *, believed: bool = True) -> None:
         self._folder = folder
-        self._before = {} if folder is None else _read(folder)
-        self._now: dict[str, str] = {}
+        self._before = _read(folder) if folder is not None and believed else _Index(_VERSION, {}, {})
+        self._now = _Index(_VERSION, {}, {})
         self._sides: dict[int, _Side] = {}
         self._staged: dict[int, tuple[int, int]] = {}  # by device: an open folder, and a file in it
         self._name = STAGING_PREFIX + system.current().token(8)
+        self._own_clock: int | None = _UNKNOWN
 
     @classmethod
-    def of_run(cls, source: ArtifactStore) -> DigestIndex:
+    def of_run(cls, source: ArtifactStore, *, believed: bool = True) -> DigestIndex:
         """Return the index of a run's folder; one that knows and keeps nothing if the folder is not that of a run."""
         if isinstance(source, SupportsPath):
             with contextlib.suppress(EmdstoreError, OSError):
                 record = read_record(source)
                 if record is not None and record.state is None:
-                    return cls(os.fspath(source.local_path()))
+                    return cls(os.fspath(source.local_path()), believed=believed)
         return cls(None)
 
     def __enter__(self) -> Self:
@@ -107,7 +131,7 @@ class DigestIndex:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if self._folder is not None and error is None and self._now != self._before:
+            if self._folder is not None and error is None and self._now.files != self._before.files:
                 self._save(self._folder)
         finally:
             for folder, file in self._staged.values():
@@ -130,16 +154,17 @@ class DigestIndex:
         if self._folder is None or not isinstance(store, SupportsPath):
             return {}
         side = self._sides[id(store)] = _Side(os.fspath(store.local_path()))
-        known = {}
-        for key in keys:
-            stamp = _stamp(side, key)
-            if stamp is None:
-                continue
-            side.stamps[key] = stamp
-            if (digest := self._before.get(_text(stamp))) is not None:
-                known[key] = self._now[_text(stamp)] = digest
-        if len(known) < len(side.stamps):
+        side.stamps = {key: stamp for key in keys if (stamp := _stamp(side, key)) is not None}
+        if not side.stamps or not self._is_in_order():
+            return {}
+        found = {key: self._before.files.get(_text(stamp)) for key, stamp in side.stamps.items()}
+        known = {key: digest for key, digest in found.items() if digest is not None}
+        if len(known) < len(found):
             side.clock = self._clock(side.root)
+            if side.clock is None or not self._before.files:
+                return {}
+            known = {key: digest for key, digest in known.items() if _is_older(side.stamps[key], side.clock)}
+        self._now.files.update((_text(side.stamps[key]), digest) for key, digest in known.items())
         return known
 
     def learn(self, store: ArtifactStore, digests: Mapping[str, str]) -> None:
@@ -153,7 +178,7 @@ class DigestIndex:
         for key, digest in digests.items():
             stamp = side.stamps.get(key)
             if stamp is not None and _is_older(stamp, side.clock):
-                self._now[_text(stamp)] = digest
+                self._now.files[_text(stamp)] = digest
 
     def learn_copies(self, source: ArtifactStore, dest: ArtifactStore, digests: Mapping[str, str]) -> None:
         """Keep the digests of files that were copied since `look`.
@@ -171,16 +196,31 @@ class DigestIndex:
             if before is None or stamp is None or side.clock is None:
                 continue
             if stamp[2:4] == before[2:4] and _is_older(stamp, side.clock):
-                self._now[_text(stamp)] = digest
+                self._now.files[_text(stamp)] = digest
+
+    def _is_in_order(self) -> bool:
+        """Tell whether the clock of the run's own file system can be relied on; it is looked at once."""
+        if self._own_clock == _UNKNOWN:
+            assert self._folder is not None
+            self._own_clock = self._clock(self._folder)
+        return self._own_clock is not None
 
     def _clock(self, root: str) -> int | None:
-        """Return the time in a folder's file system; None where nothing can be written."""
+        """Return the time in a folder's file system; None where nothing can be written, or no change shows."""
         try:
             file = self._file(root)[1]
-            os.utime(file)
-            return os.fstat(file).st_ctime_ns
+            os.utime(file, ns=(_LONG_AGO, _LONG_AGO))
+            found = os.fstat(file)
         except OSError:
             return None
+        now = found.st_ctime_ns
+        if now <= found.st_mtime_ns:  # nothing but the time of the last write, which everybody can set
+            return None
+        device = f"{found.st_dev:x}"
+        if now < self._before.clocks.get(device, 0):  # it was set back
+            self._before = _Index(_VERSION, {}, {})
+        self._now.clocks[device] = max(now, self._now.clocks.get(device, 0))
+        return now
 
     def _file(self, root: str) -> tuple[int, int]:
         """Return an unfinished file in a folder's file system, and the folder that it lies in; both are open."""
@@ -198,7 +238,7 @@ class DigestIndex:
 
     def _save(self, root: str) -> None:
         """Put the index in its place, whole or not at all. Nobody is told if that cannot be: it only saves time."""
-        body = msgspec.json.encode(_Index(_VERSION, self._now))
+        body = msgspec.json.encode(self._now)
         data = msgspec.json.encode((sha256_of(body), msgspec.Raw(body)))
         with contextlib.suppress(OSError):
             folder, file = self._file(root)
@@ -206,23 +246,24 @@ class DigestIndex:
                 os.rename(self._name, DIGESTS_NAME, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _read(root: str) -> dict[str, str]:
+def _read(root: str) -> _Index:
     """Read the index of a folder; nothing if there is none, or it is not what was written."""
+    nothing = _Index(_VERSION, {}, {})
     try:
         file = os.open(os.path.join(root, DIGESTS_NAME), _READ)
     except OSError:
-        return {}
+        return nothing
     try:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
-            return {}
+            return nothing
         digest, body = _outer.decode(os.read(file, found.st_size))
         index = _inner.decode(body) if sha256_of(body) == digest else None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
+        return nothing
     finally:
         os.close(file)
-    return index.files if index is not None and index.version == _VERSION else {}
+    return index if index is not None and index.version == _VERSION else nothing
 
 
 def _stamp(side: _Side, key: str) -> Stamp | None:

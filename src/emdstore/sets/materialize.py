@@ -129,7 +129,7 @@ def materialize_outputs(
     source: StoreLike,
     dest: StoreLike,
     fragment: str | None = None,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     on_progress: ProgressCallback | None = None,
     executor: Executor | None = None,
@@ -152,8 +152,10 @@ def materialize_outputs(
     fragment
         The folder's path below the stores' roots. It finds the place of absolute names from another machine.
     unchanged
-        What need not be copied again. ``"digest"``: what has the same bytes, by the record that is there and was not
-        touched since, or by reading them. ``"stat"``: of equal size and time, see `transfer`. ``"never"``: copy all.
+        What need not be copied again. ``"stat"``: what is proved to have the same bytes, by the record that is there
+        and was not touched since, and by the digests of files about which nothing has changed; all else is read.
+        ``"digest"``: what has the same bytes, which are read whatever is known of them; of an object the checksum that
+        its store keeps will do. ``"never"``: copy all.
     replace
         Whether a complete publication may be replaced by a set that is not complete.
     on_progress, executor
@@ -200,7 +202,7 @@ def promote(
     dest: ArtifactStore,
     identity: ExecutionRecord | None = None,
     fragment: str | None = None,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     on_progress: ProgressCallback | None = None,
     before_write: Callable[[], object] | None = None,
@@ -208,7 +210,7 @@ def promote(
 ) -> tuple[MaterializeOutcome, Standing, int]:
     """Promote a set as `materialize_outputs` does; return what stands there now, and the next generation, too."""
     refuse_same_place(source, dest)
-    with DigestIndex.of_run(source) as index:
+    with DigestIndex.of_run(source, believed=unchanged == "stat") as index:
         return _promote(
             result,
             source=source,
@@ -307,14 +309,14 @@ def _prove(
         # A file of this machine is read, or is what it was when it was: its times alone do not tell of damage.
         is_here = isinstance(dest, SupportsPath)
         there = [key for key in outcomes if key in standing.found]
-        proved = index.look(dest, there) if is_here else standing.proved()
+        proved = index.look(dest, there) if is_here else standing.proved() if unchanged == "stat" else {}
         certain = {} if unchanged == "never" else _certain(read.frozen, known, standing, proved)
         outcomes.update(certain)
-        copies: tuple[tuple[ArtifactStore, Iterable[str], Unchanged, Executor | None], ...] = (
-            (read.frozen, read.frozen.iter_keys(), _stricter(unchanged), None),
-            (source, files, unchanged, executor),
+        copies: tuple[tuple[ArtifactStore, Iterable[str], Executor | None], ...] = (
+            (read.frozen, read.frozen.iter_keys(), None),
+            (source, files, executor),
         )
-        for store, all_keys, rule, workers in copies:
+        for store, all_keys, workers in copies:
             keys = [key for key in all_keys if key not in certain]
             if not keys:
                 continue
@@ -322,7 +324,7 @@ def _prove(
                 store,
                 dest,
                 keys,
-                unchanged=rule,
+                unchanged="never" if unchanged == "never" else "digest",  # no time proves anything
                 found=standing.found,
                 proved=proved,
                 expected=known if store is source else None,
@@ -333,7 +335,7 @@ def _prove(
         compared = {key: each.sha256 for key, each in outcomes.items() if each.sha256 is not None}
         index.learn(source, compared)
         index.learn(dest, {key: digest for key, digest in compared.items() if outcomes[key].outcome == "unchanged"})
-        for key in known.keys() - compared.keys():  # its size and time were believed
+        for key in known.keys() - compared.keys():
             outcomes[key] = attrs.evolve(outcomes[key], sha256=known[key])
     else:
         outcomes[LOG_NAME] = _log_of(source)
@@ -362,11 +364,6 @@ def _log_of(source: ArtifactStore) -> KeyOutcome:
     except EmdstoreError as error:
         return outcome_of(LOG_NAME, error)
     return KeyOutcome(LOG_NAME, "copied")
-
-
-def _stricter(unchanged: Unchanged) -> Unchanged:
-    # A frozen bundle has been read anyway, and the time of its copy in memory says nothing.
-    return "never" if unchanged == "never" else "digest"
 
 
 def _ship(
@@ -535,7 +532,7 @@ def _outcome(
     for ref in read.set.artifacts:
         if (there := arrived.get(ref.key)) is not None:
             size, digest = there.size, there.sha256
-            if size is None or digest is None:  # the server copied it, or its size and time were believed
+            if size is None or digest is None:  # the server copied it
                 size, digest = digest_of(source, ref.key)
             artifacts.append(RecordedArtifact(ref.key, ref.role, size, digest, ref.media_type, ref.description))
     warnings = [*read.warnings]

@@ -50,7 +50,7 @@ def publish_set(
     source: ArtifactStore,
     dest: ArtifactStore,
     update_dirty: bool = True,
-    unchanged: Unchanged = "digest",
+    unchanged: Unchanged = "stat",
     replace: bool = False,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
