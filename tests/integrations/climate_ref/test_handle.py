@@ -89,6 +89,15 @@ def test_a_run_that_fails_the_second_time_leaves_what_was_published_and_its_rows
         assert f"not complete ({reason}); the published set stays as it is" in caplog.text
 
 
+def test_what_is_worth_telling_of_a_bundle_is_told_once(ref: Framework, caplog: pytest.LogCaptureFixture) -> None:
+    metric = metric_bundle({"global": {"bias": 0.7}}, region=["global"], metric=["bias"])
+    del metric["DIMENSIONS"]["metric"]
+    run(ref, metric=metric)
+    ref.handle("ours", ref.solved(FRAGMENT), ref.result(FRAGMENT))
+    told = {id(each) for each in caplog.records if "dimension 'metric' is not described" in each.getMessage()}
+    assert len(told) == 1
+
+
 def test_results_may_be_any_store(ref: Framework) -> None:
     run(ref)
     results = InMemoryArtifactStore()

@@ -127,7 +127,9 @@ def _published(
     """Publish a set and read it back; whatever a bad result causes becomes a decision."""
     try:
         folder = scoped(store, fragment)
-        decision = _publish(identity, result, scratch, folder, update_dirty)
+        decision, warnings = _publish(identity, result, scratch, folder, update_dirty)
+        for each in warnings:
+            _log.warning("%s: %s", fragment, each)
         if decision.status != "uploaded":
             return decision, RefRows(), None
         content = read_set(store, fragment)
@@ -141,22 +143,24 @@ def _published(
         _log.exception("the result of %s could not be handled", fragment)
         return _not_loaded(error, update_dirty), RefRows(), None
     for note in rows.notes:
-        _log.warning("%s: %s", fragment, note)
+        if note not in warnings:  # the bundles, when they were read back, warn of the same
+            _log.warning("%s: %s", fragment, note)
     return decision, rows, next(key for key, role, *_ in content.artifacts if role == "metric")
 
 
 def _publish(
     identity: ExecutionRecord, result: ExecutionResult, scratch: Path, folder: ArtifactStore, update_dirty: bool
-) -> StatusDecision:
-    """Publish a set; what is published already counts if this one is less, or if somebody else was quicker."""
+) -> tuple[StatusDecision, list[str]]:
+    """Publish a set; what is published already counts if this one is less, or if somebody else was quicker.
+
+    Returns the decision, and what is worth telling.
+    """
     try:
         done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
     except (DemotionRefusedError, OvertakenError) as error:
         _log.error("%s", error)
-        return StatusDecision("uploaded", None, None, "it stays as it was published")
-    for warning in done.outcome.warnings:
-        _log.warning("%s: %s", identity.fragment, warning.message)
-    return done.decision
+        return StatusDecision("uploaded", None, None, "it stays as it was published"), []
+    return done.decision, [warning.message for warning in done.outcome.warnings]
 
 
 def _not_loaded(error: Exception, update_dirty: bool) -> StatusDecision:
