@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -14,10 +13,6 @@ from emdstore.keys import validate_key, validate_prefix
 from emdstore.per_process import PerProcess
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.port import (
-    ArtifactInfo,
-    ArtifactReader,
-    ArtifactWriter,
-    LeftOut,
     SupportsCreate,
     SupportsDelete,
     SupportsFlush,

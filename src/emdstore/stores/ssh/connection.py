@@ -228,6 +228,11 @@ class Connection:
         return self._closed
 
     @property
+    def descriptors(self) -> tuple[int, int]:
+        """The pipes, to read from and to write to, for whoever reads and writes without the methods of this class."""
+        return self._out, self._in
+
+    @property
     def said(self) -> str:
         """What the client, and the program over there, wrote to their standard error: the beginning and the end."""
         return self._said.text()

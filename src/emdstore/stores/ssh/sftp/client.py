@@ -187,6 +187,7 @@ class Client:
         self._is_stuck = False  # whether the thread is to send the rest when the server takes it
         self._lost: EmdstoreError | None = None
         self._closing = self._ended = False
+        self._owner = system.own_number()
         self._failing = threading.Lock()
         self._room = threading.BoundedSemaphore(_MOST_TASKS)
         self.extensions: dict[str, str] = {}
@@ -435,7 +436,9 @@ class Client:
         return self._lost is not None
 
     def close(self, *, wait: bool = True) -> None:
-        """End the connection. What is still under way fails."""
+        """End the connection. What is still under way fails. In a fork nothing is ended: it is the parent's."""
+        if system.own_number() != self._owner:
+            return
         self._closing = True
         self._wake_up()
         if wait and threading.current_thread() is not self._thread:

@@ -351,7 +351,7 @@ def _remove_empty(ground: Ground, folder: str, key: str) -> Steps[None]:
         raise side.holds_artifacts(key, ground.name)
     below: list[str] = []
     try:
-        while isinstance(names := (yield wire.read_folder(handle)), wire.Names):
+        while isinstance(names := (yield wire.read_folder(handle)), wire.Names) and names.names:
             for name, found in names.names:
                 if name in (".", ".."):
                     continue

@@ -20,7 +20,6 @@ from emdstore import system
 from emdstore.errors import (
     EmdstoreError,
     KeyConflictError,
-    StoreAccessError,
     StoreError,
     StoreUnavailableError,
     UnsafePathError,
@@ -32,6 +31,7 @@ from emdstore.stores.ssh import side
 from emdstore.stores.ssh.sftp import wire
 from emdstore.stores.ssh.sftp.client import Client, Lost, Steps
 from emdstore.stores.ssh.sftp.wire import Answer, Attributes, Names, Request, Status, WireError
+from emdstore.stores.system_errors import error_of_errno
 
 Durability = Literal["system", "object"]
 
@@ -119,7 +119,7 @@ class Ground:
                 if not create:
                     raise side.not_found(key, self.name)
                 if turn and refused is not None:
-                    yield from self.refuse(refused, "make the root of", key)
+                    yield from self.refuse(refused, _MAKING[0], key)
                 refused = yield from self._make_root()
                 continue
             self._take_root(top, real, key)
@@ -130,14 +130,14 @@ class Ground:
             if not create:
                 raise side.not_found(key, self.name)
             if turn > 1 and refused is not None:
-                yield from self.refuse(refused, "make a folder for", key)
+                yield from self.refuse(refused, _MAKING[1], key)
             made = yield [wire.make_folder(self.path(each)) for each in way[missing:]]
             if all(map(is_ok, made)):
                 self.note(folder)
                 return
             first: Answer = next(each for each in made if not is_ok(each))
             if not is_failure(first):  # which may mean that another writer has made it
-                yield from self.refuse(first, "make a folder for", key)
+                yield from self.refuse(first, _MAKING[1], key)
             refused = first
         raise StoreUnavailableError(f"{folder!r} in {self.name} is removed again and again", key=key, store=self.name)
 
@@ -283,14 +283,14 @@ class Ground:
         """Return the error that says what the server's answer means."""
         if not isinstance(status, Status) or status.code == wire.OK:
             raise WireError(f"{type(status).__name__} is no answer to what was asked")
-        if status.code == wire.NO_SUCH_FILE:
+        if status.code == wire.NO_SUCH_FILE and verb not in _MAKING:
             return side.not_found(key, self.name)
-        kind, advice, number = _meaning(status, room)
         said = redact(shown_name(status.text)[:200]).strip().rstrip(".") or f"error {status.code}"
+        if (number := _number_of(status, room)) is not None:
+            return error_of_errno(number, said, key, self.name, verb)
+        kind, advice = _MEANINGS.get(status.code, _MEANINGS[wire.FAILURE])
         what = f"{key!r} in {self.name}" if key else self.name
-        found = kind(f"cannot {verb} {what}: {said}; {advice}", key=key or None, store=self.name)
-        found.errno = number
-        return found
+        return kind(f"cannot {verb} {what}: {said}; {advice}", key=key or None, store=self.name)
 
 
 class Telling:
@@ -340,32 +340,34 @@ def _lies_in(path: str, folder: str) -> bool:
 
 
 _INTACT = "what was there before is intact"
+_MAKING = ("make the root for", "make a folder for")
+_MEANINGS: dict[int, tuple[type[StoreError], str]] = {
+    wire.FAILURE: (
+        StoreError,
+        f"{_INTACT}; the server does not say why: a used-up quota, a limit of sizes, or a fault of its file system",
+    ),
+    wire.NO_SUCH_FILE: (StoreError, "a folder above it is missing, and cannot be made"),
+    wire.BAD_MESSAGE: (StoreError, f"{_INTACT}; the server takes it for no valid request, such as too long a name"),
+    wire.NO_CONNECTION: (StoreUnavailableError, "try again"),
+    wire.CONNECTION_LOST: (StoreUnavailableError, "try again"),
+    wire.UNSUPPORTED: (UnsupportedError, "the server does not know such requests; nothing was changed"),
+}
 
 
-def _meaning(status: Status, room: wire.Room | None) -> tuple[type[StoreError], str, int | None]:
-    """Return what an answer means: our error, what to do, and the system's number for it.
+def _number_of(status: Status, room: wire.Room | None) -> int | None:
+    """Return the system's number for what an answer means, None if it does not tell.
 
     OpenSSH has one code for most failures, and its text says no more; others say in the text what it was.
     """
     text = status.text.lower()
     if status.code == wire.PERMISSION_DENIED:
-        advice = "check the permissions of the file and its folders there; or the account may only read, or not do this"
-        return StoreAccessError, advice, errno.EACCES
-    if status.code in (wire.NO_CONNECTION, wire.CONNECTION_LOST):
-        return StoreUnavailableError, "try again", None
-    if status.code == wire.UNSUPPORTED:
-        return UnsupportedError, "the server does not know such requests; nothing was changed", None
-    if status.code == wire.BAD_MESSAGE:
-        return (
-            StoreError,
-            f"the server takes it for no valid request, as OpenSSH does of too long a name; {_INTACT}",
-            None,
-        )
+        return errno.EACCES
+    if status.code != wire.FAILURE:
+        return None
     if "quota" in text:
-        return StoreError, f"{_INTACT}; the quota there is used up", errno.EDQUOT
-    if "no space" in text or (room is not None and (not room.free_bytes or not room.free_files)):
-        return StoreError, f"{_INTACT}; there is no space left there: free some, and run it again", errno.ENOSPC
+        return errno.EDQUOT
+    if "no space" in text or (room is not None and not (room.free_bytes and room.free_files)):
+        return errno.ENOSPC
     if "read-only" in text or (room is not None and room.is_read_only):
-        return StoreAccessError, "the file system there is mounted read-only", errno.EROFS
-    advice = "the server does not say why: a used-up quota, a limit of file sizes, or a fault of its file system"
-    return StoreError, f"{_INTACT}; {advice}", None
+        return errno.EROFS
+    return None

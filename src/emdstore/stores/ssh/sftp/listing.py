@@ -125,7 +125,7 @@ class _Folder:
     def _read_some(self, count: int) -> Steps[None]:
         assert self._handle is not None
         for answer in (yield [wire.read_folder(self._handle)] * count):
-            if isinstance(answer, Names):
+            if isinstance(answer, Names) and answer.names:  # no names at all could go on for ever
                 yield from self._look_at(answer.names)
             elif isinstance(answer, Status) and answer.code == wire.EOF:
                 self._close()
