@@ -1,89 +1,32 @@
-"""SFTP over OpenSSH's own server, without SSH."""
+"""`SSHArtifactStore` by SFTP, with OpenSSH's own server as the child of the test in place of an SSH client."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import attrs
 import pytest
-from tests.servers.sftp import Pipes
+from tests.servers.sftp import client_of_server
 from tests.stores.test_contract_local import files_in, plant_strangers
 
-from emdstore.keys import validate_key, validate_prefix
-from emdstore.per_process import PerProcess
-from emdstore.stores.left_out import only_artifacts
-from emdstore.stores.port import (
-    SupportsCreate,
-    SupportsDelete,
-    SupportsFlush,
-    SupportsInfo,
-    SupportsLeftOut,
-    SupportsStreaming,
-)
-from emdstore.stores.ssh.sftp import Sftp
+from emdstore.stores.port import SupportsCopyFrom, SupportsPath, SupportsReplaceIf, SupportsScope, SupportsSession
+from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.testing import StoreContract, StoreHarness
+from emdstore.testing.contract.capabilities import CAPABILITIES
 
-
-@attrs.frozen
-class SftpStore:
-    root: str
-    _sides: PerProcess[Sftp] = attrs.field(init=False, eq=False, repr=False)
-
-    def __attrs_post_init__(self):
-        object.__setattr__(self, "_sides", PerProcess(lambda: Sftp(Pipes(), self.root, repr(self))))
-
-    def __reduce__(self):
-        return SftpStore, (self.root,)
-
-    @property
-    def side(self):
-        return self._sides.get()
-
-    def exists(self, key):
-        return self.side.exists(validate_key(key))
-
-    def read_bytes(self, key):
-        return self.side.read_bytes(validate_key(key))
-
-    def write_bytes(self, key, data):
-        self.side.write_bytes(validate_key(key), data)
-
-    def create_bytes(self, key, data):
-        self.side.create_bytes(validate_key(key), data)
-
-    def delete(self, key):
-        self.side.delete(validate_key(key))
-
-    def info(self, key):
-        return self.side.info(validate_key(key))
-
-    def iter_found(self, prefix=""):
-        return self.side.iter_found(validate_prefix(prefix))
-
-    def iter_info(self, prefix=""):
-        return only_artifacts(self.iter_found(prefix), repr(self))
-
-    def iter_keys(self, prefix=""):
-        return (info.key for info in self.iter_info(prefix))
-
-    def open_reader(self, key):
-        return self.side.open_reader(validate_key(key))
-
-    def open_writer(self, key):
-        return self.side.open_writer(validate_key(key))
-
-    def flush(self):
-        self.side.flush()
+CLAIMS = set(CAPABILITIES) - {SupportsPath, SupportsSession, SupportsCopyFrom, SupportsScope, SupportsReplaceIf}
 
 
 class TestSftp(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
-        root = tmp_path / "not made yet" / "store"
+        root = tmp_path / "not made yet" / "store (°C)"
+        url, rsh = f"sftp://here{root}", client_of_server()
         return StoreHarness(
-            lambda: SftpStore(str(root)),
+            lambda: SSHArtifactStore(url, rsh=rsh),
             **files_in(root),
-            claims={SupportsInfo, SupportsLeftOut, SupportsStreaming, SupportsDelete, SupportsCreate, SupportsFlush},
+            claims=CLAIMS,
             plant_strangers=lambda: plant_strangers(root),
-            rounds=10,
+            unreachable=lambda: SSHArtifactStore(url, rsh="false", retries=0),
+            garbled=lambda: SSHArtifactStore(url, rsh="sh -c 'echo Welcome; exec cat'", retries=0),
+            rounds=5,
         )

@@ -6,17 +6,17 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from importlib import import_module
 from typing import TypeVar
 
 import attrs
 
-from emdstore.errors import EmdstoreError, StoreAccessError, StoreUnavailableError, UnsupportedError
+from emdstore.errors import EmdstoreError, StoreAccessError, StoreUnavailableError
 from emdstore.per_process import PerProcess
 from emdstore.stores.local.root import Durability
 from emdstore.stores.ssh.address import Address
 from emdstore.stores.ssh.connection import SFTP, open_connection
 from emdstore.stores.ssh.farend import FarEnd, NoProgramError, command
+from emdstore.stores.ssh.sftp import Sftp
 from emdstore.stores.ssh.side import FarSide
 
 MOST_CONNECTIONS = 4
@@ -201,20 +201,18 @@ class Lines:
         return side
 
     def _connect_sftp(self) -> FarSide:
-        try:
-            Sftp = import_module("emdstore.stores.ssh.sftp").Sftp
-        except ModuleNotFoundError:
-            raise UnsupportedError(f"cannot open {self._name}: SFTP is not there yet", store=self._name) from None
         way = self._way
         connection = open_connection(
             way.address, SFTP, name=self._name, rsh=way.rsh, timeout=way.timeout, connect_timeout=way.connect_timeout
         )
-        try:
-            side: FarSide = Sftp(connection, way.address.root, self._name)
-            return side
-        except BaseException:
-            connection.close()
-            raise
+        return Sftp(
+            connection,
+            way.address.root,
+            self._name,
+            way.durability,
+            patience=way.timeout,
+            opening=way.connect_timeout + way.timeout,
+        )
 
 
 def _close(sides: list[FarSide]) -> None:

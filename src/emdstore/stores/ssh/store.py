@@ -73,6 +73,12 @@ class SSHArtifactStore:
         init=False, eq=False, default=attrs.Factory(lambda self: self._stand(), takes_self=True)
     )
 
+    def __new__(cls, url: str, **options: Any) -> Any:
+        """Return the store for the URL."""
+        compares = cls is SSHArtifactStore and isinstance(url, str) and url.partition("://")[0] == "ssh"
+        kind: Any = _ComparingStore if compares else cls
+        return super().__new__(kind)
+
     def _stand(self) -> PerProcess[Lines]:
         way = Way(self.address, self.rsh, self.timeout, self.connect_timeout, self.durability, self.connections)
         name = repr(self)
@@ -148,11 +154,6 @@ class SSHArtifactStore:
         validate_key(key)
         self._once(lambda side: side.create_bytes(key, data), key, data)
 
-    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
-        """See `SupportsReplaceIf.replace_bytes`: under the lock that local stores over there take, too."""
-        validate_key(key)
-        self._once(lambda side: side.replace_bytes(key, data, seen), key, data)
-
     def _once(self, ask: Any, key: str, data: bytes) -> None:
         """Ask for what must not happen twice; after a cut, look whether it has happened, and ask again if not."""
         lines = self._lines.get()
@@ -197,6 +198,16 @@ class SSHArtifactStore:
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self.close()
+
+
+@attrs.frozen(repr=False, kw_only=True)
+class _ComparingStore(SSHArtifactStore):
+    """With a program over there, which can compare and put under a lock; SFTP cannot."""
+
+    def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
+        """See `SupportsReplaceIf.replace_bytes`: under the lock that local stores over there take, too."""
+        validate_key(key)
+        self._once(lambda side: side.replace_bytes(key, data, seen), key, data)
 
 
 def _open_again(kind: type[SSHArtifactStore], url: str, options: dict[str, Any]) -> SSHArtifactStore:

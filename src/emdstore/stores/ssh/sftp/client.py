@@ -33,8 +33,11 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Request | Sequence[Request], Any, T]
 """What asks and is answered: yields one request and is sent its answer, or several, and is sent a list of answers."""
 
-PATIENCE = 300.0
-"""Seconds that a server may be silent while it has something to do: to flush a large file takes long on a slow disk."""
+PATIENCE = 20.0
+"""Seconds that a server may be silent while something is asked of it."""
+
+_MOST_PATIENCE = 600.0
+"""The same while it flushes something: a slow disk takes long for that, and the server does nothing else meanwhile."""
 
 _MOST_TASKS = 256
 _RECEIVED = 256 * 1024
@@ -165,6 +168,8 @@ class Client:
         The store, as errors name it.
     patience
         Seconds that the server may be silent while something is asked of it.
+    opening
+        Seconds that it may take to greet.
 
     Raises
     ------
@@ -172,7 +177,7 @@ class Client:
         If the connection ends before the server greets, or what comes is no greeting of SFTP.
     """
 
-    def __init__(self, pipes: Pipes, name: str, *, patience: float = PATIENCE) -> None:
+    def __init__(self, pipes: Pipes, name: str, *, patience: float = PATIENCE, opening: float = 2 * PATIENCE) -> None:
         self._pipes, self._name, self._patience = pipes, name, patience
         self._in, self._out = pipes.descriptors
         for each in (self._in, self._out):
@@ -181,7 +186,7 @@ class Client:
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
         self._numbers = itertools.count(1)
-        self._asked: dict[int, tuple[Task[Any] | None, int]] = {}
+        self._asked: dict[int, tuple[Task[Any] | None, int, Request]] = {}
         self._unsent: collections.deque[bytes | memoryview] = collections.deque()
         self._sending = threading.Lock()
         self._is_stuck = False  # whether the thread is to send the rest when the server takes it
@@ -195,7 +200,7 @@ class Client:
         self._heard = system.current().monotonic()
         self._splitter = wire.Splitter()
         try:
-            early = self._greet()
+            early = self._greet(math.inf if pipes.asks else opening)
         except BaseException:
             self._end()
             raise
@@ -228,7 +233,9 @@ class Client:
 
     def _put(self, request: Request, task: Task[Any] | None, position: int) -> None:
         number = next(self._numbers) & 0xFFFFFFFF
-        self._asked[number] = task, position
+        if not self._asked:  # until now it had no reason to say anything
+            self._heard = system.current().monotonic()
+        self._asked[number] = task, position, request
         packet = wire.framed(request, number)
         if request.data:
             self._unsent.extend((packet, request.data))  # at once: what another thread asks may not come between
@@ -302,17 +309,17 @@ class Client:
 
     # -- hearing ---------------------------------------------------------------------------------------------------
 
-    def _greet(self) -> list[bytes]:
+    def _greet(self, seconds: float) -> list[bytes]:
         """Exchange versions; return what came after."""
         with contextlib.suppress(OSError):  # what is read next tells why
             os.write(self._out, wire.first_packet())
-        until = math.inf if self._pipes.asks else system.current().monotonic() + self._patience
+        until = system.current().monotonic() + seconds
         packets: list[bytes] = []
         version, begun = wire.VERSION, b""
         while not packets:
             left = until - system.current().monotonic()
             if left <= 0:
-                raise self._silence()
+                raise self._silence(seconds)
             if not _is_readable(self._in, min(left, _TICK)):
                 continue
             data = self._read()
@@ -337,9 +344,10 @@ class Client:
             store=self._name,
         )
 
-    def _silence(self) -> StoreUnavailableError:
+    def _silence(self, seconds: float) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"{self._name} has not answered for {self._patience:.0f} seconds; try again later", store=self._name
+            f"{self._name} has not answered for {seconds:.0f} seconds; try again later, or with a longer timeout",
+            store=self._name,
         )
 
     def _ask_for_limits(self) -> None:
@@ -386,8 +394,8 @@ class Client:
             if not ready:
                 if not self._asked:
                     self._heard = system.current().monotonic()
-                elif system.current().monotonic() - self._heard > self._patience:
-                    raise self._silence()
+                elif (silence := system.current().monotonic() - self._heard) > self._most_patience():
+                    raise self._silence(silence)
                 continue
             self._heard = system.current().monotonic()
             for descriptor, _ in ready:
@@ -399,6 +407,10 @@ class Client:
                 else:
                     with self._sending:
                         self._is_stuck = not self._flush()
+
+    def _most_patience(self) -> float:
+        is_flushing = any(wire.is_flush(request) for _, _, request in list(self._asked.values()))
+        return max(self._patience, _MOST_PATIENCE) if is_flushing else self._patience
 
     def _hear(self) -> None:
         for packet in self._splitter.feed(self._read()):
@@ -418,7 +430,7 @@ class Client:
     def _take(self, packet: bytes) -> None:
         number, answer = wire.decode(packet)
         try:
-            task, position = self._asked.pop(number)
+            task, position, _ = self._asked.pop(number)
         except KeyError:
             raise WireError(f"an answer to request {number}, which was not asked") from None
         if task is None:
@@ -448,7 +460,7 @@ class Client:
         with self._failing:
             while self._asked:
                 with contextlib.suppress(KeyError):
-                    task, _ = self._asked.popitem()[1]
+                    task = self._asked.popitem()[1][0]
                     if task is not None and task.missing:
                         task.missing = 0
                         self._advance(task, None)

@@ -54,7 +54,9 @@ class Sftp:
     durability
         See `LocalArtifactStore`.
     patience
-        Seconds that the server may be silent while it has something to do.
+        Seconds that the server may be silent while something is asked of it.
+    opening
+        Seconds that it may take to greet.
 
     Raises
     ------
@@ -70,8 +72,9 @@ class Sftp:
         durability: Durability = "system",
         *,
         patience: float = PATIENCE,
+        opening: float = 2 * PATIENCE,
     ) -> None:
-        self._client = Client(connection, name, patience=patience)
+        self._client = Client(connection, name, patience=patience, opening=opening)
         weakref.finalize(self, self._client.close, wait=False)
         self._ground = Ground(self._client, root, name, durability)
         began = system.current().monotonic()

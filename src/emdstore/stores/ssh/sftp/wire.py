@@ -170,6 +170,11 @@ def fsync(handle: bytes) -> Request:
     return _extended(FSYNC, handle)
 
 
+def is_flush(request: Request) -> bool:
+    """Tell whether a request may take long."""
+    return request.kind == _EXTENDED and request.body.startswith(_string(FSYNC))
+
+
 def statvfs(path: str) -> Request:
     """Ask for the `Reply` that `room_of` reads."""
     return _extended(STATVFS, path)
