@@ -5,8 +5,13 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import runpy
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 # A server that forks children: some 10 ms each, where a fresh interpreter takes 500. What it imports opens nothing.
 FORKS = multiprocessing.get_context("forkserver")
@@ -19,8 +24,35 @@ FORKS.set_forkserver_preload(
         "sqlalchemy.dialects.postgresql.psycopg",
         "tests.catalog.examples",
         "tests.executions.crash",
+        "emdstore.cli.app",
     ]
 )
+
+
+def run_forked(command: list[str], *, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Do as `subprocess.run` does with ``python -m module ...``, in a fork that has nearly all of it imported."""
+    python, option, module, *arguments = command
+    assert (python, option) == (sys.executable, "-m")
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = FORKS.Process(target=_run_module, args=(module, arguments, cwd, dict(env), out, err))
+        process.start()
+        process.join(120)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(command, 120, output=out.read_bytes(), stderr=err.read_bytes())
+        return subprocess.CompletedProcess(command, process.exitcode, out.read_text("utf-8"), err.read_text("utf-8"))
+
+
+def _run_module(module: str, arguments: list[str], cwd: Path, env: dict[str, str], out: Path, err: Path) -> None:
+    for path, fd in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), fd)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
 
 _PR_SET_PDEATHSIG = 1
 

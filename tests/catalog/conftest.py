@@ -30,18 +30,9 @@ def url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an empty catalog."""
-    path = tmp_path_factory.mktemp("template") / "catalog.db"
-    with Catalog(path) as catalog:
-        catalog.upgrade()
-    return path
-
-
 @pytest.fixture
-def sqlite_catalog_url(sqlite_template: Path, tmp_path: Path) -> str:
-    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'catalog.db')}"
+def sqlite_catalog_url(empty_catalog: Path, tmp_path: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_catalog, tmp_path / 'catalog.db')}"
 
 
 @pytest.fixture
@@ -56,9 +47,8 @@ def shared_catalog_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_catalog_url"))
 
 
-@pytest.fixture(params=["memory", "sqlite", POSTGRESQL])
-def catalog(request: pytest.FixtureRequest) -> Iterator[Catalog]:
+@pytest.fixture
+def catalog(shared_catalog_url: str) -> Iterator[Catalog]:
     """An empty catalog of each kind."""
-    url = "sqlite://" if request.param == "memory" else request.getfixturevalue(f"{request.param}_catalog_url")
-    with Catalog(url) as catalog:
+    with Catalog(shared_catalog_url) as catalog:
         yield catalog

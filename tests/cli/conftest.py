@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from tests.ensembles import SMALL
+from tests.processes import run_forked
 
 import emdstore
 from emdstore.cli import app
@@ -34,6 +35,9 @@ class Answer:
 
 CLI = Callable[..., Answer]
 
+READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ")
+"""How the variables begin that Python itself reads when it starts, and not again."""
+
 
 def environment(**extra: str) -> dict[str, str]:
     """Return this process's environment without what would change the answers."""
@@ -48,15 +52,19 @@ def cli(tmp_path: Path) -> CLI:
     """The real command line, in a process of its own, in an empty folder."""
 
     def run(*arguments: object, code: int | None = 0, env: dict[str, str] | None = None) -> Answer:
-        done = subprocess.run(
-            [*COMMAND, *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment(**env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
+        command, variables = [*COMMAND, *map(str, arguments)], environment(**env or {})
+        if any(name.startswith(READ_AT_START) for name in env or {}):
+            done = subprocess.run(
+                command,
+                cwd=tmp_path,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=120,
+            )
+        else:
+            done = run_forked(command, cwd=tmp_path, env=variables)
         answer = Answer(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in answer.err, answer.err
         assert code is None or answer.code == code, answer

@@ -320,7 +320,7 @@ def test_a_folder_may_be_written_as_a_shell_completes_it(
     assert ask(folder + "/", "out-2") == plain
     assert ask("./" + folder + "/", "out-3") == plain
     if "show" not in command:
-        cli(*command.format(out="out-4").split(), folder + "x/", code=2)
+        cli(*command.format(out="out-4").split(), folder + "x/", code=4)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
