@@ -37,6 +37,10 @@ from .errors import (
     QueryError as QueryError,
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,
+    ReleaseChangedError as ReleaseChangedError,
+    ReleasedSetError as ReleasedSetError,
+    ReleaseError as ReleaseError,
+    ReleaseNotFoundError as ReleaseNotFoundError,
     SameStoreError as SameStoreError,
     SelectionError as SelectionError,
     ShadowedSetError as ShadowedSetError,
@@ -94,9 +98,25 @@ from .sets.materialize import (
     MaterializeOutcome as MaterializeOutcome,
     materialize_outputs as materialize_outputs,
 )
+from .sets.origin import (
+    Dataset as Dataset,
+    Resources as Resources,
+)
 from .sets.record import (
     ExecutionRecord as ExecutionRecord,
     publish_record as publish_record,
+)
+from .sets.release import (
+    Alias as Alias,
+    Release as Release,
+    ReleaseCheck as ReleaseCheck,
+    ReleaseDiff as ReleaseDiff,
+    check_release as check_release,
+    create_release as create_release,
+    list_aliases as list_aliases,
+    list_releases as list_releases,
+    point_alias as point_alias,
+    read_release as read_release,
 )
 from .sets.repair import (
     RepairReport as RepairReport,

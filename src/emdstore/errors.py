@@ -186,6 +186,22 @@ class OvertakenError(EmdstoreError, RuntimeError):
     """Another writer has written the set since this one looked at it. That version stays; nothing more was changed."""
 
 
+class ReleaseError(EmdstoreError, ValueError):
+    """A release cannot be made, read or relied on."""
+
+
+class ReleasedSetError(DemotionRefusedError):
+    """A set that a release names would be replaced by another one."""
+
+
+class ReleaseNotFoundError(ReleaseError, LookupError):
+    """There is no release of this name."""
+
+
+class ReleaseChangedError(ReleaseError):
+    """A set is not what it was when it was released."""
+
+
 class PruneRefusedError(EmdstoreError, RuntimeError):
     """More rows would be removed than a store plausibly loses. None was removed."""
 

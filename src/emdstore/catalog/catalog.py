@@ -14,6 +14,7 @@ from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.queries import Filters, Query, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
 from emdstore.catalog.records import Records
+from emdstore.catalog.releases import Releases
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
 from emdstore.errors import InvalidTransitionError
 from emdstore.stores.identity import StoreIdentity
@@ -47,6 +48,8 @@ class Catalog:
         The steps of executions' lives that must happen once, however many try.
     records
         Which record each execution's rows came from.
+    releases
+        Which sets each release of the results store names.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class Catalog:
         self._database = url if isinstance(url, Database) else Database(url, create=create, busy_timeout=busy_timeout)
         self.claims = Claims(self._database)
         self.records = Records(self._database)
+        self.releases = Releases(self._database)
         self._seen: tuple[ArtifactStore, ...] = ()  # what was found to be its results store does not change
 
     def __repr__(self) -> str:

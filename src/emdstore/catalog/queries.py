@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 from emdstore.catalog import frames
 from emdstore.catalog.database import ROWS_AT_A_TIME, Database
 from emdstore.catalog.export import Format, export_table
+from emdstore.catalog.releases import sets_of
 from emdstore.catalog.rows import (
     ArtifactRow,
     ExecutionRow,
@@ -75,6 +76,9 @@ class Filters(TypedDict, total=False):
         text and ``?`` for one character. Case does not matter. `QueryError` for an empty one.
     provider_version, diagnostic_version
         What computed them: a version, or several.
+    release
+        The name of a release or an alias: exactly its sets. `ReleaseChangedError` if the catalog does not hold one of
+        them as it was released, `ReleaseNotFoundError` if it does not know the release.
     retracted
         False, the default, for sets that were not retracted; True for those that were; None for both.
     """
@@ -89,6 +93,7 @@ class Filters(TypedDict, total=False):
     dataset: OneOrMore
     provider_version: OneOrMore
     diagnostic_version: OneOrMore
+    release: str
     retracted: bool | None
 
 
@@ -285,14 +290,14 @@ def select_executions(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
 
 def executions(database: Database, **filters: Any) -> Query[ExecutionRow]:
     """Return one row per execution."""
-    statement = select_executions(*_conditions(**filters)).order_by(execution.c.fragment)
+    statement = select_executions(*_conditions(database, **filters)).order_by(execution.c.fragment)
     return Query(ExecutionRow, statement, database)
 
 
 def artifacts(database: Database, **filters: Any) -> Query[ArtifactRow]:
     """Return one row per artifact."""
     columns = [artifact.c[name] for name in ("position", "key", "role", "size", "sha256", "media_type", "description")]
-    return Query(ArtifactRow, _parts(artifact, columns, filters), database)
+    return Query(ArtifactRow, _parts(database, artifact, columns, filters), database)
 
 
 def outputs(database: Database, **filters: Any) -> ValueQuery[OutputRow]:
@@ -319,7 +324,7 @@ def inputs(database: Database, **filters: Any) -> Query[InputRow]:
     named = (of.name, of.version, of.pid, of.doi, of.sha256)
     columns = (*_PLACE, there.position, there.role, there.variable, *named, there.store, there.key)
     wanted = filters.get("dataset")
-    conditions = _conditions(**filters)
+    conditions = _conditions(database, **filters)
     if wanted is not None:  # of what these executions read, no more than what was asked for
         conditions.append(_is_called(wanted))
     statement = (
@@ -333,7 +338,7 @@ def inputs(database: Database, **filters: Any) -> Query[InputRow]:
 
 def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
     """Return one row per warning."""
-    return Query(WarningRow, _parts(ingest_warning, list(ingest_warning.c)[1:], filters), database)
+    return Query(WarningRow, _parts(database, ingest_warning, list(ingest_warning.c)[1:], filters), database)
 
 
 _CANDIDATES = 4
@@ -382,11 +387,13 @@ def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundErr
 # -- how they are built ----------------------------------------------------------------------------------------------
 
 
-def _parts(table: sa.Table, columns: list[sa.Column[Any]], filters: Mapping[str, Any]) -> sa.Select[Any]:
+def _parts(
+    database: Database, table: sa.Table, columns: list[sa.Column[Any]], filters: Mapping[str, Any]
+) -> sa.Select[Any]:
     return (
         sa.select(*_PLACE, *columns)
         .select_from(table.join(_EXECUTIONS, table.c.execution_id == execution.c.id))
-        .where(*_conditions(**filters))
+        .where(*_conditions(database, **filters))
         .order_by(execution.c.fragment, table.c.position)
     )
 
@@ -399,10 +406,11 @@ def _parts_with_dimensions(database: Database, table: sa.Table, filters: dict[st
     complete: bool | None = filters.pop("complete", True)
     if complete is not None:
         conditions.append(execution.c.complete if complete else sa.not_(execution.c.complete))
-    return _parts(table, list(table.c)[1:], filters).where(*conditions)
+    return _parts(database, table, list(table.c)[1:], filters).where(*conditions)
 
 
 def _conditions(
+    database: Database,
     *,
     fragment: str | None = None,
     ids: Collection[int] | None = None,
@@ -414,6 +422,7 @@ def _conditions(
     dataset: OneOrMore | None = None,
     provider_version: OneOrMore | None = None,
     diagnostic_version: OneOrMore | None = None,
+    release: str | None = None,
     retracted: bool | None = False,
 ) -> list[sa.ColumnElement[bool]]:
     versions = (execution.c.provider_version, execution.c.diagnostic_version)
@@ -422,6 +431,7 @@ def _conditions(
     wanted = zip(columns, asked, strict=True)
     if status is not None:
         _refuse_unknown("status", _as_list(status), get_args(Status))
+    chosen: list[sa.ColumnElement[bool]]
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
     if ids is not None:  # as literals: there may be more than a statement may have parameters
         wanted_ids: sa.BindParameter[Any] = sa.bindparam(
@@ -432,6 +442,8 @@ def _conditions(
         chosen.append(execution.c.id.in_(_LATEST))
     if dataset is not None:
         chosen.append(execution.c.id.in_(_reading.where(_is_called(dataset))))
+    if release is not None:
+        chosen.append(sets_of(database, release))
     if retracted is not None:
         chosen.append(execution.c.retracted_at.is_not(None) if retracted else execution.c.retracted_at.is_(None))
     return [*under(fragment or ""), *chosen]

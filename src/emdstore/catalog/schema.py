@@ -173,6 +173,31 @@ dataset = sa.Table(
     sa.Column("sha256", sa.Text),
 )
 
+release = sa.Table(
+    "release",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+release_set = sa.Table(
+    "release_set",
+    metadata,
+    sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), primary_key=True),
+    sa.Column("fragment", Name, primary_key=True),
+    sa.Column("record_digest", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+release_alias = sa.Table(
+    "release_alias",
+    metadata,
+    sa.Column("name", Name, primary_key=True),
+    sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), nullable=False),
+)
+
 
 def _part(name: str, *columns: sa.Column[Any], identity: sa.Column[Any] | None = None, **options: Any) -> sa.Table:
     """Make a table of what belongs to one execution, goes with it, and is told apart by its place in it."""

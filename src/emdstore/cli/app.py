@@ -76,6 +76,12 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
     "db rebind": ("database:rebind", "Tell the catalog where its results store is now."),
     "forget": ("database:forget", "Remove one execution from the catalog."),
+    "release create": ("releases:create", "Name exactly these sets, as they are, in a list that never changes."),
+    "release list": ("releases:list_all", "List the releases of a results store, and their aliases."),
+    "release show": ("releases:show", "Show which sets a release names."),
+    "release verify": ("releases:check", "Tell whether all is as it was released, byte by byte."),
+    "release diff": ("releases:diff", "List what is different from one release to another."),
+    "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
     "schema record": ("sets:show_record_schema", "Print the JSON Schema of the record, execution.json."),
     "schema retraction": ("sets:show_retraction_schema", "Print the JSON Schema of a retraction, retraction.json."),
     "climate-ref retractions": (
@@ -86,6 +92,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
 }
 _GROUPS = {
     "db": "Look after the catalog: check, upgrade, rebind.",
+    "release": "Name sets, stand behind them, and see that they stay what they were.",
     "schema": "Print the schemas of what emdstore writes: record, retraction.",
     "climate-ref": "Work with a Climate-REF's own database: replay, retractions.",
 }

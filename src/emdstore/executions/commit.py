@@ -6,6 +6,7 @@ command line. Killed between any two of its steps, running it again comes to the
 
 from __future__ import annotations
 
+from functools import partial
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 
@@ -164,6 +165,7 @@ def publish_stopped(
         replace=shipping.replace,
         on_progress=shipping.on_progress,
         before_record=permit_record,
+        before_replacing=None if shipping.replace else partial(refuse_released, locations.results, fragment),
         executor=shipping.executor,
         taken_over=taken_over,
     )

@@ -28,7 +28,10 @@ from emdstore.errors import (
     ExecutionNotFoundError,
     ExecutorError,
     PruneRefusedError,
+<<<<<<< HEAD
     SelectionError,
+=======
+    ReleaseError,
     ShadowedSetError,
 )
 from emdstore.ingestion.binding import bind
@@ -39,6 +42,7 @@ from emdstore.selection import ALL, Selection
 from emdstore.sets.finding import FoundSet, Stamp, fragment_at
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.release import RELEASES, list_aliases, list_releases
 from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.sets.state import SetState, look_at_set
@@ -137,9 +141,10 @@ def replay(
 ) -> ReplayReport:
     """Load every set below a prefix into the catalog: rebuild it, or bring it up to date.
 
-    Finds published sets by their records, and bare ones (see `find_sets`). Each is ingested by itself, and one that
-    fails stops no other. A set that the catalog has, by its record's digest, is not read again; where the store tells
-    sizes, times and versions, that costs nothing but the listing. Memory does not grow with the store.
+    Finds published sets by their records, and bare ones (see `find_sets`); the store's releases come along. Each is
+    ingested by itself, and one that fails stops no other. A set that the catalog has, by its record's digest, is
+    not read again; where the store tells sizes, times and versions, that costs nothing but the listing. Memory does
+    not grow with the store.
 
     Parameters
     ----------
@@ -191,7 +196,35 @@ def replay(
     bind(catalog, results, looking=True)
     sink = _CatalogSink(catalog, results, replace)
     reader = SetReader(results, vocabulary, incomplete)
-    return replay_into(sink, reader, prefix, selection, prune=prune, executor=executor, on_progress=on_progress)
+    report = replay_into(sink, reader, prefix, selection, prune=prune, executor=executor, on_progress=on_progress)
+    try:
+        note_releases(results, catalog)
+    except ReleaseError as error:  # the sets were taken all the same
+        outcome = IngestOutcome(error.key or RELEASES, "invalid", error=error)
+        counts = {**report.counts, "invalid": report.counts.get("invalid", 0) + 1}
+        report = attrs.evolve(report, counts=counts, outcomes=(*report.outcomes, outcome))
+    return report
+
+
+def note_releases(store: StoreLike, catalog: Catalog) -> None:
+    """Have a catalog know the releases and aliases of a results store.
+
+    No others, unless the store has none at all: then it may be a part of one, or a copy of some sets.
+
+    Raises
+    ------
+    ReleaseError
+        If one of them cannot be read. The catalog knows those that it knew.
+    """
+    from emdstore.catalog.releases import ReleaseContent
+
+    results = as_source(store)
+    contents = [
+        ReleaseContent(each.name, each.at, each.by, each.note, [(one.fragment, one.record) for one in each.sets])
+        for each in list_releases(results)
+    ]
+    if contents:
+        catalog.releases.replace(contents, {alias.name: alias.release for alias in list_aliases(results)})
 
 
 @attrs.frozen

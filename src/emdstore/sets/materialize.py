@@ -39,7 +39,7 @@ from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
-from emdstore.sets.seal import Standing, next_generation, open_set, refuse_demotion, standing_at
+from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_at
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
@@ -206,6 +206,7 @@ def promote(
     replace: bool = False,
     on_progress: ProgressCallback | None = None,
     before_write: Callable[[], object] | None = None,
+    before_replacing: Callable[[str], object] | None = None,
     executor: Executor | None = None,
 ) -> tuple[MaterializeOutcome, Standing, int]:
     """Promote a set as `materialize_outputs` does; return what stands there now, and the next generation, too."""
@@ -222,6 +223,7 @@ def promote(
             replace=replace,
             on_progress=on_progress,
             before_write=before_write,
+            before_replacing=before_replacing,
             executor=executor,
         )
 
@@ -238,6 +240,7 @@ def _promote(
     replace: bool,
     on_progress: ProgressCallback | None,
     before_write: Callable[[], object] | None,
+    before_replacing: Callable[[str], object] | None,
     executor: Executor | None,
 ) -> tuple[MaterializeOutcome, Standing, int]:
     started = system.current().monotonic()
@@ -258,6 +261,7 @@ def _promote(
         return outcome, standing, generation
     if plan.todo and (standing.data is not None or standing.is_bare):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
+        ask_to_replace(standing, before_replacing)
         standing = open_set(dest, standing, attrs.evolve(who, generation=generation), read.set.keys, before_write)
     outcomes = _ship(plan, read, source, dest, executor, _JoinedProgress(on_progress))
     shipped = {key: each.sha256 for key in plan.todo if (each := outcomes[key]).outcome == "copied" and each.sha256}

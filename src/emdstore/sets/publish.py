@@ -17,7 +17,7 @@ from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, promote
 from emdstore.sets.record import ExecutionRecord, encode_record, put_record, says_the_same, state_of
 from emdstore.sets.result import ResultLike, as_result
-from emdstore.sets.seal import Standing, opened, read_back
+from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfers import ProgressCallback, Unchanged, move_in_order
 from emdstore.transfers.seals import ATTEMPTS, overtaken, write_seal
@@ -54,6 +54,7 @@ def publish_set(
     replace: bool = False,
     on_progress: ProgressCallback | None = None,
     before_record: Callable[[], object] | None = None,
+    before_replacing: Callable[[str], object] | None = None,
     executor: Executor | None = None,
     taken_over: bool = False,
 ) -> Publication:
@@ -82,6 +83,9 @@ def publish_set(
     before_record
         Called right before each write of the record, also of the one that opens the set; what it raises stops the
         publication there.
+    before_replacing
+        Called before a complete publication changes, with the SHA-256 of its record; what it raises leaves that as it
+        is.
     taken_over
         Whether another writer had begun, who may be halted and go on. As after a set that was found open, what was
         published is read once more then, and shipped again if it is not what was sent.
@@ -109,6 +113,7 @@ def publish_set(
         replace=replace,
         on_progress=on_progress,
         before_record=before_record,
+        before_replacing=before_replacing,
         executor=executor,
     )
     publication, was_open = ship(unchanged=unchanged)
@@ -142,6 +147,7 @@ def _publish(
     replace: bool,
     on_progress: ProgressCallback | None,
     before_record: Callable[[], object] | None,
+    before_replacing: Callable[[str], object] | None,
     executor: Executor | None,
 ) -> tuple[Publication, bool]:
     """Publish a set, and tell whether it was open before."""
@@ -156,6 +162,7 @@ def _publish(
         replace=replace,
         on_progress=on_progress,
         before_write=before_record,
+        before_replacing=before_replacing,
         executor=executor,
     )
     identity = attrs.evolve(identity, generation=generation)
@@ -176,6 +183,7 @@ def _publish(
     )
     if standing.record is not None and says_the_same(standing.record, record):
         return Publication(outcome, decision, record, False), standing.was_open
+    ask_to_replace(standing, before_replacing)
     written = put_record(record, dest, standing.digest, before_write=before_record)
     return Publication(outcome, decision, record, written), standing.was_open
 

@@ -107,7 +107,11 @@ def retract(
         raise ValueError("a retraction needs a reason: those who used the set will want to know")
     if successor is not None and validate_key(successor) == fragment:
         raise ValueError(f"{fragment!r} cannot be its own successor")
-    return _say(as_source(store), fragment, Retraction(at=_now(), reason=reason, by=by or _me(), successor=successor))
+    return _say(
+        as_source(store),
+        fragment,
+        Retraction(at=_now(), reason=reason, by=by or whoever_says_so(), successor=successor),
+    )
 
 
 def unretract(store: StoreLike, fragment: str, *, reason: str = "", by: str | None = None) -> Retraction | None:
@@ -133,7 +137,7 @@ def unretract(store: StoreLike, fragment: str, *, reason: str = "", by: str | No
     results = as_source(store)
     before = read_retraction(results, fragment)
     if before is not None:
-        _say(results, fragment, Retraction(at=_now(), reason=reason, by=by or _me(), retracted=False))
+        _say(results, fragment, Retraction(at=_now(), reason=reason, by=by or whoever_says_so(), retracted=False))
     return before
 
 
@@ -250,7 +254,8 @@ def _now() -> datetime:
     return system.current().now()
 
 
-def _me() -> str:
+def whoever_says_so() -> str:
+    """Return the user and the host: who says something if nobody is named."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name

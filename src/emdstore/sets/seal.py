@@ -132,6 +132,14 @@ def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -
     )
 
 
+def ask_to_replace(standing: Standing, before_replacing: Callable[[str], object] | None) -> None:
+    """Call what is to be asked before a complete publication changes, with the SHA-256 of its record."""
+    if before_replacing is not None and standing.digest is not None:
+        record = standing.record
+        if record is not None and record.state == "published":
+            before_replacing(standing.digest)
+
+
 def read_back(record: ExecutionRecord, folder: str = "") -> tuple[Step, ...]:
     """Return how a set is read back that was sealed over an open one: see `emdstore.transfers.seals`.
 

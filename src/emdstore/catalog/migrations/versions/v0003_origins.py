@@ -1,4 +1,4 @@
-"""What each execution read, what computed it, and what that took.
+"""What each execution read, what computed it, and what that took; and releases of sets.
 
 Revision: 0003
 """
@@ -38,6 +38,25 @@ def upgrade() -> None:
         sa.Column("key", Name),
         sa.Column("size", sa.BigInteger),
         sa.Column("sha256", sa.Text),
+    )
+    op.create_table(
+        "release",
+        sa.Column("name", Name, primary_key=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("by", sa.Text, nullable=False),
+        sa.Column("note", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "release_set",
+        sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), primary_key=True),
+        sa.Column("fragment", Name, primary_key=True),
+        sa.Column("record_digest", sa.Text, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "release_alias",
+        sa.Column("name", Name, primary_key=True),
+        sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), nullable=False),
     )
     op.add_column("execution", sa.Column("provider_version", sa.Text))
     op.add_column("execution", sa.Column("diagnostic_version", sa.Text))

@@ -1,0 +1,248 @@
+"""Commands on releases: names for exactly these sets, as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from emdstore.cli.executions import open_workspace
+from emdstore.cli.options import ANY, PLAIN, Access, Config, Folder, Output, WrongCallError, open_existing
+from emdstore.cli.render import say, show_document, show_fields, show_table
+from emdstore.ingestion.replay import note_releases
+from emdstore.sets.release import (
+    ReleaseDiff,
+    check_release,
+    create_release,
+    list_aliases,
+    list_releases,
+    point_alias,
+    read_release,
+)
+from emdstore.stores.port import ArtifactStore
+from emdstore.web.text import count_text
+
+if TYPE_CHECKING:
+    from emdstore.catalog import Catalog
+
+Results = Annotated[str | None, Parameter(name="--results", help="The results store; by default the workspace's.")]
+
+
+def create(
+    name: str,
+    /,
+    *sets: Folder,
+    prefix: Folder = "",
+    latest: bool = False,
+    provider: tuple[str, ...] = (),
+    diagnostic: tuple[str, ...] = (),
+    group: tuple[str, ...] = (),
+    note: Annotated[str, Parameter(name=("--note", "-m"))] = "",
+    by: str | None = None,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Name exactly these sets, as they are, in a list that never changes. Every byte of them is read before.
+
+    Without names all published sets are taken that were not retracted. --latest, --provider, --diagnostic and --group
+    choose among them by the workspace's catalog.
+
+    Parameters
+    ----------
+    name
+        A new name, such as 2026.1.
+    sets
+        The folders of the sets.
+    prefix
+        Only sets in this folder.
+    latest
+        Only the latest complete set of each execution group.
+    provider
+        Only of this provider; may be given several times.
+    diagnostic
+        Only of this diagnostic; may be given several times.
+    group
+        Only of this group; may be given several times.
+    note
+        What the release is for.
+    by
+        Who makes it; by default the user and the host.
+    """
+    filters: dict[str, Any] = {
+        name: value for name, value in (("provider", provider), ("diagnostic", diagnostic), ("group", group)) if value
+    }
+    if latest:
+        filters["latest"] = True
+    if sets and (filters or prefix):
+        raise WrongCallError("give the sets by name, or choose them by options")
+    with _store_and_catalog(results, config, access) as (store, catalog):
+        fragments = list(sets) or None
+        if filters:
+            if catalog is None:
+                raise WrongCallError("--latest, --provider, --diagnostic and --group ask the catalog of a workspace")
+            rows = catalog.executions(fragment=prefix, status="uploaded", **filters)
+            if not (fragments := [row.fragment for row in rows if row.state == "published"]):
+                raise WrongCallError("the catalog has no published set like that")
+        release = create_release(store, name, fragments, prefix=prefix, note=note, by=by)
+    if output.json:
+        return show_document("release-create", {"release": release})
+    say(f"release {name}: {count_text(len(release.sets), 'set')}")
+    return 0
+
+
+def list_all(*, results: Results = None, config: Config = None, access: Access = ANY, output: Output = PLAIN) -> int:
+    """List the releases of a results store, and the aliases that point at them."""
+    with _store_and_catalog(results, config, access) as (store, _):
+        releases, aliases = list_releases(store), list_aliases(store)
+    if output.json:
+        about = [{"name": r.name, "at": r.at, "by": r.by, "note": r.note, "sets": len(r.sets)} for r in releases]
+        return show_document("release-list", {"releases": about, "aliases": aliases})
+    pointing: dict[str, list[str]] = {}
+    for alias in aliases:
+        pointing.setdefault(alias.release, []).append(alias.name)
+    columns = ("release", "aliases", "sets", "made", "by", "note")
+    show_table(
+        columns,
+        [(r.name, ", ".join(pointing.get(r.name, ())), len(r.sets), r.at, r.by, r.note) for r in releases],
+    )
+    return 0
+
+
+def show(
+    name: str,
+    /,
+    *,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Show which sets a release names.
+
+    Parameters
+    ----------
+    name
+        The release, or an alias.
+    """
+    with _store_and_catalog(results, config, access) as (store, _):
+        release = read_release(store, name)
+    if output.json:
+        return show_document("release-show", {"release": release})
+    show_fields({"release": release.name, "made": release.at, "by": release.by, "note": release.note})
+    say("")
+    show_table(("set", "record"), [(each.fragment, each.record) for each in release.sets])
+    return 0
+
+
+def check(
+    name: str,
+    /,
+    *,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Read every byte that a release names, and tell whether all is as it was released. Exit code 1 if it is not.
+
+    Parameters
+    ----------
+    name
+        The release, or an alias.
+    results
+        The results store, or a copy of it; by default the workspace's.
+    """
+    with _store_and_catalog(results, config, access) as (store, _):
+        found = check_release(store, read_release(store, name))
+    code = 0 if found.ok else 1
+    if output.json:
+        return show_document("release-verify", found.as_dict(), code)
+    for fragment, finding in found.findings.items():
+        say(f"{finding}  {fragment}", style="red")
+    for fragment in found.retracted:
+        say(f"retracted  {fragment}")
+    say(f"release {found.release.name}: {found.whole} of {count_text(len(found.release.sets), 'set')} as released")
+    return code
+
+
+def diff(
+    one: str,
+    other: str,
+    /,
+    *,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """List what is different from one release to another. Exit code 1 if anything is.
+
+    Parameters
+    ----------
+    one
+        A release, or an alias.
+    other
+        Another one.
+    """
+    with _store_and_catalog(results, config, access) as (store, _):
+        found = ReleaseDiff.between(read_release(store, one), read_release(store, other))
+    code = 1 if found.added or found.removed or found.changed else 0
+    if output.json:
+        return show_document(
+            "release-diff", {"added": found.added, "removed": found.removed, "changed": found.changed}, code
+        )
+    for word, fragments in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
+        for fragment in fragments:
+            say(f"{word}  {fragment}")
+    return code
+
+
+def alias(
+    name: str,
+    release: str,
+    /,
+    *,
+    why: Annotated[str, Parameter(name=("--why", "-m"))] = "",
+    by: str | None = None,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Point an alias, such as production, at a release. Where it pointed before is kept, with who moved it and why.
+
+    Parameters
+    ----------
+    name
+        The alias.
+    release
+        The release.
+    why
+        Why it moves.
+    by
+        Who moves it; by default the user and the host.
+    """
+    with _store_and_catalog(results, config, access) as (store, _):
+        pointed = point_alias(store, name, release, why=why, by=by)
+    if output.json:
+        return show_document("release-alias", {"alias": pointed})
+    say(f"{name} is release {pointed.release}")
+    return 0
+
+
+@contextmanager
+def _store_and_catalog(
+    place: str | None, config: Path | None, access: Access
+) -> Iterator[tuple[ArtifactStore, Catalog | None]]:
+    """Open a results store, and the workspace's catalog where it is the workspace's; the catalog learns of releases."""
+    if place is not None:
+        yield open_existing(place, access), None
+        return
+    with open_workspace(config, access, instead="--results") as workspace:
+        yield workspace.results, workspace.catalog
+        note_releases(workspace.results, workspace.catalog)
