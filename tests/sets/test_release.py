@@ -9,7 +9,8 @@ from tests.sets.examples import FAILURE, FRAGMENT
 from tests.sets.published import OTHER, amend, publish, publish_later_version
 
 from emdstore import Catalog, replay, retract, transfer, unretract
-from emdstore.errors import ReleaseChangedError, ReleaseError, ReleaseNotFoundError, StoreError
+from emdstore.errors import ReleaseChangedError, ReleasedSetError, ReleaseError, ReleaseNotFoundError
+from emdstore.executions.workspace import Workspace
 from emdstore.keys import join_key
 from emdstore.sets.finding import find_sets
 from emdstore.sets.release import (
@@ -27,7 +28,7 @@ from emdstore.sets.release import (
 )
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore
 from emdstore.stores.checksums import sha256_of
-from emdstore.testing import Fault, FaultyStore
+from emdstore.testing import FaultyStore
 
 MAP = join_key(FRAGMENT, "plots/map (°C).png")
 RECORD = join_key(FRAGMENT, "execution.json")
@@ -131,8 +132,8 @@ def test_whatever_becomes_of_a_set_is_found(two: ArtifactStore) -> None:
     with pytest.raises(ReleaseChangedError, match=r"2 of 2 sets .*'2026.1'.*23 \(missing\); .*24 \(missing\)"):
         check.raise_for_findings()
     assert check.as_dict()["findings"][0] == {"fragment": FRAGMENT, "finding": "missing"}
-    away = FaultyStore(two, Fault(verbs={"read_bytes"}, keys={join_key(OTHER, "execution.json")}, error=StoreError))
-    assert check_release(away, made).findings[OTHER] == "unreadable"
+    two.write_bytes(RECORD, b"{")
+    assert check_release(two, made).findings == {FRAGMENT: "unreadable"}
 
 
 def test_a_set_that_was_retracted_since_is_told_and_still_part_of_it(two: ArtifactStore) -> None:
@@ -242,3 +243,22 @@ def test_an_alias_that_is_moved_by_two_at_once_keeps_both_moves(two: ArtifactSto
 
     moved = point_alias(Overtaken(two), "production", "3")
     assert [move.release for move in moved.moves] == ["1", "2", "3"]
+
+
+def test_a_commit_does_not_change_what_a_release_names_unless_it_is_told_to() -> None:
+    workspace = Workspace.in_memory()
+    execution = workspace.start_execution(provider="pmp", diagnostic="enso", group="g")
+    with execution:
+        execution.add_scalar(1.0, metric="m")
+    execution.commit_output_assets()
+    made = create_release(workspace.results, "2026.1")
+    assert execution.commit_output_assets().ok  # nothing is new
+    (execution.output_directory / "out.log").write_text("another log")
+    with pytest.raises(ReleasedSetError, match=r"part of the release 2026\.1"):
+        execution.commit_output_assets()
+    assert (execution.status, check_release(workspace.results, made).ok) == ("uploaded", True)
+    create_release(workspace.results, "2026.2")
+    execution.commit_output_assets(replace=True)
+    assert check_release(workspace.results, made).findings == {execution.fragment: "changed"}
+    (execution.output_directory / "out.log").write_text("a third log")
+    execution.commit_output_assets()  # the release is of another record

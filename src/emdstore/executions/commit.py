@@ -6,9 +6,9 @@ command line. Killed between any two of its steps, running it again comes to the
 
 from __future__ import annotations
 
-from functools import partial
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
+from functools import partial
 
 import attrs
 
@@ -30,6 +30,7 @@ from emdstore.executions.scratch import has_scratch_record, read_stopped_record,
 from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
+from emdstore.sets.release import refuse_released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped

@@ -28,10 +28,8 @@ from emdstore.errors import (
     ExecutionNotFoundError,
     ExecutorError,
     PruneRefusedError,
-<<<<<<< HEAD
-    SelectionError,
-=======
     ReleaseError,
+    SelectionError,
     ShadowedSetError,
 )
 from emdstore.ingestion.binding import bind
