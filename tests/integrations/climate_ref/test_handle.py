@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.integrations.climate_ref.sets import entry, metric_bundle, output_bun
 from tests.sets.late import Halting, Turn
 
 from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, SameStoreError, scoped
-from emdstore.integrations.climate_ref import handle_execution_result, materialize_execution
+from emdstore.integrations.climate_ref import handle_execution_result, handling, materialize_execution
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
 from emdstore.testing import Fault, FaultyStore
@@ -89,13 +90,17 @@ def test_a_run_that_fails_the_second_time_leaves_what_was_published_and_its_rows
         assert f"not complete ({reason}); the published set stays as it is" in caplog.text
 
 
-def test_what_is_worth_telling_of_a_bundle_is_told_once(ref: Framework, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_worth_telling_of_a_bundle_is_told_once(ref: Framework, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    log = logging.getLogger(handling.__name__)
+    monkeypatch.setattr(log, "warning", lambda text, *values: told.append(text % values))
     metric = metric_bundle({"global": {"bias": 0.7}}, region=["global"], metric=["bias"])
     del metric["DIMENSIONS"]["metric"]
     run(ref, metric=metric)
     ref.handle("ours", ref.solved(FRAGMENT), ref.result(FRAGMENT))
-    told = {id(each) for each in caplog.records if "dimension 'metric' is not described" in each.getMessage()}
-    assert len(told) == 1
+    assert [each.partition(": ")[2] for each in told if "not described" in each] == [
+        "dimension 'metric' is not described; its values are those in the results"
+    ]
 
 
 def test_results_may_be_any_store(ref: Framework) -> None:
