@@ -65,6 +65,13 @@ def tests(session: nox.Session) -> None:
     session.run(*(["pytest", *session.posargs] if session.posargs else [*test_command(), "--whole"]))
 
 
+@nox.session(python=PYTHONS[1:])
+def tests_again(session: nox.Session) -> None:
+    """Run the tests that another Python may change, where all of them have been run with one."""
+    install_wheel(session, "test-all")
+    session.run(*test_command(), "--whole", "-m", "not once", *session.posargs)
+
+
 @nox.session(python=OLDEST, venv_backend="uv")
 def tests_lowest(session: nox.Session) -> None:
     """Run the tests that need no engine and no patience with the lowest versions that pyproject.toml allows."""

@@ -35,7 +35,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.stores import ArtifactStore, LocalArtifactStore, S3ArtifactStore
 from emdstore.stores.s3.store import MIB
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 ONLY_CHANGES = os.environ.get("EMDSTORE_TESTS_EVERY_STEP") != "1"
 TIMES = 12 if ONLY_CHANGES else 100

@@ -19,7 +19,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactStore, LocalArtifactStore, S3ArtifactStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 STALE = "never.png"
 

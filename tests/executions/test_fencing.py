@@ -32,7 +32,7 @@ from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError, ClaimHeldError, ClaimLostError
 from emdstore.executions.workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 LEASE = 2.0
 

@@ -77,6 +77,7 @@ def promoted(
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_real_sets_arrive_in_every_store_whole_and_can_be_ingested_again(
     promoted: Promoted, real_sets: RealSets, subtests: pytest.Subtests
 ) -> None:

@@ -71,6 +71,7 @@ def test_what_failed_once_does_not_fail_again(stage: Stageplay, name: str) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(("late", "other", "state", "fault"), PAIRS)
 def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
     stage: Stageplay, late: str, other: str, state: str, fault: str | None
@@ -80,6 +81,7 @@ def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(("kind", "results", "state"), KILLED)
 def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
     failed = first_failure(stage, single_kills(stage, kind, Scene(results, (state,))))
@@ -98,6 +100,7 @@ TOLD = {
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("fault", TOLD)
 def test_a_fault_that_is_put_back_is_found(fault: str) -> None:
     path = os.pathsep.join([str(ROOT), *sys.path])
@@ -114,6 +117,7 @@ def test_faults_are_still_texts_of_the_library() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("late", ["publish", "commit"])
 def test_bytes_of_whoever_was_overtaken_do_not_stay_under_a_later_record(stage: Stageplay, late: str) -> None:
     failed = first_failure(stage, overtaken(stage, late, "commit", Scene("memory", ("edited",))))
@@ -121,6 +125,7 @@ def test_bytes_of_whoever_was_overtaken_do_not_stay_under_a_later_record(stage: 
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> None:
     # Of fresh seeds about one in 1,600 still shows what is open; see docs/reliability.md.
     said = os.environ.get("EMDSTORE_SIMULATION_SEED", "2000000000")
@@ -133,6 +138,7 @@ def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_schedule_is_the_same_in_every_process(stage: Stageplay) -> None:
     seeds = range(8)
     here = [fingerprint(stage.play(draw(seed))) for seed in seeds]

@@ -118,6 +118,7 @@ class TestS3StoreOnMoto(StoreContract):
         pytest.skip("this server compares and stores in two steps")
 
 
+@pytest.mark.once
 class TestS3StoreOnSeaweedFS(StoreContract):
     @pytest.fixture
     def harness(self, seaweed_bucket: tuple[Any, str, Any]) -> StoreHarness:

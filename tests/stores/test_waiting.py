@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 
 import pytest
+from tests.processes import FORKS
 
+from emdstore.stores import S3ArtifactStore
 from emdstore.stores.waiting import briefly, heard
 
-SCRIPT = """
-import sys
-from emdstore import S3ArtifactStore
-store = S3ArtifactStore("s3://bucket/p", endpoint_url=sys.argv[1], access_key_id="AK", secret_access_key="SK")
-def write(data):
+
+def _write(store: S3ArtifactStore) -> None:
     with store.open_writer("k") as writer:
-        writer.write(data)
-print("begun", flush=True)
-try:
-    {}
-except KeyboardInterrupt:
-    print("heard", flush=True)
-"""
+        writer.write(b"x" * 11_000_000)
+
+
+def _copy(store: S3ArtifactStore) -> None:
+    copying = store.scope("a").copy_from(store)
+    assert copying is not None
+    copying.copy("k")
+
+
+CALLS: dict[str, Callable[[S3ArtifactStore], object]] = {
+    "exists": lambda store: store.exists("k"),
+    "read": lambda store: store.read_bytes("k"),
+    "write": lambda store: store.write_bytes("k", b"x"),
+    "create": lambda store: store.create_bytes("k", b"x"),
+    "list": lambda store: list(store.iter_keys()),
+    "delete": lambda store: store.delete("k"),
+    "copy": _copy,
+    "upload in parts": _write,
+    "open": lambda store: store.open_reader("k"),
+}
+
+
+def _wait(parent: Connection, url: str, call: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    store = S3ArtifactStore("s3://bucket/p", endpoint_url=url, access_key_id="AK", secret_access_key="SK")
+    parent.send("begun")
+    try:
+        CALLS[call](store)
+    except KeyboardInterrupt:
+        parent.send("heard")
 
 
 @pytest.fixture
@@ -38,26 +60,27 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        "store.exists('k')", "store.read_bytes('k')", "store.write_bytes('k', b'x')", "store.create_bytes('k', b'x')",
-        "list(store.iter_keys())", "store.delete('k')", "store.scope('a').copy_from(store).copy('k')",
-        "write(b'x' * 11_000_000)", "store.open_reader('k')",
-    ],
-)  # fmt: skip
-def test_an_interrupt_ends_the_waiting_for_a_silent_server(silent: str, call: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(call), silent], stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        time.sleep(1)
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "heard\n"
-        assert process.wait(10) == 0
-        assert time.monotonic() - began < 4  # two seconds, on a machine that has nothing else to do
+def test_an_interrupt_ends_the_waiting_for_a_silent_server(silent: str, subtests: pytest.Subtests) -> None:
+    children = {}
+    for call in CALLS:  # all at once: each waits for a second and needs a moment to begin
+        ours, theirs = FORKS.Pipe(duplex=False)
+        child = FORKS.Process(target=_wait, args=(theirs, silent, call))
+        child.start()
+        theirs.close()
+        children[call] = (child, ours)
+    for _, ours in children.values():
+        assert ours.recv() == "begun"
+    time.sleep(1)
+    for call, (child, ours) in children.items():
+        with subtests.test(call):
+            began = time.monotonic()
+            os.kill(child.pid, signal.SIGINT)
+            assert ours.recv() == "heard"
+            child.join(10)
+            assert child.exitcode == 0
+            assert time.monotonic() - began < 4  # two seconds, on a machine that has nothing else to do
+        child.kill()
+        child.join()
 
 
 def test_what_a_call_returns_or_raises_comes_back() -> None:

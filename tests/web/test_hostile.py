@@ -14,7 +14,7 @@ from tests.web.library import HOSTILE, LINK, TEMPERATURE
 from emdstore.web.access import Access
 from emdstore.web.app import make_app
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 Visit = Callable[..., Page]
 NAMES = "tests/hostile/names/1"

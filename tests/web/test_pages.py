@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from tests.web.conftest import Site, decoded
 from tests.web.library import OTHER_TEMPERATURE, PRODUCTION, TEMPERATURE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 Visit = Callable[..., Page]
 ROWS = ".executions tbody tr:visible"

@@ -18,6 +18,7 @@ from emdstore.web.app import make_app
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_every_real_set_has_a_page_with_all_that_its_bundles_name(
     real_sets: RealSets, served: Callable[[Any], str], tmp_path: Path, subtests: pytest.Subtests
 ) -> None:

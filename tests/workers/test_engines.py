@@ -23,7 +23,7 @@ from emdstore.sets.verify import verify
 from emdstore.stores import LocalArtifactStore
 from emdstore.transfers import TransferProgress
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 ENGINES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")]
 

@@ -29,6 +29,7 @@ def ask(cli: CLI, workers_find_us: None) -> Ask:  # noqa: F811
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("engine", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("dask", "parsl")])
 def test_an_engine_does_the_work_of_a_command(
     ask: Ask, request: pytest.FixtureRequest, engine: str, filled: LocalArtifactStore, tmp_path: Path
@@ -93,6 +94,7 @@ def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("dask")
 def test_a_dask_address_at_which_nobody_answers_is_told_soon(
     ask: Ask, filled: LocalArtifactStore, tmp_path: Path

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("mpi")
 def test_artifacts_are_copied_by_the_ranks_of_mpi(filled: LocalArtifactStore, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)

@@ -18,6 +18,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("climate-ref")
 @pytest.mark.parametrize(
     "release",
@@ -35,6 +36,7 @@ def test_emdstore_works_with_climate_ref(release: Release, shared_folder: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("climate-ref")
 def test_an_environment_is_built_once(shared_folder: Path) -> None:
     release = next(each for each in RELEASES if each.python is not None)
