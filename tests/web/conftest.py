@@ -42,9 +42,9 @@ class Site:
     library: Library
     filed: bool = False
 
-    def url(self, page: str = "", query: str = "") -> str:
-        """Return where a page is; ``""`` is the list of executions."""
-        name = (page or "index") + ".html" if self.filed else page
+    def url(self, page: str = "executions", query: str = "") -> str:
+        """Return where a page is; by default the list of executions."""
+        name = page + ".html" if self.filed else page
         return f"{self.root}{name}" + (f"?{query}" if query else "")
 
     def values(self, provider: str, diagnostic: str, query: str = "") -> str:
@@ -159,7 +159,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.set_default_timeout(_PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        home = re.split("/(?:execution|values)/", url)[0].rsplit("/", 1)[0]
+        home = re.split("/(?:execution|values|overview)/", url)[0].rsplit("/", 1)[0]
 
         def saw_request(asked: str) -> None:
             if not asked.startswith((home, "data:", "blob:", "about:")):

@@ -41,7 +41,8 @@ def main(folder: Path) -> None:
         pair = "&".join(f"e={id_of('precipitation', model)}" for model in ("CESM2", "MIROC6"))
         chosen = "diagnostic=surface-temperature&d.metric=rmse&d.season=ANN&d.region=global"
         shots = {
-            "executions": (home, "light", 1000, 640, None),
+            "overview": (home, "light", 1280, 900, None),
+            "executions": (f"{home}executions", "light", 1280, 640, None),
             "execution": (page_of("surface-temperature", "CESM2"), "light", 1000, 680, None),
             "series": (page_of("gross-primary-production", "CanESM5"), "dark", 1000, 560, "#series"),
             "compare": (f"{home}compare?{pair}", "light", 1000, 620, None),

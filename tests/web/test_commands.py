@@ -35,7 +35,7 @@ def test_what_the_demo_names_last_shows_its_results(demo: Path) -> None:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
         page = httpx.get(url).text
         assert "7 executions" in page
-        assert "3 need attention" in page
+        assert "3 need attention" in httpx.get(f"{url}executions").text
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
         assert process.returncode == 130
@@ -62,7 +62,7 @@ def test_a_workspace_is_served_and_nothing_in_it_changes(demo: Path, tmp_path: P
     config.write_text(f'scratch = "{demo}/scratch"\nresults = "{demo}/results"\ncatalog = "{demo}/catalog.db"\n')
     before = {path: path.stat().st_mtime_ns for path in (demo / "results").rglob("*")}
     with running("serve", "--config", config, "--port", "0") as (_, url):
-        execution = re.findall(r"execution/\d+", httpx.get(url).text)[0]
+        execution = re.findall(r"execution/\d+", httpx.get(f"{url}executions").text)[0]
         assert httpx.get(url + execution).status_code == 200
         assert httpx.post(f"{url}{execution}/verify", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
         for method in ("PUT", "DELETE", "PATCH"):
@@ -96,7 +96,8 @@ def test_a_report_is_written_and_says_what_is_in_it(demo: Path, tmp_path: Path) 
     assert done.returncode == 0, done
     said = json.loads(done.stdout)
     assert (said["ok"], said["executions"], said["troubles"]) == (True, 4, [])
-    assert Path(said["index"]).read_text().count('class="badge uploaded"') == 4
+    assert Path(said["index"]).is_file()
+    assert (tmp_path / "site/executions.html").read_text().count('class="badge uploaded"') == 4
     assert list((tmp_path / "site").rglob("yearly.csv"))
     again = run(*given, "--no-data")
     assert again.stdout.splitlines()[-1].startswith("7 executions, ")

@@ -87,7 +87,7 @@ def test_with_a_token_the_site_works_and_an_html_output_still_finds_its_pictures
     home = served(make_app(library.catalog, library.results, access=access))
     assert httpx.get(home).status_code == 401
     page = visit(f"{home}?token={access.token}", tolerant=True)
-    expect(page.locator("h1")).to_have_text("Executions")
+    expect(page.locator("h1")).to_have_text("Overview")
     assert page.url == home
     page.goto(f"{home}execution/{library.id_of(NAMES)}")
     assert all(width > 0 for width in decoded(page))

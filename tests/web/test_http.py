@@ -171,14 +171,14 @@ def test_a_retracted_set_has_a_page_of_its_own_and_is_on_no_other(
         home = served(make_app(catalog, store))
         address = f"{home}execution/{library.id_of(TEMPERATURE)}"
         whole = httpx.get(address).text
-        assert fragment in httpx.get(home).text
+        assert fragment in httpx.get(f"{home}executions").text
         assert "retracted" not in whole
         retract(store, fragment, reason="the <sign> was wrong", successor="a/b/c/2")
         replay(store, catalog)
-        listed = httpx.get(home).text
+        listed = httpx.get(f"{home}executions").text
         assert fragment not in listed
         assert ">1 retracted</a>" in listed
-        only = httpx.get(f"{home}?retracted=1").text
+        only = httpx.get(f"{home}executions?retracted=1").text
         assert (fragment in only, only.count('class="pick"')) == (True, 1)
         assert "retracted: the &lt;sign&gt; was wrong (use a/b/c/2)" in only
         page = httpx.get(address).text
@@ -193,10 +193,10 @@ def test_the_newest_run_of_each_group_is_listed_and_all_runs_where_that_is_asked
     rows = list(library.catalog.executions())
     groups = {(row.provider, row.diagnostic, row.group) for row in rows}
     assert len(groups) < len(rows)
-    page = httpx.get(home).text
+    page = httpx.get(f"{home}executions").text
     assert f">{len(groups)} executions<" in page
     assert f">{len(rows) - len(groups)} older runs</a>" in page
-    every = httpx.get(f"{home}?runs=all").text
+    every = httpx.get(f"{home}executions?runs=all").text
     assert f">{len(rows)} executions<" in every
     assert 'aria-current="true">all runs</a>' in every
 
@@ -327,7 +327,13 @@ def test_a_results_store_that_is_down_leaves_the_catalogs_pages(library: Library
     )
     home = served(make_app(library.catalog, down, patience=1.5))
     started = datetime.now(UTC)
-    for path in ("", "values", "compare?d=meanstate/surface-temperature", f"execution/{library.id_of(TEMPERATURE)}"):
+    for path in (
+        "",
+        "executions",
+        "values",
+        "compare?d=meanstate/surface-temperature",
+        f"execution/{library.id_of(TEMPERATURE)}",
+    ):
         answer = httpx.get(home + path, timeout=20)
         assert answer.status_code == 200, path
     assert "The results store cannot be read now" in answer.text
@@ -449,8 +455,8 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
         home = served(make_app(catalog, InMemoryArtifactStore()))
         httpx.get(home)
         started = datetime.now(UTC)
-        first = httpx.get(f"{home}?runs=all").text
-        last = httpx.get(f"{home}?runs=all&page=100").text
+        first = httpx.get(f"{home}executions?runs=all").text
+        last = httpx.get(f"{home}executions?runs=all&page=100").text
         assert (datetime.now(UTC) - started).total_seconds() < 5
         names = re.findall(r'aria-label="Compare ([^"]+)"', first)
         assert len(names) == 50
@@ -460,7 +466,7 @@ def test_thousands_of_executions_stay_quick(tmp_path: Path, served: Serve) -> No
         assert "250 need attention" in first
         assert "Page 100 of 100" in last
         assert len(re.findall(r'aria-label="Compare ', last)) == 50
-        assert "20 executions" in httpx.get(home).text  # the newest of each group
+        assert "20 executions" in httpx.get(f"{home}executions").text  # the newest of each group
         assert not set(names) & set(re.findall(r'aria-label="Compare ([^"]+)"', last))
-        words = httpx.get(f"{home}?q=0013/2&provider=p1&runs=all").text
+        words = httpx.get(f"{home}executions?q=0013/2&provider=p1&runs=all").text
         assert "50 executions" in words

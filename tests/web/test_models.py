@@ -211,8 +211,9 @@ def test_a_page_that_is_no_number_is_the_first(nonsense: str) -> None:
 
 def test_links_are_relative_and_quoted() -> None:
     served, filed = Places(root="../"), Places(root="../", filed=True)
-    assert (served.executions(), filed.executions()) == ("../", "../index.html")
-    assert Places().executions({"q": "a b"}) == "./?q=a+b"
+    assert (served.overview(), filed.overview()) == ("../", "../index.html")
+    assert (served.executions(), filed.executions()) == ("../executions", "../executions.html")
+    assert Places().overview({"q": "a b"}) == "./?q=a+b"
     assert filed.artifact(7, "a 'b' #1?.png", "0" * 64) == "../artifacts/7/a%20%27b%27%20%231%3F.png"
     assert served.artifact(7, "a", "f" * 64).endswith("/a?v=ffffffffffffffff")
     assert (framed_key("x/index.html"), framed_key("x.y/index")) == ("x/index.framed.html", "x.y/index.framed.html")

@@ -250,12 +250,42 @@ def test_an_execution_leads_to_its_own_values(site: Site, visit: Visit) -> None:
     assert str(count) in page.locator("[data-total]").inner_text().split(" of ")[0]
 
 
+def test_the_table_of_models_is_walked_by_arrows_turned_and_sorted(site: Site, visit: Visit) -> None:
+    page = visit(site.url("index" if site.filed else ""))
+    rows, columns = page.locator(".matrix tbody tr").count(), page.locator(".matrix thead th").count()
+    cell = page.locator(".matrix tbody td a")
+    expect(page.locator(".matrix a[tabindex='0']")).to_have_count(1)
+    cell.first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('tr').rowIndex") == 2
+    assert page.evaluate("document.activeElement.closest('td').cellIndex") == 3
+    page.click(".matrix thead th.number:nth-child(3) button")
+    values = page.locator(".matrix tbody td:nth-child(3)").evaluate_all("(cells) => cells.map((c) => c.dataset.value)")
+    numbers = [float(value) for value in values if value != "nan"]
+    assert numbers == sorted(numbers)
+    page.click("text=Transpose")
+    assert page.locator(".matrix tbody tr").count() == columns - 1
+    assert page.locator(".matrix thead th").count() == rows + 1
+    page.click("text=Hide rows and columns")
+    page.locator(".matrix tbody th").first.click()
+    expect(page.locator(".matrix tbody tr:visible")).to_have_count(columns - 2)
+    page.click("text=Show all")
+    expect(page.locator(".matrix tbody tr:visible")).to_have_count(columns - 1)
+    where = page.locator(".matrix td a").first.get_attribute("href") or ""
+    page.locator(".matrix td a").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".timeline")).to_be_visible()
+    assert page.url.endswith(where)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", ["local", "report"])
 def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site], visit: Visit) -> None:
     site = sites(kind)
     page = visit(site.url(), tolerant=True, color_scheme=scheme)  # axe itself tries to fetch style sheets
     pages = [
+        site.url("index" if site.filed else ""),
         site.url(),
         site.values("meanstate", "precipitation"),
         site.execution(TEMPERATURE),
@@ -263,7 +293,7 @@ def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site],
         site.url("compare"),
     ]
     # The pages are the same as files, but for what only one of the two has: the form that verifies, the list's script.
-    for url in pages if kind == "local" else pages[:3:2]:
+    for url in pages if kind == "local" else pages[:4:3]:
         page.goto(url)
         page.wait_for_timeout(100)
         found = Axe().run(page).response["violations"]

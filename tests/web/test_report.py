@@ -41,7 +41,7 @@ def test_every_link_of_a_report_leads_to_a_file_of_it(library: Library, tmp_path
 @pytest.mark.slow
 def test_a_report_holds_what_was_selected_and_no_more(library: Library, tmp_path: Path) -> None:
     write_report(tmp_path / "site", library.catalog, library.results, BOTH)
-    text = (tmp_path / "site/index.html").read_text()
+    text = (tmp_path / "site/executions.html").read_text()
     assert text.count("<strong>surface-temperature</strong>") == 2
     assert "precipitation" not in text
     rows = list(csv.DictReader((tmp_path / "site/values.csv").open()))

@@ -133,6 +133,18 @@ class Survey:
         )
         return {each: int(size or 0) for each, size in self._database.fetch(statement)}
 
+    def signs_of_change(self) -> tuple[Any, ...]:
+        """Return what is different once any execution was added, replaced, removed or retracted."""
+        c = execution.c
+        signs = (sa.func.count(), sa.func.sum(c.n_scalars), sa.func.sum(c.generation), sa.func.count(c.retracted_at))
+        times = (sa.func.max(c.uploaded_at), sa.func.max(c.published_at))
+        digests = (
+            sa.func.count(sa.distinct(c.record_digest)),
+            sa.func.max(c.record_digest),
+            sa.func.min(c.record_digest),
+        )
+        return tuple(self._database.fetch(sa.select(*signs, *times, *digests))[0])
+
     def by_id(self, ids: Collection[int]) -> Mapping[int, ExecutionRow]:
         """Return some executions, by their ids, whatever else is asked for."""
         rows = self._database.fetch(queries.select_executions(execution.c.id.in_(ids)))

@@ -62,6 +62,7 @@ def serve(
     catalog: OptionalCatalogURL = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(alias="-p")] = 8000,
+    metrics: Path | None = None,
     config: Config = None,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -79,6 +80,8 @@ def serve(
         The address to listen on: 0.0.0.0 for any.
     port
         The port to listen on; 0 for any free one.
+    metrics
+        A file that tells the perfect values of metrics, besides those that are known.
     """
     try:
         from emdstore.web import access as access_to
@@ -91,7 +94,7 @@ def serve(
         raise MissingExtraError.of("`emdstore serve`", "web") from error
     admitted = access_to.Access.to(host, os.environ.get(_TOKEN) or None)
     with _opened(store, catalog, config, access) as (database, results), _listening(host, port) as listening:
-        server = make_server(make_app(database, results, access=admitted))
+        server = make_server(make_app(database, results, access=admitted, metrics=metrics))
         url = _url(listening, admitted.token)
         if output.json:
             show_document("serve", {"url": url}, one_line=True)
@@ -118,6 +121,7 @@ def report(
     group: tuple[str, ...] = (),
     fragment: Folder = "",
     data: Annotated[bool, Parameter(negative="--no-data")] = True,
+    metrics: Path | None = None,
     config: Config = None,
     access: Access = ANY,
     output: Output = PLAIN,
@@ -145,6 +149,8 @@ def report(
         Only the executions in this folder.
     data
         Whether to write data files too; they may be large.
+    metrics
+        A file that tells the perfect values of metrics, besides those that are known.
     """
     from emdstore.web.report import write_report
     from emdstore.web.selection import Selection
@@ -161,7 +167,9 @@ def report(
             )
         try:
             with set_progress("report") as on_progress:
-                written = write_report(folder, database, results, selection, data=data, on_progress=on_progress)
+                written = write_report(
+                    folder, database, results, selection, data=data, metrics=metrics, on_progress=on_progress
+                )
         except ArtifactExistsError as error:
             raise WrongCallError(str(error), store=error.store) from error
     code = 0 if written.ok else 1

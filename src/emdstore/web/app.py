@@ -9,6 +9,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
@@ -37,6 +38,8 @@ from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
 from emdstore.web.compare import choose, read_comparison
 from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
 from emdstore.web.executions import read_executions
+from emdstore.web.metrics import Known, known_metrics
+from emdstore.web.overview import Memory, read_overview
 from emdstore.web.places import Places
 from emdstore.web.reading import PATIENCE, ResultsReader
 from emdstore.web.selection import Selection
@@ -71,7 +74,12 @@ _NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 
 
 def make_app(
-    catalog: Catalog, results: ArtifactStore, *, access: Access | None = None, patience: float = PATIENCE
+    catalog: Catalog,
+    results: ArtifactStore,
+    *,
+    access: Access | None = None,
+    patience: float = PATIENCE,
+    metrics: Path | None = None,
 ) -> Starlette:
     """Return the site as an ASGI application.
 
@@ -85,16 +93,27 @@ def make_app(
         Who has access; by default everyone who reaches this machine's loopback address.
     patience
         Seconds that a page waits for the results store.
+    metrics
+        A file that adds to the table of metrics; see docs/looking.md.
+
+    Raises
+    ------
+    WorkspaceError
+        If that file is no table of metrics.
     """
     access = access or Access("127.0.0.1")
     # Artifacts are sent as they are: their bytes are what the record and a range speak of.
     small = [Middleware(GZipMiddleware, minimum_size=1000)]
     site = _Site(
-        catalog, ResultsReader(results, patience=patience), (access.token or system.current().token(32)).encode()
+        catalog,
+        ResultsReader(results, patience=patience),
+        (access.token or system.current().token(32)).encode(),
+        known_metrics(metrics),
     )
     return Starlette(
         routes=[
-            Route("/", site.executions, middleware=small),
+            Route("/", site.overview, middleware=small),
+            Route("/executions", site.executions, middleware=small),
             Route("/execution/{execution_id}", site.execution, middleware=small),
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
             Route("/compare", site.compare, middleware=small),
@@ -115,12 +134,17 @@ def make_app(
 
 
 class _Site:
-    def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes) -> None:
-        self.catalog, self.results, self.secret = catalog, results, secret
+    def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes, known: Known | None = None) -> None:
+        self.catalog, self.results, self.secret, self.known = catalog, results, secret, known
+        self.memory = Memory()
         self._downloads = threading.BoundedSemaphore(_MOST_DOWNLOADS)
 
     def places(self, root: str = "") -> Places:
         return Places(root=root, secret=self.secret)
+
+    def overview(self, request: Request) -> Response:
+        page = read_overview(self.catalog, Selection.of(request.query_params.multi_items()), self.known, self.memory)
+        return _page("overview", self.places(), page=page, linked=lambda _: True)
 
     def executions(self, request: Request) -> Response:
         page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))

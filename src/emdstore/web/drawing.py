@@ -16,6 +16,8 @@ import attrs
 
 from emdstore.web import text
 from emdstore.web.charts import Chart, Trace
+from emdstore.web.metrics import colour_of
+from emdstore.web.overview import Cell
 
 HEIGHT = 230
 """Of a chart of lines, in pixels."""
@@ -86,6 +88,18 @@ def draw_chart(chart: Chart) -> str:
     All text in it is escaped. It has no style of its own: classes say what is what.
     """
     return _draw_dots(chart) if chart.kind == "dots" else _draw_lines(chart)
+
+
+def draw_portrait(cell: Cell) -> str:
+    """Return a cell of the portrait plot as SVG: a triangle for each season, from the top on clockwise."""
+    corners = ((0, 0), (40, 0), (40, 28), (0, 28))
+    triangles = []
+    for number, relative in enumerate(cell.parts):
+        (x1, y1), (x2, y2) = corners[number], corners[(number + 1) % 4]
+        triangles.append(f'<path class="{colour_of(relative)}" d="M{x1} {y1}L{x2} {y2}L20 14z"/>')
+    label = escape(cell.shown)
+    head = f'<svg viewBox="0 0 40 28" preserveAspectRatio="none" role="img" aria-label="{label}">'
+    return f"{head}{''.join(triangles)}</svg>"
 
 
 # -- lines -----------------------------------------------------------------------------------------------------------

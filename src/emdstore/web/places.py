@@ -36,9 +36,15 @@ class Places:
     filed: bool = False
     secret: bytes = attrs.field(default=b"", repr=False)
 
+    def overview(self, query: Query | None = None) -> str:
+        """Return the link to the table of models and diagnostics, with which the site begins."""
+        if self.filed:
+            return self._address(overview_key(query or {}))
+        return self._address("", query)
+
     def executions(self, query: Query | None = None) -> str:
         """Return the link to the list of executions."""
-        return self._page("index" if self.filed else "", query)  # empty: the site's root
+        return self._page("executions", query)
 
     def execution(self, execution_id: int) -> str:
         """Return the link to the page of one execution."""
@@ -92,6 +98,12 @@ class Places:
     def _address(self, path: str, query: Query | None = None) -> str:
         tail = f"?{urlencode(query, doseq=True)}" if query else ""
         return f"{self.root}{path}" + tail if self.root or path else f"./{tail}"
+
+
+def overview_key(query: Query) -> str:
+    """Return the name of a report's table for a query."""
+    told = urlencode(sorted(query.items()), doseq=True)
+    return f"overview/{sha256_of(told.encode())[:16]}.html" if told else "index.html"
 
 
 def framed_key(key: str) -> str:

@@ -7,9 +7,10 @@ import json
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import unescape
-from itertools import islice
+from itertools import islice, product
+from math import prod
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlencode
 import attrs
 
 from emdstore._version import __version__
-from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query, ScalarRow
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query as Rows, ScalarRow
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import KeyOutcome, digest_of, move
@@ -25,9 +26,11 @@ from emdstore.web.charts import scalar_charts
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.execution import ScalarTable, artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions
-from emdstore.web.places import Places, framed_key
+from emdstore.web.metrics import Known, known_metrics
+from emdstore.web.overview import gather, lay_out
+from emdstore.web.places import Places, Query, framed_key, overview_key
 from emdstore.web.reading import Check, ResultsReader
-from emdstore.web.selection import Facet, Selection, dimension_facet, facet
+from emdstore.web.selection import Facet, Selection, dimension_facet, facet, pairs_of
 from emdstore.web.site import OWN_FILES, own_file, render, require_extra
 from emdstore.web.values import ValuesPage, lines_by_id
 
@@ -39,6 +42,7 @@ MOST_SCALARS = 1500
 """On one page of values; more are on further pages."""
 
 _PATIENCE = 60.0
+_MOST_OVERVIEWS = 120
 
 _FRAMED_POLICY = (
     b"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src 'self' file: data: blob:; "
@@ -115,6 +119,7 @@ def write_report(
     selection: Selection | None = None,
     *,
     data: bool = True,
+    metrics: Path | None = None,
     on_progress: Callable[[object, int, int], object] | None = None,
 ) -> Report:
     """Write the site's pages as files, with the artifacts that they show.
@@ -129,6 +134,8 @@ def write_report(
         Which executions; by default all.
     data
         False leaves out data files: pages name them without a link.
+    metrics
+        A file that adds to the table of metrics; see docs/looking.md.
     on_progress
         Called after each execution with its fragment, the number done, and the total.
 
@@ -147,8 +154,11 @@ def write_report(
         If the results store does not answer. What was written so far stays; the page to begin with is written last.
     CatalogError
         If the catalog cannot be read.
+    WorkspaceError
+        If the file of metrics is none. Nothing was written.
     """
     require_extra()
+    known = known_metrics(metrics)
     dest = LocalArtifactStore(folder)
     before = _earlier_files(dest, folder)
     writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
@@ -169,6 +179,7 @@ def write_report(
     lines = tuple(attrs.evolve(line, older=line.row.execution_id not in current) for line in listed.lines)
     older = sum(line.older for line in lines)
     concerns = sum(line.concern is not None and not line.older for line in lines)
+    writer.overviews(attrs.evolve(selection, all_runs=False), known)
     writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))
     dest.write_bytes(MANIFEST, _manifest(writer.written))
     for key in sorted(before - writer.written):
@@ -273,7 +284,7 @@ class _Writer:
     def values(self, selection: Selection, rows: Sequence[ExecutionRow]) -> dict[int, str]:
         """Write the scalars, diagnostic by diagnostic, and return on which page those of each execution begin."""
         filters = attrs.evolve(selection, all_runs=True).value_filters
-        latest = {row.execution_id for row in self.catalog.executions(**{**filters, "latest": True})}
+        latest = {row.execution_id for row in self.catalog.executions(latest=True, **selection.place_filters)}
         found: dict[int, str] = {}
         listed: list[Contents] = []
         for provider, diagnostic in sorted({(row.provider, row.diagnostic) for row in rows}):
@@ -317,15 +328,43 @@ class _Writer:
             keys[number], "values", page=page, title=title, csv=f"{posixpath.basename(keys[0])[:-5]}.csv", here_are=here
         )
 
-    def _export(self, key: str, query: Query[ScalarRow]) -> None:
+    def _export(self, key: str, query: Rows[ScalarRow]) -> None:
         with self.dest.open_writer(key) as file:
             for piece in query.export("csv", for_spreadsheets=True):
                 file.write(piece)
         self.written.add(key)
 
+    def overviews(self, selection: Selection, known: Known) -> None:
+        """Write the table of models and diagnostics for each metric, region and so on; the first page comes last."""
+        gathered = gather(self.catalog, selection, with_values=True)
+        first = lay_out(gathered, self.catalog, Selection(), known)
+        choices = [[option.query for option in options] for options in first.options.values()]
+        wanted = {overview_key(query): query for query in _combined(first.query, choices, bool(first.seasons))}
+        wanted.pop(overview_key({}), None)
+
+        def linked(query: Query) -> bool:
+            return overview_key(query) in wanted
+
+        for key, query in wanted.items():
+            page = lay_out(gathered, self.catalog, Selection.of(pairs_of(query)), known)
+            self.page(key, "overview", page=page, linked=linked)
+        self.page("index.html", "overview", page=first, linked=linked)
+
     def executions(self, page: ExecutionsPage) -> None:
         facets = _facets([line.facets for line in page.lines if not line.older], [each.name for each in page.facets])
-        self.page("index.html", "executions", page=attrs.evolve(page, selection=Selection(), facets=facets))
+        self.page("executions.html", "executions", page=attrs.evolve(page, selection=Selection(), facets=facets))
+
+
+def _combined(query: Query, choices: Sequence[Sequence[Query]], views: bool) -> Iterator[Query]:
+    """Yield the queries of all combinations of choices or, if these are too many, of those that differ in one."""
+    some = product(*choices) if prod(map(len, choices)) <= _MOST_OVERVIEWS else ((each,) for c in choices for each in c)
+    for chosen in some:
+        found = dict(query)
+        for each in chosen:
+            found |= {name: value for name, value in each.items() if query.get(name) != value}
+        yield found
+        if views:
+            yield found | {"view": "portrait"}
 
 
 def _in_pages(sizes: Mapping[int, int]) -> tuple[list[int], dict[int, int]]:

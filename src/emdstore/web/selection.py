@@ -41,6 +41,8 @@ class Selection:
         Only this folder.
     by
         The dimension to colour by.
+    view
+        How to draw it, of several ways.
     page
         The page number, from 1.
     """
@@ -52,6 +54,7 @@ class Selection:
     retracted: bool = False
     fragment: str = ""
     by: str = ""
+    view: str = ""
     page: int = 1
 
     @classmethod
@@ -80,6 +83,7 @@ class Selection:
             retracted=plain.get("retracted") == "1",
             fragment=_folder(plain.get("in", "")),
             by=plain.get("by", ""),
+            view=plain.get("view", ""),
             page=int(page) or 1 if page.isascii() and page.isdecimal() and len(page) <= _MOST_DIGITS else 1,
         )
 
@@ -94,6 +98,7 @@ class Selection:
             "retracted": "1" if there.retracted else "",
             "in": there.fragment,
             "by": there.by,
+            "view": there.view,
             "page": str(there.page) if there.page > 1 else "",
         }
         return query | {name: value for name, value in plain.items() if value}
@@ -119,11 +124,19 @@ class Selection:
         return filters
 
     @property
+    def place_chosen(self) -> Mapping[str, tuple[str, ...]]:
+        """What was chosen that says where."""
+        return {name: values for name, values in self.chosen.items() if name in PLACES}
+
+    @property
+    def dimensions(self) -> Mapping[str, tuple[str, ...]]:
+        """What was chosen of each dimension."""
+        return {name.removeprefix(_DIMENSION): values for name, values in self.chosen.items() if name not in PLACES}
+
+    @property
     def value_filters(self) -> dict[str, Any]:
         """The filters for the catalog's queries of values: of the latest complete sets, by their dimensions."""
-        dimensions = {
-            name.removeprefix(_DIMENSION): list(values) for name, values in self.chosen.items() if name not in PLACES
-        }
+        dimensions = {name: list(values) for name, values in self.dimensions.items()}
         latest = {"latest": True} if self.newest else {}
         return self.place_filters | latest | ({"dimensions": dimensions} if dimensions else {})
 
@@ -181,6 +194,11 @@ def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
         choices(rest[:_MOST_MORE]),
         max(0, len(rest) - _MOST_MORE),
     )
+
+
+def pairs_of(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
+    """Return a query as names with one value each, as an address has them."""
+    return [(name, each) for name, value in query.items() for each in ([value] if isinstance(value, str) else value)]
 
 
 def dimension_facet(name: str) -> str:

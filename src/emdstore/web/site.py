@@ -11,7 +11,7 @@ from emdstore._version import __version__
 from emdstore.errors import MissingExtraError
 from emdstore.stores.checksums import sha256_of
 from emdstore.web import text
-from emdstore.web.drawing import draw_chart
+from emdstore.web.drawing import draw_chart, draw_portrait
 from emdstore.web.places import Places
 
 POLICY = (
@@ -44,7 +44,9 @@ def _environment() -> Any:
         "day": text.day_text,
         "name": text.name_text,
     }
+    # What these return has all text in it escaped.
     environment.filters["drawn"] = lambda chart: markupsafe.Markup(draw_chart(chart))
+    environment.filters["portrait"] = lambda cell: markupsafe.Markup(draw_portrait(cell))
     environment.globals |= {"count": text.count_text, "version": __version__, "versions": versions(), "policy": POLICY}
     return environment
 

@@ -169,6 +169,67 @@ function sortable(table) {
   });
 }
 
+// The table of models: one stop for Tab, arrows move; rows and columns can change places and be hidden.
+function matrix(table) {
+  const cells = () => [...table.tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.querySelector("a")));
+  const first = () => cells().flat().find(Boolean);
+  for (const link of table.querySelectorAll("td a")) link.tabIndex = -1;
+  if (first()) first().tabIndex = 0;
+  table.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    const from = event.target.closest("td");
+    if (!step || !from) return;
+    event.preventDefault();
+    const grid = cells();
+    let row = [...table.tBodies[0].rows].indexOf(from.parentElement), column = from.cellIndex, next;
+    do next = grid[(row += step[0])]?.[(column += step[1])];
+    while (grid[row]?.[column] !== undefined && (!next || !next.offsetParent));
+    if (!next) return;
+    event.target.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  });
+  const tools = document.querySelector("[data-tools]"), all = tools.querySelector("[data-show-all]");
+  tools.hidden = false;
+  tools.querySelector("[data-transpose]").addEventListener("click", () => {
+    const rows = [...table.rows].map((row) => [...row.cells]);
+    const turned = rows[0].map((_, column) => rows.map((row) => row[column]));
+    table.tHead.replaceChildren(document.createElement("tr"));
+    table.tBodies[0].replaceChildren(...turned.slice(1).map((line) => {
+      const row = document.createElement("tr");
+      row.append(...line.map((cell, place) => (place ? cell : asHead(cell, "row"))));
+      return row;
+    }));
+    table.tHead.rows[0].append(...turned[0].map((cell, place) => asHead(cell, "col", place > 0)));
+    sortable(table);
+  });
+  const hide = tools.querySelector("[data-hide]");
+  hide.addEventListener("click", () => hide.setAttribute("aria-pressed", table.classList.toggle("hiding")));
+  table.addEventListener("click", (event) => {
+    const head = event.target.closest("th");
+    if (!table.classList.contains("hiding") || !head) return;
+    event.stopPropagation();
+    event.preventDefault();
+    if (head.scope === "row") head.parentElement.hidden = true;
+    else for (const row of table.rows) row.cells[head.cellIndex].hidden = true;
+    all.hidden = false;
+  }, true);
+  all.addEventListener("click", () => {
+    for (const part of table.querySelectorAll("[hidden]")) part.hidden = false;
+    all.hidden = true;
+  });
+}
+
+function asHead(cell, scope, number = false) {
+  const head = document.createElement("th");
+  head.scope = scope;
+  head.textContent = cell.textContent;
+  head.title = cell.title;
+  head.hidden = cell.hidden;
+  head.classList.toggle("number", number);
+  return head;
+}
+
 // A picture that does not come is said so, in its place.
 function pictures() {
   for (const image of document.querySelectorAll(".plot img")) {
@@ -291,6 +352,7 @@ document.addEventListener("pointerover", ({ target }) => {
   if (target instanceof Element && target.matches("td[data-value]")) target.title ||= target.dataset.value;  // all digits
 });
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
+for (const table of document.querySelectorAll("table.matrix")) matrix(table);
 for (const table of document.querySelectorAll("table[data-choose]")) choose(table);
 compared();
 pictures();
