@@ -15,7 +15,7 @@ def test_a_published_sets_bundles_are_as_the_schemas_say(cli: CLI, demo_folder: 
     assert said.out.count("as its schema says") == 3
     document = cli("check", folder / "diagnostic.json", "--json").json
     assert (document["schema"], document["ok"]) == ("emdstore/check/1", True)
-    assert [each["kind"] for each in document["bundles"]] == ["metric"]
+    assert [each["kind"] for each in document["items"]] == ["metric"]
 
 
 def test_what_is_odd_is_shown_and_what_is_wrong_is_exit_code_1(cli: CLI, tmp_path: Path) -> None:

@@ -44,17 +44,17 @@ def test_every_command_that_works_on_many_has_the_same_options() -> None:
 
 def test_the_options_choose_the_same_sets_everywhere(here: Here, store: LocalArtifactStore) -> None:
     chosen = ("--provider", "ilamb")
-    assert {each["key"] for each in here("ls", "results", *chosen, "--json").json["artifacts"]} == {
+    assert {each["key"] for each in here("ls", "results", *chosen, "--json").json["items"]} == {
         f"{BIAS}/out.log",
         f"{BIAS}/execution.json",
     }
-    assert [each["fragment"] for each in here("sets", "results", *chosen, "--json").json["sets"]] == [BIAS]
+    assert [each["fragment"] for each in here("sets", "results", *chosen, "--json").json["items"]] == [BIAS]
     assert here("verify", "results", *chosen, "--json").json["sets"] == 1
     here("replay", "results", *chosen, "--catalog", "catalog.db")
     at = ("--catalog", "catalog.db")
-    assert [each["fragment"] for each in here("list", *at, "--json").json["executions"]] == [BIAS]
+    assert [each["fragment"] for each in here("list", *at, "--json").json["items"]] == [BIAS]
     here("replay", "results", *at)
-    assert [each["fragment"] for each in here("list", *at, *chosen, "--json").json["executions"]] == [BIAS]
+    assert [each["fragment"] for each in here("list", *at, *chosen, "--json").json["items"]] == [BIAS]
     here("export", "executions", *at, "--include", "pmp/", "-o", "rows.jsonl")
     assert len(Path("rows.jsonl").read_text().splitlines()) == 2
     here("transfer", "results", "copy", *chosen)
@@ -117,13 +117,13 @@ def test_commit_and_gc_keep_to_what_is_chosen(here: Here) -> None:
     program = ("sh", "-c", f'cp {Path("diagnostic.json").absolute()} "$EMDSTORE_OUTPUT_DIR"')
     for provider in ("pmp", "ilamb"):
         here("run", "--provider", provider, "--diagnostic", "d", "--", *program)
-    committed = here("commit", "--pending", "--provider", "ilamb", "--json").json["executions"]
-    assert [fragment.partition("/")[0] for fragment in committed] == ["ilamb"]
+    committed = here("commit", "--pending", "--provider", "ilamb", "--json").json["items"]
+    assert [each["fragment"].partition("/")[0] for each in committed] == ["ilamb"]
     assert "give --pending" in here("commit", "ilamb/d", "--provider", "ilamb", code=2).err
     here("commit", "--pending", "--no-catalog", "--include", "pmp/", "--exclude", "ilamb/")
     assert "--latest" in here("commit", "--pending", "--no-catalog", "--latest", code=2).err
     here("replay", "results", "--catalog", "catalog.db")
-    removed = here("gc", "--include", "ilamb/", "--yes", "--json").json["removed"]
+    removed = here("gc", "--include", "ilamb/", "--yes", "--json").json["items"]
     assert [each["name"].partition("/")[0] for each in removed] == ["ilamb"]
 
 

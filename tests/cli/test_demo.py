@@ -57,7 +57,7 @@ def test_the_demo_as_json_has_the_places_and_the_executions(cli: CLI, tmp_path: 
     answer = cli("demo", "here", *OPTIONS, "--json").json
     assert (answer["changed"], answer["ran"], answer["ok"]) == (True, 7, True)
     assert answer["results"] == str(tmp_path / "here" / "results")
-    assert sum(each["scalars"] for each in answer["executions"] if each["complete"]) == SMALL.counts.scalars
+    assert sum(each["scalars"] for each in answer["items"] if each["complete"]) == SMALL.counts.scalars
     again = cli("demo", "here", *OPTIONS, "--json").json
     assert (again["changed"], again["ran"], again["committed"]["executions"]) == (False, 0, {})
 
@@ -67,8 +67,8 @@ def test_the_options_are_those_of_an_ensemble(cli: CLI) -> None:
     given = [text for name, value in options.items() for text in (f"--{name}", value)]
     answer = cli("demo", *given, "--seed", -7, "--json").json
     counts = Ensemble(**options, seed=-7).counts
-    assert len(answer["executions"]) == counts.executions == 8
-    assert sum(each["scalars"] for each in answer["executions"]) == counts.scalars
+    assert len(answer["items"]) == counts.executions == 8
+    assert sum(each["scalars"] for each in answer["items"]) == counts.scalars
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_the_demo_stays_in_its_folder_whatever_the_environment_says(cli: CLI, tm
     places = {f"EMDSTORE_{name}": str(tmp_path / "mine" / name) for name in ("SCRATCH", "RESULTS", "CATALOG")}
     cli("demo", *OPTIONS, env=places)
     assert not (tmp_path / "mine").exists()
-    assert len(cli("list", "--config", "emdstore-demo", "--json").json["executions"]) == 7
+    assert len(cli("list", "--config", "emdstore-demo", "--json").json["items"]) == 7
 
 
 def test_what_getting_started_says_works(cli: CLI, tmp_path: Path) -> None:

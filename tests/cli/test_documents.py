@@ -1,58 +1,129 @@
-"""What `--json` prints: every command's document is in one envelope, which says its layout and whether all is well."""
+"""What `--json` prints: every command's document is in one envelope, and as its JSON Schema says."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tests.cli.conftest import CLI
+import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from tests.cli.conftest import Here
 from tests.ensembles import GOOD
 
+from emdstore.cli import app, documents
+from emdstore.sets.schema import record_schema
 
-def test_every_document_says_its_layout_and_is_ok_exactly_if_the_exit_code_is_0(
-    cli: CLI, demo_folder: Path, tmp_path: Path
-) -> None:
-    results, catalog = demo_folder / "results", demo_folder / "catalog.db"
-    look = (results, "--catalog", catalog)
-    cli("init")
+NOT_RUN_HERE = {"serve", "climate-ref replay", "climate-ref retractions", "demo"}
+"""A server, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
+WITHOUT_DOCUMENT = {"schema"}
+
+
+@pytest.fixture(scope="module")
+def places(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the demo's results and catalog that may be changed."""
+    folder = tmp_path_factory.mktemp("places")
+    shutil.copytree(demo_folder / "results", folder / "results")
+    shutil.copy(demo_folder / "catalog.db", folder / "catalog.db")
+    return folder
+
+
+def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
+    """Iterate over calls, each with the name of its command and its exit code."""
+    results, catalog = places / "results", ("--catalog", places / "catalog.db")
+    here("init")
     run = ("run", "--provider", "p", "--diagnostic", "d", "--json", "--")
-    fine, broken = cli(*run, "true"), cli(*run, "false", code=1)
+    fine, broken = here(*run, "true"), here(*run, "false", code=1)
     one, two = (answer.json["execution"]["fragment"] for answer in (fine, broken))
-    calls = {
-        "init": [(0, ["init", "another"]), (2, ["init"])],
-        "run": [(1, ["run", "--provider", "p", "--diagnostic", "d", "--", "false"])],
-        "list": [(0, ["list"])],
-        "commit": [(0, ["commit", one]), (2, ["commit"])],
-        "abort": [(0, ["abort", two]), (1, ["abort", one])],
-        "recover": [(0, ["recover"])],
-        "gc": [(0, ["gc"]), (0, ["gc", "--yes"])],
-        "db-check": [(0, ["db", "check"]), (2, ["db", "check", "--catalog", "mysql://h/x"])],
-        "db-upgrade": [(0, ["db", "upgrade"])],
-        "ls": [(0, ["ls", results]), (2, ["ls", "nowhere"])],
-        "transfer": [
-            (0, ["transfer", results, "copy"]),
-            (0, ["transfer", results, "dry", "--dry-run"]),
-            (1, ["transfer", results, "copy", "no/such"]),
-        ],
-        "sets": [(0, ["sets", results]), (2, ["sets", "nowhere"])],
-        "repair": [(0, ["repair", results, GOOD, "--from", results])],
-        "retract": [(0, ["retract", GOOD, "--reason", "wrong", "--results", results])],
-        "unretract": [(0, ["unretract", GOOD, "--results", results])],
-        "verify": [(0, ["verify", results]), (2, ["verify"])],
-        "replay": [(0, ["replay", results, "--catalog", "new.db"])],
-        "show": [(0, ["show", GOOD, "--catalog", catalog]), (2, ["show", "nowhere"])],
-        "inputs": [(0, ["inputs", GOOD, "--catalog", catalog]), (2, ["inputs", "nowhere"])],
-        "affected": [(0, ["affected", "*", "--catalog", catalog])],
-        "resources": [(0, ["resources", "--catalog", catalog])],
-        "export": [(0, ["export", "scalars", "-o", "x.csv", "--catalog", catalog])],
-        "materialize": [(0, ["materialize", results / GOOD, "a/b/c/d", "--metric", "diagnostic.json"])],
-        "report": [(0, ["report", *look, "-o", "pages"])],
-        "demo": [(0, ["demo", "again", "--models", "2", "--diagnostics", "1", "--troubles", "0"])],
-    }
-    for name, asked in calls.items():
-        for code, call in asked:
-            at = call.index("--") if "--" in call else len(call)
-            document = cli(*call[:at], "--json", *call[at:], code=code).json
-            schema = "error" if "error" in document else name
-            assert (document["schema"], document["ok"]) == (f"emdstore/{schema}/1", code == 0), call
-            assert list(document)[:2] == ["schema", "ok"]
-            assert schema == name or document["exit_code"] == code
+    yield "init", 0, ["init", "another"]
+    yield "init", 2, ["init"]
+    yield "run", 1, ["run", "--provider", "p", "--diagnostic", "d", "--", "false"]
+    yield "list", 0, ["list"]
+    yield "commit", 0, ["commit", one]
+    yield "commit", 2, ["commit"]
+    yield "reingest", 0, ["reingest", one]
+    yield "abort", 0, ["abort", two]
+    yield "abort", 1, ["abort", one]
+    yield "recover", 0, ["recover"]
+    yield "gc", 0, ["gc"]
+    yield "gc", 0, ["gc", "--yes"]
+    yield "db check", 0, ["db", "check"]
+    yield "db check", 2, ["db", "check", "--catalog", "mysql://h/x"]
+    yield "db upgrade", 0, ["db", "upgrade"]
+    yield "db rebind", 0, ["db", "rebind", results, *catalog]
+    yield "ls", 0, ["ls", results]
+    yield "ls", 2, ["ls", "nowhere"]
+    yield "transfer", 0, ["transfer", results, "copy"]
+    yield "transfer", 0, ["transfer", results, "dry", "--dry-run"]
+    yield "transfer", 1, ["transfer", results, "copy", "no/such"]
+    yield "sets", 0, ["sets", results]
+    yield "sets", 4, ["sets", results, "--provider", "nobody"]
+    yield "repair", 0, ["repair", results, GOOD, "--from", results]
+    yield "verify", 0, ["verify", results]
+    yield "verify", 2, ["verify"]
+    yield "replay", 0, ["replay", results, "--catalog", "new.db"]
+    yield "show", 0, ["show", GOOD, *catalog]
+    yield "show", 2, ["show", "nowhere", *catalog]
+    yield "inputs", 0, ["inputs", GOOD, *catalog]
+    yield "affected", 0, ["affected", "*", *catalog]
+    yield "resources", 0, ["resources", *catalog]
+    yield "export", 0, ["export", "scalars", "-o", "x.csv", *catalog]
+    yield "materialize", 0, ["materialize", results / GOOD, "a/b/c/d", "--metric", "diagnostic.json"]
+    yield "check", 0, ["check", results / GOOD / "diagnostic.json"]
+    yield "report", 0, ["report", results, *catalog, "-o", "pages"]
+    yield "retract", 0, ["retract", GOOD, "--reason", "wrong", "--results", results]
+    yield "unretract", 0, ["unretract", GOOD, "--results", results]
+    yield "forget", 0, ["forget", GOOD, *catalog]
+
+
+def test_every_command_prints_a_document_in_the_envelope_as_its_schema_says(here: Here, places: Path) -> None:
+    seen = set()
+    for name, code, call in calls(here, places):
+        at = call.index("--") if "--" in call else len(call)
+        document = here(*call[:at], "--json", *call[at:], code=code).json
+        told = "error" if "error" in document else name
+        seen.add(name)
+        assert list(document)[:5] == ["schema", "ok", "counts", "items", "errors"]
+        assert (document["schema"], document["ok"]) == (f"emdstore/{told.replace(' ', '-')}/1", code == 0), call
+        assert told == name or document["exit_code"] == code
+        assert bool(document["errors"]) <= (code != 0), call
+        Draft202012Validator(documents.document_schema(told)).validate(document)
+    commands = {name for name in app._COMMANDS if name not in WITHOUT_DOCUMENT}
+    assert commands == set(documents.LAYOUTS) - {"error"}
+    assert seen == commands - NOT_RUN_HERE
+
+
+def test_what_went_wrong_is_among_the_errors_of_every_command_that_goes_on(here: Here, demo_folder: Path) -> None:
+    shutil.copytree(demo_folder / "results", "results")
+    (Path("results") / "nowhere").symlink_to("gone")
+    bundle = Path("results") / GOOD / "diagnostic.json"
+    bundle.write_bytes(bundle.read_bytes().replace(b"0", b"1"))
+    for call in (["verify", "results"], ["transfer", "results", "copy"], ["replay", "results", "--catalog", "c.db"]):
+        errors = here(*call, "--json", code=1).json["errors"]
+        assert all(set(each) == {"type", "name", "message"} for each in errors)
+        assert {"type": "left-out", "name": "nowhere", "message": "is a link that leads nowhere"} in errors
+        assert any(each["type"] != "left-out" for each in errors), call
+
+
+def test_a_document_that_lacks_a_part_of_the_envelope_is_not_as_its_schema_says() -> None:
+    whole = documents.envelope("serve", {"url": "http://h/"}, 0)
+    Draft202012Validator(documents.document_schema("serve")).validate(whole)
+    for name in whole:
+        with pytest.raises(ValidationError):
+            Draft202012Validator(documents.document_schema("serve")).validate(
+                {other: value for other, value in whole.items() if other != name}
+            )
+
+
+@pytest.mark.parametrize("name", documents.LAYOUTS)
+def test_every_layout_has_a_schema_in_the_package_which_schema_prints(here: Here, name: str) -> None:
+    schema = here("schema", *name.split()).json
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"emdstore/{name.replace(' ', '-')}/{documents.LAYOUT}"
+
+
+def test_schema_prints_those_of_files_and_lists_all_names(here: Here) -> None:
+    assert here("schema", "record").json == record_schema()
+    assert here("schema").out.splitlines() == ["record", "retraction", *documents.LAYOUTS]
+    assert "there is no document of 'nothing'" in here("schema", "nothing", code=2).err

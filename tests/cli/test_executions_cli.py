@@ -35,7 +35,7 @@ def workspace(here: Here, tmp_path: Path) -> Workspace:
 
 
 def ids(said: Said) -> list[str]:
-    return [row["fragment"] for row in said.json["executions"]]
+    return [row["fragment"] for row in said.json["items"]]
 
 
 # -- init ----------------------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def test_init_writes_a_file_that_the_other_commands_find(here: Here, tmp_path: P
     assert said.json["config"] == str(tmp_path / "project" / "emdstore.toml")
     assert "S3ArtifactStore('s3://bucket/results'" in said.json["results"]
     assert here("init").out.splitlines()[-1] == "next: emdstore run --provider NAME --diagnostic NAME -- PROGRAM ..."
-    assert here("list", "--json").json["executions"] == []
+    assert here("list", "--json").json["items"] == []
 
 
 def test_init_leaves_alone_what_is_there_and_keeps_no_mistake(here: Here, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_program_is_run_committed_and_shown(cli: CLI) -> None:
     assert committed.out.startswith("uploaded  pmp/enso_tel/historical/")
     shown = cli("show", command.split("/")[-1]).out
     assert all(text in shown for text in ("uploaded", "El Niño", "diagnostic.json", "bias", "0.5"))
-    (row,) = cli("list", "--json").json["executions"]
+    (row,) = cli("list", "--json").json["items"]
     assert (row["status"], row["selectors"], row["scalars"]) == ("uploaded", {"a": "b"}, 1)
 
 
@@ -80,7 +80,7 @@ def test_the_catalog_of_a_workspace_hears_of_a_retraction_at_once(cli: CLI) -> N
     cli("init")
     cli(*RUN, "--", *PROGRAM)
     cli("commit", "--pending")
-    (row,) = cli("list", "--latest", "--json").json["executions"]
+    (row,) = cli("list", "--latest", "--json").json["items"]
     cli("retract", row["fragment"], "--reason", "wrong sign")
     cli("list", "--latest", code=4)
     assert "retracted: wrong sign" in cli("list").out
@@ -171,13 +171,13 @@ def test_commit_of_all_that_waits_isolates_and_tells_which_failed(here: Here, wo
     assert f"not committed  {bad.fragment}: {bad.fragment}/execution.json is no execution record" in said.out
     assert "1 execution committed" in said.out
     again = here("commit", "--pending", "--json", code=1).json
-    assert (again["executions"], again["ok"], again["errors"][0]["type"]) == ({}, False, "RecordError")
+    assert (again["items"], again["ok"], again["errors"][0]["type"]) == ([], False, "RecordError")
 
 
 def test_commit_of_named_executions(here: Here, workspace: Workspace) -> None:
     one, other = ran(workspace), ran(workspace)
     said = here("commit", one.fragment.rpartition("/")[2], "--clean-folder", "--json")
-    assert said.json["executions"] == {one.fragment: "uploaded"}
+    assert said.json["items"] == [{"fragment": one.fragment, "status": "uploaded"}]
     assert (one.output_directory.exists(), other.status) == (False, "stopped")
 
 
@@ -247,7 +247,7 @@ def test_gc_previews_and_removes_only_with_yes(here: Here, workspace: Workspace)
     assert not execution.output_directory.exists()
     refused = here("gc", "--status", "stopped", "--yes", "--json").json
     assert list(refused["refused"]) == [waiting.fragment]
-    assert here("gc", "--status", "stopped", "--yes", "--force", "--json").json["removed"][0]["what"] == "scratch"
+    assert here("gc", "--status", "stopped", "--yes", "--force", "--json").json["items"][0]["what"] == "scratch"
     assert "--older-than" in here("gc", "--older-than", "soon", code=2).err
 
 
@@ -272,9 +272,9 @@ def test_abort_recover_and_reingest(here: Here, workspace: Workspace) -> None:
     assert (execution.status, execution.row.reason) == ("aborted", "no use")
     assert "is uploaded and cannot become aborted" in here("abort", uploaded.fragment, code=1).err
     assert "name the executions" in here("abort", code=2).err
-    assert here("recover", "--json").json["recovered"] == [cut_off.fragment]
+    assert here("recover", "--json").json["items"] == [{"fragment": cut_off.fragment}]
     assert "nothing was recovered" in here("recover").err
-    (new,) = here("reingest", uploaded.fragment, "--json").json["executions"]
+    (new,) = (each["fragment"] for each in here("reingest", uploaded.fragment, "--json").json["items"])
     assert workspace.catalog.execution(new).status == "uploaded"
     assert "has no published set" in here("reingest", execution.fragment, code=2).err
 
@@ -359,9 +359,9 @@ def test_a_file_with_a_password_is_its_owners_alone_and_an_open_one_is_warned_of
     assert secret in file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "plain" / "emdstore.toml").stat().st_mode) == 0o644
-    closed = here("list", "--config", "new", code=1)
+    closed = here("list", "--config", "new", code=3)
     assert "chmod 600" not in closed.err
     file.chmod(0o640)
-    opened = here("list", "--config", "new", code=1)
+    opened = here("list", "--config", "new", code=3)
     assert f"chmod 600 {file}" in opened.err
     assert secret not in said.out + said.err + closed.out + closed.err + opened.out + opened.err

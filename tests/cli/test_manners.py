@@ -100,11 +100,11 @@ def test_a_missing_bucket_is_wrong_configuration_and_wrong_credentials_too(
         assert "no-such-bucket" in cli("ls", "s3://no-such-bucket/x", env=env, code=2).err
 
 
-def test_a_server_that_cannot_be_reached_is_a_failure(cli: CLI) -> None:
+def test_a_server_that_cannot_be_reached_is_told_apart(cli: CLI) -> None:
     env = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "x", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    cli("ls", "s3://bucket/x", "--retries", "0", env=env, code=1)
-    cli("db", "check", "--catalog", "postgresql://127.0.0.1:1/x", code=1)
-    cli("show", "x", "--catalog", "postgresql://127.0.0.1:1/x", code=1)
+    cli("ls", "s3://bucket/x", "--retries", "0", env=env, code=3)
+    cli("db", "check", "--catalog", "postgresql://127.0.0.1:1/x", code=3)
+    cli("show", "x", "--catalog", "postgresql://127.0.0.1:1/x", code=3)
 
 
 def test_an_interrupted_transfer_exits_130_with_what_was_done(tmp_path: Path, moto_server: S3Server) -> None:

@@ -47,7 +47,7 @@ def test_what_an_execution_came_from_and_what_depends_on_a_dataset(folder: Path)
         ("ilamb/bias/1", "reference"),
         (FULL.fragment, "reference"),
     ]
-    assert {row["fragment"] for row in document.json["executions"]} == {FULL.fragment, "ilamb/bias/1"}
+    assert {row["fragment"] for row in document.json["items"]} == {FULL.fragment, "ilamb/bias/1"}
     assert "no execution is known to have read ERA" in nobody.err
     assert took.out.splitlines()[1].split() == ["pmp/enso", "1", *["61.5"] * 3, *["240.25"] * 2, *["8.6", "GB"] * 2]
     assert exported.code == 0

@@ -95,7 +95,7 @@ def test_replay_tells_which_set_is_not_whole_and_takes_the_others(cli: CLI, demo
     assert f"changed  {GOOD}" in answer.out
     assert "6 ingested" in answer.out
     report = cli("replay", "torn", "--catalog", "new.db", "--json", code=1).json
-    assert [each["fragment"] for each in report["executions"] if each["error"]] == [GOOD]
+    assert [each["fragment"] for each in report["items"] if each["error"]] == [GOOD]
 
 
 def test_replay_warns_of_what_the_vocabulary_does_not_know(cli: CLI, demo_folder: Path, tmp_path: Path) -> None:

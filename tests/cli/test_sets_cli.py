@@ -33,23 +33,23 @@ def test_sets_are_listed_with_state_time_size_and_origin(cli: CLI, store: LocalA
     ]
     assert "2025-06-01 12:00:00" in lines[2]
     told = cli("sets", "results", "--state", "published", "--json").json
-    assert [(each["fragment"], each["state"]) for each in told["sets"]] == [(FRAGMENT, "published")]
+    assert [(each["fragment"], each["state"]) for each in told["items"]] == [(FRAGMENT, "published")]
     assert told["counts"] == {"published": 1}
 
 
 def test_what_cannot_be_read_is_a_failure(cli: CLI, store: LocalArtifactStore) -> None:
     store.write_bytes(f"{FRAGMENT}/execution.json", b'{"record_version": 99}')
     told = cli("sets", "results", "--json", code=1).json
-    assert [each["state"] for each in told["sets"]] == ["newer-schema"]
-    assert "upgrade emdstore" in told["sets"][0]["reason"]
+    assert [each["state"] for each in told["items"]] == ["newer-schema"]
+    assert "upgrade emdstore" in told["items"][0]["reason"]
 
 
 def test_a_damaged_set_is_mended_from_a_copy(cli: CLI, store: LocalArtifactStore) -> None:
     good = store.read_bytes(f"{FRAGMENT}/data/tas.nc")
     store.write_bytes(f"{FRAGMENT}/data/tas.nc", good[::-1])
-    assert cli("sets", "results", "--json").json["sets"][0]["state"] == "changed"
+    assert cli("sets", "results", "--json").json["items"][0]["state"] == "changed"
     told = cli("repair", "results", FRAGMENT, "--from", "backup", "--json").json
-    assert (told["repaired"], told["not_repaired"], told["state"]) == (["data/tas.nc"], [], "published")
+    assert (told["items"], told["errors"], told["state"]) == ([{"key": "data/tas.nc"}], [], "published")
     assert store.read_bytes(f"{FRAGMENT}/data/tas.nc") == good
     cli("verify", "results")
 
@@ -73,11 +73,11 @@ def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArti
     assert "emdstore replay" in said.err
     shown = cli("sets", "results")
     assert f"{FRAGMENT} is retracted: wrong sign; use a/b/c/2" in shown.err
-    assert cli("sets", "results", "--json").json["sets"][0]["retraction"]["reason"] == "wrong sign"
+    assert cli("sets", "results", "--json").json["items"][0]["retraction"]["reason"] == "wrong sign"
     assert "1 published; 1 of them retracted" in cli("verify", "results").out
     shutil.copytree(store.root / FRAGMENT, store.root / "a/b/c/2")
     (store.root / "a/b/c/2" / RETRACTION_NAME).unlink()
-    assert [each["fragment"] for each in cli("sets", "results", "--retracted", "--json").json["sets"]] == [FRAGMENT]
+    assert [each["fragment"] for each in cli("sets", "results", "--retracted", "--json").json["items"]] == [FRAGMENT]
     shutil.rmtree(store.root / "a")
     cli("replay", "results", "--catalog", "catalog.db")
     assert "wrong sign" in cli("show", FRAGMENT, "--catalog", "catalog.db").out

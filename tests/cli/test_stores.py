@@ -38,7 +38,7 @@ def test_ls_has_one_key_on_a_line_in_the_stores_order(cli: CLI, tree: Path) -> N
 
 def test_ls_tells_sizes_and_times(cli: CLI, tree: Path) -> None:
     assert cli("ls", "-l", tree, "run10").out.split()[0] == "11"
-    rows = cli("ls", tree, "--json").json["artifacts"]
+    rows = cli("ls", tree, "--json").json["items"]
     assert [row["size"] for row in rows] == [len(row["key"].encode()) for row in rows]
     assert all(row["modified"].endswith("+00:00") for row in rows)
 
@@ -68,7 +68,7 @@ def test_transfer_of_given_keys_tells_which_did_not_arrive(cli: CLI, tree: Path,
     assert "rejected  ../tree/run1/a.txt" in answer.out
     assert list(files(tmp_path / "copy")) == ["run10/c.txt"]
     report = cli("transfer", tree, "copy", "run2/nope", "--json", code=1).json
-    assert (report["ok"], report["artifacts"][0]["outcome"]) == (False, "missing")
+    assert (report["ok"], report["items"][0]["outcome"]) == (False, "missing")
 
 
 def test_a_results_tree_goes_to_s3_and_comes_back(
@@ -85,7 +85,7 @@ def test_a_results_tree_goes_to_s3_and_comes_back(
     count = len(here)  # a copy is another store
     assert cli("transfer", demo_folder / "results", place, *server, env=env).out.startswith(f"{count} copied")
     assert len(cli("ls", place, env=env | {"AWS_ENDPOINT_URL": moto_server.endpoint_url}).out.splitlines()) == count
-    problems = cli("verify", place, *server, "--json", env=env).json["problems"]
+    problems = cli("verify", place, *server, "--json", env=env).json["items"]
     assert [(each["fragment"], each["finding"]) for each in problems] == [(INCOMPLETE, "incomplete")]
     assert cli("replay", place, *server, "--catalog", "catalog.db", env=env).out.startswith("7 ingested")
     cli("transfer", place, "back", *server, env=env)
@@ -110,7 +110,7 @@ def test_verify_tells_corrupt_missing_and_stale(cli: CLI, published: Path) -> No
     plot.write_bytes(bytes([plot.read_bytes()[0] ^ 1]) + plot.read_bytes()[1:])
     (published / INCOMPLETE / "yearly.csv").unlink()
     (published / GOOD / "left-over.txt").write_text("x")
-    problems = cli("verify", published, "--json", code=1).json["problems"]
+    problems = cli("verify", published, "--json", code=1).json["items"]
     assert {(each["finding"], each["key"]) for each in problems} == {
         ("corrupt", "plots/tas_bias_map.png"),
         ("missing", "yearly.csv"),
@@ -255,4 +255,4 @@ def test_a_store_that_tells_no_times_is_listed_all_the_same(cli: CLI, tmp_path: 
         archive.writestr("a/b.txt", b"abc")
     url = f"zip://::file://{tmp_path}/set.zip"
     assert cli("ls", url, "--long").out.split() == ["3", "-", "a/b.txt"]
-    assert cli("ls", url, "--json").json["artifacts"] == [{"key": "a/b.txt", "size": 3, "modified": None}]
+    assert cli("ls", url, "--json").json["items"] == [{"key": "a/b.txt", "size": 3, "modified": None}]

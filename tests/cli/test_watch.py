@@ -111,7 +111,7 @@ def test_what_is_published_meanwhile_is_taken_in_and_sigterm_is_no_failure(
     assert watch.until(ingested(0))["counts"]["unchanged"] == 1
     publish(results, FRAGMENTS[1])
     later = watch.until(ingested(1))
-    assert [each["fragment"] for each in later["executions"]] == [FRAGMENTS[1]]
+    assert [each["fragment"] for each in later["items"]] == [FRAGMENTS[1]]
     assert watch.end(signal.SIGTERM) == (0, "")
     with Catalog(tmp_path / "catalog.db") as catalog:
         assert [row.fragment for row in catalog.executions()] == list(FRAGMENTS[:2])

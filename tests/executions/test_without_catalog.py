@@ -220,11 +220,15 @@ def test_the_command_publishes_and_says_so_without_the_catalog(
     monkeypatch.setenv("EMDSTORE_CATALOG", NOBODY)
     fragment = ran(workspace).fragment
     capsys.readouterr()
-    assert run(["commit", fragment, "--json"]) == 1  # the database does not answer
+    assert run(["commit", fragment, "--json"]) == 3  # the database does not answer
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "CatalogUnavailableError"
     assert run(["commit", "--no-catalog", fragment.rpartition("/")[2], "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["executions"], answer["uploaded"], answer["ok"]) == ({fragment: "uploaded"}, 5, True)
+    assert (answer["items"], answer["uploaded"], answer["ok"]) == (
+        [{"fragment": fragment, "status": "uploaded"}],
+        5,
+        True,
+    )
     assert run(["commit", "--no-catalog", "--pending"]) == 0
     assert f"uploaded  {fragment}" in (said := capsys.readouterr().out)
     assert "1 execution published (0 bytes uploaded)" in said

@@ -21,29 +21,10 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from emdstore._version import __version__
-from emdstore.cli.options import PLAIN, NothingMatchedError, Output, WrongCallError
+from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNALLED, WRONG_CALL, exit_code, table
+from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
-from emdstore.errors import (
-    CatalogVersionError,
-    EmdstoreError,
-    ExecutionNotFoundError,
-    InvalidKeyError,
-    MissingExtraError,
-    QueryError,
-    SameStoreError,
-    SelectionError,
-    StoreAccessError,
-    StoreError,
-    StoreUnavailableError,
-    StoreURLError,
-    VocabularyError,
-    WorkspaceError,
-    redact,
-    secrets_in,
-)
-
-OK, FAILED, WRONG_CALL, UNMATCHED, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 4, 130, 141
-_SIGNALLED = 128  # and the number of the signal, as shells have it
+from emdstore.errors import EmdstoreError, redact, secrets_in
 
 _COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
     "demo": ("demo:demo", "Evaluate a made-up ensemble of climate models: run, publish, load a catalog."),
@@ -82,8 +63,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "release verify": ("releases:check", "Tell whether all is as it was released, byte by byte."),
     "release diff": ("releases:diff", "List what is different from one release to another."),
     "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
-    "schema record": ("sets:show_record_schema", "Print the JSON Schema of the record, execution.json."),
-    "schema retraction": ("sets:show_retraction_schema", "Print the JSON Schema of a retraction, retraction.json."),
+    "schema": ("schema:show_schema", "Print the JSON Schema of a file, or of what a command prints with --json."),
     "climate-ref retractions": (
         "climate_ref:retractions",
         "Retract in a results store what is retracted in Climate-REF's database.",
@@ -93,7 +73,6 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
 _GROUPS = {
     "db": "Look after the catalog: check, upgrade, rebind.",
     "release": "Name sets, stand behind them, and see that they stay what they were.",
-    "schema": "Print the schemas of what emdstore writes: record, retraction.",
     "climate-ref": "Work with a Climate-REF's own database: replay, retractions.",
 }
 
@@ -104,9 +83,8 @@ def make_app(called: Sequence[str] = ()) -> App:
         name="emdstore",
         help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
         help_epilogue=(
-            "A STORE is a folder or a URL: results, file:///data/results, s3://bucket/results. Exit codes: 0 all is "
-            "well, 1 something failed, 2 wrong call or configuration, 4 nothing matched, 130 interrupted, 143 ended by "
-            "SIGTERM."
+            "A STORE is a folder or a URL: results, file:///data/results, s3://bucket/results.\n\n"
+            f"Exit codes:\n\n{table()}"
         ),
         version=__version__,
         help_format="plaintext",
@@ -147,7 +125,7 @@ def run(arguments: Sequence[str]) -> int:
                 code = _fail_unexpectedly(error, as_json=as_json, ours=ours)
             finally:
                 sys.stdout.flush()
-            return _SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
+            return SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
     except BrokenPipeError:
         # Whoever read our output has seen enough. What is still buffered goes nowhere, without a message at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -185,7 +163,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
         signal.raise_signal(signal.SIGINT)
 
     def leave(*_: object) -> NoReturn:
-        code = _SIGNALLED + came[0] if came else INTERRUPTED
+        code = SIGNALLED + came[0] if came else INTERRUPTED
         try:
             said = "interrupted before the work in hand came to its end; run the command again to finish"
             _fail(code, "Interrupted", said, as_json=as_json)
@@ -208,34 +186,6 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def exit_code(error: EmdstoreError) -> int:
-    """Tell a wrong call or configuration from something that failed."""
-    if isinstance(error, NothingMatchedError):
-        return UNMATCHED
-    if isinstance(error, _WRONG_CALLS):
-        return WRONG_CALL
-    # A store that could not be used at all, for a reason that is neither passing nor the system's (a full disk), was
-    # given wrongly: a bucket that does not exist, say.
-    for_good = isinstance(error, StoreError) and not isinstance(error, StoreUnavailableError) and error.errno is None
-    return WRONG_CALL if for_good else FAILED
-
-
-_WRONG_CALLS = (
-    WrongCallError,
-    CatalogVersionError,
-    ExecutionNotFoundError,
-    InvalidKeyError,
-    MissingExtraError,
-    QueryError,
-    SameStoreError,
-    SelectionError,
-    StoreAccessError,
-    StoreURLError,
-    VocabularyError,
-    WorkspaceError,
-)
 
 
 def _run(arguments: Sequence[str]) -> int:

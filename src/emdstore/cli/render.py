@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import attrs
 
 from emdstore import system
+from emdstore.cli.documents import envelope
 from emdstore.errors import redact
 from emdstore.stores import LeftOut
 from emdstore.transfers import TransferProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-LAYOUT = 1
-"""The version of what `--json` prints. A name that is taken away, or gets another meaning, makes it the next one."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _DRAWN_SECONDS = 0.1
@@ -143,7 +141,7 @@ def _print_line(text: str, stream: TextIO, style: str | None) -> None:
 def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, one_line: bool = False) -> int:
     """Print what a command has to say as one JSON document, and return its exit code.
 
-    All documents begin alike: `schema` names the layout and its version, `ok` says whether the exit code is 0.
+    All documents are in one envelope; see `emdstore.cli.documents`.
 
     Parameters
     ----------
@@ -156,8 +154,7 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
     one_line
         Without line breaks, for a command that prints one document after the other.
     """
-    whole: dict[str, Any] = {"schema": f"emdstore/{schema.replace(' ', '-')}/{LAYOUT}", "ok": code == 0}
-    whole |= {name: value for name, value in document.items() if name not in whole}
+    whole = envelope(schema, document, code)
     # Only ASCII: it is the same document in every locale.
     print(json.dumps(_plain(whole), indent=None if one_line else 2, allow_nan=False))
     return code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,6 @@ from emdstore.ingestion.replay import replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
 from emdstore.sets.retraction import retract, unretract
-from emdstore.sets.schema import record_schema, retraction_schema
 from emdstore.stores import ArtifactStore
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.web.text import count_text
@@ -216,18 +214,3 @@ def _results_store(place: str | None, config: Path | None, access: Access, fragm
         yield workspace.results
         for each in replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary).failures:
             note(f"the catalog could not take {each.fragment} as it is now: {each.error}")
-
-
-def show_retraction_schema() -> int:
-    """Print the JSON Schema of the retraction, retraction.json, as this version writes it."""
-    print(json.dumps(retraction_schema(), indent=2))
-    return 0
-
-
-def show_record_schema() -> int:
-    """Print the JSON Schema of the record, execution.json, as this version writes it.
-
-    Older records are read for ever; one of a newer version is called newer-schema, and never overwritten.
-    """
-    print(json.dumps(record_schema(), indent=2))
-    return 0

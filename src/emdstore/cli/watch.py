@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from emdstore import system
-from emdstore.cli.app import INTERRUPTED, OK, WRONG_CALL, exit_code
+from emdstore.cli.exit_codes import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
 from emdstore.cli.render import counts_text, note, say, show_document
 from emdstore.errors import CatalogVersionError, EmdstoreError

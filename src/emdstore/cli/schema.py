@@ -1,0 +1,32 @@
+"""The command that prints JSON Schemas: of the files that emdstore writes, and of what its commands print."""
+
+from __future__ import annotations
+
+import json
+
+from emdstore.cli.documents import LAYOUTS, document_schema
+from emdstore.cli.render import say
+from emdstore.sets.schema import record_schema, retraction_schema
+
+_FILES = {"record": record_schema, "retraction": retraction_schema}
+
+
+def show_schema(*name: str) -> int:
+    """Print a JSON Schema: of execution.json (record), of retraction.json (retraction), or of a command's --json.
+
+    Files are read for ever: a record of an older version is understood, one of a newer version is called newer-schema,
+    and never overwritten. Without a name the names are listed.
+
+    Parameters
+    ----------
+    name
+        record, retraction, or a command as it is called: emdstore schema db check.
+    """
+    wanted = " ".join(name)
+    if not wanted:
+        for each in (*_FILES, *LAYOUTS):
+            say(each)
+        return 0
+    schema = _FILES[wanted]() if wanted in _FILES else document_schema(wanted)
+    print(json.dumps(schema, indent=2))
+    return 0
