@@ -130,6 +130,12 @@ LAYOUTS: Mapping[str, Layout] = {
     "materialize": Layout(errors=_of_materialize),
     "recover": Layout("recovered", named=("fragment",)),
     "reingest": _COMMIT,
+    "release alias": Layout(one="alias"),
+    "release create": Layout(one="release"),
+    "release diff": Layout("sets"),
+    "release list": Layout("releases"),
+    "release show": Layout(one="release"),
+    "release verify": Layout("findings", errors=_of_items("findings", "finding", "fragment", "finding", ())),
     "repair": Layout("repaired", named=("key",), errors=lambda told: [
         _error("not repaired", each["key"], each["reason"]) for each in told["not_repaired"]
     ]),

@@ -90,7 +90,7 @@ def create(
                 raise WrongCallError("the catalog has no published set like that")
         release = create_release(store, name, fragments, prefix=prefix, note=note, by=by)
     if output.json:
-        return show_document("release-create", {"release": release})
+        return show_document("release create", {"release": release})
     say(f"release {name}: {count_text(len(release.sets), 'set')}")
     return 0
 
@@ -101,7 +101,7 @@ def list_all(*, results: Results = None, config: Config = None, access: Access =
         releases, aliases = list_releases(store), list_aliases(store)
     if output.json:
         about = [{"name": r.name, "at": r.at, "by": r.by, "note": r.note, "sets": len(r.sets)} for r in releases]
-        return show_document("release-list", {"releases": about, "aliases": aliases})
+        return show_document("release list", {"releases": about, "aliases": aliases})
     pointing: dict[str, list[str]] = {}
     for alias in aliases:
         pointing.setdefault(alias.release, []).append(alias.name)
@@ -132,7 +132,7 @@ def show(
     with _store_and_catalog(results, config, access) as (store, _):
         release = read_release(store, name)
     if output.json:
-        return show_document("release-show", {"release": release})
+        return show_document("release show", {"release": release})
     show_fields({"release": release.name, "made": release.at, "by": release.by, "note": release.note})
     say("")
     show_table(("set", "record"), [(each.fragment, each.record) for each in release.sets])
@@ -161,7 +161,7 @@ def check(
         found = check_release(store, read_release(store, name))
     code = 0 if found.ok else 1
     if output.json:
-        return show_document("release-verify", found.as_dict(), code)
+        return show_document("release verify", found.as_dict(), code)
     for fragment, finding in found.findings.items():
         say(f"{finding}  {fragment}", style="red")
     for fragment in found.retracted:
@@ -193,9 +193,9 @@ def diff(
         found = ReleaseDiff.between(read_release(store, one), read_release(store, other))
     code = 1 if found.added or found.removed or found.changed else 0
     if output.json:
-        return show_document(
-            "release-diff", {"added": found.added, "removed": found.removed, "changed": found.changed}, code
-        )
+        parts = {"added": found.added, "removed": found.removed, "changed": found.changed}
+        sets = [{"fragment": fragment, "change": change} for change, some in parts.items() for fragment in some]
+        return show_document("release diff", {"sets": sets} | parts, code)
     for word, fragments in (("added", found.added), ("removed", found.removed), ("changed", found.changed)):
         for fragment in fragments:
             say(f"{word}  {fragment}")
@@ -230,7 +230,7 @@ def alias(
     with _store_and_catalog(results, config, access) as (store, _):
         pointed = point_alias(store, name, release, why=why, by=by)
     if output.json:
-        return show_document("release-alias", {"alias": pointed})
+        return show_document("release alias", {"alias": pointed})
     say(f"{name} is release {pointed.release}")
     return 0
 
