@@ -161,6 +161,8 @@ def end_state(workspace: Workspace, fragment: str) -> dict[str, Any]:
     by_run = dict.fromkeys((*times, "upload_duration", "host", "pid"))
     assert all(getattr(each, name) is not None for name in by_run for each in (row, record))
     assert row.upload_duration == record.upload_duration
+    assert record.resources is not None
+    assert row.wall_seconds == record.resources.wall_seconds is not None
     assert row.uploaded_at == (record.published_at if row.status == "uploaded" else None)
     log = next(each for each in record.artifacts if each.role == "log")
     here = {"execution_id": 0, "fragment": ""}
@@ -175,9 +177,12 @@ def end_state(workspace: Workspace, fragment: str) -> dict[str, Any]:
             generation=0,
             replaces=None,  # how often it was published before
             result=attrs.evolve(record.result, output_directory=None),
+            resources=None,
             artifacts=tuple(_without_log(each) for each in record.artifacts),
         ),
-        "row": attrs.evolve(row, **by_run, **here, uploaded_at=None, record_digest=None, generation=0),
+        "row": attrs.evolve(
+            row, **by_run, **here, uploaded_at=None, record_digest=None, generation=0, wall_seconds=None
+        ),
         "lease": (row.owner, row.lease_expires),
         "rows": rows,
         "log": log.size > 0,

@@ -60,7 +60,7 @@ from emdstore.stores import (
     SupportsPath,
     scoped,
 )
-from emdstore.stores.identity import IDENTITY_KEY
+from emdstore.stores.identity import IDENTITY_KEY, OWN_FOLDER
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 
 FRAGMENTS = tuple(f"pmp/enso_tel/group {g}/{n}" for g in (1, 2) for n in (1, 2, 10))
@@ -113,7 +113,8 @@ def test_a_second_replay_reads_nothing_but_the_listing(catalog: Catalog, tmp_pat
     report = replay(store, catalog)
     assert set(states(report).values()) == {"unchanged"}
     asked = [call for call in store.calls if call.verb != "local_path"]  # is the folder there?
-    assert asked == [Call("read_bytes", IDENTITY_KEY), Call("iter_found" if kind == "local" else "iter_info", "")]
+    listing = Call("iter_found" if kind == "local" else "iter_info", "")
+    assert asked == [Call("read_bytes", IDENTITY_KEY), listing, Call("iter_keys", OWN_FOLDER)]
     assert rows_of(catalog) == rows
 
 

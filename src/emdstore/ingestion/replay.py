@@ -40,7 +40,7 @@ from emdstore.selection import ALL, Selection
 from emdstore.sets.finding import FoundSet, Stamp, fragment_at
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord
-from emdstore.sets.release import RELEASES, list_aliases, list_releases
+from emdstore.sets.release import RELEASES, list_all
 from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.sets.state import SetState, look_at_set
@@ -216,13 +216,13 @@ def note_releases(store: StoreLike, catalog: Catalog) -> None:
     """
     from emdstore.catalog.releases import ReleaseContent
 
-    results = as_source(store)
+    releases, aliases = list_all(store)
     contents = [
         ReleaseContent(each.name, each.at, each.by, each.note, [(one.fragment, one.record) for one in each.sets])
-        for each in list_releases(results)
+        for each in releases
     ]
     if contents:
-        catalog.releases.replace(contents, {alias.name: alias.release for alias in list_aliases(results)})
+        catalog.releases.replace(contents, {alias.name: alias.release for alias in aliases})
 
 
 @attrs.frozen

@@ -28,7 +28,7 @@ from emdstore.errors import (
     ReleaseError,
     ReleaseNotFoundError,
 )
-from emdstore.keys import join_key, validate_key
+from emdstore.keys import in_folder, join_key, validate_key
 from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.record import Moment
 from emdstore.sets.retraction import whoever_says_so
@@ -304,6 +304,14 @@ def list_aliases(store: StoreLike) -> list[Alias]:
     return list(_each(as_source(store), ALIASES, _alias))
 
 
+def list_all(store: StoreLike) -> tuple[list[Release], list[Alias]]:
+    """Read all releases and all aliases of a store, by one listing."""
+    results = as_source(store)
+    keys = list(results.iter_keys(OWN_FOLDER))
+    releases = _each_at(results, (key for key in keys if in_folder(key, RELEASES)), _release)
+    return list(releases), list(_each_at(results, (key for key in keys if in_folder(key, ALIASES)), _alias))
+
+
 def point_alias(store: StoreLike, name: str, release: str, *, why: str = "", by: str | None = None) -> Alias:
     """Point an alias at a release; it is made if it is not there. Where it points already, nothing is written.
 
@@ -522,7 +530,11 @@ def _read(store: ArtifactStore, folder: str, name: str, decoder: msgspec.json.De
 
 
 def _each(store: ArtifactStore, folder: str, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
-    for key in store.iter_keys(folder):
+    return _each_at(store, store.iter_keys(folder), decoder)
+
+
+def _each_at(store: ArtifactStore, keys: Iterable[str], decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
+    for key in keys:
         if key.endswith(_SUFFIX) and (data := _bytes_at(store, key)) is not None:
             yield _decode(data, decoder, key)
 
