@@ -19,11 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import pytest
 from hypothesis import given, strategies as st
 from tests.servers.sftp import CUT, Between, Request, connect, status, string
+from tests.servers.sshd import MISSING, SSHServer, find_sshd, run_sshd
 
+from emdstore import transfer
 from emdstore.errors import (
+    ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
@@ -34,7 +38,11 @@ from emdstore.errors import (
     UnsafePathError,
     UnsupportedError,
 )
+from emdstore.stores.checksums import sha256_of
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactInfo, LeftOut
+from emdstore.stores.replacing import put_over
+from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.ssh.sftp import Sftp, wire
 from emdstore.stores.ssh.sftp.wire import Attributes, Data, Handle, Names, Reply, Splitter, Status, WireError
 
@@ -919,3 +927,48 @@ class TestManyAtOnce:
         del side
         gc.collect()
         assert process.wait(10) is not None
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SSHServer]:
+    if find_sshd() is None:
+        pytest.skip(MISSING)
+    with run_sshd(tmp_path_factory.mktemp("sftp-only") / "server", "ForceCommand internal-sftp") as server:
+        yield server
+
+
+class TestOverSSH:
+    """A real OpenSSH server, for an account that may do nothing but SFTP."""
+
+    def test_artifacts_go_there_and_come_back(self, server: SSHServer, tmp_path: Path) -> None:
+        source = LocalArtifactStore(tmp_path / "source")
+        values = {f"größe {n % 3}/{n}": os.urandom(n * 1000) for n in range(60)} | {"large": os.urandom(5_000_000)}
+        for key, data in values.items():
+            source.write_bytes(key, data)
+        with SSHArtifactStore(server.url(tmp_path / "far", "sftp"), rsh=server.rsh) as far:
+            assert transfer(source, far).counts["copied"] == 61
+            assert files_of(tmp_path / "far") == values
+            assert transfer(source, far).counts == transfer(source, far, dry_run=True).counts
+            back = transfer(far, LocalArtifactStore(tmp_path / "back"))
+            assert back.counts["copied"] == 61
+            assert {each.key: each.sha256 for each in back.outcomes} == {k: sha256_of(v) for k, v in values.items()}
+        assert files_of(tmp_path / "back") == values
+
+    def test_a_program_that_cannot_run_is_done_without(
+        self, server: SSHServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with SSHArtifactStore(server.url(tmp_path / "far"), rsh=server.rsh) as far:
+            put_over(far, "record", b"one", None)
+            put_over(far, "record", b"two", sha256_of(b"one"))
+            with pytest.raises(ArtifactChangedError):
+                put_over(far, "record", b"three", sha256_of(b"one"))
+        assert files_of(tmp_path / "far") == {"record": b"two"}
+        assert "is used by SFTP" in caplog.text
+
+    def test_a_connection_that_was_cut_is_opened_anew(self, server: SSHServer, tmp_path: Path) -> None:
+        with SSHArtifactStore(server.url(tmp_path / "far", "sftp"), rsh=server.rsh) as far:
+            far.write_bytes("a", b"x")
+            for child in psutil.Process().children(recursive=True):
+                if child.name() == "ssh":
+                    child.kill()
+            assert far.read_bytes("a") == b"x"

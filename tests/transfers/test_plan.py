@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given, settings, strategies as st
 from tests.transfers.stores import FourMethods, fill
@@ -40,6 +42,15 @@ class TestDecide:
             (info(5, NOON + 0.999), info(5, NOON), "compare"),
             (info(5, NOON + 1), info(5, NOON), "copy"),
             (info(6, NOON + 0.75), info(5, NOON), "copy"),
+            # a source in whole seconds, which may have been written again in the second in which it was copied
+            (info(5, NOON), info(5, NOON + 0.9), "compare"),
+            (info(5, NOON), info(5, NOON), "compare"),
+            (info(5, NOON), info(5, NOON + 1), "unchanged"),
+            (attrs.evolve(info(5, NOON), changed=NOON + 0.5), info(5, NOON + 0.9), "unchanged"),
+            # no times
+            (info(5, NOON), info(5, math.nan), "compare"),
+            (info(5, math.nan), info(5, NOON), "compare"),
+            (info(5, math.nan), info(6, math.nan), "copy"),
         ],
     )
     def test_by_stat(self, source: ArtifactInfo, dest: ArtifactInfo | None, expected: str) -> None:
@@ -65,13 +76,15 @@ class TestDecide:
         st.floats(NOON, NOON + 5),
         st.floats(NOON, NOON + 5),
         st.booleans(),
+        st.booleans(),
     )
     def test_only_what_is_certain_is_left_as_it_is(
-        self, size: int, other: int, written: float, copied: float, whole_seconds: bool
+        self, size: int, other: int, written: float, copied: float, whole_source: bool, whole_dest: bool
     ) -> None:
-        """However coarse the destination's clock is: what was written after it was copied is looked at."""
-        shown = float(int(copied)) if whole_seconds else copied
-        decided = decide(info(size, written), info(other, shown))
+        """However coarse the clocks of both are: what was written after it was copied is looked at."""
+        shown = float(int(copied)) if whole_dest else copied
+        told = float(int(written)) if whole_source else written
+        decided = decide(info(size, told), info(other, shown))
         if size != other:
             assert decided == "copy"
         elif decided == "unchanged":

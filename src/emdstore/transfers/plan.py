@@ -7,6 +7,7 @@ merges the two sorted listings, so its memory does not grow with their length; f
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -94,24 +95,30 @@ def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged
     -------
     ``"copy"``, ``"compare"`` or ``"unchanged"``
         With ``"digest"``, equal checksums that both stores keep are unchanged; otherwise the bytes are compared. With
-        ``"stat"``, equal size and a destination that is not older is unchanged. Object stores keep whole seconds:
-        where the source was written within the second that the destination names, the order of the two is not known,
-        and the bytes are compared. A copy from file to file keeps the time: there equal size and equal time are
-        unchanged, unless something about the source changed since the copy was made; otherwise the bytes are compared.
+        ``"stat"``, equal size and a destination that is not older is unchanged. Object stores and SFTP keep whole
+        seconds: where both were written within the second that one of them names, the order of the two is not known,
+        and the bytes are compared, as they are where a store tells no times. A copy from file to file keeps the time:
+        there equal size and equal time are unchanged, unless something about the source changed since the copy was
+        made; otherwise the bytes are compared.
     """
     if dest is None or unchanged == "never" or source.size != dest.size:
         return "copy"
     if unchanged == "digest":
         return "unchanged" if source.checksum is not None and source.checksum == dest.checksum else "compare"
     if source.changed is not None and dest.changed is not None:
-        grain = _COARSE_GRAIN if source.changed == int(source.changed) else _FINE_GRAIN
+        grain = _COARSE_GRAIN if _is_whole(source.changed) else _FINE_GRAIN
         untouched = dest.modified == source.modified and source.changed + grain < dest.changed
         return "unchanged" if untouched else "compare"
-    if dest.modified >= source.modified:
-        return "unchanged"
-    if dest.modified == int(dest.modified) and dest.modified + 1 > source.modified:
+    if math.isnan(source.modified) or math.isnan(dest.modified):
         return "compare"
-    return "copy"
+    if dest.modified >= source.modified:
+        is_known = source.changed is not None or not _is_whole(source.modified)
+        return "unchanged" if is_known or dest.modified >= source.modified + 1 else "compare"
+    return "compare" if _is_whole(dest.modified) and dest.modified + 1 > source.modified else "copy"
+
+
+def _is_whole(seconds: float) -> bool:
+    return seconds == int(seconds)
 
 
 @attrs.frozen
