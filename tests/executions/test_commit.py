@@ -439,7 +439,7 @@ def test_a_scratch_folder_that_is_gone_is_named_and_the_execution_can_be_aborted
     [
         (b"", RecordError, "is no execution record"),
         (b'{"record_version": 1, "fragment"', RecordError, "is no execution record"),
-        (b'{"record_version": 1}', RecordError, "is no valid execution record"),
+        (b'{"record_version": 1}', RecordError, "is no execution record"),
         (b'{"record_version": 99}', RecordVersionError, "upgrade emdstore"),
     ],
 )

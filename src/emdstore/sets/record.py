@@ -21,6 +21,7 @@ from emdstore.errors import ArtifactNotFoundError, OvertakenError, RecordError, 
 from emdstore.keys import is_valid_key
 from emdstore.sets.origin import Dataset, Resources
 from emdstore.sets.result import ExecutionResult
+from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers.seals import overtaken, write_seal
@@ -234,24 +235,22 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
         If it is no record; the message says what is wrong, and where.
     """
     try:
-        version = _head.decode(data).record_version
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{name} is no execution record: {error}", key=name) from None
-    if version > RECORD_VERSION:
-        raise RecordVersionError(
-            f"{name} has record version {version}; this emdstore reads up to {RECORD_VERSION}: upgrade emdstore",
+        record = decode_versioned(
+            data,
+            _record,
+            version=lambda data: _head.decode(data).record_version,
+            newest=RECORD_VERSION,
             key=name,
+            newer=RecordVersionError,
         )
-    try:
-        record = _record.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{name} is no valid execution record: {error}", key=name) from None
+    except UnreadableError as error:
+        raise RecordError(f"{name} is no execution record: {error}", key=name) from None
     if not is_valid_key(record.fragment):
         raise RecordError(f"{name} names a fragment that is no valid key: {record.fragment!r}", key=name)
     for artifact in record.artifacts:
         if not is_valid_key(artifact.key):
             raise RecordError(f"{name} names an artifact that is no valid key: {artifact.key!r}", key=name)
-    if version == RECORD_VERSION:
+    if record.record_version == RECORD_VERSION:
         return record
     return attrs.evolve(record, state=state_of(record.status, record.failure), record_version=RECORD_VERSION)
 

@@ -33,6 +33,7 @@ from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.record import Moment
 from emdstore.sets.retraction import whoever_says_so
 from emdstore.sets.state import SetState, look_at_set
+from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import OWN_FOLDER
 from emdstore.stores.port import ArtifactStore, SupportsFlush
@@ -541,16 +542,16 @@ def _each_at(store: ArtifactStore, keys: Iterable[str], decoder: msgspec.json.De
 
 def _decode(data: bytes, decoder: msgspec.json.Decoder[T], key: str) -> T:
     try:
-        version = _head.decode(data).release_version
-        if version > RELEASE_VERSION:
-            raise ReleaseError(
-                f"{key!r} was written by a newer emdstore (version {version}; this one reads {RELEASE_VERSION}): "
-                "upgrade emdstore",
-                key=key,
-            )
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ReleaseError(f"{key!r} cannot be read as what it should be: {error}", key=key) from error
+        return decode_versioned(
+            data,
+            decoder,
+            version=lambda data: _head.decode(data).release_version,
+            newest=RELEASE_VERSION,
+            key=key,
+            newer=ReleaseError,
+        )
+    except UnreadableError as error:
+        raise ReleaseError(f"{key!r} cannot be read as what it should be: {error}", key=key) from None
 
 
 @attrs.frozen

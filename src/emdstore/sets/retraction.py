@@ -25,6 +25,7 @@ from emdstore.errors import (
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.record import Moment
 from emdstore.sets.result import METRIC_NAME
+from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.stores.replacing import put_over
@@ -190,20 +191,20 @@ def decode_retraction(data: bytes, *, name: str = RETRACTION_NAME) -> Retraction
         If it is none; the message says what is wrong.
     """
     try:
-        version = _head.decode(data).retraction_version
-        if version > RETRACTION_VERSION:
-            raise RecordVersionError(
-                f"{name!r} was written by a newer emdstore (version {version}; this one reads {RETRACTION_VERSION}): "
-                "upgrade emdstore",
-                key=name,
-            )
-        return _retraction.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return decode_versioned(
+            data,
+            _retraction,
+            version=lambda data: _head.decode(data).retraction_version,
+            newest=RETRACTION_VERSION,
+            key=name,
+            newer=RecordVersionError,
+        )
+    except UnreadableError as error:
         raise RecordError(
             f"{name!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
             "retract`, or copy it from another store",
             key=name,
-        ) from error
+        ) from None
 
 
 def expect_set(store: ArtifactStore, fragment: str) -> None:
