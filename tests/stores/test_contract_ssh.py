@@ -8,12 +8,12 @@ import pytest
 from tests.servers.sshd import NO_SSH
 from tests.stores.test_contract_local import files_in, plant_strangers
 
-from emdstore.stores.port import SupportsCopyFrom, SupportsPath, SupportsScope, SupportsSession
+from emdstore.stores.port import SupportsPath, SupportsScope, SupportsSession
 from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.testing import StoreContract, StoreHarness
 from emdstore.testing.contract.capabilities import CAPABILITIES
 
-CLAIMS = set(CAPABILITIES) - {SupportsPath, SupportsSession, SupportsCopyFrom, SupportsScope}
+CLAIMS = set(CAPABILITIES) - {SupportsPath, SupportsSession, SupportsScope}
 
 
 def harness_of(root: Path, url: str, **options: object) -> StoreHarness:

@@ -66,7 +66,7 @@ class Counting(InMemoryArtifactStore):
 
 def test_no_more_large_artifacts_are_under_way_than_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is held as its parts are, 25 bytes here, so that two of them fill 60."""
-    for name, value in {"_SMALL_SIZE": 10, "_DOWN_BYTES": 5, "_UP_BYTES": 20, "_MOST_BYTES": 60}.items():
+    for name, value in {"SMALL_SIZE": 10, "_DOWN_BYTES": 5, "_UP_BYTES": 20, "_MOST_BYTES": 60}.items():
         monkeypatch.setattr(run, name, value)
     source = Counting()
     for number in range(12):

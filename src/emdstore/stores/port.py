@@ -19,7 +19,7 @@ For every store:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
@@ -339,6 +339,20 @@ class SupportsCopyFrom(Protocol):
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
         """Open a session that copies from `source`, or return None where there is no such way from it."""
+        ...
+
+
+@runtime_checkable
+class CopiesMany(Protocol):
+    """What a copy session has besides if several small artifacts are quicker together than one by one."""
+
+    def copy_many(
+        self, keys: Sequence[str], moved: Callable[[int], object] | None = None, /
+    ) -> Iterator[Copied | EmdstoreError]:
+        """Copy artifacts of 1 MiB at most, and yield for each, in order, what was proved or why it was not copied.
+
+        They are under way at once: when one fails, others after it may have been copied.
+        """
         ...
 
 

@@ -7,7 +7,7 @@ the class of a view is put together for the store that it wraps: one small class
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from emdstore.stores.port import (
     ArtifactStore,
     ArtifactWriter,
     Copied,
+    CopiesMany,
     CopySession,
     LeftOut,
     Place,
@@ -257,7 +258,9 @@ class _FlushView(StoreView):
 class _CopyFromView(StoreView):
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
         session = self._inner.copy_from(source)
-        return None if session is None else _CopySessionView(self, session)
+        if session is None:
+            return None
+        return (_ManyCopiesView if isinstance(session, CopiesMany) else _CopySessionView)(self, session)
 
 
 class _OpenedBy(Generic[Session]):
@@ -279,6 +282,14 @@ class _OpenedBy(Generic[Session]):
 class _CopySessionView(_OpenedBy[CopySession]):
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         return self._session.copy(self._view._enter("copy", key), moved)
+
+
+class _ManyCopiesView(_CopySessionView):
+    def copy_many(
+        self, keys: Sequence[str], moved: Callable[[int], object] | None = None, /
+    ) -> Iterator[Copied | EmdstoreError]:
+        inner = [self._view._enter("copy", key) for key in keys]
+        return cast("CopiesMany", self._session).copy_many(inner, moved)
 
 
 class _SessionView(StoreView):

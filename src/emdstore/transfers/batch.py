@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import attrs
 
 from emdstore import system
-from emdstore.errors import ArtifactNotFoundError, IntegrityError, InvalidKeyError, UnsafePathError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    IntegrityError,
+    InvalidKeyError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
 from emdstore.stores.checksums import Check, sha256_of
-from emdstore.stores.port import ArtifactStore
+from emdstore.stores.port import ArtifactStore, Copied
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
 from emdstore.transfers.routes import Route, digest_of
 from emdstore.transfers.seals import write_seal
 from emdstore.workers.watch import Monitor, Stopped
+
+SMALL_SIZE = 1024 * 1024
+"""Bytes of an artifact that may be moved together with others."""
+
+_log = logging.getLogger(__name__)
 
 
 class Pace(Protocol):
@@ -55,26 +69,57 @@ def run_batch(
 
 
 def run_steps(
-    source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step], monitor: Monitor | None, *, far: bool
+    source: ArtifactStore, dest: ArtifactStore, steps: Sequence[Step], monitor: Monitor | None, *, far: bool
 ) -> Iterator[KeyOutcome]:
-    """Do steps one after the other, and yield their outcomes; errors become outcomes."""
+    """Do steps and yield their outcomes, in their order; errors become outcomes."""
     with Route(source, dest, monitor, far=far) as route:
-        for step in steps:
-            yield _run_step(source, dest, step, route)
+        for are_plain, group in itertools.groupby(steps, _is_plain_copy):
+            run = list(group)
+            copies = route.copy_many([step.key for step in run]) if are_plain and len(run) > 1 else None
+            if copies is None:
+                for step in run:
+                    yield _run_step(source, dest, step, route)
+                continue
+            for step in run:
+                copied = _next_of(copies)
+                again = isinstance(copied, StoreUnavailableError)
+                yield _run_step(source, dest, step, route, None if again else copied)
+
+
+def _is_plain_copy(step: Step) -> bool:
+    return step.action == "copy" and not step.doubt and step.size is not None and step.size <= SMALL_SIZE
+
+
+def _next_of(copies: Iterator[Copied | EmdstoreError]) -> Copied | EmdstoreError | None:
+    """Return the next copy that was made; None if it is to be made alone, as after an error that nobody foresaw."""
+    try:
+        return next(copies, None)
+    except Exception:  # noqa: BLE001 - each is tried again alone, and what it raises then is its outcome
+        _log.warning("copying several at once failed; going on one by one", exc_info=True)
+        return None
 
 
 def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step]) -> list[KeyOutcome]:
     """Do a few steps in this thread, one after the other, up to the first that fails; errors become outcomes."""
     outcomes: list[KeyOutcome] = []
-    for outcome in run_steps(source, dest, steps, None, far=False):
-        outcomes.append(outcome)
-        if outcome.outcome not in ("copied", "unchanged"):
-            break
+    with Route(source, dest) as route:
+        for step in steps:
+            outcomes.append(_run_step(source, dest, step, route))
+            if outcomes[-1].outcome not in ("copied", "unchanged"):
+                break
     return outcomes
 
 
-def _run_step(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> KeyOutcome:
+def _run_step(
+    source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route, copied: Copied | EmdstoreError | None = None
+) -> KeyOutcome:
+    """Do one step; given what came of it when it was done with others, only judge that."""
     try:
+        if isinstance(copied, EmdstoreError):
+            raise copied
+        if copied is not None:
+            _check(step, source, copied.sha256)
+            return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
         return patiently(lambda: _move(source, dest, step, route), source, dest)
     except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
         return outcome_of(step.key, error, step.size)

@@ -11,16 +11,18 @@ There are three ways, and the first that both stores know is taken:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from emdstore.errors import SourceChangedError
+from emdstore.errors import EmdstoreError, SourceChangedError
 from emdstore.stores.checksums import Check, sha256_of
 from emdstore.stores.port import (
     CHUNK_SIZE,
     ArtifactStore,
     Copied,
+    CopiesMany,
     CopySession,
     StoreSession,
     SupportsCopyFrom,
@@ -102,6 +104,10 @@ class Route:
         if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
             return self._stream(self._source, self._dest, key)
         return self._whole(key)
+
+    def copy_many(self, keys: Sequence[str]) -> Iterator[Copied | EmdstoreError] | None:
+        """Copy small artifacts that are under way at once, see `CopiesMany`; None if there is no such way."""
+        return self._copies.copy_many(keys, self._monitor) if isinstance(self._copies, CopiesMany) else None
 
     def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str) -> Copied:
         digest, size = hashlib.sha256(), 0

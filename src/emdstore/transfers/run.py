@@ -23,7 +23,7 @@ from emdstore.progress import tell
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.unfinished import uploads_are_under_way
-from emdstore.transfers.batch import Batch, BatchResult, run_batch, run_steps
+from emdstore.transfers.batch import SMALL_SIZE, Batch, BatchResult, run_batch, run_steps
 from emdstore.transfers.ledger import Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
@@ -42,7 +42,6 @@ _PLAN_AT_ONCE = 512
 _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MIB = 1024 * 1024
-_SMALL_SIZE = _MIB
 _BATCH_BYTES = 8 * _MIB
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
 _COPY_BYTES = _MIB  # from file to file: a buffer
@@ -167,7 +166,7 @@ def _end_workers(executor: Executor, kind: object, error: BaseException | None, 
 
 
 def _is_large(step: Step) -> bool:
-    return step.size is None or step.size > _SMALL_SIZE
+    return step.size is None or step.size > SMALL_SIZE
 
 
 class _Run:
@@ -227,7 +226,7 @@ class _Run:
     def _is_little(self) -> bool:
         """Tell whether all that is left is one small batch for near stores: to start a thread would take longer."""
         sizes = [math.inf if step.size is None else step.size for _, step in self._ledger.waiting]
-        little = _BATCH_BYTES if self._pace.is_near else _SMALL_SIZE
+        little = _BATCH_BYTES if self._pace.is_near else SMALL_SIZE
         is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= little
         return self._complete and is_batch and not self._pace.is_far
 

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 import attrs
 
@@ -32,7 +32,16 @@ from emdstore.stores.local.files import (
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.local.root import Durability, Root
 from emdstore.stores.place import most_requests
-from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, CopySession, LeftOut, Place
+
+
+@runtime_checkable
+class BringsFiles(Protocol):
+    """A store whose artifacts are files of another machine: it brings them, with their times."""
+
+    def files_to(self, root: Root, /) -> CopySession | None:
+        """Open a session that copies to a folder of this machine; None if there is no such way."""
+        ...
 
 
 def _absolute(root: str | os.PathLike[str]) -> Path:
@@ -180,9 +189,11 @@ class LocalArtifactStore:
         """See `SupportsScope.scope`; `UnsafePathError` if a link leads the folder out of the root."""
         return attrs.evolve(self, root=self.local_path(validate_prefix(prefix)))
 
-    def copy_from(self, source: ArtifactStore, /) -> CopyFiles | None:
-        """See `SupportsCopyFrom.copy_from`: from another local store."""
-        return CopyFiles(source.ground, self.ground) if isinstance(source, LocalArtifactStore) else None
+    def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
+        """See `SupportsCopyFrom.copy_from`: from another local store, or from one whose files are elsewhere."""
+        if isinstance(source, LocalArtifactStore):
+            return CopyFiles(source.ground, self.ground)
+        return source.files_to(self.ground) if isinstance(source, BringsFiles) else None
 
     def session(self) -> FileSession:
         """See `SupportsSession.session`."""

@@ -21,6 +21,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+import attrs
+
 from emdstore import system
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -43,7 +45,9 @@ from emdstore.stores.ssh.errors import SSH_FAILED, last_words
 from emdstore.stores.ssh.side import exists_already, holds_artifacts, is_below_artifact, leads_out, not_found
 from emdstore.stores.system_errors import error_of_errno
 
-_LARGE = 1024 * 1024  # what is larger is written in pieces
+LARGE = 1024 * 1024
+"""What is larger is written in pieces."""
+
 _ACKNOWLEDGED = far.WINDOW // 4
 _BANNER_BYTES = 64 * 1024
 _TOO_OLD = 86
@@ -407,7 +411,7 @@ class FarEnd:
 
     def write_bytes(self, key: str, data: bytes) -> None:
         """See `FarSide.write_bytes`."""
-        if len(data) <= _LARGE:
+        if len(data) <= LARGE:
             self.put(key, data)
             return
         with FarWriter(self, key) as writer:
@@ -499,28 +503,42 @@ def describe(key: str, size: int, mtime: int, ctime: int, inode: int) -> Artifac
 class FarReader:
     """A file that comes over; see `ArtifactReader`."""
 
-    def __init__(self, end: FarEnd, key: str) -> None:
+    info: ArtifactInfo
+    mtime_ns: int
+    is_program: bool
+
+    def __init__(self, end: FarEnd, key: str, *, begin: bool = True) -> None:
         self._end, self._key = end, key
         self._number, self._frames = end.begin()
-        self._digest, self._size = hashlib.sha256(), 0
+        self._digest, self.size, self.sha256 = hashlib.sha256(), 0, ""
         self._rest = memoryview(b"")
         self._whole = False
         self._taken = 0
         try:
             end.send(self._number, far.GET, {"key": key})
-            kind, told, body = end.receive(self._frames, key, "read")
-            self.info = describe(key, *told["stat"])
-            if kind == far.DONE:
-                self._whole = True
-                end.check(sha256_of(body), told["sha256"], key)
-                self._rest = memoryview(body)
-                if len(body) != self.info.size:  # a file that says it has 0 bytes
-                    self.info = ArtifactInfo(
-                        key, len(body), self.info.modified, self.info.version, changed=self.info.changed
-                    )
+            if begin:
+                self.begin()
         except BaseException:
             end.forget(self._number)
             raise
+
+    def begin(self) -> None:
+        """Wait for the first answer, which says what the file is."""
+        key = self._key
+        try:
+            kind, told, body = self._end.receive(self._frames, key, "read")
+        except BaseException:
+            self._whole = True  # no more comes
+            raise
+        self.info = describe(key, *told["stat"])
+        self.mtime_ns, self.is_program = told["stat"][1], told.get("program", False)
+        if kind == far.DONE:
+            self._whole = True
+            self.size, self.sha256 = len(body), sha256_of(body)
+            self._end.check(self.sha256, told["sha256"], key)
+            self._rest = memoryview(body)
+            if len(body) != self.info.size:  # a file that says it has 0 bytes
+                self.info = attrs.evolve(self.info, size=len(body))
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
@@ -534,7 +552,7 @@ class FarReader:
         kind, told, body = self._end.receive(self._frames, self._key, "read")
         if kind == far.PIECE:
             self._digest.update(body)
-            self._size += len(body)
+            self.size += len(body)
             self._rest = memoryview(body)
             self._taken += len(body)
             if self._taken >= _ACKNOWLEDGED:
@@ -542,7 +560,8 @@ class FarReader:
                 self._taken = 0
             return
         self._whole = True
-        self._end.check(self._digest.hexdigest(), told["sha256"], self._key)
+        self.sha256 = self._digest.hexdigest()
+        self._end.check(self.sha256, told["sha256"], self._key)
 
     def __enter__(self) -> Self:
         return self
@@ -556,10 +575,10 @@ class FarReader:
 class FarWriter:
     """A file that goes over; see `ArtifactWriter`. What is small goes in one frame at the end."""
 
-    def __init__(self, end: FarEnd, key: str) -> None:
-        self._end, self._key = end, key
+    def __init__(self, end: FarEnd, key: str, **kept: Any) -> None:
+        self._end, self._key, self._kept = end, key, kept
         self._held = bytearray()
-        self._digest, self._size = hashlib.sha256(), 0
+        self._digest, self.size = hashlib.sha256(), 0
         self._room = far.WINDOW
         self._number = 0
 
@@ -568,6 +587,8 @@ class FarWriter:
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""
+        self._digest.update(data)
+        self.size += len(data)
         if not self._number and len(self._held) + len(data) <= far.SMALL_BYTES:
             self._held += data
             return
@@ -578,25 +599,28 @@ class FarWriter:
             self._send(held)
         self._send(data)
 
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was written."""
+        return self._digest.hexdigest()
+
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
         for start in range(0, len(view), far.PIECE_BYTES):
             piece = view[start : start + far.PIECE_BYTES]
             while self._room <= 0 or not self._frames.empty():
                 self._room += self._end.receive(self._frames, self._key, "write")[1]["bytes"]
-            self._digest.update(piece)
-            self._size += len(piece)
             self._room -= len(piece)
             self._end.send(self._number, far.CHUNK, {}, piece)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None) -> None:
         if not self._number:
             if kind is None:
-                self._end.put(self._key, bytes(self._held))
+                self._end.put(self._key, bytes(self._held), **self._kept)
             return
         try:
             if kind is None:
-                asked = {"key": self._key, "size": self._size, "sha256": self._digest.hexdigest()}
+                asked = {"key": self._key, "size": self.size, "sha256": self.sha256, **self._kept}
                 self._end.send(self._number, far.COMMIT, asked)
             elif not self._end.is_cut:
                 self._end.send(self._number, far.ABORT, {})

@@ -77,6 +77,16 @@ class Lines:
         self._without_program = False
         self._changing = threading.Lock()
 
+    @property
+    def run_program(self) -> bool:
+        """Whether the program runs over there; False also if that cannot be found out now."""
+        try:
+            side = self.take()
+        except EmdstoreError:
+            return False  # whoever asks for something hears why
+        self.give_back(side)
+        return isinstance(side, FarEnd)
+
     def call(self, ask: Callable[[FarSide], Result], *, again: bool = True) -> Result:
         """Ask over one of the connections.
 

@@ -483,6 +483,15 @@ class Staged:
                 os.rename(self.staged, self.name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
+def keep(fd: int, asked: dict[str, Any]) -> None:
+    """Give a copy what it keeps of its source: the time, and that whoever may read a program may run it."""
+    if "mtime" in asked:
+        os.utime(fd, ns=(asked["mtime"], asked["mtime"]))
+    if asked.get("program"):
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.fchmod(fd, mode | (mode & 0o444) >> 2)
+
+
 def has(name: bytes, folder_fd: int) -> bool:
     """Tell whether something has a name in a folder."""
     try:
@@ -898,12 +907,14 @@ class Program:
                     data = read_small(fd, before)
                 finally:
                     os.close(fd)
-                told = {"stat": stamp(before), "sha256": hashlib.sha256(data).hexdigest()}
+                told: dict[str, Any] = {"stat": stamp(before), "sha256": hashlib.sha256(data).hexdigest()}
+                if before.st_mode & 0o111:
+                    told["program"] = True
                 self.answer(number, DONE, told, data)
             else:
                 self.going[number] = Reading(fd, before, kind == DIGEST)
                 if kind == GET:
-                    self.answer(number, PIECE, {"stat": stamp(before)})
+                    self.answer(number, PIECE, {"stat": stamp(before), "program": bool(before.st_mode & 0o111)})
         elif kind == CHUNK:
             writing = self.writing.get(number)
             if writing is not None:
@@ -926,6 +937,11 @@ class Program:
                 if [writing.size, writing.digest.hexdigest()] != [asked["size"], asked["sha256"]]:
                     raise Refusal("damaged")
             except Refusal:
+                writing.staged.discard()
+                raise
+            try:
+                keep(writing.staged.fd, asked)
+            except BaseException:
                 writing.staged.discard()
                 raise
             writing.staged.put_in_place("replace", "")
@@ -982,11 +998,7 @@ class Program:
         staged = Staged(self.root, key)
         try:
             write_all(staged.fd, body)
-            if "mtime" in asked:
-                os.utime(staged.fd, ns=(asked["mtime"], asked["mtime"]))
-            if asked.get("program"):
-                mode = stat.S_IMODE(os.fstat(staged.fd).st_mode)
-                os.fchmod(staged.fd, mode | (mode & 0o444) >> 2)
+            keep(staged.fd, asked)
         except BaseException:
             staged.discard()
             raise

@@ -20,11 +20,21 @@ from emdstore.keys import validate_key, validate_prefix
 from emdstore.per_process import PerProcess
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.left_out import only_artifacts
-from emdstore.stores.local.root import Durability
+from emdstore.stores.local.root import Durability, Root
+from emdstore.stores.local.store import LocalArtifactStore
 from emdstore.stores.place import most_requests
-from emdstore.stores.port import ArtifactInfo, ArtifactReader, ArtifactWriter, LeftOut, Place
+from emdstore.stores.port import (
+    ArtifactInfo,
+    ArtifactReader,
+    ArtifactStore,
+    ArtifactWriter,
+    CopySession,
+    LeftOut,
+    Place,
+)
 from emdstore.stores.replacing import digest_at
 from emdstore.stores.ssh.address import Address, parse_address
+from emdstore.stores.ssh.copies import FetchFiles, SendFiles
 from emdstore.stores.ssh.lines import MOST_CONNECTIONS, Lines, Way, lines_of
 
 
@@ -180,6 +190,16 @@ class SSHArtifactStore:
         return Place(
             holder, path.removesuffix("/."), remote=True, shared=True, requests=most_requests(), retries=self.retries
         )
+
+    def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
+        """See `SupportsCopyFrom.copy_from`: from a folder of this machine, where the program runs over there."""
+        lines = self._lines.get()
+        return SendFiles(source.ground, lines) if isinstance(source, LocalArtifactStore) and lines.run_program else None
+
+    def files_to(self, root: Root, /) -> CopySession | None:
+        """See `BringsFiles.files_to`."""
+        lines = self._lines.get()
+        return FetchFiles(lines, root) if lines.run_program else None
 
     def flush(self) -> None:
         """See `SupportsFlush.flush`: the file system over there, as far as that can be asked."""
