@@ -86,6 +86,11 @@ from .ingestion.report import (
 from .selection import (
     Selection as Selection,
 )
+from .sets.comparing import (
+    Compared as Compared,
+    Difference as Difference,
+    compare as compare,
+)
 from .sets.decision import (
     StatusDecision as StatusDecision,
     resolve_status as resolve_status,

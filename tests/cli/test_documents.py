@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 from tests.cli.conftest import Here
-from tests.ensembles import GOOD
+from tests.ensembles import GOOD, INCOMPLETE
 
 from emdstore.cli import app, documents
 from emdstore.sets.schema import record_schema
@@ -57,6 +57,10 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "transfer", 0, ["transfer", results, "copy"]
     yield "transfer", 0, ["transfer", results, "dry", "--dry-run"]
     yield "transfer", 1, ["transfer", results, "copy", "no/such"]
+    yield "diff", 0, ["diff", results, "copy"]
+    (Path("empty")).mkdir()
+    yield "diff", 1, ["diff", results, "empty"]
+    yield "diff", 1, ["diff", results / GOOD, results / INCOMPLETE, "--values"]
     yield "sets", 0, ["sets", results]
     yield "sets", 4, ["sets", results, "--provider", "nobody"]
     yield "repair", 0, ["repair", results, GOOD, "--from", results]

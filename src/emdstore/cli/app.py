@@ -30,6 +30,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "demo": ("demo:demo", "Evaluate a made-up ensemble of climate models: run, publish, load a catalog."),
     "ls": ("stores:ls", "List the artifacts of a store."),
     "transfer": ("stores:transfer_artifacts", "Copy artifacts from one store to another."),
+    "diff": ("diff:diff", "Tell which sets and keys of two stores differ, and how."),
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
     "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),
     "repair": ("sets:repair_set", "Mend a damaged set from a good copy of its bytes."),

@@ -102,6 +102,7 @@ class Layout:
 
 _PASSED = ("copied", "unchanged")
 _HARMLESS = ("stale", "incomplete", "bare")
+_COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value")
 _READ = ("published", "failed", "publishing", "incomplete", "changed", "bare")
 _REPLAY = Layout("executions", errors=_of_replay)
 _COMMIT = Layout("executions", named=("fragment", "status"), errors=_of_commit)
@@ -119,6 +120,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "db rebind": Layout(),
     "db upgrade": Layout(errors=_of_database),
     "demo": Layout("executions", errors=lambda told: _of_commit(told["committed"])),
+    "diff": Layout("differences", errors=_of_items("differences", "how", "name", "a", _COMPARED)),
     "error": Layout(items="", errors=_of_error),
     "export": Layout(),
     "forget": Layout(),

@@ -149,6 +149,7 @@ def pairs_of(
     *,
     prefix: str = "",
     also: str | None = None,
+    whole: bool = False,
 ) -> Iterator[Pair]:
     """Merge two listings, in memory that does not grow with them.
 
@@ -161,12 +162,14 @@ def pairs_of(
         Called with what the source's listing leaves out. Without it a folder that cannot be read raises.
     prefix
         Only what lies in this folder, all of it on both sides.
+    whole
+        Whether to follow both listings to their ends, and to tell what both leave out.
     also
         A name that is told of also if it lies at the destination's root beyond that.
     """
     # A copy is another store, so it gets no identity from here.
     listed = _listed(source, prefix, left_out)
-    sides = (each for each in listed if each[0] != IDENTITY_KEY), _listed(dest, prefix, None)
+    sides = (each for each in listed if each[0] != IDENTITY_KEY), _listed(dest, prefix, left_out if whole else None)
     here, there = (next(each, None) for each in sides)
     last = ""
     while here is not None:
@@ -180,6 +183,9 @@ def pairs_of(
         else:
             yield Pair(there[0], False, True, None, there[1])
             there = next(sides[1], None)
+    while whole and there is not None:
+        yield Pair(there[0], False, True, None, there[1])
+        there = next(sides[1], None)
     while also is not None and there is not None and _is_near(there[0], last, prefix):
         yield Pair(there[0], False, True, None, there[1])
         there = next(sides[1], None)
