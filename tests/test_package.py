@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import emdstore
 
 SOURCE = Path(emdstore.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 # Engines and faces: whoever does not use them need not have them.
 OPTIONAL = {
@@ -157,3 +159,18 @@ def test_no_module_needs_an_extra_to_be_imported() -> None:
         f"import importlib\nfor name in {modules!r}: importlib.import_module(name)"
     )
     assert importlib.import_module("emdstore.cli")
+
+
+def test_how_to_cite_it_names_this_version() -> None:
+    import yaml
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == emdstore.__version__
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+
+
+def test_the_extra_all_brings_every_feature() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (brought,) = extras["all"]
+    named = set(brought.partition("[")[2].rstrip("]").split(","))
+    assert named == extras.keys() - {"all", "climate-ref", "testing", "test", "test-all", "dev"}

@@ -52,6 +52,7 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "db check", 2, ["db", "check", "--catalog", "mysql://h/x"]
     yield "db upgrade", 0, ["db", "upgrade"]
     yield "db rebind", 0, ["db", "rebind", results, *catalog]
+    yield "doctor", 0, ["doctor", results]
     yield "ls", 0, ["ls", results]
     yield "ls", 2, ["ls", "nowhere"]
     yield "transfer", 0, ["transfer", results, "copy"]

@@ -121,6 +121,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "db upgrade": Layout(errors=_of_database),
     "demo": Layout("executions", errors=lambda told: _of_commit(told["committed"])),
     "diff": Layout("differences", errors=_of_items("differences", "how", "name", "a", _COMPARED)),
+    "doctor": Layout("checks", errors=lambda told: [
+        _error("problem", each.name, each.detail) for each in told["checks"] if each.outcome == "problem"
+    ]),
     "error": Layout(items="", errors=_of_error),
     "export": Layout(),
     "forget": Layout(),
