@@ -51,12 +51,13 @@ from emdstore.errors import (
 from emdstore.executions.execution import Execution
 from emdstore.executions.lease import Lease
 from emdstore.executions.report import RoleCounts, UploadReport
+from emdstore.executions.without_catalog import publish_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import read_set
 from emdstore.ingestion.replay import ingest
 from emdstore.sets.record import ExecutionRecord, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
-from emdstore.stores import LocalArtifactStore, scoped
+from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.stores.identity import is_own
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 from emdstore.transfers import TransferProgress
@@ -288,6 +289,20 @@ def test_ctrl_c_leaves_a_state_that_the_next_commit_accepts(workspace: Workspace
     assert (execution.status, execution.row.owner) == ("upload_failed", None)
     execution.commit_output_assets()
     assert execution.status == "uploaded"
+
+
+def test_late_bytes_with_the_time_of_the_record_are_shipped_anew(tmp_path: Path) -> None:
+    # Times of a store are seconds, often: what landed in that of the record looks as if it had been there before.
+    results = InMemoryArtifactStore()
+    workspace = Workspace(scratch=tmp_path / "scratch", results=results, catalog=tmp_path / "catalog.db")
+    execution = ran(workspace)
+    publish_execution(workspace, execution.fragment)
+    key, record = f"{execution.fragment}/diagnostic.json", f"{execution.fragment}/{RECORD_NAME}"
+    right = results.read_bytes(key)
+    results.write_bytes(key, right.replace(b"0.7", b"0.8"))
+    results._objects[key] = attrs.evolve(results._objects[key], modified=results.info(record).modified)
+    execution.commit_output_assets()
+    assert (execution.status, results.read_bytes(key)) == ("uploaded", right)
 
 
 # -- claims --------------------------------------------------------------------------------------------------------

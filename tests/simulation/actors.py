@@ -107,12 +107,21 @@ def recover(stage: Stage) -> object:
 
 def mend(stage: Stage) -> object:
     """Bring what is wrong in the results from scratch."""
-    return repair(stage.workspace.results, stage.fragment, source=stage.workspace.scratch)
+    with stage.watch.alone() as alone:
+        report = repair(stage.workspace.results, stage.fragment, source=stage.workspace.scratch)
+    if report.ok and alone():
+        stage.watch.mended(stage.fragment)
+    return report
 
 
 def write(stage: Stage) -> object:
     """Write the next version of the set into scratch, as a program does that still runs; not in one piece."""
     folder = stage.world.scratch / stage.fragment
+    for key in sorted(stage.watch.wrote_last[stage.fragment].keys() - version_of(3).keys()):
+        stage.kernel.step("program removes", key)
+        with stage.kernel.at_once():
+            stage.watch.removes(stage.fragment, key)
+            (folder / key).unlink(missing_ok=True)
     for key, data in version_of(3).items():
         stage.kernel.step("program writes", key)
         with stage.kernel.at_once():
@@ -122,7 +131,7 @@ def write(stage: Stage) -> object:
             stage.watch.writes(stage.fragment, key, data)
             staged = path.with_name(".emdstore-staging-program")
             staged.write_bytes(data)
-            when = stage.kernel.now().timestamp()
+            when = stage.kernel.files_now().timestamp()
             staged.replace(path)
             os.utime(path, (when, when))
     return None
@@ -152,12 +161,36 @@ def lose(stage: Stage) -> object:
 
 def spoil(stage: Stage) -> object:
     """Remove a file of the set from scratch, as a clean-up by hand does."""
-    stage.kernel.step("operator removes", f"{stage.fragment}/data/tas.nc")
-    path = stage.world.scratch / stage.fragment / "data" / "tas.nc"
+    stage.kernel.step("operator removes", f"a file of {stage.fragment}")
     with stage.kernel.at_once():
-        if path.exists():
-            stage.watch.spoils(stage.fragment, "data/tas.nc")
-            path.unlink()
+        for key in ("data/tas.nc", "data/pr.nc"):
+            path = stage.world.scratch / stage.fragment / key
+            if path.exists():
+                stage.watch.spoils(stage.fragment, key)
+                path.unlink()
+    return None
+
+
+def drop(stage: Stage) -> object:
+    """Remove an artifact of the set from the results, as somebody does by mistake."""
+    stage.kernel.step("operator drops", f"an artifact of {stage.fragment}")
+    with stage.kernel.at_once():
+        for key in ("data/tas.nc", "data/pr.nc"):
+            if stage.world.results.exists(f"{stage.fragment}/{key}"):
+                stage.watch.damages(stage.fragment, key)
+                stage.world.results.delete(f"{stage.fragment}/{key}")  # type: ignore[attr-defined]
+    return None
+
+
+def damage(stage: Stage) -> object:
+    """Write other bytes of the same size over artifacts of the set in the results, as a disk or a stranger does."""
+    for key, data in sorted({**version_of(7), **version_of(8)}.items()):
+        if key == "out.log" or not stage.world.results.exists(f"{stage.fragment}/{key}"):
+            continue
+        stage.kernel.step("stranger writes over", key)
+        with stage.kernel.at_once():
+            stage.watch.damages(stage.fragment, key)
+            stage.world.put(f"{stage.fragment}/{key}", data, stage.kernel.files_now().timestamp())
     return None
 
 
@@ -168,22 +201,22 @@ def copy_bare(stage: Stage) -> object:
         with stage.kernel.at_once():
             if stage.world.results.exists(f"{stage.fragment}/execution.json"):
                 return None  # nobody but us writes where a set is
-            stage.watch.strange.add(stage.fragment)
-            stage.world.results.write_bytes(f"{stage.fragment}/{key}", data)
-            if stage.world.scene.results == "local":
-                when = stage.kernel.now().timestamp()
-                os.utime(stage.world.local_results / stage.fragment / key, (when, when))
+            stage.watch.strays(stage.fragment)
+            stage.world.put(f"{stage.fragment}/{key}", data, stage.kernel.files_now().timestamp())
     return None
 
 
 def read(stage: Stage) -> object:
     """Read the set, as the site and exports do, and keep what was taken for complete."""
-    look = look_at_set(stage.workspace.results, stage.fragment)
-    try:
-        content = content_of(look)
-        stage.watch.took(stage.fragment, look, [each[0] for each in content.scalars])
-    except EmdstoreError:
-        return None
+    with stage.watch.alone() as alone:
+        look = look_at_set(stage.workspace.results, stage.fragment)
+        try:
+            content = content_of(look)
+            stage.watch.took(stage.fragment, look, [each[0] for each in content.scalars])
+        except EmdstoreError:
+            return None
+    if alone() and look.state == "published":
+        stage.watch.believed(stage.fragment)
     return content.state
 
 
@@ -211,6 +244,8 @@ ACTORS: Mapping[str, Callable[[Stage], object]] = {
         idle,
         lose,
         spoil,
+        drop,
+        damage,
         copy_bare,
         read,
     )

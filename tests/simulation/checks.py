@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -43,9 +44,14 @@ class Watch:
     ----------
     wrote_last
         What a program wrote last in scratch, by set and file.
-    aborted, lost, spoiled, strange
-        Sets that were given up, that somebody removed from the results, removed a file of from scratch, or copied into
-        the results without a record.
+    aborted, lost, spoiled, strange, damaged
+        Sets that were given up, that somebody removed from the results, removed a file of from scratch, copied into the
+        results without a record, or damaged there.
+    meddled
+        Those of the lost, strange and damaged with which it was done while somebody was at work: what a stranger writes
+        between an artifact and its record is older than the record, and believed; see R2.
+    overrun
+        Sets whose bytes somebody wrote who was not the last to open them: one who was halted, or has no claim.
     lost_for_good
         Those of the lost that scratch may lack by right.
     unknown
@@ -61,9 +67,15 @@ class Watch:
         self.lost: set[str] = set()
         self.lost_for_good: set[str] = set()
         self.strange: set[str] = set()
+        self.damaged: set[str] = set()
+        self.meddled: set[str] = set()
+        self.overrun: set[str] = set()
+        self._writers: dict[str, set[Actor]] = {}
+        self._opened_by: dict[str, Actor] = {}
         self.spoiled: set[str] = set()
         self.pruned = False
         self.unknown: set[str] = set()
+        self._behind: set[str] = set()
         self.records: dict[str, ExecutionRecord] = {}
         self._moves: list[tuple[str, str, str]] = []
         self._standing: dict[str, bytes] = {}
@@ -74,6 +86,8 @@ class Watch:
                 self.lost.add(fragment)
             if state == "unknown":
                 self.unknown.add(fragment)
+            if state == "behind":
+                self._behind.add(fragment)
         self._standing = self._records_now()
         for fragment in world.scene.fragments:
             held = world.mirror._objects.get(f"{fragment}/{RECORD_NAME}")
@@ -85,14 +99,57 @@ class Watch:
     def writes(self, fragment: str, key: str, data: bytes) -> None:
         self.wrote_last[fragment][key] = data
 
+    def removes(self, fragment: str, key: str) -> None:
+        del self.wrote_last[fragment][key]
+
+    def damages(self, fragment: str, key: str) -> None:
+        self.damaged.add(fragment)
+        if self._are_others():
+            self.meddled.add(fragment)
+        path = self._world.scratch / fragment / key
+        if self._are_others() or not path.exists():
+            self.wrote_last[fragment].pop(key, None)  # scratch may be removed by right, or was
+
+    def _are_others(self) -> bool:
+        current = self._kernel.current
+        return any(each is not current and each.steps and not each.is_over for each in self._kernel.actors)
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[[], bool]]:
+        """Give a function that tells whether nobody else took a step inside the block."""
+        began = sum(each.steps for each in self._kernel.actors if each is not self._kernel.current)
+        ended = -1
+
+        def was_alone() -> bool:
+            return ended == began
+
+        yield was_alone
+        ended = sum(each.steps for each in self._kernel.actors if each is not self._kernel.current)
+
+    def mended(self, fragment: str) -> None:
+        """Judge a set that was repaired, with nobody beside."""
+        if wrong := _wrong_of(self._world, self, fragment):
+            self._blame(2, f"{fragment} was repaired, and {wrong[0]}")
+
+    def believed(self, fragment: str) -> None:
+        """Judge a set that a reader took for complete, with nobody beside."""
+        if missing := [each for each in _wrong_of(self._world, self, fragment) if each.endswith("is not there")]:
+            self._blame(9, f"a reader took {fragment} for complete, and {missing[0]}")
+
     def spoils(self, fragment: str, key: str) -> None:
         self.spoiled.add(fragment)
         del self.wrote_last[fragment][key]
 
+    def strays(self, fragment: str) -> None:
+        self.strange.add(fragment)
+        if self._are_others():
+            self.meddled.add(fragment)
+
     def loses(self, fragment: str) -> None:
         self.lost.add(fragment)
-        others = [each for each in self._kernel.actors if each.name != "lose" and each.steps and not each.is_over]
-        if others or not (self._world.scratch / fragment / RECORD_NAME).exists():
+        if self._are_others():
+            self.meddled.add(fragment)
+        if self._are_others() or not (self._world.scratch / fragment / RECORD_NAME).exists():
             self.lost_for_good.add(fragment)  # scratch may be removed by right, or was
 
     def took(self, fragment: str, look: Any, values: list[float | None]) -> None:
@@ -130,16 +187,72 @@ class Watch:
                 if record is None:
                     self._blame(3, f"{who} called {fragment} {after}, and there is no record of it")
 
-    def wrote(self, verb: str = "", key: str = "") -> None:
+    def wrote(self, verb: str = "", key: str = "", actor: Actor | None = None) -> None:
         """Judge the records that are in results now, if one may have changed."""
+        actor = actor or self._kernel.running()
         if key and not key.endswith(RECORD_NAME):
+            if verb != "delete":
+                self._wrote_artifact(actor, key)
             return
         now = self._records_now()
         for fragment, data in now.items():
             before = self._standing.get(fragment)
             if data != before:
                 self._judge_record(fragment, before, data)
+                self._wrote_record(actor, fragment, data)
         self._standing = now
+
+    def _wrote_artifact(self, actor: Actor | None, key: str) -> None:
+        """Take note if two write a set at once, which nobody may do who has a claim and was not halted."""
+        fragment = next((each for each in self._world.scene.fragments if key.startswith(each + "/")), None)
+        if actor is None or fragment is None:
+            return
+        writers = self._writers.setdefault(fragment, set())
+        others = {each for each in writers if each is not actor and not each.is_over}
+        opened_by = self._opened_by.get(fragment) if fragment in self._standing else None
+        if opened_by not in (None, actor) and not self._is_as_recorded(fragment, key):
+            others.add(opened_by)
+        writers.add(actor)
+        if not others:
+            return
+        self.overrun.add(fragment)
+        if not any(each.may_overrun for each in (actor, *others)):
+            names = " and ".join(sorted(each.name for each in (actor, *others)))
+            self._blame(6, f"{names} write {fragment} at once, though each has a claim")
+
+    def _wrote_record(self, actor: Actor | None, fragment: str, data: bytes) -> None:
+        record = self._decoded(data)
+        if actor is None or record is None:
+            return
+        self._opened_by[fragment] = actor
+        if record.state != "publishing":
+            self._writers.get(fragment, set()).discard(actor)
+        if actor.name == "bring" and fragment in self._behind:  # a later publication takes the place of what was
+            scratch = self._world.in_scratch()
+            for key, last in list(self.wrote_last[fragment].items()):
+                if scratch.get(f"{fragment}/{key}") != last:
+                    del self.wrote_last[fragment][key]
+
+    def cut_power(self, cut: Callable[[], object]) -> None:
+        """Cut the power, and judge what is left; what a program wrote and the disk forgot is nobody's fault."""
+        scratch, was_standing = self._world.in_scratch(), self._records_now()
+        cut()
+        left, held, self._standing = self._world.in_scratch(), self._world.held(), self._records_now()
+        for fragment, files in self.wrote_last.items():
+            for key, data in list(files.items()):
+                name = f"{fragment}/{key}"
+                if scratch.get(name) == data and data not in (left.get(name), held.get(name)):
+                    del files[key]
+        for fragment, row in rows_of(self._world).items():
+            data = was_standing.get(fragment)
+            if data is not None and row["record_digest"] == sha256(data) and self._standing.get(fragment) != data:
+                self._blame(3, f"{fragment} is called {row['status']}, and its record was lost when the power was cut")
+
+    def _is_as_recorded(self, fragment: str, key: str) -> bool:
+        record = self._decoded(self._standing.get(fragment, b""))
+        named = {} if record is None else {f"{fragment}/{each.key}": each.sha256 for each in record.artifacts}
+        data = self._world.held().get(key)
+        return data is not None and named.get(key) == sha256(data)
 
     def _judge_record(self, fragment: str, before: bytes | None, data: bytes) -> None:
         record = self._decoded(data)
@@ -147,8 +260,11 @@ class Watch:
             self._blame(2, f"{self._who()} wrote a record of {fragment} that cannot be read")
             return
         old = None if before is None else self._decoded(before)
-        # An open set may be brought back from an older copy; its writer finds out.
-        if old is not None and old.state != "publishing" and record.generation < old.generation:
+        # An open set may be brought back from a copy of what it was, or of later; its writer finds out.
+        opened = None if old is None or old.state != "publishing" else self.records.get(old.replaces or "")
+        may_be_back = old is not None and old.state == "publishing"
+        may_be_back &= opened is None or record.generation >= opened.generation
+        if old is not None and not may_be_back and record.generation < old.generation:
             self._blame(
                 4,
                 f"{self._who()} put a record of generation {record.generation} of {fragment} in the place of one of "
@@ -215,11 +331,11 @@ def kept_claims(world: World, actors: list[Actor]) -> Iterator[Violation]:
                     yield Violation(6, f"{actor.name} has ended, and still claims {fragment}")
 
 
-def lost_bytes(world: World, watch: Watch, *, late: bool = False) -> Iterator[Violation]:
+def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
     """Check 1: what a program wrote and bundles name lies in scratch or in results.
 
-    Known to be open: a writer who was halted, or has no claim, and goes on when scratch was removed by proof,
-    overwrites what was published. Readers have to notice.
+    Known to be open, as artifacts are not put by comparison: a writer who was halted, or has no claim, and goes on when
+    another has published and scratch was removed by proof, overwrites what was published. Readers have to notice.
     """
     held, scratch = world.held(), world.in_scratch()
     for fragment, files in watch.wrote_last.items():
@@ -232,31 +348,47 @@ def lost_bytes(world: World, watch: Watch, *, late: bool = False) -> Iterator[Vi
                 record = None if published is None else watch._decoded(published)
                 named = () if record is None else record.artifacts
                 was_published = any(each.key == key and each.sha256 == sha256(data) for each in named)
-                if late and was_published and look_at_set(world.results, fragment).state == "changed":
+                if (
+                    fragment in watch.overrun
+                    and was_published
+                    and look_at_set(world.results, fragment).state == "changed"
+                ):
                     continue
                 yield Violation(1, f"the last bytes of {name} are neither in scratch nor in results")
 
 
-def broken_sets(world: World, watch: Watch, *, late: bool = False, was_late: bool = False) -> Iterator[Violation]:
+def broken_sets(world: World, watch: Watch, *, committed: bool = False) -> Iterator[Violation]:
     """Check 2: what a record names that says published is there, with its digest.
 
-    Bytes of a writer who was halted, or has no claim, may land late. Readers notice then, and the next commit mends it.
+    Bytes of a writer who was halted, or has no claim, may land late, and strangers damage what they like. Readers
+    notice then, and the next commit mends it from scratch, if scratch has it still.
     """
-    held, scratch = world.held(), world.in_scratch()
+    scratch = world.in_scratch()
     for fragment in world.scene.fragments:
-        data = held.get(f"{fragment}/{RECORD_NAME}")
-        record = None if data is None else watch._decoded(data)
-        if record is None or record.state != "published" or fragment in watch.strange | watch.lost:
+        if fragment in watch.meddled:
             continue
-        for each in record.artifacts:
-            there = held.get(f"{fragment}/{each.key}")
-            if there is None or sha256(there) != each.sha256:
-                lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled
-                may_be = late or (was_late and lacks)  # of what scratch lacks no commit mends anything
-                if may_be and look_at_set(world.results, fragment).state == "changed":
-                    break
-                what = "is not there" if there is None else "has other bytes"
-                yield Violation(2, f"{fragment} is called published, and {each.key} {what}")
+        wrong = _wrong_of(world, watch, fragment)
+        if not wrong:
+            continue
+        lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled
+        may_be = fragment in watch.overrun | watch.damaged and (lacks or not committed)
+        if not may_be or look_at_set(world.results, fragment).state != "changed":
+            yield Violation(2, f"{fragment} is called published, and {wrong[0]}")
+
+
+def _wrong_of(world: World, watch: Watch, fragment: str) -> list[str]:
+    """Return what is not as the record says, of a set whose record says published."""
+    held = world.held()
+    data = held.get(f"{fragment}/{RECORD_NAME}")
+    record = None if data is None else watch._decoded(data)
+    wrong = []
+    for each in () if record is None or record.state != "published" else record.artifacts:
+        there = held.get(f"{fragment}/{each.key}")
+        if there is None:
+            wrong.append(f"{each.key} is not there")
+        elif sha256(there) != each.sha256:
+            wrong.append(f"{each.key} has other bytes")
+    return wrong
 
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -267,6 +399,8 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
     held = world.held()
     for fragment, row in rows.items():
         status, digest = row["status"], row["record_digest"]
+        if row["state"] == "bare" and fragment not in watch.strange and status != "unknown":
+            yield Violation(5, f"the rows of {fragment} are of a set without a record, and nobody but us wrote there")
         if row["values"] == [9.0] and fragment in watch.strange and fragment not in watch.unknown and not watch.pruned:
             yield Violation(5, f"the rows of {fragment} are of a set without a record, and the execution is ours")
         data = held.get(f"{fragment}/{RECORD_NAME}")
@@ -330,7 +464,7 @@ def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
         if fragment in watch.aborted or row is None:
             continue
         there = f"{fragment}/{RECORD_NAME}" in scratch
-        if row["status"] != "uploaded" and there and fragment not in watch.spoiled | watch.strange:
+        if row["status"] != "uploaded" and there and fragment not in watch.spoiled | watch.meddled:
             yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
         if row["owner"] is not None and there:
             yield Violation(6, f"{fragment} is still claimed by {row['owner']} when all is quiet")

@@ -33,12 +33,31 @@ STOPPED_SECONDS = 3 * LEASE
 _STEP_SECONDS = 1e-4
 _MOST_STEPS = 20_000
 
-FAULTS = ("kill", "stop", "before", "after", "gone", "full")
+FAULTS = {
+    "kill": 6,
+    "stop": 5,
+    "before": 3,
+    "after": 3,
+    "gone": 1,
+    "full": 1,
+    "stuck": 2,
+    "late": 2,
+    "ahead": 1,
+    "back": 1,
+    "cut": 1,
+    "cut-results": 1,
+    "cut-names": 1,
+}
 """What can happen at a step.
 
 ``kill``: the actor is never resumed. ``stop``: it sleeps beyond its lease, and goes on when others had their turns.
 ``before``, ``after``: the operation fails once, without or in spite of its effect. ``gone``: what it asks answers no
-more, until its end. ``full``: nothing can be written any more, until its end.
+more, until its end. ``full``: nothing can be written any more, until its end. ``stuck``: this one operation fails
+whenever it is tried. ``late``: a write to a store gets no answer, and is carried out when somebody else has his turn.
+``ahead``, ``back``: the clock of its machine jumps by an hour. ``cut``, ``cut-results``, ``cut-names``: the machine has
+no power any more, all who run there are killed, and of what was not flushed that is gone; see `Disk.cut`.
+
+Each with how often it is drawn.
 """
 
 
@@ -76,6 +95,7 @@ class Actor:
     name: str
     work: Callable[[], object]
     skew: float = 0.0
+    has_claims: bool = True
     state: str = "ready"
     steps: int = 0
     budget: float = 0
@@ -86,6 +106,7 @@ class Actor:
     keepers: list[_Keeper] = attrs.field(factory=list)
     locks: list[int] = attrs.field(factory=list)
     lasting: str | None = None
+    stuck: set[tuple[str, str]] = attrs.field(factory=set)
     to_stop: bool = False
     was_stopped: bool = False
     was_disturbed: bool = False
@@ -99,6 +120,11 @@ class Actor:
     @property
     def process(self) -> str:
         return f"boot-{self.host}:1:{100 + self.number}:1"
+
+    @property
+    def may_overrun(self) -> bool:
+        """Whether it may write where another does: it was halted, failed by its catalog, or never had a claim."""
+        return self.was_stopped or self.was_disturbed or not self.has_claims
 
     @property
     def is_over(self) -> bool:
@@ -135,7 +161,9 @@ class Kernel:
         self._tokens = 1_000_000 * nth
         self._hub = getcurrent()
         self._ran_last: Actor | None = None
-        self.after_step: Callable[[Actor, str, str], object] | None = None
+        self.stepped: dict[str, float] = {}
+        self.landing: list[tuple[Actor, Callable[[], object]]] = []
+        self.cut_power: Callable[[str], object] = lambda kind: None
 
     # -- what actors ask -----------------------------------------------------------------------------------------
 
@@ -153,7 +181,13 @@ class Kernel:
         )
 
     def now(self, actor: Actor | None = None) -> datetime:
-        return EPOCH + timedelta(seconds=self.clock + (0.0 if actor is None else actor.skew))
+        """Return the time by an actor's clock; by that of a store if there is none."""
+        wrong = 0.0 if actor is None else actor.skew + self.stepped.get(actor.host, 0.0)
+        return EPOCH + timedelta(seconds=self.clock + wrong)
+
+    def files_now(self) -> datetime:
+        """Return the time of the machine whose files these are."""
+        return EPOCH + timedelta(seconds=self.clock + self.stepped.get("here", 0.0))
 
     def _token(self, size: int) -> str:
         self._tokens += 1
@@ -207,8 +241,20 @@ class Kernel:
             raise Killed
         if fault == "stop":
             actor.to_stop = True
-        if fault in ("before", "after", "gone", "full"):
+        if fault is not None and fault.startswith("cut"):
+            for each in self.actors:
+                if not each.is_over:
+                    self._kill(each)
+            self.cut_power(fault)
+            self._hub.switch()
+            raise Killed
+        if fault in ("ahead", "back"):
+            jump = 3600.0 if fault == "ahead" else -3600.0
+            self.stepped[actor.host] = self.stepped.get(actor.host, 0.0) + jump
+        if fault in ("before", "after", "gone", "full", "stuck", "late"):
             actor.was_disturbed = True
+        if fault == "stuck":
+            actor.stuck.add((what, str(about)))
         if fault in ("gone", "full"):
             actor.lasting = fault
         if actor.to_stop and self.writer is not actor:  # in a transaction of SQLite it would stop everybody
@@ -221,11 +267,13 @@ class Kernel:
             actor.budget -= 1
             if actor.budget < 0:
                 self._hand_over(actor)
-        fails = fault in ("before", "after") or actor.lasting in ("gone", "full")
+                self.clock += _STEP_SECONDS  # what it does now is later than what others did meanwhile
+        is_stuck = bool(actor.stuck) and (what, str(about)) in actor.stuck
+        fails = fault in ("before", "after") or actor.lasting in ("gone", "full") or is_stuck
         actor.lost_catalog |= fails and what == "sql"
-        if actor.lasting == "gone" or (actor.lasting == "full" and changes):
+        if is_stuck or actor.lasting == "gone" or (actor.lasting == "full" and changes):
             return "before"
-        return fault if fault in ("before", "after") else None
+        return fault if fault in ("before", "after", "late") else None
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -331,6 +379,14 @@ class Kernel:
                 self._give_turn(stopped[0], None)
                 continue
             raise Deadlock(", ".join(f"{actor.name} is {actor.state}" for actor in self.actors))
+        self._land()
+
+    def _land(self, running: Actor | None = None) -> None:
+        """Carry out what was sent and got no answer, but what the one sent who goes on."""
+        landing, self.landing = self.landing, [each for each in self.landing if each[0] is running]
+        for actor, effect in landing:
+            if actor is not running:
+                effect()
 
     def _can_run(self, actor: Actor) -> bool:
         if actor.state == "ready":
@@ -345,6 +401,8 @@ class Kernel:
         if actor.state == "stopped":
             for keeper in actor.keepers:
                 keeper.due = self.clock + keeper.seconds
+        if self.landing:
+            self._land(actor)
         actor.state, actor.budget = "ready", float("inf") if budget is None else budget
         self.current = actor
         try:

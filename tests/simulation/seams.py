@@ -23,6 +23,7 @@ from tests.simulation.kernel import Actor, Kernel, Killed
 
 from emdstore.catalog.database import Database
 from emdstore.errors import StoreUnavailableError
+from emdstore.keys import STAGING_PREFIX
 from emdstore.sets import digests
 from emdstore.sets.digests import DigestIndex
 from emdstore.stores.local import files, listing, store
@@ -30,7 +31,7 @@ from emdstore.stores.local.locking import LOCK
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, ArtifactWriter
 from emdstore.stores.views import StoreView
 
-Wrote = Callable[[str, str], object]
+Wrote = Callable[..., object]
 
 
 class SteppingStore(StoreView):
@@ -45,7 +46,7 @@ class SteppingStore(StoreView):
     name
         What the trace calls it.
     wrote
-        Called after each change with the verb and the key.
+        Called after each change with the verb and the key; with whose it was, if it was carried out late.
     """
 
     def __init__(self, inner: ArtifactStore, kernel: Kernel, name: str, wrote: Wrote) -> None:
@@ -63,8 +64,12 @@ class SteppingStore(StoreView):
         fate = self._kernel.step(f"{self._name}.{verb}", key, changes=changes)
         if fate == "before":
             raise self._no_answer(verb, key)
+        before = self._inner._objects.get(self._enter(verb, key)) if fate == "late" and changes else None
         with super()._entered(verb, key) as inner_key:
             yield inner_key
+        if fate == "late" and changes:
+            self._put_off(verb, inner_key, key, before)
+            raise self._no_answer(verb, key)
         if changes:
             self._stamp(inner_key)
             self._wrote(verb, key)
@@ -79,6 +84,28 @@ class SteppingStore(StoreView):
         held = self._inner._objects.get(key)
         if held is not None:
             self._inner._objects[key] = attrs.evolve(held, modified=self._kernel.now().timestamp())
+
+    def _put_off(self, verb: str, inner_key: str, key: str, before: Any) -> None:
+        """Undo a write that was just done, and have it done later; a conditional one only if its condition holds."""
+        actor, objects = self._kernel.running(), self._inner._objects
+        assert actor is not None
+        after = objects.get(inner_key)
+
+        def set_to(value: Any) -> None:
+            self._inner._sorted = None
+            if value is None:
+                objects.pop(inner_key, None)
+            else:
+                objects[inner_key] = value
+
+        def land() -> None:
+            if verb == "write_bytes" or objects.get(inner_key) is before:
+                set_to(after)
+                self._stamp(inner_key)
+                self._wrote(verb, key, actor)
+
+        set_to(before)
+        self._kernel.landing.append((actor, land))
 
     def _no_answer(self, verb: str, key: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"{verb} of {key!r}: no answer", key=key, store=self._name)
@@ -121,7 +148,7 @@ _OLDEST = 2_000_000_000  # what is older has a time of the real machine
 
 
 @contextmanager
-def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], object]) -> Iterator[None]:
+def stepping_files(kernel: Kernel, changes: dict[int, int], root: str, wrote: Wrote) -> Iterator[None]:
     """Have calls of the file system be steps, inside the block; files get their times from the kernel's clock.
 
     Parameters
@@ -130,8 +157,8 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], 
         Whose steps these are.
     changes
         When each file was changed the last time, by inode; see `times_of_changes`.
-    wrote
-        Called after each change.
+    root, wrote
+        Where the results lie, and what is called after each change there with the verb and the key.
     """
     real = {name: getattr(os, name) for name in (*_CHANGING, "open", "scandir", "write", "utime")}
 
@@ -147,6 +174,12 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], 
             when = changes[os.fstat(fd).st_ino] = _moment(kernel)
             real["utime"](fd, ns=(when, when))
 
+    def place_of(path: Any, dir_fd: int | None) -> str | None:
+        """Return the key that a name in an open folder is of."""
+        above = "" if dir_fd is None else os.readlink(f"/proc/self/fd/{dir_fd}")
+        key = os.path.relpath(os.path.join(above, path), root) if root else ".."
+        return None if key.startswith("..") or STAGING_PREFIX in key else key
+
     def changing(name: str) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             actor = kernel.running()
@@ -161,7 +194,10 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], 
             if name in ("rename", "link"):
                 dir_fd = options.get("dst_dir_fd")
                 stamp(args[1], **({} if dir_fd is None else {"dir_fd": dir_fd}))
-            wrote()
+                if (key := place_of(args[1], dir_fd)) is not None:
+                    wrote(name, key)
+            elif name == "unlink" and (key := place_of(args[0], options.get("dir_fd"))) is not None:
+                wrote("delete", key)
             if fate == "after":
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
             return answer
@@ -218,7 +254,7 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], wrote: Callable[[], 
 
 
 def _moment(kernel: Kernel) -> int:
-    return round(kernel.now().timestamp() * 1e6) * 1000
+    return round(kernel.files_now().timestamp() * 1e6) * 1000
 
 
 @contextmanager

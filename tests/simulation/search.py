@@ -13,17 +13,20 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 import attrs
 import stamina
 from tests.simulation import checks
 from tests.simulation.actors import ACTORS, WITHOUT_CLAIM, Stage
 from tests.simulation.checks import Violation, Watch
+from tests.simulation.disk import Disk
 from tests.simulation.kernel import FAULTS, STOPPED_SECONDS, Actor, Deadlock, Kernel
 from tests.simulation.seams import pools_in_place, quick_protocols, stepping_files, times_of_changes
 from tests.simulation.worlds import STATES, Scene, World
 
 from emdstore.errors import DemotionRefusedError, EmdstoreError, IncompleteSetError
+from emdstore.executions.without_catalog import publish_execution
 
 
 @attrs.frozen
@@ -86,7 +89,7 @@ class Played:
 def draw(seed: int) -> Schedule:
     """Draw a schedule; the same one from the same seed."""
     chance = random.Random(seed)
-    return _draw_late(chance) if chance.random() < 0.3 else _draw_any(chance)
+    return _draw_late(chance) if chance.random() < 0.4 else _draw_any(chance)
 
 
 _PUBLISHERS = ("commit", "commit-and-clean", "publish", "publish-and-clean", "batch", "bring", "reingest")
@@ -94,13 +97,15 @@ _PUBLISHERS = ("commit", "commit-and-clean", "publish", "publish-and-clean", "ba
 
 def _draw_late(chance: random.Random) -> Schedule:
     """Draw one in which somebody waits at a step until others have done some of theirs, and goes on beside them."""
-    state = chance.choices(STATES, (3, 1, 4, 1, 1, 1))[0]
-    first = chance.choice((*_PUBLISHERS, "gc-stale", "play-again"))
-    between = chance.choice(("write", "write", "spoil", "lose", "gc", "commit-and-clean", "idle"))
+    state = chance.choices(STATES, (3, 1, 4, 1, 1, 1, 1))[0]
+    first = chance.choice((*_PUBLISHERS, "gc-stale", "gc-stale", "play-again"))
+    between = chance.choice(
+        ("write", "write", "write", "spoil", "lose", "drop", "damage", "gc", "commit-and-clean", "idle")
+    )
     actors = ((first, 0), (between, 0), (chance.choice((*_PUBLISHERS, "gc", "mend", "play-again")), 0))
     segments = ((0, chance.randrange(1, 60)), (1, None), (2, chance.randrange(1, 70)), (0, None), (2, None))
-    fault = (chance.randrange(3), chance.randrange(1, 70), chance.choice(FAULTS))
-    faults = ((0, int(segments[0][1] or 0), "stop"),) if chance.random() < 0.3 else ()
+    fault = (chance.randrange(3), chance.randrange(1, 70), chance.choices(list(FAULTS), list(FAULTS.values()))[0])
+    faults = ((0, int(segments[0][1] or 0), "stop"),) if chance.random() < 0.5 else ()
     faults += (fault,) if chance.random() < 0.4 else ()
     scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
     skew = (0.0, 0.0, float(chance.choice((0, 0, 0, -3600, 3600))))
@@ -110,7 +115,9 @@ def _draw_late(chance: random.Random) -> Schedule:
 def _draw_any(chance: random.Random) -> Schedule:
     kinds = list(ACTORS)
     count = chance.choices((1, 2, 3, 4), (2, 8, 4, 1))[0]
-    sets = tuple(chance.choices(STATES, (5, 2, 3, 2, 1, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0]))
+    sets = tuple(
+        chance.choices(STATES, (5, 2, 3, 2, 1, 1, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0])
+    )
     scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], sets)
     actors = tuple((chance.choices(kinds, _WEIGHTS)[0], chance.randrange(len(sets))) for _ in range(count))
     segments = tuple(
@@ -119,7 +126,7 @@ def _draw_any(chance: random.Random) -> Schedule:
     )
     faults = []
     for _ in range(chance.choices((0, 1, 2, 3), (3, 5, 2, 1))[0]):
-        kind = chance.choices(FAULTS, (5, 4, 3, 3, 1, 1))[0]
+        kind = chance.choices(list(FAULTS), list(FAULTS.values()))[0]
         faults.append((chance.randrange(count), chance.randrange(1, 110), kind))
     skew = tuple(0.0 if chance.random() < 0.8 else float(chance.choice((-3600, -90, 90, 3600))) for _ in range(count))
     return Schedule(scene, actors, segments, tuple(faults), skew, chance.choice(("commit", "replay")))
@@ -170,11 +177,17 @@ class Stageplay:
             skew = schedule.skew[number] if number < len(schedule.skew) else 0.0
             self._add(kernel, watch, kind, ACTORS[kind], about, skew)
         found: list[Violation] = []
+        if any(kind.startswith("cut") for kind in faults.values()):
+            disk = Disk(world.scratch, world.local_results)
+            disk.flush()
+            kernel.cut_power = lambda kind: watch.cut_power(lambda: disk.cut(kind))
+        else:
+            disk = None
         try:
-            self._run(kernel, watch)
+            with nullcontext() if disk is None else disk.flushing(kernel):
+                self._run(kernel, watch)
         except Deadlock as error:
             found.append(Violation(8, str(error)))
-        late = any(actor.was_stopped or actor.name in WITHOUT_CLAIM for actor in kernel.actors)
         steps = tuple(actor.steps for actor in kernel.actors)
         ends = tuple(f"{actor.name}: {_end_of(actor)}" for actor in kernel.actors)
         found += checks.errors_of(kernel.actors)
@@ -183,12 +196,12 @@ class Stageplay:
         kernel.unwind()
         found += watch.violations
         if not found:
-            found += checks.lost_bytes(world, watch, late=late)
-            found += checks.broken_sets(world, watch, late=late)
+            found += checks.lost_bytes(world, watch)
+            found += checks.broken_sets(world, watch)
             found += checks.wrong_rows(world, watch, checks.rows_of(world))
         trace: list[Step | str] = [*kernel.trace]
         if not found:
-            found += self._judge_healing(schedule, watch, kernel.clock, trace, late=late)
+            found += self._judge_healing(schedule, watch, kernel.clock, kernel.stepped, trace)
         return Played(tuple(found), steps, ends, tuple(trace))
 
     def _add(
@@ -197,18 +210,19 @@ class Stageplay:
         world = self.world
         fragments = world.scene.fragments
         actor = kernel.add(name, lambda: None, skew)
+        actor.has_claims = name not in WITHOUT_CLAIM
         stage = Stage(world, kernel, world.workspace(kernel, actor, watch), fragments[about % len(fragments)], watch)
         actor.work = lambda: work(stage)
         return actor
 
     def _run(self, kernel: Kernel, watch: Watch) -> None:
         self.world.engines.committed = watch.committed
-        is_local = self.world.scene.results == "local"
-        with stepping_files(kernel, self.world.changes, watch.wrote if is_local else lambda: None):
+        root = str(self.world.local_results) if self.world.scene.results == "local" else ""
+        with stepping_files(kernel, self.world.changes, root, watch.wrote):
             kernel.run()
 
     def _judge_healing(
-        self, schedule: Schedule, watch: Watch, clock: float, trace: list[Step | str], *, late: bool
+        self, schedule: Schedule, watch: Watch, clock: float, stepped: dict[str, float], trace: list[Step | str]
     ) -> Iterator[Violation]:
         """Judge what becomes of it when all is quiet: after one healer alone, then after both, then once more."""
         world = self.world
@@ -221,7 +235,7 @@ class Stageplay:
         again = (_heal_by_commit, _heal_by_replay) if goes_on else ()
         for number, heal in enumerate((*order, *again)):
             kernel = Kernel(nth=number + 1)
-            kernel.clock = clock
+            kernel.clock, kernel.stepped = clock, stepped
             watch._kernel = kernel
             name = "healing commit" if heal is _heal_by_commit else "healing replay"
             actor = self._add(kernel, watch, name, heal, 0)
@@ -236,9 +250,9 @@ class Stageplay:
                 yield Violation(6, f"when all is quiet {name} ends with {type(actor.error).__name__}: {actor.error}")
             kernel.unwind()
             yield from watch.violations
-            yield from checks.lost_bytes(world, watch, late=late)
+            yield from checks.lost_bytes(world, watch)
             committed = heal is _heal_by_commit or number > 0
-            yield from checks.broken_sets(world, watch, late=not committed, was_late=late)
+            yield from checks.broken_sets(world, watch, committed=committed)
             has_rows = {each for each in world.scene.fragments if each not in watch.aborted}
             if number == 0 and committed:
                 has_rows -= watch.spoiled
@@ -268,12 +282,15 @@ def _heal_by_commit(stage: Stage) -> object:
         each.error
         for each in report.errors
         if not (isinstance(each.error, DemotionRefusedError) and each.fragment in stage.watch.spoiled)
-        and not (isinstance(each.error, IncompleteSetError) and each.fragment in stage.watch.strange)
+        and not (isinstance(each.error, IncompleteSetError) and each.fragment in stage.watch.meddled)
     ]
     if report.skipped:
         errors.append(EmdstoreError(f"skipped: {report.skipped}"))
     if errors:
         raise errors[0]
+    for each in world.scene.fragments:
+        if each not in known and (world.scratch / each / "execution.json").exists():
+            publish_execution(workspace, each)
     return None
 
 
@@ -348,6 +365,22 @@ def pairs(stage: Stageplay, first: str, second: str, scene: Scene, fault: str | 
         else:
             actors = ((first, 0), (second, 0))
             yield Schedule(scene, actors, ((0, None), (1, None)), ((0, step, fault),))
+
+
+PAIRED = (
+    *("commit", "commit-and-clean", "publish", "publish-and-clean", "batch-and-clean", "play-again", "prune", "gc"),
+    *("gc-stale", "bring", "send", "reingest", "abort", "recover", "mend", "write", "lose", "spoil", "drop", "damage"),
+)
+"""Who is paired with whom; what the others do is part of what these do."""
+
+
+def every_pair(stage: Stageplay, first: str) -> Iterator[Schedule]:
+    """Yield, for one actor beside each other one, every schedule in which at one of its steps something happens to it.
+
+    It is halted there until the other has come to its end, for a moment or beyond its lease, or killed.
+    """
+    for second, state, fault in itertools.product(PAIRED, STATES, (None, "stop", "kill")):
+        yield from pairs(stage, first, second, Scene("memory", (state,)), fault)
 
 
 def overtaken(stage: Stageplay, late: str, other: str, scene: Scene) -> Iterator[Schedule]:
@@ -440,10 +473,10 @@ def _without(schedule: Schedule, number: int) -> Schedule:
     )
 
 
-def first_failure(stage: Stageplay, schedules: Iterable[Schedule]) -> tuple[Schedule, Played] | None:
-    """Play schedules until one fails."""
-    for schedule in schedules:
+def first_failure(stage: Stageplay, schedules: Iterable[Schedule]) -> tuple[Schedule, Played, int] | None:
+    """Play schedules until one fails; return it, what came of it, and how many were played."""
+    for number, schedule in enumerate(schedules, 1):
         played = stage.play(schedule)
         if played.violations:
-            return schedule, played
+            return schedule, played, number
     return None

@@ -6,6 +6,7 @@ command line. Killed between any two of its steps, running it again comes to the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from functools import partial
@@ -18,6 +19,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     ClaimHeldError,
     DemotionRefusedError,
+    IncompleteSetError,
     InvalidTransitionError,
     SourceChangedError,
     UploadFailedError,
@@ -76,14 +78,15 @@ def commit_execution(
     with Lease(locations, before, states) as lease:
         try:
             locations.bind(publishing=True)
-            publication, report = publish_stopped(
+            publish = functools.partial(
+                publish_stopped,
                 locations,
                 fragment,
-                shipping,
                 generation=lease.generation,
                 before_record=lease.check,
                 taken_over=before.status == "pending_upload",
             )
+            publication, report = publish(shipping)
         except ArtifactNotFoundError:
             if (status := _shipped_meanwhile(locations, fragment)) is None:
                 raise
@@ -95,7 +98,13 @@ def commit_execution(
             lease.give_back(*(("upload_failed", str(error)) if was_killed else (before.status, before.error)))
             raise
         if publication.record_written or before.record_digest != published_digest(locations, fragment):
-            lease.finish(read_set(locations.results, fragment, vocabulary=locations.vocabulary))
+            try:
+                content = read_set(locations.results, fragment, vocabulary=locations.vocabulary)
+            except IncompleteSetError:
+                # Somebody's late bytes have the time of the record, and so were taken for those that it names.
+                publication, report = publish(attrs.evolve(shipping, unchanged="never"))
+                content = read_set(locations.results, fragment, vocabulary=locations.vocabulary)
+            lease.finish(content)
         else:
             lease.give_back(publication.decision.status)  # the catalog has these very rows
     kept = _clean_up(locations, fragment, shipping) if shipping.clean_folder else {}
