@@ -55,6 +55,10 @@ class Site:
             )
         return self.url("values", f"provider={provider}&diagnostic={diagnostic}" + (f"&{query}" if query else ""))
 
+    def diagnostic(self, provider: str, diagnostic: str) -> str:
+        """Return where the page of a diagnostic is."""
+        return self.root + Places(filed=self.filed).diagnostic(provider, diagnostic)
+
     def execution(self, ending: str) -> str:
         """Return where the page of an execution is."""
         return self.url(f"execution/{self.library.id_of(ending)}")
@@ -159,7 +163,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.set_default_timeout(_PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        home = re.split("/(?:execution|values|overview)/", url)[0].rsplit("/", 1)[0]
+        home = re.split("/(?:execution|values|overview|diagnostic(?=/))/", url)[0].rsplit("/", 1)[0]
 
         def saw_request(asked: str) -> None:
             if not asked.startswith((home, "data:", "blob:", "about:")):

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.web.models import MODELS, execution
 
-from emdstore.catalog import Catalog, ExecutionContent
+from emdstore.catalog import Catalog
 from emdstore.errors import WorkspaceError
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web.app import make_app
@@ -20,38 +21,6 @@ from emdstore.web.metrics import colour_of, known_metrics, relative_errors
 from emdstore.web.overview import Memory, Overview, read_overview
 from emdstore.web.report import write_report
 from emdstore.web.selection import Selection
-
-MODELS = ("best", "typical", "worst")
-ERRORS = {"best": 0.4, "typical": 1.0, "worst": 3.0}
-SEASONS = ("ANN", "DJF", "JJA")
-
-
-def values_of(model: str, sign: int = 1) -> dict[str, float]:
-    """Return metrics that order the models alike, each in its own way."""
-    error = ERRORS[model]
-    return {"rmse": error, "bias": sign * error, "corr": 1 - error / 10, "sd_ratio": 1 - sign * error / 10}
-
-
-def execution(model: str, diagnostic: str, day: int = 1, **more: Any) -> ExecutionContent:
-    at = datetime(2025, 1, day, tzinfo=UTC)
-    where = {"source_id": model, "variable_id": "tas"}
-    scalars = [
-        (value if season == "ANN" else 2 * value, where | {"region": region, "season": season, "metric": metric}, {})
-        for region in ("global", "tropics")
-        for season in SEASONS
-        for metric, value in values_of(model, -1 if diagnostic == "b" else 1).items()
-    ]
-    told: dict[str, Any] = {"status": "uploaded", "state": "published", "scalars": scalars} | more
-    return ExecutionContent(
-        fragment=f"p/{diagnostic}/{model}/{day}",
-        provider="p",
-        diagnostic=diagnostic,
-        group=f"cmip6_{model}",
-        selectors={"cmip6": [["source_id", model], ["variable_id", "tas"]]},
-        started_at=at,
-        published_at=at,
-        **told,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -279,6 +279,24 @@ def test_the_table_of_models_is_walked_by_arrows_turned_and_sorted(site: Site, v
     assert page.url.endswith(where)
 
 
+def test_a_plot_of_all_models_is_looked_at_in_large_by_keys_and_under_a_slider(site: Site, visit: Visit) -> None:
+    page = visit(site.diagnostic("meanstate", "surface-temperature"))
+    gallery = page.locator(".all-models[open] .gallery")
+    expect(gallery.locator("img")).to_have_count(2)
+    gallery.locator("[data-look]").first.click()
+    dialog = page.locator("dialog.look")
+    first = dialog.locator(".stage img").first
+    alt = first.get_attribute("alt")
+    page.keyboard.press("ArrowRight")
+    expect(first).not_to_have_attribute("alt", alt or "")
+    dialog.locator("select").select_option("0")
+    assert all(width > 0 for width in decoded(page, "dialog .stage img"))
+    dialog.locator("input[type=range]").fill("25")
+    assert page.evaluate("document.querySelector('.stage .over').style.clipPath") == "inset(0px 0px 0px 25%)"
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("kind", ["local", "report"])
 def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site], visit: Visit) -> None:
@@ -289,6 +307,7 @@ def test_axe_finds_nothing(kind: str, scheme: str, sites: Callable[[str], Site],
         site.url(),
         site.values("meanstate", "precipitation"),
         site.execution(TEMPERATURE),
+        site.diagnostic("meanstate", "surface-temperature"),
         site.execution(PRODUCTION) if scheme == "light" else site.execution("historical/10"),
         site.url("compare"),
     ]

@@ -36,6 +36,7 @@ from emdstore.keys import is_valid_key
 from emdstore.stores import ArtifactStore
 from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
 from emdstore.web.compare import choose, read_comparison
+from emdstore.web.diagnostic import read_diagnostic
 from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.metrics import Known, known_metrics
@@ -103,7 +104,7 @@ def make_app(
     """
     access = access or Access("127.0.0.1")
     # Artifacts are sent as they are: their bytes are what the record and a range speak of.
-    small = [Middleware(GZipMiddleware, minimum_size=1000)]
+    small = [Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5)]
     site = _Site(
         catalog,
         ResultsReader(results, patience=patience),
@@ -116,6 +117,7 @@ def make_app(
             Route("/executions", site.executions, middleware=small),
             Route("/execution/{execution_id}", site.execution, middleware=small),
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
+            Route("/diagnostic", site.diagnostic, middleware=small),
             Route("/compare", site.compare, middleware=small),
             Route("/values", site.values, middleware=small),
             Route("/values.csv", site.export, middleware=small),
@@ -134,7 +136,7 @@ def make_app(
 
 
 class _Site:
-    def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes, known: Known | None = None) -> None:
+    def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes, known: Known) -> None:
         self.catalog, self.results, self.secret, self.known = catalog, results, secret, known
         self.memory = Memory()
         self._downloads = threading.BoundedSemaphore(_MOST_DOWNLOADS)
@@ -153,6 +155,22 @@ class _Site:
     def execution(self, request: Request) -> Response:
         row = self._row(request.path_params["execution_id"])
         return self._execution(self.places("../"), read_execution(self.catalog, self.results, row))
+
+    def diagnostic(self, request: Request) -> Response:
+        provider, _, diagnostic = request.query_params.get("d", "").partition("/")
+        selection = Selection.of(request.query_params.multi_items())
+        mine = request.query_params.get("model", "")
+        page = read_diagnostic(self.catalog, self.results, (provider, diagnostic), selection, self.known, mine)
+        if not page.shown.total:
+            raise HTTPException(404, f"The catalog has no execution of the diagnostic {provider}/{diagnostic}.")
+        places = self.places()
+        more = {"model": mine} if mine else {}
+        return _page(
+            "diagnostic",
+            places,
+            page=page,
+            at=lambda query: places.diagnostic(provider, diagnostic, {**query, **more}),
+        )
 
     def compare(self, request: Request) -> Response:
         rows, unknown = choose(self.catalog, request.query_params.multi_items())

@@ -77,6 +77,8 @@ class Chart:
         With units.
     traces
         Its lines or dots.
+    labels
+        For dots: the labels from the top on, if not in the order of the dots.
     """
 
     title: str
@@ -86,6 +88,7 @@ class Chart:
     x_title: str
     y_title: str
     traces: tuple[Trace, ...]
+    labels: tuple[str, ...] = ()
 
     @property
     def points(self) -> int:
@@ -337,7 +340,7 @@ def _with_units(name: str, units: str) -> str:
 
 
 def _axis(rows: Sequence[SeriesRow]) -> Literal["date", "linear", "category"]:
-    index = [one for row in rows for one in row.index]
+    index = [one for each in {row.index for row in rows} for one in each]
     if all(isinstance(one, int | float) for one in index):
         return "linear"
     return "date" if all(isinstance(one, str) and _DATE.match(one) for one in index) else "category"

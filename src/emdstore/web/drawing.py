@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from html import escape
+from statistics import quantiles
 from typing import Any
 
 import attrs
@@ -31,6 +32,7 @@ COLOURS = 8
 _WIDE, _HIGH = 1000, 500
 _MOST_POINTS = 2 * _WIDE  # of one line; of more, those that reach farthest are drawn
 _MARKED = 40
+_MOST_WITHOUT_A_BOX = 6
 _DATE = re.compile(r"(\d{4,})-(\d\d)(?:-(\d\d))?(?:[T ](\d\d):(\d\d))?")
 _STEPS = (1, 2, 5, 10)
 
@@ -145,12 +147,14 @@ def _along(chart: Chart) -> tuple[Any, Scale]:
         edge = 0.5 if len(names) > 1 else 1.0
         return lambda trace: [place[str(x)] for x in trace.x], Scale(-edge, len(names) - 1 + edge, ticks)
     number = _year if chart.axis == "date" else float
-    memory: dict[int, list[float]] = {}  # many lines share one index
+    memory: dict[tuple[Any, ...], list[float]] = {}  # many lines share one index
 
     def x_of(trace: Trace) -> list[float]:
-        return memory.setdefault(id(trace.x), [number(x) for x in trace.x])  # type: ignore[arg-type]
+        if trace.x not in memory:
+            memory[trace.x] = [number(x) for x in trace.x]  # type: ignore[arg-type]
+        return memory[trace.x]
 
-    every_x = [x for trace in chart.traces for x in x_of(trace)]
+    every_x = [x for trace in {trace.x: trace for trace in chart.traces}.values() for x in x_of(trace)]
     scale = scale_of(every_x, most=5, margin=0.0)
     if chart.axis == "date" and scale.high - scale.low < 3:  # years
         named = sorted(
@@ -214,11 +218,11 @@ def _dots(points: Sequence[tuple[float, float] | None]) -> str:
 
 
 def _draw_dots(chart: Chart) -> str:
-    names = list(dict.fromkeys(str(name) for trace in chart.traces for name in trace.y))
+    names = list(chart.labels or dict.fromkeys(str(name) for trace in chart.traces for name in trace.y))
     row = {name: number for number, name in enumerate(names)}
     scale = scale_of([x for trace in chart.traces for x in trace.x if isinstance(x, float | int)], most=5)
     height = ROW * len(names)
-    paths = []
+    paths: list[str] = []
     for number, trace in enumerate(chart.traces):
         dots = "".join(
             # What has no value keeps its place in the path, so that the n-th dot is the n-th number.
@@ -231,6 +235,9 @@ def _draw_dots(chart: Chart) -> str:
     across = "".join(
         f'<line x1="0" x2="100%" y1="{n * ROW + ROW // 2}" y2="{n * ROW + ROW // 2}"/>' for n in range(len(names))
     )
+    boxes = "".join(_box(chart, scale, name, number * ROW) for name, number in row.items())
+    box = f'viewBox="0 0 {_WIDE} {height}" preserveAspectRatio="none" width="100%" height="100%"'
+    across += f'</g><svg class="boxes" {box}>{boxes}</svg><g>'
     labels = "".join(f'<li title="{escape(name)}">{escape(name)}</li>' for name in names)
     return (
         f'<div class="drawing dotted"><ol class="labels">{labels}</ol>'
@@ -238,6 +245,21 @@ def _draw_dots(chart: Chart) -> str:
         + _x_axis(scale)
         + f'</div><p class="x-title">{escape(chart.x_title)}</p>{_legend(chart)}'
     )
+
+
+def _box(chart: Chart, scale: Scale, label: str, top: int) -> str:
+    """Return the box plot of a label that has enough dots: from the first to the third quartile, and the median."""
+    found = sorted(
+        scale.place(x)
+        for trace in chart.traces
+        for x, name in zip(trace.x, trace.y, strict=True)
+        if name == label and isinstance(x, float | int)
+    )
+    if len(found) < _MOST_WITHOUT_A_BOX:
+        return ""
+    low, middle, high = (round(_WIDE * each) for each in quantiles(found, n=4, method="inclusive"))
+    box = f'<path class="box" d="M{low} {top + 4}H{high}V{top + 20}H{low}z"/>'
+    return f'{box}<path class="median" d="M{middle} {top + 4}v16"/>'
 
 
 # -- parts -----------------------------------------------------------------------------------------------------------

@@ -292,7 +292,7 @@ def lay_out(gathered: Gathered, catalog: Catalog, selection: Selection, known: K
             table[place] = cell
     table = _made_relative(table, names, heads, len(seasons))
     lines = [
-        ModelRow(name, _mean(cells_of), cells_of)
+        ModelRow(name, mean_of_cells(cells_of), cells_of)
         for name in names
         for cells_of in [tuple(table.get((name, head), Cell("never")) for head in heads)]
     ]
@@ -488,6 +488,7 @@ def _made_relative(
     return made
 
 
-def _mean(cells: Iterable[Cell]) -> float | None:
+def mean_of_cells(cells: Iterable[Cell]) -> float | None:
+    """Return the mean of the relative errors; None if there are none."""
     found = [cell.relative for cell in cells if cell.relative is not None and math.isfinite(cell.relative)]
     return fmean(found) if found else None

@@ -50,6 +50,17 @@ class Places:
         """Return the link to the page of one execution."""
         return self._page(f"execution/{execution_id}")
 
+    def diagnostic(self, provider: str, diagnostic: str, query: Query | None = None) -> str:
+        """Return the link to the page of one diagnostic."""
+        place = f"{provider}/{diagnostic}"
+        if self.filed:
+            return self._address(f"diagnostic/{sha256_of(place.encode())[:16]}.html")
+        return self._page("diagnostic", {"d": place, **(query or {})})
+
+    def diagnostic_form(self) -> str:
+        """Return the address of the form on the page of a diagnostic."""
+        return self._page("diagnostic")
+
     def compare(self, query: Query | None = None) -> str:
         """Return the link to the comparison of executions."""
         return self._page("compare", query)

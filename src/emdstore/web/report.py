@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from html import unescape
 from itertools import islice, product
 from math import prod
@@ -24,6 +25,7 @@ from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import KeyOutcome, digest_of, move
 from emdstore.web.charts import scalar_charts
 from emdstore.web.compare import ComparePage, peers, read_comparison
+from emdstore.web.diagnostic import read_diagnostic
 from emdstore.web.execution import ScalarTable, artifacts_of, read_execution
 from emdstore.web.executions import ExecutionsPage, read_executions
 from emdstore.web.metrics import Known, known_metrics
@@ -179,6 +181,7 @@ def write_report(
     lines = tuple(attrs.evolve(line, older=line.row.execution_id not in current) for line in listed.lines)
     older = sum(line.older for line in lines)
     concerns = sum(line.concern is not None and not line.older for line in lines)
+    writer.diagnostics(rows, known)
     writer.overviews(attrs.evolve(selection, all_runs=False), known)
     writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))
     dest.write_bytes(MANIFEST, _manifest(writer.written))
@@ -334,6 +337,12 @@ class _Writer:
                 file.write(piece)
         self.written.add(key)
 
+    def diagnostics(self, rows: Sequence[ExecutionRow], known: Known) -> None:
+        for provider, diagnostic in sorted({(row.provider, row.diagnostic) for row in rows}):
+            page = read_diagnostic(self.catalog, self.results, (provider, diagnostic), Selection(), known)
+            key = Places(filed=True).diagnostic(provider, diagnostic)
+            self.page(key, "diagnostic", page=page, at=partial(_same_page, key))
+
     def overviews(self, selection: Selection, known: Known) -> None:
         """Write the table of models and diagnostics for each metric, region and so on; the first page comes last."""
         gathered = gather(self.catalog, selection, with_values=True)
@@ -353,6 +362,10 @@ class _Writer:
     def executions(self, page: ExecutionsPage) -> None:
         facets = _facets([line.facets for line in page.lines if not line.older], [each.name for each in page.facets])
         self.page("executions.html", "executions", page=attrs.evolve(page, selection=Selection(), facets=facets))
+
+
+def _same_page(key: str, _: object) -> str:
+    return posixpath.basename(key)
 
 
 def _combined(query: Query, choices: Sequence[Sequence[Query]], views: bool) -> Iterator[Query]:

@@ -13,6 +13,7 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.web import text
 from emdstore.web.drawing import draw_chart, draw_portrait
 from emdstore.web.places import Places
+from emdstore.web.taylor import draw_taylor
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; frame-src 'self'; "
@@ -42,11 +43,13 @@ def _environment() -> Any:
         "size": text.size_text,
         "time": text.time_text,
         "day": text.day_text,
+        "short": text.short_text,
         "name": text.name_text,
     }
     # What these return has all text in it escaped.
     environment.filters["drawn"] = lambda chart: markupsafe.Markup(draw_chart(chart))
     environment.filters["portrait"] = lambda cell: markupsafe.Markup(draw_portrait(cell))
+    environment.filters["taylor"] = lambda points, mine: markupsafe.Markup(draw_taylor(points, mine))
     environment.globals |= {"count": text.count_text, "version": __version__, "versions": versions(), "policy": POLICY}
     return environment
 

@@ -23,6 +23,11 @@ def number_text(value: float | None) -> str:
     return f"{value:.6g}".replace("-", "−")
 
 
+def short_text(value: float | None) -> str:
+    """Format a number with three digits, for tables of many."""
+    return "" if value is None else f"{value:.3g}".replace("-", "−")
+
+
 def size_text(size: float | None) -> str:
     """Format a number of bytes."""
     if size is None:

@@ -134,7 +134,7 @@ function charts() {
       explore(target);
     }
   }, { rootMargin: "400px" });
-  for (const figure of document.querySelectorAll("figure.chart")) {
+  for (const figure of document.querySelectorAll("figure[data-kind]")) {
     const numbers = figure.querySelector(".numbers");
     numbers?.addEventListener("toggle", () => fill(numbers.querySelector(".scroll"), numbersOf(figure)));
     seen.observe(figure);
@@ -146,8 +146,10 @@ function sortable(table) {
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
+    const link = head.querySelector("a");
+    link?.remove();
+    button.textContent = head.textContent.trim();
+    head.replaceChildren(button, ...(link ? [link] : []));
     button.addEventListener("click", () => {
       const up = head.getAttribute("aria-sort") !== "ascending";
       for (const each of heads) each.removeAttribute("aria-sort");
@@ -230,6 +232,56 @@ function asHead(cell, scope, number = false) {
   return head;
 }
 
+// Pictures in large, one after the other by the arrow keys; two of them under one slider.
+function lightbox() {
+  let links, here = 0, dialog;
+  const make = (tag, told = {}, ...inside) => {
+    const made = Object.assign(document.createElement(tag), told);
+    made.append(...inside);
+    return made;
+  };
+  const image = make("img"), over = make("img", { className: "over", hidden: true }), title = make("strong");
+  const other = make("select", { ariaLabel: "Lay another picture over it" });
+  const slider = make("input", { type: "range", min: 0, max: 100, value: 50, hidden: true, ariaLabel: "How much of each picture" });
+  const cut = () => { over.style.clipPath = `inset(0 0 0 ${slider.value}%)`; };
+  const lay = () => {
+    over.hidden = slider.hidden = other.value === "";
+    if (!over.hidden) Object.assign(over, { src: links[other.value].href, alt: links[other.value].firstElementChild.alt });
+    cut();
+  };
+  const show = (place) => {
+    here = (place + links.length) % links.length;
+    Object.assign(image, { src: links[here].href, alt: links[here].firstElementChild.alt });
+    title.textContent = `${image.alt} (${here + 1} of ${links.length})`;
+  };
+  const open = (link) => {
+    links = [...link.closest(".gallery").querySelectorAll("[data-look]")];
+    if (!dialog) {
+      const button = (text, step) => make("button", { type: "button", textContent: text, onclick: step });
+      dialog = make("dialog", { className: "look" },
+        make("p", {}, title, button("Previous", () => show(here - 1)), button("Next", () => show(here + 1)), other, button("Close", () => dialog.close())),
+        make("div", { className: "stage" }, image, over), slider);
+      dialog.addEventListener("keydown", (event) => {
+        const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+        if (step && event.target !== slider && event.target !== other) show(here + step);
+      });
+      other.addEventListener("change", lay);
+      slider.addEventListener("input", cut);
+      document.body.append(dialog);
+    }
+    other.replaceChildren(make("option", { value: "", textContent: "alone" }), ...links.map((each, place) =>
+      make("option", { value: place, textContent: "beside " + each.firstElementChild.alt.split(":")[0] })));
+    show(links.indexOf(link));
+    lay();
+    dialog.showModal();
+  };
+  for (const link of document.querySelectorAll("[data-look]")) link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open(link);
+  });
+}
+
 // A picture that does not come is said so, in its place.
 function pictures() {
   for (const image of document.querySelectorAll(".plot img")) {
@@ -300,12 +352,13 @@ function choose(table) {
   const total = document.querySelector("[data-total]");
   if (shown.length < rows.length) total.textContent = `${shown.length} of ${total.textContent}`;
   const numbers = new Set(shown.map((row) => rows.indexOf(row)));
-  for (const figure of document.querySelectorAll("figure.chart")) keepDots(figure, numbers);
+  for (const figure of document.querySelectorAll("figure[data-kind]")) keepDots(figure, numbers);
 }
 
 // Leaves the dots of some rows, and the labels that still have one.
 function keepDots(figure, kept) {
   const chart = numbersOf(figure), high = 24;
+  figure.dots ??= 1 + Math.max(...chart.traces.flatMap((trace) => trace.rows ?? []));
   const used = new Set(chart.traces.flatMap((trace) => trace.y.filter((_, place) => kept.has(trace.rows[place]))));
   const labels = [...figure.querySelectorAll(".labels li")];
   for (const label of labels) label.hidden = !used.has(label.title);
@@ -322,6 +375,7 @@ function keepDots(figure, kept) {
   figure.querySelector(".area").setAttribute("height", height);
   figure.querySelector(".lines").setAttribute("viewBox", `0 0 ${wide} ${height}`);
   figure.hidden = !row.size;
+  figure.querySelector(".boxes").toggleAttribute("hidden", kept.size < figure.dots);
 }
 
 // The list's form leads to the page that compares what was ticked, and that page shows only this.
@@ -352,7 +406,8 @@ document.addEventListener("pointerover", ({ target }) => {
   if (target instanceof Element && target.matches("td[data-value]")) target.title ||= target.dataset.value;  // all digits
 });
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
-for (const table of document.querySelectorAll("table.matrix")) matrix(table);
+for (const table of document.querySelectorAll("table.matrix")) if (document.querySelector("[data-tools]")) matrix(table);
+lightbox();
 for (const table of document.querySelectorAll("table[data-choose]")) choose(table);
 compared();
 pictures();

@@ -1,0 +1,196 @@
+"""The page of one diagnostic: all models by all metrics, as a table and as charts; their series; each plot of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from emdstore.catalog import Catalog, ScalarRow
+from emdstore.web import text
+from emdstore.web.charts import Chart, Dot, Trace, dot_chart, scalar_charts
+from emdstore.web.compare import ComparePage, latest, read_comparison
+from emdstore.web.metrics import NAMES, Known, Metric, normal_name
+from emdstore.web.overview import Cell, Head, ModelRow, Overview, gather, lay_out, mean_of_cells
+from emdstore.web.reading import ResultsReader
+from emdstore.web.selection import Selection, dimension_facet
+from emdstore.web.taylor import TaylorPoint
+
+
+@attrs.frozen
+class DiagnosticPage:
+    """One diagnostic.
+
+    Attributes
+    ----------
+    provider, diagnostic
+        Which one.
+    shown
+        The table of its chosen metric, with what else can be chosen.
+    heads, rows
+        Models by metrics: the metrics' names, and the cells of each model, the best one first.
+    ranking, spread, profile
+        Charts: the models in order by the chosen metric; how they spread by region, season and so on; each model by all
+        metrics.
+    taylor
+        The points of a Taylor diagram, where there are correlations and ratios of standard deviations.
+    compared
+        The series and plots of the models.
+    mine
+        The model that is marked.
+    """
+
+    provider: str
+    diagnostic: str
+    shown: Overview
+    heads: tuple[str, ...]
+    rows: tuple[ModelRow, ...]
+    ranking: Chart | None
+    spread: tuple[Chart, ...]
+    profile: Chart | None
+    taylor: tuple[TaylorPoint, ...]
+    compared: ComparePage
+    mine: str = ""
+
+
+def read_diagnostic(
+    catalog: Catalog,
+    results: ResultsReader,
+    place: tuple[str, str],
+    selection: Selection,
+    known: Known,
+    mine: str = "",
+) -> DiagnosticPage:
+    """Read one diagnostic from the catalog, and from the results store if it answers.
+
+    Parameters
+    ----------
+    catalog, results
+        Where to ask.
+    place
+        The provider and the diagnostic.
+    selection
+        The metric, region and so on; for what it does not say, something fitting is chosen.
+    known
+        The table of metrics.
+    mine
+        A model to be marked in the charts.
+    """
+    provider, diagnostic = place
+    here = Selection(chosen={"provider": (provider,), "diagnostic": (diagnostic,)})
+    gathered = gather(catalog, here, with_values=True)
+    of_dimensions = {dimension_facet(name): values for name, values in selection.dimensions.items()}
+    shown = lay_out(gathered, catalog, Selection(chosen=of_dimensions), known)
+    facet = next((dimension_facet(name) for name in NAMES if name in shown.options), "")
+    tables = {
+        option.value: lay_out(
+            gathered, catalog, Selection(chosen={**shown.selection.chosen, facet: (option.value,)}), known
+        )
+        for option in shown.options.get(facet.removeprefix("d."), ())
+    }
+    heads, rows = _by_metric(tables)
+    scores = {name: {row.name: row.cells[0] for row in table.rows} for name, table in tables.items()}
+    return DiagnosticPage(
+        provider=provider,
+        diagnostic=diagnostic,
+        shown=shown,
+        heads=heads,
+        rows=rows,
+        ranking=_ranking(shown, mine),
+        spread=_spread(gathered.values or (), shown, mine),
+        profile=_profile(heads, rows),
+        taylor=_taylor(scores, known),
+        compared=read_comparison(catalog, results, latest(catalog, f"{provider}/{diagnostic}")),
+        mine=mine,
+    )
+
+
+def _by_metric(tables: Mapping[str, Overview]) -> tuple[tuple[str, ...], tuple[ModelRow, ...]]:
+    """Return models by metrics; a diagnostic of several subjects has a column for each."""
+    heads: list[tuple[str, Head]] = [(name, head) for name, table in tables.items() for head in table.heads]
+    cells: dict[str, dict[tuple[str, Head], Cell]] = {}
+    for name, table in tables.items():
+        for row in table.rows:
+            for head, cell in zip(table.heads, row.cells, strict=True):
+                cells.setdefault(row.name, {})[name, head] = cell
+    rows = []
+    for model, found in cells.items():
+        of_model = tuple(found.get(head, Cell("never")) for head in heads)
+        rows.append(ModelRow(model, mean_of_cells(of_model), of_model))
+    rows.sort(key=lambda row: (row.mean is None, row.mean or 0.0, row.name))
+    return tuple(" ".join(filter(None, (name, head.subject))) for name, head in heads), tuple(rows)
+
+
+def _ranking(shown: Overview, mine: str) -> Chart | None:
+    found = [(row.name, row.cells[0]) for row in shown.rows if row.cells and row.cells[0].value is not None]
+    if len(found) < 2:
+        return None
+    found.sort(key=lambda each: (each[1].error is None, each[1].error or 0.0))
+    units = next((cell.units for _, cell in found if cell.units), "")
+    name = shown.metric_name or "value"
+    dots = [Dot(model, cell.value or 0.0) for model, cell in found]
+    where = ", ".join(
+        f"{text.name_text(key)} {values[0]}" for key, values in shown.selection.dimensions.items() if key not in NAMES
+    )
+    colours = {"others": [dot for dot in dots if dot.label != mine], mine: [dot for dot in dots if dot.label == mine]}
+    x_title = f"{name} [{units}]" if units else name
+    chart = dot_chart(f"Ranking by {name}", where, x_title, {key: dots for key, dots in colours.items() if dots})
+    return attrs.evolve(chart, labels=tuple(model for model, _ in found))
+
+
+def _spread(values: Iterable[ScalarRow], shown: Overview, mine: str) -> tuple[Chart, ...]:
+    """Draw the chosen metric of all models in all regions, seasons and so on."""
+    rows = [
+        row
+        for row in values
+        if shown.metric_name in (None, *(row.dimensions.get(name) for name in NAMES))
+        and row.dimensions.get("source_id", "").lower() != "reference"
+    ]
+    marked = [
+        attrs.evolve(row, dimensions={**row.dimensions, _MARK: mine}) if _is_of(row, mine) else row for row in rows
+    ]
+    return scalar_charts(marked, _MARK if mine else "")
+
+
+_MARK = "marked"
+
+
+def _is_of(row: ScalarRow, model: str) -> bool:
+    return bool(model) and model in (row.dimensions.get("source_id"), row.dimensions.get("model"), row.group)
+
+
+def _profile(heads: Sequence[str], rows: Sequence[ModelRow]) -> Chart | None:
+    """Draw each model as a line across all metrics: parallel coordinates."""
+    traces = tuple(
+        Trace(row.name, tuple(heads), tuple(_finite(cell.relative) for cell in row.cells))
+        for row in rows
+        if any(_finite(cell.relative) is not None for cell in row.cells)
+    )
+    if len(heads) < 3 or len(traces) < 2:
+        return None
+    caption = "Relative error of each model by each metric; lower is nearer to perfect."
+    return Chart("All metrics", caption, "line", "category", "", "relative error", traces)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _taylor(scores: Mapping[str, Mapping[str, Cell]], known: Known) -> tuple[TaylorPoint, ...]:
+    correlation, deviation = (_metric(scores, known, name) for name in ("correlation", "standard_deviation_ratio"))
+    if correlation is None or deviation is None:
+        return ()
+    return tuple(
+        TaylorPoint(model, r, abs(ratio))
+        for model, cell in scores[correlation].items()
+        if (r := _finite(cell.value)) is not None
+        and abs(r) <= 1
+        and (other := scores[deviation].get(model)) is not None
+        and (ratio := _finite(other.value)) is not None
+    )
+
+
+def _metric(scores: Iterable[str], known: Known, wanted: str) -> str | None:
+    metric: Metric = known[wanted]
+    return next((name for name in scores if known.get(normal_name(name)) == metric), None)
