@@ -12,16 +12,16 @@ from emdstore.errors import StoreAccessError, StoreError, StoreUnavailableError,
 
 @attrs.frozen
 class Meaning:
-    """What an error of a store's means.
+    """The meaning of a server's error.
 
     Attributes
     ----------
     kind
-        Which error of ours says it.
+        The emdstore error to raise.
     advice
         What to do about it.
     errno
-        The system's number for the like of it, where it has one.
+        The operating system's number for such an error, if there is one.
     """
 
     kind: type[StoreError]
@@ -34,7 +34,7 @@ _BUSY = Meaning(StoreUnavailableError, "try again later")
 _TOO_MANY = Meaning(StoreUnavailableError, "the server asks for fewer requests: try again later, or with fewer workers")
 _EXPIRED = Meaning(StoreAccessError, "the credentials have expired: get new ones, and AWS_SESSION_TOKEN with them")
 _UNKNOWN_KEY = Meaning(
-    StoreAccessError, "the server does not know this access key: check AWS_ACCESS_KEY_ID, and that endpoint_url is its"
+    StoreAccessError, "the server does not know this access key: check AWS_ACCESS_KEY_ID and endpoint_url"
 )
 _WRONG_SECRET = Meaning(
     StoreAccessError, "the secret key is not that of the access key: check AWS_SECRET_ACCESS_KEY and the session token"
@@ -52,7 +52,7 @@ _KMS = Meaning(
 _FULL = Meaning(StoreError, "its quota is used up: remove something, or ask for more", errno.EDQUOT)
 _NO_SPACE = Meaning(StoreError, "the server has no room left: remove something, or ask its operators", errno.ENOSPC)
 _LOCKED = Meaning(StoreAccessError, "the bucket or the account is closed: ask its owner")
-_CANNOT = Meaning(UnsupportedError, "this server does not know such requests; nothing was changed")
+_CANNOT = Meaning(UnsupportedError, "this server does not support such requests; nothing was changed")
 
 _BY_CODE = {
     **dict.fromkeys(
@@ -89,7 +89,7 @@ _REGION_SAID = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'").sea
 
 
 def meaning_of_answer(status: int | None, code: str | None, text: str) -> Meaning | None:
-    """Return what an S3 server's error means, None if nothing is known of its kind.
+    """Return what an S3 server's error means; None if the error is not known.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def meaning_of_answer(status: int | None, code: str | None, text: str) -> Meanin
     code
         S3's own.
     text
-        All that the server said.
+        The server's whole answer.
     """
     code = code or ""
     if code.startswith("KMS.") or "kms:" in text or "KMSKeyNotFound" in code:

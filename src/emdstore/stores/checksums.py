@@ -1,4 +1,4 @@
-"""Checksums that a store keeps of an artifact by itself, and whether bytes have them."""
+"""Checksums that stores keep of their artifacts, and whether bytes match them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emdstore.stores.port import ArtifactInfo
 
 _MIB = 1024 * 1024
 _MD5 = re.compile(r'"?([0-9a-fA-F]{32})(?:-([1-9][0-9]{0,4}))?"?\Z').match
-# Of those in use: this library and AWS' rules, boto3 and the AWS CLI, s3fs and rclone, others.
+# The part sizes in use: by this library and AWS' rules, boto3 and the AWS CLI, s3fs and rclone, others.
 _PART_SIZES = tuple(each * _MIB for each in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512))
 
 
@@ -23,7 +23,7 @@ def sha256_of(data: bytes) -> str:
 
 
 def md5_of_etag(etag: str | None) -> str | None:
-    """Return the checksum that an ETag of S3 looks like: see `ArtifactInfo.checksum`."""
+    """Return the checksum that an S3 ETag seems to be; see `ArtifactInfo.checksum`."""
     found = _MD5(etag) if etag else None
     if found is None:
         return None
@@ -31,16 +31,16 @@ def md5_of_etag(etag: str | None) -> str | None:
 
 
 class Check:
-    """Whether bytes, given one chunk after the other, have a checksum.
+    """Compares bytes, given chunk by chunk, with a checksum.
 
     Parameters
     ----------
     checksum
-        As in `ArtifactInfo.checksum`; None, or of a kind that is not known here, cannot be checked.
+        As in `ArtifactInfo.checksum`. None, or one of an unknown kind, cannot be checked.
     size
-        How many bytes it is of.
+        The number of bytes.
     part_size
-        In which parts it was probably uploaded, where it is of parts. The usual sizes are tried, too.
+        The size of the parts in which it was probably uploaded, if it was. The usual sizes are tried, too.
     """
 
     def __init__(self, checksum: str | None, size: int, part_size: int | None = None) -> None:
@@ -69,18 +69,18 @@ class Check:
 
     @property
     def found(self) -> str | None:
-        """The checksum of the bytes so far, in parts as large as probably meant; None where it cannot be told."""
+        """The checksum of the bytes so far, for parts of the likeliest size; None if it cannot be computed."""
         if self._whole is not None:
             return f"{self._kind}:{self._whole.digest().hex()}"
         return self._parts[0].checksum() if self._parts else None
 
     @property
     def part_sizes(self) -> tuple[int, ...]:
-        """In which parts the bytes were taken, where the checksum is of parts."""
+        """The size of the parts, if the checksum is one of parts."""
         return tuple(each.size for each in self._parts)
 
     def fits(self) -> bool | None:
-        """Tell whether the bytes have the checksum; None where there is none that can be checked."""
+        """Tell whether the bytes match the checksum; None if it cannot be checked."""
         if self._whole is not None:
             return bool(self._whole.digest().hex() == self._wanted)
         if not self._parts:
@@ -89,7 +89,7 @@ class Check:
 
 
 def _crc32c() -> Any:
-    """Return what computes a CRC32C, if it is installed; what speaks to Google's storage brings it along."""
+    """Return a CRC32C function if one is installed, as it is with the client for Google's storage."""
     try:
         return import_module("google_crc32c").Checksum()
     except ImportError:
@@ -97,7 +97,7 @@ def _crc32c() -> Any:
 
 
 class _InParts:
-    """The MD5 of the MD5s of parts of one size."""
+    """The MD5 of the MD5s of equally large parts."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -124,10 +124,10 @@ class _InParts:
 
 
 def has_checksum(checksum: str | None, size: int, chunks: Iterable[bytes]) -> bool | None:
-    """Tell whether bytes have a checksum; None where that cannot be told, and then no byte was asked for.
+    """Tell whether bytes match a checksum; None if that cannot be told, and then no byte was read.
 
-    True proves that they are the bytes that the store holds. False proves little: where a server encrypts, say, what
-    looks like a checksum is none.
+    True proves that they are the bytes in the store. False proves little: if a server encrypts, what looks like a
+    checksum is none.
     """
     check = Check(checksum, size)
     if check.fits() is None:
@@ -138,11 +138,11 @@ def has_checksum(checksum: str | None, size: int, chunks: Iterable[bytes]) -> bo
 
 
 READS = 3
-"""How often an artifact that arrives damaged is read, at most."""
+"""How often an artifact is read, at most, if it arrives damaged."""
 
 
 class Proof:
-    """Takes an artifact's bytes as they come, and raises at the end if they are not the artifact's.
+    """Checks an artifact's bytes as they arrive, and raises at the end if they are not right.
 
     Parameters
     ----------
@@ -175,12 +175,12 @@ class Proof:
         )
 
     def _is_something_else(self) -> bool:
-        """Tell whether the checksum is none after all; asked only when it does not fit."""
+        """Tell whether what looks like a checksum is none; asked only if it does not match."""
         return False
 
 
 def read_undamaged(read: Callable[[], bytes], retries: int) -> bytes:
-    """Read an artifact, and again if it arrives damaged; at last the error passes through."""
+    """Read an artifact, and read it again if it arrives damaged; the last error passes through."""
     for attempt in range(READS):
         try:
             return read()

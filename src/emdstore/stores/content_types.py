@@ -1,4 +1,4 @@
-"""What kind of content an artifact has, for those who look into a bucket with a browser."""
+"""Media types of artifacts, so that a browser can show what is in a bucket."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def _table() -> mimetypes.MimeTypes:
 
 
 def content_type(key: str) -> str | None:
-    """Return the media type that the ending of a key stands for; None where it is unknown, or compressed."""
+    """Return the media type for a key's suffix; None if it is unknown or a compressed file's."""
     kind, encoding = _table().guess_type("x/" + key.rpartition("/")[2], strict=False)
     return kind if encoding is None else None

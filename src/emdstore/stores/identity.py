@@ -1,12 +1,12 @@
-"""Which store this is, wherever it lies: an identity that is kept in the store itself.
+"""The identity of a store, kept in the store itself.
 
-A path says where a store is, not which one. A disk is mounted elsewhere, a folder is moved, a bucket is copied; and
-under a path that everybody knows another store may lie tomorrow. So a results store that somebody publishes to carries
-a number of its own, in ``.emdstore/identity.json``, and who relies on it being the same store compares that. A store
-that was only ever read, or cannot be written, has none, and is known by where it is.
+A path says where a store is, not which store it is. Disks are mounted elsewhere, folders are moved, buckets are copied,
+and tomorrow another store may lie at a well-known path. So every results store gets a number when somebody first
+publishes to it, in ``.emdstore/identity.json``, and whoever relies on it being the same store compares this number. A
+store that was only ever read, or cannot be written, has no number; its location identifies it.
 
-What emdstore keeps of its own in a store lies under ``.emdstore/``. Sets are never looked for there, and a transfer
-carries all of it but the identity: a copy is another store.
+emdstore keeps its own files under ``.emdstore/``. It never looks for sets there. A transfer copies all of them but the
+identity, because a copy is another store.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ class StoreIdentity:
     Attributes
     ----------
     id
-        Its number; None if it has none.
+        The number; None if there is none.
     url
-        Where it is: the real path of a local store, or the server and the path there, without secrets; None for one
-        that lives in memory.
+        The real path of a local store, or the server and the path there, without secrets; None for a store in memory.
     """
 
     id: str | None
@@ -48,7 +47,7 @@ class StoreIdentity:
 
 
 def is_own(key: str) -> bool:
-    """Tell whether a key is of what emdstore keeps for itself in a store."""
+    """Tell whether a key belongs to emdstore's own files in a store."""
     return in_folder(key, OWN_FOLDER)
 
 
@@ -69,7 +68,7 @@ def identity_of(store: ArtifactStore) -> StoreIdentity:
     Raises
     ------
     StoreError
-        If the store cannot be asked, or holds something else where its identity would be.
+        If the store cannot be read, or its identity file holds something else.
     """
     url = url_of(store)
     try:
@@ -88,19 +87,19 @@ def identity_of(store: ArtifactStore) -> StoreIdentity:
 
 
 def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdentity:
-    """Give a store an identity, unless it has one, and return the one that it has then.
+    """Give a store an identity unless it has one, and return its identity.
 
     Parameters
     ----------
     store
         Any store.
     number
-        The one to give; a new one by default.
+        The number to give; by default a new one.
 
     Raises
     ------
     StoreError
-        If the store cannot be read or written. It has the identity that it had.
+        If the store cannot be read or written. Its identity is unchanged.
     """
     told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
     data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"

@@ -1,4 +1,4 @@
-"""Listings, and what they leave out."""
+"""What listings leave out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emdstore.keys import in_folder
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsLeftOut
 
 KEPT = 10_000
-"""How much of what is left out a report keeps, so that its memory does not grow with the store."""
+"""How many left-out things a report keeps, so that its memory does not grow with the store."""
 
 _log = logging.getLogger(__name__)
 
@@ -18,13 +18,13 @@ Found = TypeVar("Found")
 
 
 class FirstLeftOut:
-    """What a listing leaves out, as it comes by: the first 10,000, and every folder that could not be read."""
+    """Collects what a listing leaves out: the first 10,000 things, and every folder that could not be read."""
 
     def __init__(self) -> None:
         self._kept: list[LeftOut] = []
 
     def note(self, left: LeftOut) -> None:
-        """Take the next one."""
+        """Add one."""
         if len(self._kept) < KEPT or left.error is not None:
             self._kept.append(left)
 
@@ -34,27 +34,26 @@ class FirstLeftOut:
         return tuple(self._kept)
 
     def hides(self, key: str) -> bool:
-        """Tell whether a key lies in what was left out, so that the listing says nothing of it."""
+        """Tell whether a key lies in what was left out, so that its absence from the listing means nothing."""
         return any(in_folder(key + "/", each.name.removesuffix("/")) for each in self._kept)
 
 
 def iter_known(
     store: ArtifactStore, prefix: str = "", *, left_out: Callable[[LeftOut], object]
 ) -> Iterator[ArtifactInfo | str]:
-    """List a store once, and hand over what the listing leaves out.
+    """List a store once, and report what the listing leaves out.
 
     Parameters
     ----------
     store, prefix
         What to list.
     left_out
-        Called with each thing that is left out, when the listing comes by. A store that cannot tell leaves out nothing
-        that anybody knows of.
+        Called with each thing that is left out, during the listing. Never called for a store that cannot tell.
 
     Yields
     ------
     ArtifactInfo or str
-        What the store knows of each artifact; only its key, if it has no `SupportsInfo`.
+        The info of each artifact; only its key if the store has no `SupportsInfo`.
     """
     if isinstance(store, SupportsLeftOut):
         for found in store.iter_found(prefix):
@@ -69,7 +68,7 @@ def iter_known(
 
 
 def only_artifacts(found: Iterable[Found | LeftOut], store: str) -> Iterator[Found]:
-    """Yield what is no `LeftOut`, for a listing that cannot tell: what could not be read is raised, the rest logged."""
+    """Yield only the artifacts of a listing: folders that cannot be read raise, the rest is logged."""
     for each in found:
         if not isinstance(each, LeftOut):
             yield each

@@ -1,4 +1,4 @@
-"""Artifacts in memory: for tests of frameworks that embed emdstore, and for small throw-away work."""
+"""Artifacts in memory, for tests of frameworks that embed emdstore and for throw-away work."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class _Held:
 class InMemoryArtifactStore:
     """A store that lives as long as this object, for one process.
 
-    Safe for threads. Every method of the port and every capability that makes sense without files is there, so that
-    what works here works on a real store. Two stores are equal only if they are the same.
+    It is thread-safe, and has every method of the port and every capability that makes sense without files, so that
+    what works here works on a real store. A store equals only itself.
 
     Parameters
     ----------
@@ -193,9 +193,9 @@ def _same_process(number: int, name: str, pid: int) -> InMemoryArtifactStore | _
 
 @attrs.frozen
 class _Elsewhere:
-    """What a `InMemoryArtifactStore` unpickles to in another process.
+    """What an `InMemoryArtifactStore` unpickles to in another process.
 
-    It raises when it is used, not when it is unpickled: that would end the worker process that received it.
+    It raises when it is used, not when it is unpickled, because that would end the worker process that received it.
     """
 
     name: str

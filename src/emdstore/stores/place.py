@@ -1,6 +1,6 @@
-"""Where a store's bytes are: who holds them, who else sees them, and how much may be asked at once.
+"""Where a store's bytes are: what holds them, who else sees them, and how many requests it takes at once.
 
-A store says it itself (`SupportsPlace`). Of one that does not, the least is assumed: that nobody else sees it.
+A store tells this itself (`SupportsPlace`). If it does not, emdstore assumes that nobody else sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _FOR_EACH = 4  # a connection, or the file; the staging file; the folders of bot
 
 
 def most_requests() -> int:
-    """Return how many artifacts this process may have under way at once: fewer where it may open few files."""
+    """Return how many artifacts this process may move at once: fewer if it may open only few files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST_REQUESTS
@@ -23,7 +23,7 @@ def most_requests() -> int:
 
 
 def place_of(store: ArtifactStore) -> Place:
-    """Return where a store says that it is; one that does not say is a place of its own."""
+    """Return where a store says that it is; a store that does not say is a place of its own."""
     if isinstance(store, SupportsPlace):
         return store.place()
     return Place(("of its own", id(store)), "", remote=False, shared=False, requests=most_requests())

@@ -1,19 +1,19 @@
 """The port: what a store of artifacts is.
 
-`ArtifactStore` has four methods, and four are enough to take part in everything: transfer, materialize, publish,
-ingest, replay, verify. It is not a file-system interface on purpose. There are no directories, no seeking, no appending
-and no partial objects, because a published result is a whole object at a key or it is not there; what a store cannot
-promise on every back end is not in the port.
+`ArtifactStore` has four methods, and these are enough to take part in everything: transfer, materialize, publish,
+ingest, replay, verify. It is deliberately not a file-system interface. There are no directories, no seeking, no
+appending and no partial objects, because a published result is either a whole object at a key or not there. What some
+back end cannot promise is not in the port.
 
-What a store can do beyond that is found by `isinstance` with one small Protocol per verb, and used where both sides
-have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsReplaceIf`, `SupportsPath`,
-`SupportsCopyFrom`, `SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`, `SupportsLeftOut`.
-`emdstore.testing` has the contract as a test suite that any adapter can be enrolled in.
+Everything else a store can do is an optional capability: one small Protocol per verb, found by `isinstance`, and used
+if both sides have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsReplaceIf`,
+`SupportsPath`, `SupportsCopyFrom`, `SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`,
+`SupportsLeftOut`. `emdstore.testing` provides the contract as a test suite for any adapter.
 
 For every store:
 
-- Keys and prefixes are checked by `emdstore.keys` before any I/O; `InvalidKeyError` otherwise.
-- Errors are of `emdstore.errors`: `StoreUnavailableError` where trying again may help, `StoreError` where it will not.
+- Keys and prefixes are checked by `emdstore.keys` before any I/O.
+- Errors come from `emdstore.errors`: `StoreUnavailableError` if trying again may help, `StoreError` if not.
 - A store pickles as its configuration and opens its engine lazily, once per process. Its ``repr`` is safe to log.
 """
 
@@ -44,16 +44,15 @@ class ArtifactInfo:
     size
         Bytes.
     modified
-        When the bytes were last written, POSIX seconds, as exact as the store keeps it.
+        When the bytes were last written, in POSIX seconds, as precisely as the store knows.
     version
-        The store's own tag of this content (an ETag, say), where it has one; another tag means another write.
+        The store's own tag of this content, such as an ETag, if it has one. A different tag means another write.
     checksum
-        A checksum that the store keeps by itself, where it has one: ``md5:<hex>``, ``md5:<hex>-<parts>`` for the MD5 of
-        the MD5s of an upload's parts, or ``crc32c:<hex>``. Bytes that have it are the artifact's; see
-        `emdstore.stores.checksums`.
+        A checksum that the store keeps, if it has one: ``md5:<hex>``, ``md5:<hex>-<parts>`` for the MD5 of the MD5s of
+        an upload's parts, or ``crc32c:<hex>``. Bytes that match it are the artifact's; see `emdstore.stores.checksums`.
     changed
-        When anything about the artifact last changed, where the store tells that apart from `modified`: whoever sets a
-        file's modification time back changes it now.
+        When anything about the artifact last changed, if the store knows that apart from `modified`. Setting a file's
+        modification time back changes this time.
     """
 
     key: str
@@ -64,9 +63,9 @@ class ArtifactInfo:
     changed: float | None = None
 
     def is_newer(self, other: ArtifactInfo) -> bool:
-        """Tell whether the artifact was touched after another one of its store was, by the store's own times.
+        """Tell, by the store's own times, whether this artifact was touched after another one.
 
-        By the time of the last change where both have it: nobody can set that, and a copy may keep the other.
+        The time of the last change is compared if both have it: nobody can set it, while a copy may keep `modified`.
         """
         if self.changed is not None and other.changed is not None:
             return self.changed > other.changed
@@ -75,17 +74,17 @@ class ArtifactInfo:
 
 @attrs.frozen
 class LeftOut:
-    """Something that lies at a store's place and is no artifact, because no key can name it or nobody can read it.
+    """Something in a store that is not an artifact, because no key can name it or it cannot be read.
 
     Attributes
     ----------
     name
-        What it is called, relative to the store's root, as far as text can show it: bytes that are no UTF-8 and
-        control characters as ``\\x..``.
+        Its name relative to the store's root. Bytes that are not UTF-8, and control characters, are written as
+        ``\\x..``.
     reason
-        Why it is left out, as a sentence that goes on from its name.
+        Why it is left out, as the rest of a sentence that begins with its name.
     error
-        For what could not be read: the error of the attempt.
+        The error, if it could not be read.
     """
 
     name: str = attrs.field(converter=shown_name)
@@ -99,12 +98,12 @@ class LeftOut:
 
 @attrs.frozen
 class Copied:
-    """What a copy session proved of one artifact that it copied.
+    """What a copy session knows about one artifact that it copied.
 
     Attributes
     ----------
     size
-        Bytes that passed through, or None where none passed through this process.
+        The number of bytes, or None if they did not pass through this process.
     sha256
         Hex digest of these bytes, or None.
     """
@@ -120,18 +119,18 @@ class Place:
     Attributes
     ----------
     holder
-        What holds the bytes: a bucket of one server, the file system, a store in memory. Two places with equal holders
-        are compared by their paths.
+        What holds the bytes: a bucket of one server, the file system, a store in memory. Places with equal holders are
+        compared by their paths.
     path
-        The store's folder in there, without slashes at its ends; ``""`` for all of it.
+        The store's folder in the holder, without leading or trailing slashes; ``""`` for all of it.
     remote
-        Whether a server answers, so that each answer takes its time.
+        Whether the store is on a server, so that each answer takes time.
     shared
-        Whether all that the store holds is outside of this process, so that a fork sees the same and may write for it.
+        Whether everything in the store is outside this process, so that a fork sees the same and may write for it.
     requests
-        How many artifacts may be under way at once, at most.
+        How many artifacts may be moved at once.
     retries
-        How often whoever moves an artifact is to try again what failed for a passing reason.
+        How often a caller should try again after a transient failure.
     """
 
     holder: Hashable
@@ -149,12 +148,12 @@ class ArtifactStore(Protocol):
     def exists(self, key: str, /) -> bool:
         """Tell whether an artifact lies at the key.
 
-        A mere prefix or directory is no artifact. A local link that leads out of the root raises `UnsafePathError`.
+        A mere prefix or directory is not an artifact. A local link that leads out of the root raises `UnsafePathError`.
         """
         ...
 
     def read_bytes(self, key: str, /) -> bytes:
-        """Return the artifact's bytes; ``b""`` is a value.
+        """Return the artifact's bytes; ``b""`` is a valid value.
 
         Raises
         ------
@@ -166,8 +165,8 @@ class ArtifactStore(Protocol):
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """Put the bytes at the key, in place of what was there, atomically.
 
-        Every reader at every instant, also after a crash, sees the old bytes or the new, whole. When the call returns,
-        the new bytes are there for every other process. When it raises, the old value stays and nothing else shows.
+        At every instant, also after a crash, every reader sees either the old bytes or the new ones, whole. When the
+        call returns, every other process sees the new bytes. If it raises, the old value stays and nothing else shows.
 
         Raises
         ------
@@ -179,15 +178,15 @@ class ArtifactStore(Protocol):
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """Yield the keys under a folder (``""``: all), lazily, each once, in ascending order of their UTF-8 bytes.
 
-        Staging files never show, and what any process wrote before the call does: listings are never cached. An empty
-        or absent folder yields nothing; ``run1`` is no folder of ``run10/x``.
+        Unfinished files never show. Everything that any process wrote before the call does, because listings are never
+        cached. An empty or absent folder yields nothing; ``run1`` does not contain ``run10/x``.
         """
         ...
 
 
 @runtime_checkable
 class SupportsInfo(Protocol):
-    """Size, time and version, one by one or along a listing."""
+    """Size, time and version, of one artifact or along a listing."""
 
     def info(self, key: str, /) -> ArtifactInfo:
         """Return what is known of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
@@ -200,14 +199,14 @@ class SupportsInfo(Protocol):
 
 @runtime_checkable
 class SupportsLeftOut(Protocol):
-    """Telling of a listing what it leaves out, which otherwise nobody would miss."""
+    """Reporting what a listing leaves out, which nobody would miss otherwise."""
 
     def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
         """Yield what `SupportsInfo.iter_info` yields, and what it leaves out, at the cost of one listing.
 
-        What is left out comes at some place among the artifacts, each once; a folder that no key can name stands for
-        all that is in it. A folder that cannot be read, for which `iter_info` raises, is left out here, and the listing
-        goes on. Staging files and empty folders (or an object store's empty markers for them) are nothing.
+        Things that are left out come anywhere among the artifacts, each once. A folder that no key can name stands for
+        everything in it. A folder that cannot be read, for which `iter_info` raises, is reported here, and the listing
+        continues. Unfinished files and empty folders (or an object store's markers for them) are not reported.
         """
         ...
 
@@ -217,7 +216,7 @@ class ArtifactReader(AbstractContextManager["ArtifactReader"], Protocol):
 
     @property
     def info(self) -> ArtifactInfo:
-        """What was opened: the size is that of the bytes that `read` will give in all."""
+        """What was opened; its size is the number of bytes that `read` returns in total."""
         ...
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
@@ -226,16 +225,16 @@ class ArtifactReader(AbstractContextManager["ArtifactReader"], Protocol):
         Raises
         ------
         SourceChangedError
-            At the latest by the call that would return ``b""``, if what was read is not one whole version.
+            If what was read is not one whole version; at the latest by the call that would return ``b""``.
         """
         ...
 
 
 class ArtifactWriter(AbstractContextManager["ArtifactWriter"], Protocol):
-    """An artifact that is being written, all or nothing.
+    """An artifact that is being written, entirely or not at all.
 
-    Leaving the ``with`` block puts the whole object in place, exactly as `ArtifactStore.write_bytes` would; leaving it
-    by an exception keeps the old value and removes what was staged.
+    Leaving the ``with`` block puts the whole object in place, just as `ArtifactStore.write_bytes` does. Leaving it by
+    an exception keeps the old value and removes the unfinished one.
     """
 
     def write(self, data: bytes, /) -> None:
@@ -245,7 +244,7 @@ class ArtifactWriter(AbstractContextManager["ArtifactWriter"], Protocol):
 
 @runtime_checkable
 class SupportsStreaming(Protocol):
-    """Objects larger than memory."""
+    """Artifacts larger than memory."""
 
     def open_reader(self, key: str, /) -> ArtifactReader:
         """Open one version of the artifact for reading; `ArtifactNotFoundError` if nothing lies at the key."""
@@ -261,7 +260,7 @@ class SupportsDelete(Protocol):
     """Removal."""
 
     def delete(self, key: str, /) -> None:
-        """Remove the artifact. To remove what is not there is no error: afterwards it is not there."""
+        """Remove the artifact. It is not an error if it is not there."""
         ...
 
 
@@ -270,36 +269,36 @@ class SupportsCreate(Protocol):
     """Put-if-absent; some S3 sites lack it."""
 
     def create_bytes(self, key: str, data: bytes, /) -> None:
-        """Put the bytes at the key unless something lies there; of several racing writers exactly one succeeds.
+        """Put the bytes at the key unless something is there; of several racing writers exactly one succeeds.
 
         Raises
         ------
         ArtifactExistsError
-            If something lies at the key; it is left as it was.
+            If something is at the key; it is left alone.
         """
         ...
 
 
 @runtime_checkable
 class SupportsReplaceIf(Protocol):
-    """Compare and put: to replace what one has seen, and nothing else. `SupportsCreate` is that for what is not there.
+    """Compare and put: replacing exactly what was seen. For a key that was empty, `SupportsCreate` does this.
 
-    `emdstore.stores.replacing.put_over` chooses between the two, and does what can be done without them.
+    `emdstore.stores.replacing.put_over` chooses between the two, and does its best without them.
     """
 
     def replace_bytes(self, key: str, data: bytes, seen: str, /) -> None:
-        """Put the bytes at the key in place of those with this SHA-256 (as a hex digest).
+        """Put the bytes at the key, in place of those with this SHA-256 (as a hex digest).
 
-        Of several that replace the same bytes at once, exactly one succeeds. Where the answer to a request may be lost,
-        the store tells its own bytes from somebody else's. In a folder of a file system it is only those who replace so
-        that keep out of each other's way: a plain `write_bytes` may come between.
+        If several writers replace the same bytes at once, exactly one succeeds. If the answer to a request is lost, the
+        store finds out whether the bytes that are there are its own. In a file system only writers that use this method
+        exclude each other: a plain `write_bytes` may come in between.
 
         Raises
         ------
         ArtifactChangedError
-            If other bytes lie at the key, or none. They are left as they were.
+            If other bytes are at the key, or none. They are left alone.
         UnsupportedError
-            If this server or file system cannot do it. Nothing was changed.
+            If this server or file system does not support it. Nothing was changed.
         """
         ...
 
@@ -311,34 +310,33 @@ class SupportsPath(Protocol):
     def local_path(self, key: str = "", /) -> Path:
         """Return the path of an artifact, or of the store's root for ``""``.
 
-        The path is for reading and for comparing places; writing through it is not atomic. It need not exist.
+        It is meant for reading and for comparing places; writing to it is not atomic. It need not exist.
 
         Raises
         ------
         UnsafePathError
-            If a link leads it out of the root.
+            If a link leads out of the root.
         """
         ...
 
 
 class CopySession(AbstractContextManager["CopySession"], Protocol):
-    """Copies artifacts from one store to another by a way that both know; holds what is worth keeping between keys."""
+    """Copies artifacts from one store to another by a shortcut; keeps what is worth keeping between keys."""
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
-        """Copy one artifact to the same key, whole or not at all, with the errors of reading and of writing.
+        """Copy one artifact to the same key, entirely or not at all; raises what reading and writing would raise.
 
-        `moved` is called with the count of bytes that have just moved; what it raises ends the copy, and the old value
-        stays.
+        `moved` is called with each number of bytes that moved. If it raises, the copy ends and the old value stays.
         """
         ...
 
 
 @runtime_checkable
 class SupportsCopyFrom(Protocol):
-    """A way to take artifacts from another store that beats reading and writing them, such as copies on the server."""
+    """A faster way to copy from another store than reading and writing, such as copies on the server."""
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
-        """Open a session that copies from `source`, or return None where there is no such way from it."""
+        """Open a session that copies from `source`; return None if there is no faster way from it."""
         ...
 
 
@@ -357,7 +355,7 @@ class CopiesMany(Protocol):
 
 
 class StoreSession(AbstractContextManager["StoreSession"], Protocol):
-    """Reads and writes of one thread, one after the other; holds what is worth keeping between keys."""
+    """Reads and writes of one thread, one after the other; keeps what is worth keeping between keys."""
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
@@ -370,34 +368,34 @@ class StoreSession(AbstractContextManager["StoreSession"], Protocol):
 
 @runtime_checkable
 class SupportsSession(Protocol):
-    """Many small artifacts in a row, cheaper than one by one: folders that stay open, say."""
+    """Many small artifacts in a row at less cost, for example because folders stay open."""
 
     def session(self) -> StoreSession:
-        """Open a session. What other processes do meanwhile shows in it as in the store itself."""
+        """Open a session. It sees what other processes do meanwhile, as the store itself does."""
         ...
 
 
 @runtime_checkable
 class SupportsScope(Protocol):
-    """A native store of one folder."""
+    """A native store for one folder."""
 
     def scope(self, prefix: str, /) -> Self:
-        """Return the store whose root is this folder of this store; see `emdstore.scoped`."""
+        """Return a store whose root is this folder; see `emdstore.scoped`."""
         ...
 
 
 @runtime_checkable
 class SupportsFlush(Protocol):
-    """Written bytes that a power cut could still take, as on a local disk."""
+    """Making written bytes safe from a power cut."""
 
     def flush(self) -> None:
-        """Return when everything that was written before the call survives a power cut."""
+        """Make everything that was written before the call survive a power cut."""
         ...
 
 
 @runtime_checkable
 class SupportsPlace(Protocol):
-    """Knowing where it is; of a store that does not say, the least is assumed: that nobody else sees it."""
+    """Telling where the store is. If a store does not, emdstore assumes that nobody else sees it."""
 
     def place(self) -> Place:
         """Return where the store is, without asking a server."""

@@ -1,4 +1,4 @@
-"""Replacing what one has seen, and nothing else: the best that a store can do."""
+"""Replacing exactly what was seen, as well as a store can."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsReplaceI
 
 
 def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> None:
-    """Put bytes at a key in place of what their writer has seen there.
+    """Put bytes at a key, in place of what their writer has seen there.
 
-    By compare-and-put where the store has it. Elsewhere what lies there is read right before and right after: then a
-    writer that is halted for long in between is not noticed, and any other is.
+    If the store has compare-and-put, that is used. Otherwise the key is read right before and right after the write:
+    this notices every other writer, except one that is halted for long in between.
 
     Parameters
     ----------
     store
         Any store.
     key, data
-        What to put. If these very bytes lie there already, all is well: to call it again after an error does no harm.
+        What to put. If the same bytes lie there already, nothing happens, so it is safe to call this again after an
+        error.
     seen
-        The SHA-256 of what was there, as a hex digest; None if nothing was.
+        The SHA-256 of what the writer has seen, as a hex digest; None if there was nothing.
 
     Raises
     ------
     ArtifactChangedError
-        If something else lies there. It is left as it is.
+        If something else lies there. It is left alone.
     StoreError
         If the store cannot be read or written.
     """
@@ -59,7 +60,7 @@ def _look_and_put(store: ArtifactStore, key: str, data: bytes, seen: str | None)
     try:
         there = digest_at(store, key)
     except StoreUnavailableError:
-        return  # it was written, and that is all that anybody knows
+        return  # it was written; more is not known
     if there != ours:
         raise changed(store, key)
 
@@ -73,7 +74,7 @@ def digest_at(store: ArtifactStore, key: str) -> str | None:
 
 
 def changed(store: object, key: str) -> ArtifactChangedError:
-    """Return the error for what is not what its writer has seen."""
+    """Return the error for a key that changed since its writer looked at it."""
     return ArtifactChangedError(
         f"{key!r} in {store!r} is not what was seen there before: somebody else has written it, or removed it, "
         "meanwhile; it was left as it is",

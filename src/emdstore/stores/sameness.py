@@ -1,4 +1,4 @@
-"""What follows from where two stores are: whether they are one place, how far away they are, who else sees them."""
+"""What follows from the places of two stores: whether they are the same, and who else sees them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from emdstore.stores.port import ArtifactStore
 
 
 def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
-    """Refuse to move artifacts between two stores that are one place, or of which one lies inside the other.
+    """Refuse to move artifacts between two stores that are the same place, or one of which lies inside the other.
 
-    Local stores are compared by their real paths, so that a link does not hide it, others by their server and URL.
+    Local stores are compared by their real paths, which a link cannot hide; others by server and URL.
 
     Raises
     ------
@@ -27,13 +27,13 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
 
 
 def server_of(store: ArtifactStore) -> Hashable | None:
-    """Return what stands for the server that answers for a store; None where there is none, or it is not known."""
+    """Return what identifies the server of a store; None if there is none, or it is not known."""
     place = place_of(store)
     return place.holder if place.remote else None
 
 
 def is_shared(store: ArtifactStore) -> bool:
-    """Tell whether all that a store holds is outside this process, for certain, so that a fork sees the same."""
+    """Tell whether everything in a store is certainly outside this process, so that a fork sees the same."""
     return place_of(store).shared
 
 

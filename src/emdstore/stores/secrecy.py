@@ -1,9 +1,9 @@
-"""What of a store's options does not travel: a pickle holds no credentials that somebody passed.
+"""Keeping credentials out of pickles.
 
-A pickle is kept in files, in a scheduler's memory and in logs. So a store that is pickled leaves the credentials behind
-that it was opened with, and notes that it did. A copy in the same process, or in a fork of it, finds them again, and
-child processes of `multiprocessing` get them through their pipes; one elsewhere looks where it is: in the environment,
-in profiles, in the role of its machine. Who wants credentials to travel says so (`send_credentials=True`).
+Pickles end up in files, in a scheduler's memory and in logs. So the pickle of a store has no credentials that were
+passed when it was opened, only a note that there were some. A copy in the same process, or in a fork of it, finds them
+again, and child processes of `multiprocessing` get them through their pipes. A copy elsewhere looks in its own
+environment, profiles and machine role. `send_credentials=True` puts the credentials into the pickle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _go_along: ContextVar[bool] = ContextVar("credentials go along", default=False)
 
 @contextmanager
 def credentials_go_along() -> Iterator[None]:
-    """Have stores that are pickled in the block keep their credentials: for processes of this machine alone."""
+    """Let stores that are pickled in the block keep their credentials; for processes of this machine only."""
     before = _go_along.set(True)
     try:
         yield
@@ -38,7 +38,7 @@ def credentials_go_along() -> Iterator[None]:
 
 
 def send_to_children(kind: type) -> None:
-    """Have stores of a class keep their credentials on the way to child processes that `multiprocessing` starts."""
+    """Let stores of a class keep their credentials on the way to child processes of `multiprocessing`."""
     ForkingPickler.register(kind, _with_credentials)
 
 
@@ -53,7 +53,7 @@ def do_credentials_go_along() -> bool:
 
 
 def secrets_among(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that hold credentials, as their names tell, also inside of others."""
+    """Return the options whose names say that they hold credentials, also nested ones."""
     return {name: value for name, value in options.items() if _is_secret(name, value)}
 
 
@@ -66,7 +66,7 @@ def _is_secret(name: str, value: Any) -> bool:
 
 
 def put_away(secrets: Mapping[str, Any]) -> str:
-    """Keep credentials in this process; return what stands for them in a pickle, which tells nothing of them."""
+    """Keep credentials in this process; return a reference for the pickle that reveals nothing about them."""
     for token, kept in _kept.items():
         if kept == secrets:
             return token
@@ -81,7 +81,7 @@ def found_again(token: str) -> Mapping[str, Any] | None:
 
 
 def left_behind(names: str, store: str) -> str:
-    """Return the sentence on credentials that a copy lacks, to follow what could not be done for want of them."""
+    """Return the sentence that says which credentials a copy lacks, to append to an error."""
     return (
         f"{store} was sent here without the credentials that it was opened with ({names}): set them where it is used, "
         "as AWS_ACCESS_KEY_ID and so on, or open it with send_credentials=True if its pickles may hold them"

@@ -1,4 +1,4 @@
-"""How people write the place of a store, and what is refused because it would mean another place."""
+"""How people spell the place of a store, and which spellings are refused because they would mean another place."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _USUAL = (
     "abfs", "abfss", "adl", "az", "box", "file", "ftp", "gcs", "github", "gs", "hdfs", "http", "https", "local",
     "memory", "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webdavs", "webhdfs", "zip",
 )  # fmt: skip
-"""Schemes that people use, known without asking the library that serves them."""
+"""Schemes in use, so that no library has to be asked for them."""
 
 _CHAINED = ("blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar")
-"""Others that come before another one's URL."""
+"""Schemes that come before another URL."""
 
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?(?![/:])")
 _CHAIN = re.compile(r"::|://")
 
 
 def spelled(place: str) -> str:
-    """Return a store's place with its scheme in small letters, which have no case in a URL.
+    """Return a store's place with its scheme in lower case.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def is_chain(place: str) -> bool:
 
 
 def unknown_scheme(place: str) -> StoreURLError:
-    """Return the error for a scheme that nothing serves, with the one that was probably meant."""
+    """Return the error for an unknown scheme, with the scheme that was probably meant."""
     from difflib import get_close_matches
 
     scheme = _CHAIN.split(place, maxsplit=1)[0]
@@ -62,13 +62,13 @@ def unknown_scheme(place: str) -> StoreURLError:
 
 
 def check_endpoint(address: str) -> str:
-    """Return the address of an S3 server without blanks around it.
+    """Check the address of an S3 server, and return it without surrounding blanks.
 
     Raises
     ------
     StoreURLError
-        If it is no ``http://`` or ``https://`` address; one that lacks the scheme is not guessed, since one of the two
-        would send everything unencrypted. Also if it holds a password or a query, which no S3 server wants there.
+        If it is not an ``http://`` or ``https://`` address, or contains a password or a query. A missing scheme is not
+        guessed, because one of the two would send everything unencrypted.
     """
     address = address.strip()
     shown = redact_url(address) if "://" in address or "@" not in address else "***"

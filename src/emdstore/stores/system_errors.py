@@ -1,4 +1,4 @@
-"""What the operating system's error numbers mean for an artifact, on this machine or on another."""
+"""What the operating system's error numbers mean for an artifact, on this machine or another."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _KINDS: dict[int, tuple[type[StoreError], str]] = {
 
 
 def error_of_errno(number: int | None, said: str | None, key: str, store: str, verb: str) -> StoreError:
-    """Return the error of ours that says what one of the system's means.
+    """Return the emdstore error for an error of the system.
 
     Parameters
     ----------
     number, said
-        The system's number, and its text for it.
+        The system's number and text.
     key, store, verb
-        What could not be done to what, and where.
+        What could not be done.
     """
     kind, advice = _KINDS.get(number or 0, (StoreError, "nothing was changed"))
     said = said or os.strerror(number or 0)

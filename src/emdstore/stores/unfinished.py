@@ -1,4 +1,4 @@
-"""Uploads in parts that are under way in this process: whoever ends it early leaves their parts behind, paid for."""
+"""Multipart uploads in progress in this process. If the process is killed, their parts stay behind, and cost money."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ _uploads: PerProcess[set[object]] = PerProcess(set)
 
 
 def note_upload(upload: object) -> None:
-    """Note an upload of which the server has parts."""
+    """Note that the server has parts of an upload."""
     _uploads.get().add(upload)
 
 
 def forget_upload(upload: object) -> None:
-    """Forget an upload that is completed, or taken back."""
+    """Forget an upload that was completed or aborted."""
     _uploads.get().discard(upload)
 
 
 def uploads_are_under_way() -> bool:
-    """Tell whether parts would be left behind if this process ended now."""
+    """Tell whether parts would stay behind if this process ended now."""
     return bool(_uploads.get())

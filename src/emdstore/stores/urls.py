@@ -1,4 +1,4 @@
-"""From a URL, or a path, to the store that it means."""
+"""Opening the store that a URL or a path names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Engine = Literal["obstore", "s3fs", "fsspec"]
 
 _ENGINES = {"s3": ("obstore", "s3fs"), "ssh": ("fsspec",), "sftp": ("fsspec",)}
 
-# What `S3ArtifactStore` calls its options, and s3fs its own.
+# The options of `S3ArtifactStore`, and their names in s3fs.
 _S3FS_NAMES = {
     "access_key_id": "key",
     "secret_access_key": "secret",
@@ -44,32 +44,31 @@ def open_store(
         process, or ``memory://name/prefix``; ``s3://bucket/prefix``; ``ssh://user@host/path`` or
         ``sftp://user@host/path``; or any URL that fsspec knows. ``S3://`` is ``s3://``.
     engine
-        What does the work for ``s3://``: obstore where it is installed, otherwise s3fs. Both take the same names for
-        endpoint, region and credentials; see `S3ArtifactStore`. ``"fsspec"`` has fsspec serve ``ssh://`` or ``sftp://``,
-        by whatever package is installed for it.
+        The engine for ``s3://``: obstore if it is installed, otherwise s3fs. Both take the same names for endpoint,
+        region and credentials; see `S3ArtifactStore`. ``"fsspec"`` has fsspec serve ``ssh://`` or ``sftp://``, by
+        whatever package is installed for it.
     timeout, connect_timeout
-        Seconds that a server may take to answer, and to be reached; by default 20 and 5 (SSH: 10). Of no account for
-        folders of this machine and for memory.
+        Seconds that a server may take to answer, and to be reached; by default 20 and 5 (SSH: 10). Ignored for local
+        folders and memory.
     retries
-        How often what failed for a passing reason is tried again, for a minute at most. 0 fails at once.
+        How often a transient failure is tried again, for a minute at most. 0 fails at once.
     rsh
-        The SSH client with its options, as ``rsync -e`` takes it; ``EMDSTORE_SSH`` or ``ssh`` by default. Of no account
-        for what is not reached by SSH.
+        The SSH client with its options, as ``rsync -e`` takes it; ``EMDSTORE_SSH`` or ``ssh`` by default. Ignored for
+        everything else.
     **options
-        For the store that the URL means: see `LocalArtifactStore`, `S3ArtifactStore`, `SSHArtifactStore` and
-        `FsspecArtifactStore`.
+        Passed to the store: see `LocalArtifactStore`, `S3ArtifactStore`, `SSHArtifactStore` and `FsspecArtifactStore`.
 
     Returns
     -------
     ArtifactStore
-        Nothing was read, written or connected to yet.
+        Nothing has been read, written or connected to yet.
 
     Raises
     ------
     StoreURLError
         If the URL's scheme is unknown, or has one slash (``s3:/bucket``), or the URL or an option makes no sense.
     MissingExtraError
-        If what serves the URL is not installed; the message has the command that installs it.
+        If a package is missing; the message has the command that installs it.
     """
     place = spelled(os.fspath(url))
     scheme = place.partition("://")[0] if "://" in place else ""
@@ -93,11 +92,11 @@ def open_store(
 
 
 StoreLike: TypeAlias = ArtifactStore | str | os.PathLike[str]
-"""Wherever a store is taken, the path or URL of one will do."""
+"""A store, or its path or URL; accepted wherever a store is."""
 
 
 def as_store(place: StoreLike) -> ArtifactStore:
-    """Return a store as it is, and the store that a path or URL means.
+    """Return a store unchanged, or open the store at a path or URL.
 
     Raises
     ------
@@ -112,13 +111,13 @@ def as_store(place: StoreLike) -> ArtifactStore:
 
 
 def as_source(place: StoreLike) -> ArtifactStore:
-    """Return a store that is to be read, from itself or its path or URL; see `as_store`.
+    """Return a store to read from; see `as_store`.
 
     Raises
     ------
     StoreNotFoundError
-        If it is a folder of this machine that is not there, or a file: a name that was mistyped, or a disk that is not
-        mounted, is not an empty store.
+        If a local folder does not exist, or is a file. A mistyped name or a disk that is not mounted is not an empty
+        store.
     """
     store = as_store(place)
     if isinstance(store, SupportsPath) and not (path := store.local_path()).is_dir():
@@ -128,7 +127,7 @@ def as_source(place: StoreLike) -> ArtifactStore:
 
 
 def safe_url(url: str) -> str:
-    """Return a URL as it may be shown: without ``user:password@`` and without secrets in its query."""
+    """Return a URL that is safe to show: without ``user:password@`` and without secrets in its query."""
     return redact_url(url)
 
 

@@ -1,7 +1,7 @@
-"""Stores that show another store in another way: one folder of it, or only what can be read.
+"""Stores that show another store: one folder of it, or all of it read-only.
 
-A view has exactly the capabilities that it can pass on from what it wraps. Since a capability is found by `isinstance`,
-the class of a view is put together for the store that it wraps: one small class per capability, below.
+A view has exactly the capabilities of the wrapped store that it can pass on. Because capabilities are found by
+`isinstance`, the class of a view is assembled for the store that it wraps, from one small class per capability.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def scoped(store: ArtifactStore, prefix: str) -> ArtifactStore:
     Returns
     -------
     ArtifactStore
-        The store's own sub-store where it has such a thing, otherwise a view with the store's capabilities.
+        The store's native sub-store if it has one, otherwise a view with the store's capabilities.
 
     Raises
     ------
     InvalidKeyError
-        If the prefix is no canonical key.
+        If the prefix is not a canonical key.
     UnsafePathError
         If a link leads the folder out of a local store's root.
     """
@@ -78,9 +78,10 @@ _OF_FOLDERS = {"iter_keys", "iter_info", "iter_found", "scope", "local_path"}
 
 
 class StoreView:
-    """What views have in common: the four methods, passed on, and the capabilities of the store inside.
+    """The base of all views: passes on the four methods and the capabilities of the inner store.
 
-    Subclasses change keys, or refuse, or take notes, in `_enter`; they name in `_withheld` what cannot be passed on.
+    Subclasses change, refuse or record keys in `_enter`, and name in `_withheld` the capabilities that they cannot pass
+    on.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ class StoreView:
 
     _withheld: ClassVar[frozenset[type]] = frozenset()
     _keeps_nothing: ClassVar[bool] = False
-    """Whether the view keeps nothing in this process, so that one in a fork does the same."""
+    """Whether the view keeps no state in this process, so that a copy in a fork does the same."""
     _plain: ClassVar[type[StoreView]]
     _inner: Any
 
@@ -106,7 +107,7 @@ class StoreView:
         self._inner = inner
 
     def _enter(self, verb: str, key: str) -> str:
-        """Return the inner store's key for a key (or prefix) of this store, just before a verb is passed on."""
+        """Return the inner store's key for a key (or prefix) of this store, just before a call is passed on."""
         return validate_prefix(key) if verb in _OF_FOLDERS else validate_key(key)
 
     def _leave(self, key: str) -> str:
@@ -129,7 +130,7 @@ class StoreView:
             raise
 
     def _arguments(self) -> tuple[object, ...]:
-        """Return what a copy of this view is made of; that is how it pickles and compares."""
+        """Return the arguments that recreate this view; it pickles and compares by them."""
         return (self._inner,)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -204,7 +205,7 @@ class _StreamingView(StoreView):
 
 
 class _ReaderView:
-    """A reader that names the artifact as it was asked for."""
+    """A reader whose info has the key that the caller asked for."""
 
     def __init__(self, inner: ArtifactReader, key: str) -> None:
         self._inner, self._key = inner, key
@@ -264,7 +265,7 @@ class _CopyFromView(StoreView):
 
 
 class _OpenedBy(Generic[Session]):
-    """A session of the store inside, which is entered and left with this one."""
+    """A session of the inner store, entered and left with this one."""
 
     def __init__(self, view: StoreView, session: Session) -> None:
         self._view, self._session = view, session

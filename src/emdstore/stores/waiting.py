@@ -1,8 +1,8 @@
-"""Waiting for an engine that waits outside of Python, so that Ctrl-C is heard.
+"""Waiting for an engine so that Ctrl-C takes effect at once.
 
-A signal's handler runs in the main thread, between two instructions of Python. An engine that waits for a server in
-native code keeps the main thread from them for as long as the server is silent. So the main thread has a helper call
-the engine, and waits for the helper in a way that signals end. Other threads call the engine themselves.
+Python runs signal handlers in the main thread, between two instructions. While an engine waits for a silent server in
+native code, no instruction is executed. So in the main thread a helper thread calls the engine, and the main thread
+waits for it in a way that signals interrupt. Other threads call the engine directly.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ R = TypeVar("R")
 
 
 def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
-    """Call an engine; if this is the main thread, whatever interrupts it ends the waiting.
+    """Call an engine; in the main thread a signal ends the wait.
 
-    What was asked of the engine may then still be done, in a thread that does not keep the process from ending.
+    The engine may then still finish the request, in a thread that does not keep the process alive.
     """
     if threading.current_thread() is not threading.main_thread():
         return call(*args, **options)
@@ -33,7 +33,7 @@ def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
 
 
 def briefly(seconds: float, call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R | None:
-    """Call an engine, and wait so long for it at most; None if it takes longer, and then it is left to itself."""
+    """Call an engine and wait for it for a limited time; None if it takes longer, and then it goes on by itself."""
     helper = _Helper()
     try:
         value: R = helper.call(lambda: call(*args, **options), seconds)
