@@ -494,7 +494,7 @@ def test_where_two_names_are_one_the_second_is_refused() -> None:
     fsspec.register_implementation("folding", FoldingFileSystem, clobber=True)
     store = FsspecArtifactStore("folding://place")
     store.write_bytes("TAS.png", b"first")
-    with pytest.raises(KeyConflictError, match="takes the two names for one"):
+    with pytest.raises(KeyConflictError, match="treats the two names as one"):
         store.write_bytes("tas.png", b"second")
     with pytest.raises(KeyConflictError), store.open_writer("Tas.png") as writer:
         writer.write(b"third")

@@ -1,4 +1,4 @@
-"""Artifacts in any file system that fsspec knows."""
+"""Artifacts on any file system that fsspec knows."""
 
 from emdstore.stores.fsspec.store import FsspecArtifactStore
 

@@ -1,4 +1,4 @@
-"""Conditional puts by s3fs: create, and replace what was seen."""
+"""Conditional puts by s3fs: creating, and replacing what was seen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def create(folder: Folder, key: str, data: bytes) -> None:
         if there is None:
             if isinstance(error, StoreUnavailableError):
                 raise
-            folder.raise_conflict(key)  # SeaweedFS takes the folder above `a/b` for an object `a`
+            folder.raise_conflict(key)  # SeaweedFS treats the folder above `a/b` as an object `a`
         raise ArtifactExistsError(
             f"{key!r} is already there in {folder!r}; it was left as it is", key=key, store=folder.name
         ) from None
@@ -60,10 +60,10 @@ def replace(folder: Folder, key: str, data: bytes, seen: str) -> None:
 
 
 def _tag_of(folder: Folder, key: str, seen: str, token: str) -> str | None:
-    """Return the ETag of the bytes that were seen; None if ours are there already, whose answer was lost."""
+    """Return the ETag of the bytes that were seen; None if ours are there already, because an answer was lost."""
     fs, path, _ = folder.at(key)
     try:
-        info = folder.info(key)  # before the bytes: of what is put in between it is not the tag
+        info = folder.info(key)  # before the bytes, so that it cannot be the tag of what is put in between
         with folder.translating("read", key):
             there = bytes(fs.cat_file(path))
     except ArtifactNotFoundError:
@@ -79,7 +79,7 @@ def _put(folder: Folder, key: str, data: bytes, token: str, condition: Mapping[s
     fs, path, _ = folder.at(key)
     with folder.translating("write", key):
         known = fs.s3.meta.service_model.operation_model("PutObject").input_shape.members
-        if not known.keys() >= condition.keys():  # s3fs leaves out what botocore does not know, without a word
+        if not known.keys() >= condition.keys():  # s3fs silently leaves out what botocore does not know
             raise UnsupportedError(
                 f"cannot put {key!r} in {folder!r} on a condition: this botocore is too old; upgrade it",
                 key=key,
@@ -101,7 +101,7 @@ def _put(folder: Folder, key: str, data: bytes, token: str, condition: Mapping[s
 
 
 def _token_at(folder: Folder, key: str) -> str | None:
-    """Return the token of the object at the key, ``""`` if it has none; None if nothing is seen there."""
+    """Return the token of the object at the key: ``""`` if it has none, None if there is no object."""
     fs, path, _ = folder.at(key)
     bucket, name, _ = fs.split_path(path)
     try:

@@ -1,4 +1,4 @@
-"""The ground that an `FsspecArtifactStore` stands on: one folder of a file system that fsspec opens."""
+"""The folder behind an `FsspecArtifactStore`, on a file system that fsspec opens."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Opened:
     fs
         fsspec's.
     base
-        What it calls the folder, with a slash at the end.
+        The file system's path of the folder, with a slash at the end.
     mechanics
         How it can be written to.
     keeps_checksums
-        Whether its server has checksums that can be believed.
+        Whether its server's checksums can be trusted.
     """
 
     fs: Any
@@ -64,11 +64,11 @@ class Opened:
 
 
 class ChangedMeanwhileError(EmdstoreError):
-    """A listing that met a removal; it is taken again."""
+    """A folder was removed during a listing, which is repeated."""
 
 
 class Folder:
-    """A folder of a file system, which every process opens for itself.
+    """A folder on a file system that every process opens for itself.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Folder:
             raise StoreURLError(f"{self!r} cannot be opened with these options: {said}", store=self.name) from None
 
     def at(self, key: str) -> tuple[Any, str, Mechanics]:
-        """Return the file system, the path of a key, which is checked here, and how it can be written to."""
+        """Check a key; return the file system, the key's path, and how it can be written to."""
         validate_key(key)
         here = self.open()
         path = here.base + key
@@ -118,7 +118,7 @@ class Folder:
         return here.fs, path, here.mechanics
 
     def info(self, key: str) -> ArtifactInfo:
-        """Return what the file system says of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
+        """Return the file system's info of an artifact; `ArtifactNotFoundError` if nothing lies at the key."""
         fs, path, _ = self.at(key)
         with self.translating("look at", key):
             found = fs.info(path)
@@ -127,7 +127,7 @@ class Folder:
             return self.describe(key, found)
 
     def describe(self, key: str, found: Mapping[str, Any]) -> ArtifactInfo:
-        """Return what the file system says of a file; the size of one of which it says none is counted."""
+        """Return the file system's info of a file; a missing size is found by counting."""
         if found["size"] is None:
             fs, path, _ = self.at(key)
             found = {**found, "size": fs.info(path)["size"]}
@@ -137,7 +137,7 @@ class Folder:
         return describe(key, found, checksum_of(protocols(here.fs), found) if here.keeps_checksums else None)
 
     def proof_of(self, info: ArtifactInfo) -> FileProof:
-        """Return what takes the bytes of an artifact and proves them."""
+        """Return what checks an artifact's bytes as they arrive."""
         fs, path, _ = self.at(info.key)
         return FileProof(fs, path, protocols(fs), info, self.name)
 
@@ -155,7 +155,7 @@ class Folder:
                 fs.pipe_file(path, data)
 
     def refuse_folder(self, key: str) -> None:
-        """Refuse to write over a folder, which some file systems would take as an order to write into it."""
+        """Refuse to write over a folder, because some file systems would write into it."""
         fs, path, mechanics = self.at(key)
         if mechanics == "read":
             raise StoreError(
@@ -172,7 +172,7 @@ class Folder:
             there = str(found.get("name") or path).rpartition("/")[2]
             if there != path.rpartition("/")[2] and folded(there) == folded(path.rpartition("/")[2]):
                 raise KeyConflictError(
-                    f"cannot hold {key!r} in {self!r} beside {there!r}: the file system takes the two names for one; "
+                    f"cannot hold {key!r} in {self!r} beside {there!r}: the file system treats the two names as one; "
                     "rename one of them",
                     key=key,
                     store=self.name,
@@ -180,7 +180,7 @@ class Folder:
 
     @contextlib.contextmanager
     def staged(self, key: str) -> Iterator[str]:
-        """Give the path of a staging file, which is put in place at the end, or removed."""
+        """Yield the path of a staging file that is put in place at the end, or removed."""
         fs, path, _ = self.at(key)
         folder = path.rpartition("/")[0]
         fs.makedirs(folder, exist_ok=True)
@@ -203,7 +203,7 @@ class Folder:
     # -- errors ----------------------------------------------------------------------------------------------------
 
     def translating(self, verb: str, key: str) -> Translating:
-        """Return a context in which the file system's errors become ours."""
+        """Return a context that translates the file system's errors."""
         return Translating(self, verb, key)
 
     def raise_not_found(self, key: str) -> NoReturn:
@@ -211,7 +211,7 @@ class Folder:
         raise ArtifactNotFoundError(f"no artifact {key!r} in {self!r}", key=key, store=self.name) from None
 
     def raise_error(self, error: Exception, verb: str, key: str) -> NoReturn:
-        """Raise the error of ours that says what one of the file system's means."""
+        """Raise the emdstore error for an error of the file system."""
         if isinstance(error, FileNotFoundError):
             self._look_for_root(key, verb)
             if verb != "write":
@@ -253,7 +253,7 @@ class Folder:
                     store=self.name,
                 ) from None
             except PermissionError:
-                pass  # to look at the bucket may not be allowed where its objects are
+                pass  # one may be allowed to see the objects but not the bucket
         self.root_seen = True
 
     def _first_line(self, error: Exception) -> str:
@@ -262,12 +262,12 @@ class Folder:
 
 
 def folded(name: str) -> str:
-    """Return a name as file systems compare it that take upper for lower case, or one accent for another."""
+    """Return a name in the form that case-insensitive and Unicode-normalising file systems compare."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 class Translating:
-    """A block whose errors of the file system leave it as errors of ours."""
+    """A block that translates the file system's errors."""
 
     __slots__ = ("_folder", "_key", "_verb")
 

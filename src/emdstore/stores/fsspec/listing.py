@@ -1,4 +1,4 @@
-"""What lies in the folders of a file system of fsspec's, folder by folder, so that one folder's names are in memory."""
+"""Listing an fsspec file system folder by folder, with the names of one folder in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from emdstore.stores.port import ArtifactInfo, LeftOut
 _MOST_RACES = 20
 
 Found = tuple[str, Mapping[str, Any]]
-"""A key, and what the file system says of the file."""
+"""A key, and the file system's info of the file."""
 
 
 def iter_files(root: Folder, prefix: str) -> Iterator[Found | LeftOut]:
-    """Yield the files below a prefix, by key, and what lies there and is no artifact."""
+    """Yield the files below a prefix in the order of their keys, and what else lies there."""
     root.open().fs.invalidate_cache()
     yield from _iter_folder(root, prefix + "/" if prefix else "")
 
 
 def iter_infos(root: Folder, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
-    """Yield what is known of the files below a prefix, by key, and what lies there and is no artifact."""
+    """Yield the infos of the files below a prefix in the order of their keys, and what else lies there."""
     for found in iter_files(root, prefix):
         if isinstance(found, LeftOut):
             yield found
@@ -34,7 +34,7 @@ def iter_infos(root: Folder, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
 
 
 def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
-    """Yield what is below a folder, which is given with its slash."""
+    """Yield what is below a folder, given with a slash at its end."""
     found: dict[str, Mapping[str, Any]] = {}
     base = root.open().base + folder
     for entry in _list(root, base.rstrip("/"), folder):

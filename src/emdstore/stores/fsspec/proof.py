@@ -1,4 +1,4 @@
-"""Whether the bytes that arrived are those that an object store has, by the checksum that it keeps."""
+"""Comparing the bytes that arrive with the checksum that an object store keeps."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BYTES = {"md5": 16, "crc32c": 4}
 
 
 def checksum_of(protocols: set[str], found: Mapping[str, Any]) -> str | None:
-    """Return the checksum that a file system's description of a file holds: see `ArtifactInfo.checksum`."""
+    """Return the checksum in a file system's info of a file; see `ArtifactInfo.checksum`."""
     if protocols & _S3:
         etag = found.get("ETag")
         return md5_of_etag(etag) if isinstance(etag, str) else None
-    if protocols & _GOOGLE and found.get("contentEncoding") != "gzip":  # which is unpacked on the way
-        # An object that was composed of others has a CRC alone.
+    if protocols & _GOOGLE and found.get("contentEncoding") != "gzip":  # is unpacked on the way
+        # An object that was composed of others has only a CRC.
         return _of("md5", found.get("md5Hash")) or _of("crc32c", found.get("crc32c"))
     if protocols & _AZURE:
         settings = found.get("content_settings")
@@ -38,7 +38,7 @@ def checksum_of(protocols: set[str], found: Mapping[str, Any]) -> str | None:
 
 
 def _of(kind: str, value: object) -> str | None:
-    """Return a checksum that is given as bytes, or in base 64."""
+    """Return a checksum that is given as bytes or in base 64."""
     if isinstance(value, str):
         try:
             value = base64.b64decode(value, validate=True)
@@ -55,9 +55,9 @@ class FileProof(Proof):
     Parameters
     ----------
     fs, path, protocols
-        The file system, what it calls the file, and which protocols it speaks.
+        The file system, its path of the file, and the protocols that it speaks.
     info
-        What it said of the file.
+        Its info of the file.
     store
         The store, for errors.
     """
@@ -67,7 +67,7 @@ class FileProof(Proof):
         self._fs, self._path, self._is_s3 = fs, path, bool(protocols & _S3)
 
     def _is_something_else(self) -> bool:
-        """Tell whether an ETag is no MD5 after all, or of parts of another size."""
+        """Tell whether an ETag is not an MD5 after all, or one for parts of another size."""
         if not self._is_s3:
             return False
         bucket, _, name = self._path.partition("/")

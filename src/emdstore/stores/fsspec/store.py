@@ -1,14 +1,14 @@
 """Artifacts on any file system that fsspec knows.
 
-fsspec promises less than the port asks: its file systems differ in what a write means, cache listings, expand ``*`` in
-paths and lose their threads at a fork. So this module uses the few calls that take a path literally (``ls``, ``info``,
-``cat_file``, ``pipe_file``, ``open``, ``rm_file``), opens a file system of its own in every process, with caches off,
-and writes in the one way that is atomic on the kind of file system at hand:
+fsspec promises less than the port: its file systems differ in what a write means, cache listings, expand ``*`` in paths
+and lose their threads in a fork. So this module uses only the calls that take a path literally (``ls``, ``info``,
+``cat_file``, ``pipe_file``, ``open``, ``rm_file``), opens its own file system in every process, without caches, and
+writes in the way that is atomic on each kind of file system:
 
-- object stores, and fsspec's memory, put an object whole, or complete it when its last part is there;
-- others get a staging file beside the artifact, which is then moved over it, if they can rename;
-- one that can do neither is for reading only;
-- a local disk is `LocalArtifactStore`'s, whose guards against links fsspec lacks.
+- object stores, and fsspec's memory, put an object whole, or complete it after its last part;
+- file systems that can rename get a staging file beside the artifact, which is then moved over it;
+- file systems that can do neither are read-only;
+- local disks are left to `LocalArtifactStore`, because fsspec has no guards against links.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CACHING = ("blockcache", "cached", "filecache", "simplecache")
 
 
 class FsspecArtifactStore:
-    """A folder of a file system that fsspec opens by URL.
+    """A folder on a file system that fsspec opens by URL.
 
     A ``file://`` URL gives a `LocalArtifactStore`: fsspec's own would follow links out of the folder.
 
@@ -57,13 +57,11 @@ class FsspecArtifactStore:
     url
         What `fsspec.core.url_to_fs` takes. Keys are appended to it as they are.
     **storage_options
-        For the file system. Listing and instance caches are off whatever is given here. `timeout`, `connect_timeout`
-        and `retries` mean what they mean to `S3ArtifactStore`, for S3, HTTP, SFTP and FTP; what else fsspec serves has
-        times of its own. `check_etag=False` is for a server of S3, Google or Azure whose checksums (an ETag that looks
-        like an MD5, ``md5Hash``, ``crc32c``, ``content_md5``) are none; otherwise what comes down has to have them.
-
-        `send_credentials=True` has pickles of the store hold what looks like credentials among these; see
-        `S3ArtifactStore`.
+        For the file system. Listing and instance caches are always off. `timeout`, `connect_timeout` and `retries` are
+        those of `S3ArtifactStore`, for S3, HTTP, SFTP and FTP; other file systems have their own timeouts.
+        `check_etag=False` is for a server of S3, Google or Azure whose checksums (an ETag that looks like an MD5,
+        ``md5Hash``, ``crc32c``, ``content_md5``) are wrong; otherwise everything that is read must match them.
+        `send_credentials=True` keeps what looks like credentials in pickles of the store; see `S3ArtifactStore`.
 
     Raises
     ------
@@ -157,7 +155,7 @@ class FsspecArtifactStore:
     # -- capabilities --------------------------------------------------------------------------------------------
 
     def info(self, key: str, /) -> ArtifactInfo:
-        """See `SupportsInfo.info`; `modified` is NaN where the file system does not tell."""
+        """See `SupportsInfo.info`; `modified` is NaN if the file system does not tell."""
         return self.ground.info(key)
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
@@ -175,7 +173,7 @@ class FsspecArtifactStore:
         return RemoteReader(self.ground, key)
 
     def open_writer(self, key: str, /) -> RemoteWriter:
-        """See `SupportsStreaming.open_writer`; what is smaller than 8 MiB is written in one call."""
+        """See `SupportsStreaming.open_writer`; less than 8 MiB is written in one call."""
         return RemoteWriter(self.ground, key)
 
     def place(self) -> Place:
@@ -185,7 +183,7 @@ class FsspecArtifactStore:
         holder = "fsspec", scheme, options
         if "::" in self.ground.url:
             holder, path = ("fsspec", self.ground.url, options), ""
-        # fsspec loses its threads at a fork.
+        # fsspec loses its threads in a fork.
         remote = scheme != "memory"
         requests = most_requests()
         return Place(holder, path.strip("/"), remote=remote, shared=False, requests=requests, retries=self._retries)
@@ -199,7 +197,7 @@ class FsspecArtifactStore:
         fs, path, mechanics = self.ground.at(key)
         with contextlib.suppress(ArtifactNotFoundError):
             if mechanics != "whole" or not self.ground.root_seen:
-                self.ground.info(key)  # others may take `rm_file` of a folder for an order to remove it
+                self.ground.info(key)  # on others `rm_file` may remove a folder
             with self.ground.translating("delete", key):
                 fs.rm_file(path)
                 if mechanics == "rename":
@@ -207,7 +205,7 @@ class FsspecArtifactStore:
 
 
 class _ConditionalStore(FsspecArtifactStore):
-    """On S3, where s3fs passes conditions on; what serves other object stores does not."""
+    """On S3, because s3fs passes conditions on; fsspec's other object stores do not."""
 
     def create_bytes(self, key: str, data: bytes, /) -> None:
         """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know."""

@@ -1,4 +1,4 @@
-"""Artifacts on fsspec's file systems that are read and written without being in memory as a whole."""
+"""Reading and writing artifacts on fsspec's file systems without holding them in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 8 * 1024 * 1024
 
 
 def read_whole(folder: Folder, key: str) -> bytes:
-    """Return an artifact's bytes, proved where the server keeps checksums; `DamagedOnTheWayError` otherwise."""
+    """Return an artifact's bytes; `DamagedOnTheWayError` if they do not match the server's checksum."""
     for _ in range(_MOST_RACES):
         info, data = _read_with_info(folder, key)
         if info is None:
@@ -38,7 +38,7 @@ def read_whole(folder: Folder, key: str) -> bytes:
 
 
 def _read_with_info(folder: Folder, key: str) -> tuple[ArtifactInfo | None, bytes]:
-    """Read an artifact, and tell what is known of it if that has a checksum: by one request where that is possible."""
+    """Read an artifact, and return its info if that has a checksum; by one request if possible."""
     fs, path, _ = folder.at(key)
     if not folder.open().keeps_checksums:
         with folder.translating("read", key):
@@ -95,7 +95,7 @@ class RemoteReader:
             raise
 
     def _replaced(self) -> bool:
-        """Tell whether the artifact at the end is another one than at the start; not all file systems would say."""
+        """Tell whether the artifact changed between start and end; not all file systems can say."""
         if isinstance(self._file, io.BytesIO):
             return False
         now = self._folder.info(self.info.key)
@@ -119,7 +119,7 @@ class RemoteReader:
 class RemoteWriter:
     """See `ArtifactWriter`.
 
-    It keeps what fits one block; what is larger goes to a file of the file system that shows when it is finished.
+    Keeps one block in memory; more goes to a file that shows when it is finished.
     """
 
     _file: Any = None
@@ -174,13 +174,13 @@ class RemoteWriter:
 
 @contextlib.contextmanager
 def _completed(file: Any) -> Iterator[Any]:
-    """Complete an upload at the end, or take back its parts."""
+    """Complete an upload at the end, or abort it."""
     try:
         yield file
         file.close()
         file.commit()
     except BaseException:
-        file.closed = True  # or the file would upload the rest of what it has when it is collected
+        file.closed = True  # or the file would upload the rest when it is garbage-collected
         with contextlib.suppress(Exception):
             file.discard()
         raise

@@ -1,4 +1,4 @@
-"""What emdstore has to know of fsspec's file systems: how to open them, what they can do, what their errors mean."""
+"""What emdstore must know about fsspec's file systems: how to open them, what they can do, what their errors mean."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ Mechanics = Literal["memory", "whole", "rename", "read"]
 """How a file system can be written to: see `emdstore.stores.fsspec`."""
 
 CHECK = "check_etag"
-"""The option that tells whether the checksums that an object store keeps are believed."""
+"""The option that says whether an object store's checksums are trusted."""
 
 SEND = "send_credentials"
-"""The option that tells whether a pickle of the store holds credentials."""
+"""The option that says whether a pickle of the store keeps credentials."""
 
 LACKS = "lacks"
-"""The option by which a pickled copy learns what was left behind."""
+"""The option that tells a pickled copy which credentials were left behind."""
 
 PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
-"""The options that every store has, and what they are unless said otherwise. botocore tries six times in a minute."""
+"""The options that every store has, with their defaults. botocore tries six times in a minute."""
 
-# Opening one loads botocore's models, say, for a third of a second, which a worker should not do for every store that
-# it is sent. fsspec's own cache is not used because others may have opened its instances with listing caches on.
+# Opening one takes, for example, a third of a second for botocore's models, which a worker should not spend on every
+# store that it receives. fsspec's own cache is not used because others may have opened its instances with listing
+# caches on.
 _file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
 _MOST_KEPT = 16  # some hold megabytes
 
-# What pytest changes with every test.
+# pytest changes it with every test.
 _NO_CONFIGURATION = {"PYTEST_CURRENT_TEST"}
 
 
@@ -63,15 +64,15 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     if fs is None:
         fs, _ = fsspec.core.url_to_fs(url, **options)
         if is_s3(fs):
-            fs.retries = 1  # s3fs tries again what botocore has tried again
+            fs.retries = 1  # s3fs retries what botocore has retried
         fs = opened.setdefault(key, fs)
         for oldest in list(opened)[:-_MOST_KEPT]:
-            opened.pop(oldest, None)  # stores that use it keep it
+            opened.pop(oldest, None)  # the stores that use it keep it alive
     return fs, str(fs._strip_protocol(url))
 
 
 def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with `timeout`, `connect_timeout` and `retries` as the file system calls them, if it does."""
+    """Return the options with `timeout`, `connect_timeout` and `retries` under the file system's names."""
     options = {name: value for name, value in given.items() if name not in PATIENCE and name not in (CHECK, SEND)}
     timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
     match url.partition("://")[0].rpartition("::")[2]:
@@ -81,7 +82,7 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
             waits = {"read_timeout": timeout, "connect_timeout": connect_timeout, "retries": retried}
             options["config_kwargs"] = waits | dict(options.get("config_kwargs") or {})
         case "http" | "https":
-            import aiohttp  # what serves these schemes
+            import aiohttp  # those that serve these schemes
 
             waits = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)}
             options["client_kwargs"] = waits | dict(options.get("client_kwargs") or {})
@@ -104,11 +105,11 @@ _SAID_BY_S3 = {
     "CompleteMultipartUpload": "ETag",
     "CopyObject": "CopyObjectResult",
 }
-"""What the answer to each request holds for certain, if an S3 server has given it."""
+"""What the answer to each request certainly contains if an S3 server has given it."""
 
 
 def _checking_session(profile: str | None) -> Any:
-    """Return a session of botocore's that takes no gateway's page for an answer, as botocore by itself does."""
+    """Return a botocore session that does not take a gateway's page for an answer, as botocore does by itself."""
     from aiobotocore.session import AioSession  # of s3fs
 
     session = AioSession(profile=profile)
@@ -116,7 +117,7 @@ def _checking_session(profile: str | None) -> Any:
     def check(model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
         status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if status >= 300:
-            return  # an error, which botocore understands
+            return  # an error that botocore understands
         if (said := _SAID_BY_S3.get(model.name)) is not None and said not in parsed:
             raise NotTheServerError(f"the answer to {model.name} is not one of an S3 server")
         if model.name == "DeleteObject" and status != 204:
@@ -127,7 +128,7 @@ def _checking_session(profile: str | None) -> Any:
 
 
 class NotTheServerError(ConnectionError):
-    """Something else than the server has answered: the gateway of a network, say."""
+    """Something other than the server has answered, such as a network's gateway."""
 
 
 def is_s3(fs: Any) -> bool:
@@ -136,7 +137,7 @@ def is_s3(fs: Any) -> bool:
 
 
 def get_object(fs: Any, path: str) -> tuple[Mapping[str, Any], bytes]:
-    """Read an object of S3 whole, by one request; return what the server says of it with these bytes, and the bytes."""
+    """Read a whole S3 object by one request; return the info that comes with the bytes, and the bytes."""
     bucket, name, _ = fs.split_path(path)
 
     async def ask() -> tuple[Mapping[str, Any], bytes]:
@@ -152,12 +153,12 @@ def get_object(fs: Any, path: str) -> tuple[Mapping[str, Any], bytes]:
 
 
 def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
-    """Return why this path cannot stand for a key, or None."""
+    """Return why this path cannot be that of a key, or None."""
     if fs._strip_protocol(path) != path:
         return "it would be read as another name"
     if mechanics != "whole":
         return None
-    if "?versionId=" in path:  # s3fs takes what follows for a version, whether or not it is asked for versions
+    if "?versionId=" in path:  # s3fs takes what follows as a version, even if versions were not asked for
         return "what follows '?versionId=' would be lost"
     if len(path.partition("/")[2].encode()) > MAX_KEY_BYTES:
         return f"with the store's prefix it is longer than {MAX_KEY_BYTES} bytes"
@@ -177,19 +178,19 @@ def mechanics_of(fs: Any) -> Mechanics:
         return "memory"
     if protocols(fs) & _OBJECT_STORES:
         return "whole"
-    # What fsspec inherits to a file system that has no rename of its own is a copy and a removal.
+    # A file system without its own rename inherits one from fsspec that copies and removes.
     return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
 
 
 def secret_options(options: object, named: bool = False) -> list[str]:
-    """Return the values in storage options that look like secrets by their names."""
+    """Return the values in storage options whose names say that they are secrets."""
     if isinstance(options, Mapping):
         return [s for name, value in options.items() for s in secret_options(value, bool(_SECRET_OPTION(str(name))))]
     return [options] if named and isinstance(options, str) else []
 
 
 def describe(key: str, found: Mapping[str, Any], checksum: str | None) -> ArtifactInfo:
-    """Return what the file system's description of a file says of the artifact, but for its checksum."""
+    """Return an artifact's info, without checksum, from the file system's info of a file."""
     version = next((str(found[name]) for name in ("ETag", "etag", "generation") if found.get(name)), None)
     size = int(found["size"])
     if size < 0:
@@ -211,22 +212,22 @@ def _modified(found: Mapping[str, Any]) -> float:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ESTALE, errno.EPIPE}
-_PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # what s3fs says for an internal error; not on every system
+_PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # s3fs's number for an internal error; not on every system
 _PASSING_TEXT = re.compile(r"reduce your request rate|Could not connect|Connection was closed|Connection reset").search
 _PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.exceptions")
 _PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
 
 
 def code_of(error: Exception) -> str:
-    """Return the code that S3 gave, which s3fs leaves in the error that it translates."""
+    """Return S3's error code, which s3fs leaves in the cause of its error."""
     answer = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
     return str(answer.get("Error", {}).get("Code", "")) if isinstance(answer, Mapping) else ""
 
 
 def meaning(error: Exception) -> Meaning:
-    """Return which error of ours says what one of the file system's means, and what to do about it."""
+    """Return the emdstore error for an error of the file system, and what to do about it."""
     name, module = type(error).__name__, type(error).__module__
-    if name == "FlexibleChecksumError":  # of botocore's, which compares what a server keeps besides the ETag
+    if name == "FlexibleChecksumError":  # from botocore, which compares the server's other checksums
         return Meaning(DamagedOnTheWayError, "the bytes were damaged on the way; try again")
     code = code_of(error)
     if code:

@@ -1,4 +1,4 @@
-"""Reading, writing and copying one file of a `LocalArtifactStore`, whole or not at all."""
+"""Reading, writing and copying one file of a `LocalArtifactStore`, entirely or not at all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NOTHING = bytes(_HOLE)
 
 
 def describe(key: str, status: os.stat_result) -> ArtifactInfo:
-    """Return what the status of a file says of the artifact."""
+    """Return an artifact's info from the status of its file."""
     version = f"{status.st_mtime_ns:x}-{status.st_ino:x}"
     return ArtifactInfo(key, status.st_size, status.st_mtime_ns / 1e9, version, changed=status.st_ctime_ns / 1e9)
 
@@ -50,7 +50,7 @@ def describe(key: str, status: os.stat_result) -> ArtifactInfo:
 
 def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
     """Return all bytes of an open file; `SourceChangedError` if it changes meanwhile."""
-    # One byte more than expected: a file that grows meanwhile shows by it, without another call.
+    # One byte more than expected shows, without another call, that the file has grown.
     data = os.read(fd, before.st_size + 1)
     if data and not before.st_size:
         data += b"".join(iter(lambda: os.read(fd, COPY_BUFFER), b""))
@@ -64,10 +64,10 @@ def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
 
 
 def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, key: str) -> None:
-    """Raise `SourceChangedError` if a file of which so many bytes were read is not what it was before.
+    """Raise `SourceChangedError` if a file of which `size` bytes were read has changed meanwhile.
 
-    Of some files the system says that they have 0 bytes, and gives more (`/proc`, mounts of cloud drives). What was
-    read to its end is believed then.
+    The system says of some files that they have 0 bytes, and then returns more (`/proc`, mounts of cloud drives). These
+    are believed if they were read to the end.
     """
     if (
         (size != before.st_size and before.st_size)
@@ -82,7 +82,7 @@ def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, ke
 
 
 class FileReader:
-    """An open file, checked at its end against what it was when it was opened."""
+    """An open file that is checked, at its end, for changes since it was opened."""
 
     def __init__(self, root: Root, key: str) -> None:
         self._root, self._read = root, 0
@@ -93,7 +93,7 @@ class FileReader:
             self._measure()
 
     def _measure(self) -> None:
-        """Read a file that says it has 0 bytes, which may not be so: `info` has to tell how many come."""
+        """Read a file that claims to have 0 bytes, because `info` must say how many bytes come."""
         import tempfile  # seldom needed
 
         try:
@@ -139,7 +139,7 @@ class FileReader:
 
 
 class FileWriter:
-    """A staging file that takes its place when the block is left in good order."""
+    """A staging file that is put in place when the block ends without an exception."""
 
     def __init__(self, root: Root, key: str, *, replace: bool = True) -> None:
         self._session, self._key, self._replace = FileSession(root), key, replace
@@ -170,8 +170,8 @@ _sessions: PerProcess[weakref.WeakSet[FileSession]] = PerProcess(weakref.WeakSet
 
 
 def discard_staged() -> None:
-    """Remove all staging files of this process: for one that ends while threads of it wait for a silent server."""
-    with contextlib.suppress(RuntimeError):  # a thread that is still at work opens another one
+    """Remove all staging files of this process, when it ends while some of its threads wait for a silent server."""
+    with contextlib.suppress(RuntimeError):  # a thread that is still working opens another one
         for session in list(_sessions.get()):
             session.discard_staged()
 
@@ -179,19 +179,19 @@ def discard_staged() -> None:
 class FileSession:
     """See `StoreSession`: keeps the folder of the last key open, because sorted keys come folder by folder.
 
-    Of its staging files one exists at a time, so that one name does for all.
+    Only one of its staging files exists at a time, so one name is enough.
     """
 
     def __init__(self, root: Root) -> None:
         self.root = root
         self._folder: str | None = None
         self._folder_fd = -1
-        self._folds: bool | None = None  # whether the folder takes other spellings of a name for the name
+        self._folds: bool | None = None  # whether the folder treats different spellings as one name
         self._staged = STAGING_PREFIX + system.current().token(8)
         _sessions.get().add(self)
 
     def discard_staged(self) -> None:
-        """Remove the staging file, if there is one; whoever writes to it is not going to put it in place."""
+        """Remove the staging file, if there is one that will not be put in place any more."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._staged, dir_fd=self._folder_fd)
@@ -203,7 +203,7 @@ class FileSession:
         self.close()
 
     def close(self) -> None:
-        """Close the folder that is open; another key opens its own again."""
+        """Close the open folder; the next key opens its own."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
                 os.close(self._folder_fd)
@@ -236,7 +236,7 @@ class FileSession:
                 before = sha256_of(self.read_bytes(key))
             except ArtifactNotFoundError:
                 before = None
-            if before != seen:  # no folder is made for what is not there
+            if before != seen:  # no folder is made for an absent artifact
                 raise changed(self.root, key)
             fd = self.stage(key)
             try:
@@ -247,7 +247,7 @@ class FileSession:
             self.put_in_place(fd, key, over=seen)
 
     def open(self, key: str) -> tuple[int, os.stat_result]:
-        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
+        """Return an open descriptor of the regular file at the key, which the caller closes, and the file's status."""
         folder, _, name = key.rpartition("/")
         if folder != self._folder:
             self._enter(folder, self.root.open_folder(folder, key))
@@ -255,7 +255,7 @@ class FileSession:
             fd = os.open(name, READ, dir_fd=self._folder_fd)
         except OSError as error:
             self.close()  # on a network file system it may have gone stale: trying again must open it anew
-            if error.errno in (errno.ELOOP, errno.ENOENT):  # a link; or another folder has this one's name by now
+            if error.errno in (errno.ELOOP, errno.ENOENT):  # a link, or another folder has this name now
                 return self.root.open_file(key)
             self.root.raise_error(error, key, "open")
         status = os.fstat(fd)
@@ -282,10 +282,10 @@ class FileSession:
         )
 
     def _stage(self, name: str, key: str) -> int:
-        """Open the staging file, but first refuse, before a byte moves, what could not take its place."""
+        """Open the staging file; first refuse, before a byte moves, a key that could not be put in place."""
         try:
             if self.root.what_is(self._folder_fd, name, key) == "folder":
-                # A folder without artifacts is nothing in this root, so it may not stand in the way of one.
+                # A folder without artifacts does not exist for the store, so it must not be in the way of one.
                 remove_empty_folders(self._folder_fd, name)
             fd = os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
             if self._folds is None:
@@ -319,7 +319,7 @@ class FileSession:
             self.root.raise_error(error, key, "write")
 
     def write_sparsely(self, fd: int, data: memoryview, key: str) -> None:
-        """Append to a staging file, and leave out blocks without anything in them."""
+        """Append to a staging file, leaving out blocks of zeros."""
         for start in range(0, len(data), _HOLE):
             block = data[start : start + _HOLE]
             if block == _NOTHING[: len(block)]:
@@ -335,9 +335,11 @@ class FileSession:
             os.unlink(self._staged, dir_fd=self._folder_fd)
 
     def put_in_place(self, fd: int, key: str, *, replace: bool = True, over: str | None = None) -> None:
-        """Close a staging file and give it its name; on failure it is removed and what had the name keeps it.
+        """Close a staging file and give it its name. If that fails, it is removed, and the file that had the name keeps
+        it.
 
-        What had the name is replaced, or must not be there (``replace=False``), or must have a SHA-256 (`over`).
+        A file that has the name is replaced; or there must be none (``replace=False``); or it must have a given SHA-256
+        (`over`).
 
         The only place where a file gets its name, so that no caller can forget a step. Close comes before rename
         because network file systems report write errors at close. With ``durability="object"`` the bytes are flushed
@@ -371,7 +373,7 @@ class FileSession:
                 ) from None
             if isinstance(error, IsADirectoryError):  # made since the staging file was opened
                 _raise_folder(root, key)
-            if isinstance(error, FileNotFoundError):  # nothing is missing that was asked for
+            if isinstance(error, FileNotFoundError):  # nobody asked for it
                 raise StoreUnavailableError(
                     f"cannot write {key!r} in {root!r}: its unfinished file was removed before it was whole, as a "
                     "clean-up does after an hour; write it again",
@@ -383,7 +385,7 @@ class FileSession:
             raise
 
     def _digest(self, name: str, key: str) -> str | None:
-        """Return the SHA-256 of what has a name in the folder that is open; None if nothing has."""
+        """Return the SHA-256 of the file with this name in the open folder; None if there is none."""
         try:
             fd = os.open(name, READ, dir_fd=self._folder_fd)
         except FileNotFoundError:
@@ -398,7 +400,7 @@ class FileSession:
             os.close(fd)
 
     def _create(self, staged: str, name: str, key: str) -> None:
-        """Give a staging file a name that is free; `FileExistsError` if it is not."""
+        """Give a staging file an unused name; `FileExistsError` if it is in use."""
         folder = self._folder_fd
         try:
             self._link(staged, name)
@@ -417,7 +419,7 @@ class FileSession:
         try:
             os.link(staged, name, src_dir_fd=folder, dst_dir_fd=folder)
         except FileExistsError:
-            # Over NFS the answer may be lost, and the request that is sent again finds what the first one made.
+            # Over NFS the answer may be lost, and the repeated request finds what the first one made.
             ours = os.stat(staged, dir_fd=folder, follow_symlinks=False)
             there = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
@@ -438,7 +440,7 @@ def _raise_folder(root: Root, key: str) -> NoReturn:
 
 
 def folds_names(folder_fd: int, staged: str) -> bool:
-    """Tell by a file in it whether a folder takes upper for lower case, as those of most Macs and of FAT do."""
+    """Tell, by a file in it, whether a folder ignores case, as on most Macs and on FAT."""
     try:
         os.stat(staged.upper(), dir_fd=folder_fd, follow_symlinks=False)
     except OSError:
@@ -447,7 +449,7 @@ def folds_names(folder_fd: int, staged: str) -> bool:
 
 
 def has_name(folder_fd: int, name: str) -> bool:
-    """Tell whether a name is free in a folder, or is spelled there exactly so."""
+    """Tell whether a name is unused in a folder, or used in exactly this spelling."""
     try:
         os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -480,7 +482,7 @@ def sync_file_system(fd: int) -> None:
 
 @functools.cache
 def _syncfs() -> Callable[[int], object]:
-    import ctypes  # for this alone
+    import ctypes  # opened only for this
 
     try:
         call = ctypes.CDLL(None, use_errno=True).syncfs
@@ -527,11 +529,11 @@ class CopyFiles:
             try:
                 size, digest = self._pour(fd, out, before, key, moved)
                 if before.st_mode & 0o111:
-                    # Whoever may read a program may run it, as the umask has it.
+                    # Whoever may read a program may run it, within the umask.
                     mode = stat.S_IMODE(os.fstat(out).st_mode)
                     os.fchmod(out, mode | (mode & 0o444) >> 2)
                 check_unchanged(before, os.fstat(fd), size, key)
-                # The copy keeps the time of the source, and another time means other bytes: see `decide`.
+                # The copy keeps the time of the source; a different time means different bytes: see `decide`.
                 os.utime(out, ns=(before.st_atime_ns, before.st_mtime_ns))
             except BaseException:
                 self._dest.discard(out)
@@ -544,10 +546,10 @@ class CopyFiles:
     def _pour(
         self, fd: int, out: int, before: os.stat_result, key: str, moved: Callable[[int], object] | None
     ) -> tuple[int, str]:
-        """Copy as many bytes as the file has, or as there are; return their count and digest."""
+        """Copy the file's bytes; return their number and digest."""
         digest, done, size = hashlib.sha256(), 0, before.st_size
         is_sparse = before.st_blocks * 512 < size
-        while done < size or not size:  # to its end, if it says that it has 0
+        while done < size or not size:  # to the end, if it claims to have 0
             try:
                 count = os.readv(fd, [self._buffer])
             except OSError as error:

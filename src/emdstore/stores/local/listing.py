@@ -17,19 +17,19 @@ from emdstore.stores.port import ArtifactInfo, LeftOut
 
 _Entry = os.DirEntry[str]
 _Found = tuple[str, _Entry]
-"""The key of a file, or that of a folder and a slash: in their order a folder comes where what is in it comes."""
+"""The key of a file, or that of a folder with a slash. In this order a folder stands where its contents do."""
 
 _key_of = operator.itemgetter(0)
 
 _MOST_OPEN = 16
-"""How many folders are open at once, one within the other. What lies deeper is looked at, and its folder closed."""
+"""How many nested folders are open at once. Deeper ones are read and closed."""
 
 _KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
 _KINDS |= {stat.S_IFBLK: "is a device"}
 
 
 def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
-    """Yield the files below a prefix, by key, and what lies there and is no artifact."""
+    """Yield the files below a prefix in the order of their keys, and what else lies there."""
     with root.translating("list", prefix):
         try:
             fd = root.open_folder(prefix, prefix)
@@ -40,7 +40,7 @@ def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
 
 
 def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
-    """Yield what is known of the files below a prefix, by key, and what lies there and is no artifact."""
+    """Yield the infos of the files below a prefix in the order of their keys, and what else lies there."""
     for found in iter_files(root, prefix):
         if isinstance(found, LeftOut):
             yield found
@@ -52,7 +52,7 @@ def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
                 status = root.stat(key)
         except FileNotFoundError:  # removed since the folder was read
             continue
-        except UnsafePathError:  # a link that was swapped since
+        except UnsafePathError:  # a link that was changed since
             yield LeftOut(key, _LEADS_OUT)
             continue
         except OSError as error:
@@ -65,7 +65,7 @@ _LEADS_OUT = "is a link that leads out of the store"
 
 
 def _iter_folder(root: Root, fd: int, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[_Found | LeftOut]:
-    """Yield what is below an open folder, which is closed at the end, or before if many are open."""
+    """Yield what is below an open folder, which is closed at the end, or earlier if many are open."""
     try:
         listed: list[_Found] = []
         for found in _read_folder(root, fd, prefix):
@@ -121,7 +121,7 @@ def _read_folder(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]
 
 
 def _look_at(root: Root, key: str, entry: _Entry) -> _Found | LeftOut | None:
-    """Return how an entry is listed that is not simply a file; None if it is nothing."""
+    """Return how an entry that is not a plain file is listed; None if it is not."""
     if is_staging(entry.name):
         return None
     is_folder = entry.is_dir(follow_symlinks=False)
@@ -155,7 +155,7 @@ def _stranger(key: str, entry: _Entry) -> LeftOut | None:
 
 
 def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str, ...]:
-    """Remove what killed writers left behind; see `LocalArtifactStore.remove_staging`."""
+    """Remove what killed writers have left behind; see `LocalArtifactStore.remove_staging`."""
     removed = []
     limit = system.current().now().timestamp() - older_than
     top = os.path.realpath(root.path)  # a root that is a link would not be walked
@@ -168,7 +168,7 @@ def remove_staging(root: Root, *, older_than: float, dry_run: bool) -> tuple[str
                         if not dry_run:
                             os.unlink(name, dir_fd=fd)
                         removed.append(path)
-                except FileNotFoundError:  # its writer is alive after all, and has just finished
+                except FileNotFoundError:  # its writer is alive after all and has just finished
                     continue
                 except OSError as error:
                     root.raise_error(error, path, "remove")

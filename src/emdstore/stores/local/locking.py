@@ -22,21 +22,21 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 class FolderLock:
-    """The lock of one open folder, held for the time of two system calls.
+    """The lock of one open folder, held for two system calls.
 
-    It is a file that is there only while somebody holds it, and that names its holder. The system takes the lock from
-    a process that ends. From one that is halted just then nobody may take it, since it could go on at any time and
-    rename: the others give up with `StoreUnavailableError`, and say who it is.
+    It is a file that exists only while somebody holds the lock, and that names the holder. When a process ends, the
+    system releases its lock. Nobody may take the lock from a process that is halted, because it could continue at any
+    time and rename. The others give up with `StoreUnavailableError`, which names the holder.
 
-    On NFS, Lustre and the like it holds between machines as far as their ``flock`` does (NFS: with its lock service and
-    while the server hears of the holder; Lustre: mounted with ``-o flock``). Where there are no locks it is none.
+    Between machines it is as good as the file system's ``flock`` (NFS: with the lock service, while the server hears
+    from the holder; Lustre: mounted with ``-o flock``). Without locks it does nothing.
 
     Parameters
     ----------
     root, folder_fd
         The store and the folder.
     key
-        What is replaced.
+        The key to replace.
     """
 
     def __init__(self, root: Root, folder_fd: int, key: str) -> None:
@@ -70,7 +70,7 @@ class FolderLock:
                 return False
             raise
         if not self._has_its_name(fd):
-            os.close(fd)  # it was given back, and removed, between the two calls
+            os.close(fd)  # it was released and removed between the two calls
             return False
         self._fd = fd
         with contextlib.suppress(OSError):
@@ -102,5 +102,5 @@ class FolderLock:
         with contextlib.suppress(OSError):
             os.unlink(LOCK, dir_fd=self._folder)
         with contextlib.suppress(OSError):
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a fork has a copy of the descriptor, and would keep it
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a fork has a copy of the descriptor and would keep the lock
         os.close(self._fd)

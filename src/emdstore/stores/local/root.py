@@ -1,9 +1,9 @@
-"""The ground that a local store stands on: one folder, nothing outside of which is ever opened.
+"""The root folder of a local store. Nothing outside it is ever opened.
 
-A path that is checked and then opened by name can be swapped for a link in between. So every folder is opened segment
-by segment with ``O_NOFOLLOW``, relative to the folder above it, and every file relative to its folder's descriptor.
-Where a segment is a link, its target is resolved once, refused if it lies outside the root, and otherwise opened in the
-same way.
+A path that is checked and then opened by name can be replaced with a link in between. So every folder is opened segment
+by segment with ``O_NOFOLLOW``, relative to the folder above it, and every file relative to its folder's descriptor. If
+a segment is a link, its target is resolved once, refused if it lies outside the root, and otherwise opened in the same
+way.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from emdstore.stores.system_errors import error_of_errno
 Durability = Literal["system", "object"]
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: to open a FIFO that somebody left in the tree must not wait for its writer.
+# O_NONBLOCK: opening a FIFO that somebody left in the tree must not wait for its writer.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 MOST_RACES = 20
@@ -40,7 +40,7 @@ _MOST_LINKS = 40
 
 @attrs.frozen(repr=False)
 class Root:
-    """The root folder of a local store, and how what lies in it is opened.
+    """The root folder of a local store, and how its contents are opened.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Root:
         return self.name
 
     def open_folder(self, folder: str, key: str, *, create: bool = False) -> int:
-        """Return a descriptor of a folder of this store, on behalf of a key in it; the caller closes it."""
+        """Return an open descriptor of a folder of this store, which the caller closes; `key` is for errors."""
         for _ in range(_MOST_LINKS):
             try:
                 fd = self._open_root(create=create)
@@ -132,7 +132,7 @@ class Root:
                 sync_folder(folder.parent)
 
     def open_file(self, key: str) -> tuple[int, os.stat_result]:
-        """Return a descriptor of the regular file at the key, which the caller closes, and what it is."""
+        """Return an open descriptor of the regular file at the key, which the caller closes, and the file's status."""
         target = key
         for _ in range(_MOST_LINKS):
             folder, _, name = target.rpartition("/")
@@ -154,7 +154,7 @@ class Root:
         raise UnsafePathError(f"too many links on the way to {key!r} in {self.name}", key=key, store=self.name)
 
     def stat(self, key: str) -> os.stat_result:
-        """Return what the regular file at the key is, or the one that a link there leads to."""
+        """Return the status of the regular file at the key, or of the one that a link there leads to."""
         folder, _, name = key.rpartition("/")
         folder_fd = self.open_folder(folder, key)
         try:
@@ -172,13 +172,13 @@ class Root:
         return found
 
     def inside(self, path: str, key: str) -> str:
-        """Return where a path really is, relative to the real root; refuse what lies outside."""
+        """Return where a path really is, relative to the real root; refuse paths outside it."""
         for _ in range(MOST_RACES):
             try:
                 real_root = os.path.realpath(self.path)
                 real = real_root if path == os.fspath(self.path) else os.path.realpath(path)
                 break
-            except OSError:  # a link was swapped for something else between being seen and being read
+            except OSError:  # a link was replaced between being seen and being read
                 continue
         else:
             raise StoreUnavailableError(
@@ -193,7 +193,7 @@ class Root:
         return real[len(real_root) :].strip("/")
 
     def what_is(self, folder_fd: int, name: str, key: str) -> Literal["absent", "file", "folder", "link"]:
-        """Tell what has a name in an open folder; `UnsafePathError` for a link that leads out of the root."""
+        """Return the status of a name in an open folder; `UnsafePathError` for a link that leads out of the root."""
         try:
             mode = os.stat(name, dir_fd=folder_fd, follow_symlinks=False).st_mode
         except FileNotFoundError:
@@ -220,7 +220,7 @@ class Root:
             folder = above
 
     def translating(self, verb: str, key: str) -> Translating:
-        """Return a context in which the system's errors become ours."""
+        """Return a context that translates the system's errors."""
         return Translating(self, verb, key)
 
     # -- errors --------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ class Root:
         raise ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name) from None
 
     def raise_error(self, error: OSError, key: str, verb: str) -> NoReturn:
-        """Raise the error of ours that says what one of the system's means."""
+        """Raise the emdstore error for an error of the system."""
         if isinstance(error, EmdstoreError):
             raise error
         if isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENXIO:  # ENXIO: a socket
@@ -238,14 +238,14 @@ class Root:
         raise self.error_of(error, key, verb) from error
 
     def error_of(self, error: OSError, key: str, verb: str) -> EmdstoreError:
-        """Return the error of ours that says what one of the system's means."""
+        """Return the emdstore error for an error of the system."""
         if isinstance(error, EmdstoreError):
             return error
         return error_of_errno(error.errno, error.strerror, key, self.name, verb)
 
 
 class Translating:
-    """A block whose errors of the system leave it as errors of ours."""
+    """A block that translates the system's errors."""
 
     __slots__ = ("_key", "_root", "_verb")
 
@@ -261,7 +261,7 @@ class Translating:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush a folder: the names in it."""
+    """Flush a folder, that is, the names in it."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -4,8 +4,8 @@
 its place.
 
 *Whole objects only.* New bytes go to a staging file beside their place and are renamed over it. The staging file is in
-the same folder because other folders may be other file systems or quota projects, where rename fails. What is durable
-when, and why, is in `FileSession.put_in_place` and `LocalArtifactStore.flush`.
+the same folder because other folders may be other file systems or quota projects, where rename fails.
+`FileSession.put_in_place` and `LocalArtifactStore.flush` say what is durable when, and why.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ def _absolute(root: str | os.PathLike[str]) -> Path:
 
 @attrs.frozen(repr=False)
 class LocalArtifactStore:
-    """A folder of this machine, or of a file system that it shares with others.
+    """A folder on this machine, or on a file system that it shares with others.
 
     Attributes
     ----------
     root
-        The folder. It need not exist: the first write makes it. The root itself may be a link.
+        The folder. It need not exist: the first write creates it. It may be a link.
     durability
-        What a finished write means for a power cut. ``"system"``: the operating system flushes when it likes, and
-        `flush` makes everything so far durable at once. ``"object"``: each object and its folder are flushed before the
-        write returns. Readers and killed processes never see half an object either way.
+        What survives a power cut. ``"system"``: the operating system flushes when it likes, and `flush` makes
+        everything so far durable at once. ``"object"``: each object and its folder are flushed before the write
+        returns. Readers and killed processes never see half an object either way.
 
     Raises
     ------
     StoreError
-        If Python reads the names of files as something else than UTF-8, as in a Latin-1 locale: keys would be others
-        than elsewhere. The command line sees to that by itself.
+        If Python does not read file names as UTF-8, as in a Latin-1 locale: keys would differ from those elsewhere. The
+        command line takes care of this.
     """
 
     root: Path = attrs.field(converter=_absolute)
@@ -77,8 +77,8 @@ class LocalArtifactStore:
     def _stand(self) -> Root:
         if (encoding := sys.getfilesystemencoding()) != "utf-8":
             raise StoreError(
-                f"cannot open {self!r}: this Python takes the names of files for {encoding}, so that keys would be "
-                "others than elsewhere; set PYTHONUTF8=1 before it starts",
+                f"cannot open {self!r}: this Python reads file names as {encoding}, so keys would differ from "
+                "those elsewhere; set PYTHONUTF8=1 before it starts",
                 store=repr(self),
             )
         return Root(self.root, self.durability, repr(self))
@@ -110,8 +110,8 @@ class LocalArtifactStore:
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
 
-        Links to files and folders inside the root are followed. Those that lead out, nowhere, or to a folder that holds
-        them, files whose names are no keys, pipes and the like are left out and logged; `iter_found` tells of them. A
+        Links to files and folders inside the root are followed. Links that lead out, nowhere, or to a folder above
+        them, files whose names are not keys, pipes and the like are left out and logged; `iter_found` yields them. A
         folder that cannot be read is an error.
         """
         validate_prefix(prefix)
@@ -202,7 +202,7 @@ class LocalArtifactStore:
     def flush(self) -> None:
         """See `SupportsFlush.flush`.
 
-        One call for the whole file system: for a batch it costs a third of flushing file by file.
+        One call flushes the whole file system; for a batch it takes a third of the time of flushing each file.
         """
         try:
             fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -218,14 +218,14 @@ class LocalArtifactStore:
             os.close(fd)
 
     def remove_staging(self, *, older_than: float = 3600.0, dry_run: bool = False) -> tuple[str, ...]:
-        """Remove what writers that were killed left behind.
+        """Remove what killed writers have left behind.
 
         Parameters
         ----------
         older_than
-            Seconds since the last write to the file; younger ones may belong to a writer that is alive.
+            Seconds since the last write to the file; younger files may belong to a writer that is alive.
         dry_run
-            Only tell which there are.
+            Only return which there are.
 
         Returns
         -------

@@ -1,8 +1,8 @@
-"""Whole folders of a local store: looked at, and removed, through descriptors.
+"""Looking at whole folders of a local store, and removing them, through descriptors.
 
-What is removed is the very folder that was looked at. Its name may be given to another one at any time, or to a link
-that leads elsewhere; so the folder is known by its device and inode, every step goes through an open folder, and no
-link is followed.
+The folder that is removed is exactly the one that was looked at. At any time its name may pass to another folder, or to
+a link that leads elsewhere. So the folder is identified by device and inode, every step goes through an open folder,
+and no link is followed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from emdstore.keys import STAGING_PREFIX, join_key
 from emdstore.stores.local.root import FOLDER, Root
 
 TRASH_PREFIX = f"{STAGING_PREFIX}trash-"
-"""What the names of folders begin with that are being removed; they lie in the root."""
+"""The prefix of folders that are being removed; they lie in the root."""
 
 Signature = tuple[int, int, int, int]
 """Size, times of the last change of the content and of the inode (both in ns), and inode of a file."""
@@ -28,16 +28,16 @@ Signature = tuple[int, int, int, int]
 
 @attrs.frozen
 class Tree:
-    """A folder, and all that is in it but folders, as it was when somebody looked.
+    """A folder, with all files in it, as it was when somebody looked.
 
     Attributes
     ----------
     identity
         Its device and inode.
     files
-        By their paths in it, also links and what else is no folder, and files that no listing shows.
+        By their paths in the folder: everything but folders, also links and files that no listing shows.
     changed
-        When a name in the folder itself was changed the last time, in seconds since the epoch; not compared.
+        When a name in the folder itself last changed, in seconds since the epoch; not compared.
     """
 
     identity: tuple[int, int]
@@ -46,17 +46,17 @@ class Tree:
 
     @property
     def bytes(self) -> int:
-        """How many bytes its files have."""
+        """The total size of its files in bytes."""
         return sum(size for size, *_ in self.files.values())
 
     @property
     def newest(self) -> float:
-        """When the last of its files was changed, in seconds since the epoch; 0 if it has none."""
+        """When a file in it last changed, in seconds since the epoch; 0 if it has none."""
         return max((changed for _, changed, *_ in self.files.values()), default=0) / 1e9
 
 
 def look_at_tree(root: Root, folder: str) -> Tree | None:
-    """Look at a folder and all that is in it; None if there is none.
+    """Look at a folder and everything in it; None if there is none.
 
     Raises
     ------
@@ -76,10 +76,10 @@ def look_at_tree(root: Root, folder: str) -> Tree | None:
 
 
 def remove_tree(root: Root, folder: str, seen: Tree, *, token: str) -> None:
-    """Remove a folder that somebody has looked at, if it is what it was then; else leave it as it is.
+    """Remove a folder if it has not changed since somebody looked at it; otherwise leave it alone.
 
-    It is given a name that no listing shows first, so that a removal that is cut off leaves no half folder; see
-    `trash_in`. Folders above it that become empty go, too.
+    First it gets a name that no listing shows, so that a removal that is cut off leaves no half folder; see `trash_in`.
+    Folders above it that become empty are removed, too.
 
     Parameters
     ----------
@@ -88,18 +88,18 @@ def remove_tree(root: Root, folder: str, seen: Tree, *, token: str) -> None:
     folder
         Where it is.
     seen
-        What it was when it was looked at.
+        The folder as it was when it was looked at.
     token
-        What tells the name that it gets from others.
+        Makes the name that it gets unique.
 
     Raises
     ------
     SourceChangedError
-        If the folder is another one by now, or anything in it was changed. It was left as it is.
+        If it is another folder now, or anything in it has changed. It was left alone.
     UnsafePathError
         If one of the folders above it has become a link that leads out of the root.
     StoreError
-        If the system refuses. What is left of it has the name that no listing shows.
+        If the system refuses. What is left of the folder has the name that no listing shows.
     """
     parent, _, name = folder.rpartition("/")
     trash = TRASH_PREFIX + token
@@ -136,15 +136,15 @@ def remove_tree(root: Root, folder: str, seen: Tree, *, token: str) -> None:
 
 
 def trash_in(root: Root) -> Iterator[str]:
-    """Return the names of the folders whose removal was cut off."""
+    """Return the names of folders whose removal was cut off."""
     with contextlib.suppress(ArtifactNotFoundError), root.translating("list", ""):
         yield from sorted(name for name in os.listdir(root.path) if name.startswith(TRASH_PREFIX))
 
 
 def remove_at_once(root: Root, folder: str) -> None:
-    """Remove a folder that nobody needs, whatever is in it: what was left of a removal, or never came to be something.
+    """Remove a folder that nobody needs, whatever is in it: the rest of a removal, or a folder that was never finished.
 
-    No link is followed. What cannot be removed stays.
+    Links are not followed. What cannot be removed stays.
     """
     parent, _, name = folder.rpartition("/")
     try:

@@ -1,4 +1,4 @@
-"""The ground that an S3 store stands on: one folder of a bucket, and the engine's client for it."""
+"""The folder of a bucket behind an S3 store, and the engine's client for it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from emdstore.stores.s3.signing import Credentials, signed_headers
 from emdstore.stores.secrecy import FOUND_AGAIN, left_behind
 from emdstore.stores.waiting import heard
 
-# To open a client takes some 10 ms and its connections as many handshakes, which a worker should not spend on every
-# store that it is sent. By the settings, and by what the environment may add to them.
+# Opening a client takes some 10 ms, and each of its connections a handshake, which a worker should not spend on every
+# store that it receives. The keys are the settings, and what the environment may add to them.
 _clients: PerProcess[dict[object, Any]] = PerProcess(dict)
 
 
@@ -42,7 +42,7 @@ _SENT_AT_ONCE = 512 * 1024  # that goes up in the time of an answer, over whatev
 
 
 class _Heard:
-    """The engine's functions, which Ctrl-C interrupts."""
+    """The engine's functions, made interruptible by Ctrl-C."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(extension(), name)
@@ -53,24 +53,24 @@ _HEARD = _Heard()
 
 
 class Connection:
-    """The engine's clients for one bucket, which connect when they are first used; all folders of a store share them.
+    """The engine's clients for one bucket. They connect on first use, and all folders of a store share them.
 
     Parameters
     ----------
     settings
-        Tells what obstore's ``S3Store`` takes to ask, or (True) to send large bodies. It is called when the store is
-        used, because the environment may have a say in it.
+        Returns the arguments of obstore's ``S3Store`` for requests, or (True) for large uploads. It is called when the
+        store is used, because they may depend on the environment.
     errors
-        Who the errors are about.
+        The translator of errors.
     lacks
-        The options that were left behind when the store was pickled.
+        The options that were removed when the store was pickled.
 
     Attributes
     ----------
     bucket_seen
-        Whether the server has said anything that only a bucket which is there says.
+        Whether any answer has proved that the bucket exists.
     knows_conditions
-        Whether the server may know conditional puts: False as soon as it has said that it does not.
+        Whether the server may support conditional puts; False once it has said that it does not.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class Connection:
         self.knows_conditions = True
 
     def client(self, sending: int = 0) -> tuple[Any, Any]:
-        """Return obstore's functions, and this process' client to ask, or to send so many bytes at a time.
+        """Return obstore's functions, and this process' client for requests that send so many bytes.
 
-        The engine has one limit for how long a server may be silent, and counts the time in which a body goes up. So
-        for large bodies there is a client that is patient.
+        The engine has one limit for a server's silence, and the time of an upload counts towards it. So there is a more
+        patient client for large uploads.
         """
         return _HEARD, (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
 
@@ -123,7 +123,7 @@ class Connection:
 
 @attrs.frozen(repr=False)
 class Bucket:
-    """A folder of a bucket, and what all that is done in it needs.
+    """A folder of a bucket, with everything that operations on it need.
 
     Attributes
     ----------
@@ -134,13 +134,13 @@ class Bucket:
     connection
         To the server.
     errors
-        Who the errors are about.
+        The translator of errors.
     timeout, connect_timeout, retries
         See `S3ArtifactStore`.
     signs
         Whether requests are signed.
     trusts_any_certificate
-        Whether the server's certificate is believed, whoever signed it.
+        Whether every certificate of the server is accepted.
     check_etag
         Whether an ETag that looks like an MD5 is one.
     part_size, part_uploads
@@ -164,7 +164,7 @@ class Bucket:
     )
 
     patience: ClassVar[float] = 60.0
-    """Seconds after which no request is tried again, so that an outage of about a minute does no harm."""
+    """Seconds after which no request is tried again; an outage of about a minute does no harm."""
 
     def __repr__(self) -> str:
         return self.errors.name
@@ -174,7 +174,7 @@ class Bucket:
         return self.connection.client(sending)
 
     def object_name(self, key: str) -> str:
-        """Return the object's name for a key, which is checked here."""
+        """Check a key, and return the object's name."""
         name = self.base + validate_key(key)
         if len(name) * 4 > MAX_KEY_BYTES and len(name.encode()) > MAX_KEY_BYTES:
             raise InvalidKeyError(
@@ -190,27 +190,27 @@ class Bucket:
         return object_name[len(self.base) :]
 
     def describe(self, key: str, entry: Any) -> ArtifactInfo:
-        """Return what is said of an object, by obstore or in a listing, of the artifact."""
+        """Return an artifact's info from what obstore or a listing says of the object."""
         tag = entry["e_tag"]
         checksum = md5_of_etag(tag) if self.check_etag else None
         return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), tag, checksum)
 
     def attributes_of(self, key: str) -> dict[str, str]:
-        """Return what goes up with an artifact's bytes."""
+        """Return the attributes that are uploaded with an artifact's bytes."""
         kind = content_type(key)
         return {} if kind is None else {"Content-Type": kind}
 
     def described(self, key: str, entry: Any) -> ArtifactInfo:
-        """Return what an answer about an object says of the artifact.
+        """Return an artifact's info from an answer about the object.
 
         Raises
         ------
         StoreUnavailableError
-            If it says nothing that an S3 server says of every object: some gateway has answered, with its own page.
+            If it lacks what every S3 server says of an object, because a gateway has answered.
         """
         if entry["e_tag"] is None and not entry["last_modified"].timestamp():
             raise StoreUnavailableError(
-                f"cannot look at {key!r} in {self!r}: the answer is not about an object; something else than "
+                f"cannot look at {key!r} in {self!r}: the answer is not about an object; something other than "
                 "the server has answered, a gateway perhaps; try again",
                 key=key,
                 store=repr(self),
@@ -218,7 +218,7 @@ class Bucket:
         return self.describe(key, entry)
 
     def look_at(self, key: str) -> ArtifactInfo:
-        """Return what the server says of the artifact; `ArtifactNotFoundError` if nothing lies at the key."""
+        """Return the server's info of an artifact; `ArtifactNotFoundError` if nothing lies at the key."""
         name = self.object_name(key)
         obs, client = self.client()
         try:
@@ -231,15 +231,15 @@ class Bucket:
                     is_absent = isinstance(error, FileNotFoundError)
                     if self.connection.bucket_seen if is_absent else not is_refused_without_reason(error):
                         raise
-                    # The answer to HEAD has no body, so a missing bucket looks like a missing object, and nothing says
-                    # why it was refused. GET tells.
+                    # The answer to HEAD has no body: a missing bucket looks like a missing object, and a refusal has no
+                    # reason. GET tells.
                     return self.described(key, obs.get(client, name).meta)
         except ArtifactNotFoundError:
             self.connection.bucket_seen = True
             raise
 
     def signed(self, method: str, object_name: str, query: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-        """Return the URL and the headers of a request without a body, signed.
+        """Return the URL and the headers of a signed request without a body.
 
         Parameters
         ----------
@@ -266,16 +266,16 @@ class Bucket:
         if key and secret:
             who = Credentials(key, secret, _setting(config, "session_token", "token"))
             return url, signed_headers(method, url, region, who, system.current().now())
-        # Only the engine knows the credentials of a role. It signs URLs of objects only. At an endpoint that ends in a
-        # query, the URL of an object without a name is that of whatever is before it; the slash before that name goes
-        # to a parameter that S3 ignores.
+        # Only the engine knows the credentials of a role, and it signs only URLs of objects. With an endpoint that ends
+        # in a query, the URL of an object without a name is that of what comes before it; the slash before the name
+        # goes to a parameter that S3 ignores.
         config |= {"endpoint": f"{url}{asked and '&'}x-id=emdstore", "virtual_hosted_style_request": True}
         signer = obs._store.S3Store(config=config, client_options=client.client_options)
         return obs.sign(signer, method, "", timedelta(minutes=5)), {}
 
 
 def _setting(config: Mapping[str, Any], *names: str) -> str | None:
-    """Return what the engine's settings or, as the engine does, the environment say."""
+    """Return a value from the engine's settings or, as the engine does, from the environment."""
     for name in names:
         found = config.get(name) or config.get(f"aws_{name}") or os.environ.get(f"AWS_{name.upper()}")
         if found:

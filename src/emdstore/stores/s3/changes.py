@@ -1,4 +1,4 @@
-"""Changes of a bucket that are proved by looking: an answer may be lost, or not be the server's."""
+"""Changes of a bucket, confirmed by looking, because an answer may be lost or not come from the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def create(bucket: Bucket, key: str, data: bytes) -> None:
                 return None
             raise
         except StoreUnavailableError:
-            # Whether the bytes are there is not known: the next attempt tells, or at the end a look.
+            # Whether the bytes are there is not known. The next attempt tells, or a look at the end.
             if attempt == _ATTEMPTS - 1 or bucket.retries == 0:
                 found = _look(bucket, key)
                 if found == token:
@@ -48,7 +48,7 @@ def create(bucket: Bucket, key: str, data: bytes) -> None:
 def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
     """Put the bytes in place of those with a SHA-256; see `S3ArtifactStore.replace_bytes`.
 
-    Each attempt first looks: what lies there may be of an earlier one, whose answer was lost.
+    Each attempt looks first: the object may come from an earlier attempt whose answer was lost.
     """
     token = system.current().token(16)
     refused: ArtifactChangedError | StoreUnavailableError = changed(bucket, key)
@@ -72,11 +72,9 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
 
 def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: str | None = None) -> None:
     """Put the bytes where nothing lies, or over the version with an ETag."""
-    if (
-        not bucket.connection.knows_conditions
-    ):  # it was asked as patiently as for anything else, and that takes its time
+    if not bucket.connection.knows_conditions:  # finding out takes as many retries as any other request
         raise UnsupportedError(
-            f"cannot put {key!r} in {bucket!r} on a condition: this server does not know that; nothing was changed",
+            f"cannot put {key!r} in {bucket!r} on a condition: this server does not support that; nothing was changed",
             key=key,
             store=repr(bucket),
         )
@@ -101,7 +99,7 @@ def _token_of(bucket: Bucket, key: str) -> str | None:
             found = obs.get(client, name, options={"head": True})
             bucket.described(key, found.meta)
     except ArtifactNotFoundError:
-        # SeaweedFS keeps folders, and takes the one above `a/b` for an object `a` that is there.
+        # SeaweedFS keeps folders, and treats the one above `a/b` as an existing object `a`.
         raise KeyConflictError(
             f"{bucket!r} does not create {key!r}: the server has a folder of that name; write it instead, or choose "
             "another key",
@@ -113,7 +111,7 @@ def _token_of(bucket: Bucket, key: str) -> str | None:
 
 
 def _look(bucket: Bucket, key: str) -> str | None:
-    """Return the token of the object at the key; `_NOTHING` if none is seen there."""
+    """Return the token of the object at the key; `_NOTHING` if there is no object."""
     try:
         return _token_of(bucket, key)
     except (KeyConflictError, StoreUnavailableError):
@@ -121,7 +119,7 @@ def _look(bucket: Bucket, key: str) -> str | None:
 
 
 def remove(bucket: Bucket, key: str) -> None:
-    """Remove an object, and see that it is gone: to the engine, any answer with a status of success is good news."""
+    """Remove an object, and check that it is gone, because the engine trusts any answer with a success status."""
     name = bucket.object_name(key)
     obs, client = bucket.client()
     before: str | None = None
@@ -133,7 +131,7 @@ def remove(bucket: Bucket, key: str) -> None:
         except ArtifactNotFoundError:
             return
         if before is not None and there.version != before:
-            return  # somebody else writes to it again and again
+            return  # somebody else keeps writing it
         before = there.version
     raise StoreUnavailableError(
         f"cannot delete {key!r} in {bucket!r}: the server says that it did, and the object is still there; try again, "

@@ -1,4 +1,4 @@
-"""Copies inside one bucket, which the server makes by itself."""
+"""Copies inside one bucket, made by the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ServerCopies:
         self._source, self._dest = source, dest
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
-        """See `CopySession.copy`; what is too large for one request of the server is streamed instead."""
+        """See `CopySession.copy`; objects that are too large for one request are streamed instead."""
         from_name, to_name = self._source.object_name(key), self._dest.object_name(key)
         obs, client = self._dest.client()
         try:
@@ -36,10 +36,10 @@ class ServerCopies:
         return Copied(None, None)
 
     def _check(self, key: str) -> None:
-        """See that the copy is there: to the engine, any answer with a status of success is good news."""
+        """Check that the copy is there, because the engine trusts any answer with a success status."""
         here, there = self._source.look_at(key), self._look_at_copy(key)
         if there is not None and here.size == there.size:
-            in_parts = "-" in f"{here.version}{there.version}"  # a copy of an upload in parts is none
+            in_parts = "-" in f"{here.version}{there.version}"  # the copy of a multipart upload is not one
             if here.version == there.version or (in_parts and there.modified >= here.modified):
                 return
         raise StoreUnavailableError(

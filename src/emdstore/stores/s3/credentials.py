@@ -1,8 +1,8 @@
-"""Whose name requests are signed in, where no credentials were passed.
+"""Finding credentials if none were passed.
 
-The engine looks for them in the environment, with a web identity, in a container and at last at the metadata service
-that machines of a cloud have. Elsewhere nothing answers there, and the engine asks for a long time. So here it is asked
-first, and for two seconds at most; and the user's profiles in ``~/.aws``, which the engine does not read, are read.
+The engine looks in the environment, for a web identity, in a container and finally at the metadata service of cloud
+machines. Outside a cloud nothing answers there, and the engine asks for a long time. So this module asks first, for two
+seconds at most, and reads the user's profiles in ``~/.aws``, which the engine does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _answered: PerProcess[set[str]] = PerProcess(set)
 
 
 def from_environment(config: Mapping[str, object], store: str) -> dict[str, str]:
-    """Return what is to be added to the engine's settings, so that it finds credentials or need not look for them.
+    """Return what to add to the engine's settings so that it finds credentials, or need not look for them.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def from_environment(config: Mapping[str, object], store: str) -> dict[str, str]
     StoreAccessError
         If there are no credentials.
     StoreURLError
-        If ``AWS_PROFILE`` names a profile that is not there.
+        If ``AWS_PROFILE`` names a profile that does not exist.
     """
     given = {name.lower().removeprefix("aws_") for name in config}
     if "access_key_id" in given or config.get("skip_signature") or os.environ.get("AWS_ACCESS_KEY_ID"):
@@ -71,7 +71,7 @@ def from_environment(config: Mapping[str, object], store: str) -> dict[str, str]
 
 
 def _profile(store: str) -> dict[str, str]:
-    """Return what the user's profile says, as the engine calls it."""
+    """Return the settings in the user's profile, under the engine's names."""
     name = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE") or "default"
     home = Path.home() / ".aws"
     config, credentials = configparser.RawConfigParser(), configparser.RawConfigParser()
@@ -94,7 +94,7 @@ def _profile(store: str) -> dict[str, str]:
 
 
 def _answers(endpoint: str) -> bool:
-    """Tell whether a metadata service is there."""
+    """Tell whether there is a metadata service."""
     if endpoint in _answered.get():
         return True
     parts = urlsplit(endpoint)

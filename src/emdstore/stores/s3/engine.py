@@ -1,10 +1,10 @@
-"""obstore's extension module, alive in this process.
+"""obstore's extension module, usable in this process even after a fork.
 
-obstore runs every request on threads of its own, started once per process and kept in the extension's static memory. A
-fork copies that memory but not the threads: in the child the next request would wait for ever. A second copy of the
-shared library, loaded from another file, has static memory of its own, and so threads that the child starts. It takes
-some 40 ms and as many MB as the library has, once per forked child, and lets ``fork``, which is the default of
-`multiprocessing` on Linux before Python 3.14, work as ``spawn`` does.
+obstore runs every request on its own threads, which are started once per process and kept in the extension's static
+memory. A fork copies that memory but not the threads, so in the child the next request would wait forever. A second
+copy of the shared library, loaded from another file, has its own static memory, and threads that the child starts. Each
+forked child needs some 40 ms and the size of the library for this. In return ``fork``, the default of `multiprocessing`
+on Linux before Python 3.14, works like ``spawn``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _extension: PerProcess[Any] = PerProcess(_load)
 
 def _note_fork() -> None:
     global _threads_lost
-    # Also where nobody used it through emdstore: somebody else in this process may have.
+    # Even if emdstore has not used it: somebody else in this process may have.
     _threads_lost = "obstore" in sys.modules
 
 
@@ -69,13 +69,13 @@ def _second_copy(library: str) -> Any:
             module = importlib.util.module_from_spec(spec)
             loader.exec_module(module)
         finally:
-            sys.modules.update(registered)  # it has put its own submodules in the place of obstore's
+            sys.modules.update(registered)  # it has replaced obstore's submodules with its own
     return module
 
 
 @contextlib.contextmanager
 def _copied(library: str) -> Iterator[str]:
-    """Give a file with the library's bytes a path that was never loaded from, for as long as it takes to load it."""
+    """Yield a path to the library's bytes from which nothing was ever loaded."""
     content = Path(library).read_bytes()
     if hasattr(os, "memfd_create"):  # needs no writable folder that programs may run from
         with os.fdopen(os.memfd_create("obstore", os.MFD_CLOEXEC), "wb") as file:

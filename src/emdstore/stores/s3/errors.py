@@ -1,7 +1,7 @@
-"""What obstore's errors about S3 mean, in the words of `emdstore.errors`.
+"""The meaning of obstore's errors about S3.
 
-Its exceptions tell a few kinds apart, its streams and writers fewer, but its texts always hold the server's whole
-answer: the status, and S3's own code, which alone tells a missing bucket from a missing object.
+obstore has few kinds of exceptions, and even fewer for streams and writers. But their texts always contain the server's
+whole answer: the status, and S3's own code, which alone tells a missing bucket from a missing object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
 
 @attrs.frozen
 class ErrorTranslator:
-    """Turns the engine's errors about one store into ours.
+    """Translates the engine's errors about one store.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class ErrorTranslator:
     bucket
         Its bucket.
     secrets
-        What no message may hold.
+        What no message may contain.
     """
 
     name: str
@@ -49,11 +49,11 @@ class ErrorTranslator:
     secrets: Sequence[str] = attrs.field(repr=False)
 
     def translating(self, verb: str, key: str) -> Translating:
-        """Return a context in which the engine's errors become ours."""
+        """Return a context that translates the engine's errors."""
         return Translating(self, verb, key)
 
     def translated(self, error: Exception, verb: str, key: str) -> EmdstoreError:
-        """Return the error of ours that says what one of the engine's means."""
+        """Return the emdstore error for an error of the engine."""
         text = str(error)
         status, code, reason = _answer(text)
         engine_kind = type(error).__name__
@@ -73,7 +73,7 @@ class ErrorTranslator:
         return translated
 
     def broken_down(self, verb: str, key: str) -> StoreError:
-        """Return the error of ours for a panic of the engine's."""
+        """Return the emdstore error for a panic of the engine."""
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
         return StoreError(f"{what}: the engine broke down; please report it", key=key or None, store=self.name)
 
@@ -86,7 +86,7 @@ class ErrorTranslator:
         if (found := meaning_of_answer(status, code, text)) is not None:
             return found
         if status is None and _NOT_THE_SERVER(text):
-            advice = "something else than the server has answered, a gateway perhaps; try again"
+            advice = "something other than the server has answered, perhaps a gateway; try again"
             return Meaning(StoreUnavailableError, advice)
         if status is None and "HTTP error" in text:
             return Meaning(StoreUnavailableError, "check endpoint_url and the network, or try again later")
@@ -96,7 +96,7 @@ class ErrorTranslator:
 
 
 class Translating:
-    """A block whose errors of the engine leave it as errors of ours."""
+    """A block that translates the engine's errors."""
 
     __slots__ = ("_errors", "_key", "_verb")
 
@@ -115,7 +115,7 @@ class Translating:
 
 
 def is_of_engine(error: Exception) -> bool:
-    """Tell an error of obstore from one of ours or of the caller's."""
+    """Tell whether an error is obstore's."""
     # By name, since every copy of the engine (see `emdstore.stores.s3.engine`) has classes of its own.
     by_engine = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("obstore")
     return by_engine and not isinstance(error, EmdstoreError)
@@ -127,23 +127,23 @@ def is_panic(error: BaseException | None) -> bool:
 
 
 def is_refused_without_reason(error: Exception) -> bool:
-    """Tell whether the server refused and did not say why, for which the answer to HEAD has no room."""
+    """Tell whether the server refused without a reason, as in the answer to HEAD."""
     status, code, _ = _answer(str(error))
     return status in (301, 307, 400, 401, 403) and code is None
 
 
 def has_no_such_range(error: Exception) -> bool:
-    """Tell whether the server gave no part of an object because the object, or the server, has none."""
+    """Tell whether the server returned no part because the object is empty, or the server has no parts."""
     return _answer(str(error))[0] == 416 or "non-partial" in str(error)
 
 
 def first_line(text: str) -> str:
-    """Return the part of the engine's text that is for people."""
+    """Return the part of the engine's text that is meant for people."""
     return text.partition("\n")[0][:300]
 
 
 def _answer(text: str) -> tuple[int | None, str | None, str]:
-    """Find what the server answered: the status, S3's code, and a line for people."""
+    """Find the server's answer: the status, S3's code, and a line for people."""
     status, code, message = _STATUS(text), _CODE(text), _MESSAGE(text)
     if status is None and code is None:
         return None, None, first_line(text)

@@ -1,4 +1,4 @@
-"""Requests to the server without the engine, for what the engine does not ask or does not tell of the answer."""
+"""Requests without the engine, if the engine does not send them or hides the answer."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Answer:
     Attributes
     ----------
     headers
-        By their names in small letters.
+        By their names in lower case.
     body
-        All of it.
+        The whole body.
     """
 
     headers: Mapping[str, str]
@@ -43,7 +43,7 @@ class ServerConnection:
         return self._ask("GET", *self._bucket.signed("GET", "", query))
 
     def head(self, object_name: str, query: Mapping[str, str] = {}) -> Answer:
-        """Ask what there is to know of an object, without its body."""
+        """Ask for an object's headers."""
         return self._ask("HEAD", *self._bucket.signed("HEAD", object_name, query))
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:

@@ -1,7 +1,7 @@
-"""Listing a bucket: every artifact once, in the order of the keys' bytes, whatever the server and what else lies there.
+"""Listing a bucket: every artifact once, in the order of the keys' bytes, on every server and beside foreign objects.
 
-Other tools leave names behind that are no keys (``a//b``, ``/a``, ``a/`` with content). They must not hide the
-artifacts around them, and are told of as `LeftOut`.
+Other tools create objects whose names are not keys (``a//b``, ``/a``, ``a/`` with content). They must not hide the
+artifacts around them, and are reported as `LeftOut`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SORTED_AT_ONCE = 5_000
 
 @attrs.frozen
 class Listing:
-    """The artifacts of one folder of a bucket, and what is no artifact there.
+    """The artifacts in one folder of a bucket, and what else is there.
 
     Attributes
     ----------
@@ -56,10 +56,10 @@ class Listing:
             last = name
 
     def _sorted(self, folder: str) -> Iterator[Entry | LeftOut]:
-        """Sort what comes from the server: a small folder at once, a large one folder by folder."""
+        """Sort the server's answers: a small folder at once, a large one folder by folder."""
         found = list(itertools.islice(self._objects(folder), SORTED_AT_ONCE + 1))
         if len(found) <= SORTED_AT_ONCE:
-            # In a dict, because a server that is written to meanwhile may show one object on two pages.
+            # In a dict, because during writes a server may show one object on two pages.
             by_name = {entry["path"]: entry for entry in found}
             yield from filter(None, (self._what_is(by_name[name]) for name in sorted(by_name)))
             return
@@ -79,13 +79,13 @@ class Listing:
         if not self.bucket.name.endswith("--x-s3"):
             yield from itertools.chain.from_iterable(page.objects for page in iter_pages(self.bucket, folder))
             return
-        obs, client = self.bucket.client()  # of a directory bucket, only the engine knows how to sign the requests
+        obs, client = self.bucket.client()  # only the engine can sign requests to a directory bucket
         with self.bucket.errors.translating("list", folder):
             for page in obs.list(client, folder or None, chunk_size=1000):
                 yield from page
 
     def _children(self, folder: str) -> tuple[dict[str, Entry], set[str]]:
-        """Return the objects right in a folder by name, and the names of its folders with a slash."""
+        """Return the objects directly in a folder by name, and the names of its folders with a slash."""
         objects: dict[str, Entry] = {}
         folders: set[str] = set()
         for page in iter_pages(self.bucket, folder, delimiter="/"):
@@ -94,7 +94,7 @@ class Listing:
         return objects, folders
 
     def _what_is(self, entry: Entry) -> Entry | LeftOut | None:
-        """Return the entry if it is an artifact, and None if it is nothing: a marker for a folder, without content."""
+        """Return how an entry is listed; None for an empty marker of a folder."""
         name = self.bucket.key_of(entry["path"])
         if (reason := why_invalid(name)) is None:
             return entry if in_folder(entry["path"], self.folder) else None

@@ -1,8 +1,8 @@
-"""Pages of a bucket's listing, asked for and read without the engine: ListObjectsV2 of the S3 API.
+"""Pages of a bucket's listing (ListObjectsV2), requested and read without the engine.
 
-The engine takes whatever a server answers with status 200 for a listing: of an error, of a gateway's login page or of
-nothing it makes the end of the bucket. It also drops slashes from names, and stops at some. So listings are read here,
-and an answer that is not a whole page is an error like any other of the server's.
+The engine takes any answer with status 200 for a listing: it treats an error, a gateway's login page or an empty body
+as the end of the bucket. It also drops slashes from names, and fails on some. So listings are read here, and an answer
+that is not a whole page is an error.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from emdstore.stores.s3.bucket import Bucket
 from emdstore.stores.s3.http import ServerConnection
 
 Entry = Any
-"""What is said of an object: ``path``, ``size``, ``last_modified`` and ``e_tag``, as the engine has it."""
+"""What a listing says of an object, under the engine's names: ``path``, ``size``, ``last_modified`` and ``e_tag``."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
 @attrs.frozen
 class Page:
-    """Some of what lies in a folder of a bucket, with the names as they are.
+    """A page of a listing, with unchanged names.
 
     Attributes
     ----------
     objects
         The objects.
     folders
-        Where folders are asked for: their names, each with a slash at its end.
+        If folders were asked for: their names, each with a slash at its end.
     """
 
     objects: list[Entry]
@@ -44,21 +44,21 @@ class Page:
 
 
 def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str = "") -> Iterator[Page]:
-    """Yield what lies in a folder of a bucket, page by page, in the server's order.
+    """Yield the contents of a folder of a bucket, page by page, in the server's order.
 
     Parameters
     ----------
     bucket, folder
-        What to list; ``""`` for all of the bucket.
+        What to list; ``""`` for the whole bucket.
     after
         The name that the listing begins after, for a server that lists in order.
     delimiter
-        ``"/"`` to have the folders in the folder instead of what lies in them.
+        ``"/"`` to list the folders in the folder, instead of their contents.
 
     Raises
     ------
     StoreUnavailableError
-        If the server does not answer, or with something else than a page of this listing, again and again.
+        If the server repeatedly does not answer, or not with a page of this listing.
     """
     prefix = folder and folder + "/"
     query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": after, "delimiter": delimiter}
@@ -74,7 +74,7 @@ def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str =
 def _ask(
     bucket: Bucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
 ) -> tuple[Page, str | None]:
-    """Return the page, and the token of the next one; try again as often, and as long, as the engine would."""
+    """Return the page, and the token of the next one; retry as often, and as long, as the engine would."""
     began, pause = system.current().monotonic(), _FIRST_PAUSE
     for attempt in range(bucket.retries + 1):
         try:
@@ -95,7 +95,7 @@ def _read(body: bytes, prefix: str, query: dict[str, str]) -> tuple[Page, str | 
     try:
         root = ElementTree.fromstring(body)
         if _local(root.tag) != "ListBucketResult":
-            # With S3's own code, if it is an error that came after the status.
+            # This includes S3's own code, if an error came after the status.
             raise ValueError(f"<{_local(root.tag)}> {body[:1000].decode(errors='replace')}")
         return _page(root, prefix, query)
     except (ElementTree.ParseError, ValueError, TypeError) as error:

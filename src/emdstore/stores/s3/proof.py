@@ -1,4 +1,4 @@
-"""Whether the bytes that arrived are those of the object: by its ETag, where that is an MD5."""
+"""Comparing the bytes that arrive with the object's ETag, if that is an MD5."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def read_object(bucket: Bucket, key: str) -> tuple[bytes, ArtifactInfo, Mapping[str, str]]:
-    """Read an object by one request; return its bytes, proved, and what the server says of it besides."""
+    """Read an object by one request; return its checked bytes and its info."""
     name = bucket.object_name(key)
     obs, client = bucket.client()
     with bucket.errors.translating("read", key):
@@ -37,7 +37,7 @@ class ObjectProof(Proof):
     bucket
         Where the object is.
     info
-        What the server said of it.
+        The server's info of the object.
     """
 
     def __init__(self, bucket: Bucket, info: ArtifactInfo) -> None:
@@ -45,7 +45,7 @@ class ObjectProof(Proof):
         self._bucket = bucket
 
     def _is_something_else(self) -> bool:
-        """Tell whether the ETag is no MD5 after all, or of parts of another size."""
+        """Tell whether the ETag is not an MD5 after all, or one for parts of another size."""
         name = self._bucket.object_name(self._info.key)
         try:
             with ServerConnection(self._bucket) as server, self._bucket.errors.translating("look at", self._info.key):

@@ -1,4 +1,4 @@
-"""The signature of a request to S3, in its header (AWS Signature Version 4), where the engine does not make it.
+"""The signature in the header of a request to S3 (AWS Signature Version 4), for requests without the engine.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 """

@@ -1,16 +1,16 @@
 """Artifacts as objects of an S3 bucket, by obstore.
 
-obstore's engine does the requests, the signatures and the parts of large uploads, outside Python's lock. What this
-module adds is what the port asks for beyond it: keys that are taken as they are, listings in one order on every server,
-errors that say what to do and tell no secret, and life after a fork.
+obstore's engine does the requests, the signatures and the parts of large uploads, outside Python's lock. This module
+adds the rest of the port: keys that are used unchanged, listings in one order on every server, errors that say what to
+do and reveal no secret, and survival of forks.
 
-**Integrity.** Every body goes up with its SHA-256 twice: in the signature, which AWS checks, and in the header
-``x-amz-checksum-sha256``, which servers check that let the other pass (SeaweedFS is one), and keep. So bytes that
-changed on the way up are refused. For a server that does not know the header there is ``checksum=None``, and
-``config={"unsigned_payload": True}`` leaves the other out; where both are out only TLS guards the way.
+**Integrity.** Every upload carries its SHA-256 twice: in the signature, which AWS checks, and in the header
+``x-amz-checksum-sha256``, which servers keep, and which also those check that ignore the other (such as SeaweedFS). So
+bytes that changed on the way are refused. ``checksum=None`` leaves out the header, for servers that do not know it, and
+``config={"unsigned_payload": True}`` the other one; without both, only TLS protects uploads.
 
-**Order.** AWS lists in the order of the keys' UTF-8 bytes. Other servers follow their folder tree (SeaweedFS has
-``a/x`` before ``a-b``) or no order at all (directory buckets). Their listings are sorted here, some thousands of keys
+**Order.** AWS lists in the order of the keys' UTF-8 bytes. Other servers follow their folder tree (SeaweedFS lists
+``a/x`` before ``a-b``), or no order at all (directory buckets). Their listings are sorted here, some thousands of keys
 at a time.
 """
 
@@ -47,7 +47,7 @@ from emdstore.stores.spelling import check_endpoint
 
 MIB = 1024 * 1024
 _SMALLEST_PART = 5 * MIB
-_SLOWEST = 50_000  # bytes a second that a line carries
+_SLOWEST = 50_000  # bytes a second that a slow line carries
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
@@ -64,46 +64,45 @@ class S3ArtifactStore:
     Attributes
     ----------
     url
-        ``s3://bucket`` or ``s3://bucket/prefix``, taken as it is: no percent-decoding, no options in it.
+        ``s3://bucket`` or ``s3://bucket/prefix``, used literally: without percent-decoding or options.
     endpoint_url
-        The server, where it is not AWS; ``AWS_ENDPOINT_URL`` otherwise. Plain ``http://`` is taken as meant.
+        The server, if it is not AWS; by default ``AWS_ENDPOINT_URL``. Plain ``http://`` is accepted.
     region
-        The bucket's region; ``AWS_REGION`` otherwise.
+        The bucket's region; by default ``AWS_REGION``.
     access_key_id, secret_access_key, session_token
-        Credentials. Left out, obstore looks for them: ``AWS_ACCESS_KEY_ID`` and so on, then a web identity token, the
-        container's and the instance's role.
+        Credentials. By default obstore looks for them: ``AWS_ACCESS_KEY_ID`` and so on, then a web identity token, then
+        the container's and the instance's role.
     send_credentials
-        Whether a pickle of the store, as executors send it to workers, holds credentials that were given here. By
-        default it does not: a copy in this process, in a fork of it or in a process pool has them all the same, and one
-        elsewhere looks where it is.
+        Whether a pickle of the store, as executors send it to workers, contains the credentials given here. By default
+        it does not. A copy in this process, in a fork of it or in a process pool has them anyway, and a copy elsewhere
+        looks for its own.
     skip_signature
-        For public buckets: ask for no credentials and sign nothing.
+        For public buckets: look for no credentials and sign nothing.
     timeout
-        Seconds that the server may take to answer a request, and then to send some more of the answer. While a body
-        goes up, as many seconds more as it needs at 50 kB/s.
+        Seconds that the server may take to answer a request, and to send each further part of the answer. An upload has
+        as many seconds more as it needs at 50 kB/s.
     connect_timeout
         Seconds that a connection may take.
     retries
-        How often a request that failed for a passing reason is tried again, for a minute at most, with growing pauses.
-        0 fails at once.
+        How often a request that fails transiently is tried again, for a minute at most, with growing pauses. 0 fails at
+        once.
     part_size
-        Bytes of one part of a large object; what is smaller goes up in one request. An object has at most 10,000
-        parts, so the default, which is the smallest that S3 takes, carries 52 GB.
+        Bytes in one part of a large object; smaller objects are uploaded in one request. An object has at most 10,000
+        parts, so the default, the smallest that S3 allows, is enough for 52 GB.
     part_uploads
-        How many parts of one object are on their way at once. A writer holds about ``part_size`` times one more than
-        that in memory.
+        How many parts of one object are uploaded at once. A writer holds one part more than that in memory.
     checksum
-        The digest that goes up as a header which the server checks and keeps; None for a server that does not know it.
+        The digest in the header that the server checks and keeps; None for a server that does not know it.
     check_etag
-        Whether what comes down is compared with the object's ETag, where that looks like an MD5 (or an MD5 of parts).
-        False for a server whose ETags look so and are none.
+        Whether everything that is read is compared with the object's ETag, if that looks like an MD5 (or an MD5 of
+        parts). False for a server whose ETags only look like one.
     in_order
-        Whether the server lists keys in the order of their UTF-8 bytes. None: AWS does (but for its directory
-        buckets), others are not trusted to. True spares large listings on such a server a request per folder.
+        Whether the server lists keys in the order of their UTF-8 bytes. None: AWS does (except in directory buckets),
+        others are not trusted to. True saves one request per folder in large listings on such a server.
     config, client_options
-        Anything else that obstore takes for S3 and for its HTTP client (proxies, certificates, encryption, ...).
+        Other options of obstore for S3 and for its HTTP client (proxies, certificates, encryption, ...).
     lacks
-        The options that were left behind when this copy was pickled; not to be passed.
+        The options that were removed when this copy was pickled; not to be passed.
     """
 
     url: str = attrs.field(kw_only=False)
@@ -132,7 +131,7 @@ class S3ArtifactStore:
 
     def __attrs_post_init__(self) -> None:
         bucket, prefix = _parse(self.url)
-        # A frozen value sets what it derives from its own fields like this.
+        # This is how a frozen value sets what it derives from its fields.
         object.__setattr__(self, "url", join_key(f"s3://{bucket}", prefix))
         object.__setattr__(self, "bucket", bucket)
         object.__setattr__(self, "prefix", prefix)
@@ -203,8 +202,8 @@ class S3ArtifactStore:
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
         """See `ArtifactStore.iter_keys`.
 
-        Objects whose names are no keys are left out and logged; `iter_found` tells of them. The empty ``folder/``
-        markers of other tools are nothing.
+        Objects whose names are not keys are left out and logged; `iter_found` yields them. The empty ``folder/``
+        markers of other tools are ignored.
         """
         return (self.ground.key_of(entry["path"]) for entry in only_artifacts(self._found(prefix), repr(self)))
 
@@ -237,8 +236,8 @@ class S3ArtifactStore:
     def create_bytes(self, key: str, data: bytes, /) -> None:
         """See `SupportsCreate.create_bytes`: by ``If-None-Match``, which the server must know.
 
-        If the answer to a request is lost, the next one may find what the first one has put there. So each object that
-        is created carries a token of this call, and one that is found with it was created by this call.
+        If the answer to a request is lost, the next request may find the object that the first one created. So every
+        created object carries a token of its call, and a call recognises its own object by it.
         """
         create(self.ground, key, data)
 
@@ -273,7 +272,7 @@ class S3ArtifactStore:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _settings(self, sending: bool) -> dict[str, Any]:
-        """Return what obstore's client takes that asks, or that sends large bodies."""
+        """Return the arguments of obstore's client for requests, or for large uploads."""
         endpoint = self._endpoint()
         config = {
             # Plain DELETE works on every server, the form for many keys at once does not.
@@ -290,12 +289,12 @@ class S3ArtifactStore:
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=min(self.connect_timeout, self.timeout)),
             "read_timeout": timedelta(seconds=self.timeout + sending * self.part_size / _SLOWEST),
-            "timeout": timedelta(days=1),  # the engine's own limit is for the whole answer, however large
+            "timeout": timedelta(days=1),  # the engine's own limit is for the whole answer, regardless of its size
         }
         retry = {
             "max_retries": self.retries,
             "retry_timeout": timedelta(seconds=Bucket.patience),
-            # The pauses are drawn at random up to `base` times the one before, so with 2 they would not grow.
+            # Each pause is random, up to `base` times the one before, so with 2 they would not grow.
             "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 4},
         }
         return {
@@ -335,7 +334,7 @@ def _parse(url: str) -> tuple[str, str]:
             f"not an S3 URL: {redact_url(str(url))!r}; write s3://bucket or s3://bucket/prefix, without credentials"
         )
     try:
-        # The slash that people put at the end of a folder's URL means no other place.
+        # A slash at the end of a folder's URL does not change its meaning.
         return bucket, validate_prefix(prefix.removesuffix("/"))
     except InvalidKeyError as error:
         raise StoreURLError(f"not an S3 URL: {redact_url(url)!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""Objects of S3 that are read, written and copied without being in memory as a whole."""
+"""Reading and writing S3 objects without holding them in memory."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _log = logging.getLogger(__name__)
 MOST_PARTS = 10_000
 _LAST_SECONDS = 1.5
 _FIRST_PART = 4 * 1024 * 1024
-_NEAR_SECONDS = 0.03  # for the first part: a connection that gives so much in so little time is as good as several
+_NEAR_SECONDS = 0.03  # for the first part: a connection as fast as this is as good as several
 _PART = 1024 * 1024
 _MOST_AHEAD = 12
 _MOST_AHEAD_OF_ALL = 24
-# For the parts that readers of this process have read ahead; each may hold one more, which it gives out.
+# For the parts that readers in this process have read ahead. Each may hold one more, which it is returning.
 _places = PerProcess(lambda: threading.Semaphore(_MOST_AHEAD_OF_ALL))
 
 
 class ObjectReader:
-    """See `ArtifactReader`: one version of the object, as the server's first answer describes it.
+    """See `ArtifactReader`: reads the version of the object that the server's first answer describes.
 
-    A connection to a distant server has a speed of its own, whatever the network could carry. So the first request is
-    for the first part; if that took long, the rest comes in parts as well, several at a time, and otherwise as it is.
+    One connection to a distant server may be slower than the network. So the first request asks for the first part. If
+    that takes long, the rest is read in parts too, several at a time; otherwise in one go.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class ObjectReader:
     Raises
     ------
     ArtifactNotFoundError
-        If nothing lies there.
+        If nothing lies at the key.
     """
 
     def __init__(self, bucket: Bucket, key: str) -> None:
@@ -82,7 +82,7 @@ class ObjectReader:
             try:
                 return heard(next, self._chunks, b"")
             except Exception as error:
-                # The engine asked for the rest of a broken answer, on condition that it is of the same version.
+                # The engine asked for the rest of an interrupted answer, if it was of the same version.
                 if type(error).__name__ == "PreconditionError":
                     self._raise_changed("changed while it was read")
                 raise
@@ -95,14 +95,14 @@ class ObjectReader:
         try:
             return self._ask({"range": (0, _FIRST_PART)})
         except Exception as error:
-            # An object without a byte has no range, and a server may know none.
+            # An empty object has no ranges, and some servers do not support them.
             if is_of_engine(error) and has_no_such_range(error):
                 return self._ask(None)
             raise
 
     def _in_parts(self, first: Any) -> Iterator[bytes]:
-        """Yield the object, and read ahead as far as what all readers hold allows."""
-        asked = system.current().monotonic()  # not since it was opened: who reads may have had something else to do
+        """Yield the object, reading ahead as far as the limit for all readers allows."""
+        asked = system.current().monotonic()  # not since it was opened: the reader may have been busy
         chunks: Iterable[bytes] = list(_stream(first))
         if self._waited + system.current().monotonic() - asked < _NEAR_SECONDS:
             yield from chunks
@@ -128,7 +128,7 @@ class ObjectReader:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for part in ahead:
-                part.add_done_callback(lambda _: places.release())  # what is on its way still takes its memory
+                part.add_done_callback(lambda _: places.release())  # parts on their way still need their memory
 
     def _small_part(self, start: int) -> bytes:
         part: bytes = self._part(start, min(start + _PART, self.info.size)).bytes()
@@ -148,16 +148,16 @@ class ObjectReader:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._chunks, self._rest = iter(()), b""  # to let go of a stream closes its connection
+        self._chunks, self._rest = iter(()), b""  # deleting a stream closes its connection
 
 
 def _stream(found: Any) -> Iterator[bytes]:
-    # The engine gives at least this much at a time, and often some more; `read` may give CHUNK_SIZE.
+    # The engine returns at least this much at a time, and often more; `read` may return CHUNK_SIZE.
     return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
 
 
 class ObjectWriter:
-    """See `ArtifactWriter`: an upload in parts, which shows when it is completed, or one request if it is small."""
+    """See `ArtifactWriter`: a multipart upload, which shows when it is completed, or one request if it is small."""
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._size = bucket, key, 0
@@ -208,13 +208,13 @@ class ObjectWriter:
             return
         try:
             if isinstance(error, Exception):
-                self._file.__exit__(kind, error, traceback)  # takes back the parts
-            else:  # whoever was interrupted wants to go
+                self._file.__exit__(kind, error, traceback)  # aborts the upload
+            else:  # whoever pressed Ctrl-C wants to leave
                 briefly(_LAST_SECONDS, self._file.__exit__, kind, error, traceback)
         except Exception as failure:
             if not is_of_engine(failure):
                 raise
-            # The error that ended the block is the one to show.
+            # The error that ended the block is the one to report.
             _log.warning(
                 "parts of %r may be left in %r; have the bucket expire unfinished uploads", self._key, self._bucket
             )
