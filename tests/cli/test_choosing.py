@@ -155,3 +155,11 @@ def test_what_is_no_size_and_no_time_is_refused(text: str) -> None:
         parse_size(text)
     with pytest.raises(WrongCallError):
         parse_moment(text)
+
+
+def test_a_transfer_that_is_cut_is_not_all_and_the_next_goes_on(here: Here, store: LocalArtifactStore) -> None:
+    cut = here("transfer", "results", "copy", "--max-transfer", "3k", "--order", "smallest", code=1)
+    assert "--max-transfer" in cut.err
+    assert here("transfer", "results", "copy", "--max-transfer", "1M").out.startswith("16 copied")
+    assert here("transfer", "results", "copy", "--checksum").out.startswith("0 copied")
+    assert "give one of them" in here("transfer", "results", "c", "--checksum", "--unchanged", "stat", code=2).err

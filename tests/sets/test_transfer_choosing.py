@@ -10,7 +10,7 @@ from tests.sets.examples import CURATED, FAILURE, FRAGMENT, held, put
 from tests.sets.published import OTHER, amend, publish, state
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import SelectionError
+from emdstore.errors import SelectionError, TransferError
 from emdstore.keys import in_folder
 from emdstore.selection import Selection
 from emdstore.sets.listing import list_sets
@@ -19,6 +19,7 @@ from emdstore.sets.verify import verify
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.testing import RecordingStore
 from emdstore.transfers import TransferReport
+from emdstore.transfers.units import Order
 
 AT = f"{FRAGMENT}/{RECORD_NAME}"
 SET = {*(f"{FRAGMENT}/{key}" for key in CURATED), AT}
@@ -185,3 +186,27 @@ def test_what_the_store_does_not_tell_chooses_nothing_in_silence(
 def test_a_plan_is_of_what_is_chosen(results: InMemoryArtifactStore, archive: InMemoryArtifactStore) -> None:
     plan = list(plan_transfer(results, archive, selection=Selection(provider=["ilamb"])))
     assert [each.folder for each in plan if hasattr(each, "folder") and each.ranks] == [BIAS]
+
+
+def test_no_more_bytes_are_moved_than_allowed_and_no_set_in_part(
+    results: InMemoryArtifactStore, archive: InMemoryArtifactStore
+) -> None:
+    size = sum(len(data) for data in held(results, FRAGMENT).values())
+    report = transfer(results, archive, ["pmp"], max_bytes=size + 10)
+    assert (report.ok, report.is_cut, words(report)) == (False, True, {FRAGMENT: "copied"})
+    assert below(archive.iter_keys(), FRAGMENT, OTHER) == SET
+    again = transfer(results, archive, ["pmp"], max_bytes=size + 10)
+    assert (again.ok, words(again)) == (True, {FRAGMENT: "unchanged", OTHER: "copied"})
+    with pytest.raises(TransferError, match="more bytes"):
+        report.raise_for_failures()
+
+
+@pytest.mark.parametrize(("order", "first"), [("smallest", "pmp10/x.txt"), ("largest", f"{FRAGMENT}/")])
+def test_the_order_is_by_bytes(
+    results: InMemoryArtifactStore, archive: InMemoryArtifactStore, order: Order, first: str
+) -> None:
+    watched = RecordingStore(archive)
+    assert transfer(results, watched, order=order, max_workers=1).ok
+    written = [call.key for call in watched.calls if call.verb in ("write_bytes", "open_writer", "create_bytes")]
+    assert written[0].startswith(first)
+    assert held(archive) == held(results)

@@ -48,7 +48,8 @@ def parse_moment(text: str) -> float:
     return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _size(_: object, tokens: Sequence[Token]) -> int:
+def size_of(_: object, tokens: Sequence[Token]) -> int:
+    """Read a size for an option."""
     return parse_size(tokens[0].value)
 
 
@@ -82,8 +83,8 @@ class Choosing:
         _option("A file that names keys and folders, one a line; - for stdin.", allow_leading_hyphen=True),
     ] = None
     null: Annotated[bool, _option("Names in --files-from end in NUL.", name=("--null", "-0"))] = False
-    min_size: Annotated[int | None, _option("Only from this size on: 500, 20M, 4KiB.", converter=_size)] = None
-    max_size: Annotated[int | None, _option("Only up to this size.", converter=_size)] = None
+    min_size: Annotated[int | None, _option("Only from this size on: 500, 20M, 4KiB.", converter=size_of)] = None
+    max_size: Annotated[int | None, _option("Only up to this size.", converter=size_of)] = None
     newer: Annotated[float | None, _option("Only what was written since: 7d, 12h, 2026-05-01.", converter=_moment)] = (
         None
     )

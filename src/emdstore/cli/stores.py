@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
+from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched, size_of
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
@@ -38,6 +38,7 @@ from emdstore.sets.listing import iter_chosen
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo
 from emdstore.transfers import TransferInterrupted, TransferReport
+from emdstore.transfers.units import Order
 
 
 def ls(
@@ -121,8 +122,11 @@ def transfer_artifacts(
     *keys: Folder,
     choosing: Choosing = ANYTHING,
     dry_run: bool = False,
-    unchanged: Literal["stat", "digest", "never"] = "stat",
+    unchanged: Literal["stat", "digest", "never"] | None = None,
+    checksum: bool = False,
     replace: bool = False,
+    max_transfer: Annotated[int | None, Parameter(converter=size_of)] = None,
+    order: Order = "name",
     flush: bool = False,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
@@ -151,12 +155,20 @@ def transfer_artifacts(
     unchanged
         What need not be copied again: "stat", within sets what their records prove, otherwise what has the same size
         and is not older at the destination; "digest", what has the same bytes, for which they are read; "never",
-        nothing.
+        nothing. By default "stat".
+    checksum
+        Another name of --unchanged digest.
     replace
         Let a complete set be replaced by one that is not complete, or by an older one.
+    max_transfer
+        End before more than this would be copied (500M, 20G): sets that do not fit are left for the next run.
+    order
+        What to begin first: "name", as it is listed; "smallest"; "largest".
     flush
         Return only when what was copied survives a power cut.
     """
+    if checksum and unchanged not in (None, "digest"):
+        raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
     opened, to = open_existing(source, access), open_dest(dest, access)
     selection, listed = choosing.selection(), choosing.names()
     named = None if not keys and listed is None else (*keys, *(listed or ()))
@@ -167,19 +179,21 @@ def transfer_artifacts(
                 to,
                 named,
                 selection=selection,
-                unchanged=unchanged,
+                unchanged="digest" if checksum else unchanged or "stat",
                 replace=replace,
                 max_workers=on.workers,
                 executor=executor,
                 dry_run=dry_run,
                 flush=flush,
+                order=order,
+                max_bytes=max_transfer,
                 on_progress=on_progress,
             )
     except TransferInterrupted as interrupted:
         return show_transfer("transfer", interrupted.report, output, interrupted=True)
-    if not report.left_out:
+    if not report.left_out and not report.is_cut:
         refuse_unmatched(len(report.outcomes), selection, "artifact", store=repr(opened))
-    if not any(report.counts.values()) and named is None and not report.left_out:
+    if not any(report.counts.values()) and named is None and not report.left_out and not report.is_cut:
         refuse_nothing(opened)
         if not output.json:
             note(f"there is nothing in {opened!r}")
@@ -195,7 +209,7 @@ def show_transfer(
     accept_left_out: bool = False,
 ) -> int:
     """Show what a transfer did, or did until it was interrupted, and return the exit code."""
-    ok = report.ok or (accept_left_out and not report.failures)
+    ok = report.ok or (accept_left_out and not report.failures and not report.is_cut)
     code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document(command, report.as_dict() | {"interrupted": interrupted}, code)
@@ -216,4 +230,6 @@ def show_transfer(
         say("sets: " + ", ".join(f"{words[word]} {copied if word == 'copied' else word}" for word in sorted(words)))
     if interrupted:
         note("interrupted: run it again to go on")
+    if report.is_cut:
+        note("the next is more than --max-transfer allows: run it again to go on, or allow more")
     return code

@@ -36,7 +36,7 @@ from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Action, Pair, step_of
-from emdstore.transfers.units import Group, Unit, sealed_folders, steps_of
+from emdstore.transfers.units import Group, Order, Unit, sealed_folders, steps_of
 
 _RANKS = {"series": 1, "output": 1, "metric": 2}
 _BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
@@ -55,6 +55,8 @@ def transfer(
     on_progress: ProgressCallback | None = None,
     dry_run: bool = False,
     flush: bool = False,
+    order: Order = "name",
+    max_bytes: int | None = None,
 ) -> TransferReport:
     """Copy artifacts from one store to another: verified, atomic one by one, resumable, and set by set.
 
@@ -93,6 +95,10 @@ def transfer(
         Write nothing: the report says what would be done. What has to be compared is read for it.
     flush
         Return only when what was copied survives a power cut (for local stores; see `LocalArtifactStore.flush`).
+    order
+        In which order to begin keys and sets: by name, or by their bytes, for which the whole plan is in memory first.
+    max_bytes
+        End before more than this would be moved. A set is begun only if all of it fits, and the next call goes on.
 
     Returns
     -------
@@ -134,6 +140,8 @@ def transfer(
         dry_run=dry_run,
         flush=flush,
         sealing=_sealing(opened, given, selection, replace=replace),
+        order=order,
+        max_bytes=max_bytes,
     )
 
 

@@ -52,6 +52,8 @@ class TransferReport:
         One outcome for each set, whose keys are among the others; in the order of their folders.
     left_out
         What lies at the source and is no artifact, because no key can name it or nobody can read it.
+    is_cut
+        Whether it ended early, because the rest would have been more bytes than were allowed.
     """
 
     outcomes: Outcomes = attrs.field(converter=packed)
@@ -59,6 +61,7 @@ class TransferReport:
     dry_run: bool = False
     sets: tuple[SetOutcome, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    is_cut: bool = False
 
     @cached_property
     def counts(self) -> dict[Outcome, int]:
@@ -82,7 +85,7 @@ class TransferReport:
     @property
     def ok(self) -> bool:
         """Whether all that lies at the source, or was asked for, is at the destination."""
-        return not self.failures and not self.left_out
+        return not self.failures and not self.left_out and not self.is_cut
 
     def raise_for_failures(self) -> None:
         """Raise `TransferError` if anything did not arrive; the first error is its cause."""
@@ -98,11 +101,14 @@ class TransferReport:
             raise TransferError(
                 f"{len(self.left_out)} things at the source were left out; the first: {first.name} {first.reason}"
             ) from first.error
+        if self.is_cut:
+            raise TransferError("the rest would have been more bytes than were allowed: call it again to go on")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
         return {
             "dry_run": self.dry_run,
+            "is_cut": self.is_cut,
             "seconds": round(self.seconds, 3),
             "bytes_copied": self.bytes_copied,
             "counts": dict(self.counts),

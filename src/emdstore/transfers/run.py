@@ -30,7 +30,7 @@ from emdstore.transfers.pace import MOST_KEYS, Pace
 from emdstore.transfers.plan import Listing, Step, Unchanged
 from emdstore.transfers.report import TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfers.unit_runs import UnitRuns
-from emdstore.transfers.units import Sealing, Unit, plan_move
+from emdstore.transfers.units import Limited, Order, Sealing, Unit, ordered, plan_move
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 from emdstore.workers.watch import Monitor, Watch
 
@@ -74,6 +74,8 @@ def move(
     expected: Mapping[str, str] | None = None,
     prove: bool = False,
     sealing: Sealing | None = None,
+    order: Order = "name",
+    max_bytes: int | None = None,
 ) -> TransferReport:
     """Copy artifacts from one store to another; see `emdstore.transfer`, which knows sets besides.
 
@@ -107,6 +109,8 @@ def move(
         As `dry_run`, of a report that counts as one of a real run.
     sealing
         Which folders are moved as a whole, and how.
+    order, max_bytes
+        See `emdstore.transfer`.
 
     Returns
     -------
@@ -138,6 +142,9 @@ def move(
         sealing=sealing,
         left_out=left_out.append,
     )
+    limited = Limited(ordered(plan, order), max_bytes)
+    if max_bytes is not None or order != "name":
+        plan = iter(limited)
     run = _Run(source, dest, plan, on_progress, max_workers, executor, only_prove=prove or dry_run, flush=flush)
     try:
         run.run()
@@ -154,9 +161,10 @@ def move(
                 )
         if isinstance(error, KeyboardInterrupt):
             report = run.report(system.current().monotonic() - started)
-            raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out))) from None
+            raise TransferInterrupted(attrs.evolve(report, left_out=tuple(left_out), is_cut=limited.is_cut)) from None
         raise
-    return attrs.evolve(run.report(system.current().monotonic() - started), dry_run=dry_run, left_out=tuple(left_out))
+    report = run.report(system.current().monotonic() - started)
+    return attrs.evolve(report, dry_run=dry_run, left_out=tuple(left_out), is_cut=limited.is_cut)
 
 
 def _end_workers(executor: Executor, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -181,8 +189,10 @@ class _Run:
         *,
         only_prove: bool = False,
         flush: bool = False,
+        in_order: bool = False,
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
+        self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be begun first
         self._flushed = dest if flush and isinstance(dest, SupportsFlush) else None
         self._on_progress, self._executor = on_progress, executor
         self._elsewhere = not isinstance(executor, ThreadPoolExecutor | None)
@@ -294,10 +304,10 @@ class _Run:
 
     def _plan_some(self) -> bool:
         """Plan a little further, unless much is waiting already; return whether anything was planned."""
-        if self._complete or len(self._ledger.waiting) + self._ledger.held >= _PLAN_AHEAD:
+        if self._complete or len(self._ledger.waiting) + self._ledger.held >= self._ahead:
             return False
         planned = 0
-        while planned < _PLAN_AT_ONCE:
+        while planned < min(self._ahead, _PLAN_AT_ONCE):
             item = next(self._plan, None)
             if item is None:
                 self._complete = True

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import attrs
 
-from emdstore.errors import EmdstoreError
+from emdstore.errors import EmdstoreError, SelectionError
 from emdstore.keys import in_folder, join_key
 from emdstore.selection import folders_above, roots_of
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
@@ -241,6 +241,56 @@ def _flat(held: Iterable[Pair | Group]) -> Iterator[Pair]:
             yield from each.pairs
         else:
             yield each
+
+
+Order = Literal["name", "smallest", "largest"]
+"""In which order keys and sets are moved: as they are listed, or by their bytes."""
+
+
+def ordered(plan: Iterator[Step | Unit], order: Order) -> Iterator[Step | Unit]:
+    """Put a plan into order. But for that of names all of it has to be known first, and is in memory then."""
+    if order == "name":
+        return plan
+    return iter(sorted(plan, key=bytes_to_move, reverse=order == "largest"))
+
+
+def bytes_to_move(item: Step | Unit) -> int:
+    """Return how many bytes may be moved, at most.
+
+    Raises
+    ------
+    SelectionError
+        If the source does not tell.
+    """
+    steps = (item,) if isinstance(item, Step) else steps_of(item)
+    moved = [step for step in steps if step.action in ("copy", "compare", "prove", "write")]
+    for step in moved:
+        if step.size is None and step.data is None:
+            raise SelectionError(f"nobody knows the size of {step.key!r}: its store does not tell", key=step.key)
+    return sum(step.size or 0 for step in moved)
+
+
+class Limited:
+    """A plan that ends before more bytes than allowed are to be moved: a set is begun only if all of it fits.
+
+    Attributes
+    ----------
+    is_cut
+        Whether it ended before its time.
+    """
+
+    def __init__(self, plan: Iterator[Step | Unit], most: int | None) -> None:
+        self._plan, self._left, self.is_cut = plan, most, False
+
+    def __iter__(self) -> Iterator[Step | Unit]:
+        for item in self._plan:
+            if self._left is not None:
+                size = bytes_to_move(item)
+                if size > self._left:
+                    self.is_cut = True
+                    return
+                self._left -= size
+            yield item
 
 
 def steps_of(unit: Unit) -> Sequence[Step]:
