@@ -145,7 +145,17 @@ def move(
     limited = Limited(ordered(plan, order), max_bytes)
     if max_bytes is not None or order != "name":
         plan = iter(limited)
-    run = _Run(source, dest, plan, on_progress, max_workers, executor, only_prove=prove or dry_run, flush=flush)
+    run = _Run(
+        source,
+        dest,
+        plan,
+        on_progress,
+        max_workers,
+        executor,
+        only_prove=prove or dry_run,
+        flush=flush,
+        in_order=order != "name",
+    )
     try:
         run.run()
     except BaseException as error:
