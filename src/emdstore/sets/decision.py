@@ -1,4 +1,4 @@
-"""In which state an execution ends: a pure decision from what the run said and from what arrived."""
+"""The state in which an execution ends: a pure decision from what the run said and what arrived."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class StatusDecision:
     Attributes
     ----------
     status
-        ``uploaded``; ``failed``: the run's own outcome; ``upload_failed``: the work is intact, shipping it is not done.
+        ``uploaded``; ``failed``: the run itself failed; ``upload_failed``: the work is intact, but not shipped.
     failure
         What failed: the ``system`` (run it again), the ``diagnostic`` (running it again will not help), or the
-        ``result`` (it is not what it says it is).
+        ``result`` (it lacks files that it names).
     dirty
         Whether the execution group still needs a run; None leaves the group's flag as it is.
     reason
@@ -51,7 +51,7 @@ def resolve_status(result: ResultLike, outcome: MaterializeOutcome, *, update_di
     Returns
     -------
     StatusDecision
-        Always: no combination is undecided, and nothing is raised.
+        For every combination; nothing is raised.
     """
     decision = _decide(as_result(result).successful, as_result(result).retryable, result, outcome)
     return decision if update_dirty else attrs.evolve(decision, dirty=None)

@@ -1,20 +1,20 @@
-"""What the files of a run were when they were hashed, so that what did not change is not read again.
+"""An index of the digests of a run's files, so that unchanged files are not read again.
 
-A file of this machine is taken for what it was if nothing about it changed: size, time of the last write, time of the
-last change of anything, inode, device. The last change is the one that tells. Nobody can set it, so it tells of
-``cp -p``, ``tar x``, ``rsync -a``, ``touch -d``, of a backup that was restored, and of a new file that got an old one's
-inode. A copy of a folder, with this index in it, on another machine or disk has other times of change; one of a whole
-disk has the same files until somebody changes them. Three things could make two changes look like one, and so:
+A local file counts as unchanged if its size, modification time, change time, inode and device are the same. The change
+time is what matters, because nobody can set it: it reveals ``cp -p``, ``tar x``, ``rsync -a``, ``touch -d``, a restored
+backup, and a new file with an old file's inode. If a folder is copied together with its index, the copies have other
+change times. Three things could hide a change, and so:
 
-- A clock has a grain. A digest is kept, and believed, only if the file is older than that, by the clock of the file
-  system that it lies in.
-- A clock may be set back. The index has the latest time that it saw, and is forgotten when it is earlier than that.
-- Some file systems (of FUSE, say) have no time of change, and give that of the last write, which everybody can set. Of
-  their files nothing is kept.
+- Clocks have a resolution. A digest is kept, and trusted, only if the file is older than that, by the clock of its file
+system.
+- A clock may be set back. The index stores the latest time that it saw, and is discarded if the clock shows an earlier
+one.
+- Some file systems (such as those of FUSE) have no change time, and report the modification time, which everybody can
+set. No digests of their files are kept.
 
-The index lies beside the run in scratch, under a name that no listing shows, and goes with it. It is shared by both
-sides: a file is known by its inode and not by its name. It may be removed at any time. One that cannot be read is none,
-and where none can be written there is none: then everything is read, as before. Nothing is removed on its word.
+The index lies in the run's folder in scratch, under a name that no listing shows, and is removed with it. It covers the
+files at both ends, because files are identified by inode and not by name. It may be removed at any time. Without a
+readable index, everything is read. Nothing is ever removed because of what the index says.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from emdstore.stores.port import ArtifactStore, SupportsPath
 
 _FINE_GRAIN, _COARSE_GRAIN = 20_000_000, 2_000_000_000  # ns; some file systems keep whole seconds, some every other one
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# A file is opened to be looked at: on a network file system that asks the server, and to look alone may not.
+# A file is opened for its status, because on a network file system only opening certainly asks the server.
 _LOOK = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _READ = _LOOK | os.O_NOFOLLOW
 _STAGE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,21 +48,21 @@ _LARGEST = 64 * 1024 * 1024
 _UNKNOWN = -1
 
 Stamp = tuple[int, int, int, int, int]
-"""Device, inode, size, and the times of the last write and of the last change of anything, in ns."""
+"""Device, inode, size, modification time and change time; times in ns."""
 
 
 @attrs.frozen
 class _Index:
-    """What is kept.
+    """The contents of the index.
 
     Attributes
     ----------
     version
-        Of this format.
+        The version of this format.
     clocks
-        By device, the latest time that its file system had told, in ns.
+        By device, the latest time that its file system has shown, in ns.
     files
-        By stamp, the SHA-256 of a file's bytes.
+        By stamp, the SHA-256 of the file's bytes.
     """
 
     version: int
@@ -77,16 +77,16 @@ _inner = msgspec.json.Decoder(_Index)
 
 @attrs.define(eq=False)
 class _Side:
-    """The files of one folder, as they were before anybody read them.
+    """The files of one folder, as they were before they were read.
 
     Attributes
     ----------
     root
         The folder.
     clock
-        The time in its file system before anybody read them, in ns; None if it is not known.
+        The time in its file system before they were read, in ns; None if it is not known.
     stamps
-        What the files were, by key.
+        The files' stamps, by key.
     """
 
     root: str
@@ -95,14 +95,14 @@ class _Side:
 
 
 class DigestIndex:
-    """The digests that are known of the files of one run, and of those that were published of it.
+    """The known digests of one run's files, and of its published files.
 
     Parameters
     ----------
     folder
-        The run's folder in scratch; None to know nothing and keep nothing.
+        The run's folder in scratch; None for an empty index that is not kept.
     believed
-        Whether to believe what is there. Otherwise all is read, and the index made anew.
+        Whether to trust the index that is there. Otherwise everything is read, and the index is made anew.
     """
 
     def __init__(self, folder: str | None, *, believed: bool = True) -> None:
@@ -116,7 +116,7 @@ class DigestIndex:
 
     @classmethod
     def of_run(cls, source: ArtifactStore, *, believed: bool = True) -> DigestIndex:
-        """Return the index of a run's folder; one that knows and keeps nothing if the folder is not that of a run."""
+        """Return the index of a run's folder; an empty one, which is not kept, if it is not the folder of a run."""
         if isinstance(source, SupportsPath):
             with contextlib.suppress(EmdstoreError, OSError):
                 record = read_record(source)
@@ -142,12 +142,12 @@ class DigestIndex:
             self._staged.clear()
 
     def look(self, store: ArtifactStore, keys: Iterable[str]) -> dict[str, str]:
-        """Look at files before they are read, and return the SHA-256 of those that are what they were.
+        """Look at files before they are read; return the SHA-256 of those that are unchanged.
 
         Parameters
         ----------
         store
-            Where they lie. Of what is no file of this machine nothing is known.
+            Where they are. Only of local files anything is known.
         keys
             The files.
         """
@@ -168,9 +168,9 @@ class DigestIndex:
         return known
 
     def learn(self, store: ArtifactStore, digests: Mapping[str, str]) -> None:
-        """Keep the digests of files that were read since `look`, where they can be relied on.
+        """Keep the digests of files that were read since `look`, if they can be trusted.
 
-        A file that was changed meanwhile has another time by now, and the one that it had will not come again.
+        A file that was changed meanwhile has a later change time now, and never again the one it had.
         """
         side = self._sides.get(id(store))
         if side is None or side.clock is None:
@@ -183,8 +183,8 @@ class DigestIndex:
     def learn_copies(self, source: ArtifactStore, dest: ArtifactStore, digests: Mapping[str, str]) -> None:
         """Keep the digests of files that were copied since `look`.
 
-        A copy has the time of its source, which whoever writes to it changes. So the bytes of one that has it still are
-        those that were copied.
+        A copy has the modification time of its source, and every write changes that. So a copy that still has it has
+        the bytes that were copied.
         """
         read = self._sides.get(id(source))
         if read is None or not digests or not isinstance(dest, SupportsPath):
@@ -199,14 +199,14 @@ class DigestIndex:
                 self._now.files[_text(stamp)] = digest
 
     def _is_in_order(self) -> bool:
-        """Tell whether the clock of the run's own file system can be relied on; it is looked at once."""
+        """Tell whether the clock of the run's file system can be trusted; it is checked once."""
         if self._own_clock == _UNKNOWN:
             assert self._folder is not None
             self._own_clock = self._clock(self._folder)
         return self._own_clock is not None
 
     def _clock(self, root: str) -> int | None:
-        """Return the time in a folder's file system; None where nothing can be written, or no change shows."""
+        """Return the time in a folder's file system; None if nothing can be written, or changes do not show."""
         try:
             file = self._file(root)[1]
             os.utime(file, ns=(_LONG_AGO, _LONG_AGO))
@@ -214,7 +214,7 @@ class DigestIndex:
         except OSError:
             return None
         now = found.st_ctime_ns
-        if now <= found.st_mtime_ns:  # nothing but the time of the last write, which everybody can set
+        if now <= found.st_mtime_ns:  # only a modification time, which everybody can set
             return None
         device = f"{found.st_dev:x}"
         if now < self._before.clocks.get(device, 0):  # it was set back
@@ -223,7 +223,7 @@ class DigestIndex:
         return now
 
     def _file(self, root: str) -> tuple[int, int]:
-        """Return an unfinished file in a folder's file system, and the folder that it lies in; both are open."""
+        """Return an unfinished file in a folder's file system, and its folder; both are open."""
         assert self._folder is not None
         device = os.stat(root).st_dev
         if device not in self._staged:
@@ -237,7 +237,7 @@ class DigestIndex:
         return self._staged[device]
 
     def _save(self, root: str) -> None:
-        """Put the index in its place, whole or not at all. Nobody is told if that cannot be: it only saves time."""
+        """Write the index, entirely or not at all. A failure is not reported, because the index only saves time."""
         body = msgspec.json.encode(self._now)
         data = msgspec.json.encode((sha256_of(body), msgspec.Raw(body)))
         with contextlib.suppress(OSError):
@@ -247,7 +247,7 @@ class DigestIndex:
 
 
 def _read(root: str) -> _Index:
-    """Read the index of a folder; nothing if there is none, or it is not what was written."""
+    """Read the index of a folder; empty if there is none, or it is damaged."""
     nothing = _Index(_VERSION, {}, {})
     try:
         file = os.open(os.path.join(root, DIGESTS_NAME), _READ)
@@ -276,12 +276,12 @@ def _stamp(side: _Side, key: str) -> Stamp | None:
     finally:
         os.close(file)
     if not stat.S_ISREG(found.st_mode) or not found.st_size:
-        return None  # of some files the system says that they have 0 bytes, and gives more
+        return None  # some files claim to have 0 bytes, and have more
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _is_older(stamp: Stamp, clock: int) -> bool:
-    """Tell whether a file that is changed from now on has another time than it had."""
+    """Tell whether every later change of a file would show in its change time."""
     changed = stamp[4]
     return changed + (_FINE_GRAIN if changed % 1_000_000_000 else _COARSE_GRAIN) < clock
 

@@ -1,4 +1,4 @@
-"""Finding artifact sets in a results store, by one listing that is not kept."""
+"""Finding artifact sets in a results store, in one listing and bounded memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_WAITING = 1000
 
 @attrs.frozen
 class Stamp:
-    """What a listing says of a record, to tell whether it changed without reading it.
+    """What a listing says of a record, to notice a change without reading it.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class FoundSet:
     published
         Whether it has a record; otherwise it is bare.
     stamp
-        Of its record, or of a bare set's usual files, and of its retraction; None where the store does not tell.
+        The stamp of its record, or of a bare set's usual files, and of its retraction; None if the store does not tell.
     has_retraction
         Whether it was retracted once, and may still be.
     """
@@ -79,25 +79,24 @@ def find_sets(
 ) -> Iterator[FoundSet]:
     """Find the sets below a prefix.
 
-    A published set is a folder with a record; what lies in folders below it is part of it. A bare set is a folder with
-    the usual metric bundle and no record, that lies in no other set's folder and holds no published set.
+    A published set is a folder with a record; everything in folders below is part of it. A bare set is a folder with
+    the usual metric bundle and without a record, that is not inside another set's folder and contains no published set.
 
     Parameters
     ----------
     store
         The results store.
     prefix
-        Only what lies in this folder.
+        Only sets in this folder.
     left_out
-        Called with each thing that the listing leaves out, when it comes by, and then a folder that cannot be read is
-        one. Without it such a folder is an error, and the rest is logged.
+        Called with each thing that the listing leaves out, including folders that cannot be read. Without it such
+        folders are an error, and the rest is logged.
 
     Yields
     ------
     FoundSet
-        In the order in which a listing comes to their folders, while it goes on, and in memory that does not grow with
-        it. Where very many sets lie in a folder whose own record would only be listed after them, the store is asked
-        whether it has one.
+        In the order in which the listing reaches their folders, during the listing, in bounded memory. If very many
+        sets lie in a folder whose own record would be listed after them, the store is asked whether that record exists.
 
     Raises
     ------
@@ -115,24 +114,24 @@ def find_sets(
 
 @attrs.define
 class _Folder:
-    """A folder in the middle of whose keys the listing is.
+    """A folder whose keys are being listed.
 
     Attributes
     ----------
     path
         Its path.
     at
-        The last name in it that was listed, that of a folder with its slash: all names before have been seen.
+        The last name in it that was listed (a folder's with a slash); all names before it have been seen.
     has_record, has_bundle
-        None as long as nobody knows.
+        None as long as it is not known.
     stamp
-        Of its record, or of its usual files so far.
+        The stamp of its record, or of its usual files so far.
     retraction, has_retraction
         The stamp of its retraction, and whether there is one.
     holds_published
         Whether a published set lies below it.
     waiting
-        The sets below it that may yet turn out to be parts of another set.
+        The sets below it that may turn out to be parts of another set.
     """
 
     path: str
@@ -163,7 +162,7 @@ class _Folder:
         self.pass_by(name)
 
     def close(self) -> list[FoundSet]:
-        """Return the sets that are here, now that all of the folder has been listed."""
+        """Return the sets in this folder, now that it has been listed."""
         if self.has_record:
             return [self._found(published=True)]
         if self.has_bundle and not self.holds_published:
@@ -179,16 +178,16 @@ class _Folder:
         return FoundSet(self.path, published, stamp, self.has_retraction)
 
     def settled(self) -> list[FoundSet]:
-        """Give away the sets below that are no part of one here; what lies below a bundle is none if it is bare."""
+        """Release the sets below that are not part of one here; a bare one below a bundle is not a set."""
         waiting, self.waiting = self.waiting, []
         return [each for each in waiting if each.published] if self.has_bundle else waiting
 
 
 class _OpenFolders:
-    """The folders that a sorted listing is in the middle of, from the prefix down to the last key's own.
+    """The folders that a sorted listing is in, from the prefix down to the folder of the last key.
 
-    The keys of one folder stand together in the listing, so a folder that it has left never comes again. A record does
-    not come first among them: the sets that were found in a folder wait until it is past the place of the record.
+    The keys of a folder are adjacent in the listing, so a folder that was left never comes again. A record is not
+    listed first: sets that were found in a folder wait until the listing has passed the place of the record.
     """
 
     def __init__(self, store: ArtifactStore, prefix: str) -> None:
@@ -197,7 +196,7 @@ class _OpenFolders:
         self._waiting = 0
 
     def see(self, key: str, stamp: Stamp | None) -> Iterator[FoundSet] | None:
-        """Take the next key of the listing; return the sets that are certain now, if there may be some."""
+        """Take the next key of the listing; return the sets that have become certain."""
         path, _, name = key.rpartition("/")
         last = self._open[-1]
         if last.path == path:
@@ -238,7 +237,7 @@ class _OpenFolders:
             if folder.has_record:
                 self._forget(self._open[depth:])
             if folder.has_record is not False or folder.has_bundle is None:
-                return  # what lies in it, however deep, is a part of it, or may be
+                return  # everything in it, at any depth, is part of it, or may be
             below_bundle |= folder.has_bundle
             self._waiting -= len(folder.waiting)
             yield from (each for each in folder.settled() if each.published or not below_bundle)
@@ -256,9 +255,9 @@ class _OpenFolders:
 
 
 def fragment_at(store: ArtifactStore, location: str) -> str:
-    """Return the fragment of a set by where it lies.
+    """Return the fragment of a set from its location.
 
-    If the store is itself the set's folder, its record says it, or the end of its path.
+    If the store itself is the set's folder, its record tells, or else the end of its path.
     """
     if location:
         return location
@@ -270,7 +269,7 @@ def fragment_at(store: ArtifactStore, location: str) -> str:
 
 
 def stamp_of(info: ArtifactInfo) -> Stamp | None:
-    """Return the stamp of one file; None where the store does not tell its version."""
+    """Return the stamp of one file; None if the store does not tell its version."""
     return None if info.version is None else Stamp(info.size, info.modified, info.version)
 
 

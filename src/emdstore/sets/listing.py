@@ -35,7 +35,7 @@ class ListedSet:
     state
         See `emdstore.sets.state.SetState`.
     provider, diagnostic, group
-        Where it belongs, by its record; without one by where it lies.
+        Where it belongs, according to its record or else its location.
     reason
         Why it is in this state, for people.
     time
@@ -45,11 +45,11 @@ class ListedSet:
     origin
         The host where it ran, or else what wrote its record; None without a record.
     generation
-        How often it had been claimed when it was published.
+        The generation in its record.
     retraction
-        Why it is not to be used any more, if it was retracted.
+        Why it must not be used any more, if it was retracted.
     started_at
-        When its run began, where its record tells.
+        When its run began, if its record tells.
     """
 
     fragment: str
@@ -77,8 +77,8 @@ def list_sets(
 ) -> Iterator[ListedSet]:
     """List the sets below a prefix, each with its state; memory does not grow with the store.
 
-    Of each set the record is read and its folder is listed. What the record names and is newer than it is hashed;
-    everything else is believed, as `verify` does not.
+    Each set's record is read, and its folder is listed. Artifacts that are newer than the record are hashed; everything
+    else is trusted, unlike in `verify`.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def list_sets(
     selection
         Only sets that are chosen.
     executor
-        Where sets are looked at; by default a few threads.
+        Runs the work; by default a few threads.
     left_out
         See `find_sets`.
 
@@ -128,7 +128,7 @@ def iter_chosen(
     *,
     left_out: Callable[[LeftOut], object],
 ) -> Iterator[ArtifactInfo | str]:
-    """List the keys below a prefix that are chosen: by their own names, sizes and times, and by the sets they lie in.
+    """List the selected keys below a prefix: by their own names, sizes and times, and by the sets that they are in.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def look_at_sets(
 def _latest_of(store: ArtifactStore, executor: Executor | None) -> frozenset[str]:
     """Return the latest complete set of each execution group, as a catalog of the store would have it."""
     best: dict[tuple[str, str, str], ListedSet] = {}
-    # What a listing leaves out is told by the one that chooses.
+    # The listing that selects reports what is left out.
     for _, each in _looked_at(store, find_sets(store, left_out=lambda _: None), ALL, executor):
         if each.state in ("published", "bare") and each.retraction is None:
             group = each.provider, each.diagnostic, each.group
@@ -219,7 +219,7 @@ def _list_each(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[ListedSe
 def _listed(store: ArtifactStore, found: FoundSet) -> ListedSet:
     try:
         look = look_at_set(store, found.location, bundles=False)
-    except EmdstoreError as error:  # it went meanwhile
+    except EmdstoreError as error:  # it was removed meanwhile
         return ListedSet(fragment=found.location, state="unreadable", reason=str(error))
     return summary_of(look)
 

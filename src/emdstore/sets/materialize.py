@@ -1,6 +1,6 @@
-"""The first verb: promote the files that make up one execution's result, and tell what arrived.
+"""The first verb: promote the files of one execution's result, and report what arrived.
 
-It knows two stores and a result. There is no configuration in it, no database and no status.
+It needs two stores and a result: no configuration, no database and no status.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from emdstore.transfers import (
 
 @attrs.frozen
 class ArtifactProblem:
-    """An artifact that did not arrive, or cannot be read, and why."""
+    """An artifact that did not arrive or cannot be read, and why."""
 
     key: str
     error: Exception = attrs.field(eq=str)
@@ -80,24 +80,24 @@ class MaterializeOutcome:
     artifacts_missing
         Keys that the result or the output bundle names and the source does not hold.
     artifacts_rejected
-        Names, as they are written, that lead out of the fragment or are no keys. They were not followed.
+        Names, as written, that lead out of the fragment or are not keys. They were not followed.
     artifacts_failed
-        What could not be shipped, the log among it: the store failed, or the source changed meanwhile. Doing it again
+        What could not be shipped, including the log: the store failed, or the source changed meanwhile. Trying again
         may help.
     artifacts_held_back
         Bundles that wait for what failed.
     artifacts_unreadable
         Bundles that arrived but do not follow the format.
     artifacts
-        All that is in the results store of this set, in curated order, with digests.
+        All artifacts of this set in the results store, in curated order, with digests.
     outputs
-        The output bundle's entries, with the keys that their names became.
+        The output bundle's entries, with the keys of their files.
     stale
-        Keys that lay in the results store before and are not of this set; not compared.
+        Keys that were in the results store before and are not part of this set; not compared.
     log_unchanged
         Whether the log was there already; not compared.
     warnings
-        What is worth telling.
+        What is worth knowing.
     seconds
         How long it took; not compared.
     """
@@ -119,7 +119,7 @@ class MaterializeOutcome:
 
     @property
     def log_missing(self) -> bool:
-        """Whether the run left no log; one that is there and could not be shipped is in `artifacts_failed`."""
+        """Whether the run left no log. A log that could not be shipped is in `artifacts_failed`."""
         return not self.log_copied and all(each.key != LOG_NAME for each in self.artifacts_failed)
 
 
@@ -136,26 +136,24 @@ def materialize_outputs(
 ) -> MaterializeOutcome:
     """Promote one execution's artifact set.
 
-    The log goes first, always; a failed result promotes nothing else. Then the files that the output bundle names and
-    no others, and at the end the bundles, the metric bundle last. A set that is not complete is promoted as far as it
-    goes. Calling it again copies only what changed. Nothing is removed, and no final record is written: see
-    `publish_record`. Where a set is already, with a record or by its bundles alone, and something of it will change, it
-    is opened first: its record says ``publishing`` until `publish_record` writes another one.
+    The log always goes first; of a failed result nothing else is promoted. Then come exactly the files that the output
+    bundle names, and at the end the bundles, the metric bundle last. An incomplete set is promoted as far as possible.
+    Another call copies only what changed. Nothing is removed, and no final record is written: see `publish_record`. If
+    there is a set already, with a record or only bundles, and part of it will change, it is opened first: its record
+    says ``publishing`` until `publish_record` writes another one.
 
     Parameters
     ----------
     result
-        What the run says of itself: an `ExecutionResult` of ours or of ``climate_ref_core``.
+        What the run says of itself: emdstore's `ExecutionResult` or that of ``climate_ref_core``.
     source, dest
-        The execution's folder in the scratch store and in the results store: stores of their own (`scoped`), paths or
-        URLs.
+        The execution's folder in the scratch store and in the results store: scoped stores (`scoped`), paths or URLs.
     fragment
-        The folder's path below the stores' roots. It finds the place of absolute names from another machine.
+        The folder's path below the stores' roots. It resolves absolute names from another machine.
     unchanged
-        What need not be copied again. ``"stat"``: what is proved to have the same bytes, by the record that is there
-        and was not touched since, and by the digests of files about which nothing has changed; all else is read.
-        ``"digest"``: what has the same bytes, which are read whatever is known of them; of an object the checksum that
-        its store keeps will do. ``"never"``: copy all.
+        What need not be copied again. ``"stat"``: files that are proved to be the same, by the record and the digests
+        of files that have not changed since; all others are read. ``"digest"``: files with the same bytes, which are
+        always read; for an object its store's checksum is enough. ``"never"``: copy everything.
     replace
         Whether a complete publication may be replaced by a set that is not complete.
     on_progress, executor
@@ -164,21 +162,21 @@ def materialize_outputs(
     Returns
     -------
     MaterializeOutcome
-        Also for what is missing, rejected or unreadable: that is reported, not raised. Two calls give equal outcomes.
+        What is missing, rejected or unreadable is reported, not raised. Two calls return equal outcomes.
 
     Raises
     ------
     SameStoreError
-        If source and destination are one place, also through a link.
+        If source and destination are the same place, even through a link.
     DemotionRefusedError
         If a complete publication would be replaced by less. Nothing was changed.
     RecordVersionError
         If a newer emdstore wrote the record that is there. Nothing was changed.
     OvertakenError
-        If somebody else has written the record since it was looked at, so that the set could not be opened. Nothing was
+        If somebody else has written the record since it was read, so that the set could not be opened. Nothing was
         changed.
     StoreError
-        If one of the stores cannot be used at all. Whatever has arrived is whole.
+        If one of the stores cannot be used. Everything that has arrived is whole.
     TypeError
         If a store is none, and no path or URL either.
     """
@@ -209,7 +207,7 @@ def promote(
     before_replacing: Callable[[str], object] | None = None,
     executor: Executor | None = None,
 ) -> tuple[MaterializeOutcome, Standing, int]:
-    """Promote a set as `materialize_outputs` does; return what stands there now, and the next generation, too."""
+    """Promote a set as `materialize_outputs` does; also return what is there now, and the next generation."""
     refuse_same_place(source, dest)
     with DigestIndex.of_run(source, believed=unchanged == "stat") as index:
         return _promote(
@@ -245,18 +243,18 @@ def _promote(
 ) -> tuple[MaterializeOutcome, Standing, int]:
     started = system.current().monotonic()
     known = as_result(result)
-    standing = standing_at(dest, listing_of(dest))  # each question to an object store costs as much as a small file
+    standing = standing_at(dest, listing_of(dest))  # each request to an object store costs as much as a small file
     name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
     read = Curated(source, known if known.successful else ExecutionResult(successful=False), fragment)
     plan = _prove(read, source, dest, standing, index, unchanged, executor)
     if not replace and standing.is_publication and (lacks := plan.lacks(known, read)):
         if before_write is not None:
-            before_write()  # knows better what it means if all is gone: somebody has shipped it, and cleaned up
+            before_write()  # knows better what it means if everything is gone: somebody has shipped it and cleaned up
         refuse_demotion(standing, name, lacks)
     generation = next_generation(standing, 0 if identity is None else identity.generation)
     log = plan.outcomes[LOG_NAME]
     if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
-        # Without a log nothing is promoted; and a publication is not opened for what cannot be finished.
+        # Without a log nothing is promoted, and a publication is not opened for something that cannot be finished.
         outcome = _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started)
         return outcome, standing, generation
     if plan.todo and (standing.data is not None or standing.is_bare):
@@ -272,7 +270,7 @@ def _promote(
 
 @attrs.frozen
 class _Plan:
-    """What is to be done for each key of a set, in the curated order; ``copied`` stands for what is to be copied."""
+    """What to do for each key of a set, in curated order; ``copied`` means that it is to be copied."""
 
     outcomes: dict[str, KeyOutcome]
 
@@ -285,7 +283,7 @@ class _Plan:
         return any(each.outcome == "failed" for each in self.outcomes.values())
 
     def lacks(self, result: ExecutionResult, read: Curated) -> list[str]:
-        """Return what the set is short of, for people; nothing if it is complete as far as anybody can tell."""
+        """Return what the set lacks, for people; nothing if it seems complete."""
         if not result.successful:
             return ["the run failed"]
         lacks = [] if result.metric_bundle_filename is not None else ["the run names no metric bundle"]
@@ -304,13 +302,13 @@ def _prove(
     unchanged: Unchanged,
     executor: Executor | None,
 ) -> _Plan:
-    """Find out what has to be copied. Bytes are compared where there is something to compare; nothing is written."""
+    """Find out what has to be copied. Bytes are compared if there are any to compare with; nothing is written."""
     outcomes = dict.fromkeys(read.set.keys, KeyOutcome("", "copied"))
     outcomes.update((key, outcome_of(key, error)) for key, error in read.unread.items())
     files = [key for key in outcomes if not read.frozen.exists(key) and key not in read.unread]
     known = index.look(source, files)
     if standing.data is not None or any(key in standing.found for key in outcomes):
-        # A file of this machine is read, or is what it was when it was: its times alone do not tell of damage.
+        # A local file is read, unless it is unchanged since it was: times alone do not reveal damage.
         is_here = isinstance(dest, SupportsPath)
         there = [key for key in outcomes if key in standing.found]
         proved = index.look(dest, there) if is_here else standing.proved() if unchanged == "stat" else {}
@@ -328,7 +326,7 @@ def _prove(
                 store,
                 dest,
                 keys,
-                unchanged="never" if unchanged == "never" else "digest",  # no time proves anything
+                unchanged="never" if unchanged == "never" else "digest",  # times prove nothing
                 found=standing.found,
                 proved=proved,
                 expected=known if store is source else None,
@@ -349,7 +347,7 @@ def _prove(
 def _certain(
     frozen: InMemoryArtifactStore, known: Mapping[str, str], standing: Standing, proved: Mapping[str, str]
 ) -> dict[str, KeyOutcome]:
-    """Return what is unchanged by digests that are known, so that nobody needs to look at it again."""
+    """Return what is unchanged according to known digests, without another look."""
     certain = {}
     for key, there in proved.items():
         here = digest_of(frozen, key)[1] if frozen.exists(key) else known.get(key)
@@ -378,7 +376,7 @@ def _ship(
     executor: Executor | None,
     progress: _JoinedProgress,
 ) -> dict[str, KeyOutcome]:
-    """Ship what is to be shipped: the log, the files that the bundles name, the bundles."""
+    """Ship the log, the files that the bundles name, and the bundles."""
     outcomes = dict(plan.outcomes)
     todo = plan.todo
     files = [key for key in todo if key != LOG_NAME and not read.frozen.exists(key)]
@@ -392,7 +390,7 @@ def _ship(
             return outcomes
     late = [key for key in _bundles_last(read.set) if key in todo and read.frozen.exists(key)]
     if broken := [key for key, each in outcomes.items() if each.outcome == "failed"]:
-        # The metric bundle is what makes a folder look like a set. It waits for what did not arrive.
+        # The metric bundle makes a folder look like a set, so it waits for what did not arrive.
         for key in [each.key for each in read.set.artifacts if each.role == "metric" and each.key in late]:
             held = StoreError(f"{key!r} waits until all of its set has arrived, and {broken[0]!r} did not", key=key)
             outcomes[key] = KeyOutcome(key, "left", error=held)
@@ -415,7 +413,7 @@ def _bundles_last(found: ArtifactSet) -> list[str]:
 
 
 class _JoinedProgress:
-    """The progress of several transfers as that of one, which only goes up and is complete once."""
+    """The progress of several transfers as that of one: it only increases, and is complete once."""
 
     def __init__(self, callback: ProgressCallback | None) -> None:
         self._callback = callback
@@ -427,7 +425,7 @@ class _JoinedProgress:
         return None if self._callback is None else functools.partial(self._tell, before)
 
     def end(self, moved: Sequence[KeyOutcome]) -> None:
-        """Tell what was moved besides, and that there is nothing more."""
+        """Report what else was moved, and that this is all."""
         keys, size, before = len(moved), sum(each.size or 0 for each in moved), self._so_far
         done, planned = before.bytes_done + size, before.bytes_planned + size
         last = TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete=True)
@@ -446,10 +444,10 @@ class _JoinedProgress:
 
 
 class Curated:
-    """The set that a result describes, frozen: its bundles as they are now, and the list of files that they name.
+    """The set that a result describes, frozen: its current bundles, and the list of files that they name.
 
-    The bundles are shipped as they were read here. A run that adds a plot meanwhile, and writes its bundles anew, does
-    not mix two states: what it adds waits for the next time.
+    The bundles are shipped as they were read here. If the run adds a plot meanwhile and rewrites its bundles, two
+    states do not mix: the addition waits for the next call.
     """
 
     def __init__(self, source: ArtifactStore, result: ExecutionResult, fragment: str | None) -> None:
@@ -497,11 +495,11 @@ class Curated:
 
 
 def _files_below(source: ArtifactStore, key: str) -> list[str]:
-    """Return what lies in the folder that an output bundle names; nothing if it names a file."""
+    """Return the contents of a folder that an output bundle names; nothing if it names a file."""
     try:
         is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else _may_be_folder(key)
         return list(source.iter_keys(key)) if is_folder else []
-    except UnsafePathError:  # said when the artifact itself is asked for
+    except UnsafePathError:  # reported when the artifact itself is read
         return []
 
 
@@ -509,7 +507,7 @@ _FOLDERS = (".zarr", ".n5")
 
 
 def _may_be_folder(key: str) -> bool:
-    """Tell whether a name may be that of a folder; in a store without folders nothing else tells, short of asking."""
+    """Tell whether a name may be that of a folder, in a store that has no folders."""
     name = key.rpartition("/")[2]
     return name.endswith(_FOLDERS) or "." not in name
 

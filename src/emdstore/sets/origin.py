@@ -1,7 +1,7 @@
-"""What a result came from, as values: the datasets that a run read, the versions of what computed it, and its cost.
+"""Where a result came from: the datasets that the run read, the versions of the software, and its cost.
 
-The record has them as its run told them. Of what nobody told, a bundle's provenance says something: the names of model
-data and observations, and the versions of packages.
+The record has what the run reported. If it reported nothing, a bundle's provenance has the names of model data and
+observations, and the versions of packages.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class Dataset:
     Attributes
     ----------
     name
-        What the framework calls it, such as an ESGF instance id. Two datasets are the same if all is equal but the role
-        and the variable.
+        The framework's name, such as an ESGF instance id. Two datasets are the same if everything but role and variable
+        is equal.
     version
-        Of the dataset, such as ``v20191108``.
+        The dataset's version, such as ``v20191108``.
     pid, doi
-        Its persistent identifier (a handle, a tracking id) and its DOI, without a resolver before them.
+        Its persistent identifier (a handle, a tracking id) and its DOI, without a resolver's address.
     sha256
-        Of its bytes, where it is one file.
+        The digest of its bytes, if it is one file.
     variable
-        What was read of it.
+        The variable that was read.
     role
-        What it was read as, such as ``model`` or ``reference``.
+        Its role in the run, such as ``model`` or ``reference``.
     """
 
     name: str
@@ -50,16 +50,17 @@ class Dataset:
 
 @attrs.frozen(kw_only=True)
 class Resources:
-    """What a run took; None for what was not measured.
+    """The resources that a run used; None if not measured.
 
     Attributes
     ----------
     wall_seconds, cpu_seconds
-        How long it took, and how much of all processors.
+        Elapsed time, and time of all processors.
     peak_memory_bytes
-        The most that one of its processes held. Not known of a program that needs less than what started it.
+        The peak memory of its largest process. Not known for a program that needs less than the process that started
+        it.
     exit_code
-        Of its program, 128 + n if signal n ended it.
+        The exit code of its program, 128 + n if signal n ended it.
     """
 
     wall_seconds: float | None = None
@@ -71,7 +72,7 @@ class Resources:
 def datasets_in(provenance: Mapping[str, Any]) -> Iterator[Dataset]:
     """Yield the datasets that an output bundle's provenance names: its model data, then its observations.
 
-    Either is a name, a list of them, or an object whose keys are names; what else stands there names nothing.
+    Each is a name, a list of names, or an object whose keys are names; anything else is ignored.
     """
     for part, role in (("modeldata", "model"), ("obsdata", "reference")):
         told = provenance.get(part)
@@ -84,7 +85,7 @@ def datasets_in(provenance: Mapping[str, Any]) -> Iterator[Dataset]:
 
 
 def software_in(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions that an output bundle's provenance tells, by package: its environment, and its packages."""
+    """Return the versions in an output bundle's provenance, by package: its environment, and its packages."""
     found: dict[str, str] = {}
     for part in ("environment", "packages"):
         told = provenance.get(part)

@@ -1,4 +1,4 @@
-"""Bytes, decision, record: what makes a set published, with or without a catalog."""
+"""Bytes, decision, record: publishing a set, with or without a catalog."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Publication:
     Attributes
     ----------
     outcome, decision
-        What arrived, and what was decided from it.
+        What arrived, and the decision.
     record
         The record; None if something could not be shipped, so that nothing was published.
     record_written
@@ -60,48 +60,47 @@ def publish_set(
 ) -> Publication:
     """Promote an execution's set, decide its status, and write its record, last.
 
-    At every instant the set is one whole publication or visibly not complete: what is there is opened before its first
-    byte changes, and the final record comes when all that it names has arrived. What it says of an artifact is of bytes
-    that were read from the source now, or earlier and nothing about the file has changed since: see
-    `emdstore.sets.digests`.
+    At every instant the set is either one whole publication or visibly incomplete: it is opened before its first byte
+    changes, and the final record comes when everything that it names has arrived. The record's digests are of bytes
+    that were read from the source now, or earlier if the file has not changed since: see `emdstore.sets.digests`.
 
     Parameters
     ----------
     identity
-        Who the execution is; the rest of the record is filled in. Its `generation` is that of the claim, 0 without one:
-        then the record's is the next after that of the record that it replaces.
+        The execution's identity; the rest of the record is filled in. Its `generation` is that of the claim. With 0,
+        for no claim, the new record gets the generation after that of the record that it replaces.
     result
         What the run says of itself.
     source, dest
-        The execution's folder in the scratch store and in the results store, as stores of their own.
+        The execution's folder in the scratch store and in the results store, as scoped stores.
     update_dirty
-        See `resolve_status`; a reingest never updates.
+        See `resolve_status`; False for a reingest.
     unchanged, replace
         See `materialize_outputs`.
     on_progress, executor
         See `transfer`.
     before_record
-        Called right before each write of the record, also of the one that opens the set; what it raises stops the
-        publication there.
+        Called right before each write of the record, including the one that opens the set. If it raises, the
+        publication stops there.
     before_replacing
-        Called before a complete publication changes, with the SHA-256 of its record; what it raises leaves that as it
-        is.
+        Called with the SHA-256 of the record before a complete publication changes. If it raises, the publication
+        stays.
     taken_over
-        Whether another writer had begun, who may be halted and go on. As after a set that was found open, what was
-        published is read once more then, and shipped again if it is not what was sent.
+        Whether another writer, who may be halted and continue, had begun. As with a set that was found open, what was
+        published is then read again, and shipped again if it is not what was sent.
 
     Returns
     -------
     Publication
         Without a record if the decision is ``upload_failed``. Then the set is open (``publishing``), and the next call
-        goes on from there.
+        continues.
 
     Raises
     ------
     SameStoreError, DemotionRefusedError, RecordVersionError, StoreError
         See `materialize_outputs` and `publish_record`. The set is as it was published before, or open.
     OvertakenError
-        If somebody else has written the set's record since it was looked at. Theirs stays.
+        If somebody else has written the set's record since it was read. Theirs stays.
     """
     ship = functools.partial(
         _publish,
@@ -127,7 +126,7 @@ def publish_set(
 
 
 def _is_overwritten(dest: ArtifactStore, record: ExecutionRecord | None) -> bool:
-    """Tell whether a set that was just published has other bytes than its record says."""
+    """Tell whether a set that was just published differs from its record."""
     for each in () if record is None else move_in_order(dest, dest, read_back(record)):
         if each.error is not None:
             raise each.error
@@ -172,7 +171,7 @@ def _publish(
         return Publication(outcome, decision, None, False), standing.was_open
     known = as_result(result)
     if known.output_directory is None and isinstance(source, SupportsPath):
-        # Absolute names in the bundles were found by it; whoever reads the record must find them too.
+        # It resolved absolute names in the bundles, and whoever reads the record must be able to do the same.
         known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
     record = attrs.evolve(
         record_of(identity, known, outcome, decision),
@@ -189,7 +188,7 @@ def _publish(
 
 
 def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, ...]:
-    """Return what lies here that was published once, by the record before or those before it, and is not any more."""
+    """Return what is here and was published by an earlier record, but is not any more."""
     before = standing.record
     if before is None:
         return ()
@@ -198,7 +197,7 @@ def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, .
 
 
 def _replaced(standing: Standing) -> str | None:
-    """Return the SHA-256 of the record that a final one takes the place of; that it was opened between is no matter."""
+    """Return the SHA-256 of the final record that a final one replaces, regardless of open records in between."""
     if standing.record is not None and standing.record.state == "publishing":
         return standing.record.replaces
     return standing.digest
@@ -212,9 +211,10 @@ def _leave_open(
     decision: StatusDecision,
     before_record: Callable[[], object] | None,
 ) -> None:
-    """Have the record of a set that did not arrive say so, where none stood: a half-shipped folder explains itself.
+    """If a set did not arrive and there is no record, write one that says so, so that a half-shipped folder explains
+    itself.
 
-    A full disk may refuse that as well. What could not be shipped is told in any case.
+    A full disk may refuse this, too. What could not be shipped is reported anyway.
     """
     if standing.data is not None:
         return

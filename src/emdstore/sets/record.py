@@ -29,10 +29,10 @@ from emdstore.transfers.seals import overtaken, write_seal
 RECORD_VERSION = 2
 
 State: TypeAlias = Literal["published", "failed", "publishing", "incomplete"]
-"""What a record says of its set, in one word; see `ExecutionRecord.state`."""
+"""The state that a record gives its set; see `ExecutionRecord.state`."""
 
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time with its zone; without one nobody knows what it means."""
+"""A time with a zone; without one it would be ambiguous."""
 
 
 @attrs.frozen
@@ -46,7 +46,7 @@ class RecordedArtifact:
     role
         ``log``, ``metric``, ``output``, ``plot``, ``data``, ``html`` or ``series``.
     size, sha256
-        Of its bytes.
+        The size and digest of its bytes.
     media_type, description
         What it is.
     asset_role
@@ -64,7 +64,7 @@ class RecordedArtifact:
 
 @attrs.frozen
 class RecordedInput:
-    """One file that the run read, where it came from, and what it was: see `Execution.input_artifact`."""
+    """A file that the run read: where it came from, and its digest; see `Execution.input_artifact`."""
 
     store: str
     key: str
@@ -76,67 +76,67 @@ class RecordedInput:
 
 @attrs.frozen(kw_only=True)
 class ExecutionRecord:
-    """What is kept of one execution, beside its artifacts.
+    """What is kept about one execution, beside its artifacts.
 
     Attributes
     ----------
     fragment
         Its folder, relative to the store's root.
     provider, diagnostic, group
-        Where it belongs; the group is the key of its group of input datasets.
+        The provider, the diagnostic, and the key of the group of input datasets.
     selectors, dataset_hash
-        What the group's datasets have in common, and which datasets exactly.
+        What the group's datasets have in common, and a hash of exactly these datasets.
     description
-        In the words of whoever ran it.
+        A description by the person who ran it.
     created_at, started_at, stopped_at, published_at
         Aware datetimes.
     host, pid
         Where it ran.
     owner, program
-        In scratch, while it runs: the process that runs it, and the process group of its program.
+        In scratch, while it runs: its process, and the process group of its program.
     reingest_of
-        The fragment of the execution that this one repeats without running; it leaves the group's flag as it is.
+        The fragment of the execution that this one repeats without running. The group's flag stays as it is.
     result
         What the run said of itself; None while it runs, or if it was cut off.
     state
-        ``published``: successful and complete; ``failed``: the run's own outcome; ``incomplete``: a successful run of
-        which something is missing for good. ``publishing``: bytes are changing, or a writer was stopped while they
-        were, so nothing that the record names can be relied on. None in scratch.
+        ``published``: successful and complete; ``failed``: the run itself failed; ``incomplete``: the run succeeded,
+        but something is missing for good; ``publishing``: bytes are changing, or a writer was stopped while they were,
+        so nothing that the record names can be relied on. None in scratch.
     status, failure, dirty, reason
         The decision of `resolve_status`; None in scratch, and while the state is ``publishing``.
     upload_duration
         Seconds that the commit took until the record was written.
     inputs
-        The files that it read, staged and verified.
+        The staged and verified files that it read.
     datasets
-        What it read, as its framework calls it.
+        The datasets that it read, under the framework's names.
     provider_version, diagnostic_version, software
-        What computed it: the versions of the provider and the diagnostic, and of packages and the like, by name.
+        The versions of the software: of the provider, of the diagnostic, and of packages by name.
     resources
-        What it took.
+        The resources that it used.
     artifacts
-        What is published, in curated order; while the state is ``publishing``, what the record before this one named.
+        What is published, in curated order. While the state is ``publishing``, what the previous record named.
     missing, rejected, unreadable
-        What is not, though the run named it.
+        What the run named and is not published.
     stale
-        What lies in the folder and is not part of this set.
+        What is in the folder and not part of this set.
     superseded
-        What of that was part of a set that this one, or one before it, replaced: it was published once.
+        What of that was published once, as part of a set that was replaced.
     warnings
-        What is worth telling.
+        What is worth knowing.
     extra
-        What a framework keeps for itself, by its name. It is passed on as it is.
+        A framework's own data, under its name; passed on unchanged.
     generation
-        Grows with each claim of the execution and with each record that takes the place of another; a lower one never
-        replaces a higher one.
+        Grows with each claim of the execution, and with each record that replaces another. A lower one never replaces a
+        higher one.
     replaces
-        SHA-256 of the record that this one took the place of.
+        SHA-256 of the record that this one replaced.
     planned, opened_at, opened_by
         While the state is ``publishing``: what is to be published, since when, and by whom.
     producer
-        What wrote the record.
+        The software that wrote the record.
     record_version
-        Of the format; a newer one is refused.
+        The version of the format; newer ones are refused.
     """
 
     fragment: str
@@ -186,7 +186,7 @@ class ExecutionRecord:
 
     @classmethod
     def at(cls, fragment: str, **fields: Any) -> ExecutionRecord:
-        """Return a record whose identity is read from its fragment: ``provider/diagnostic/group.../execution``."""
+        """Return a record whose identity comes from its fragment: ``provider/diagnostic/group.../execution``."""
         provider, diagnostic, group = identity_of(fragment)
         told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
         return cls(**told | fields)
@@ -195,8 +195,8 @@ class ExecutionRecord:
 def identity_of(fragment: str) -> tuple[str, str, str]:
     """Read provider, diagnostic and group from a fragment.
 
-    The last segment is the execution and the first two are provider and diagnostic; what lies between is the group. A
-    shorter path has too little for all of them: then the last segment also stands for the group.
+    The first two segments are provider and diagnostic, the last is the execution, and those in between are the group.
+    If there are too few, the last segment is also the group.
     """
     segments = fragment.split("/")
     provider, diagnostic = segments[0], segments[min(1, len(segments) - 1)]
@@ -204,7 +204,7 @@ def identity_of(fragment: str) -> tuple[str, str, str]:
 
 
 def state_of(status: str | None, failure: str | None) -> State | None:
-    """Return the state of a set from the decision of `resolve_status`; None where there is no decision."""
+    """Return the state of a set from the decision of `resolve_status`; None without a decision."""
     if status == "uploaded":
         return "published"
     if status is None:
@@ -218,7 +218,7 @@ def encode_record(record: ExecutionRecord) -> bytes:
 
 
 def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
-    """Read and check a record, of this version or an older one; what is returned is in the form of this version.
+    """Read and check a record of this version or an older one; the result has the form of this version.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
     RecordVersionError
         If a newer emdstore wrote it.
     RecordError
-        If it is no record; the message says what is wrong, and where.
+        If it is not a record; the message says what is wrong, and where.
     """
     try:
         record = decode_versioned(
@@ -272,24 +272,24 @@ def publish_record(
 ) -> bool:
     """Publish a set: write its record, last.
 
-    What the record names is made durable first, and the record after it, so that a power cut cannot leave a record
-    without its artifacts. Nothing is written if the record that is there differs in nothing but the time that it took.
+    First everything that the record names is made durable, and then the record, so that a power cut cannot leave a
+    record without its artifacts. Nothing is written if the record that is there says the same, apart from its times.
 
     Parameters
     ----------
     record
         The record.
     dest
-        The execution's folder in the results store, as a store of its own.
+        The execution's folder in the results store, as a scoped store.
     over
-        The record that this one was made from: no other is replaced. None: whatever is there now.
+        The record that this one was made from; no other is replaced. None replaces any record.
     before_write
-        Called right before the record is written, if it is; what it raises passes through, and nothing is written.
+        Called right before the record is written. If it raises, nothing is written.
 
     Returns
     -------
     bool
-        Whether it was written; False if it was there.
+        Whether it was written; False if it was there already.
 
     Raises
     ------
@@ -318,9 +318,10 @@ def put_record(
     *,
     before_write: Callable[[], object] | None = None,
 ) -> bool:
-    """Write a record over the one with a SHA-256, None for no record, and make it durable after what it names.
+    """Write a record over the one with this SHA-256 (None: there is no record), and make it durable after what it
+    names.
 
-    See `publish_record`. It is False, too, if somebody else has published the same meanwhile.
+    See `publish_record`. Also returns False if somebody else has published the same meanwhile.
     """
     if isinstance(dest, SupportsFlush):
         dest.flush()
@@ -351,7 +352,7 @@ def _record_there(dest: ArtifactStore) -> tuple[bytes | None, ExecutionRecord | 
 
 
 def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
-    """Tell whether the record that is there says the same, but for when it was written and by what.
+    """Tell whether the existing record says the same, apart from when and by what software it was written.
 
     `RecordVersionError` if a newer emdstore wrote it.
     """
@@ -360,7 +361,7 @@ def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
 
 
 def says_the_same(one: ExecutionRecord, other: ExecutionRecord) -> bool:
-    """Tell whether two records differ in nothing but when they were written, by what, and over what."""
+    """Tell whether two records differ only in when, by what software and over which record they were written."""
     return _lasting(one) == _lasting(other)
 
 
@@ -369,7 +370,7 @@ def _lasting(record: ExecutionRecord) -> ExecutionRecord:
 
 
 def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
-    """List what lies in a fragment's store and is not among the keys of its set, sorted."""
+    """List the keys in a fragment's store that are not part of its set, sorted."""
     known = {RECORD_NAME, RETRACTION_NAME, *keys}
     return tuple(key for key in dest.iter_keys() if key not in known)
 
@@ -379,6 +380,6 @@ class _Head:
     record_version: int
 
 
-# Made here and not at the first use: msgspec crashes if several threads have it learn a class at the same time.
+# Made here and not on first use, because msgspec crashes if several threads introduce a class at the same time.
 _head = msgspec.json.Decoder(_Head)
 _record = msgspec.json.Decoder(ExecutionRecord)

@@ -1,4 +1,4 @@
-"""Mending a damaged set from a good copy: its record says which bytes are the right ones."""
+"""Repairing a damaged set from a good copy; its record says which bytes are right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUNDLES_LAST = {"series": 1, "output": 1, "metric": 2}
 
 @attrs.frozen
 class NotRepaired:
-    """An artifact that could not be mended, and why."""
+    """An artifact that could not be repaired, and why."""
 
     key: str
     reason: str
@@ -36,11 +36,11 @@ class RepairReport:
     fragment
         The execution.
     repaired
-        The artifacts that were brought.
+        The artifacts that were restored.
     not_repaired
         Those that are still missing or damaged, and why.
     state
-        The set's state now, by the digest of every artifact.
+        The set's state now, from the digest of every artifact.
     """
 
     fragment: str
@@ -50,7 +50,7 @@ class RepairReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the set is what its record says."""
+        """Whether the set matches its record."""
         return not self.not_repaired and self.state in ("published", "failed", "incomplete")
 
     def as_dict(self) -> dict[str, Any]:
@@ -59,11 +59,11 @@ class RepairReport:
 
 
 def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairReport:
-    """Mend a set whose bytes are not what its record says, from another copy of them.
+    """Repair a set whose bytes do not match its record, from another copy.
 
-    Every artifact is hashed. What is missing or damaged is brought from the source if it lies there with the digest
-    that the record names, and only then; bundles last. The record stays as it is, byte for byte. As long as something
-    is wrong, the set is ``changed`` for its readers.
+    Every artifact is hashed. A missing or damaged artifact is copied from the source only if it has the recorded digest
+    there; bundles come last. The record does not change. As long as something is wrong, readers see the set as
+    ``changed``.
 
     Parameters
     ----------
@@ -72,24 +72,24 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
     fragment
         The set's folder in it.
     source
-        Another site's store, a backup or scratch: a store that has the set in the same folder or in the one that its
-        record names, or that is the set's own folder.
+        Another site's store, a backup or scratch: a store with the set in the same folder, or in the one that its
+        record names, or the set's folder itself.
 
     Returns
     -------
     RepairReport
-        With what was brought, and what was not found. Doing it again, perhaps from another source, goes on from there.
+        What was restored, and what was not found. Another call, perhaps with another source, continues from there.
 
     Raises
     ------
     ExecutionNotFoundError
         If there is no set in this folder.
     RecordError
-        If it has no record that says what is right: there is none, it cannot be read, a newer emdstore wrote it, or the
-        set is being published. Nothing was changed.
+        If no record says what is right: there is none, it cannot be read, a newer emdstore wrote it, or the set is
+        being published. Nothing was changed.
     OvertakenError
-        If somebody else has written the record meanwhile. What was brought until then may be of the old set: look at
-        the new one by `verify`, and repair that.
+        If somebody else has written the record meanwhile. What was restored until then may belong to the old set: check
+        the new one with `verify`, and repair that.
     StoreError
         If a store cannot be used.
     """
@@ -120,7 +120,7 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
 
 
 def prove_set(store: StoreLike, fragment: str) -> SetLook:
-    """Hash every artifact of a set, and see that they are what its record says, before anything is made of them.
+    """Hash every artifact of a set, and check them against its record, before they are used for anything.
 
     Parameters
     ----------
@@ -132,14 +132,14 @@ def prove_set(store: StoreLike, fragment: str) -> SetLook:
     Returns
     -------
     SetLook
-        The set as it is; of one without a record nothing says what its bytes should be.
+        The set as it is. Without a record nothing says what its bytes should be.
 
     Raises
     ------
     IntegrityError
-        If artifacts are missing or not what the record says; the message names them, with both digests of the first.
+        If artifacts are missing or do not match the record; the message names them, with both digests of the first.
     EmdstoreError
-        If nothing may be made of the set for another reason; see `ingest`.
+        If the set may not be used for another reason; see `ingest`.
     """
     look = look_at_set(as_source(store), fragment, bundles=False, every_digest=True)
     if look.state == "changed" and look.record is not None:
@@ -177,13 +177,13 @@ def _rank(artifact: RecordedArtifact) -> int:
 
 
 def _copies(other: ArtifactStore, fragment: str, record: ExecutionRecord) -> Iterator[ArtifactStore]:
-    """Yield the folders of another store in which the set's artifacts may lie."""
+    """Yield the folders of another store that may contain the set's artifacts."""
     for location in dict.fromkeys((fragment, record.fragment, "")):
         yield scoped(other, location)
 
 
 def _bring(artifact: RecordedArtifact, folder: ArtifactStore, copies: list[ArtifactStore]) -> str | None:
-    """Bring an artifact from the first copy that has the right bytes; tell why not, if none has."""
+    """Restore an artifact from the first copy with the right bytes; return the reason if there is none."""
     reasons = []
     for copy in copies:
         try:

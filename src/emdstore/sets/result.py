@@ -17,11 +17,11 @@ SERIES_NAME = "series.json"
 
 
 class ResultLike(Protocol):
-    """What `as_result` accepts, such as an `ExecutionResult` of ``climate_ref_core``: told by its attributes."""
+    """Any object with these attributes, such as an `ExecutionResult` of ``climate_ref_core``; see `as_result`."""
 
     @property
     def successful(self) -> bool:
-        """Whether the run ended well."""
+        """Whether the run succeeded."""
         ...
 
     @property
@@ -41,13 +41,14 @@ class ExecutionResult:
     Attributes
     ----------
     successful
-        Whether it ended well.
+        Whether it succeeded.
     metric_bundle_filename, output_bundle_filename, series_filename
-        The bundles that it wrote, relative to its output directory (or absolute inside it); None where it wrote none.
+        The bundles that it wrote, relative to its output directory (or absolute inside it); None for those it did not
+        write.
     retryable
-        Of a failed run: whether the same run may succeed another time (no memory, no disk, a signal).
+        Whether a failed run may succeed another time (no memory, no disk, a signal).
     output_directory
-        Where it ran. Absolute names in its bundles are made relative to it.
+        The folder in which it ran. Absolute names in its bundles are made relative to it.
     """
 
     successful: bool
@@ -59,13 +60,13 @@ class ExecutionResult:
 
 
 def as_result(result: ResultLike) -> ExecutionResult:
-    """Return the result of any framework as ours.
+    """Convert the result of any framework to an `ExecutionResult`.
 
     Parameters
     ----------
     result
-        An object with the attributes of `ExecutionResult`; only `successful` and `metric_bundle_filename` must be
-        there. The directory is taken from ``result.definition.output_directory`` where it has that.
+        An object with the attributes of `ExecutionResult`; only `successful` and `metric_bundle_filename` are required.
+        The directory is taken from ``result.definition.output_directory`` if there is one.
     """
     if isinstance(result, ExecutionResult):
         return result
@@ -81,7 +82,7 @@ def as_result(result: ResultLike) -> ExecutionResult:
 
 
 def usual_result(store: ArtifactStore, folder: str = "") -> ExecutionResult:
-    """Return the result of a folder that has no record: it is successful if the usual metric bundle lies there."""
+    """Return the result of a folder without a record: it is successful if the usual metric bundle is there."""
     names = [name if store.exists(join_key(folder, name)) else None for name in (METRIC_NAME, OUTPUT_NAME, SERIES_NAME)]
     return ExecutionResult(
         successful=names[0] is not None,

@@ -1,7 +1,7 @@
-"""Retraction: the word that a published set is not to be used any more, kept beside its record.
+"""Retraction: the statement that a published set must not be used any more, kept beside its record.
 
-It is an object of its own, so that the record and every digest stay what they were: who cites the set still finds it,
-whole, and sees that it was retracted. It travels with the set, and a catalog that is rebuilt knows it.
+It is a separate object, so that the record and every digest stay the same. Whoever cites the set still finds all of it,
+and sees that it was retracted. The retraction travels with the set, and a rebuilt catalog knows it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _TICK = timedelta(microseconds=1)
 
 @attrs.frozen(kw_only=True)
 class Retraction:
-    """Why a set is not to be used any more, or that it may be used again.
+    """Why a set must not be used any more, or that it may be used again.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class Retraction:
     successor
         The fragment of the set to use instead, if there is one.
     retracted
-        False if an earlier retraction is taken back. The object stays then, so that copies of the set hear of it, too.
+        False if an earlier retraction was taken back. The object stays, so that copies of the set learn of it, too.
     retraction_version
-        Of the format; a newer one is refused.
+        The version of the format; newer ones are refused.
     """
 
     at: Moment
@@ -68,10 +68,10 @@ class Retraction:
 def retract(
     store: StoreLike, fragment: str, *, reason: str, successor: str | None = None, by: str | None = None
 ) -> Retraction:
-    """Say of a set in a results store that it is not to be used any more.
+    """Declare that a set in a results store must not be used any more.
 
-    Its record and its artifacts stay as they are. Replay brings the word into catalogs, whose queries, exports and
-    pages leave the set out unless they are asked for it. Said again, the last word counts.
+    Its record and artifacts do not change. Replay brings the retraction into catalogs, whose queries, exports and pages
+    leave the set out unless they are asked for it. The last retraction counts.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def retract(
     reason
         Why, for people.
     successor
-        The fragment of the set to use instead; it may lie in another store.
+        The fragment of the set to use instead; it may be in another store.
     by
-        Who says so; by default the user and the host.
+        Who retracts it; by default the user and the host.
 
     Returns
     -------
@@ -96,11 +96,12 @@ def retract(
     ExecutionNotFoundError
         If there is no set in the folder.
     ValueError
-        If there is no reason, or the set would be its own successor; `InvalidKeyError` if the successor is no fragment.
+        If there is no reason, or the set would be its own successor; `InvalidKeyError` if the successor is not a
+        fragment.
     RecordVersionError
-        If a newer emdstore wrote what is there.
+        If a newer emdstore wrote the retraction that is there.
     OvertakenError
-        If somebody else has said otherwise meanwhile, and later.
+        If somebody else has written another one meanwhile, with a later time.
     StoreError
         If the store cannot be written. Nothing was changed.
     """
@@ -128,12 +129,12 @@ def unretract(store: StoreLike, fragment: str, *, reason: str = "", by: str | No
     Returns
     -------
     Retraction | None
-        What was taken back; None if the set was not retracted, and then nothing is written.
+        The retraction that was taken back. None if the set was not retracted; then nothing is written.
 
     Raises
     ------
     ExecutionNotFoundError, RecordError, StoreError
-        As `retract` does. Nothing was changed.
+        See `retract`. Nothing was changed.
     """
     results = as_source(store)
     before = read_retraction(results, fragment)
@@ -164,7 +165,7 @@ def read_retraction(store: StoreLike, fragment: str) -> Retraction | None:
 
 
 def last_word(store: ArtifactStore, fragment: str) -> Retraction | None:
-    """Return what was said last, also if that takes a retraction back; see `read_retraction`."""
+    """Return the last statement, even if it takes a retraction back; see `read_retraction`."""
     key = join_key(fragment, RETRACTION_NAME)
     try:
         data = store.read_bytes(key)
@@ -188,7 +189,7 @@ def decode_retraction(data: bytes, *, name: str = RETRACTION_NAME) -> Retraction
     RecordVersionError
         If a newer emdstore wrote it.
     RecordError
-        If it is none; the message says what is wrong.
+        If it is not a retraction; the message says what is wrong.
     """
     try:
         return decode_versioned(
@@ -221,7 +222,7 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
     for attempt in range(_ATTEMPTS):
         data, before = _said(store, key)
         if before is not None and before.at >= word.at:
-            if attempt:  # it was said after this one, which was halted
+            if attempt:  # it was written after this one, whose writer was halted
                 raise overtaken(fragment, store)
             word = attrs.evolve(word, at=before.at + _TICK)  # by a clock that is ahead of ours
         try:
@@ -238,7 +239,9 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
 
 
 def _said(store: ArtifactStore, key: str) -> tuple[bytes | None, Retraction | None]:
-    """Return what lies there, and what it says; what cannot be read says nothing, and is replaced by what can."""
+    """Return the bytes that are there, and their meaning: None if they cannot be read, and then they may be
+    replaced.
+    """
     try:
         data = store.read_bytes(key)
     except ArtifactNotFoundError:
@@ -256,7 +259,7 @@ def _now() -> datetime:
 
 
 def whoever_says_so() -> str:
-    """Return the user and the host: who says something if nobody is named."""
+    """Return the user and the host, the default for who says something."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user has no name

@@ -26,14 +26,14 @@ def retraction_schema() -> dict[str, Any]:
 
 
 def make_record_schema() -> dict[str, Any]:
-    """Make the record's schema from its class, as it is to be kept in the package."""
+    """Make the record's schema from its class, for the file in the package."""
     made = _made(ExecutionRecord, f"emdstore execution record, version {RECORD_VERSION}")
     del made["$defs"]["ExecutionRecord"]["properties"]["producer"]["default"]  # it names the version that is installed
     return made
 
 
 def make_retraction_schema() -> dict[str, Any]:
-    """Make the retraction's schema from its class, as it is to be kept in the package."""
+    """Make the retraction's schema from its class, for the file in the package."""
     return _made(Retraction, f"emdstore retraction, version {RETRACTION_VERSION}")
 
 

@@ -1,9 +1,9 @@
-"""What stands at a set's destination, and how it is opened before its first byte changes.
+"""What is at a set's destination, and opening the set before its first byte changes.
 
-A record vouches for the bytes beside it. So whoever is about to change these bytes first replaces the record by one
+A record vouches for the bytes beside it. So whoever is about to change these bytes first replaces the record with one
 that says ``publishing``: from then on no reader takes the set for complete, whatever happens to the writer. The final
-record comes last. Here it is decided what may be replaced by what (P4), and which bytes are proved by the record that
-is there (R2).
+record comes last. This module decides what may replace what (P4), and which bytes are proved by the existing record
+(R2).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _NAMED = 5
 
 @attrs.frozen
 class Standing:
-    """What stands at a set's destination.
+    """What is at a set's destination.
 
     Attributes
     ----------
     found
-        What lies there.
+        The infos of the files there.
     data
-        The bytes of the record that is there; None if there is none.
+        The bytes of the existing record; None if there is none.
     record
-        What they say; None if there is none, or it cannot be read.
+        The decoded record; None if there is none, or it cannot be read.
     was_open
-        Whether the set was open before whoever looks opened it: the writer who did may be halted, and go on.
+        Whether another writer, who may be halted and continue, had opened the set before.
     """
 
     found: Listing
@@ -55,12 +55,12 @@ class Standing:
 
     @property
     def digest(self) -> str | None:
-        """The SHA-256 of the record that is there; None if there is none."""
+        """The SHA-256 of the existing record; None if there is none."""
         return None if self.data is None else sha256_of(self.data)
 
     @property
     def is_publication(self) -> bool:
-        """Whether a complete set was published here, also where a writer was stopped while it replaced it."""
+        """Whether a complete set was published here, even if a writer was stopped while replacing it."""
         record = self.record
         return record is not None and (
             record.state == "published" or (record.state == "publishing" and bool(record.artifacts))
@@ -68,13 +68,15 @@ class Standing:
 
     @property
     def is_bare(self) -> bool:
-        """Whether this looks like a set that nobody vouches for."""
+        """Whether this looks like a set without a record."""
         return self.data is None and METRIC_NAME in self.found
 
     def proved(self) -> dict[str, str]:
-        """Return the SHA-256 of what the record proves to lie here still: of its size, and not touched since.
+        """Return the SHA-256 of each artifact that the record proves to be unchanged: it has the recorded size, and was
+        not touched since.
 
-        Of an open set that is only what is older than its record: who opened it may have written all else.
+        In an open set only artifacts older than the record count, because whoever opened it may have written all
+        others.
         """
         listed, record = self.found.get(RECORD_NAME), self.record
         if record is None or listed is None:
@@ -90,19 +92,19 @@ class Standing:
 
 
 def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
-    """Read what stands at a set's destination.
+    """Read what is at a set's destination.
 
     Parameters
     ----------
     dest
-        The set's folder, as a store of its own.
+        The set's folder, as a scoped store.
     found
-        What lies there.
+        The infos of the files there.
 
     Raises
     ------
     RecordVersionError
-        If a newer emdstore wrote the record: what it says cannot be told, so it is never replaced.
+        If a newer emdstore wrote the record. Its meaning is unknown, so it is never replaced.
     """
     if RECORD_NAME not in found:
         return Standing(found)
@@ -116,13 +118,13 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
         raise
     except RecordError:
         return Standing(found, data)
-    if record.state == "publishing":  # who opened it may have come after the listing, which proves nothing then
+    if record.state == "publishing":  # it may have been opened after the listing, which then proves nothing
         return Standing(listing_of(dest), data, record, was_open=True)
     return Standing(found, data, record)
 
 
 def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -> NoReturn:
-    """Refuse to replace a complete publication by a set that lacks something: `DemotionRefusedError`."""
+    """Refuse to replace a complete publication with an incomplete set: `DemotionRefusedError`."""
     named = "; ".join([*lacks][:_NAMED]) + ("; ..." if len(lacks) > _NAMED else "")
     state = "stays as it is" if standing.record is None or standing.record.state == "published" else "stays open"
     raise DemotionRefusedError(
@@ -133,7 +135,7 @@ def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -
 
 
 def ask_to_replace(standing: Standing, before_replacing: Callable[[str], object] | None) -> None:
-    """Call what is to be asked before a complete publication changes, with the SHA-256 of its record."""
+    """Call `before_replacing` with the SHA-256 of the record, if a complete publication is about to change."""
     if before_replacing is not None and standing.digest is not None:
         record = standing.record
         if record is not None and record.state == "published":
@@ -141,23 +143,23 @@ def ask_to_replace(standing: Standing, before_replacing: Callable[[str], object]
 
 
 def read_back(record: ExecutionRecord, folder: str = "") -> tuple[Step, ...]:
-    """Return how a set is read back that was sealed over an open one: see `emdstore.transfers.seals`.
+    """Return how to read back a set that was sealed over an open one; see `emdstore.transfers.seals`.
 
     Parameters
     ----------
     record
-        What was sealed.
+        The record that was written.
     folder
-        Where the set lies in the store that is read; ``""`` if the store is that folder.
+        The set's folder in the store that is read; ``""`` if the store is that folder.
     """
     return tuple(Step(join_key(folder, each.key), "prove", each.size, here=each.sha256) for each in record.artifacts)
 
 
 def next_generation(standing: Standing, claimed: int) -> int:
-    """Return the generation of the record that a writer puts over what stands there.
+    """Return the generation of a new record over the existing one.
 
-    It is that of its claim. Where that is not higher than what stands there, it is the next one: who writes without a
-    catalog makes a claim of its own by it, and a catalog that was built anew counts from 1 again.
+    It is the generation of the claim, or the one after the existing record's if that is higher, because a writer
+    without a catalog has no claim, and a rebuilt catalog counts from 1 again.
     """
     return max(claimed, 1 + (0 if standing.record is None else standing.record.generation))
 
@@ -167,7 +169,7 @@ def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[st
     machine, before = system.current(), standing.record
     replaces = standing.digest
     if before is not None and before.state == "publishing":
-        replaces = before.replaces  # a writer was stopped: what it replaced is what counts
+        replaces = before.replaces  # a writer was stopped, so what it replaced is what counts
     return attrs.evolve(
         identity,
         state="publishing",
@@ -199,21 +201,21 @@ def open_set(
     Parameters
     ----------
     dest
-        The set's folder, as a store of its own.
+        The set's folder, as a scoped store.
     standing
-        What stands there, and nothing else is replaced. Also who goes on with a set that is open opens it: a writer
-        that was halted, and not killed, finds out by that.
+        What is there; nothing else is replaced. A set that is open already is opened again, so that a writer that was
+        only halted finds out.
     identity
-        Who the set is.
+        The set's identity.
     planned
-        What is to be published.
+        What will be published.
     before_write
         Called right before the record is written; what it raises passes through, and nothing is written.
 
     Returns
     -------
     Standing
-        What stands there now.
+        What is there now.
 
     Raises
     ------

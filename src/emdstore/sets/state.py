@@ -1,8 +1,8 @@
-"""In which state a set is, as its readers see it: decided in one place, from its record, a listing and digests.
+"""The state of a set, as its readers see it, decided from its record, a listing and digests.
 
-`judge` is the decision, and pure. `look_at_set` gathers what it is made from, and reads no more than that: the record,
-one listing of the folder, the bundles, and each artifact that the store says was written after its record. What is
-decoded has the digest that the record names (R1), and what the record names is there in its size (R2).
+`judge` is the decision, a pure function. `look_at_set` gathers what it needs, and no more: the record, one listing of
+the folder, the bundles, and each artifact that was written after its record according to the store. Everything that is
+decoded has the recorded digest (R1), and everything that the record names is there in its size (R2).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SET_STATES: tuple[SetState, ...] = (
 )
 
 Digest: TypeAlias = "tuple[int, str] | EmdstoreError"
-"""Size and SHA-256 of an artifact's bytes, or why they could not be read."""
+"""Size and SHA-256 of an artifact's bytes, or the error that prevented reading them."""
 
 _BUNDLES = ("metric", "output", "series")
 _NAMED = 5
@@ -55,24 +55,24 @@ _NAMED = 5
 
 @attrs.frozen
 class Judgement:
-    """What a set's state is, and what it was decided by.
+    """A set's state, and the reasons for it.
 
     Attributes
     ----------
     state
-        ``published``: complete; ``failed``: the run's own outcome; ``publishing``: its bytes are changing, or a writer
-        was stopped while they were; ``incomplete``: by its record, or by the bundles of a set without one, something
-        is missing for good; ``changed``: its bytes are not those of its record; ``bare``: no record, and all that its
-        bundles name is there; ``unreadable``: its record, a bundle or the store cannot be read; ``newer-schema``: its
-        record was written by a newer emdstore.
+        ``published``: complete; ``failed``: the run itself failed; ``publishing``: its bytes are changing, or a writer
+        was stopped while they were; ``incomplete``: according to its record, or else its bundles, something is missing
+        for good; ``changed``: its bytes do not match its record; ``bare``: it has no record, and everything that its
+        bundles name is there; ``unreadable``: its record, a bundle or the store cannot be read; ``newer-schema``: a
+        newer emdstore wrote its record.
     lacking
-        Artifacts that are named and not there.
+        Artifacts that are named but not there.
     differing
-        Artifacts with another size or digest than the record says.
+        Artifacts whose size or digest differs from the record.
     unread
         Artifacts that the store could not read.
     doubtful
-        Artifacts that are newer than the record and were not hashed yet; the state counts on them being right.
+        Artifacts that are newer than the record and not hashed yet; the state assumes that they are right.
     """
 
     state: SetState
@@ -89,23 +89,23 @@ def judge(
     *,
     named: Iterable[str] = (),
 ) -> Judgement:
-    """Decide in which state a set is.
+    """Decide the state of a set.
 
     Parameters
     ----------
     record
-        Its record, the error that kept it from being read, or None if it has none.
+        Its record, the error from reading it, or None if it has none.
     listing
-        What lies in its folder, its record among it.
+        The files in its folder, including its record.
     digests
-        Of artifacts whose bytes were read.
+        The digests of artifacts whose bytes were read.
     named
         The files that the bundles of a set without a record name.
 
     Returns
     -------
     Judgement
-        Always: nothing is undecided, and nothing is raised.
+        For every input; nothing is raised.
     """
     if record is None:
         lacking = tuple(key for key in named if key not in listing)
@@ -113,7 +113,7 @@ def judge(
     if isinstance(record, EmdstoreError):
         return Judgement("newer-schema" if isinstance(record, RecordVersionError) else "unreadable")
     said: SetState | None = record.state or state_of(record.status, record.failure)
-    if said is None or said == "publishing":  # without an outcome it is the record of a run in scratch
+    if said is None or said == "publishing":  # a record without an outcome belongs to a run in scratch
         return Judgement(said or "unreadable")
     known = digests or {}
     written = listing.get(RECORD_NAME)
@@ -144,23 +144,23 @@ class SetLook:
     fragment, location
         The execution, and the folder in the store that was looked at.
     judgement
-        Its state, and why.
+        Its state, and the reasons for it.
     record, record_digest
         The record, and the SHA-256 of its bytes; None without a record, or if it cannot be read.
     listing
-        What lies in its folder.
+        The files in its folder.
     digests
-        Of what was hashed.
+        The digests of what was hashed.
     bundles
-        By role, the bytes of the bundles that could be read; they have the record's digests where there is a record.
+        By role, the bytes of the bundles that could be read. If there is a record, they have the recorded digests.
     named
-        What the bundles of a set without a record name; None of one with a record.
+        What the bundles of a set without a record name; None if it has a record.
     stamp
         What the store says of the record.
     word
-        What was said last of its use, if anything was; see `retraction`.
+        The last retraction, even if it was taken back; see `retraction`.
     error
-        Why nothing may be made of the set: None if it is published, failed, bare, or incomplete by its record.
+        Why the set may not be used; None if it is published, failed, bare, or incomplete according to its record.
     """
 
     fragment: str
@@ -183,12 +183,12 @@ class SetLook:
 
     @property
     def retraction(self) -> Retraction | None:
-        """Why it is not to be used any more, if it was retracted. Its state and digests stay what they were."""
+        """Why it must not be used any more, if it was retracted. Its state and digests do not change."""
         return self.word if self.word is not None and self.word.retracted else None
 
     @property
     def size(self) -> int:
-        """The bytes of its artifacts, as its record says or, without one, as the store says."""
+        """The total size of its artifacts, according to its record or else the store."""
         if self.record is not None:
             return sum(artifact.size for artifact in self.record.artifacts)
         infos = (self.listing.get(key) for key in (self.named.keys if self.named is not None else ()))
@@ -203,9 +203,10 @@ def look_at_set(
     bundles: bool = True,
     every_digest: bool = False,
 ) -> SetLook:
-    """Look at one set, and decide in which state it is. Nothing is changed.
+    """Look at one set, and decide its state. Nothing is changed.
 
-    If its bytes are not what the record says, the record is read once more: a writer may have passed meanwhile.
+    If its bytes do not match the record, the record is read once more, because a writer may have been at work
+    meanwhile.
 
     Parameters
     ----------
@@ -214,16 +215,16 @@ def look_at_set(
     location
         The set's folder; ``""`` if the store is that folder.
     stamp
-        What a listing said of the record; by default what the store says when it is read.
+        The record's stamp from a listing; by default from the store when the record is read.
     bundles
-        Whether to read the bundles, to decode them.
+        Whether to read the bundles so that they can be decoded.
     every_digest
-        Whether to hash every artifact, and not only those that are newer than the record.
+        Whether to hash every artifact, instead of only those that are newer than the record.
 
     Returns
     -------
     SetLook
-        Also of a set that cannot be read; the error is in it.
+        The set. If it cannot be read, the error is in it.
 
     Raises
     ------
@@ -236,7 +237,9 @@ def look_at_set(
         fragment = fragment_at(store, location)
         look = _look(folder, fragment, location, stamp, bundles, every_digest)
         if look.record_digest is not None and not _is_calm(look, folder):
-            look = _look(folder, fragment, location, None, bundles, every_digest)  # the stamp is of the record before
+            look = _look(
+                folder, fragment, location, None, bundles, every_digest
+            )  # the stamp belongs to the previous record
     except ExecutionNotFoundError:
         raise
     except EmdstoreError as error:  # the store's, while the folder was listed
@@ -245,7 +248,7 @@ def look_at_set(
 
 
 def _is_calm(look: SetLook, folder: ArtifactStore) -> bool:
-    """Tell whether nobody has written the record since it was read, where that would explain what was found."""
+    """Tell whether the record is unchanged since it was read, if a change could explain what was found."""
     listed = look.listing.get(RECORD_NAME)
     listed_stamp = None if listed is None else stamp_of(listed)
     if look.state != "changed" and (look.stamp is None or listed_stamp is None or listed_stamp == look.stamp):
@@ -346,7 +349,7 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
 
 
 def _judged(look: SetLook) -> SetLook:
-    """Add the error that says why nothing may be made of a set, if that is so."""
+    """Add the error that says why a set may not be used, if it may not."""
     if look.error is not None:
         return look
     record, verdict, what = look.record, look.judgement, repr(look.fragment)
@@ -400,7 +403,7 @@ def names_of(keys: Iterable[str]) -> str:
 
 
 def read_with_stamp(folder: ArtifactStore, key: str) -> tuple[bytes, Stamp | None]:
-    """Read a file whole, and take what the store says of that very version along where it costs nothing."""
+    """Read a whole file, together with its info if that costs nothing."""
     if not isinstance(folder, SupportsStreaming):
         return folder.read_bytes(key), None
     with folder.open_reader(key) as reader:

@@ -1,7 +1,7 @@
 """Moving results from one store to another, set by set.
 
-`emdstore.transfers` moves keys; here it is told what a set is: the folder of a record. Each set is a unit of its own:
-opened at the destination before its first byte changes there, with its record last, or not at all.
+`emdstore.transfers` moves keys; this module tells it what a set is: the folder of a record. Each set is moved as a
+unit: it is opened at the destination before its first byte changes there, and its record comes last, or not at all.
 """
 
 from __future__ import annotations
@@ -60,73 +60,75 @@ def transfer(
 ) -> TransferReport:
     """Copy artifacts from one store to another: verified, atomic one by one, resumable, and set by set.
 
-    Each artifact arrives whole or not at all, and a key that fails stops no other. Bytes are hashed as they pass. A
-    folder with a record is moved as a whole: it is opened at the destination before its first byte changes there
-    (``publishing``), its record is written last, and if one of its artifacts did not arrive, or is not what the record
-    says, there is no complete record of it at the destination. Sets do not depend on each other. To resume after any
-    interruption is to call it again. Nothing is deleted.
+    Each artifact arrives whole or not at all, and a failing key does not stop the others. Bytes are hashed on the way.
+    A folder with a record is moved as a whole: it is opened at the destination (``publishing``) before its first byte
+    changes there, and its record is written last. If one of its artifacts does not arrive, or does not match the
+    record, there is no complete record at the destination. Sets do not depend on each other. After an interruption,
+    call it again to resume. Nothing is deleted.
 
     Parameters
     ----------
     source, dest
-        Any two stores, paths or URLs; not the same place.
+        Any two stores, paths or URLs, in different places.
     keys
-        The keys to move, in the order to start them, and folders, which stand for all that lies in them; None for all
-        that the source holds. Of a set of which only some keys are named the record is written only if all of its
+        The keys to move, in the order to start them, and folders, which stand for everything in them; None for
+        everything in the source. If only some keys of a set are named, its record is written only if all of its
         artifacts are there.
     selection
-        Which of these keys to move. Sets are chosen by size and time, and by what they are, as wholes. Names may choose
-        a part of a set: its record is written only if all that it names is there, and otherwise reported as ``left``.
+        Which of these keys to move. Sets are selected as wholes by size, time and properties. Names may select a part
+        of a set: its record is written only if everything that it names is there, and otherwise reported as ``left``.
     unchanged
-        What need not be copied again. ``"stat"``: within a set what its record proves; outside of sets what is of equal
-        size and not older at the destination (from file to file: of equal time). ``"digest"``: what has equal bytes,
-        which are read and hashed. ``"never"``: copy everything.
+        What need not be copied again. ``"stat"``: within a set what its record proves; outside of sets what has the
+        same size and is not older at the destination (between local files: has the same time). ``"digest"``: what has
+        the same bytes, which are read and hashed. ``"never"``: copy everything.
     replace
-        Whether a complete publication may be replaced by a set that is not complete, or by an older one.
+        Whether a complete publication may be replaced with an incomplete set, or with an older one.
     max_workers
-        How many threads; by default few for local files, and for object stores as many as their latency asks for.
+        The number of threads; by default few for local files, and as many as their latency requires for object stores.
         With an executor, how many batches it is given at a time.
     executor
-        Where the work is to be done instead of in threads of this call. Threads may serve several calls at once. For
-        workers in other processes the stores must pickle; what a lost one had in hand is done by another.
+        Does the work instead of threads of this call. Several calls may share it. For workers in other processes the
+        stores must pickle; the work of a lost worker is given to another one.
     on_progress
-        Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
+        Called in this thread with a `TransferProgress`, at most a few times a second. Its exceptions are logged.
     dry_run
-        Write nothing: the report says what would be done. What has to be compared is read for it.
+        Write nothing; the report says what would be done. What has to be compared is read.
     flush
-        Return only when what was copied survives a power cut (for local stores; see `LocalArtifactStore.flush`).
+        Return only when everything that was copied survives a power cut (for local stores; see
+        `LocalArtifactStore.flush`).
     order
-        In which order to begin keys and sets: by name, or by their bytes, for which the whole plan is in memory first.
+        The order in which to begin keys and sets: by name, or by size, which needs the whole plan in memory.
     max_bytes
-        End before more than this would be moved. A set is begun only if all of it fits, and the next call goes on.
+        Stop before more than this would be moved. A set is begun only if all of it fits; the next call continues.
 
     Returns
     -------
     TransferReport
-        One outcome for each key, with the digest of what was copied, and one for each set. Transient errors were
-        retried before they count.
+        One outcome for each key, with the digest of what was copied, and one for each set. Transient errors are retried
+        before they count.
 
     Raises
     ------
     StoreNotFoundError
         If the source is a folder that is not there.
     SameStoreError
-        If both stores are one place, or one lies inside the other; nothing was moved.
+        If both stores are the same place, or one lies inside the other; nothing was moved.
     StoreNotFoundError
-        If the source is a folder of this machine that is not there.
+        If the source is a local folder that does not exist.
     StoreError
-        If a whole store cannot be listed; what was copied until then is whole.
+        If a store cannot be listed; what was copied until then is whole.
     ExecutorError
-        If the executor takes no work, a store cannot be sent to its workers, or these have another emdstore.
+        If the executor accepts no work, a store cannot be sent to its workers, or these have another version of
+        emdstore.
     TransferInterrupted
-        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Sets that were under way are visibly open.
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Sets in progress are visibly open.
     SelectionError
-        If keys or sets are to be chosen by what the source does not tell; nothing more was moved.
+        If keys or sets are to be selected by something that the source does not know; nothing more was moved.
     TypeError
         If a store is none, and no path or URL either.
     """
     to = as_store(dest)
-    refuse_same_place(as_store(source), to)  # which a folder that is not there yet may be, too
+    refuse_same_place(as_store(source), to)  # which may also hold for a folder that is not there yet
     opened = as_source(source)
     given = keys if keys is None or isinstance(keys, str) else tuple(keys)
     return move(
@@ -154,7 +156,7 @@ def plan_transfer(
     unchanged: Unchanged = "stat",
     replace: bool = False,
 ) -> Iterator[Step | Unit]:
-    """Plan a transfer: list, and decide for each key and each set. Records are read, and nothing is written.
+    """Plan a transfer: list, and decide for each key and each set. Records are read; nothing is written.
 
     Parameters
     ----------
@@ -169,9 +171,9 @@ def plan_transfer(
     Raises
     ------
     StoreError
-        If a whole store cannot be listed. What goes wrong with one key is in its step.
+        If a store cannot be listed. An error with a single key is in its step.
     ValueError, TypeError
-        If the rule is none of the three, or `keys` is one string.
+        If the rule is not one of the three, or `keys` is a single string.
     """
     opened = as_source(source)
     given = keys if keys is None or isinstance(keys, str) else tuple(keys)

@@ -44,16 +44,16 @@ VerifyCallback = Callable[["VerifiedSet", int, int | None], object]
 
 @attrs.frozen
 class Problem:
-    """Something that is not as the record says.
+    """Something that does not match a record.
 
     Attributes
     ----------
     fragment, key
         The artifact, or the record itself.
     finding
-        Of an artifact: ``corrupt``: other bytes; ``missing``; ``stale``: there, but not part of the set any more;
-        ``unreadable``: the store failed. Of a set, and then the key is that of its record or empty: ``publishing``,
-        ``incomplete``, ``bare``, ``unreadable`` or ``newer-schema``, as `emdstore.sets.state.SetState` has it.
+        For an artifact: ``corrupt``: other bytes; ``missing``; ``stale``: there, but not part of the set any more;
+        ``unreadable``: the store failed. For a set, whose key is that of its record or empty: ``publishing``,
+        ``incomplete``, ``bare``, ``unreadable`` or ``newer-schema``, as in `emdstore.sets.state.SetState`.
     detail
         What was found, for people.
     """
@@ -66,7 +66,7 @@ class Problem:
 
 @attrs.frozen
 class VerifiedSet:
-    """What was checked of one set: its state, how many artifacts and bytes were as recorded, what was not, and whether
+    """What was checked in one set: its state, the artifacts and bytes that match its record, the findings, and whether
     it was retracted.
     """
 
@@ -87,12 +87,12 @@ class VerifyReport:
     sets
         How many sets were found.
     artifacts, bytes
-        How many were as their records say.
+        How many match their records.
     counts
         How many findings there are of each kind.
     problems
-        The findings: the first 10,000 that do harm, and as many of those that do not (stale files, bare sets, sets
-        that are incomplete by their own word).
+        The first 10,000 harmful findings, and as many harmless ones (stale files, bare sets, sets whose record says
+        that they are incomplete).
     seconds
         How long it took.
     states
@@ -100,7 +100,8 @@ class VerifyReport:
     retracted
         How many of them were retracted.
     left_out
-        What lies in the store and is no artifact, because no key can name it or nobody can read it: the first 10,000.
+        The first 10,000 things in the store that are not artifacts, because no key can name them or they cannot be
+        read.
     """
 
     sets: int
@@ -115,7 +116,9 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every artifact that a record names is whole, no set is in flux, and nothing is left out or unread."""
+        """Whether every artifact that a record names is whole, no set is being published, and nothing was left out or
+        unreadable.
+        """
         harm = sum(count for finding, count in self.counts.items() if finding not in _HARMLESS)
         return not harm and not self.left_out
 
@@ -162,11 +165,11 @@ def verify(
     selection
         Only sets that are chosen.
     executor
-        Where artifacts are read and hashed; by default a few threads. The store must pickle for processes. What a lost
-        worker had in hand is checked by another one.
+        Does the work; by default a few threads. For processes the store must pickle. The work of a lost worker is given
+        to another one.
     on_progress
-        Called after each set with what was checked, the number done, and the number found; that is None until the
-        listing has come to its end. What it raises is logged.
+        Called after each set with what was checked, the number done, and the number found, which is None until the
+        listing has ended. Its exceptions are logged.
 
     Returns
     -------
@@ -178,7 +181,8 @@ def verify(
     StoreError
         If the store cannot be listed.
     ExecutorError
-        If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
+        If the executor accepts no work, the store cannot be sent to its workers, or these have another version of
+        emdstore.
     VerifyInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
@@ -198,7 +202,7 @@ def verify(
 
 
 class _Verification:
-    """What one verification has come to."""
+    """The progress of one verification."""
 
     def __init__(self, on_progress: VerifyCallback | None) -> None:
         self.tally = Tally(on_progress)
@@ -250,7 +254,7 @@ def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
     """Check one set; see `verify`."""
     try:
         look = look_at_set(store, found.location, bundles=False, every_digest=True)
-    except EmdstoreError as error:  # it went meanwhile
+    except EmdstoreError as error:  # it was removed meanwhile
         fragment = found.location
         return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
     problems = [*_of_artifacts(look), *_of_set(look), *_stale(look)]

@@ -1,4 +1,4 @@
-"""Reading JSON that says the version of its layout: what a newer emdstore wrote is told from what is damaged."""
+"""Reading JSON that contains its version, so that files of a newer emdstore are not taken for damaged ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class UnreadableError(ValueError):
-    """The bytes are not what they should be; the message says what is wrong, and where."""
+    """The bytes cannot be decoded; the message says what is wrong, and where."""
 
 
 def decode_versioned(
@@ -30,11 +30,11 @@ def decode_versioned(
     Parameters
     ----------
     data, decoder
-        The bytes, and what decodes all of them.
+        The bytes, and their decoder.
     version
-        Decodes nothing but the version.
+        Decodes only the version.
     newest
-        The newest version that is understood.
+        The newest version that this emdstore can read.
     key
         What to call the file in errors.
     newer
