@@ -52,6 +52,8 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "db check", 2, ["db", "check", "--catalog", "mysql://h/x"]
     yield "db upgrade", 0, ["db", "upgrade"]
     yield "db rebind", 0, ["db", "rebind", results, *catalog]
+    yield "compare", 0, ["compare", results, catalog[1]]
+    yield "compare", 1, ["compare", results, results / GOOD.partition("/")[0]]
     yield "doctor", 0, ["doctor", results]
     yield "ls", 0, ["ls", results]
     yield "ls", 2, ["ls", "nowhere"]

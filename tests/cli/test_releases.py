@@ -39,7 +39,7 @@ def test_a_release_is_made_promoted_and_verified_on_a_copy(demo_folder: Path, tm
     assert listed.out.splitlines()[1].split()[:3] == ["2026.1", "production", "2"]
     assert [each["fragment"] for each in shown.json["release"]["sets"]] == sorted([GOOD, other])
     assert (checked.code, checked.out) == (0, "release 2026.1: 2 of 2 sets as released\n")
-    assert (nothing.code, unknown.code) == (1, 1)
+    assert (nothing.code, unknown.code) == (1, 2)
     assert "there are 2026.1, 2026.2, production" in unknown.err
     assert [each.name for each in list_releases(results)] == ["2026.1", "2026.2"]
     assert diff.json["release"]["name"] == "2026.2"

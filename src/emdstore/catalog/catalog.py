@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,6 +17,7 @@ from emdstore.catalog.queries import Filters, Query, SeriesFilters, SeriesQuery,
 from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog.values import HeldValues
 from emdstore.errors import InvalidTransitionError
 from emdstore.stores.identity import StoreIdentity
 from emdstore.stores.port import ArtifactStore
@@ -242,6 +244,10 @@ class Catalog:
     def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:
         """Return what ingest found odd, in the order it was found; see `Filters`."""
         return queries.warnings(self._database, **filters)
+
+    def values_of(self, executions: Sequence[int]) -> HeldValues:
+        """Return the values of some executions, by their ids; all of them are in memory then."""
+        return HeldValues.of(self._database, executions)
 
     def execution(self, wanted: str | int) -> ExecutionRow:
         """Return one execution.

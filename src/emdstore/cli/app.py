@@ -64,6 +64,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "release verify": ("releases:check", "Tell whether all is as it was released, byte by byte."),
     "release diff": ("releases:diff", "List what is different from one release to another."),
     "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
+    "compare": ("compare:compare", "Tell what a new run, release or site changes, within tolerances."),
     "doctor": ("doctor:doctor", "Look at this installation, and try a store."),
     "schema": ("schema:show_schema", "Print the JSON Schema of a file, or of what a command prints with --json."),
     "climate-ref retractions": (

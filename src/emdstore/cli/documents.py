@@ -116,6 +116,10 @@ LAYOUTS: Mapping[str, Layout] = {
         _error("failed", each["fragment"], each["error"]) for each in told["failed"]
     ]),
     "commit": _COMMIT,
+    "compare": Layout("pairs", errors=lambda told: [
+        _error(each["verdict"], f"{each['provider']}/{each['diagnostic']}/{each['group']}", "")
+        for each in told["pairs"] if each["verdict"] in ("missing", "new", "changed")
+    ]),
     "db check": Layout(errors=_of_database),
     "db rebind": Layout(),
     "db upgrade": Layout(errors=_of_database),

@@ -1,0 +1,216 @@
+"""The command that compares results by what they mean."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import attrs
+import msgspec
+from cyclopts import Parameter
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.comparing import VERDICTS, Item, Pair, Rules, Side, Tolerance, Verdict, compare_results
+from emdstore.cli.executions import open_workspace
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    NothingMatchedError,
+    OptionalCatalogURL,
+    Output,
+    WrongCallError,
+    open_catalog,
+    open_existing,
+)
+from emdstore.cli.render import note, say, set_progress, show_document
+from emdstore.ingestion.replay import replay
+from emdstore.web.text import count_text
+
+_RELEASE = "release:"
+_DATABASES = ("sqlite", "postgresql", "postgres")
+
+
+def compare(
+    a: str,
+    b: str,
+    /,
+    *,
+    relative: float = 0.0,
+    absolute: float = 0.0,
+    tolerances: Path | None = None,
+    artifacts: bool = False,
+    provider: tuple[str, ...] = (),
+    diagnostic: tuple[str, ...] = (),
+    group: tuple[str, ...] = (),
+    limit: Annotated[int, Parameter(alias="-n")] = 20,
+    markdown: bool = False,
+    catalog: OptionalCatalogURL = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Tell what a new run, release or site changes: values by dimensions, within tolerances. Exit code 1 if any moved.
+
+    Each side is a folder or an execution of the catalog (pmp/enso_tel), a release (release:2026.1), another catalog
+    (before.db, postgresql://host/name), or a results store, which is read. Executions are paired by provider,
+    diagnostic and group, the latest of each; single ones are paired whatever they are of.
+
+    emdstore compare release:2026.1 release:2026.2 --relative 1e-6
+
+    emdstore compare pmp/enso/historical/1 pmp/enso/historical/2 --markdown
+
+    Parameters
+    ----------
+    a
+        What was before.
+    b
+        What is now.
+    relative
+        How far apart two values may be, relative to the larger one.
+    absolute
+        How far apart two values may be, in their own unit; either is enough.
+    tolerances
+        A JSON file with tolerances of metrics: {"rmse": {"relative": 1e-6, "absolute": 0}}.
+    artifacts
+        Plots, data and html have changed if their bytes have; otherwise only if they are missing or new.
+    provider
+        Only of this provider; may be given several times.
+    diagnostic
+        Only of this diagnostic; may be given several times.
+    group
+        Only of this group; may be given several times.
+    limit
+        How many things to show of each pair; 0 for all. JSON has all.
+    markdown
+        Write Markdown, for a pull request.
+    """
+    try:
+        rules = Rules(Tolerance(relative, absolute), _tolerances_in(tolerances), artifacts)
+    except ValueError as error:
+        raise WrongCallError(f"tolerances are 0 or more: {error}") from error
+    named = (("provider", provider), ("diagnostic", diagnostic), ("group", group))
+    filters = {name: list(values) for name, values in named if values}
+    with ExitStack() as open_ones, set_progress("compare") as update:
+        own = _Own(catalog, config, access, open_ones)
+        before, after = (open_ones.enter_context(_side(text, filters, own, access)) for text in (a, b))
+        for text, side in ((a, before), (b, after)):
+            if not side.executions():
+                raise NothingMatchedError(f"{text!r} selects no execution that is complete", key=text)
+        shown = list(compare_results(before, after, rules, on_progress=lambda done, of: update(None, done, of)))
+    counts: Counter[Verdict] = Counter(pair.verdict for pair in shown)
+    code = 1 if counts["missing"] + counts["new"] + counts["changed"] else 0
+    if output.json:
+        pairs = [attrs.asdict(pair, recurse=False) | {"verdict": pair.verdict} for pair in shown]
+        return show_document("compare", {"pairs": pairs, "counts": {name: counts[name] for name in VERDICTS}}, code)
+    (_show_markdown if markdown else _show)(shown, limit or None)
+    told = ", ".join(f"{counts[name]} {_WORDS[name]}" for name in VERDICTS if counts[name])
+    say(f"\n{count_text(len(shown), 'pair')} compared: {told}")
+    return code
+
+
+_WORDS = {"missing": "missing", "new": "new", "changed": "changed", "within": "within tolerance", "equal": "equal"}
+
+
+def _tolerances_in(file: Path | None) -> dict[str, Tolerance]:
+    if file is None:
+        return {}
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Tolerance])
+    except OSError as error:
+        raise WrongCallError(f"--tolerances {str(file)!r} cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WrongCallError(f"--tolerances {str(file)!r} is not as it should be: {error}") from error
+
+
+class _Own:
+    """The catalog of the workspace, or the one that --catalog names; opened when a side is of it."""
+
+    def __init__(self, url: str | None, config: Path | None, access: Access, open_ones: ExitStack) -> None:
+        self._url, self._config, self._access, self._open_ones = url, config, access, open_ones
+        self._catalog: Catalog | None = None
+
+    def catalog(self) -> Catalog:
+        if self._catalog is None and self._url is not None:
+            self._catalog = self._open_ones.enter_context(open_catalog(self._url, create=False))
+        elif self._catalog is None:
+            workspace = open_workspace(self._config, self._access, instead="--catalog")
+            self._catalog = self._open_ones.enter_context(workspace).catalog
+        return self._catalog
+
+
+@contextmanager
+def _side(text: str, filters: dict[str, Any], own: _Own, access: Access) -> Iterator[Side]:
+    scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
+    if text.startswith(_RELEASE):
+        yield Side(own.catalog(), {**filters, "release": text.removeprefix(_RELEASE)})
+    elif scheme in _DATABASES or (not scheme and os.path.isfile(text)):
+        with open_catalog(text, create=False) as catalog:
+            yield Side(catalog, filters)
+    elif scheme or os.path.isdir(text):
+        with Catalog("sqlite://") as catalog:
+            report = replay(open_existing(text, access), catalog)
+            for each in report.failures:
+                note(f"left aside  {text}: {each.fragment}: {each.error}")
+            yield Side(catalog, filters)
+    else:
+        folder = text.removesuffix("/")
+        chosen = {**filters, "fragment": folder}
+        single = own.catalog().executions(fragment=folder).first()
+        if single is not None and single.fragment == folder:
+            chosen["latest"] = False  # this very one, also if there is a later one
+        yield Side(own.catalog(), chosen)
+
+
+def _show(pairs: list[Pair], limit: int | None) -> None:
+    for pair in pairs:
+        if pair.verdict == "equal":
+            continue
+        say(f"{_WORDS[pair.verdict]}  {_title(pair)}", style="red" if pair.verdict != "within" else None)
+        for item in islice(pair.items, limit):
+            if item.kind != "execution":
+                say(f"  {_WORDS[item.verdict]}  {_said(item)}")
+        if limit is not None and len(pair.items) > limit:
+            say(f"  ... and {len(pair.items) - limit} more; -n 0 shows all")
+
+
+def _show_markdown(pairs: list[Pair], limit: int | None) -> None:
+    say("| result | verdict | what |\n|---|---|---|")
+    for pair in pairs:
+        if pair.verdict == "equal":
+            continue
+        said = [
+            f"{_WORDS[item.verdict]}: {_said(item)}" for item in islice(pair.items, limit) if item.kind != "execution"
+        ]
+        if limit is not None and len(pair.items) > limit:
+            said.append(f"and {len(pair.items) - limit} more")
+        cells = (_title(pair), _WORDS[pair.verdict], "; ".join(said))
+        say("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+
+
+def _title(pair: Pair) -> str:
+    fragments = " → ".join(each for each in (pair.a, pair.b) if each is not None)
+    return f"{pair.provider}/{pair.diagnostic}/{pair.group} ({fragments})"
+
+
+def _said(item: Item) -> str:
+    of = ", ".join(f"{name}={value}" for name, value in item.dimensions.items())
+    if item.kind == "artifact":
+        return f"{item.name}{': ' + item.detail if item.detail else ''}"
+    if item.kind == "series":
+        told = item.detail or ("" if item.distance is None else f"up to {item.distance:.6g} apart")
+        return f"series over {item.name}, {of}{': ' + told if told else ''}"
+    if item.verdict in ("missing", "new"):
+        return f"{of}: {_number(item.a if item.verdict == 'missing' else item.b)}"
+    return f"{of}: {_number(item.a)} → {_number(item.b)}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None or value != value else json.dumps(value) if abs(value) < 1e15 else f"{value:g}"
