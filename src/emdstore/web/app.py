@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import itertools
 import logging
+import math
 import re
 import threading
 from collections.abc import Iterator
@@ -31,10 +32,12 @@ from emdstore.errors import (
     ExecutionNotFoundError,
     IncompleteSetError,
     QueryError,
+    ReleaseError,
 )
 from emdstore.keys import is_valid_key
 from emdstore.stores import ArtifactStore
 from emdstore.web.access import COOKIE, PARAMETER, Access, same_origin
+from emdstore.web.changes import USUAL_PERCENT, read_changes
 from emdstore.web.compare import choose, read_comparison
 from emdstore.web.diagnostic import read_diagnostic
 from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
@@ -118,6 +121,7 @@ def make_app(
             Route("/execution/{execution_id}", site.execution, middleware=small),
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
             Route("/diagnostic", site.diagnostic, middleware=small),
+            Route("/changes", site.changes, middleware=small),
             Route("/compare", site.compare, middleware=small),
             Route("/values", site.values, middleware=small),
             Route("/values.csv", site.export, middleware=small),
@@ -130,6 +134,7 @@ def make_app(
             ExecutionNotFoundError: _not_found,
             IncompleteSetError: _corrupt,
             QueryError: _unclear,
+            ReleaseError: _unclear,
             EmdstoreError: _unavailable,
         },
     )
@@ -149,7 +154,7 @@ class _Site:
         return _page("overview", self.places(), page=page, linked=lambda _: True)
 
     def executions(self, request: Request) -> Response:
-        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))
+        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()), self.results)
         return _page("executions", self.places(), page=page)
 
     def execution(self, request: Request) -> Response:
@@ -171,6 +176,15 @@ class _Site:
             page=page,
             at=lambda query: places.diagnostic(provider, diagnostic, {**query, **more}),
         )
+
+    def changes(self, request: Request) -> Response:
+        asked = request.query_params
+        selection = Selection.of(asked.multi_items())
+        percent = _percent(asked.get("over", ""))
+        page = read_changes(
+            self.catalog, selection, asked.get("from", "").strip(), asked.get("to", "").strip(), percent
+        )
+        return _page("changes", self.places(), page=page)
 
     def compare(self, request: Request) -> Response:
         rows, unknown = choose(self.catalog, request.query_params.multi_items())
@@ -242,6 +256,16 @@ class _Site:
         if not _NUMBER.match(execution_id):
             raise HTTPException(404)
         return self.catalog.execution(int(execution_id))
+
+
+def _percent(asked: str) -> float:
+    try:
+        found = float(asked or USUAL_PERCENT)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise QueryError(f"{asked!r} is no percentage: write it as 5 or 0.5", key=asked)
+    return found
 
 
 def _released(pieces: Iterator[bytes], place: threading.BoundedSemaphore) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -213,6 +214,29 @@ class ExecutionPage:
     def data(self) -> tuple[Item, ...]:
         """The data files."""
         return tuple(each for each in self.items if each.row.role == "data" and not each.is_image)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the record or the output bundle names and is not there."""
+        lost = [item.row.key for item in self.items if item.state == "missing"]
+        return tuple(dict.fromkeys([*lost, *(each.filename for each in self.unresolved)]))
+
+    @property
+    def command(self) -> str:
+        """The command that mends what needs attention, if one does."""
+        again = {"upload_failed": "commit", "lease": "commit", "incomplete": "reingest"}.get(self.line.concern or "")
+        return f"emdstore {again} {shlex.quote(self.line.row.fragment)}" if again else ""
+
+    @property
+    def advice(self) -> str:
+        """What to do about what needs attention."""
+        return {
+            "upload_failed": "The work is intact in scratch. Commit it again:",
+            "lease": "Whoever was committing it is gone. Commit it again:",
+            "incomplete": "If scratch still has what is missing, publish it again; otherwise run it again.",
+            "failed": "Run it again"
+            + (", as it is: it may succeed." if self.line.row.retryable else " once the cause is mended."),
+        }.get(self.line.concern or "", "")
 
     @property
     def log(self) -> LogEnd | None:

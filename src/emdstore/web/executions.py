@@ -11,9 +11,12 @@ from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.catalog.browse import FACETS, concern_of
 from emdstore.web import text
 from emdstore.web.charts import run_of
+from emdstore.web.failures import grouped
+from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Facet, Selection, facet
 
 ON_A_PAGE = 50
+_SECONDS_FOR_LOGS = 1.5
 
 CONCERNS = {
     "upload_failed": "not shipped",
@@ -40,6 +43,8 @@ class Line:
     size: int
     older: bool = False
     """Whether its group was run again since. Only reports ask."""
+    cause: str = ""
+    """What the end of its log says of the failure, if somebody looked."""
 
     @property
     def state(self) -> str:
@@ -80,7 +85,7 @@ class Line:
     @property
     def search_text(self) -> str:
         """The text that is searched in the browser."""
-        parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error)
+        parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error, self.cause)
         return " ".join(filter(None, parts)).lower()
 
 
@@ -117,9 +122,17 @@ class ExecutionsPage:
     pages: int
     facets: tuple[Facet, ...]
 
+    @property
+    def causes(self) -> list[tuple[str, int]]:
+        """What the failures of this page have in common: causes, and how many of each, if any is there twice."""
+        found = grouped(line.cause or line.row.error or "" for line in self.lines if line.concern == "failed")
+        return [(cause, count) for cause, count in found if cause] if any(count > 1 for _, count in found) else []
 
-def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
-    """Read one page of the list from the catalog."""
+
+def read_executions(
+    catalog: Catalog, selection: Selection, results: ResultsReader | None = None, *, on_a_page: int = ON_A_PAGE
+) -> ExecutionsPage:
+    """Read one page of the list from the catalog, and from the results store what failed runs say in their logs."""
     survey = catalog.survey(
         selection.search, concerns=selection.concerns, newest=selection.newest, **selection.place_filters
     )
@@ -130,7 +143,7 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
     counts = survey.facets()
     return ExecutionsPage(
         selection=selection,
-        lines=lines_of(catalog, rows),
+        lines=_with_causes(catalog, lines_of(catalog, rows), results),
         total=total,
         concerns=survey.count_concerns(),
         retracted=attrs.evolve(survey, newest=False, filters=selection.place_filters | {"retracted": True}).count(),
@@ -144,6 +157,18 @@ def lines_of(catalog: Catalog, rows: Sequence[ExecutionRow]) -> tuple[Line, ...]
     """Return the lines for some executions."""
     sizes = catalog.survey().sizes(rows)
     return tuple(Line(row, concern_of(row), sizes.get(row.execution_id, 0)) for row in rows)
+
+
+def _with_causes(catalog: Catalog, lines: tuple[Line, ...], results: ResultsReader | None) -> tuple[Line, ...]:
+    failed = [line.row.execution_id for line in lines if line.concern == "failed" and not line.row.error]
+    if results is None or not failed:
+        return lines
+    logs = [each for each in catalog.artifacts(ids=failed, retracted=None) if each.role == "log"]
+    causes = {each: end.cause for each, end in results.logs(logs, _SECONDS_FOR_LOGS).items()}
+    return tuple(
+        line if (cause := causes.get(line.row.execution_id)) is None else attrs.evolve(line, cause=cause.short)
+        for line in lines
+    )
 
 
 def took(row: ExecutionRow) -> str:

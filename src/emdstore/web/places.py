@@ -61,6 +61,10 @@ class Places:
         """Return the address of the form on the page of a diagnostic."""
         return self._page("diagnostic")
 
+    def changes(self, query: Query | None = None) -> str:
+        """Return the link to what changed between two days."""
+        return self._page("changes", query)
+
     def compare(self, query: Query | None = None) -> str:
         """Return the link to the comparison of executions."""
         return self._page("compare", query)

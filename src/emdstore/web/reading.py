@@ -18,6 +18,7 @@ from emdstore.keys import join_key
 from emdstore.stores import ArtifactStore, LocalArtifactStore, SupportsInfo, SupportsStreaming, scoped
 from emdstore.stores.port import CHUNK_SIZE
 from emdstore.transfers import digest_of
+from emdstore.web.failures import Cause, find_cause
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ PATIENCE = 6.0
 _RETRY_AFTER_SECONDS = 15.0
 _LOG_BYTES = 64 * 1024
 _LOG_LINES = 60
+_MOST_REMEMBERED = 500
 _LONGEST_LOG = 64 * 1024 * 1024
 _READ_AHEAD = 4 * 1024 * 1024
 
@@ -37,6 +39,19 @@ class LogEnd:
 
     text: str
     cut: bool
+
+    @property
+    def cause(self) -> Cause | None:
+        """What it says of a failure."""
+        return find_cause(self.text)
+
+    @property
+    def lines(self) -> tuple[tuple[str, bool], ...]:
+        """Its lines, and of each whether it names the cause of a failure."""
+        cause = self.cause
+        return tuple(
+            (line, cause is not None and number == cause.line) for number, line in enumerate(self.text.splitlines())
+        )
 
 
 @attrs.frozen
@@ -92,6 +107,7 @@ class ResultsReader:
         self.store = results
         self._patience = patience
         self._ask_again_at = 0.0
+        self._read: dict[str | None, LogEnd] = {}
 
     def look(self, fragment: str, log: ArtifactRow | None) -> Look:
         """List an execution's artifacts, and read the end of its log. Errors are in the result."""
@@ -110,6 +126,38 @@ class ResultsReader:
             return Look(problem=str(error))
         except EmdstoreError as error:
             return Look(problem=str(error))
+
+    def logs(self, logs: Sequence[ArtifactRow], seconds: float) -> dict[int, LogEnd]:
+        """Read the ends of some logs, by the id of their execution: as many as the time is enough for.
+
+        Those that were read before are remembered by their digest. What cannot be read is left out.
+        """
+        found = {each.execution_id: self._read[each.sha256] for each in logs if each.sha256 in self._read}
+        missing = [each for each in logs if each.execution_id not in found]
+        if not missing or system.current().monotonic() < self._ask_again_at:
+            return found
+        stop = threading.Event()
+
+        def read() -> None:
+            for each in missing:
+                if stop.is_set():
+                    return
+                try:
+                    end = _log_end(scoped(self.store, each.fragment), each)
+                except EmdstoreError:
+                    continue  # its page says why
+                if end is not None:
+                    found[each.execution_id] = end
+                    if each.sha256 is not None and len(self._read) < _MOST_REMEMBERED:
+                        self._read[each.sha256] = end
+
+        try:
+            _within(seconds, read)
+        except StoreUnavailableError:
+            pass  # the rest is read when somebody looks again
+        finally:
+            stop.set()
+        return dict(found)
 
     def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Check]:
         """Hash artifacts again and compare them with their record."""

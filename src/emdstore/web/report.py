@@ -23,6 +23,7 @@ from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query as Rows, 
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import KeyOutcome, digest_of, move
+from emdstore.web.changes import read_changes
 from emdstore.web.charts import scalar_charts
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.diagnostic import read_diagnostic
@@ -165,7 +166,7 @@ def write_report(
     before = _earlier_files(dest, folder)
     writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
     selection = attrs.evolve(selection or Selection(), all_runs=True)
-    listed = read_executions(catalog, selection, on_a_page=MOST_EXECUTIONS)
+    listed = read_executions(catalog, selection, writer.results, on_a_page=MOST_EXECUTIONS)
     newest = attrs.evolve(catalog.survey(**selection.place_filters), newest=True)
     current = {row.execution_id for row in newest.rows(MOST_EXECUTIONS)}
     rows = [line.row for line in listed.lines]
@@ -181,6 +182,7 @@ def write_report(
     lines = tuple(attrs.evolve(line, older=line.row.execution_id not in current) for line in listed.lines)
     older = sum(line.older for line in lines)
     concerns = sum(line.concern is not None and not line.older for line in lines)
+    writer.page("changes.html", "changes", page=read_changes(catalog, selection))
     writer.diagnostics(rows, known)
     writer.overviews(attrs.evolve(selection, all_runs=False), known)
     writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))

@@ -44,6 +44,7 @@ def _environment() -> Any:
         "time": text.time_text,
         "day": text.day_text,
         "short": text.short_text,
+        "percent": text.percent_text,
         "name": text.name_text,
     }
     # What these return has all text in it escaped.

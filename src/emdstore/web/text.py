@@ -28,6 +28,11 @@ def short_text(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}".replace("-", "−")
 
 
+def percent_text(value: float) -> str:
+    """Format a change in percent."""
+    return "∞" if math.isinf(value) else f"{value:.3g} %"
+
+
 def size_text(size: float | None) -> str:
     """Format a number of bytes."""
     if size is None:
