@@ -261,7 +261,8 @@ class _CopyFromView(StoreView):
         session = self._inner.copy_from(source)
         if session is None:
             return None
-        return (_ManyCopiesView if isinstance(session, CopiesMany) else _CopySessionView)(self, session)
+        kind = _ManyCopiesView if isinstance(session, CopiesMany) else _CopySessionView
+        return kind(self, cast("CopySession", session))
 
 
 class _OpenedBy(Generic[Session]):

@@ -83,29 +83,28 @@ class SendFiles:
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
-        side = self._lines.take()
         waiting: deque[_Sent | EmdstoreError] = deque()
         ahead = 0
-        try:
+        with self._lines.taken() as side:
             end = _program(side)
-            for key in keys:
-                try:
-                    sent = self._send(end, validate_key(key))
-                    ahead += sent.size
-                    waiting.append(sent)
-                except EmdstoreError as error:
-                    waiting.append(error)
-                while waiting and (ahead > _AHEAD_BYTES or _is_settled(waiting[0])):
-                    first = waiting.popleft()
-                    ahead -= first.size if isinstance(first, _Sent) else 0
-                    yield _settle(end, first, moved)
-            while waiting:
-                yield _settle(end, waiting.popleft(), moved)
-        finally:
-            for each in waiting:
-                if isinstance(each, _Sent):
-                    end.forget(each.number)
-            self._lines.give_back(side)
+            try:
+                for key in keys:
+                    try:
+                        sent = self._send(end, validate_key(key))
+                        ahead += sent.size
+                        waiting.append(sent)
+                    except EmdstoreError as error:
+                        waiting.append(error)
+                    while waiting and (ahead > _AHEAD_BYTES or _is_settled(waiting[0])):
+                        first = waiting.popleft()
+                        ahead -= first.size if isinstance(first, _Sent) else 0
+                        yield _settle(end, first, moved)
+                while waiting:
+                    yield _settle(end, waiting.popleft(), moved)
+            finally:
+                for each in waiting:
+                    if isinstance(each, _Sent):
+                        end.forget(each.number)
 
     def _send(self, end: FarEnd, key: str) -> _Sent:
         with self._source.root.translating("read", key):
@@ -175,26 +174,25 @@ class FetchFiles:
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
-        side = self._lines.take()
         asked: deque[tuple[str, FarReader | EmdstoreError]] = deque()
         left = deque(keys)
-        try:
+        with self._lines.taken() as side:
             end = _program(side)
-            while asked or left:
-                while left and len(asked) < _AHEAD_FILES:
-                    key = left.popleft()
-                    try:
-                        asked.append((key, FarReader(end, validate_key(key), begin=False)))
-                    except EmdstoreError as error:
-                        asked.append((key, error))
-                key, reader = asked.popleft()
-                yield reader if isinstance(reader, EmdstoreError) else self._taken(reader, key, moved)
-        finally:
-            for _, reader in asked:
-                if not isinstance(reader, EmdstoreError):
-                    with contextlib.suppress(EmdstoreError):
-                        reader.__exit__(None, None, None)
-            self._lines.give_back(side)
+            try:
+                while asked or left:
+                    while left and len(asked) < _AHEAD_FILES:
+                        key = left.popleft()
+                        try:
+                            asked.append((key, FarReader(end, validate_key(key), begin=False)))
+                        except EmdstoreError as error:
+                            asked.append((key, error))
+                    key, reader = asked.popleft()
+                    yield reader if isinstance(reader, EmdstoreError) else self._taken(reader, key, moved)
+            finally:
+                for _, reader in asked:
+                    if not isinstance(reader, EmdstoreError):
+                        with contextlib.suppress(EmdstoreError):
+                            reader.__exit__(None, None, None)
 
     def _taken(self, reader: FarReader, key: str, moved: _Moved) -> Copied | EmdstoreError:
         try:

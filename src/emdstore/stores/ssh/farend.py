@@ -117,7 +117,7 @@ class FarEnd:
     timeout
         Seconds without any answer after which the connection is given up.
     patience
-        Seconds until the program has to greet; None where the user may be asked something first.
+        Seconds until the program has to greet.
 
     Raises
     ------
@@ -135,7 +135,7 @@ class FarEnd:
         *,
         durability: Durability = "system",
         timeout: float = 20.0,
-        patience: float | None = 30.0,
+        patience: float = 30.0,
     ) -> None:
         self._connection, self._name, self._timeout = connection, name, timeout
         self._numbers = itertools.count(1)
@@ -170,7 +170,7 @@ class FarEnd:
 
     # -- the greeting --------------------------------------------------------------------------------------------
 
-    def _greeted(self, greeting: bytes, patience: float | None) -> bytes:
+    def _greeted(self, greeting: bytes, patience: float) -> bytes:
         """Wait for the program's greeting, past what a shell says before it; return what came after."""
         came: SimpleQueue[tuple[bytes, bytes | None]] = SimpleQueue()
 
@@ -289,13 +289,12 @@ class FarEnd:
             except Empty:
                 if system.current().monotonic() - self._heard < self._timeout:
                     continue
-                self._cut(
-                    StoreUnavailableError(
-                        f"{self._name} has not answered for {self._timeout:g} seconds; try again, or with a longer "
-                        "timeout",
-                        store=self._name,
-                    )
+                silent = StoreUnavailableError(
+                    f"{self._name} has not answered for {self._timeout:g} seconds; try again, or with a longer timeout",
+                    store=self._name,
                 )
+                silent.errno = errno.ETIMEDOUT
+                self._cut(silent)
         if isinstance(frame, EmdstoreError):
             raise copy.copy(frame)
         if frame[0] == far.FAILED:

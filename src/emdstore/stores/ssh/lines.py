@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import attrs
@@ -22,6 +24,9 @@ from emdstore.stores.ssh.side import FarSide
 MOST_CONNECTIONS = 4
 _FAR_SECONDS = 0.005
 """One stream is bound by OpenSSH's window; from here on a second one is quicker."""
+
+_TO_ANSWER = 300.0
+"""Seconds for somebody at a terminal to answer what the client asks."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,11 +86,10 @@ class Lines:
     def run_program(self) -> bool:
         """Whether the program runs over there; False also if that cannot be found out now."""
         try:
-            side = self.take()
+            with self.taken() as side:
+                return isinstance(side, FarEnd)
         except EmdstoreError:
             return False  # whoever asks for something hears why
-        self.give_back(side)
-        return isinstance(side, FarEnd)
 
     def call(self, ask: Callable[[FarSide], Result], *, again: bool = True) -> Result:
         """Ask over one of the connections.
@@ -98,17 +102,21 @@ class Lines:
             Whether to ask once more if it turns out that a connection that was kept had been cut.
         """
         was_kept = bool(self._open)
+        with self.taken() as side:
+            try:
+                return ask(side)
+            except StoreUnavailableError as error:
+                if not (again and was_kept and side.is_cut) or error.errno == errno.ETIMEDOUT:
+                    raise
+        with self.taken() as side:
+            return ask(side)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[FarSide]:
+        """Return one of the connections for the time of a block."""
         side = self.take()
         try:
-            return ask(side)
-        except StoreUnavailableError:
-            if not (again and was_kept and side.is_cut):
-                raise
-        finally:
-            self.give_back(side)
-        side = self.take()
-        try:
-            return ask(side)
+            yield side
         finally:
             self.give_back(side)
 
@@ -117,6 +125,7 @@ class Lines:
         with self._changing:
             self._open[:] = [side for side in self._open if not side.is_cut]
             side = min(self._open, key=lambda each: self._used.get(each, 0), default=None)
+            wants_more = False
             if side is not None:
                 self._used[side] = self._used.get(side, 0) + 1
                 wants_more = self._used[side] > 1 and not self._has_another and len(self._open) < self._most(side)
@@ -183,7 +192,7 @@ class Lines:
             timeout=way.timeout,
             connect_timeout=way.connect_timeout,
         )
-        patience = None if connection.asks else way.connect_timeout + way.timeout
+        patience = _TO_ANSWER if connection.asks else way.connect_timeout + way.timeout
         try:
             return FarEnd(
                 connection,
@@ -211,18 +220,17 @@ class Lines:
         return side
 
     def _connect_sftp(self) -> FarSide:
+
         way = self._way
         connection = open_connection(
             way.address, SFTP, name=self._name, rsh=way.rsh, timeout=way.timeout, connect_timeout=way.connect_timeout
         )
-        return Sftp(
-            connection,
-            way.address.root,
-            self._name,
-            way.durability,
-            patience=way.timeout,
-            opening=way.connect_timeout + way.timeout,
-        )
+        opening = _TO_ANSWER if connection.asks else way.connect_timeout + way.timeout
+        try:
+            return Sftp(connection, way.address.root, self._name, way.durability, patience=way.timeout, opening=opening)
+        except BaseException:
+            connection.close()
+            raise
 
 
 def _close(sides: list[FarSide]) -> None:

@@ -36,6 +36,7 @@ from emdstore.stores.replacing import digest_at
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.copies import FetchFiles, SendFiles
 from emdstore.stores.ssh.lines import MOST_CONNECTIONS, Lines, Way, lines_of
+from emdstore.stores.ssh.side import FarSide
 
 
 @attrs.frozen(repr=False, kw_only=True)
@@ -139,12 +140,14 @@ class SSHArtifactStore:
         return self._iter_found(prefix)
 
     def _iter_found(self, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
-        lines = self._lines.get()
-        side = lines.take()
-        try:
-            yield from side.iter_found(prefix)
-        finally:
-            lines.give_back(side)
+        def begin(side: FarSide) -> tuple[Iterator[ArtifactInfo | LeftOut], ArtifactInfo | LeftOut | None]:
+            found = side.iter_found(prefix)
+            return found, next(found, None)
+
+        found, first = self._lines.get().call(begin)
+        if first is not None:
+            yield first
+            yield from found
 
     def open_reader(self, key: str, /) -> ArtifactReader:
         """See `SupportsStreaming.open_reader`."""
