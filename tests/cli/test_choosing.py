@@ -16,7 +16,7 @@ from emdstore.cli.choosing import parse_moment, parse_size
 from emdstore.cli.options import WrongCallError
 from emdstore.stores import LocalArtifactStore
 
-COMMANDS = ("ls", "transfer", "diff", "verify", "replay", "sets", "commit", "gc", "export", "list")
+COMMANDS = ("ls", "tree", "du", "transfer", "diff", "verify", "replay", "sets", "commit", "gc", "export", "list")
 BIAS = "ilamb/bias/h/1"
 METRIC = b'{"DIMENSIONS": {"json_structure": ["m"], "m": {"bias": {}}}, "RESULTS": {"bias": 0.5}}'
 

@@ -17,7 +17,7 @@ from emdstore.sets.schema import record_schema
 
 NOT_RUN_HERE = {"serve", "climate-ref replay", "climate-ref retractions", "demo"}
 """A server, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
-WITHOUT_DOCUMENT = {"schema"}
+WITHOUT_DOCUMENT = {"schema", "cat"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,9 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "init", 2, ["init"]
     yield "run", 1, ["run", "--provider", "p", "--diagnostic", "d", "--", "false"]
     yield "list", 0, ["list"]
+    yield "status", 0, ["status"]
+    yield "logs", 0, ["logs", one]
+    yield "history", 0, ["history", "default"]
     yield "commit", 0, ["commit", one]
     yield "commit", 2, ["commit"]
     yield "reingest", 0, ["reingest", one]
@@ -64,6 +67,12 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     (Path("empty")).mkdir()
     yield "diff", 1, ["diff", results, "empty"]
     yield "diff", 1, ["diff", results / GOOD, results / INCOMPLETE, "--values"]
+    yield "du", 0, ["du", results]
+    yield "stat", 0, ["stat", results, f"{GOOD}/out.log"]
+    yield "stat", 0, ["stat", results, GOOD]
+    yield "stat", 4, ["stat", results, "nowhere"]
+    yield "tree", 0, ["tree", results, "-d", "2"]
+    yield "tree", 0, ["tree", results]
     yield "sets", 0, ["sets", results]
     yield "sets", 4, ["sets", results, "--provider", "nobody"]
     yield "repair", 0, ["repair", results, GOOD, "--from", results]

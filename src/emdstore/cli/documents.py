@@ -103,6 +103,7 @@ class Layout:
 _PASSED = ("copied", "unchanged")
 _HARMLESS = ("stale", "incomplete", "bare")
 _COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value")
+_NO_FAILURES = ("is being committed", "runs", "was started", "waits to be committed", "failed")
 _READ = ("published", "failed", "publishing", "incomplete", "changed", "bare")
 _REPLAY = Layout("executions", errors=_of_replay)
 _COMMIT = Layout("executions", named=("fragment", "status"), errors=_of_commit)
@@ -128,13 +129,16 @@ LAYOUTS: Mapping[str, Layout] = {
     "doctor": Layout("checks", errors=lambda told: [
         _error("problem", each.name, each.detail) for each in told["checks"] if each.outcome == "problem"
     ]),
+    "du": Layout("usage"),
     "error": Layout(items="", errors=_of_error),
     "export": Layout(),
     "forget": Layout(),
     "gc": Layout("removed"),
+    "history": Layout("executions"),
     "init": Layout(),
     "inputs": Layout("inputs"),
     "list": Layout("executions"),
+    "logs": Layout(),
     "ls": Layout("artifacts"),
     "materialize": Layout(errors=_of_materialize),
     "recover": Layout("recovered", named=("fragment",)),
@@ -158,7 +162,10 @@ LAYOUTS: Mapping[str, Layout] = {
     "serve": Layout(),
     "sets": Layout("sets", errors=_of_items("sets", "state", "fragment", "reason", _READ)),
     "show": Layout(one="execution"),
+    "stat": Layout("artifacts"),
+    "status": Layout("executions", errors=_of_items("executions", "concern", "fragment", "reason", _NO_FAILURES)),
     "transfer": Layout("artifacts", errors=_of_items("artifacts", "outcome", "key", "error", _PASSED)),
+    "tree": Layout("entries"),
     "unretract": Layout(),
     "verify": Layout("problems", errors=_of_items("problems", "finding", "key", "detail", _HARMLESS)),
 }  # fmt: skip

@@ -105,12 +105,12 @@ def _listed(
         raise WrongCallError(f"{store!r} does not tell sizes and times: leave out --long and --json")
     for each in iter_chosen(store, prefix, selection, left_out=left_out):
         if isinstance(each, ArtifactInfo):
-            yield {"key": each.key, "size": each.size, "modified": _time_of(each.modified)}
+            yield {"key": each.key, "size": each.size, "modified": time_of(each.modified)}
         else:
             yield {"key": each}
 
 
-def _time_of(modified: float) -> datetime | None:
+def time_of(modified: float) -> datetime | None:
     """Return when an artifact was written; None where its store does not tell."""
     return None if math.isnan(modified) else datetime.fromtimestamp(modified, UTC)
 

@@ -1,0 +1,208 @@
+"""Commands on where a workspace stands: what waits, what an execution says, what became of a group."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from emdstore import system
+from emdstore.catalog import ExecutionRow
+from emdstore.cli.executions import open_catalog_of, open_workspace
+from emdstore.cli.options import (
+    PATIENT,
+    PLAIN,
+    Config,
+    Folder,
+    NothingMatchedError,
+    OptionalCatalogURL,
+    Output,
+    Patience,
+)
+from emdstore.cli.render import note, say, show_document, show_table, size_text
+from emdstore.executions.process import is_gone
+from emdstore.executions.workspace import Workspace
+from emdstore.sets.result import LOG_NAME
+from emdstore.stores import ArtifactStore, SupportsPath
+from emdstore.stores.views import scoped
+
+_SHOWN = 20
+_LIVE = ("created", "running")
+_FOLLOW_SECONDS = 0.5
+
+
+def status(*, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN) -> int:
+    """Tell where the workspace stands: what runs, waits and failed, what is held by whom, and how full its disks are.
+
+    emdstore status
+
+    emdstore status --config /project/emdstore.toml --json
+
+    Exit code 1 if something failed to upload, or is held by a process that is gone: commit it again.
+    """
+    with open_workspace(config, patience) as workspace:
+        rows = list(workspace.list_executions())
+        disks = _disks(workspace)
+    counts = Counter(row.status for row in rows)
+    concerns = [(row, word) for row in rows if (word := _concern(row)) is not None]
+    code = int(any(is_failure for _, (_, is_failure) in concerns))
+    if output.json:
+        told = [
+            {"fragment": row.fragment, "status": row.status, "concern": word, "owner": row.owner, "reason": _why(row)}
+            for row, (word, _) in concerns
+        ]
+        return show_document("status", {"counts": dict(counts), "executions": told, "disks": disks}, code)
+    say(", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "no executions")
+    if concerns:
+        shown = [(row.fragment, row.status, word, _why(row)) for row, (word, _) in concerns[:_SHOWN]]
+        show_table(("execution", "status", "what", "why"), shown)
+    if len(concerns) > _SHOWN:
+        note(f"{len(concerns) - _SHOWN} more: `emdstore list` shows them")
+    for disk in disks:
+        say(f"{disk['what']}: {disk['place']}: {size_text(disk['free'])} free of {size_text(disk['total'])}")
+    if counts["stopped"] or counts["upload_failed"]:
+        say("next: emdstore commit --pending")
+    return code
+
+
+def _concern(row: ExecutionRow) -> tuple[str, bool] | None:
+    """Return what there is to say of an execution that is not done with, and whether it is a failure."""
+    if row.status == "upload_failed":
+        return "failed to upload", True
+    if row.status == "pending_upload":
+        gone = is_gone(row.owner)
+        return ("left behind by a process that is gone", True) if gone else ("is being committed", False)
+    if row.status in _LIVE:
+        return ("runs" if row.status == "running" else "was started"), False
+    if row.status == "stopped":
+        return "waits to be committed", False
+    if row.status == "failed":
+        return "failed", False
+    return None
+
+
+def _why(row: ExecutionRow) -> str | None:
+    return row.error or row.reason or (f"held by {row.owner}" if row.owner else None)
+
+
+def _disks(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return how full the disks of a workspace are, as far as they are disks."""
+    found = []
+    places: dict[str, ArtifactStore] = {"scratch": workspace.scratch, "results": workspace.results}
+    for what, store in places.items():
+        if isinstance(store, SupportsPath) and (path := store.local_path()).exists():
+            disk = shutil.disk_usage(path)
+            found.append({"what": what, "place": str(path), "total": disk.total, "free": disk.free})
+    return found
+
+
+def logs(
+    execution: Folder,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(alias="-f")] = False,
+    config: Config = None,
+    patience: Patience = PATIENT,
+    output: Output = PLAIN,
+) -> int:
+    """Write an execution's log to stdout: from scratch while it is there, otherwise from the results store.
+
+    emdstore logs pmp/enso/historical/20260501T120000-1a2b3c4d
+
+    emdstore logs 1a2b3c4d --follow
+
+    Parameters
+    ----------
+    execution
+        Its fragment, or the end of it, or its id.
+    follow
+        Go on as it grows, until the execution has stopped.
+    """
+    with open_workspace(config, patience) as workspace:
+        fragment = workspace.catalog.execution(execution).fragment
+        folders = [scoped(store, fragment) for store in (workspace.scratch, workspace.results)]
+        folder = next((each for each in folders if each.exists(LOG_NAME)), None)
+        if folder is None:
+            raise NothingMatchedError(f"{fragment!r} has no {LOG_NAME} in scratch or in results", key=fragment)
+        data = folder.read_bytes(LOG_NAME)
+        if output.json:
+            text = data.decode(errors="backslashreplace")
+            return show_document("logs", {"fragment": fragment, "place": repr(folder), "log": text})
+        _write(data)
+        while follow and workspace.catalog.execution(fragment).status in _LIVE:
+            system.current().sleep(_FOLLOW_SECONDS)
+            data = _write_more(folder, data)
+        if follow:
+            _write_more(folder, data)
+    return 0
+
+
+def _write_more(folder: ArtifactStore, before: bytes) -> bytes:
+    now = folder.read_bytes(LOG_NAME)
+    _write(now[len(before) :] if now.startswith(before) else now)
+    return now
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def history(
+    group: Folder,
+    /,
+    *,
+    catalog: OptionalCatalogURL = None,
+    config: Config = None,
+    patience: Patience = PATIENT,
+    output: Output = PLAIN,
+) -> int:
+    """Tell what became of an execution group: each of its executions, the newest first, and which one is the latest.
+
+    emdstore history historical
+
+    emdstore history pmp/enso/historical --catalog catalog.db
+
+    Parameters
+    ----------
+    group
+        The group, alone or after its provider and diagnostic, as provider/diagnostic/group.
+    """
+    with open_catalog_of(catalog, config, patience) as database:
+        rows = [row for row in database.executions(retracted=None) if _is_of(row, group)]
+        latest = {row.execution_id for row in database.executions(latest=True)}
+        where = database.url
+    if not rows:
+        raise NothingMatchedError(f"there is no execution of a group {group!r} in {where}", key=group)
+    rows.sort(key=lambda row: (_when(row), row.fragment), reverse=True)
+    if output.json:
+        told = [{"latest": row.execution_id in latest, "execution": row} for row in rows]
+        return show_document("history", {"executions": told})
+    shown = [
+        (
+            row.fragment,
+            "latest" if row.execution_id in latest else None,
+            row.status,
+            _when(row),
+            row.generation,
+            row.scalars,
+            row.superseded_by or row.retraction_reason or row.reason,
+        )
+        for row in rows
+    ]
+    show_table(("execution", "latest", "status", "when", "generation", "scalars", "note"), shown)
+    return 0
+
+
+def _is_of(row: ExecutionRow, group: str) -> bool:
+    return group in (row.group, f"{row.diagnostic}/{row.group}", f"{row.provider}/{row.diagnostic}/{row.group}")
+
+
+def _when(row: ExecutionRow) -> datetime:
+    moment = row.published_at or row.stopped_at or row.started_at or row.created_at
+    return moment or datetime.min.replace(tzinfo=UTC)
