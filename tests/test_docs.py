@@ -115,9 +115,8 @@ def said_to_be_public(module: str) -> list[str]:
 
 
 PUBLIC = ["emdstore", "emdstore.catalog", "emdstore.demo", "emdstore.emds", "emdstore.stores", "emdstore.testing"]
-# Of systemd, of floating point, of PostgreSQL; rights of S3.
+# Of systemd, of floating point, of PostgreSQL.
 FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
-FOREIGN |= {"DeleteObject", "GetObject", "ListBucket", "PutObject"}
 
 
 def names(text: str) -> set[str]:

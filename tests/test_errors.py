@@ -34,7 +34,6 @@ BUILTINS = {
     "KeyConflictError": FileExistsError,
     "MissingExtraError": ImportError,
     "StoreAccessError": PermissionError,
-    "LookRefusedError": PermissionError,
     "StoreError": OSError,
     "UnsupportedError": NotImplementedError,
     "StoreURLError": ValueError,

@@ -31,7 +31,6 @@ from .errors import (
     InvalidKeyError as InvalidKeyError,
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,
-    LookRefusedError as LookRefusedError,
     MissingExtraError as MissingExtraError,
     OvertakenError as OvertakenError,
     PruneRefusedError as PruneRefusedError,

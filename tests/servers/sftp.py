@@ -140,7 +140,7 @@ class Between:
         splitter = wire.Splitter()
         os.set_blocking(self._server.descriptors[0], True)
         while data := os.read(self._in, 1 << 18):
-            for packet in splitter.feed(data):
+            for packet in map(bytes, splitter.feed(data)):
                 request = Request(packet)
                 if request.kind != "INIT":
                     self.seen.append(request)
@@ -159,7 +159,7 @@ class Between:
     def _back(self) -> None:
         splitter, pending = wire.Splitter(), []
         while data := self._server.read(1 << 18):
-            pending = splitter.feed(data)
+            pending = [bytes(packet) for packet in splitter.feed(data)]
             if self._seconds:
                 time.sleep(self._seconds)
             for packet in pending:

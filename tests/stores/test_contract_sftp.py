@@ -8,12 +8,12 @@ import pytest
 from tests.servers.sftp import client_of_server
 from tests.stores.test_contract_local import files_in, plant_strangers
 
-from emdstore.stores.port import SupportsCopyFrom, SupportsPath, SupportsReplaceIf, SupportsScope, SupportsSession
+from emdstore.stores.port import SupportsPath, SupportsReplaceIf, SupportsScope, SupportsSession
 from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.testing import StoreContract, StoreHarness
 from emdstore.testing.contract.capabilities import CAPABILITIES
 
-CLAIMS = set(CAPABILITIES) - {SupportsPath, SupportsSession, SupportsCopyFrom, SupportsScope, SupportsReplaceIf}
+CLAIMS = set(CAPABILITIES) - {SupportsPath, SupportsSession, SupportsScope, SupportsReplaceIf}
 
 
 class TestSftp(StoreContract):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from itertools import islice
@@ -47,7 +46,7 @@ from emdstore.cli.render import (
 from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
-from emdstore.errors import LookRefusedError, redact_url
+from emdstore.errors import redact_url
 from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 from emdstore.keys import validate_key
@@ -130,10 +129,7 @@ def materialize(
     if retryable and not failed:
         raise WrongCallError("--retryable is about a failed run: give --failed too")
     run, results = open_existing(source, access), open_dest(dest, access)
-    published = None
-    if fragment is None:
-        with contextlib.suppress(LookRefusedError):
-            published = read_record(results)
+    published = read_record(results) if fragment is None else None
     identity = ExecutionRecord.at(
         validate_key(fragment or (published.fragment if published else fragment_of(dest))),
         **{"description": description}

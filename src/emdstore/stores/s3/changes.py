@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from emdstore import system
 from emdstore.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     KeyConflictError,
-    LookRefusedError,
     StoreUnavailableError,
     UnsupportedError,
 )
@@ -31,9 +28,8 @@ def create(bucket: Bucket, key: str, data: bytes) -> None:
         try:
             return _put(bucket, key, data, token)
         except ArtifactExistsError:
-            with contextlib.suppress(LookRefusedError):
-                if _token_of(bucket, key) == token:  # the answer to an earlier request of ours was lost
-                    return None
+            if _token_of(bucket, key) == token:  # the answer to an earlier request of ours was lost
+                return None
             raise
         except StoreUnavailableError:
             # Whether the bytes are there is not known. The next attempt tells, or a look at the end.
@@ -118,7 +114,7 @@ def _look(bucket: Bucket, key: str) -> str | None:
     """Return the token of the object at the key; `_NOTHING` if there is no object."""
     try:
         return _token_of(bucket, key)
-    except (KeyConflictError, LookRefusedError, StoreUnavailableError):
+    except (KeyConflictError, StoreUnavailableError):
         return _NOTHING
 
 

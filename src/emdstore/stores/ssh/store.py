@@ -33,6 +33,7 @@ from emdstore.stores.port import (
     Place,
 )
 from emdstore.stores.replacing import digest_at
+from emdstore.stores.ssh import sftp_copies
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.copies import FetchFiles, SendFiles
 from emdstore.stores.ssh.lines import MOST_CONNECTIONS, Lines, Way, lines_of
@@ -195,14 +196,16 @@ class SSHArtifactStore:
         )
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
-        """See `SupportsCopyFrom.copy_from`: from a folder of this machine, where the program runs over there."""
+        """See `SupportsCopyFrom.copy_from`: from a folder of this machine."""
+        if not isinstance(source, LocalArtifactStore):
+            return None
         lines = self._lines.get()
-        return SendFiles(source.ground, lines) if isinstance(source, LocalArtifactStore) and lines.run_program else None
+        return (SendFiles if lines.run_program else sftp_copies.SendFiles)(source.ground, lines)
 
     def files_to(self, root: Root, /) -> CopySession | None:
         """See `BringsFiles.files_to`."""
         lines = self._lines.get()
-        return FetchFiles(lines, root) if lines.run_program else None
+        return (FetchFiles if lines.run_program else sftp_copies.FetchFiles)(lines, root)
 
     def flush(self) -> None:
         """See `SupportsFlush.flush`: the file system over there, as far as that can be asked."""

@@ -1,5 +1,5 @@
 """SFTP, for accounts that can do nothing else: no program is run at the other end."""
 
-from emdstore.stores.ssh.sftp.store import Sftp
+from emdstore.stores.ssh.sftp.store import Pending, Sftp
 
-__all__ = ["Sftp"]
+__all__ = ["Pending", "Sftp"]

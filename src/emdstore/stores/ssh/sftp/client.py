@@ -26,7 +26,7 @@ from emdstore import system
 from emdstore.errors import EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.keys import shown_name
 from emdstore.stores.ssh.sftp import wire
-from emdstore.stores.ssh.sftp.wire import Answer, Request, WireError
+from emdstore.stores.ssh.sftp.wire import Answer, Packet, Request, WireError
 
 T = TypeVar("T")
 
@@ -309,12 +309,12 @@ class Client:
 
     # -- hearing ---------------------------------------------------------------------------------------------------
 
-    def _greet(self, seconds: float) -> list[bytes]:
+    def _greet(self, seconds: float) -> list[memoryview]:
         """Exchange versions; return what came after."""
         with contextlib.suppress(OSError):  # what is read next tells why
             os.write(self._out, wire.first_packet())
         until = system.current().monotonic() + seconds
-        packets: list[bytes] = []
+        packets: list[memoryview] = []
         version, begun = wire.VERSION, b""
         while not packets:
             left = until - system.current().monotonic()
@@ -351,13 +351,16 @@ class Client:
         )
 
     def _ask_for_limits(self) -> None:
-        answer = self.ask(wire.limits()).result()
+        try:
+            answer = self.ask(wire.limits()).result()
+        except Lost as lost:
+            raise lost.of(None) from lost.cause
         if isinstance(answer, wire.Reply):
             limits = wire.limits_of(answer)
             self.most_read = min(limits.read or _SMALL, _LARGEST)
             self.most_written = min(limits.write or _SMALL, _LARGEST)
 
-    def _run(self, early: Sequence[bytes]) -> None:
+    def _run(self, early: Sequence[Packet]) -> None:
         try:
             for packet in early:
                 self._take(packet)
@@ -427,7 +430,7 @@ class Client:
             raise self._pipes.error("go on with")
         return data
 
-    def _take(self, packet: bytes) -> None:
+    def _take(self, packet: Packet) -> None:
         number, answer = wire.decode(packet)
         try:
             task, position, _ = self._asked.pop(number)

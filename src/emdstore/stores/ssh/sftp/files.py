@@ -47,41 +47,47 @@ def describe(key: str, found: Attributes) -> ArtifactInfo:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_whole(ground: Ground, key: str) -> Steps[bytes]:
-    """Return the bytes of an artifact; `SourceChangedError` if it changes meanwhile.
+def read_whole(ground: Ground, key: str) -> Steps[tuple[bytes, Attributes]]:
+    """Return the bytes of an artifact, and what is told of it; `SourceChangedError` if it changes meanwhile.
 
     Size and time are the same before and after. But the time is a whole second: what was written within the last one
     can be written again without a sign. So what is as young as that is read twice, unless one request has read all of
     it.
     """
-    handle = yield from _open(ground, key)
-    try:
-        most = ground.client.most_read
-        before, first, after = yield [wire.fstat(handle), wire.read(handle, 0, most), wire.fstat(handle)]
-        if not isinstance(before, Attributes):
-            raise ground.error_of(before, "look at", key)
-        data = first.data if isinstance(first, Data) and len(first.data) <= most else _end_of(ground, first, key)
-        # What says that it has no bytes may have some all the same, as in /proc; it is read to its end, and believed.
-        if not data or len(data) == before.size:
-            _check_unchanged(before, after, len(data), key)
-            return data
-        parts = [data]
-        done = yield from _read_on(ground, handle, key, parts, before.size or 0)
-        data = b"".join(parts)
-        again: list[bytes] = []
-        if ground.is_young(before) and before.size:
-            yield from _read_on(ground, handle, key, again, before.size)
-        _check_unchanged(before, (yield wire.fstat(handle)), done, key)
-        if again and b"".join(again) != data:
-            raise _changed(key)
-        return data
-    finally:
-        ground.client.post(wire.close(handle))
+    for _ in range(MOST_RACES):
+        before, handle = yield from _open(ground, key)
+        try:
+            most = ground.client.most_read
+            first, after = yield [wire.read(handle, 0, most), wire.fstat(handle)]
+            if not isinstance(after, Attributes):
+                raise ground.error_of(after, "look at", key)
+            data = first.data if isinstance(first, Data) and len(first.data) <= most else _end_of(ground, first, key)
+            if (before.size, before.modified) != (after.size, after.modified):
+                continue  # it was replaced between the look at it and its opening, or changed since
+            # What says that it has no bytes may have some all the same, as in /proc: then its end is believed.
+            if not data or len(data) == before.size:
+                return data, before
+            parts = [data]
+            done = yield from _read_on(ground, handle, key, parts, before.size or 0)
+            data = b"".join(parts)
+            again: list[bytes] = []
+            if ground.is_young(before) and before.size:
+                yield from _read_on(ground, handle, key, again, before.size)
+            _check_unchanged(before, (yield wire.fstat(handle)), done, key)
+            if again and b"".join(again) != data:
+                raise _changed(key)
+            return data, before
+        finally:
+            ground.client.post(wire.close(handle))
+    raise _changed(key, " again and again")
 
 
-def _open(ground: Ground, key: str) -> Steps[bytes]:
-    """Open an artifact to read it. Only a regular file is opened: a pipe would keep the server waiting for ever."""
-    yield from ground.look(key)
+def _open(ground: Ground, key: str) -> Steps[tuple[Attributes, bytes]]:
+    """Open an artifact to read it, and return what was told of it before, and the handle.
+
+    Only a regular file is opened: a pipe would keep the server waiting for ever.
+    """
+    found = yield from ground.look(key)
     try:
         opened = yield wire.open_file(ground.path(key), wire.READ)
     except GivenUpError as given_up:
@@ -92,7 +98,7 @@ def _open(ground: Ground, key: str) -> Steps[bytes]:
     if handle is None:
         yield from ground.refuse(opened, "open", key)
     assert handle is not None
-    return handle
+    return found, handle
 
 
 def _read_on(ground: Ground, handle: bytes, key: str, parts: list[bytes], size: int) -> Steps[int]:
@@ -149,6 +155,7 @@ class Reader:
         with ground.telling(key):
             self._handle, self._before, self._rest = ground.client.run(self._begin(key))
         self.info = describe(key, self._before)
+        self.is_program = bool((self._before.mode or 0) & 0o111)
         self._is_unknown = not self._before.size
         if self._is_unknown:
             self.info = attrs.evolve(self.info, size=len(self._rest))
@@ -159,7 +166,7 @@ class Reader:
         self._digest = hashlib.sha256() if self._before.size and ground.is_young(self._before) else None
 
     def _begin(self, key: str) -> Steps[tuple[bytes, Attributes, bytes]]:
-        handle = yield from _open(self._ground, key)
+        _, handle = yield from _open(self._ground, key)
         before = yield wire.fstat(handle)
         if not isinstance(before, Attributes):
             raise self._ground.error_of(before, "look at", key)
@@ -243,7 +250,9 @@ class Staged:
     is_taken: bool
 
 
-def write_whole(ground: Ground, key: str, data: bytes, *, create: bool = False) -> Steps[None]:
+def write_whole(
+    ground: Ground, key: str, data: bytes, *, create: bool = False, is_program: bool = False
+) -> Steps[None]:
     """Put bytes in place of what is there, or where nothing is (`create`)."""
     staged = yield from stage(ground, key, create=create)
     most = ground.client.most_written
@@ -251,6 +260,8 @@ def write_whole(ground: Ground, key: str, data: bytes, *, create: bool = False) 
     asked = [wire.write(staged.handle, start, view[start : start + most]) for start in range(0, len(data), most)]
     told = [wire.fstat(staged.handle)] if ground.wants_time else []
     try:
+        if is_program:
+            yield from make_program(staged)
         answers = yield [*asked, *told, *_last_requests(ground, staged)]
         if told:
             ground.learn_time(answers.pop(len(asked)))
@@ -261,6 +272,13 @@ def write_whole(ground: Ground, key: str, data: bytes, *, create: bool = False) 
     except Exception:
         yield wire.remove(staged.path)
         raise
+
+
+def make_program(staged: Staged) -> Steps[None]:
+    """Let whoever may read an unfinished file run it, if the server lets us; a copy is one without that, too."""
+    there = yield wire.fstat(staged.handle)
+    if isinstance(there, Attributes) and there.mode is not None:
+        yield wire.set_mode(staged.handle, there.mode | (there.mode & 0o444) >> 2)
 
 
 def _last_requests(ground: Ground, staged: Staged) -> list[Request]:
@@ -438,8 +456,8 @@ def flush_file(ground: Ground, key: str) -> Steps[None]:
 class Writer:
     """See `ArtifactWriter`: blocks are sent ahead of the answers to those that were sent before."""
 
-    def __init__(self, ground: Ground, key: str, written: Callable[[str], object]) -> None:
-        self._ground, self._key, self._written = ground, key, written
+    def __init__(self, ground: Ground, key: str, written: Callable[[str], object], *, is_program: bool = False) -> None:
+        self._ground, self._key, self._written, self._is_program = ground, key, written, is_program
         self._block = min(_BLOCK, ground.client.most_written)
         self._sent: collections.deque[Task[Answer]] = collections.deque()
         self._offset = 0
@@ -447,8 +465,14 @@ class Writer:
 
     def __enter__(self) -> Self:
         with self._ground.telling(self._key):
-            self._staged = self._ground.client.run(stage(self._ground, self._key))
+            self._staged = self._ground.client.run(self._begin())
         return self
+
+    def _begin(self) -> Steps[Staged]:
+        staged = yield from stage(self._ground, self._key)
+        if self._is_program:
+            yield from make_program(staged)
+        return staged
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""

@@ -24,19 +24,76 @@ import logging
 import threading
 import weakref
 from collections.abc import Iterator
+from typing import Generic
 
 from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, UnsupportedError
 from emdstore.stores.port import ArtifactInfo, LeftOut
 from emdstore.stores.ssh.sftp import files, listing, wire
-from emdstore.stores.ssh.sftp.client import PATIENCE, Client, Pipes, Steps, T
+from emdstore.stores.ssh.sftp.client import PATIENCE, Client, Pipes, Steps, T, Task
 from emdstore.stores.ssh.sftp.files import Reader, Writer
 from emdstore.stores.ssh.sftp.ground import Durability, Ground
 
 _LARGE = 1024 * 1024
 _MOST_UNFLUSHED = 10_000
+_MOST_FILES = 256
+_MOST_BYTES = 32 * 1024 * 1024
+_SMALL = 64 * 1024
 
 _log = logging.getLogger(__name__)
+
+
+class Pending(Generic[T]):
+    """Something that is under way with one artifact."""
+
+    __slots__ = ("_ground", "_key", "_task")
+
+    def __init__(self, ground: Ground, key: str, task: Task[T]) -> None:
+        self._ground, self._key, self._task = ground, key, task
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nobody has to wait."""
+        return self._task.is_done
+
+    def result(self) -> T:
+        """Wait for it; return or raise what came of it."""
+        with self._ground.telling(self._key):
+            return self._task.result()
+
+    def give_up(self) -> None:
+        """Have it clean up after itself as soon as the server answers; nobody waits for it."""
+        self._task.given_up = True
+
+
+class Ahead:
+    """What is under way of small artifacts over one connection, for all threads together, so that memory is bounded."""
+
+    def __init__(self) -> None:
+        self._files = self._bytes = 0
+        self._usual = _SMALL
+        self._lock = threading.Lock()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more is to be under way; a thread that has nothing under way takes one artifact all the same."""
+        return self._files < _MOST_FILES and self._bytes < _MOST_BYTES
+
+    def begin(self, size: int | None = None) -> int:
+        """Take note of an artifact; return for how many bytes it is taken, as `end` is told."""
+        with self._lock:
+            taken = self._usual if size is None else size
+            self._files += 1
+            self._bytes += taken
+            return taken
+
+    def end(self, taken: int, size: int | None = None) -> None:
+        """Take note that it is done, and of the size that it had."""
+        with self._lock:
+            self._files -= 1
+            self._bytes -= taken
+            if size is not None:
+                self._usual = (7 * self._usual + size) // 8
 
 
 class Sftp:
@@ -57,6 +114,11 @@ class Sftp:
         Seconds that the server may be silent while something is asked of it.
     opening
         Seconds that it may take to greet.
+
+    Attributes
+    ----------
+    ahead
+        What whoever begins to read or write takes note of.
 
     Raises
     ------
@@ -80,6 +142,7 @@ class Sftp:
         began = system.current().monotonic()
         self._run("", _ask(wire.real_path(".")))
         self._round_trip = system.current().monotonic() - began
+        self.ahead = Ahead()
         self._unflushed: dict[str, None] = {}
         self._lock = threading.Lock()
 
@@ -116,7 +179,15 @@ class Sftp:
 
     def read_bytes(self, key: str) -> bytes:
         """See `ArtifactStore.read_bytes`; `SourceChangedError` if the file was changed in place meanwhile."""
-        return self._run(key, files.read_whole(self._ground, key))
+        return self.begin_read(key).result()[0]
+
+    def begin_read(self, key: str) -> Pending[tuple[bytes, bool]]:
+        """Begin to read an artifact; the result is its bytes, and whether it is a program."""
+        return Pending(self._ground, key, self._client.start(self._read(key)))
+
+    def _read(self, key: str) -> Steps[tuple[bytes, bool]]:
+        data, told = yield from files.read_whole(self._ground, key)
+        return data, bool((told.mode or 0) & 0o111)
 
     def open_reader(self, key: str) -> Reader:
         """See `SupportsStreaming.open_reader`."""
@@ -133,14 +204,21 @@ class Sftp:
         if len(data) > _LARGE:
             with self.open_writer(key) as writer:
                 writer.write(data)
-            return
-        self._run(key, files.write_whole(self._ground, key, data))
+        else:
+            self.begin_write(key, data).result()
+
+    def begin_write(self, key: str, data: bytes, *, create: bool = False, is_program: bool = False) -> Pending[None]:
+        """Begin to write an artifact, perhaps only where none is, perhaps as a program."""
+        self._flush_if_much()
+        return Pending(self._ground, key, self._client.start(self._write(key, data, create, is_program)))
+
+    def _write(self, key: str, data: bytes, create: bool, is_program: bool) -> Steps[None]:
+        yield from files.write_whole(self._ground, key, data, create=create, is_program=is_program)
         self._note(key)
 
     def create_bytes(self, key: str, data: bytes) -> None:
         """See `SupportsCreate.create_bytes`; `UnsupportedError` where the server, or the folder, has no hard links."""
-        self._run(key, files.write_whole(self._ground, key, data, create=True))
-        self._note(key)
+        self.begin_write(key, data, create=True).result()
 
     def replace_bytes(self, key: str, data: bytes, seen: str) -> None:
         """Raise `UnsupportedError`: SFTP cannot compare and put at once."""
@@ -151,9 +229,10 @@ class Sftp:
             store=self._ground.name,
         )
 
-    def open_writer(self, key: str) -> Writer:
+    def open_writer(self, key: str, *, is_program: bool = False) -> Writer:
         """See `SupportsStreaming.open_writer`."""
-        return Writer(self._ground, key, self._note)
+        self._flush_if_much()
+        return Writer(self._ground, key, self._note, is_program=is_program)
 
     def delete(self, key: str) -> None:
         """See `SupportsDelete.delete`; folders that become empty go too."""
@@ -169,13 +248,14 @@ class Sftp:
     # -- durability ------------------------------------------------------------------------------------------------
 
     def _note(self, key: str) -> None:
-        """Note that something is to be flushed; not more of it than is soon done."""
-        if self._ground.durability == "object" or not self._ground.has(wire.FSYNC):
-            return
-        with self._lock:
-            self._unflushed[key] = None
-            is_much = len(self._unflushed) >= _MOST_UNFLUSHED
-        if is_much:
+        """Note that something is to be flushed."""
+        if self._ground.durability == "system" and self._ground.has(wire.FSYNC):
+            with self._lock:
+                self._unflushed[key] = None
+
+    def _flush_if_much(self) -> None:
+        """Flush before there is so much that its names take memory."""
+        if len(self._unflushed) >= _MOST_UNFLUSHED:
             self.flush()
 
     def flush(self) -> None:

@@ -26,18 +26,26 @@ POSIX_RENAME, HARDLINK, FSYNC = "posix-rename@openssh.com", "hardlink@openssh.co
 STATVFS, LIMITS, EXPAND_PATH = "statvfs@openssh.com", "limits@openssh.com", "expand-path@openssh.com"
 
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _LSTAT, _FSTAT = range(1, 9)
+_FSETSTAT = 10
 _OPENDIR, _READDIR, _REMOVE, _MKDIR, _RMDIR, _REALPATH, _STAT, _RENAME = range(11, 19)
 _STATUS, _HANDLE, _DATA, _NAME, _ATTRS = range(101, 106)
 _EXTENDED, _EXTENDED_REPLY = 200, 201
 
 _HAS_SIZE, _HAS_OWNERS, _HAS_MODE, _HAS_TIMES, _HAS_EXTENDED = 0x1, 0x2, 0x4, 0x8, 0x80000000
 
+_USUAL = _HAS_SIZE | _HAS_OWNERS | _HAS_MODE | _HAS_TIMES
+
 _HEAD = struct.Struct(">IBI")
 _ANSWER = struct.Struct(">BI")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
+_USUAL_ATTRIBUTES = struct.Struct(">QQIII")
 _U64_U32 = struct.Struct(">QI")
 _TWO_U32 = struct.Struct(">II")
+
+
+Packet: TypeAlias = bytes | memoryview
+"""A packet, without its length."""
 
 
 class WireError(Exception):
@@ -114,6 +122,11 @@ def stat_of(path: str) -> Request:
 def fstat(handle: bytes) -> Request:
     """Ask for the `Attributes` of what is open."""
     return Request(_FSTAT, _string(handle))
+
+
+def set_mode(handle: bytes, mode: int) -> Request:
+    """Set the permissions of what is open."""
+    return Request(_FSETSTAT, _string(handle) + _TWO_U32.pack(_HAS_MODE, mode & 0o7777))
 
 
 def open_folder(path: str) -> Request:
@@ -200,6 +213,9 @@ class Status(NamedTuple):
     text: str
 
 
+_DONE = Status(OK, "")
+
+
 class Handle(NamedTuple):
     """What stands for something that is open."""
 
@@ -280,7 +296,7 @@ class _Scanner:
 
     __slots__ = ("_at", "_packet")
 
-    def __init__(self, packet: bytes, at: int) -> None:
+    def __init__(self, packet: Packet, at: int) -> None:
         self._packet, self._at = packet, at
 
     def u32(self) -> int:
@@ -293,18 +309,25 @@ class _Scanner:
         self._at += 8
         return value
 
+    def skip_raw(self) -> None:
+        self._at += 4 + _U32.unpack_from(self._packet, self._at)[0]
+
     def raw(self) -> bytes:
-        size = self.u32()
-        start, self._at = self._at, self._at + size
+        start = self._at + 4
+        self._at = start + _U32.unpack_from(self._packet, self._at)[0]
         if self._at > len(self._packet):
-            raise WireError(f"a string of {size} bytes in a packet of {len(self._packet)}")
-        return self._packet[start : self._at]
+            raise WireError(f"a string of {self._at - start} bytes in a packet of {len(self._packet)}")
+        return bytes(self._packet[start : self._at])
 
     def text(self) -> str:
         return self.raw().decode("utf-8", "surrogateescape")
 
     def attributes(self) -> Attributes:
         flags = self.u32()
+        if flags == _USUAL:
+            size, _, mode, _, modified = _USUAL_ATTRIBUTES.unpack_from(self._packet, self._at)
+            self._at += _USUAL_ATTRIBUTES.size
+            return Attributes(size, mode, modified)
         size = self.u64() if flags & _HAS_SIZE else None
         if flags & _HAS_OWNERS:
             self.u64()
@@ -324,10 +347,10 @@ class _Scanner:
         return self._at >= len(self._packet)
 
     def rest(self) -> bytes:
-        return self._packet[self._at :]
+        return bytes(self._packet[self._at :])
 
 
-def decode_version(packet: bytes) -> tuple[int, dict[str, str]]:
+def decode_version(packet: Packet) -> tuple[int, dict[str, str]]:
     """Return the version and the extensions of a server's first packet, which has no number.
 
     Raises
@@ -349,7 +372,7 @@ def decode_version(packet: bytes) -> tuple[int, dict[str, str]]:
     return version, extensions
 
 
-def decode(packet: bytes) -> tuple[int, Answer]:
+def decode(packet: Packet) -> tuple[int, Answer]:
     """Return the number and the content of an answer.
 
     Raises
@@ -362,7 +385,7 @@ def decode(packet: bytes) -> tuple[int, Answer]:
         scanner = _Scanner(packet, 5)
         if kind == _STATUS:
             code = scanner.u32()
-            return number, Status(code, "" if scanner.is_at_end else scanner.text())
+            return number, _DONE if code == OK else Status(code, "" if scanner.is_at_end else scanner.text())
         if kind == _DATA:
             return number, Data(scanner.raw())
         if kind == _HANDLE:
@@ -373,7 +396,7 @@ def decode(packet: bytes) -> tuple[int, Answer]:
             names = []
             for _ in range(scanner.u32()):
                 name = scanner.text()
-                scanner.raw()  # a line for people
+                scanner.skip_raw()  # a line for people
                 names.append((name, scanner.attributes()))
             return number, Names(names)
         if kind == _EXTENDED_REPLY:
@@ -411,8 +434,8 @@ class Splitter:
         self._held = 0
         self._needed = 4
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Return the packets that are complete by now, without their lengths.
+    def feed(self, data: bytes) -> list[memoryview]:
+        """Return the packets that are complete by now.
 
         Raises
         ------
@@ -424,6 +447,7 @@ class Splitter:
         if self._held < self._needed:
             return []
         whole = b"".join(self._parts) if len(self._parts) > 1 else data
+        view = memoryview(whole)
         packets, at, end = [], 0, len(whole)
         self._needed = 4
         while end - at >= 4:
@@ -433,7 +457,7 @@ class Splitter:
             if end - at - 4 < size:
                 self._needed = 4 + size
                 break
-            packets.append(whole[at + 4 : at + 4 + size])
+            packets.append(view[at + 4 : at + 4 + size])
             at += 4 + size
         self._parts = [whole[at:]] if at < end else []
         self._held = end - at

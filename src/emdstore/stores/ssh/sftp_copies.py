@@ -1,0 +1,240 @@
+"""Files that go from this machine to an SFTP server, or come from there.
+
+A small file takes several round trips, one after the other. So of a batch the next ones are under way before the first
+has arrived. A copy has the time at which it was made, not that of its source: SFTP tells whole seconds only, by which a
+later transfer could not tell whether the source was written again within the second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from emdstore.errors import EmdstoreError, StoreUnavailableError
+from emdstore.keys import validate_key
+from emdstore.stores.checksums import sha256_of
+from emdstore.stores.local.files import FileSession, check_unchanged, read_whole
+from emdstore.stores.local.root import Root
+from emdstore.stores.port import CHUNK_SIZE, Copied
+from emdstore.stores.ssh.lines import Lines
+from emdstore.stores.ssh.sftp import Pending, Sftp
+
+_SMALL = 1024 * 1024
+
+_Moved = Callable[[int], object] | None
+
+
+@attrs.frozen
+class _Sent:
+    """A small file that is under way."""
+
+    pending: Pending[None]
+    size: int
+    sha256: str
+
+
+@attrs.frozen
+class _Asked:
+    """A small file that is asked for, and for how many bytes it is taken."""
+
+    key: str
+    pending: Pending[tuple[bytes, bool]]
+    taken: int
+
+
+class SendFiles:
+    """See `CopiesMany`: from a folder of this machine to an SFTP server."""
+
+    def __init__(self, source: Root, lines: Lines) -> None:
+        self._source, self._lines = FileSession(source), lines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self._source.close()
+
+    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
+        """See `CopySession.copy`."""
+        validate_key(key)
+        return self._lines.call(lambda side: self._copy(_sftp(side), key, moved))
+
+    def _copy(self, side: Sftp, key: str, moved: _Moved) -> Copied:
+        with self._source.root.translating("read", key):
+            fd, before = self._source.open(key)
+            try:
+                if 0 < before.st_size <= _SMALL:
+                    data = read_whole(fd, before, key)
+                    side.begin_write(key, data, is_program=_is_program(before)).result()
+                    if moved is not None:
+                        moved(len(data))
+                    return Copied(len(data), sha256_of(data))
+                digest, size = hashlib.sha256(), 0
+                with side.open_writer(key, is_program=_is_program(before)) as writer:
+                    while data := os.read(fd, CHUNK_SIZE):
+                        digest.update(data)
+                        size += len(data)
+                        writer.write(data)
+                        if moved is not None:
+                            moved(len(data))
+                    check_unchanged(before, os.fstat(fd), size, key)
+                return Copied(size, digest.hexdigest())
+            finally:
+                os.close(fd)
+
+    def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
+        """See `CopiesMany.copy_many`."""
+        waiting: deque[_Sent | EmdstoreError] = deque()
+        line = self._lines.take()
+        try:
+            side = _sftp(line)
+        except EmdstoreError:
+            self._lines.give_back(line)
+            raise
+        try:
+            for key in keys:
+                while waiting and (not side.ahead.has_room or _is_settled(waiting[0])):
+                    yield _settled(side, waiting.popleft(), moved)
+                try:
+                    waiting.append(self._send(side, validate_key(key)))
+                except EmdstoreError as error:
+                    waiting.append(error)
+            while waiting:
+                yield _settled(side, waiting.popleft(), moved)
+        finally:
+            for each in waiting:
+                if isinstance(each, _Sent):
+                    each.pending.give_up()
+                    side.ahead.end(each.size)
+            self._lines.give_back(line)
+
+    def _send(self, side: Sftp, key: str) -> _Sent:
+        with self._source.root.translating("read", key):
+            fd, before = self._source.open(key)
+            try:
+                data = read_whole(fd, before, key)
+            finally:
+                os.close(fd)
+        pending = side.begin_write(key, data, is_program=_is_program(before))
+        side.ahead.begin(len(data))
+        return _Sent(pending, len(data), sha256_of(data))
+
+
+def _is_program(status: os.stat_result) -> bool:
+    return bool(status.st_mode & 0o111)
+
+
+def _is_settled(first: _Sent | EmdstoreError) -> bool:
+    return not isinstance(first, _Sent) or first.pending.is_done
+
+
+def _settled(side: Sftp, first: _Sent | EmdstoreError, moved: _Moved) -> Copied | EmdstoreError:
+    """Wait for the end of a copy."""
+    if not isinstance(first, _Sent):
+        return first
+    try:
+        first.pending.result()
+    except EmdstoreError as error:
+        return error
+    finally:
+        side.ahead.end(first.size)
+    if moved is not None:
+        moved(first.size)
+    return Copied(first.size, first.sha256)
+
+
+class FetchFiles:
+    """See `CopiesMany`: from an SFTP server to a folder of this machine."""
+
+    def __init__(self, lines: Lines, dest: Root) -> None:
+        self._lines, self._dest = lines, FileSession(dest)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        self._dest.close()
+
+    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
+        """See `CopySession.copy`."""
+        validate_key(key)
+        return self._lines.call(lambda side: self._copy(_sftp(side), key, moved))
+
+    def _copy(self, side: Sftp, key: str, moved: _Moved) -> Copied:
+        with side.open_reader(key) as reader:
+            return self._write(key, iter(reader.read, b""), reader.is_program, moved)
+
+    def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
+        """See `CopiesMany.copy_many`."""
+        asked: deque[_Asked | EmdstoreError] = deque()
+        left = deque(keys)
+        line = self._lines.take()
+        try:
+            side = _sftp(line)
+        except EmdstoreError:
+            self._lines.give_back(line)
+            raise
+        try:
+            while asked or left:
+                while left and (not asked or side.ahead.has_room):
+                    key = left.popleft()
+                    try:
+                        pending = side.begin_read(validate_key(key))
+                    except EmdstoreError as error:
+                        asked.append(error)
+                    else:
+                        asked.append(_Asked(key, pending, side.ahead.begin()))
+                yield self._settled(side, asked.popleft(), moved)
+        finally:
+            for each in asked:
+                if isinstance(each, _Asked):
+                    each.pending.give_up()
+                    side.ahead.end(each.taken)
+            self._lines.give_back(line)
+
+    def _settled(self, side: Sftp, first: _Asked | EmdstoreError, moved: _Moved) -> Copied | EmdstoreError:
+        if not isinstance(first, _Asked):
+            return first
+        size = None
+        try:
+            data, is_program = first.pending.result()
+            size = len(data)
+            return self._write(first.key, iter((data,)), is_program, moved)
+        except EmdstoreError as error:
+            return error
+        finally:
+            side.ahead.end(first.taken, size)
+
+    def _write(self, key: str, parts: Iterator[bytes], is_program: bool, moved: _Moved) -> Copied:
+        digest, size, dest = hashlib.sha256(), 0, self._dest
+        with dest.root.translating("write", key):
+            out = dest.stage(key)
+            try:
+                for data in parts:
+                    digest.update(data)
+                    size += len(data)
+                    dest.write(out, data, key)
+                    if moved is not None:
+                        moved(len(data))
+                if is_program:
+                    mode = stat.S_IMODE(os.fstat(out).st_mode)
+                    os.fchmod(out, mode | (mode & 0o444) >> 2)
+            except BaseException:
+                dest.discard(out)
+                raise
+            dest.put_in_place(out, key)
+        return Copied(size, digest.hexdigest())
+
+
+def _sftp(side: object) -> Sftp:
+    """Return the far side as the one that it is; a program may run there by now."""
+    if not isinstance(side, Sftp):
+        raise StoreUnavailableError("the other side runs the program by now; try again")
+    return side
