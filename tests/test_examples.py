@@ -9,16 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.servers.s3 import S3Server
 
 import emdstore
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(*command: str, cwd: Path) -> str:
+def run(*command: str, cwd: Path, **env: str) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTEST_"))}
     environment["PYTHONPATH"] = str(Path(emdstore.__file__).parents[1])
     programs = str(Path(sys.executable).parent)  # Parsl's are found by their names
+    environment |= env
     environment["PATH"] = os.pathsep.join([programs, environment["PATH"]])
     done = subprocess.run(
         [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
@@ -104,3 +106,18 @@ def test_every_example_is_run_here() -> None:
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_says_how_to_run_it(path: Path) -> None:
     assert re.search(rf"(python|pytest) {path.name}", path.read_text())
+
+
+def test_a_run_becomes_a_release_and_what_was_wrong_disappears(tmp_path: Path, moto_server: S3Server) -> None:
+    at = {"AWS_ACCESS_KEY_ID": moto_server.access_key, "AWS_SECRET_ACCESS_KEY": moto_server.secret_key}
+    at |= {"AWS_ENDPOINT_URL": moto_server.endpoint_url, "AWS_REGION": moto_server.region}
+    mirror = f"s3://{moto_server.make_bucket()}/results"
+    out = run(str(EXAMPLES / "from_run_to_release.py"), mirror, cwd=tmp_path, **at)
+    assert out.splitlines() == [
+        "missing: bias of MIROC6: map.png",
+        "changed: trend of CanESM5: 1.2 -> 1.45",
+        "release 2026.2: 6 sets",
+        "refused: a commit that would change the release",
+        "in the mirror: 6 of 6 sets as released",
+        "left of the release in a rebuilt catalog: ACCESS-ESM1-5, CanESM5",
+    ]

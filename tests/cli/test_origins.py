@@ -71,3 +71,20 @@ def test_a_program_is_run_with_what_it_reads(cli: CLI, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "scratch" / done["fragment"] / "execution.json").read_text())
     assert [(each["name"], each["version"]) for each in record["datasets"]] == [("ERA5", None), ("CMIP6.tas", "v1")]
     assert record["resources"]["exit_code"] == 0
+
+
+def test_all_that_read_a_dataset_is_retracted(cli: CLI, tmp_path: Path) -> None:
+    cli("init")
+    run = ("run", "--provider", "p", "--json")
+    bundle = '{"DIMENSIONS": {"json_structure": ["m"], "m": {"x": {}}}, "RESULTS": {"x": 1}}'
+    program = ("sh", "-c", f"echo '{bundle}' > $EMDSTORE_OUTPUT_DIR/diagnostic.json")
+    for diagnostic, dataset in (("one", "ERA5"), ("two", "ERA5"), ("three", "HadISST")):
+        cli(*run, "--diagnostic", diagnostic, "--input", dataset, "--", *program)
+    cli("commit", "--pending")
+    done = cli("retract", "--dataset", "era*", "--reason", "withdrawn", "--json").json
+    assert [each["fragment"].split("/")[1] for each in done["items"]] == ["one", "two"]
+    left = cli("export", "executions", "-o", "-", "--format", "jsonl").out.splitlines()
+    assert [json.loads(line)["diagnostic"] for line in left] == ["three"]
+    assert "no set that is not retracted" in cli("retract", "--dataset", "ERA5", "--reason", "x", code=4).err
+    for wrong in ((), ("p/one/default/1", "--dataset", "x"), ("--dataset", "x", "--successor", "y")):
+        cli("retract", *wrong, "--reason", "x", code=2)

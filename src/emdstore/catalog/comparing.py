@@ -153,8 +153,10 @@ class Pair:
     @property
     def verdict(self) -> Verdict:
         """The worst of all."""
-        worst: Verdict = "equal"
-        return next((each for each in VERDICTS if self.counts.get(each)), worst)
+        for each in VERDICTS:
+            if self.counts.get(each):
+                return each
+        return "equal"
 
 
 def compare_results(

@@ -157,7 +157,7 @@ LAYOUTS: Mapping[str, Layout] = {
         _error(each["outcome"], f"{each['fragment']}/{each['key']}", each["detail"]) for each in told["troubles"]
     ]),
     "resources": Layout("diagnostics"),
-    "retract": Layout(),
+    "retract": Layout("sets"),
     "run": Layout(one="execution"),
     "serve": Layout(),
     "sets": Layout("sets", errors=_of_items("sets", "state", "fragment", "reason", _READ)),

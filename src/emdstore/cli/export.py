@@ -49,6 +49,8 @@ def export(
     status: tuple[Status, ...] = (),
     choosing: Choosing = ANYTHING,
     fragment: Folder = "",
+    release: str | None = None,
+    dataset: tuple[str, ...] = (),
     retracted: bool = False,
     catalog: OptionalCatalogURL = None,
     config: Config = None,
@@ -74,6 +76,10 @@ def export(
         Only of executions in this state.
     fragment
         Only of the executions in this folder.
+    release
+        Only of the sets of this release, or of the one that this alias points at; refused if one of them has changed.
+    dataset
+        Only of executions that read this dataset: its name, PID or DOI; `*` stands for any text.
     retracted
         Also of sets that were retracted.
     """
@@ -81,7 +87,8 @@ def export(
     if file == _STDOUT and output.json:
         raise WrongCallError("--json and -o - both write to stdout: give a file")
     selection = choosing.of_sets()
-    filters: dict[str, Any] = {name: value for name, value in (("status", status), ("fragment", fragment)) if value}
+    given = (("status", status), ("fragment", fragment), ("release", release), ("dataset", list(dataset)))
+    filters: dict[str, Any] = {name: value for name, value in given if value}
     if retracted:
         filters["retracted"] = None
     if where and kind not in _WITH_DIMENSIONS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,7 @@ from emdstore.cli.options import (
     Access,
     Config,
     Folder,
+    NothingMatchedError,
     Output,
     WrongCallError,
     open_existing,
@@ -134,10 +135,9 @@ def repair_set(
 
 
 def retract_set(
-    fragment: Folder,
-    /,
-    *,
+    *fragments: Folder,
     reason: str,
+    dataset: tuple[str, ...] = (),
     successor: str | None = None,
     by: str | None = None,
     results: Results = None,
@@ -145,31 +145,52 @@ def retract_set(
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
-    """Say that a published set is not to be used any more. Its record and its artifacts stay as they are.
+    """Say that published sets are not to be used any more. Their records and artifacts stay as they are.
 
-    The word is kept beside the record, and travels with the set. Queries, exports and pages leave the set out, unless
+    The word is kept beside each record, and travels with the set. Queries, exports and pages leave the sets out, unless
     they are asked for retracted sets.
+
+    emdstore retract pmp/enso/historical/1 --reason "wrong sign" --successor pmp/enso/historical/2
+
+    emdstore retract --dataset 'CMIP6.*.ACCESS-ESM1-5.*' --reason "the model data were withdrawn"
 
     Parameters
     ----------
-    fragment
-        The set's folder in the results store.
+    fragments
+        The sets' folders in the results store.
     reason
-        Why, for those who used the set.
+        Why, for those who used them.
+    dataset
+        All sets that read this dataset, by the workspace's catalog: its name, PID or DOI; `*` stands for any text. May
+        be given several times; `emdstore affected` shows which they are.
     successor
-        The set to use instead.
+        The set to use instead of a single one.
     by
         Who says so; by default the user and the host.
     """
-    with _results_store(results, config, access, fragment) as store:
-        try:
-            said = retract(store, fragment, reason=reason, successor=successor, by=by)
-        except ValueError as error:
-            raise WrongCallError(str(error)) from error
-    if output.json:
-        return show_document("retract", {"fragment": fragment, "retraction": said})
-    say(f"{fragment} is retracted: {reason}")
-    return 0
+    if bool(fragments) == bool(dataset):
+        raise WrongCallError("name the sets to retract, or give --dataset for all that read it")
+    if successor is not None and len(fragments) != 1:
+        raise WrongCallError("--successor is for a single set")
+    if dataset and results is not None:
+        raise WrongCallError("--dataset asks the catalog of a workspace, which --results has not: name the sets")
+    wanted = list(fragments)
+    if dataset:
+        with open_workspace(config, access) as workspace:
+            wanted = [row.fragment for row in workspace.catalog.executions(dataset=list(dataset)) if row.state]
+        if not wanted:
+            raise NothingMatchedError(f"no set that is not retracted is known to have read {', '.join(dataset)}")
+    said = []
+    with _results_store(results, config, access, wanted) as store:
+        for fragment in wanted:
+            try:
+                word = retract(store, fragment, reason=reason, successor=successor, by=by)
+            except ValueError as error:
+                raise WrongCallError(str(error)) from error
+            said.append({"fragment": fragment, "retraction": word})
+            if not output.json:
+                say(f"{fragment} is retracted: {reason}")
+    return show_document("retract", {"sets": said}) if output.json else 0
 
 
 def unretract_set(
@@ -194,7 +215,7 @@ def unretract_set(
     by
         Who says so; by default the user and the host.
     """
-    with _results_store(results, config, access, fragment) as store:
+    with _results_store(results, config, access, [fragment]) as store:
         before = unretract(store, fragment, reason=reason, by=by)
     if output.json:
         return show_document("unretract", {"fragment": fragment, "taken_back": before})
@@ -204,13 +225,19 @@ def unretract_set(
 
 
 @contextmanager
-def _results_store(place: str | None, config: Path | None, access: Access, fragment: str) -> Iterator[ArtifactStore]:
-    """Open the results store in which a word is to be said of a set; tell the workspace's catalog of it."""
+def _results_store(
+    place: str | None, config: Path | None, access: Access, fragments: Sequence[str]
+) -> Iterator[ArtifactStore]:
+    """Open the results store in which a word is to be said of sets; tell the workspace's catalog of it."""
     if place is not None:
         yield open_existing(place, access)
         note("catalogs learn of it by `emdstore replay`")
         return
     with open_workspace(config, access, instead="--results") as workspace:
-        yield workspace.results
-        for each in replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary).failures:
-            note(f"the catalog could not take {each.fragment} as it is now: {each.error}")
+        try:
+            yield workspace.results
+        finally:  # also of those that were reached before one that failed
+            for fragment in fragments:
+                report = replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary)
+                for each in report.failures:
+                    note(f"the catalog could not take {each.fragment} as it is now: {each.error}")
