@@ -67,6 +67,7 @@ def test_results_are_queried_as_tables_and_curves_and_exported(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("dask")
 def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "dask_promotion.py"), cwd=tmp_path)
@@ -78,6 +79,7 @@ def test_a_dask_cluster_promotes_results(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.needs("parsl")
 def test_parsl_commits_executions(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "parsl_promotion.py"), cwd=tmp_path)

@@ -72,6 +72,7 @@ def test_without_an_index_the_tests_skip_and_fail_where_they_must_not(ci: str, o
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_the_page_about_real_results_does_what_it_says(real_sets: RealSets, tmp_path: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "real-results.md").read_text(), re.DOTALL)
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -47,24 +47,29 @@ def environment(**extra: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(emdstore.__file__).parents[1])} | extra
 
 
+def run_command(*arguments: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the real command line in a process of its own: a fork, unless Python has to start anew for its variables."""
+    command, variables = [*COMMAND, *map(str, arguments)], environment(**env or {})
+    if not any(name.startswith(READ_AT_START) for name in env or {}):
+        return run_forked(command, cwd=cwd, env=variables)
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> CLI:
     """The real command line, in a process of its own, in an empty folder."""
 
     def run(*arguments: object, code: int | None = 0, env: dict[str, str] | None = None) -> Answer:
-        command, variables = [*COMMAND, *map(str, arguments)], environment(**env or {})
-        if any(name.startswith(READ_AT_START) for name in env or {}):
-            done = subprocess.run(
-                command,
-                cwd=tmp_path,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=120,
-            )
-        else:
-            done = run_forked(command, cwd=tmp_path, env=variables)
+        done = run_command(*arguments, cwd=tmp_path, env=env)
         answer = Answer(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in answer.err, answer.err
         assert code is None or answer.code == code, answer

@@ -260,8 +260,15 @@ def test_a_lost_catalog_comes_back_from_the_results(written: Path, tmp_path: Pat
         assert list(catalog.series()) == list(old.series())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("seen", ["scratch/*/*/*/*", "scratch/*/*/*CNRM*/*/plots/*", "results/*/*/*/*"])
+@pytest.mark.parametrize(
+    ("number", "seen"),
+    [
+        (signal.SIGKILL, "scratch/*/*/*/*"),
+        (signal.SIGINT, "scratch/*/*/*CNRM*/*/plots/*"),
+        (signal.SIGKILL, "results/*/*/*/*"),
+        (signal.SIGINT, "results/*/*/*/*"),
+    ],
+)
 def test_interrupted_anywhere_the_next_one_completes_it(
     written: Path, tmp_path: Path, number: signal.Signals, seen: str
 ) -> None:

@@ -63,6 +63,7 @@ def bucket(seaweed_server: Any) -> tuple[Any, str]:
     return seaweed_server.client(), seaweed_server.make_bucket()
 
 
+@pytest.mark.once
 class TestFsspecStoreOnS3(StoreContract):
     @pytest.fixture
     def harness(self, seaweed_server: Any, bucket: tuple[Any, str], gateway: str) -> StoreHarness:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import environment, run_command
 from tests.web.conftest import running
 
 from emdstore.catalog import Catalog
@@ -21,9 +21,7 @@ from emdstore.cli.demo import commands
 
 
 def run(*arguments: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], env=environment(**env or {}), capture_output=True, text=True, timeout=120
-    )
+    return run_command(*arguments, cwd=Path.cwd(), env=env)
 
 
 def test_what_the_demo_names_last_shows_its_results(demo: Path) -> None:

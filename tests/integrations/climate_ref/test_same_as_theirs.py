@@ -129,13 +129,13 @@ def test_the_real_sets_end_in_the_same_files_and_rows(both: Both, real_sets: Rea
     assert both.ours.files() == both.theirs.files()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_generated_sets_end_in_the_same_files_and_rows(template: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     succeeded = 0
     with two_frameworks(template, tmp_path, write_vocabulary(tmp_path / "vocabulary.yaml")) as both:
         columns = both.ours.columns()
-        for number in range(60):
+        for number in range(30):
             fragment = f"example/generated/group_g{number}_v1_{seed:08}/{number + 1}"
             said = generate(rng, both.scratch / fragment)
             execution = both.handle(fragment, said=said, update_dirty=rng.random() < 0.9)
@@ -146,7 +146,7 @@ def test_generated_sets_end_in_the_same_files_and_rows(template: Path, tmp_path:
             key: _APPENDED.sub(b"", data) if key.endswith("/out.log") else data
             for key, data in both.theirs.files().items()
         }
-    assert 40 < succeeded < 60
+    assert 18 < succeeded < 30
 
 
 # -- where theirs is wrong ----------------------------------------------------------------------------------------
