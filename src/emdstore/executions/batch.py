@@ -41,7 +41,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 
 @attrs.frozen
 class BatchProgress:
-    """How far a batch has come: how many executions are done, of how many, and what the last one's report is."""
+    """The progress of a batch: how many executions are done, how many there are, and the report of the last one."""
 
     fragment: str
     done: int
@@ -53,7 +53,7 @@ BatchCallback = Callable[[BatchProgress], object]
 
 
 class CommitInterrupted(Interrupted):
-    """Ctrl-C during a batch. What was committed is whole; running it again goes on from here. See `Interrupted`."""
+    """Ctrl-C during a batch. What was committed is complete; run it again to continue. See `Interrupted`."""
 
     _what = "the commit"
     report: UploadReport
@@ -68,9 +68,9 @@ class CommitJob:
     fragment
         The execution.
     named
-        Whether somebody asked for this very one; otherwise it is one of all that wait.
+        Whether somebody asked for this execution by name; otherwise it is one of those that wait.
     lost
-        Whether a worker was lost with it, which then still holds its claim.
+        Whether a lost worker was committing it, whose claim may still hold.
     """
 
     fragment: str
@@ -78,7 +78,7 @@ class CommitJob:
     lost: bool = False
 
     def after_a_loss(self) -> CommitJob:
-        """Return what is given out when the worker of this one was lost."""
+        """Return the job to submit after the worker of this one was lost."""
         return attrs.evolve(self, lost=True)
 
 
@@ -97,35 +97,35 @@ def commit_pending_executions(
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
-    """Commit all that waits: stopped, failed to upload, or claimed by an owner that is gone; oldest first.
+    """Commit every waiting execution: stopped, failed to upload, or claimed by an owner that is gone; oldest first.
 
-    Each is committed as by `Execution.commit_output_assets`, and one that fails stops no other. What somebody else is
-    committing is skipped; a running execution is never touched. Several processes may do this at once: each execution
-    is committed by one of them.
+    Each is committed as by `Execution.commit_output_assets`, and a failure does not stop the others. Executions that
+    somebody else is committing are skipped; running ones are never touched. Several processes may do this at once: each
+    execution is committed by one of them.
 
     Parameters
     ----------
     locations
         The workspace.
     execution_ids
-        Only these, by fragment or last segment, whatever their state.
+        Only these, by fragment or last segment, in any state.
     selection
-        Without `execution_ids`, which of those that wait; see `emdstore.catalog.choosing`.
+        Without `execution_ids`, which of the waiting ones; see `emdstore.catalog.choosing`.
     clean_folder, unnamed
         Whether to remove each one's scratch folder; see `Execution.commit_output_assets`.
     unchanged, replace
-        See `Execution.commit_output_assets`. What may be replaced by less has to be named in `execution_ids`.
+        See `Execution.commit_output_assets`. Executions that may be replaced by less must be named in `execution_ids`.
     executor
-        Where the commits run; by default forks of this process while it has a single thread and the results are local,
-        or threads. The workspace must pickle for processes. What a lost worker had in hand is committed by another one,
-        as soon as its claim has run out.
+        Runs the commits; by default forks of this process while it has a single thread and the results are local,
+        otherwise threads. For processes the workspace must pickle. What a lost worker was committing is committed by
+        another one as soon as its claim has run out.
     progress_callback
-        Called in this thread after each execution, with a `BatchProgress`. What it raises is logged.
+        Called in this thread with a `BatchProgress` after each execution. Its exceptions are logged.
 
     Returns
     -------
     UploadReport
-        Of all of them, with a typed error for each that failed.
+        The report on all of them, with a typed error for each failure.
 
     Raises
     ------
@@ -134,9 +134,10 @@ def commit_pending_executions(
     ExecutionNotFoundError
         If one of the ids is unknown. Nothing was committed.
     ExecutorError
-        If the executor takes no work, the workspace cannot be sent to its workers, or these have another emdstore.
+        If the executor accepts no work, the workspace cannot be sent to its workers, or these have another version of
+        emdstore.
     CommitInterrupted
-        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; commits that run are brought to their end.
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Running commits are finished first.
     """
     shipping = shipping_for(
         locations, execution_ids, clean_folder=clean_folder, unnamed=unnamed, unchanged=unchanged, replace=replace
@@ -169,7 +170,7 @@ def shipping_for(
     unchanged: Unchanged,
     replace: bool,
 ) -> Shipping:
-    """Return how a batch ships; `ValueError` if it might replace what nobody has named."""
+    """Return how a batch ships; `ValueError` if it might replace executions that are not named."""
     if replace and execution_ids is None:
         raise ValueError("name the executions whose publications may be replaced by less")
     also = locations.clean_unnamed if unnamed is None else unnamed
@@ -186,9 +187,9 @@ def commit_each(
     progress_callback: BatchCallback | None,
     left_out: UploadReport,
 ) -> UploadReport:
-    """Commit each of some executions in its own way, isolated from the others; see `commit_pending_executions`.
+    """Commit executions, each isolated from the others; see `commit_pending_executions`.
 
-    What there is to say of executions that are not committed is in the report, too.
+    The report also says why others were not committed.
     """
     started = system.current().monotonic()
     reports: list[UploadReport] = []
@@ -228,7 +229,7 @@ def commit_each(
 def commit_isolated(
     locations: Locations, commit: CommitOne, shipping: Shipping, jobs: Sequence[CommitJob]
 ) -> UploadReport:
-    """Commit one execution of a batch. Errors are in the report."""
+    """Commit one execution of a batch; its error is in the report."""
     (job,) = jobs
     try:
         return commit(locations, job, shipping)
@@ -237,11 +238,11 @@ def commit_isolated(
 
 
 def commit_job(locations: Locations, job: CommitJob, shipping: Shipping) -> UploadReport:
-    """Commit an execution that was named, or one that waits if it still does."""
-    # What a lost worker had in hand may be done already: to commit it again is to tell so.
+    """Commit an execution that was named, or that still waits."""
+    # A lost worker may have finished its commit: committing again reports this.
     states = COMMITTABLE if job.named or job.lost else WAITING
     taken = (ClaimHeldError,) if job.named else (ClaimHeldError, InvalidTransitionError)  # by others, since listed
-    # On another machine nobody knows that its owner is gone before the claim has run out.
+    # For an owner on another machine, only an expired claim shows that it is gone.
     patience = system.current().monotonic() + (_LAPSES * locations.lease_seconds if job.lost else 0)
     try:
         while True:
@@ -261,14 +262,14 @@ def _failed(job: CommitJob, error: Exception) -> UploadReport:
 
 
 def _waiting(locations: Locations, takes: Callable[[ExecutionRow], bool]) -> list[str]:
-    """Return what waits, oldest first: stopped, failed to upload, or claimed by an owner that is gone."""
+    """Return the waiting executions, oldest first: stopped, failed to upload, or claimed by an owner that is gone."""
     gone = [row for row in locations.catalog.executions(status="pending_upload", retracted=None) if is_gone(row.owner)]
     waiting = {row.fragment: row for row in (*locations.catalog.claims.pending(WAITING), *gone) if takes(row)}
     return [row.fragment for row in sorted(waiting.values(), key=lambda row: (str(row.created_at or ""), row.fragment))]
 
 
 def _cut_off(locations: Locations, takes: Callable[[ExecutionRow], bool]) -> dict[str, str]:
-    """Return the executions that are called running and that nobody works on any more, with what to do."""
+    """Return the executions with status running whose process is gone, with what to do."""
     found = {}
     for row in filter(takes, locations.catalog.executions(status="running", retracted=None)):
         try:

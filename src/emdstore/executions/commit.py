@@ -1,7 +1,7 @@
-"""The one way to ship an execution: claim, freeze, bytes, record, rows, clean up.
+"""The only way to ship an execution: claim, freeze, bytes, record, rows, clean up.
 
-Everything that commits comes through `commit_execution`: the library call, a resumed execution, the batch and the
-command line. Killed between any two of its steps, running it again comes to the same end.
+All commits go through `commit_execution`: the library call, a resumed execution, the batch and the command line. If it
+is killed between any two steps, another run reaches the same end.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ _SHIPPED = frozenset({"uploaded", "failed"})
 
 @attrs.frozen(kw_only=True)
 class Shipping:
-    """How an execution is shipped: what goes down from whoever asks for it to the bytes.
+    """The options of shipping an execution.
 
     Attributes
     ----------
     clean_folder
-        Whether to remove the scratch folder when all is done and proved to be.
+        Whether to remove the scratch folder when everything is proved to be published.
     unnamed
-        Whether to do so also if files lie there that no bundle names.
+        Whether to remove it even if it contains files that no bundle names.
     unchanged, replace
         See `publish_set`.
     executor, on_progress
@@ -68,12 +68,12 @@ class Shipping:
 def commit_execution(
     locations: Locations, fragment: str, shipping: Shipping, *, states: Collection[str] = COMMITTABLE
 ) -> UploadReport:
-    """Ship one execution from one of some states; see `Execution.commit_output_assets`, which is how it is called."""
+    """Ship one execution from one of some states; called by `Execution.commit_output_assets`, which describes it."""
     started = system.current().monotonic()
     locations.bind()
     before = locations.catalog.execution(fragment)
     if before.status in _SHIPPED.intersection(states) and not has_scratch_record(locations.scratch, fragment):
-        # Shipped, and cleaned up since. The catalog only believes so.
+        # Shipped and cleaned up since; the catalog cannot be sure of that.
         return UploadReport(statuses={fragment: published_status(locations, fragment)})
     with Lease(locations, before, states) as lease:
         try:
@@ -93,7 +93,7 @@ def commit_execution(
             lease.give_back(status)
             return UploadReport(statuses={fragment: status})
         except DemotionRefusedError as error:
-            # Nothing was changed, so the execution is what it was. Only of a commit that was killed nobody knows that.
+            # Nothing was changed, so the status stays. After a killed commit that would not be known.
             was_killed = before.status == "pending_upload"
             lease.give_back(*(("upload_failed", str(error)) if was_killed else (before.status, before.error)))
             raise
@@ -101,18 +101,18 @@ def commit_execution(
             try:
                 content = read_set(locations.results, fragment, vocabulary=locations.vocabulary)
             except IncompleteSetError:
-                # Somebody's late bytes have the time of the record, and so were taken for those that it names.
+                # Late bytes of another writer have the time of the record, and so were taken for the recorded ones.
                 publication, report = publish(attrs.evolve(shipping, unchanged="never"))
                 content = read_set(locations.results, fragment, vocabulary=locations.vocabulary)
             lease.finish(content)
         else:
-            lease.give_back(publication.decision.status)  # the catalog has these very rows
+            lease.give_back(publication.decision.status)  # the catalog already has these rows
     kept = _clean_up(locations, fragment, shipping) if shipping.clean_folder else {}
     return attrs.evolve(report, seconds=system.current().monotonic() - started, kept=kept)
 
 
 def _clean_up(locations: Locations, fragment: str, shipping: Shipping) -> dict[str, str]:
-    """Remove the folder of an execution that was shipped, or tell why it stays."""
+    """Remove the folder of a shipped execution, or return why it stays."""
     row = locations.catalog.execution(fragment)
     try:
         with Lease(locations, row, (row.status,), to=row.status) as lease:
@@ -132,32 +132,32 @@ def publish_stopped(
     before_record: Callable[[], object] = lambda: None,
     taken_over: bool = False,
 ) -> tuple[Publication, UploadReport]:
-    """Ship the bytes of an execution that has stopped, then its record: the steps of a commit that need no catalog.
+    """Ship the bytes of a stopped execution, then its record: the steps of a commit that need no catalog.
 
     Parameters
     ----------
     locations
-        Where it is.
+        The workspace.
     fragment
         The execution.
     shipping
-        How it is shipped.
+        The options.
     generation
-        Of the claim under which it is; 0 without one.
+        The generation of the claim; 0 without one.
     before_record, taken_over
         See `publish_set`.
 
     Raises
     ------
     ArtifactNotFoundError, RecordError
-        If its folder is gone from scratch, also while it was being shipped, or its record has no outcome.
+        If its folder is gone from scratch, even during the commit, or its record has no outcome.
     UploadFailedError
         If something could not be shipped. Nothing was published.
     """
     started = system.current().monotonic()
 
     def permit_record() -> None:
-        # The folder goes in one piece: if its record is there, nothing went meanwhile.
+        # The folder is removed as a whole: if its record is there, nothing is gone.
         if not has_scratch_record(locations.scratch, fragment):
             raise scratch_is_gone(locations.scratch, fragment)
         before_record()
@@ -191,7 +191,7 @@ def publish_stopped(
 
 
 def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
-    """Return the status of an execution whose folder is gone because somebody else shipped it and cleaned up."""
+    """Return the status of an execution that somebody else has shipped and cleaned up."""
     if has_scratch_record(locations.scratch, fragment) or not scoped(locations.results, fragment).exists(RECORD_NAME):
         return None
     status = published_status(locations, fragment)
@@ -200,7 +200,7 @@ def _shipped_meanwhile(locations: Locations, fragment: str) -> str | None:
 
 
 def published_digest(locations: Locations, fragment: str) -> str:
-    """Return the SHA-256 of the record that is published."""
+    """Return the SHA-256 of the published record."""
     return sha256_of(scoped(locations.results, fragment).read_bytes(RECORD_NAME))
 
 

@@ -55,7 +55,7 @@ R = TypeVar("R")
 def _by_the_writer(
     method: Callable[Concatenate[OutputWriter, P], R],
 ) -> Callable[Concatenate[Execution, P], R]:
-    """Return a method of the execution that is one of its writer's."""
+    """Return a method of the execution that calls the writer's."""
 
     @functools.wraps(method)
     def called(execution: Execution, /, *args: P.args, **options: P.kwargs) -> R:
@@ -65,9 +65,9 @@ def _by_the_writer(
 
 
 class Execution:
-    """One execution: a folder in scratch, a row in the catalog, and, once it is committed, a set in the results store.
+    """An execution: a folder in scratch, a row in the catalog and, once it is committed, a set in the results store.
 
-    It comes from `Workspace.start_execution` or `Workspace.resume_execution`. As a context manager it is the run::
+    Returned by `Workspace.start_execution` and `Workspace.resume_execution`. As a context manager it is the run::
 
         with workspace.start_execution(provider="pmp", diagnostic="enso_tel", group="historical") as execution:
             figure.savefig(execution.output_directory / "map.png")
@@ -75,9 +75,10 @@ class Execution:
             execution.add_scalar(0.7, region="nino34", metric="rmse")
         execution.commit_output_assets()
 
-    What is logged and printed inside the block is in ``out.log``. An exception in the block is the run's outcome, and
-    is raised again: `OSError`, `MemoryError` and signals are the system's, and the run may be tried again; anything
-    else is the diagnostic's own. Leaving the block stops the run. It ships nothing: committing is a visible step.
+    Everything that is logged and printed inside the block goes into ``out.log``. An exception in the block becomes the
+    run's outcome, and is raised again: `OSError`, `MemoryError` and signals are failures of the system, and the run may
+    be tried again; anything else is a failure of the diagnostic. Leaving the block stops the run, but ships nothing:
+    committing is a separate step.
     """
 
     def __init__(self, workspace: Locations, fragment: str) -> None:
@@ -96,17 +97,17 @@ class Execution:
 
     @property
     def row(self) -> ExecutionRow:
-        """What the catalog knows of it now."""
+        """Its current row in the catalog."""
         return self.workspace.catalog.execution(self.fragment)
 
     @property
     def status(self) -> str:
-        """The state that it is in now."""
+        """Its current state."""
         return self.row.status
 
     @property
     def output_directory(self) -> Path:
-        """Its folder in scratch, where the run writes what it makes."""
+        """Its folder in scratch, to which the run writes."""
         return self.workspace.scratch.local_path(self.fragment)
 
     # -- the run -------------------------------------------------------------------------------------------------
@@ -152,11 +153,11 @@ class Execution:
             self._log_file = None
 
     def _fail(self, error: BaseException) -> None:
-        """Make an exception the run's outcome, unless the run had one already, which perhaps could not be recorded."""
+        """Make an exception the run's outcome, unless it has one already, which perhaps could not be recorded."""
         retryable = isinstance(error, OSError | MemoryError | KeyboardInterrupt | SystemExit | CatalogError)
         if self._log_file is not None:
             self._log_file.write("".join(traceback.format_exception(error)))
-        self._writer, self._unwritten = None, False  # what was added is of a run that did not come to its end
+        self._writer, self._unwritten = None, False  # what was added belongs to a run that did not finish
         try:
             with uninterrupted():  # a second Ctrl-C at once must not leave it running
                 if self.status == "running":
@@ -165,15 +166,15 @@ class Execution:
             _log.error("the end of %s could not be recorded (%s); recover it", self.fragment, another)
 
     def stop(self, result: ResultLike | None = None, *, resources: Resources | None = None) -> None:
-        """End the run and keep what it says of itself.
+        """End the run and record its outcome.
 
         Parameters
         ----------
         result
-            The outcome. Without one: a success with what was added here, or with the bundles of the usual names that
-            lie in the output directory.
+            The outcome. By default a success with what was added here, or with the bundles of the usual names in the
+            output directory.
         resources
-            What the run took, as far as it was measured; the time since it started is known anyway.
+            The resources that the run used, as far as measured; the elapsed time is known anyway.
 
         Raises
         ------
@@ -181,10 +182,10 @@ class Execution:
             If it is not running.
         BundleError
             If what was added does not make valid bundles, or would replace bundles that something else wrote. No file
-            was touched and it is still running then; where this ends the ``with`` block, it is the run's outcome.
+            was touched, and the run goes on; at the end of the ``with`` block this is the run's outcome.
         """
         status = self.status
-        if status != "running":  # only a clean-up calls one that was uploaded stopped again
+        if status != "running":  # only a clean-up sets an uploaded execution back to stopped
             raise refuse_transition(self.fragment, status, "stopped")
         outcome = self._own_result() if result is None else as_result(result)
         if outcome.successful:
@@ -198,14 +199,14 @@ class Execution:
         took = resources or Resources()
         if took.wall_seconds is None and record.started_at is not None:
             took = attrs.evolve(took, wall_seconds=max(0.0, (now - record.started_at).total_seconds()))
-        # What a program has left running in the background may still write, which whoever removes the folder must know.
+        # A program's background processes may still write, and whoever removes the folder must know this.
         program = program if is_group_alive(program) else None
         self._amend(stopped_at=now, result=outcome, owner=None, program=program, resources=took)
         self._move("stopped", ("running",), stopped_at=now, retryable=outcome.retryable)
         self._outcome = None
 
     def abort(self, reason: str | None = None) -> None:
-        """Give the execution up. Its scratch folder stays until `gc_executions` removes it.
+        """Abandon the execution. Its scratch folder stays until `gc_executions` removes it.
 
         Raises
         ------
@@ -215,21 +216,21 @@ class Execution:
         self._move("aborted", reason=reason or "aborted")
 
     def run(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-        """Run a program as this execution, inside the ``with`` block, and stop with its outcome.
+        """Run a program as this execution, inside the ``with`` block, and stop the run with its outcome.
 
-        The program finds its output directory in ``EMDSTORE_OUTPUT_DIR``. What it prints, on both streams, is shown and
-        goes into the log. The bundles of the usual names that it leaves there make the result. A program that a signal
-        ended may be tried again; another exit code than 0 is a failure of the diagnostic. Signals that would end this
-        process (SIGTERM, SIGHUP, SIGXCPU, SIGQUIT, SIGUSR1, ...) are passed on to the program, which decides what comes
-        of them. Where the system can do that, the program is sent SIGTERM if this process is killed; scratch knows its
-        process group, and while anything of that lives, nobody calls the run gone.
+        The program finds its output directory in ``EMDSTORE_OUTPUT_DIR``. Everything that it prints, on both streams,
+        is shown and logged. The bundles of the usual names that it writes there are the result. A program that was
+        ended by a signal may be tried again; a nonzero exit code is a failure of the diagnostic. Signals that would end
+        this process (SIGTERM, SIGHUP, SIGXCPU, SIGQUIT, SIGUSR1, ...) are passed on to the program, which decides what
+        to do. If the system supports it, the program gets SIGTERM when this process is killed. Scratch records its
+        process group: as long as any of its processes lives, the run does not count as gone.
 
         Parameters
         ----------
         command
             The program and its arguments.
         env
-            Environment variables, besides those of this process.
+            Environment variables, in addition to those of this process.
 
         Returns
         -------
@@ -239,7 +240,7 @@ class Execution:
         Raises
         ------
         OSError
-            If it cannot be started. As an exception in the block this is the run's outcome.
+            If it cannot be started. Like any exception in the block, this is the run's outcome.
         """
         took = run_program(
             command,
@@ -258,9 +259,9 @@ class Execution:
 
     @property
     def writer(self) -> OutputWriter:
-        """The writer of the bundles, which are written when the run stops and before each commit.
+        """The writer of the bundles, which writes them when the run stops and before each commit.
 
-        Its methods are those of this object. `BundleError` if bundles lie there that this object did not write.
+        Its methods are also those of this object. `BundleError` if there are bundles that this object did not write.
         """
         if self._writer is None:
             self._refuse_other_bundles()
@@ -279,21 +280,21 @@ class Execution:
     def input_artifact(
         self, store: ArtifactStore, key: str, *, sha256: str | None = None, tags: Collection[str] = ()
     ) -> Path:
-        """Bring in an artifact that the run reads, verified, from the cache where it is there already.
+        """Get an artifact that the run reads, verified; from the cache if it is there.
 
         Parameters
         ----------
         store, key
-            Where it is.
+            Where the artifact is.
         sha256
-            The digest that it must have.
+            Its required digest.
         tags
-            What the run takes it for; kept in the record with its store, key, size and digest.
+            What the run uses it for; recorded together with its store, key, size and digest.
 
         Returns
         -------
         Path
-            The file. It belongs to the cache: do not write to it.
+            The file. It belongs to the cache; do not write to it.
         """
         path, used = fetch_input(self.workspace.scratch, store, key, sha256=sha256, tags=tags)
         inputs = self._record().inputs
@@ -312,10 +313,10 @@ class Execution:
         variable: str | None = None,
         role: str | None = None,
     ) -> Dataset:
-        """Note that the run reads a dataset, which is then found by what it was called: see `Dataset`.
+        """Record that the run reads a dataset; see `Dataset`.
 
-        It goes into the record and the catalog, where `Catalog.inputs` and the filter `dataset` ask for it. Nothing is
-        read or staged: `input_artifact` does that with a file. To note it twice is to note it once.
+        It goes into the record and the catalog, where `Catalog.inputs` and the filter `dataset` find it. Nothing is
+        read or staged; use `input_artifact` for a file. Recording it twice has no effect.
 
         Parameters
         ----------
@@ -325,7 +326,7 @@ class Execution:
         Returns
         -------
         Dataset
-            What was noted.
+            The recorded dataset.
         """
         dataset = Dataset(name=name, version=version, pid=pid, doi=doi, sha256=sha256, variable=variable, role=role)
         record = self._record()
@@ -344,34 +345,34 @@ class Execution:
         unchanged: Unchanged = "stat",
         replace: bool = False,
     ) -> UploadReport:
-        """Ship what the run made: bytes, then the record, then the rows.
+        """Ship the run's results: bytes, then the record, then the rows.
 
-        The list of what is shipped is frozen when it starts; what is added later waits for the next commit. To call it
-        again after any interruption goes on where it was, and with nothing to do changes nothing.
+        The list of what is shipped is frozen at the start; what is added later waits for the next commit. After an
+        interruption, another call continues. If there is nothing to do, nothing changes.
 
         Parameters
         ----------
         clean_folder
-            Whether to remove the scratch folder when all is done and proved to be: what the bundles name is published,
-            with the bytes that scratch has. Otherwise it stays, and the report says why. None for what the workspace
-            says (`clean_folder`).
+            Whether to remove the scratch folder when everything is proved to be published: everything that the bundles
+            name, with the bytes in scratch. Otherwise it stays, and the report says why. None: as the workspace says
+            (`clean_folder`).
         progress_callback
-            Called with a `TransferProgress`. What it raises is logged.
+            Called with a `TransferProgress`. Its exceptions are logged.
         unnamed
-            Whether to remove it also if files lie there that no bundle names, such as working files. None for what the
+            Whether to remove it even if it contains files that no bundle names, such as working files. None: as the
             workspace says (`clean_unnamed`).
         unchanged
-            What need not be shipped again. ``"stat"``: what is proved to have the same bytes, without reading files
-            about which nothing has changed since they were; ``"digest"``: what has the same bytes, which are read;
-            ``"never"``: ship all.
+            What need not be shipped again. ``"stat"``: files that are proved to be the same, without reading those that
+            have not changed since they were last read; ``"digest"``: files with the same bytes, which are read;
+            ``"never"``: ship everything.
         replace
-            Whether a complete publication may be replaced by a set that is not, as scratch lost files since or the run
-            failed.
+            Whether a complete publication may be replaced with an incomplete set, because scratch has lost files or the
+            run failed.
 
         Returns
         -------
         UploadReport
-            Also of a run whose own outcome is a failure: its log is shipped, and its status is ``failed``.
+            The report. Of a failed run the log is shipped, and the status is ``failed``.
 
         Raises
         ------
@@ -380,10 +381,10 @@ class Execution:
         ClaimHeldError
             If somebody else is committing it. Nothing was changed.
         DemotionRefusedError
-            If a complete publication would be replaced by less. Nothing was changed, also not its status.
+            If a complete publication would be replaced by less. Nothing was changed, including the status.
         EmdstoreError
-            If it could not be shipped: its status is ``upload_failed`` then, with the error, and scratch is as it was.
-            What arrived is whole; nothing is published that is not complete.
+            If it could not be shipped. The status is ``upload_failed`` then, with the error, and scratch is unchanged.
+            What arrived is whole; nothing incomplete is published.
         """
         if self._unwritten and self.status in allowed_from("pending_upload"):
             self._write_bundles()
@@ -403,7 +404,7 @@ class Execution:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _own_result(self) -> ExecutionResult:
-        """Return the outcome of a run that came to its end and says nothing else of itself."""
+        """Return the outcome of a run that finished without stating one."""
         self._write_bundles()
         return attrs.evolve(usual_result(scoped(self.workspace.scratch, self.fragment)), successful=True)
 
@@ -456,36 +457,36 @@ def start_execution(
     software: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Execution:
-    """Enter a new execution, and return its handle: a context manager to run it in.
+    """Create a new execution, and return its handle, a context manager to run it in.
 
     Parameters
     ----------
     locations
         The workspace.
     provider, diagnostic
-        Who made the diagnostic, and its name: one path segment each.
+        The diagnostic's provider and name; one path segment each.
     group
         The key of the group of input datasets; it may have several segments.
     selectors, dataset_hash
-        What the group's datasets have in common, and which datasets exactly.
+        What the group's datasets have in common, and a hash of exactly these datasets.
     description
-        In your words; kept in the record and in the catalog.
+        Any text; kept in the record and the catalog.
     provider_version, diagnostic_version, software
-        What computes it: the versions of the provider and of the diagnostic, and those of packages by name.
+        The versions of the provider, of the diagnostic, and of packages by name.
     name
-        The execution's own name, the last segment of its fragment; by default the time and a random number.
+        The execution's name, the last segment of its fragment; by default the time and a random number.
 
     Returns
     -------
     Execution
-        In state ``created``, with a folder of its own in scratch.
+        The execution, in state ``created``, with its own folder in scratch.
 
     Raises
     ------
     InvalidKeyError
         If one of the names cannot be part of a path.
     ArtifactExistsError
-        If the group has an execution of this name already, in the catalog or in scratch. Nothing was changed.
+        If the group already has an execution of this name, in the catalog or in scratch. Nothing was changed.
     CatalogError
         If the catalog cannot be used. An empty folder may be left in scratch; `gc_executions` removes it.
     """
@@ -552,14 +553,14 @@ def resume_execution(locations: Locations, execution: str) -> Execution:
 def list_executions(
     locations: Locations, *, status: str | Collection[str] | None = None, latest: bool = False
 ) -> Query[ExecutionRow]:
-    """Return the executions that the catalog holds, by fragment, also those whose set was retracted.
+    """Return the executions in the catalog, by fragment, including those whose set was retracted.
 
     Parameters
     ----------
     locations
         The stores and the catalog.
     status
-        Only those in this state, or one of several.
+        Only those in this state, or in one of several.
     latest
         Only the latest complete set of each execution group; see `Catalog.executions`.
     """
@@ -572,7 +573,7 @@ def list_executions(
 
 
 def _take(locations: Locations, fragment: str) -> None:
-    """Make the folder of an execution whose name was chosen: of several who choose the same one, one gets it."""
+    """Create the folder of an execution with a chosen name. If several choose the same name, one gets it."""
     taken = locations.catalog.executions(fragment=fragment, retracted=None).count() > 0
     if not taken:
         try:
@@ -580,7 +581,7 @@ def _take(locations: Locations, fragment: str) -> None:
         except FileExistsError:
             taken = True
         except OSError:
-            pass  # the store, which writes there next, says what is wrong
+            pass  # the store, which writes there next, reports the error
     if taken:
         raise ArtifactExistsError(
             f"there is an execution {fragment!r} already: resume it, or start one of another name",
@@ -592,12 +593,12 @@ def _take(locations: Locations, fragment: str) -> None:
 def materialize_execution(
     workspace: Locations, execution: Execution | str, result: ResultLike, *, on_progress: ProgressCallback | None = None
 ) -> MaterializeOutcome:
-    """Promote one execution's set from a workspace's scratch to its results; see `materialize_outputs`.
+    """Promote one execution's set from a workspace's scratch to its results store; see `materialize_outputs`.
 
     Parameters
     ----------
     workspace
-        Where both stores are.
+        The workspace with both stores.
     execution
         The execution, or its fragment.
     result

@@ -1,4 +1,4 @@
-"""What surrounds commits: recovering, repeating, and cleaning up."""
+"""Recovering cut-off runs, reingesting, and cleaning up."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ class Removal:
     Attributes
     ----------
     what
-        ``scratch``: an execution's folder; ``orphan``: the folder of a start that was cut off, which the catalog does
-        not know; ``leftover``: a staging file, a half-removed folder, an input that never arrived; ``stale``: a file in
-        the results store that is not part of its set any more.
+        ``scratch``: an execution's folder; ``orphan``: the folder of a start that was cut off, unknown to the catalog;
+        ``leftover``: a staging file, a half-removed folder, an input that never arrived; ``stale``: a file in the
+        results store that is not part of its set any more.
     name
         The fragment, or the path.
     files, bytes
-        How much.
+        Their number and size.
     """
 
     what: str
@@ -73,9 +73,9 @@ class GcReport:
     Attributes
     ----------
     removed
-        What is gone.
+        What was removed.
     refused
-        What was kept, with the reason.
+        What was kept, with reasons.
     dry_run
         Whether nothing was removed.
     unnamed
@@ -109,37 +109,37 @@ def gc_executions(
     stale: bool = False,
     dry_run: bool = False,
 ) -> GcReport:
-    """Remove from scratch what is not needed any more, with what was left behind by whatever was killed.
+    """Remove from scratch what is no longer needed, and what killed processes have left behind.
 
-    The folder of an execution goes only if it is proved now, whatever the catalog says, that all that its bundles name
-    is published: each file has the digest that the published record has for it, and the object lies in the results
-    store. Otherwise the folder stays, and the report says which file is the reason. If the results store lacks what was
-    published and scratch has it all, the execution is called ``stopped`` again, and the next commit ships it.
+    The folder of an execution is removed only if it is proved now, regardless of the catalog, that everything its
+    bundles name is published: each file has the digest in the published record, and the object is in the results store.
+    Otherwise the folder stays, and the report names the files that are the reason. If the results store lacks what was
+    published and scratch has all of it, the status becomes ``stopped`` again, and the next commit ships it.
 
-    Leftovers are staging files, half-removed folders, inputs that never arrived, and folders of starts that were
-    cut off, which the catalog does not know.
+    Leftovers are staging files, half-removed folders, inputs that never arrived, and folders of starts that were cut
+    off before the catalog knew of them.
 
     Parameters
     ----------
     locations
         The workspace.
     status
-        Executions in these states. The default are those of which nothing more is expected from scratch.
+        Executions in these states; by default those that need nothing from scratch any more.
     selection
-        Which of them. With one, leftovers stay, which belong to no execution that anybody can name.
+        Which of them. With a selection leftovers stay, because they belong to no known execution.
     older_than
-        Only if nothing has happened to them for so long; also the age of leftovers, but at least an hour.
+        Only if nothing has changed in them for this long; also the age of leftovers, but at least an hour.
     force
-        Also what was not shipped, or not proved to be: scratch may hold the only copy. What was not shipped is
-        ``aborted`` then. What runs or is being committed is refused all the same.
+        Also what is not shipped, or not proved to be: scratch may hold the only copy. What was not shipped becomes
+        ``aborted``. Executions that run or are being committed are still refused.
     unnamed
-        Also folders with files that no bundle names, such as working files, which were never shipped; None for what the
+        Also folders with files that no bundle names, such as working files, which were never shipped. None: as the
         workspace says (`clean_unnamed`).
     stale
-        Also files in the results store that lie in a set's folder and are part neither of it nor, unless `force` is
-        given, of one that it replaced.
+        Also files in a set's folder in the results store that are not part of the set nor, unless `force` is given, of
+        one that it replaced.
     dry_run
-        Only tell what would be removed.
+        Only report what would be removed.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def gc_executions(
 
 
 class _Cleaning:
-    """The removal of executions' folders from scratch, one after the other."""
+    """Removes executions' folders from scratch, one after the other."""
 
     def __init__(self, locations: Locations, *, force: bool, unnamed: bool, dry_run: bool) -> None:
         self._locations, self._force, self._with_unnamed, self._dry_run = locations, force, unnamed or force, dry_run
@@ -186,7 +186,7 @@ class _Cleaning:
         self.unnamed: dict[str, tuple[str, ...]] = {}
 
     def clean(self, row: ExecutionRow) -> None:
-        """Remove the folder of an execution, or tell why it stays."""
+        """Remove the folder of an execution, or return why it stays."""
         fragment = row.fragment
         try:
             tree = look_at_tree(self._locations.scratch.ground, fragment)
@@ -204,7 +204,7 @@ class _Cleaning:
     def _clean(self, row: ExecutionRow, tree: Tree) -> str | None:
         fragment, locations = row.fragment, self._locations
         if row.status in ("created", "aborted"):
-            # There is nothing to claim: whatever was made was given up by name, or there is nothing yet.
+            # There is nothing to claim: the work was abandoned, or has not begun.
             if (reason := _still_writes(locations, fragment)) is None and not self._dry_run:
                 if row.status == "created" and not _give_up(locations, fragment):
                     return "it has been started meanwhile"
@@ -236,7 +236,7 @@ class _Cleaning:
         return proof.refusal(unnamed=self._with_unnamed), proof
 
     def finish_what_was_killed(self) -> None:
-        """Give back what a clean-up holds that was killed, with the rows of the record that it has written."""
+        """Release the claim of a killed clean-up, writing the rows of the record that it has written."""
         for row in list(list_executions(self._locations, status=("uploaded", "failed"))):
             if self._dry_run or not is_gone(row.owner):
                 continue
@@ -252,10 +252,10 @@ class _Cleaning:
                 self.refused[row.fragment] = f"a clean-up of it was killed, and is not finished: {error}"
 
     def remove_orphans(self, before: datetime) -> None:
-        """Remove what starts left behind that were cut off before the catalog knew of them.
+        """Remove what is left of starts that were cut off before the catalog knew of them.
 
-        Such a start leaves a record and nothing else. Anything more may be the only copy of some work: of another
-        catalog, or of one that was lost.
+        Such a start leaves only a record. Anything more may be the only copy of some work, known to another catalog or
+        to one that was lost.
         """
         scratch = self._locations.scratch
         known = {row.fragment for row in self._locations.catalog.executions(retracted=None)}
@@ -277,7 +277,7 @@ class _Cleaning:
 
 
 def _still_writes(locations: Locations, fragment: str) -> str | None:
-    """Say that something still writes to an execution's folder; None if nothing is known to."""
+    """Return why something may still write to an execution's folder; None if nothing is known to."""
     record = _record_or_none(locations, fragment)
     if record is None:
         return None
@@ -287,7 +287,7 @@ def _still_writes(locations: Locations, fragment: str) -> str | None:
 
 
 def _is_published(locations: Locations, fragment: str) -> bool:
-    """Tell whether an execution was shipped after all, without the catalog: the next replay takes it in then."""
+    """Tell whether an execution was shipped without the catalog; then the next replay ingests it."""
     with contextlib.suppress(EmdstoreError):
         return bool(published_status(locations, fragment))
     return False
@@ -302,19 +302,19 @@ def _give_up(locations: Locations, fragment: str) -> bool:
 
 
 def recover(locations: Locations, *, older_than: timedelta | None = None) -> tuple[str, ...]:
-    """Stop runs that nobody works on any more, so that their logs can be committed and they can run again.
+    """Stop runs whose processes are gone, so that their logs can be committed and they can run again.
 
-    A run that was cut off counts as a failure of the system. One that had recorded its outcome keeps it. Nobody works
-    on a run if the process that ran it is gone, and all that its program has started. Runs that scratch knows and the
-    catalog does not, as they ran without it, are stopped in scratch.
+    A run that was cut off counts as a failure of the system; one that had recorded its outcome keeps it. A run is gone
+    if its process and everything that its program has started are gone. Runs that only scratch knows, because they ran
+    without the catalog, are stopped in scratch.
 
     Parameters
     ----------
     locations
         The workspace.
     older_than
-        Also those that started so long ago of which nothing is known here: what runs on other machines, or in other
-        containers, cannot be seen. What is seen to live is left alone.
+        Also those that started this long ago and cannot be seen from here, on other machines or in other containers.
+        Runs that are known to live are left alone.
 
     Returns
     -------
@@ -324,7 +324,7 @@ def recover(locations: Locations, *, older_than: timedelta | None = None) -> tup
     Raises
     ------
     StoreError
-        If scratch cannot be written to. Those before it were stopped; to call it again goes on from there.
+        If scratch cannot be written to. Earlier ones were stopped; another call continues.
     """
     locations.bind()
     now = system.current().now()
@@ -353,7 +353,7 @@ def recover(locations: Locations, *, older_than: timedelta | None = None) -> tup
 
 
 def _record_or_none(locations: Locations, fragment: str) -> ExecutionRecord | None:
-    with contextlib.suppress(RecordError, UnsafePathError):  # the commit will say so
+    with contextlib.suppress(RecordError, UnsafePathError):  # the commit will report it
         return read_scratch_record(locations.scratch, fragment)
     return None
 
@@ -365,7 +365,7 @@ def _is_cut_off(lives: bool | None, since: datetime | None, now: datetime, older
 
 
 def _with_outcome(locations: Locations, record: ExecutionRecord, now: datetime) -> ExecutionResult:
-    """Return the outcome of a run that nobody works on: the one that it recorded, or else that it was cut off."""
+    """Return the outcome of a run that is gone: the recorded one, or else that it was cut off."""
     if record.result is not None:
         return record.result
     directory = str(locations.scratch.local_path(record.fragment))
@@ -373,7 +373,7 @@ def _with_outcome(locations: Locations, record: ExecutionRecord, now: datetime) 
     folder = locations.scratch.scope(record.fragment)
     log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
     end = f"the run was cut off: process {record.pid} on {record.host} is gone\n".encode()
-    if not log.endswith(end):  # by a recovery that was cut off itself
+    if not log.endswith(end):  # by a recovery that was itself cut off
         folder.write_bytes(LOG_NAME, log + end)
     stopped = attrs.evolve(record, stopped_at=now, result=result, owner=None, program=None)
     write_scratch_record(locations.scratch, stopped)
@@ -381,7 +381,7 @@ def _with_outcome(locations: Locations, record: ExecutionRecord, now: datetime) 
 
 
 def reingest(locations: Locations, execution: str) -> UploadReport:
-    """Publish and ingest an execution's set again, as a new execution of the same group; the old one is untouched.
+    """Publish and ingest an execution's set again, as a new execution of the same group; the old one does not change.
 
     Nothing runs: the new execution takes the published files of the old one. The group's flag stays as it is.
 
@@ -395,7 +395,7 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
     Returns
     -------
     UploadReport
-        Of the new execution's commit; its fragment is the only one in it.
+        The report of the new execution's commit; it contains only this fragment.
 
     Raises
     ------
@@ -429,12 +429,12 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
         write_scratch_record(locations.scratch, kept)
         with new:
             keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
-            # What the record does not vouch for any more is refused: a new record would bless the damage.
+            # Bytes that do not match the record are refused: a new record would hide the damage.
             digests = {artifact.key: artifact.sha256 for artifact in old.artifacts}
             bring = functools.partial(move, published, locations.scratch.scope(new.fragment), expected=digests)
             bring(keys).raise_for_failures()
             new.stop(old.result, resources=old.resources)
-        # The log is the old run's: nothing ran here.
+        # The log is that of the old run, because nothing ran here.
         bring([LOG_NAME], unchanged="never").raise_for_failures()
     except EmdstoreError as error:
         new.abort(f"{fragment!r} could not be ingested again: {error}")
@@ -462,7 +462,8 @@ def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> It
     left = [name for name in trash_in(scratch.ground) if not is_made_by_the_living(name.removeprefix(TRASH_PREFIX))]
     for folder in (*left, *arriving(scratch)):
         tree = look_at_tree(scratch.ground, folder)
-        # What was to be removed may be of any age; what arrives is written to, also where nobody here can see by whom.
+        # What was to be removed may be of any age. What is still arriving is being written, perhaps by a process that
+        # cannot be seen from here.
         if tree is None or max(tree.changed, 0 if folder in left else tree.newest) > before.timestamp():
             continue
         yield Removal("leftover", folder, len(tree.files), tree.bytes)
@@ -471,14 +472,14 @@ def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> It
 
 
 def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: bool) -> tuple[str, ...]:
-    """Remove from a published set what no record has named, and have the record say so."""
+    """Remove files that no record has named from a published set's folder, and update its record."""
     folder = scoped(locations.results, row.fragment)
     if not isinstance(folder, SupportsDelete):
         return ()
     record, keys = _find_stale(folder, force)
     if dry_run or not keys:
         return keys
-    # A commit at the same time brings files that no record names yet.
+    # A simultaneous commit brings files that no record names yet.
     with Lease(locations, row, (row.status,), to=row.status) as lease:
         record, keys = _find_stale(folder, force)
         for key in keys:
@@ -494,8 +495,8 @@ def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: boo
 def _find_stale(folder: ArtifactStore, force: bool) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
     record = read_record(folder)
     if record is None or record.state == "publishing":
-        return record, ()  # nobody knows yet what is part of it
-    # What a record misses is no more stale than what it names: where it lies, somebody has brought it back.
+        return record, ()  # it is not known yet what is part of it
+    # What a record lists as missing is not stale either: if it is there, somebody has restored it.
     named = {artifact.key for artifact in record.artifacts}.union(record.missing, record.rejected, record.unreadable)
     kept = () if force else record.superseded
     return record, find_stale(folder, named.union(kept))

@@ -1,4 +1,4 @@
-"""What a run reads: brought into scratch, verified, and kept there by digest for the next run."""
+"""The files that runs read: copied into scratch, verified, and cached there by digest."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from emdstore.stores.port import ArtifactStore, SupportsInfo
 from emdstore.stores.views import scoped
 from emdstore.transfers import digest_of, move
 
-_FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, and in no listing of theirs
+_FOLDER = STAGING_PREFIX + "inputs"  # beside the executions in scratch, hidden from their listings
 _ON_THE_WAY = "arriving"
 
 
 def arriving(scratch: LocalArtifactStore) -> Iterator[str]:
-    """Return the folders in scratch of inputs whose digest is not known yet, but for those that somebody still brings.
+    """Return the folders in scratch of inputs that never arrived.
 
-    Each is named after the process that brings it. What stays there when that is gone never arrived.
+    Each is named after the process that copies the input. If that is gone, the input never arrived.
     """
     folder = f"{_FOLDER}/{_ON_THE_WAY}"
     with contextlib.suppress(FileNotFoundError):
@@ -41,7 +41,7 @@ def fetch_input(
     sha256: str | None = None,
     tags: Collection[str] = (),
 ) -> tuple[Path, RecordedInput]:
-    """Bring an artifact into the cache of a scratch store, unless it is there.
+    """Copy an artifact into the cache of a scratch store, unless it is there.
 
     Parameters
     ----------
@@ -50,21 +50,21 @@ def fetch_input(
     store, key
         Where the artifact is.
     sha256
-        The digest that it must have; it is found in the cache by it without asking the store.
+        Its required digest; with it, the cache is searched without asking the store.
     tags
-        What the run takes it for.
+        What the run uses it for.
 
     Returns
     -------
     tuple
-        The file, under its own name, and what is to be recorded of it.
+        The file, under its own name, and the entry for the record.
 
     Raises
     ------
     ArtifactNotFoundError, StoreError
-        If it cannot be read. The cache is as it was.
+        If it cannot be read. The cache is unchanged.
     SourceChangedError
-        If it does not have the digest that was asked for.
+        If it does not have the required digest.
     """
     cache = LocalArtifactStore(scratch.root / _FOLDER)
     name = key.rpartition("/")[2]
@@ -77,7 +77,7 @@ def fetch_input(
         else:
             if found == known:
                 return cache.local_path(f"{known}/{name}"), RecordedInput(repr(store), key, size, known, tuple(tags))
-    # What is on its way gets the folder that its digest names only when the digest is known.
+    # An input gets the folder named after its digest when the digest is known.
     folder, _, _ = key.rpartition("/")
     arriving = f"{_ON_THE_WAY}/{own_name()}"
     report = move(scoped(store, folder), scoped(cache, arriving), [name], unchanged="never")
@@ -100,7 +100,7 @@ def fetch_input(
 
 
 def _memo(store: ArtifactStore, key: str) -> str | None:
-    """Name what the store says of the artifact now; the same name later means the same bytes."""
+    """Return a name for the artifact's current version; the same name later means the same bytes."""
     if not isinstance(store, SupportsInfo):
         return None
     info = store.info(key)

@@ -1,4 +1,4 @@
-"""The right to commit an execution: taken, renewed, and given back, so that only one does it at a time."""
+"""The right to commit an execution: claimed, renewed and released, so that only one process does it at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMITTABLE = allowed_from("pending_upload")
 
 
 class Lease:
-    """The claim of one commit, or of a clean-up: taken at its start, renewed while it lasts, and given back at its end.
+    """The claim of one commit, or of a clean-up: made at its start, renewed while it lasts, and released at its end.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where one project's executions live: the plain value that every verb takes."""
+"""Where a project's executions are: the plain value that every verb takes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _catalog(value: str | os.PathLike[str] | Catalog) -> Catalog:
 class Locations:
     """A scratch folder, a results store and a catalog that belong together.
 
-    It pickles as its configuration, so that executions can be committed in other processes. The catalog is tied to the
-    results store when it is first used; another results store is refused then.
+    It pickles as its configuration, so that executions can be committed in other processes. The first use ties the
+    catalog to the results store; after that another results store is refused.
 
     Attributes
     ----------
@@ -49,11 +49,11 @@ class Locations:
     catalog
         The database: a `Catalog`, or its URL.
     vocabulary
-        What dimensions and values are compared with at ingest; None for nothing.
+        The vocabulary that dimensions and values are checked against at ingest; None for no check.
     clean_folder
-        Whether a commit removes the execution's scratch folder when all is done and proved to be.
+        Whether a commit removes the execution's scratch folder when everything is proved to be published.
     clean_unnamed
-        Whether it does so also if files lie there that no bundle names, such as working files.
+        Whether it does so even if the folder contains files that no bundle names, such as working files.
     lease_seconds
         How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
     """
@@ -72,8 +72,8 @@ class Locations:
         Parameters
         ----------
         publishing
-            Whether to look at the store, and to give it an identity if it has none. Otherwise one that lies where the
-            catalog's store was is taken for it.
+            Whether to check the store's identity, and to give it one if it has none. Otherwise a store in the same
+            place counts as the catalog's store.
         """
         if publishing:
             bind(self.catalog, self.results, publishing=True)

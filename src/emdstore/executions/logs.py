@@ -1,4 +1,4 @@
-"""The log of a run: what it logs and prints, also into a file."""
+"""The log of a run: what it logs and prints also goes into a file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class LogFile:
-    """The file of a log, which takes what it can.
+    """A log file that keeps what it can.
 
-    Where it takes no more, as the disk is full or the quota is used up, the run goes on. What was lost is counted, told
-    in the log itself as soon as it takes something again, and warned of when it is closed.
+    If the disk is full or the quota is used up, the run goes on. Lost bytes are counted, mentioned in the log as soon
+    as it can be written again, and reported by a warning when it is closed.
     """
 
     def __init__(self, fd: int, name: str) -> None:
@@ -44,7 +44,7 @@ class LogFile:
             )
 
     def write(self, text: str) -> int:
-        """Append a text, or count it as lost."""
+        """Append text, or count it as lost."""
         data = text.encode("utf-8", "backslashreplace")
         gap = f"\n[{self._gap} bytes of this log could not be written]\n".encode() if self._gap else b""
         try:
@@ -70,24 +70,24 @@ def _append(fd: int, data: bytes) -> None:
 
 @contextlib.contextmanager
 def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[LogFile]:
-    """Append what this process logs and prints to a file, and show it as before.
+    """Append to a file what this process logs and prints, and show it as before.
 
     Parameters
     ----------
     path
-        The file. A link is not followed.
+        The file. Links are not followed.
     level
-        What is logged from this level on.
+        Log from this level on.
 
     Notes
     -----
-    Standard output and logging belong to the whole process: run one execution at a time in it. What other programs
-    print is not seen here; see `Execution.run`.
+    Standard output and logging belong to the whole process, so run one execution at a time. Output of other programs is
+    not captured; see `Execution.run`.
 
     Raises
     ------
     StoreError
-        If there can be no such file.
+        If the file cannot be written.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -111,7 +111,7 @@ def capture_log(path: Path, *, level: int = logging.INFO) -> Iterator[LogFile]:
 
 
 class _Tee:
-    """A text stream that also goes into the log; in all else it is the stream that it stands for."""
+    """A text stream that also writes to the log; otherwise it is like the original stream."""
 
     def __init__(self, stream: TextIO, log: LogFile) -> None:
         self._stream, self._log = stream, log

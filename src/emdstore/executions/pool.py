@@ -1,4 +1,4 @@
-"""What a batch of commits runs on: an executor that somebody gave, forks of this process, or threads."""
+"""What a batch of commits runs on: a given executor, forks of this process, or threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import is_shared
 from emdstore.workers.backlog import executor_or_threads
 
-WORKERS = 4  # to local results: of forks one more than cores, as each waits for its flush
+WORKERS = 4  # for local results: one fork more than cores, because each waits for its flush
 MOST_WORKERS = 16
 _SENDERS = 16
 _WORTH_FORKING = 8
@@ -25,13 +25,13 @@ _WORTH_FORKING = 8
 def batch_workers(
     locations: Locations, executor: Executor | None, count: int
 ) -> Iterator[tuple[Executor, Executor | None]]:
-    """Give what is to commit so many executions: the executor; or forks of this process; or threads.
+    """Yield what commits the executions: the given executor, forks of this process, or threads.
 
-    The second is what they all send their files with, or None if each of them sees to that itself: to an object store
-    far away each would start a dozen threads, for a dozen files.
+    The second value is the executor that all commits send their files with, or None if each uses its own. For a distant
+    object store each would start a dozen threads, for a dozen files.
 
-    A commit to local results spends half its time in Python, whose lock threads would hand to one another, and forks
-    do not. A fork sees only what is outside this process, so it has to be certain that the results are.
+    A commit to local results spends half its time in Python, where threads would wait for each other's lock. A fork
+    sees only what is outside this process, so it must be certain that the results are.
     """
     results = locations.results
     is_local = isinstance(results, SupportsPath)
@@ -54,7 +54,7 @@ def batch_workers(
 
 
 def answer_seconds(results: ArtifactStore) -> float:
-    """Return how long the results store takes to answer; no time if it does not, as each commit will say."""
+    """Return how long the results store takes to answer; 0 if it does not, which each commit will report."""
     seconds = 0.0
     try:
         for _ in range(2):  # the first one may have to connect
@@ -67,5 +67,7 @@ def answer_seconds(results: ArtifactStore) -> float:
 
 
 def commits_at_once(answer_seconds: float) -> int:
-    """Return how many commits to have under way: each asks the results store a dozen times, and waits for answers."""
+    """Return how many commits to run at once: each sends the results store a dozen requests, and waits for the
+    answers.
+    """
     return max(WORKERS, min(MOST_WORKERS, round(answer_seconds * 1000)))

@@ -1,7 +1,7 @@
-"""Who holds a claim, runs an execution or is its program, and whether it is still there.
+"""The processes that hold a claim, run an execution or are its program, and whether they are alive.
 
-What can be seen from here is decided by whether the process lives, and the wall clock has no say in it. What cannot (it
-is on another machine, of another boot, or in another container) is not called gone here: its lease decides.
+For processes that can be seen from here, being alive decides, and the wall clock does not matter. Others (on another
+machine, of another boot, or in another container) never count as gone here: their lease decides.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ _at_work: set[str] = set()
 
 
 def new_owner(lease_seconds: float | None = None) -> str:
-    """Return a name for work of this process: its host, for people; the process; and a number of its own.
+    """Return a unique name for work of this process: the host, for people, the process, and a number.
 
-    With how long its claims hold, others know when it should have renewed one. It counts as gone after `retire`.
+    It contains how long its claims hold, so that others know when it should have renewed one. After `retire` it counts
+    as gone.
     """
     machine = system.current()
     lease = "" if lease_seconds is None else f"/{lease_seconds:g}"
@@ -25,7 +26,7 @@ def new_owner(lease_seconds: float | None = None) -> str:
 
 
 def lease_of(owner: str) -> float | None:
-    """Return for how many seconds an owner's claims hold unless it renews them; None if its name does not say."""
+    """Return for how many seconds an owner's claims hold without renewal; None if its name does not say."""
     try:
         return float(owner.rpartition("/")[2])
     except ValueError:
@@ -33,7 +34,7 @@ def lease_of(owner: str) -> float | None:
 
 
 def retire(owner: str) -> None:
-    """Say that an owner of this process works no more, whether or not the catalog could be told."""
+    """Declare that an owner in this process has ended, whether or not the catalog could be told."""
     _at_work.discard(owner)
 
 
@@ -43,13 +44,13 @@ def host_name() -> str:
 
 
 def own_name() -> str:
-    """Return a name of this process' own for a file or folder that only it works on; see `is_made_by_the_living`."""
+    """Return a name for a file or folder that only this process works on; see `is_made_by_the_living`."""
     machine = system.current()
     return f"{machine.whoami(None).replace(':', '-')}-{machine.token(8)}"
 
 
 def is_made_by_the_living(name: str) -> bool:
-    """Tell whether the process is known to live that a file or folder has its name from."""
+    """Tell whether the process that a file or folder is named after is known to live."""
     return bool(system.current().is_alive(name.rpartition("-")[0].replace("-", ":")))
 
 
@@ -59,10 +60,10 @@ def own_pid() -> int:
 
 
 def is_gone(owner: str | None) -> bool:
-    """Tell whether an owner is surely gone: a process of this machine that ended, or work in this one that did."""
+    """Tell whether an owner is certainly gone: an ended process of this machine, or ended work in this process."""
     process = _process_of(owner)
     if process is None:
-        return False  # nobody, or the name is one that an older emdstore gave, in which the wall clock had a say
+        return False  # no owner, or one named by an older emdstore, which depends on the wall clock
     machine = system.current()
     alive = machine.is_alive(process)
     if alive and process == machine.whoami(None):
@@ -71,15 +72,15 @@ def is_gone(owner: str | None) -> bool:
 
 
 def run_lives(owner: str | None, program: str | None, host: str | None, pid: int | None) -> bool | None:
-    """Tell whether anybody works on a run: who runs it, or any process of its program; None if nobody here can tell.
+    """Tell whether a run is alive: its process, or any process of its program; None if it cannot be seen from here.
 
     Parameters
     ----------
     owner, program
-        Who runs it, and the process group of its program, as scratch knows them.
+        Its process, and the process group of its program, as recorded in scratch.
     host, pid
-        Where it ran. Without an owner a process of that number may be another one by now, so only that there is none
-        tells anything.
+        Where it ran. Without an owner, the number may belong to another process by now, so only its absence proves
+        anything.
     """
     machine = system.current()
     answers: list[bool | None] = []
@@ -96,7 +97,7 @@ def run_lives(owner: str | None, program: str | None, host: str | None, pid: int
 
 
 def is_group_alive(program: str | None) -> bool:
-    """Tell whether a process of a program's group is there."""
+    """Tell whether any process of a program's group exists."""
     return program is not None and bool(system.current().is_alive(program, group=True))
 
 
@@ -104,7 +105,7 @@ def _lives(process: str, host: str | None, *, group: bool = False) -> bool | Non
     machine = system.current()
     alive = machine.is_alive(process, group=group)
     boot, here = process.partition(":")[0], machine.whoami(None).partition(":")[0]
-    # This machine was started anew since: whatever ran on it then does not run now.
+    # This machine was rebooted since, so nothing from then runs now.
     return False if alive is None and host == machine.host() and boot not in ("", here) else alive
 
 

@@ -1,8 +1,9 @@
-"""A program that does an execution's work: started, shown, given the signals that are meant for it, and outlived.
+"""A program that does an execution's work: starting it, showing its output, passing signals on, and waiting for its
+end.
 
-It gets a process group of its own, so that it and all that it starts can be told from others and be signalled together.
-Where the system can do that, it is sent SIGTERM when this process dies (Linux' ``PR_SET_PDEATHSIG``). What it has
-started itself may go on all the same: whoever wants to know looks for its group.
+It gets its own process group, so that it and everything it starts can be recognised and signalled together. If the
+system supports it, it gets SIGTERM when this process dies (Linux' ``PR_SET_PDEATHSIG``). Processes that it has started
+may go on anyway; they can be found by the group.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from emdstore.sets.origin import Resources
 from emdstore.workers.interrupts import uninterrupted
 
 SIGNALLED = 128
-"""What an exit code is above of if a signal ended the program."""
+"""Added to a signal's number, this is the exit code of a program that the signal ended."""
 
-# All that end a process that does not handle them, but for those that cannot be handled, those by which the kernel says
-# that this process itself is broken, and Ctrl-C, which comes as `KeyboardInterrupt`.
+# All signals that end a process by default, except those that cannot be handled, those that report a fault of this
+# process itself, and Ctrl-C, which arrives as `KeyboardInterrupt`.
 _NOT_FORWARDED = {
     *("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGWINCH"),
     *("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGIOT", "SIGTRAP", "SIGSYS", "SIGPIPE", "SIGINT"),
 }
-# They come from a terminal, which would send them to all that the program has started. Any other one is between whoever
-# sends it and the program itself: its helpers do not know of it, and would only die.
+# These come from a terminal, which would send them to everything that the program has started. All others are meant for
+# the program itself; its helpers do not expect them, and would only die.
 _FROM_TERMINALS = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP})
 _READ_SIZE = 65536
 _PATIENCE_SECONDS = 10.0
@@ -43,17 +44,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run_program(command: Sequence[str], env: Mapping[str, str], started: Callable[[int], object]) -> Resources:
-    """Run a program to its end, show what it prints, and return what it took, with its exit code.
+    """Run a program to its end, show its output, and return the resources that it used, with its exit code.
 
-    Signals that would end this process go to the program, which decides what comes of them. Ctrl-C ends it: it is sent
-    SIGINT, SIGTERM if that does not help within ten seconds, and SIGKILL at a second Ctrl-C.
+    Signals that would end this process go to the program, which decides what to do. Ctrl-C ends it: it gets SIGINT,
+    then SIGTERM after ten seconds, and SIGKILL at a second Ctrl-C.
 
     Parameters
     ----------
     command, env
-        What is run, and all of its environment.
+        The command, and its complete environment.
     started
-        Called with the number of its process group when it has been started. What it raises ends the program.
+        Called with its process group after the start. If it raises, the program is ended.
 
     Raises
     ------
@@ -93,29 +94,31 @@ def run_program(command: Sequence[str], env: Mapping[str, str], started: Callabl
 
 
 def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
-    """Wait for a program, and return what it used, with all that it started and waited for; None if nobody knows."""
+    """Wait for a program, and return what it used, including children that it waited for; None if not known."""
     try:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        with uninterrupted():  # from here on its number may be another's, and who ends it must know
+        with uninterrupted():  # from here on another process may get its number, which whoever ends it must know
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
-    except ChildProcessError:  # somebody else in this process waits for any child
+    except ChildProcessError:  # other code in this process waits for any child
         process.wait()
         return None
     return used
 
 
 def _peak_memory(peak: int, own: int) -> int | None:
-    """Return a program's peak memory in bytes; None if that is perhaps its parent's.
+    """Return a program's peak memory in bytes; None if it may be that of its parent.
 
-    A child begins as a copy of its parent, and what that held counts as the child's (exec does not reset it).
+    A child begins as a copy of its parent, whose memory counts as the child's (exec does not reset it).
     """
     unit = 1 if sys.platform == "darwin" else 1024  # see getrusage(2) of each
     return peak * unit if peak > own else None
 
 
 def _dies_with_us() -> Callable[[], None] | None:
-    """Return what a child does to be sent SIGTERM when this process dies; None where the system cannot do that."""
+    """Return the function by which a child asks for SIGTERM when this process dies; None if the system cannot do
+    that.
+    """
     try:
         prctl = ctypes.CDLL(None).prctl
     except (OSError, AttributeError):
@@ -124,14 +127,14 @@ def _dies_with_us() -> Callable[[], None] | None:
 
     def ask() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before that
+        if os.getppid() != parent:  # it died before
             os.kill(system.own_number(), signal.SIGTERM)
 
     return ask
 
 
 def _end(process: subprocess.Popen[bytes], output: _Output, first: int) -> None:
-    """End a program, and all of its group, for good; a second Ctrl-C does not stop this, but makes it quick."""
+    """End a program and its whole group; a second Ctrl-C does not stop this, but speeds it up."""
     number = first
     while True:
         _signal(process.pid, number)
@@ -150,9 +153,9 @@ def _signal(group: int, number: int, *, to_all: bool = True) -> None:
 
 @contextlib.contextmanager
 def _signals_forwarded() -> Iterator[Callable[[int], None]]:
-    """Pass signals that nobody here handles on to a process group: whoever ends or stops this process means it, too.
+    """Pass unhandled signals on to a process group: whoever ends or stops this process means the group, too.
 
-    Yields what is to be called with the group when it is there. Signals that come before wait for it.
+    Yields a function to call with the group when it exists. Earlier signals wait for it.
     """
     groups: list[int] = []
     early: list[int] = []
@@ -164,7 +167,7 @@ def _signals_forwarded() -> Iterator[Callable[[int], None]]:
             early.append(number)
 
     def stop(number: int, _: FrameType | None) -> None:
-        # Ctrl-Z reaches this process alone, as the program has a group of its own.
+        # Ctrl-Z reaches only this process, because the program has its own group.
         for group in groups:
             _signal(group, number)
         os.kill(system.own_number(), signal.SIGSTOP)
@@ -195,7 +198,7 @@ def _name(number: int) -> str:
 
 
 class _Output:
-    """What a program prints, on both streams."""
+    """A program's output, on both streams."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
@@ -205,14 +208,14 @@ class _Output:
         self._poll.register(self._stream, select.POLLIN)
 
     def show_all(self) -> None:
-        """Print it as it comes, also where it ends no lines, until the program closes it."""
+        """Print it as it comes, even without line ends, until the program closes it."""
         while self._poll.poll() and self._show_some():
             pass
 
     def show_until_end(self, seconds: float) -> bool:
-        """Print it until the program has ended, or for so many seconds; tell whether it has ended.
+        """Print it until the program has ended, or for a number of seconds; tell whether it has ended.
 
-        What it has started itself may keep the stream open for longer.
+        Processes that it has started may keep the stream open longer.
         """
         machine = system.current()
         until = machine.monotonic() + seconds
@@ -236,13 +239,13 @@ class _Output:
         return bool(data)
 
     def close(self) -> None:
-        """Print what is left of a character, and close the stream."""
+        """Print the rest of an incomplete character, and close the stream."""
         _show(self._decoder.decode(b"", final=True))
         self._stream.close()
 
 
 def _show(text: str) -> None:
-    # Whoever watched may have gone, as `head` does, which is no reason to end the program. The log has it all the same.
+    # The reader may have gone, like `head`, which is no reason to end the program. The log has everything anyway.
     with contextlib.suppress(OSError):
         sys.stdout.write(text)
         sys.stdout.flush()

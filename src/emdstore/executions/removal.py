@@ -1,8 +1,8 @@
-"""Whether an execution's scratch folder may be removed, and removing it: decided here for every verb (P2).
+"""Deciding whether an execution's scratch folder may be removed, and removing it, for every verb (P2).
 
-A status in the catalog says what somebody believed when it was written. What lets a folder go is proof, at the time of
-the removal: the set's bundles as they are now name these files; each has the digest that the published record has for
-it; and the object lies in the results store. Everything else is a doubt, by file, and the folder stays.
+A status in the catalog says what was believed when it was written. Removing a folder takes proof at the time of the
+removal: the current bundles name these files, each has the digest in the published record, and the object is in the
+results store. Everything else is a doubt about a file, and the folder stays.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _NAMED = 5
 
 @attrs.frozen(kw_only=True)
 class Proof:
-    """What was found of an execution's scratch folder and of its published set.
+    """What was found in an execution's scratch folder and its published set.
 
     Attributes
     ----------
     tree
         The folder; None if it is not there.
     doubts
-        Why it has to stay: what is named and was not shipped, differs from what was, or cannot be told, by file.
+        Why it must stay, by file: it is named and was not shipped, differs from what was, or is not known.
     lost
-        What the results store should hold and does not, by file.
+        What the results store should contain and does not, by file.
     unnamed
-        What lies in the folder and no bundle names.
+        Files in the folder that no bundle names.
     whole
-        Whether the folder holds all that its bundles name, so that it can be shipped again.
+        Whether the folder contains everything that its bundles name, so that it can be shipped again.
     """
 
     tree: Tree | None
@@ -55,12 +55,12 @@ class Proof:
     whole: bool = False
 
     def refusal(self, *, unnamed: bool) -> str | None:
-        """Return why the folder stays, in one line; None if it may go.
+        """Return why the folder stays, in one line; None if it may be removed.
 
         Parameters
         ----------
         unnamed
-            Whether what no bundle names may go with it.
+            Whether files that no bundle names may be removed with it.
         """
         if self.lost:
             return f"the results store lacks what was published: {_some(self.lost)}"
@@ -84,7 +84,7 @@ def look_before_removal(locations: Locations, fragment: str) -> Proof:
     Raises
     ------
     StoreError, UnsafePathError
-        If one of the stores cannot be read at all. Nothing is proved then.
+        If one of the stores cannot be read. Then nothing is proved.
     """
     tree = look_at_tree(locations.scratch.ground, fragment)
     if tree is None:
@@ -123,28 +123,28 @@ def look_before_removal(locations: Locations, fragment: str) -> Proof:
 def remove_proved(
     locations: Locations, fragment: str, *, unnamed: bool, before_removal: Callable[[], object] = lambda: None
 ) -> str | None:
-    """Remove an execution's folder from scratch if all that its bundles name is proved to be published.
+    """Remove an execution's folder from scratch if everything that its bundles name is proved to be published.
 
     Parameters
     ----------
     locations, fragment
         The execution.
     unnamed
-        Whether what no bundle names may go with it.
+        Whether files that no bundle names may be removed with it.
     before_removal
-        Called right before it goes; what it raises keeps it.
+        Called right before the removal. If it raises, the folder stays.
 
     Returns
     -------
     str | None
-        Why it stays; None if it is gone.
+        Why it stays; None if it was removed.
 
     Raises
     ------
     SourceChangedError
         If the folder was changed while it was looked at.
     StoreError
-        If the system refuses to remove what may go.
+        If the system refuses the removal.
     """
     proof = look_before_removal(locations, fragment)
     refusal = proof.refusal(unnamed=unnamed)
@@ -155,14 +155,14 @@ def remove_proved(
 
 
 def published_status(locations: Locations, fragment: str) -> str:
-    """Return the status of an execution of which scratch holds nothing any more, if its published set is there, whole.
+    """Return the status of an execution that is gone from scratch, if its published set is complete.
 
     Raises
     ------
     ArtifactNotFoundError
         If the results store has no record of it either.
     IncompleteSetError
-        If the set is being published, or lacks what its record names; the message says what.
+        If the set is being published, or lacks something that its record names; the message says what.
     """
     dest = scoped(locations.results, fragment)
     where = f"scratch holds nothing of execution {fragment!r} any more, and the results store {dest!r}"
@@ -193,7 +193,7 @@ def published_status(locations: Locations, fragment: str) -> str:
 
 
 def remove_looked_at(locations: Locations, fragment: str, tree: Tree) -> None:
-    """Remove an execution's folder from scratch, if it still is what was looked at; see `remove_tree`."""
+    """Remove an execution's folder from scratch, if it is unchanged since it was looked at; see `remove_tree`."""
     remove_tree(locations.scratch.ground, fragment, tree, token=own_name())
 
 
@@ -208,14 +208,14 @@ def _doubt_of_record(record: ExecutionRecord | None, fragment: str) -> str | Non
 
 
 def doubt_of_program(record: ExecutionRecord) -> str | None:
-    """Say that something of an execution's program still runs, and so may write; None if nothing is known to."""
+    """Return that part of an execution's program still runs and may write; None if nothing is known to."""
     if record.program is None or not is_group_alive(record.program):
         return None
     return f"something that its program has started still runs, in process group {record.program.split(':')[2]}"
 
 
 def _unknown(curated: Curated) -> Iterator[str]:
-    """Name what keeps anybody from knowing what the set consists of."""
+    """Return why it is not known what the set consists of."""
     for each in curated.unreadable:
         yield f"{each.key}: it cannot be read ({each.error}), so what it names is not known"
     for key, error in curated.unread.items():
@@ -227,14 +227,14 @@ def _unknown(curated: Curated) -> Iterator[str]:
 
 @attrs.frozen
 class _Hashed:
-    """What a file of scratch is now.
+    """The current state of a file in scratch.
 
     Attributes
     ----------
     digest
-        Its size and SHA-256, or why it cannot be read.
+        Its size and SHA-256, or the error from reading it.
     kept
-        Whether the results store has a checksum of its own for the object there, and the file has it.
+        Whether the file matches the checksum that the results store keeps of the object.
     """
 
     digest: Digest
@@ -242,7 +242,7 @@ class _Hashed:
 
 
 def _hashed(source: ArtifactStore, keys: tuple[str, ...], there: Listing) -> dict[str, _Hashed]:
-    """Hash files of scratch, also as the results store does, where it tells a checksum."""
+    """Hash files in scratch, also in the way of the results store's checksums, if it has any."""
     hashed = {}
     for key in keys:
         info = there.get(key)
@@ -273,10 +273,10 @@ def _not_shipped(here: Mapping[str, _Hashed], published: ExecutionRecord) -> Ite
 def _find_lost(
     dest: ArtifactStore, there: Listing, published: ExecutionRecord, here: Mapping[str, _Hashed]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name what the published record names and the results store does not hold as it says; and what cannot be told.
+    """Return what the results store lacks of the published record, and what is not known.
 
-    An object is what the record says if the store's own checksum of it is that of a file of scratch with the record's
-    digest. All others are read: what is believed wrongly here is gone for good.
+    An object is right if the store's checksum of it matches a file in scratch that has the recorded digest. All others
+    are read, because a mistake here would lose data for good.
     """
     lost, untold = [], []
     for artifact in published.artifacts:
@@ -296,7 +296,7 @@ def _find_lost(
 
 
 def _is_named(name: str, keys: tuple[str, ...]) -> bool:
-    # A folder may be a link inside scratch: the files behind it are named, and it is what is removed.
+    # The folder may be a link inside scratch: the files behind it are named, and the link is what is removed.
     return name == RECORD_NAME or name in keys or any(key.startswith(name + "/") for key in keys)
 
 

@@ -1,4 +1,4 @@
-"""What a commit, or several, did."""
+"""Reports on commits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 @attrs.frozen
 class RoleCounts:
-    """How many artifacts of one role were uploaded, were there already, and could not be shipped."""
+    """How many artifacts of one role were uploaded, were there already, or could not be shipped."""
 
     uploaded: int = 0
     unchanged: int = 0
@@ -30,24 +30,24 @@ class UploadError:
 
 @attrs.frozen(kw_only=True)
 class UploadReport:
-    """What a commit, or several, did.
+    """The report on one commit, or on several.
 
     Attributes
     ----------
     statuses
-        For each execution that was committed its status now.
+        The current status of each execution that was committed.
     roles
-        For each role of artifacts what became of them.
+        The counts for each role of artifacts.
     bytes
-        How many were uploaded.
+        The number of bytes uploaded.
     seconds
         How long it took.
     errors
         The executions that could not be committed.
     skipped
-        The executions that somebody else is committing, or has committed since they were listed.
+        The executions that somebody else is committing, or has committed meanwhile.
     kept
-        The executions whose scratch folder was to be removed and stays, with the reason.
+        The executions whose scratch folder should have been removed but stays, with reasons.
     """
 
     statuses: Mapping[str, str] = attrs.field(factory=dict)
@@ -80,7 +80,7 @@ class UploadReport:
 
     @classmethod
     def merged(cls, reports: Iterable[UploadReport], *, seconds: float) -> UploadReport:
-        """Return one report of several."""
+        """Combine several reports."""
         statuses: dict[str, str] = {}
         roles: dict[str, RoleCounts] = {}
         errors: list[UploadError] = []

@@ -1,4 +1,4 @@
-"""What scratch itself knows of executions: each one's folder, and the record in it."""
+"""What scratch knows about executions: their folders, and the records in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emdstore.stores.local import LocalArtifactStore
 
 
 def read_scratch_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord | None:
-    """Return what scratch knows of an execution; None if its folder or its record is gone."""
+    """Return an execution's record in scratch; None if its folder or record is gone."""
     key = join_key(fragment, RECORD_NAME)
     try:
         return decode_record(scratch.read_bytes(key), name=key)
@@ -22,12 +22,12 @@ def read_scratch_record(scratch: LocalArtifactStore, fragment: str) -> Execution
 
 
 def read_stopped_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord:
-    """Return the record of an execution that has stopped: one with an outcome.
+    """Return the record of a stopped execution, which has an outcome.
 
     Raises
     ------
     ArtifactNotFoundError
-        If its folder or its record is gone.
+        If its folder or record is gone.
     RecordError
         If the record has no outcome.
     """
@@ -44,17 +44,17 @@ def read_stopped_record(scratch: LocalArtifactStore, fragment: str) -> Execution
 
 
 def write_scratch_record(scratch: LocalArtifactStore, record: ExecutionRecord) -> None:
-    """Keep in scratch what is known of an execution."""
+    """Write an execution's record in scratch."""
     scratch.scope(record.fragment).write_bytes(RECORD_NAME, encode_record(record))
 
 
 def has_scratch_record(scratch: LocalArtifactStore, fragment: str) -> bool:
-    """Tell whether scratch holds an execution's folder, by its record: the folder goes in one piece."""
+    """Tell by the record whether scratch has an execution's folder, which is only ever removed as a whole."""
     return scratch.exists(join_key(fragment, RECORD_NAME))
 
 
 def scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFoundError:
-    """Return the error that says that there is nothing left of an execution in scratch."""
+    """Return the error for an execution that is gone from scratch."""
     return ArtifactNotFoundError(
         f"the scratch folder of execution {fragment!r} is gone from {scratch!r}: put it back and commit again, or "
         "abort the execution",
@@ -64,5 +64,5 @@ def scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFo
 
 
 def executions_in(scratch: LocalArtifactStore) -> Iterator[str]:
-    """Return the fragments of the executions that lie in scratch."""
+    """Return the fragments of the executions in scratch."""
     return (found.location for found in find_sets(scratch) if found.published and found.location)

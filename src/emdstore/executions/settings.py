@@ -1,4 +1,4 @@
-"""What `Workspace.open` reads: ``emdstore.toml`` and the environment."""
+"""The settings of a workspace: ``emdstore.toml`` and the environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options")
 
 
 def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -> tuple[dict[str, Any], str]:
-    """Return the settings of a workspace, and where they stand; see `Workspace.open`."""
+    """Return the settings of a workspace, and their file; see `Workspace.open`."""
     file = _find_config(path)
     settings = _read_config(file) if file is not None else {}
     base = file.parent if file is not None else Path.cwd()
@@ -45,19 +45,19 @@ def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabu
     Parameters
     ----------
     path
-        The folder to write ``emdstore.toml`` to; it is made if it is not there.
+        The folder for ``emdstore.toml``; created if necessary.
     scratch, results, catalog, vocabulary
         Paths, relative to the folder, or URLs.
 
     Returns
     -------
     Path
-        The file. Only its owner may read it if it holds a password; otherwise it follows the umask.
+        The file. If it contains a password, only its owner may read it; otherwise it follows the umask.
 
     Raises
     ------
     WorkspaceError
-        If the file is there already. It was left as it is.
+        If the file exists already. It was left alone.
     """
     file = path / CONFIG_NAME
     lines = ["# An emdstore workspace; EMDSTORE_SCRATCH, EMDSTORE_RESULTS and EMDSTORE_CATALOG come before these."]
@@ -66,7 +66,7 @@ def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabu
     path.mkdir(parents=True, exist_ok=True)
     mode = 0o600 if any(map(_holds_secret, settings.values())) else 0o666
     try:
-        # With its mode from the first instant: a file that is closed to others a moment later was open until then.
+        # The mode is set from the start: a file that is protected a moment later was readable until then.
         with open(file, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write("\n".join(lines) + "\n")
     except FileExistsError:
@@ -81,7 +81,7 @@ def _holds_secret(value: object, name: str = "") -> bool:
 
 
 def _warn_if_open(file: Path, settings: dict[str, Any]) -> None:
-    """Warn of a file that tells others what only its owner should know."""
+    """Warn of a file with a password that others may read."""
     if _holds_secret(settings) and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         _log.warning("%s holds a password, and others may read it: chmod 600 %s", file, shlex.quote(str(file)))
 
@@ -118,7 +118,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 
 def _anchored(name: str, value: Any, base: Path) -> Any:
-    """Return a setting with its path relative to the file that it stands in."""
+    """Return a setting, with a relative path resolved against its file."""
     if name not in _PLACES:
         return value
     if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):

@@ -1,4 +1,4 @@
-"""The states of an execution, and which may follow which: values and pure functions."""
+"""The states of an execution, and the transitions between them: values and pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "uploaded": frozenset({"pending_upload", "stopped"}),
     "aborted": frozenset(),
 }
-"""For each state those that may follow it; see the table in ``docs/workspace.md``."""
+"""The states that may follow each state; see the table in ``docs/workspace.md``."""
 
 STATUSES = tuple(TRANSITIONS)
 
@@ -29,17 +29,17 @@ _ADVICE = {
     "upload_failed": "commit it again, or abort it",
     "failed": "it was committed; start a new execution to run it again",
     "uploaded": "it was committed; start a new execution to run it again",
-    "aborted": "it was given up; start a new execution",
+    "aborted": "it was abandoned; start a new execution",
 }
 
 
 def allowed_from(to: str) -> frozenset[str]:
-    """Return the states that a state may follow."""
+    """Return the states from which a state can be reached."""
     return frozenset(state for state, following in TRANSITIONS.items() if to in following)
 
 
 def refuse_transition(fragment: str, state: str, to: str) -> InvalidTransitionError:
-    """Return the error that says why an execution cannot go to a state, and what to do instead."""
+    """Return the error for a transition that is not allowed, with what to do instead."""
     return InvalidTransitionError(
         f"execution {fragment!r} is {state} and cannot become {to}: {_ADVICE.get(state, 'unknown state')}", key=fragment
     )

@@ -1,6 +1,6 @@
-"""Committing where the catalog cannot be reached, as on the compute nodes of a cluster: bytes and record, without rows.
+"""Committing without the catalog, for example on the compute nodes of a cluster: bytes and record, but no rows.
 
-Whoever can reach the catalog takes the published sets in by `replay`, and has the same rows then as after a commit.
+Later `replay` ingests the published sets into the catalog, with the same rows as after a commit.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def publish_execution(
     progress_callback: ProgressCallback | None = None,
     executor: Executor | None = None,
 ) -> UploadReport:
-    """Commit one execution without the catalog: its bytes first, then its record, no rows.
+    """Commit one execution without the catalog: first its bytes, then its record, but no rows.
 
-    It is `Execution.commit_output_assets` but for the claim and the rows. The catalog is not touched, need
-    not answer, and learns of the set from a later `replay` of the results store. Killed anywhere, it is done again
-    from there, and with nothing to do it writes nothing. Several processes may do it at once: what they write is equal,
-    and of those that replace an older set one does it, and the others get `OvertakenError`.
+    This is `Execution.commit_output_assets` without the claim and the rows. The catalog is not used, and learns of the
+    set from a later `replay` of the results store. If it is killed, another call continues; if there is nothing to do,
+    it writes nothing. Several processes may do it at once: they write the same bytes. If several replace an older set,
+    one does it, and the others get `OvertakenError`.
 
     Parameters
     ----------
     locations
-        Where scratch and results are.
+        The workspace; its catalog is not used.
     fragment
-        The execution. It has stopped, and its record in scratch says how.
+        The execution. It has stopped, and its record in scratch has an outcome.
     clean_folder, unnamed, unchanged, replace
         See `Execution.commit_output_assets`.
     progress_callback, executor
@@ -64,18 +64,17 @@ def publish_execution(
     Returns
     -------
     UploadReport
-        Also of a run whose own outcome is a failure: its log is shipped, and its status is ``failed``. One that was
-        published before, and whose scratch folder is gone since, has nothing uploaded.
+        The report. Of a failed run the log is shipped, and the status is ``failed``. If the execution was published
+        before and is gone from scratch, nothing is uploaded.
 
     Raises
     ------
     ExecutionNotFoundError
-        If nothing in scratch says which execution this is, and nothing is published in its place.
+        If scratch has no record of it, and nothing is published in its place.
     RecordError
-        If its record has no outcome: it runs, or was cut off. If it is the record of another execution.
+        If its record has no outcome, because it runs or was cut off, or belongs to another execution.
     EmdstoreError
-        If it could not be shipped. What arrived is whole, nothing is published that is not complete, and scratch is as
-        it was.
+        If it could not be shipped. What arrived is whole, nothing incomplete is published, and scratch is unchanged.
     """
     clean = locations.clean_folder if clean_folder is None else clean_folder
     also = locations.clean_unnamed if unnamed is None else unnamed
@@ -113,7 +112,7 @@ def _publish(locations: Locations, fragment: str, shipping: Shipping) -> UploadR
     except ArtifactNotFoundError:
         if has_scratch_record(locations.scratch, fragment):
             raise
-        return _published_before(locations, fragment)  # by somebody else meanwhile, who cleaned up
+        return _published_before(locations, fragment)  # by somebody else, who has cleaned up
     if not shipping.clean_folder:
         return report
     try:
@@ -135,36 +134,37 @@ def publish_pending_executions(
     executor: Executor | None = None,
     progress_callback: BatchCallback | None = None,
 ) -> UploadReport:
-    """Commit all that waits in scratch without the catalog, each by `publish_execution`; one that fails stops no other.
+    """Commit every waiting execution in scratch by `publish_execution`, without the catalog; a failure does not stop
+    the others.
 
-    Without the catalog nobody knows what was committed or given up before: every folder in scratch whose record has an
-    outcome is shipped, and what is published already is compared and left as it is. Runs that were cut off, and records
-    that cannot be read, are among the errors; what runs, or may run elsewhere, is among what was skipped.
+    Without the catalog it is not known what was committed or abandoned before. So every folder in scratch whose record
+    has an outcome is shipped; what is published already is compared and left alone. Runs that were cut off, and
+    unreadable records, are among the errors; runs that are alive, or may be alive elsewhere, are skipped.
 
     Parameters
     ----------
     locations
-        Where scratch and results are.
+        The workspace; its catalog is not used.
     execution_ids
-        Only these: fragments, or the ends of them.
+        Only these: fragments, or their ends.
     selection
-        Without `execution_ids`, which of those in scratch; their time is that at which they stopped.
+        Without `execution_ids`, which of those in scratch; their time is when they stopped.
     clean_folder, unnamed, unchanged, replace, executor, progress_callback
         See `commit_pending_executions`.
 
     Returns
     -------
     UploadReport
-        Of all of them, with a typed error for each that failed.
+        The report on all of them, with a typed error for each failure.
 
     Raises
     ------
     ValueError
         If `replace` is given without `execution_ids`.
     SelectionError
-        If the latest of a group is asked for, which only a catalog tells.
+        If the latest of a group is asked for, which only a catalog knows.
     ExecutionNotFoundError
-        If scratch does not hold one of the ids, or more than one execution may be meant. Nothing was published.
+        If scratch does not contain one of the ids, or an id is ambiguous. Nothing was published.
     CommitInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
@@ -193,7 +193,7 @@ def _publish_job(locations: Locations, job: CommitJob, shipping: Shipping) -> Up
 
 
 def _published_before(locations: Locations, fragment: str) -> UploadReport:
-    """Return the report of an execution that somebody shipped and cleaned up."""
+    """Return the report on an execution that somebody has shipped and cleaned up."""
     if not scoped(locations.results, fragment).exists(RECORD_NAME):
         raise _unknown(locations, fragment, "there is no such execution")
     return UploadReport(statuses={fragment: published_status(locations, fragment)})
@@ -212,7 +212,7 @@ def _is_chosen(selection: Selection, record: ExecutionRecord) -> bool:
 
 
 def _waiting(locations: Locations, selection: Selection) -> tuple[list[str], UploadReport]:
-    """Return the executions in scratch that have an outcome, oldest first, and what there is to say of the others."""
+    """Return the executions in scratch that have an outcome, oldest first, and why the others are not among them."""
     if selection.latest:
         raise SelectionError("which set is the latest of its group only the catalog tells: leave out --latest")
     stopped = []
@@ -256,7 +256,7 @@ def _named(locations: Locations, execution_ids: Collection[str]) -> list[str]:
 
 
 def _meant(locations: Locations, wanted: str) -> str:
-    """Return the fragment of the one execution that is meant by it, or by the end of it."""
+    """Return the fragment of the one execution with this fragment, or with this end of it."""
     for store in (locations.scratch, locations.results):
         if is_valid_key(wanted) and store.exists(join_key(wanted, RECORD_NAME)):
             return wanted

@@ -1,4 +1,4 @@
-"""A project's place, with all that can be done there."""
+"""A project's place, with everything that can be done there."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from emdstore.stores.urls import open_store
 class Workspace(Locations):
     """A scratch folder, a results store and a catalog that belong together.
 
-    It pickles as its configuration, so that executions can be committed in other processes. The catalog is tied to the
-    results store when it is first used; another results store is refused then.
+    It pickles as its configuration, so that executions can be committed in other processes. The first use ties the
+    catalog to the results store; after that another results store is refused.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Workspace(Locations):
     catalog
         The database: a `Catalog`, or its URL.
     vocabulary
-        What dimensions and values are compared with at ingest; None for nothing.
+        The vocabulary that dimensions and values are checked against at ingest; None for no check.
     clean_folder
-        Whether a commit removes the execution's scratch folder when all is done and proved to be.
+        Whether a commit removes the execution's scratch folder when everything is proved to be published.
     clean_unnamed
-        Whether it does so also if files lie there that no bundle names, such as working files.
+        Whether it does so even if the folder contains files that no bundle names, such as working files.
     lease_seconds
         How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
     """
@@ -61,19 +61,19 @@ class Workspace(Locations):
         Parameters
         ----------
         path
-            The file, or the folder with an ``emdstore.toml``; None looks in the current folder and those above it.
+            The file, or the folder with an ``emdstore.toml``; None searches the current folder and those above it.
             Relative paths in it are relative to it. ``EMDSTORE_SCRATCH``, ``EMDSTORE_RESULTS``, ``EMDSTORE_CATALOG``,
             ``EMDSTORE_VOCABULARY``, ``EMDSTORE_CLEAN_FOLDER``, ``EMDSTORE_CLEAN_UNNAMED`` and
-            ``EMDSTORE_LEASE_SECONDS`` come before what it says, and may replace it altogether.
+            ``EMDSTORE_LEASE_SECONDS`` override what it says, and may replace it completely.
         catalog
-            Another catalog than they say, or where they say none.
+            A catalog, instead of the one in the settings.
         results_options
-            What `open_store` takes for the results store, before what they say.
+            Options of `open_store` for the results store; they override the settings.
 
         Raises
         ------
         WorkspaceError
-            If there is no such file, or it makes no sense; with the place in it.
+            If there is no such file, or it is not valid; the message names the place in it.
         """
         settings, where = read_settings(path, catalog=catalog)
         options = settings.pop("results_options", {})
@@ -87,9 +87,9 @@ class Workspace(Locations):
 
     @classmethod
     def in_memory(cls) -> Self:
-        """Return a workspace for tests: results and catalog in memory, scratch in a temporary folder.
+        """Return a workspace for tests, with results and catalog in memory and scratch in a temporary folder.
 
-        All of it is gone with `close`, or when nothing refers to it any more.
+        It disappears with `close`, or when nothing refers to it any more.
         """
         temporary = tempfile.TemporaryDirectory(prefix="emdstore-")
         return cls(scratch=temporary.name, results=InMemoryArtifactStore(), catalog="sqlite://", temporary=temporary)
@@ -113,7 +113,7 @@ class Workspace(Locations):
         for name, value in state.items():
             object.__setattr__(self, name, value)
 
-    # -- what can be done here: each is a function of its own, and is described there -----------------------------
+    # -- what can be done here; each function is described in its module -----------------------------
 
     start_execution = execution.start_execution
     resume_execution = execution.resume_execution
