@@ -154,10 +154,9 @@ def _options(words: tuple[str, ...], address: Address, asks: bool, connect_timeo
     if not any(os.path.basename(word) == "ssh" for word in words):
         return where
     configured = _configured.get().of(words, (*where, address.host))
-    options = {
-        "BatchMode": "no" if asks else "yes",
-        "ClearAllForwardings": "yes",  # those of the user's own sessions, whose ports may be taken
-    }
+    options = {"ClearAllForwardings": "yes"}  # those of the user's own sessions, whose ports may be taken
+    if not asks:
+        options["BatchMode"] = "yes"
     if configured.get("connecttimeout", "none") == "none":
         options["ConnectTimeout"] = str(max(1, round(connect_timeout)))
     if configured.get("serveraliveinterval", "0") == "0":

@@ -56,7 +56,7 @@ _COMMAND = (
     "exec sh -c 'for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 "
     "/usr/bin/python3 /usr/libexec/platform-python python; do command -v $p >/dev/null 2>&1 || continue; "
     '$p -I -S -c "import io,sys,zlib;sys.version_info<(3,6)and sys.exit({too_old});'
-    'f=io.BufferedReader(io.FileIO(0),1);exec(zlib.decompress(f.read({size})))"; '
+    'f=io.BufferedReader(io.FileIO(0),1);exec(zlib.decompress(f.read(int(f.read(6)))))"; '
     "r=$?; test $r = {too_old} || exit $r; done; echo no Python 3.6 or newer >&2; exit 127'"
 )
 
@@ -65,9 +65,8 @@ class NoProgramError(Exception):
     """The machine lets the user in and does not run the program: there is no Python, or no command may be run."""
 
 
-def command() -> Command:
-    """Return the command that receives the program over there and runs it, with the first Python that is new enough."""
-    return Command(_COMMAND.format(size=len(packed_program()), too_old=_TOO_OLD))
+RECEIVE = Command(_COMMAND.format(too_old=_TOO_OLD))
+"""The command that receives the program over there and runs it, with the first Python that is new enough."""
 
 
 @functools.cache
@@ -109,7 +108,7 @@ class FarEnd:
     Parameters
     ----------
     connection
-        To a machine that runs `command`. Nothing was read from it yet.
+        To a machine that runs `RECEIVE`. Nothing was read from it yet.
     root, name
         The folder, and the store's name in errors.
     durability
@@ -157,7 +156,8 @@ class FarEnd:
         }
         told = json.dumps(options).encode()
         try:
-            connection.write(packed_program(), len(told).to_bytes(4, "big"), told)
+            program = packed_program()
+            connection.write(b"%06d" % len(program), program, len(told).to_bytes(4, "big"), told)
         except StoreUnavailableError as error:
             self._raise_no_program(b"", error)
         rest = self._greeted(greeting.encode(), patience)

@@ -17,7 +17,7 @@ from emdstore.per_process import PerProcess
 from emdstore.stores.local.root import Durability
 from emdstore.stores.ssh.address import Address
 from emdstore.stores.ssh.connection import SFTP, open_connection
-from emdstore.stores.ssh.farend import FarEnd, NoProgramError, command
+from emdstore.stores.ssh.farend import RECEIVE, FarEnd, NoProgramError
 from emdstore.stores.ssh.sftp import Sftp
 from emdstore.stores.ssh.side import FarSide
 
@@ -186,7 +186,7 @@ class Lines:
             return self._connect_sftp()
         connection = open_connection(
             way.address,
-            command(),
+            RECEIVE,
             name=self._name,
             rsh=way.rsh,
             timeout=way.timeout,

@@ -374,7 +374,7 @@ class Staged:
     """An unfinished file beside its place."""
 
     def __init__(self, root: Root, key: bytes) -> None:
-        self.root, self.key = root, key
+        self.root, self.key, self.is_there = root, key, False
         self.folder, _, self.name = key.rpartition(b"/")
         root.count += 1
         self.staged = root.staging + root.token + b"-%x" % root.count
@@ -426,8 +426,9 @@ class Staged:
             os.close(self.fd)
             self.fd = -1
         if self.root.staged.pop(self.staged, None) is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self.staged, dir_fd=self.folder_fd)
+            if not self.is_there:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.staged, dir_fd=self.folder_fd)
             os.close(self.folder_fd)
 
     def put_in_place(self, how: str, over: str) -> None:
@@ -453,6 +454,7 @@ class Staged:
                 self.create()
             else:
                 os.rename(self.staged, self.name, src_dir_fd=folder, dst_dir_fd=folder)
+                self.is_there = True
             if self.root.durable:
                 os.fsync(folder)
         except FileExistsError:
