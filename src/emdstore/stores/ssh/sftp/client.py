@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import itertools
 import math
 import os
@@ -43,6 +44,7 @@ _MOST_TASKS = 256
 _RECEIVED = 256 * 1024
 _BUFFERS = 256  # at most so many go to the system at once
 _CLEAN_UP = 1.0
+_PAUSE = 0.005
 _TICK = 10.0
 _SMALL = 32 * 1024  # what every server reads and writes at once
 _LARGEST = 255 * 1024  # what OpenSSH does, and enough
@@ -230,6 +232,8 @@ class Client:
     def post(self, request: Request) -> None:
         """Ask something whose answer is of no account, from steps or from anywhere."""
         self._put(request, None, 0)
+        if threading.current_thread() is not self._thread:  # which sends what it has when it has heard all there is
+            self._send()
 
     def _put(self, request: Request, task: Task[Any] | None, position: int) -> None:
         number = next(self._numbers) & 0xFFFFFFFF
@@ -345,10 +349,12 @@ class Client:
         )
 
     def _silence(self, seconds: float) -> StoreUnavailableError:
-        return StoreUnavailableError(
+        error = StoreUnavailableError(
             f"{self._name} has not answered for {seconds:.0f} seconds; try again later, or with a longer timeout",
             store=self._name,
         )
+        error.errno = errno.ETIMEDOUT
+        return error
 
     def _ask_for_limits(self) -> None:
         try:
@@ -449,6 +455,15 @@ class Client:
     def is_lost(self) -> bool:
         """Whether nothing can be asked any more."""
         return self._lost is not None
+
+    def give_up(self) -> None:
+        """Have all that is under way clean up after itself, for a second at most."""
+        for task, _, _ in list(self._asked.values()):
+            if task is not None:
+                task.given_up = True
+        until = system.current().monotonic() + _CLEAN_UP
+        while self._asked and self._lost is None and system.current().monotonic() < until:
+            system.current().sleep(_PAUSE)
 
     def close(self, *, wait: bool = True) -> None:
         """End the connection. What is still under way fails. In a fork nothing is ended: it is the parent's."""

@@ -270,7 +270,7 @@ def write_whole(
                 yield from ground.refuse(answer, "write", key)
         yield from put_in_place(ground, key, staged, create=create)
     except Exception:
-        yield wire.remove(staged.path)
+        yield from _discard(ground, staged.path, None)
         raise
 
 
@@ -311,7 +311,8 @@ def stage(ground: Ground, key: str, *, create: bool = False) -> Steps[Staged]:
         try:
             there, real, opened = yield asked
         except GivenUpError as given_up:
-            yield from _discard(path, handle_of(given_up.answers[2]))
+            if (handle := handle_of(given_up.answers[2])) is not None:
+                yield from _discard(ground, path, handle)
             raise
         handle = handle_of(opened)
         if handle is None:
@@ -319,11 +320,12 @@ def stage(ground: Ground, key: str, *, create: bool = False) -> Steps[Staged]:
             if not is_absent(opened):
                 yield from ground.refuse(opened, "write", key)
             continue
+        ground.unfinished.add(path)
         try:
             yield from ground.check(real, key)
             is_taken = yield from _make_way(ground, key, there, create=create)
         except Exception:
-            yield from _discard(path, handle)
+            yield from _discard(ground, path, handle)
             raise
         return Staged(path, handle, is_taken)
     raise StoreUnavailableError(f"{folder!r} in {ground.name} is removed again and again", key=key, store=ground.name)
@@ -386,9 +388,10 @@ def _remove_empty(ground: Ground, folder: str, key: str) -> Steps[None]:
         raise side.holds_artifacts(key, ground.name)
 
 
-def _discard(path: str, handle: bytes | None) -> Steps[None]:
-    if handle is not None:
-        yield [wire.close(handle), wire.remove(path)]
+def _discard(ground: Ground, path: str, handle: bytes | None) -> Steps[None]:
+    """Remove an unfinished file; the handle is None once it was closed."""
+    yield [*([wire.close(handle)] if handle is not None else []), wire.remove(path)]
+    ground.unfinished.discard(path)
 
 
 def put_in_place(ground: Ground, key: str, staged: Staged, *, create: bool = False) -> Steps[None]:
@@ -407,6 +410,7 @@ def put_in_place(ground: Ground, key: str, staged: Staged, *, create: bool = Fal
         yield from _explain(ground, key, answer, create=create)
     if create:
         yield wire.remove(staged.path)
+    ground.unfinished.discard(staged.path)
     if ground.durability == "object":
         yield from flush_folder(ground, key.rpartition("/")[0])
 
@@ -519,12 +523,12 @@ class Writer:
                     yield from self._ground.refuse(answer, "write", self._key)
             yield from put_in_place(self._ground, self._key, self._staged)
         except Exception:
-            yield wire.remove(self._staged.path)
+            yield from _discard(self._ground, self._staged.path, None)
             raise
 
     def _give_up(self) -> None:
         with contextlib.suppress(Lost):  # then it is swept one day
-            self._ground.client.run(_discard(self._staged.path, self._staged.handle))
+            self._ground.client.run(_discard(self._ground, self._staged.path, self._staged.handle))
 
 
 # -- removing ------------------------------------------------------------------------------------------------------

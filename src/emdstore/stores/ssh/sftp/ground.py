@@ -29,7 +29,7 @@ from emdstore.errors import (
 from emdstore.keys import shown_name
 from emdstore.stores.ssh import side
 from emdstore.stores.ssh.sftp import wire
-from emdstore.stores.ssh.sftp.client import Client, Lost, Steps
+from emdstore.stores.ssh.sftp.client import Client, GivenUpError, Lost, Steps
 from emdstore.stores.ssh.sftp.wire import Answer, Attributes, Names, Request, Status, WireError
 from emdstore.stores.system_errors import error_of_errno
 
@@ -55,11 +55,17 @@ class Ground:
         The store, as errors name it.
     durability
         See `emdstore.stores.LocalArtifactStore`.
+
+    Attributes
+    ----------
+    unfinished
+        The unfinished files that are there now, as the server calls them.
     """
 
     def __init__(self, client: Client, root: str, name: str, durability: Durability) -> None:
         self.client, self.top, self.name, self.durability = client, root, name, durability
         self._base = {".": "", "/": "/"}.get(root, root + "/")
+        self.unfinished: set[str] = set()
         self._real: str | None = None
         self._known: dict[str, float] = {}
         self._ahead: float | None = None  # how many seconds the server's clock is ahead
@@ -307,6 +313,10 @@ class Telling:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Lost):
             raise error.of(self._key) from error.cause
+        if isinstance(error, GivenUpError):
+            raise StoreUnavailableError(
+                f"{self._name} was closed while something was under way", key=self._key or None, store=self._name
+            ) from None
         if isinstance(error, WireError):
             raise StoreError(
                 f"the server of {self._name} answers what makes no sense: {error}",

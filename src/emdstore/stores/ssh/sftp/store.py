@@ -287,6 +287,11 @@ class Sftp:
 
     def close(self) -> None:
         """See `FarSide.close`."""
+        if not self._client.is_lost:
+            self._client.give_up()
+            for path in list(self._ground.unfinished):  # of streams that nobody writes to now
+                self._client.post(wire.remove(path))
+            self._client.give_up()
         self._client.close()
 
 
