@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
+from tests.cli.conftest import Here
 from tests.cli.test_export import answers_to
 from tests.ensembles import GOOD
 
-from emdstore import list_releases, retract, transfer
+from emdstore import create_release, list_releases, retract, transfer
 from emdstore.sets.listing import list_sets
 
 
@@ -63,3 +65,29 @@ def test_a_release_is_made_promoted_and_verified_on_a_copy(demo_folder: Path, tm
         f"retracted  {other}",
         "release 2026.1: 1 of 2 sets as released",
     ]
+
+
+def test_a_manifest_is_what_sha256sum_checks(here: Here, demo_folder: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(demo_folder / "results" / GOOD, results / GOOD)
+
+    def checked(listed: str) -> int:
+        return subprocess.run(
+            ["sha256sum", "-c", "--quiet"], input=listed, text=True, cwd=results, check=False
+        ).returncode
+
+    whole = here("manifest", results).out
+    assert {line.partition("  ")[2] for line in whole.splitlines()} == {
+        str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()
+    }
+    assert checked(whole) == 0
+    create_release(results, "2026.1")
+    assert here("manifest", results, "--release", "2026.1").out == whole
+    assert here("manifest", results, "nowhere", code=4).out == ""
+    (results / GOOD / "out.log").write_text("touched")
+    assert checked(whole) == 1
+    record = results / GOOD / "execution.json"
+    record.write_bytes(record.read_bytes() + b"\n")
+    assert "is not what was released" in here("manifest", results, "--release", "2026.1", code=1).err
+    record.write_bytes(record.read_bytes().replace(b'"state": "published"', b'"state": "publishing"'))
+    assert "is being published" in here("manifest", results, code=1).err

@@ -262,3 +262,20 @@ def test_a_commit_does_not_change_what_a_release_names_unless_it_is_told_to() ->
     assert check_release(workspace.results, made).findings == {execution.fragment: "changed"}
     (execution.output_directory / "out.log").write_text("a third log")
     execution.commit_output_assets()  # the release is of another record
+
+
+def test_a_transfer_does_not_change_what_a_release_of_its_destination_names(two: ArtifactStore) -> None:
+    copy = InMemoryArtifactStore()
+    transfer(two, copy).raise_for_failures()
+    made = create_release(copy, "2026.1", [FRAGMENT])
+    publish_later_version(two)
+    publish(two, OTHER, map=b"changed")
+    report = transfer(two, copy)
+    refused = [each for each in report.sets if each.error is not None]
+    assert [(each.folder, type(each.error)) for each in refused] == [(FRAGMENT, ReleasedSetError)]
+    assert check_release(copy, made).ok
+    assert copy.read_bytes(join_key(OTHER, "plots/map (°C).png")) == b"changed"
+    copy.write_bytes(MAP, copy.read_bytes(MAP)[::-1])  # damage
+    assert check_release(copy, made).findings == {FRAGMENT: "damaged"}
+    transfer(two, copy, replace=True).raise_for_failures()
+    assert check_release(copy, made).findings == {FRAGMENT: "changed"}

@@ -65,6 +65,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
     "db rebind": ("database:rebind", "Tell the catalog where its results store is now."),
     "forget": ("database:forget", "Remove one execution from the catalog."),
+    "manifest": ("releases:manifest", "Print the SHA-256 of what is published, for sha256sum -c."),
     "release create": ("releases:create", "Name exactly these sets, as they are, in a list that never changes."),
     "release list": ("releases:list_all", "List the releases of a results store, and their aliases."),
     "release show": ("releases:show", "Show which sets a release names."),

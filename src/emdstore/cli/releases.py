@@ -10,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from emdstore.cli.executions import open_workspace
-from emdstore.cli.options import ANY, PLAIN, Access, Config, Folder, Output, WrongCallError, open_existing
+from emdstore.cli.options import (
+    ANY,
+    PLAIN,
+    Access,
+    Config,
+    Folder,
+    NothingMatchedError,
+    Output,
+    WrongCallError,
+    open_existing,
+)
 from emdstore.cli.render import say, show_document, show_fields, show_table
 from emdstore.ingestion.replay import note_releases
+from emdstore.sets.manifest import iter_manifest
 from emdstore.sets.release import (
     ReleaseDiff,
     check_release,
@@ -246,3 +257,35 @@ def _store_and_catalog(
     with open_workspace(config, access, instead="--results") as workspace:
         yield workspace.results, workspace.catalog
         note_releases(workspace.results, workspace.catalog)
+
+
+def manifest(
+    store: str,
+    prefix: Folder = "",
+    /,
+    *,
+    release: str | None = None,
+    access: Access = ANY,
+) -> int:
+    """Print the SHA-256 of every artifact that is published, as `sha256sum -c` takes it in the store's folder.
+
+    emdstore manifest results > SHA256SUMS && (cd results && sha256sum -c --quiet) < SHA256SUMS
+
+    Parameters
+    ----------
+    store
+        The results store.
+    prefix
+        Only sets in this folder.
+    release
+        Only the sets of this release, or of the one that this alias points at.
+    """
+    opened = open_existing(store, access)
+    named = None if release is None else read_release(opened, release)
+    found = False
+    for sha256, key in iter_manifest(opened, prefix, release=named):
+        found = True
+        print(f"{sha256}  {key}")
+    if not found:
+        raise NothingMatchedError(f"no set is published below {prefix!r} in {opened!r}", key=prefix)
+    return 0

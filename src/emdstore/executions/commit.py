@@ -32,7 +32,7 @@ from emdstore.executions.scratch import has_scratch_record, read_stopped_record,
 from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
-from emdstore.sets.release import refuse_released
+from emdstore.sets.release import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped
@@ -175,7 +175,7 @@ def publish_stopped(
         replace=shipping.replace,
         on_progress=shipping.on_progress,
         before_record=permit_record,
-        before_replacing=None if shipping.replace else partial(refuse_released, locations.results, fragment),
+        before_replacing=None if shipping.replace else partial(Released(locations.results).refuse, fragment),
         executor=shipping.executor,
         taken_over=taken_over,
     )

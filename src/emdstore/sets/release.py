@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
 
 import attrs
@@ -65,7 +66,7 @@ class ReleasedSet:
     record: str
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Release:
     """Exactly these sets, as they were.
 
@@ -89,6 +90,13 @@ class Release:
     note: str = ""
     sets: tuple[ReleasedSet, ...] = ()
     release_version: int = RELEASE_VERSION
+
+    def __contains__(self, one: ReleasedSet) -> bool:
+        return one in self._sets
+
+    @cached_property
+    def _sets(self) -> frozenset[ReleasedSet]:
+        return frozenset(self.sets)
 
     @property
     def records(self) -> dict[str, str]:
@@ -394,26 +402,33 @@ def check_release(store: StoreLike, release: Release, *, executor: Executor | No
     return ReleaseCheck(release, len(expected) - len(findings), findings, tuple(retracted))
 
 
-def refuse_released(store: ArtifactStore, fragment: str, record: str) -> None:
-    """Raise `ReleasedSetError` if a release of the store names a set as it is published now.
+class Released:
+    """What the releases of a store name, read when it is first asked for, and once."""
 
-    Parameters
-    ----------
-    store
-        The results store.
-    fragment
-        The set's folder, whose bytes or record are about to change.
-    record
-        The SHA-256 of the record that is there.
-    """
-    named = [each.name for each in list_releases(store) if each.records.get(fragment) == record]
-    if named:
-        raise ReleasedSetError(
-            f"{fragment!r} is part of the release {', '.join(named)}, and would not be what was released any more; it "
-            "stays as it is. Publish a new execution instead, have `emdstore repair` mend damaged bytes, or use "
-            "--replace (replace=True) to break the release",
-            key=fragment,
-        )
+    def __init__(self, store: ArtifactStore) -> None:
+        self._store = store
+        self._releases: list[Release] | None = None
+
+    def refuse(self, fragment: str, record: str) -> None:
+        """Raise `ReleasedSetError` if a release names a set as it is published now.
+
+        Parameters
+        ----------
+        fragment
+            The set's folder, whose bytes or record are about to change.
+        record
+            The SHA-256 of the record that is there.
+        """
+        if self._releases is None:
+            self._releases = list_releases(self._store)
+        named = [each.name for each in self._releases if ReleasedSet(fragment, record) in each]
+        if named:
+            raise ReleasedSetError(
+                f"{fragment!r} is part of the release {', '.join(named)}, and would not be what was released any more; "
+                "it stays as it is. Publish a new execution instead, have `emdstore repair` mend damaged bytes, or use "
+                "--replace (replace=True) to break the release",
+                key=fragment,
+            )
 
 
 # -- looking at the sets ---------------------------------------------------------------------------------------------

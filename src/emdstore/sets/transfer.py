@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 import attrs
 
@@ -24,9 +25,10 @@ from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection, roots_of
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
+from emdstore.sets.release import Released
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
-from emdstore.sets.seal import Standing, opened, read_back, standing_at
+from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_at
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
@@ -218,6 +220,7 @@ class SetSealing:
     replace: bool = False
     selection: Selection = ALL
     sets: frozenset[str] | None = None
+    _released: list[Released] = attrs.field(init=False, factory=list, eq=False, repr=False)
     name = RECORD_NAME
     hint = METRIC_NAME
 
@@ -229,6 +232,11 @@ class SetSealing:
             return False
         size, modified = (None, None) if pair.source is None else (pair.source.size, pair.source.modified)
         return self.selection.takes_measure(size, modified, what=pair.key)
+
+    def _released_in(self, dest: ArtifactStore) -> Released:
+        if not self._released:
+            self._released.append(Released(dest))
+        return self._released[0]
 
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
         """Decide what to do for a set."""
@@ -260,6 +268,8 @@ class SetSealing:
                 )
             if unchanged == "stat" and data == standing.data and _is_whole(group.folder, standing, found):
                 return _unchanged(group)
+            if not self.replace and data != standing.data:
+                ask_to_replace(standing, partial(self._released_in(dest).refuse, group.folder))
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:
