@@ -133,6 +133,38 @@ def test_a_report_is_brought_up_to_date(library: Library, tmp_path: Path) -> Non
     }
 
 
+def test_a_report_of_a_part_leads_nowhere_else(library: Library, tmp_path: Path) -> None:
+    one = Selection(fragment=TEMPERATURE)
+    assert write_report(tmp_path / "site", library.catalog, library.results, one).ok
+    for page in (each for each in (tmp_path / "site").rglob("*.html") if "artifacts" not in each.parts):
+        for link in re.findall(r'(?:href|src)="([^"#]+)"', page.read_text()):
+            assert (page.parent / unquote(link.partition("?")[0])).is_file(), (page, link)
+
+
+def test_only_what_changed_is_written_and_nothing_if_nothing_did(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+    first = write_report(folder, library.catalog, library.results, BOTH)
+    before = written()
+    assert write_report(folder, library.catalog, library.results, BOTH) == first
+    assert written() == before
+    # A page that is gone or cut comes again, and no other is touched.
+    page = folder / "values.html"
+    page.write_bytes(b"cut")
+    assert write_report(folder, library.catalog, library.results, BOTH) == first
+    after = written()
+    assert {path.name for path in after if after[path] != before[path]} <= {
+        "values.html", "report.json", "values.csv", *(path.name for path in folder.glob("values/*.csv")),
+    }  # fmt: skip
+    assert b"<html" in page.read_bytes()
+    # Something else is another report.
+    changed = write_report(folder, library.catalog, library.results, Selection(fragment=TEMPERATURE))
+    assert changed.executions == 1
+
+
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(library: Library, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ArtifactExistsError, match="is not a report"):

@@ -151,7 +151,7 @@ class _Site:
 
     def overview(self, request: Request) -> Response:
         page = read_overview(self.catalog, Selection.of(request.query_params.multi_items()), self.known, self.memory)
-        return _page("overview", self.places(), page=page, linked=lambda _: True)
+        return _page("overview", self.places(), page=page, linked=_always, there=_always)
 
     def executions(self, request: Request) -> Response:
         page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()), self.results)
@@ -174,6 +174,7 @@ class _Site:
             "diagnostic",
             places,
             page=page,
+            there=_always,
             at=lambda query: places.diagnostic(provider, diagnostic, {**query, **more}),
         )
 
@@ -256,6 +257,10 @@ class _Site:
         if not _NUMBER.match(execution_id):
             raise HTTPException(404)
         return self.catalog.execution(int(execution_id))
+
+
+def _always(_: object) -> bool:
+    return True
 
 
 def _percent(asked: str) -> float:

@@ -61,6 +61,7 @@ def read_diagnostic(
     selection: Selection,
     known: Known,
     mine: str = "",
+    compared: ComparePage | None = None,
 ) -> DiagnosticPage:
     """Read one diagnostic from the catalog, and from the results store if it answers.
 
@@ -71,14 +72,18 @@ def read_diagnostic(
     place
         The provider and the diagnostic.
     selection
-        The metric, region and so on; for what it does not say, something fitting is chosen.
+        Which executions, and the metric, region and so on; for what it does not say, something fitting is chosen.
     known
         The table of metrics.
     mine
         A model to be marked in the charts.
+    compared
+        The series and plots of the models, if they were read already.
     """
     provider, diagnostic = place
-    here = Selection(chosen={"provider": (provider,), "diagnostic": (diagnostic,)})
+    here = attrs.evolve(
+        selection, chosen={**selection.place_chosen, "provider": (provider,), "diagnostic": (diagnostic,)}
+    )
     gathered = gather(catalog, here, with_values=True)
     of_dimensions = {dimension_facet(name): values for name, values in selection.dimensions.items()}
     shown = lay_out(gathered, catalog, Selection(chosen=of_dimensions), known)
@@ -101,7 +106,7 @@ def read_diagnostic(
         spread=_spread(gathered.values or (), shown, mine),
         profile=_profile(heads, rows),
         taylor=_taylor(scores, known),
-        compared=read_comparison(catalog, results, latest(catalog, f"{provider}/{diagnostic}")),
+        compared=compared or read_comparison(catalog, results, latest(catalog, f"{provider}/{diagnostic}")),
         mine=mine,
     )
 

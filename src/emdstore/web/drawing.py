@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from html import escape
 from statistics import quantiles
 from typing import Any
@@ -84,6 +85,7 @@ def _ticks(low: float, high: float, most: int) -> Iterator[tuple[float, str]]:
         yield value, f"{value:.{digits}g}".replace("-", "−")
 
 
+@lru_cache(maxsize=64)  # a report has charts on two pages, one after the other
 def draw_chart(chart: Chart) -> str:
     """Return a chart as HTML: the axes, the drawing, and the legend.
 
@@ -109,13 +111,15 @@ def draw_portrait(cell: Cell) -> str:
 
 def _draw_lines(chart: Chart) -> str:
     x_of, x_scale = _along(chart)
-    numbers = [value for trace in chart.traces for value in trace.y if isinstance(value, float | int)]
-    y_scale = scale_of(numbers)
+    y_scale = scale_of([value for trace in chart.traces for value in trace.y if isinstance(value, float | int)])
     paths = []
+    placed: dict[tuple[Any, ...], list[float]] = {}
     for number, trace in enumerate(chart.traces):
+        if trace.x not in placed:
+            placed[trace.x] = [_WIDE * x_scale.place(x) for x in x_of(trace)]
         points = [
-            None if not isinstance(y, float | int) else (x_scale.place(x) * _WIDE, (1 - y_scale.place(y)) * _HIGH)
-            for x, y in zip(x_of(trace), trace.y, strict=True)
+            (x, _HIGH - _HIGH * y_scale.place(y)) if isinstance(y, float | int) else None
+            for x, y in zip(placed[trace.x], trace.y, strict=True)
         ]
         attributes = f'{_classes(chart, number)} data-n="{number}"{_column(trace)}'
         if chart.kind == "line":
@@ -167,6 +171,7 @@ def _along(chart: Chart) -> tuple[Any, Scale]:
     return x_of, scale
 
 
+@lru_cache(maxsize=10_000)
 def _year(date: str) -> float:
     """Return a date as years: of any calendar, also of those that have a 30 February."""
     found = _DATE.match(str(date))

@@ -20,8 +20,9 @@ import attrs
 
 from emdstore._version import __version__
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query as Rows, ScalarRow
-from emdstore.errors import ArtifactExistsError, StoreUnavailableError
+from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreUnavailableError
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
+from emdstore.stores.checksums import sha256_of
 from emdstore.transfers import KeyOutcome, digest_of, move
 from emdstore.web.changes import read_changes
 from emdstore.web.charts import scalar_charts
@@ -34,7 +35,7 @@ from emdstore.web.overview import gather, lay_out
 from emdstore.web.places import Places, Query, framed_key, overview_key
 from emdstore.web.reading import Check, ResultsReader
 from emdstore.web.selection import Facet, Selection, dimension_facet, facet, pairs_of
-from emdstore.web.site import OWN_FILES, own_file, render, require_extra
+from emdstore.web.site import OWN_FILES, own_file, render, require_extra, versions
 from emdstore.web.values import ValuesPage, lines_by_id
 
 MANIFEST = "report.json"
@@ -164,32 +165,32 @@ def write_report(
     known = known_metrics(metrics)
     dest = LocalArtifactStore(folder)
     before = _earlier_files(dest, folder)
-    writer = _Writer(dest, catalog, ResultsReader(results, patience=_PATIENCE), data)
+    writer = _Writer(dest, before, catalog, ResultsReader(results, patience=_PATIENCE), data)
     selection = attrs.evolve(selection or Selection(), all_runs=True)
     listed = read_executions(catalog, selection, writer.results, on_a_page=MOST_EXECUTIONS)
     newest = attrs.evolve(catalog.survey(**selection.place_filters), newest=True)
     current = {row.execution_id for row in newest.rows(MOST_EXECUTIONS)}
     rows = [line.row for line in listed.lines]
+    made_of = _made_of(repr(results), listed, current, selection, known, data)
+    if (same := _unchanged(dest, folder, before, made_of)) is not None:
+        return same
     dest.write_bytes(MANIFEST, _manifest(before))  # first, so that a partial report can be continued
     writer.own_files()
-    shown = {row.execution_id for row in rows}
+    writer.shown = {row.execution_id for row in rows}
     values = writer.values(selection, rows)
     for number, row in enumerate(rows, 1):
-        writer.execution(row, shown, values.get(row.execution_id))
+        writer.execution(row, values.get(row.execution_id))
         if on_progress is not None:
             on_progress(row.fragment, number, len(rows))
-    writer.comparisons(rows)
     lines = tuple(attrs.evolve(line, older=line.row.execution_id not in current) for line in listed.lines)
     older = sum(line.older for line in lines)
     concerns = sum(line.concern is not None and not line.older for line in lines)
     writer.page("changes.html", "changes", page=read_changes(catalog, selection))
-    writer.diagnostics(rows, known)
-    writer.overviews(attrs.evolve(selection, all_runs=False), known)
+    latest = attrs.evolve(selection, all_runs=False)
+    writer.diagnostics(rows, latest, known)
+    writer.overviews(latest, known)
     writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))
-    dest.write_bytes(MANIFEST, _manifest(writer.written))
-    for key in sorted(before - writer.written):
-        dest.delete(key)
-    return Report(
+    report = Report(
         index=folder / "index.html",
         executions=len(rows),
         files=writer.files,
@@ -197,30 +198,58 @@ def write_report(
         left_out=listed.total - len(rows),
         troubles=tuple(writer.troubles),
     )
+    for key in sorted(before - writer.written):
+        dest.delete(key)
+    told = {
+        "made of": made_of,
+        "size": _size(dest, writer.written),
+        "executions": report.executions,
+        "files in sets": report.files,
+        "bytes in sets": report.bytes,
+    }
+    # What was not as it should be is looked at again the next time.
+    dest.write_bytes(MANIFEST, _manifest(writer.written, **(told if report.ok else {})))
+    return report
 
 
 class _Writer:
-    def __init__(self, dest: LocalArtifactStore, catalog: Catalog, results: ResultsReader, data: bool) -> None:
+    def __init__(
+        self, dest: LocalArtifactStore, before: set[str], catalog: Catalog, results: ResultsReader, data: bool
+    ) -> None:
+        self.before = before
         self.dest, self.catalog, self.results, self.data = dest, catalog, results, data
         self.written: set[str] = set()
+        self.shown: set[int] = set()
         self.troubles: list[Trouble] = []
         self.files = self.bytes = 0
+
+    def there(self, execution_id: int) -> bool:
+        """Whether an execution has a page in this report."""
+        return execution_id in self.shown
 
     def page(self, key: str, template: str, **values: object) -> None:
         places = Places(root="../" * key.count("/"), filed=True)
         self.file(key, render(template, places, **values).encode())
 
     def file(self, key: str, content: bytes) -> None:
-        self.dest.write_bytes(key, content)
+        """Write a file, unless it is there as it is to be."""
+        if key not in self.before or not self._is(key, content):
+            self.dest.write_bytes(key, content)
         self.written.add(key)
+
+    def _is(self, key: str, content: bytes) -> bool:
+        try:
+            return self.dest.read_bytes(key) == content
+        except ArtifactNotFoundError:
+            return False
 
     def own_files(self) -> None:
         for name in OWN_FILES:
             self.file(f"static/{name}", own_file(name) or b"")
 
-    def execution(self, row: ExecutionRow, shown: set[int], values: str | None) -> None:
+    def execution(self, row: ExecutionRow, values: str | None) -> None:
         page = read_execution(self.catalog, self.results, row, self._artifacts(row))
-        others = tuple(line for line in page.others if line.row.execution_id in shown)
+        others = tuple(line for line in page.others if self.there(line.row.execution_id))
         query = urlencode({"in": row.fragment})
         self.page(
             f"execution/{row.execution_id}.html",
@@ -256,29 +285,34 @@ class _Writer:
                 self.file(f"{folder}/{framed_key(key)}", _framed(dest.read_bytes(key), key, images, dest))
         return checks
 
-    def comparisons(self, rows: Sequence[ExecutionRow]) -> None:
+    def diagnostics(self, rows: Sequence[ExecutionRow], selection: Selection, known: Known) -> None:
+        """Write for each diagnostic its own page, and the one that compares its executions."""
         diagnostics: dict[tuple[str, str], list[ExecutionRow]] = {}
         for row in rows:
             diagnostics.setdefault((row.provider, row.diagnostic), []).append(row)
         places = Places(filed=True)
         listed = []
         where: dict[str, str] = {}
-        for (provider, diagnostic), members in sorted(diagnostics.items()):
-            compared = [row for row in members if row.status == "uploaded"]
-            if len(compared) > 1:
-                key = places.comparison(provider, diagnostic)
-                self.comparison(key, compared)
-                listed.append((provider, diagnostic, len(compared)))
-                where |= {str(row.execution_id): key for row in compared}
-        page = ComparePage(columns=(), diagnostics=tuple(listed), where=where)
-        self.page("compare.html", "compare", page=page)
+        for place, members in sorted(diagnostics.items()):
+            uploaded = [row for row in members if row.status == "uploaded"]
+            newest = sorted(peers(members), key=lambda row: (row.group.lower(), row.fragment))
+            shown = read_comparison(self.catalog, self.results, newest)
+            page = read_diagnostic(self.catalog, self.results, place, selection, known, compared=shown)
+            key = places.diagnostic(*place)
+            self.page(key, "diagnostic", page=page, there=self.there, at=partial(_same_page, key))
+            if len(uploaded) > 1:
+                key = places.comparison(*place)
+                self._compare(key, uploaded, shown if len(newest) == len(uploaded) else None)
+                listed.append((*place, len(uploaded)))
+                where |= {str(row.execution_id): key for row in uploaded}
+        self.page("compare.html", "compare", page=ComparePage(columns=(), diagnostics=tuple(listed), where=where))
 
-    def comparison(self, key: str, rows: Sequence[ExecutionRow]) -> None:
+    def _compare(self, key: str, rows: Sequence[ExecutionRow], page: ComparePage | None) -> None:
         """Write the pages that compare a diagnostic's executions. They show the latest unless others are asked for."""
         latest = {row.execution_id for row in peers(rows)}
         rows = sorted(rows, key=lambda row: (row.execution_id not in latest, row.group.lower(), row.fragment))
         first = tuple(number for number, row in enumerate(rows) if row.execution_id in latest)
-        page = read_comparison(self.catalog, self.results, rows)
+        page = page or read_comparison(self.catalog, self.results, rows)
         keys = [key if part == 1 else f"{key.removesuffix('.html')}-{part}.html" for part in range(1, page.parts + 1)]
         for part in range(1, page.parts + 1):
             if part > 1:
@@ -339,12 +373,6 @@ class _Writer:
                 file.write(piece)
         self.written.add(key)
 
-    def diagnostics(self, rows: Sequence[ExecutionRow], known: Known) -> None:
-        for provider, diagnostic in sorted({(row.provider, row.diagnostic) for row in rows}):
-            page = read_diagnostic(self.catalog, self.results, (provider, diagnostic), Selection(), known)
-            key = Places(filed=True).diagnostic(provider, diagnostic)
-            self.page(key, "diagnostic", page=page, at=partial(_same_page, key))
-
     def overviews(self, selection: Selection, known: Known) -> None:
         """Write the table of models and diagnostics for each metric, region and so on; the first page comes last."""
         gathered = gather(self.catalog, selection, with_values=True)
@@ -358,8 +386,8 @@ class _Writer:
 
         for key, query in wanted.items():
             page = lay_out(gathered, self.catalog, Selection.of(pairs_of(query)), known)
-            self.page(key, "overview", page=page, linked=linked)
-        self.page("index.html", "overview", page=first, linked=linked)
+            self.page(key, "overview", page=page, linked=linked, there=self.there)
+        self.page("index.html", "overview", page=first, linked=linked, there=self.there)
 
     def executions(self, page: ExecutionsPage) -> None:
         facets = _facets([line.facets for line in page.lines if not line.older], [each.name for each in page.facets])
@@ -453,5 +481,30 @@ def _earlier_files(dest: LocalArtifactStore, folder: Path) -> set[str]:
     )
 
 
-def _manifest(files: set[str]) -> bytes:
-    return json.dumps({"written by": f"emdstore {__version__}", "files": sorted(files)}, indent=1).encode()
+def _made_of(
+    results: str, listed: ExecutionsPage, current: set[int], selection: Selection, known: Known, data: bool
+) -> str:
+    """Return a digest of all that decides what a report says, but for the artifacts, which records vouch for."""
+    rows = sorted((repr(line.row), line.concern, line.row.execution_id in current) for line in listed.lines)
+    told = (__version__, versions(), results, rows, listed.retracted, selection, sorted(known.items()), data)
+    return sha256_of(repr(told).encode())
+
+
+def _unchanged(dest: LocalArtifactStore, folder: Path, before: set[str], made_of: str) -> Report | None:
+    """Return what an earlier report said of itself, if it is of the same, and its files are as large as they were."""
+    if not before:
+        return None
+    said = json.loads(dest.read_bytes(MANIFEST))
+    if said.get("made of") != made_of or said.get("size") != _size(dest, before):
+        return None
+    return Report(folder / "index.html", said["executions"], said["files in sets"], said["bytes in sets"], 0, ())
+
+
+def _size(dest: LocalArtifactStore, files: set[str]) -> list[int]:
+    """Return how many of some files are there, and how large they are together."""
+    sizes = [info.size or 0 for info in dest.iter_info() if info.key in files]
+    return [len(sizes), sum(sizes)]
+
+
+def _manifest(files: set[str], **more: object) -> bytes:
+    return json.dumps({"written by": f"emdstore {__version__}", **more, "files": sorted(files)}, indent=1).encode()
