@@ -17,7 +17,7 @@ from emdstore.sets.schema import record_schema
 
 NOT_RUN_HERE = {"serve", "climate-ref replay", "climate-ref retractions", "demo"}
 """A server, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
-WITHOUT_DOCUMENT = {"manifest", "schema", "cat"}
+WITHOUT_DOCUMENT = {"manifest", "schema", "cat", "help", "completion"}
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Env
 
 from emdstore._version import __version__
 from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNALLED, WRONG_CALL, exit_code, table
+from emdstore.cli.help import examples_of
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import EmdstoreError, redact, secrets_in
@@ -74,6 +76,8 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
     "compare": ("compare:compare", "Tell what a new run, release or site changes, within tolerances."),
     "doctor": ("doctor:doctor", "Look at this installation, and try a store."),
+    "help": ("help:show_help", "Tell about exit codes, filters, URLs, or the environment."),
+    "completion": ("help:completion", "Print or install what a shell needs to complete commands and options."),
     "schema": ("schema:show_schema", "Print the JSON Schema of a file, or of what a command prints with --json."),
     "climate-ref retractions": (
         "climate_ref:retractions",
@@ -100,6 +104,7 @@ def make_app(called: Sequence[str] = ()) -> App:
         version=__version__,
         help_format="plaintext",
         default_parameter=Parameter(negative=()),
+        config=Env("EMDSTORE_", command=True),
     )
     groups = {"": app}
     for name, summary in _GROUPS.items():
@@ -107,13 +112,19 @@ def make_app(called: Sequence[str] = ()) -> App:
         app.command(groups[name])
     for position, (name, (place, summary)) in enumerate(_COMMANDS.items()):
         group, _, last = name.rpartition(" ")
-        help_text = {} if name.split() == list(called[: name.count(" ") + 1]) else {"help": summary}
-        groups[group].command(f"emdstore.cli.{place}", name=last, sort_key=position, **help_text)
+        is_called = name.split() == list(called[: name.count(" ") + 1])
+        told = {"help_epilogue": examples_of(name)} if is_called else {"help": summary}
+        groups[group].command(f"emdstore.cli.{place}", name=last, sort_key=position, **told)
     return app
+
+
+_INSTALL_COMPLETION = "--install-completion"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Nothing that a user can do wrong leaves a traceback."""
+    if arguments[:1] == [_INSTALL_COMPLETION]:  # as other programs call it
+        arguments = ["completion", *arguments[1:], "--install"]
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest is a program's own
     as_json = "--json" in ours
     for stream in (sys.stdout, sys.stderr):

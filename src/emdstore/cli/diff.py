@@ -41,10 +41,6 @@ def diff(
 
     Sets are compared by the digests in their records. What no record proves is read on both sides.
 
-    emdstore diff results s3://bucket/results pmp
-
-    emdstore diff results/pmp/enso/h/1 results/pmp/enso/h/2 --values --tolerance 1e-9
-
     Parameters
     ----------
     a

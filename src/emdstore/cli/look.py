@@ -53,10 +53,6 @@ def du(
 ) -> int:
     """Tell how much room a store's sets take, the largest first: by provider, diagnostic, group, set or role.
 
-    emdstore du results
-
-    emdstore du s3://bucket/results pmp --by role
-
     Parameters
     ----------
     store
@@ -99,10 +95,6 @@ def cat(
 ) -> int:
     """Write an artifact's bytes to stdout.
 
-    emdstore cat results pmp/enso/h/1/out.log
-
-    emdstore cat results pmp/enso/h/1/diagnostic.json --pretty
-
     Parameters
     ----------
     store
@@ -136,10 +128,6 @@ def stat(store: str, key: Folder, /, *, access: Access = ANY, output: Output = P
     """Tell what an artifact is: its size, times and digest, and what the record of its set says of it.
 
     The bytes are read and hashed. Of a set's folder its state is told. Exit code 1 if they are not as recorded.
-
-    emdstore stat results pmp/enso/h/1/plots/map.png
-
-    emdstore stat s3://bucket/results pmp/enso/h/1
 
     Parameters
     ----------
@@ -210,10 +198,6 @@ def tree(
     output: Output = PLAIN,
 ) -> int:
     """Show how a store is laid out: folders, indented, with the artifacts in each.
-
-    emdstore tree results -d 3
-
-    emdstore tree results pmp/enso --include '*.png'
 
     Parameters
     ----------

@@ -38,10 +38,6 @@ _FOLLOW_SECONDS = 0.5
 def status(*, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN) -> int:
     """Tell where the workspace stands: what runs, waits and failed, what is held by whom, and how full its disks are.
 
-    emdstore status
-
-    emdstore status --config /project/emdstore.toml --json
-
     Exit code 1 if something failed to upload, or is held by a process that is gone: commit it again.
     """
     with open_workspace(config, patience) as workspace:
@@ -111,10 +107,6 @@ def logs(
 ) -> int:
     """Write an execution's log to stdout: from scratch while it is there, otherwise from the results store.
 
-    emdstore logs pmp/enso/historical/20260501T120000-1a2b3c4d
-
-    emdstore logs 1a2b3c4d --follow
-
     Parameters
     ----------
     execution
@@ -163,10 +155,6 @@ def history(
     output: Output = PLAIN,
 ) -> int:
     """Tell what became of an execution group: each of its executions, the newest first, and which one is the latest.
-
-    emdstore history historical
-
-    emdstore history pmp/enso/historical --catalog catalog.db
 
     Parameters
     ----------
