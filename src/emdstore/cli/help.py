@@ -98,6 +98,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore release alias production 2026.1",
         "emdstore release alias production 2026.2 --why 'corrected sign'",
     ),
+    "compare": (
+        "emdstore compare release:2026.1 release:2026.2 --relative 1e-6",
+        "emdstore compare pmp/enso/historical/1 pmp/enso/historical/2 --markdown",
+    ),
+    "doctor": ("emdstore doctor", "emdstore doctor s3://bucket/results --json"),
     "schema": ("emdstore schema record", "emdstore schema transfer"),
     "help": ("emdstore help filters", "emdstore help exit-codes"),
     "completion": ("emdstore completion bash", "emdstore completion zsh --install"),
@@ -181,7 +186,7 @@ EMDSTORE_OUTPUT_DIR    is told to the program of `emdstore run`"""
 
 def examples_of(command: str) -> str:
     """Return the examples of a command, for the end of its help."""
-    return "Examples:\n\n" + "\n\n".join(EXAMPLES[command])
+    return "Examples:\n\n" + "\n\n".join(EXAMPLES.get(command, ()))
 
 
 def show_help(topic: Topic | None = None, /) -> int:
@@ -193,7 +198,7 @@ def show_help(topic: Topic | None = None, /) -> int:
         What to tell about; without it the topics are listed.
     """
     if topic is None:
-        say("`emdstore --help` lists the commands, `emdstore COMMAND --help` tells about one;")
+        say("`emdstore --help` lists the commands, `emdstore COMMAND --help` explains one;")
         say("`emdstore help TOPIC` tells about one of")
         for each in get_args(Topic):
             say(f"  {each}")
