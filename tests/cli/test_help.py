@@ -10,8 +10,9 @@ import pytest
 from tests.cli.conftest import Here
 
 import emdstore
-from emdstore.cli import app, help
+from emdstore.cli import app
 from emdstore.cli.app import make_app
+from emdstore.cli.examples import EXAMPLES
 from emdstore.executions import settings
 
 ROOT = Path(__file__).parents[2]
@@ -54,8 +55,8 @@ def test_every_option_that_is_named_anywhere_is_there() -> None:
 
 
 def test_every_command_has_two_examples_that_can_be_parsed() -> None:
-    assert help.EXAMPLES.keys() == app._COMMANDS.keys()
-    for name, examples in help.EXAMPLES.items():
+    assert EXAMPLES.keys() == app._COMMANDS.keys()
+    for name, examples in EXAMPLES.items():
         assert len(examples) >= 2, name
         for example in examples:
             program, *call = shlex.split(example)
@@ -66,7 +67,7 @@ def test_every_command_has_two_examples_that_can_be_parsed() -> None:
 @pytest.mark.parametrize("name", ["transfer", "db check"])
 def test_a_commands_help_ends_in_its_examples(here: Here, name: str) -> None:
     said = " ".join(here(*name.split(), "--help").out.split())
-    assert all(example in said for example in help.EXAMPLES[name])
+    assert all(example in said for example in EXAMPLES[name])
 
 
 @pytest.mark.parametrize("topic", [None, "exit-codes", "filters", "urls", "environment"])

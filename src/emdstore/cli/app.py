@@ -22,8 +22,8 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from emdstore._version import __version__
+from emdstore.cli.examples import examples_of
 from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNALLED, WRONG_CALL, exit_code, table
-from emdstore.cli.help import examples_of
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import EmdstoreError, redact, secrets_in
