@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Of other programs, as pages and comments have them.
 FOREIGN = {
     "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync",
-    "--help", "--job-name", "--no-dev", "--output", "--secret-access-key", "--transform", "--user",
+    "--help", "--job-name", "--no-dev", "--output", "--quiet", "--secret-access-key", "--transform", "--user",
     "--version", "--wildcards", "--workload", "--x-s3",
 }  # fmt: skip
 

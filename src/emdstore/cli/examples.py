@@ -88,6 +88,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore release alias production 2026.1",
         "emdstore release alias production 2026.2 --why 'corrected sign'",
     ),
+    "manifest": ("emdstore manifest results", "emdstore manifest results --release 2026.1"),
     "compare": (
         "emdstore compare release:2026.1 release:2026.2 --relative 1e-6",
         "emdstore compare pmp/enso/historical/1 pmp/enso/historical/2 --markdown",
