@@ -1,8 +1,8 @@
-"""Choosing some of the keys and sets of a store: one grammar for every command and function that works on many.
+"""Selecting keys and sets of a store: one grammar for all commands and functions that work on many.
 
-Names are compared with patterns as Git's ``.gitignore`` has them; `docs/choosing.md` has a table of matches. All that
-is given must hold. A key is chosen by its name, its size and its time; a set by its folder, the size of its artifacts,
-the time at which it was published, and by what its record says.
+Names are matched against patterns like those in Git's ``.gitignore``; `docs/choosing.md` has a table of matches. All
+given conditions must hold. A key is selected by name, size and time; a set by its folder, the size of its artifacts,
+the time of its publication, and the contents of its record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Matches = Callable[[str], object]
 
 @attrs.frozen
 class Rule:
-    """One line of a filter file: whether what matches the pattern is chosen. The first that matches decides."""
+    """One line of a filter file: whether names that match the pattern are selected. The first match decides."""
 
     chosen: bool
     pattern: str
@@ -38,7 +38,7 @@ def _names(given: Iterable[str] | None) -> frozenset[str] | None:
 
 @attrs.frozen(kw_only=True, slots=False)
 class Selection:
-    """Which keys and sets are meant. Several conditions must all hold; of several values of one, any.
+    """A selection of keys and sets. All conditions must hold; for a condition with several values, any of them.
 
     Attributes
     ----------
@@ -47,22 +47,22 @@ class Selection:
     exclude
         Nothing that matches one of these patterns.
     rules
-        The lines of a filter file: the first whose pattern matches decides; what none matches is chosen.
+        The lines of a filter file: the first pattern that matches decides; names that match none are selected.
     names
-        Only these keys and what lies in these folders; None for all. Of sets those in whose folder one of the keys
-        lies are chosen, too.
+        Only these keys, and everything in these folders; None for all. A set is also selected if one of the keys is in
+        its folder.
     min_size, max_size
-        Only what has at least, or at most, so many bytes.
+        Only what has at least, or at most, this many bytes.
     newer, older
         Only what was written, or published, after, or before, this time (POSIX seconds).
     provider, diagnostic, group
         Only sets of one of these.
     execution
-        Only these sets: by their fragment, or the end of it.
+        Only these sets, by fragment or the end of it.
     state
         Only sets in one of these states; see `emdstore.sets.state.SetState`.
     latest
-        Only the latest complete set of each execution group, whatever else is chosen.
+        Only the latest complete set of each execution group, regardless of the other conditions.
     """
 
     include: tuple[str, ...] = attrs.field(default=(), converter=_patterns)
@@ -86,25 +86,25 @@ class Selection:
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether everything is selected."""
         return self == ALL
 
     @property
     def by_meaning(self) -> bool:
-        """Whether sets are chosen by what they are, so that a key outside of sets never is."""
+        """Whether sets are selected by their properties, so that keys outside sets never are."""
         return bool(self.provider or self.diagnostic or self.group or self.execution or self.state or self.latest)
 
     @property
     def by_measure(self) -> bool:
-        """Whether anything is chosen by its size or its time."""
+        """Whether anything is selected by size or time."""
         return any(each is not None for each in (self.min_size, self.max_size, self.newer, self.older))
 
     def without_names(self) -> Selection:
-        """Return what remains if names choose nothing: for sets whose keys are chosen one by one."""
+        """Return the selection without names, for sets whose keys are selected one by one."""
         return attrs.evolve(self, include=(), exclude=(), rules=(), names=None)
 
     def takes_name(self, key: str) -> bool:
-        """Tell whether a key may be chosen by its name."""
+        """Tell whether a key may be selected, by its name."""
         if self.names is not None and key not in self.names and not self._is_below_a_name(key):
             return False
         return self._takes(key)
@@ -117,7 +117,7 @@ class Selection:
         return next((rule for rule, matches in self._ruled if matches(key)), True)
 
     def takes_folder(self, folder: str) -> bool:
-        """Tell whether a set may be chosen by its folder: as if all that it may hold were named."""
+        """Tell whether a set may be selected, by its folder, assuming that any key may be in it."""
         if self.names is not None and not (
             folder in self.names or folder in self._holders or self._is_below_a_name(folder)
         ):
@@ -125,12 +125,12 @@ class Selection:
         return not folder or self._takes(folder + "/")
 
     def takes_measure(self, size: int | None, modified: float | None, *, what: str) -> bool:
-        """Tell whether something may be chosen by its size and time.
+        """Tell whether something may be selected, by its size and time.
 
         Raises
         ------
         SelectionError
-            If its store does not tell what is asked for. Nothing is left out because nobody knows.
+            If its store does not know the size or time. Nothing is left out because it is unknown.
         """
         if self.min_size is not None or self.max_size is not None:
             if size is None:
@@ -155,7 +155,7 @@ class Selection:
         size: int | None,
         time: datetime | None,
     ) -> bool:
-        """Tell whether a set is chosen, but for `latest`, which is a question of all sets of its group."""
+        """Tell whether a set is selected, except for `latest`, which depends on all sets of its group."""
         if not self.takes_folder(fragment):
             return False
         for wanted, value in (
@@ -169,11 +169,11 @@ class Selection:
         if self.execution and not any(_is_meant(fragment, each) for each in self.execution):
             return False
         if time is None and (self.newer is not None or self.older is not None):
-            return False  # it was not published: it is neither
+            return False  # it was not published, so it is neither
         return self.takes_measure(size, None if time is None else time.timestamp(), what=fragment)
 
     def __str__(self) -> str:
-        """Say it as options of the command line, for messages."""
+        """Return the selection as command-line options, for messages."""
         parts = []
         for field in attrs.fields(type(self)):
             value, option = getattr(self, field.name), f"--{field.name.replace('_', '-')}"
@@ -205,7 +205,7 @@ class Selection:
 
     @cached_property
     def _holders(self) -> frozenset[str]:
-        """The folders in which one of the names lies."""
+        """The folders that contain one of the names."""
         return frozenset(folder for name in self.names or () for folder in folders_above(name))
 
     def _is_below_a_name(self, key: str) -> bool:
@@ -217,12 +217,12 @@ ALL = Selection()
 
 
 def compiled(pattern: str) -> Matches:
-    """Return what tells whether a key, or a folder with its slash, matches a pattern.
+    """Return a function that tells whether a key, or a folder with its slash, matches a pattern.
 
     Raises
     ------
     SelectionError
-        If it would match nothing, or is meant the other way round.
+        If it would match nothing, or is negated.
     """
     from pathspec import GitIgnoreSpec  # needed by those who give a pattern
 
@@ -245,12 +245,12 @@ def compiled(pattern: str) -> Matches:
 
 
 def parse_rules(lines: Iterable[str], *, name: str) -> tuple[Rule, ...]:
-    """Read the lines of a filter file: ``+ PATTERN`` or ``- PATTERN``; empty lines and comments (#) are left out.
+    """Read the lines of a filter file: ``+ PATTERN`` or ``- PATTERN``; empty lines and comments (#) are ignored.
 
     Raises
     ------
     SelectionError
-        With the number of the line that is neither.
+        With the number of the invalid line.
     """
     rules = []
     for number, line in enumerate(lines, 1):
@@ -265,7 +265,7 @@ def parse_rules(lines: Iterable[str], *, name: str) -> tuple[Rule, ...]:
 
 
 def folders_above(key: str) -> list[str]:
-    """Return the folders in which a key lies, the innermost first."""
+    """Return the folders that contain a key, the innermost first."""
     found = []
     while (at := key.rfind("/")) > 0:
         key = key[:at]
@@ -274,7 +274,7 @@ def folders_above(key: str) -> list[str]:
 
 
 def roots_of(names: Collection[str]) -> list[str]:
-    """Return the names of which no other one is a folder above."""
+    """Return the names that are not inside another one."""
     known = frozenset(names)
     return sorted(name for name in known if not any(folder in known for folder in folders_above(name)))
 

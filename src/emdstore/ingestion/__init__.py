@@ -1,4 +1,4 @@
 """From the results store into the catalog.
 
-The room is not called ``ingest``: a package of that name would take the place of the function `emdstore.ingest`.
+The package is not called ``ingest``, because that would replace the function `emdstore.ingest`.
 """

@@ -1,8 +1,7 @@
-"""Which results store a catalog speaks of, and how it is known again.
+"""The results store that a catalog belongs to, and how it is recognised.
 
-A catalog's rows are what one results store holds. Sets of another store that have the same folders would take their
-place, so a catalog is tied to the first store that it was used with: by that store's identity, or by its place while
-the store has none.
+A catalog's rows come from one results store. Sets of another store in the same folders would replace them. So a catalog
+is tied to the first store that it is used with: by the store's identity, or by its place while it has none.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _SAMPLE = 20
 def is_same_store(bound: StoreIdentity, here: StoreIdentity) -> bool:
     """Decide whether a store is the one that a catalog is tied to.
 
-    Two identities decide alone, wherever the stores lie. Where one of the two has none, the place decides.
+    If both have an identity, that decides, wherever the stores are. Otherwise the place decides.
     """
     if bound.id is not None and here.id is not None:
         return bound.id == here.id
@@ -34,9 +33,9 @@ def is_same_store(bound: StoreIdentity, here: StoreIdentity) -> bool:
 
 
 def bind_place(catalog: Catalog, store: ArtifactStore) -> None:
-    """Make sure that a catalog belongs to a results store, without asking a store that lies where it should.
+    """Make sure that a catalog belongs to a results store, without a request if the store is where it should be.
 
-    For what happens before anything is shipped: a run starts also while its results store cannot be reached.
+    This is used before anything is shipped, because a run may start while its results store cannot be reached.
 
     Raises
     ------
@@ -51,16 +50,16 @@ def bind_place(catalog: Catalog, store: ArtifactStore) -> None:
 
 
 def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, looking: bool = False) -> None:
-    """Tie a catalog to a results store the first time; from then on make sure that it is the same one.
+    """Tie a catalog to a results store on first use; later make sure that it is the same one.
 
     Parameters
     ----------
     catalog, store
         A catalog, and the results store that is about to be used with it.
     publishing
-        Whether sets will be published to the store: it is given an identity then, if it has none and can be written.
+        Whether sets will be published to the store. Then it is given an identity if it has none and can be written.
     looking
-        Only make sure: a store that turns out to hold nothing, as under a mistyped name, ties nothing to it.
+        Only check. A store that turns out to be empty, as under a mistyped name, must not be tied.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, lo
     bound = catalog.bound_results()
     if bound is not None and not is_same_store(bound, here):
         if here.id is None and here.url and bound.url and in_folder(here.url, bound.url) and store.exists(RECORD_NAME):
-            return  # one set's folder, taken as a store of its own: its record says which execution it is
+            return  # one set's folder as a store: its record says which execution it is
         raise CatalogError(
             f"the catalog {catalog.url} belongs to the results store {_named(bound)}, not to {_named(here)}: give each "
             "results store a catalog of its own, or, if it is the same one at another place, run `emdstore db rebind`",
@@ -82,7 +81,7 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, lo
     if looking:
         return
     if publishing and here.id is None:
-        with suppress(StoreError):  # one that cannot be written is known by its place
+        with suppress(StoreError):  # a store that cannot be written is known by its place
             here = give_identity(store, None if bound is None else bound.id)
     if bound is None or _is_newer(bound, here):
         bound = catalog.note_results(here, instead_of=bound)
@@ -93,7 +92,7 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, lo
 
 
 def _is_newer(bound: StoreIdentity, here: StoreIdentity) -> bool:
-    """Tell whether the catalog should note what was found: an identity it did not know, or a new place of it."""
+    """Tell whether the catalog should record what was found: an unknown identity, or a new place."""
     if here.id is None:
         return False
     return (bound.id is None and here.url == bound.url) or (bound.id == here.id and here.url != bound.url)
@@ -108,9 +107,10 @@ class RebindReport:
     before, now
         The store that the catalog was tied to, and the one that it is tied to now.
     compared, equal
-        How many records of the sample the store holds, and how many of these are those that the catalog was read from.
+        How many records of the sample are in the store, and how many of these are the ones that the catalog was read
+        from.
     missing
-        Executions of the sample that the store has no record of.
+        Executions of the sample without a record in the store.
     """
 
     before: StoreIdentity | None
@@ -121,16 +121,16 @@ class RebindReport:
 
 
 def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sample: int = _SAMPLE) -> RebindReport:
-    """Tie a catalog to a results store anew, after a look at whether it holds what the catalog speaks of.
+    """Tie a catalog to a results store anew, after checking that the store contains the catalog's sets.
 
     Parameters
     ----------
     catalog, store
         The catalog, and where its results are now.
     force
-        Whether to do so also where the sample speaks against it.
+        Whether to do so even if the sample contradicts it.
     sample
-        How many of the catalog's executions are looked for.
+        How many of the catalog's executions to look for.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
     Raises
     ------
     CatalogError
-        If more than half of the sample is not there, or not what the catalog was read from. Nothing was changed.
+        If more than half of the sample is missing, or not what the catalog was read from. Nothing was changed.
     StoreError
         If the store cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Reading one published or bare set from a results store, as the values that the catalog takes."""
+"""Reading one published or bare set from a results store, as values for the catalog."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_set(
     incomplete: bool = False,
     stamp: Stamp | None = None,
 ) -> ExecutionContent:
-    """Read one set from the results store, as the values that the catalog takes.
+    """Read one set from the results store, as values for the catalog.
 
     Parameters
     ----------
@@ -53,8 +53,7 @@ def read_set(
     vocabulary, incomplete
         See `ingest`.
     stamp
-        What a listing said of the record, to be kept for the next replay; by default what the store says of the record
-        when it is read.
+        The record's stamp from a listing, kept for the next replay; by default from the store when the record is read.
 
     Returns
     -------
@@ -70,9 +69,9 @@ def read_set(
 
 
 def content_of(look: SetLook, *, vocabulary: Vocabulary | None = None, incomplete: bool = False) -> ExecutionContent:
-    """Turn a set that was looked at into the values that the catalog takes.
+    """Turn a set that was looked at into values for the catalog.
 
-    The same bundles give the same values, whether there is a record or not.
+    The same bundles give the same values, with or without a record.
 
     Parameters
     ----------
@@ -84,13 +83,13 @@ def content_of(look: SetLook, *, vocabulary: Vocabulary | None = None, incomplet
     Returns
     -------
     ExecutionContent
-        Of a set with a record, what the record says; its values and outputs if it is published, and of an incomplete
-        one those of its whole bundles. Of a bare set, what can be told from its files.
+        For a set with a record, what the record says, and values and outputs if it is published; for an incomplete set
+        those of its intact bundles. For a bare set, what its files tell.
 
     Raises
     ------
     EmdstoreError
-        If nothing may be made of the set (`SetLook.error`).
+        If the set may not be used (`SetLook.error`).
     BundleError
         If a bundle is malformed.
     """
@@ -104,7 +103,7 @@ def content_of(look: SetLook, *, vocabulary: Vocabulary | None = None, incomplet
 
 @attrs.frozen
 class _Rows:
-    """A bundle's scalars in the catalog's layout, made one by one when they are written; pickles as the bundle."""
+    """A bundle's scalars in the catalog's layout, created one by one when they are written; pickles as the bundle."""
 
     bundle: MetricBundle
 
@@ -131,7 +130,7 @@ def _decode(look: SetLook, names: Mapping[str, str], *, leave_out: bool = False)
         try:
             decoded = decode(look.bundles[role], name=names[role])
         except BundleError:
-            if leave_out:  # its record says that something is wrong with it
+            if leave_out:  # its record says that it is not right
                 return otherwise
             raise
         if isinstance(decoded, MetricBundle | OutputBundle):
@@ -195,7 +194,7 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
 
 
 def _resolved(outputs: Iterable[ResolvedOutput], there: Collection[str]) -> tuple[ResolvedOutput, ...]:
-    """Leave the key to those outputs only whose file, or whose folder, is part of the set."""
+    """Keep the key only of outputs whose file or folder is part of the set."""
     folders = {key[:end] for key in there for end, letter in enumerate(key) if letter == "/"}
     return tuple(
         each if each.key is None or each.key in there or each.key in folders else attrs.evolve(each, key=None)
@@ -204,7 +203,7 @@ def _resolved(outputs: Iterable[ResolvedOutput], there: Collection[str]) -> tupl
 
 
 def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionContent:
-    """Read a set that nobody published: who it is by its path, and what it lacks as warnings."""
+    """Read a set without a record: its identity comes from its path, and what it lacks becomes warnings."""
     assert look.named is not None
     named, listing = look.named, look.listing
     names: dict[str, str] = {each.role: each.key for each in reversed(named.artifacts)}
@@ -233,7 +232,7 @@ def _bare_content(look: SetLook, vocabulary: Vocabulary | None) -> ExecutionCont
             if each.key in sizes
         ],
         **_origin(bundles.output),
-        # What is missing may still come, and the stamp of the bundles would not show it: look again the next time.
+        # Missing files may still arrive, and the stamp of the bundles would not show it, so look again next time.
         **_parts(
             look,
             bundles,
@@ -253,7 +252,7 @@ def _parts(
     digest: str | None,
     stamp: Stamp | None,
 ) -> dict[str, Any]:
-    """Return what all sets have in common, in the catalog's layout."""
+    """Return what all sets have, in the catalog's layout."""
     return {
         "state": "bare" if look.record is None else look.state,
         "complete": look.record is None or look.state != "incomplete",
@@ -280,7 +279,7 @@ def _origin(
     files: Iterable[RecordedInput] = (),
     software: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return what the results came from, by what the record tells and, for what it does not, by the provenance."""
+    """Return where the results came from, according to the record or else the provenance."""
     told = {} if bundle is None else bundle.provenance
     named = [*datasets]
     known = {each.name for each in named}
@@ -295,7 +294,7 @@ def _origin(
 
 
 def retraction_columns(retraction: Retraction | None) -> dict[str, Any]:
-    """Return what a catalog holds of a retraction, by column."""
+    """Return a retraction's columns in the catalog."""
     return {
         "retracted_at": None if retraction is None else retraction.at,
         "retracted_by": None if retraction is None else retraction.by,

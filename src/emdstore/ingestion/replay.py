@@ -1,8 +1,8 @@
-"""The third verb: load into the catalog what the results store holds.
+"""The third verb: load the contents of the results store into the catalog.
 
-Reading and writing are apart. `emdstore.ingestion.reading` turns one set into plain values and touches only the store;
-the catalog then takes them in one transaction. `replay` does that for every set below a prefix, and needs neither
-scratch nor the machine that ran anything: a results tree that was copied from elsewhere is as good.
+Reading and writing are separate. `emdstore.ingestion.reading` turns one set into plain values, using only the store;
+then the catalog writes them in one transaction. `replay` does this for every set below a prefix. It needs neither
+scratch nor the machine of the runs: a results tree that was copied from elsewhere is just as good.
 """
 
 from __future__ import annotations
@@ -78,47 +78,48 @@ def ingest(
     incomplete: bool = False,
     replace: bool = False,
 ) -> IngestOutcome:
-    """Load one set into the catalog, in place of what the catalog held of it.
+    """Load one set into the catalog, replacing what the catalog had of it.
 
-    Everything is read from the results store, and written in one transaction: afterwards the catalog says either all of
-    the old or all of the new. Twice is the same as once. What is decoded has the digests of the record.
+    Everything is read from the results store, and written in one transaction: afterwards the catalog has either all of
+    the old rows or all of the new ones. Doing it twice is the same as once. Everything that is decoded has the recorded
+    digest.
 
     Parameters
     ----------
     store
         The results store, its path or URL.
     fragment
-        The set's folder: one with a record, or a bare one with the usual metric bundle.
+        The set's folder: with a record, or bare with the usual metric bundle.
     catalog
         Where to.
     vocabulary
-        What dimensions and values are compared with; what it does not know is stored and reported as a warning.
+        Dimensions and values are checked against it; unknown ones are stored and reported as warnings.
     incomplete
-        Whether to take a set without a record though its bundles name files that are not there, as in a tree that
-        was published without its data files. Each of them is a warning.
+        Whether to load a set without a record although its bundles name missing files, as in a tree that was published
+        without data files. Each missing file is a warning.
     replace
-        Whether a failed, incomplete or older set may take the place of a complete publication's rows.
+        Whether a failed, incomplete or older set may replace the rows of a complete publication.
 
     Returns
     -------
     IngestOutcome
-        With the counts of what is in the catalog now.
+        With the counts of the rows in the catalog now.
 
     Raises
     ------
     ExecutionNotFoundError
         If there is no set in this folder.
     IncompleteSetError
-        If the set is being published, its bytes are not what its record says, or it has no record and its bundles name
-        what is not there.
+        If the set is being published, its bytes do not match its record, or it has no record and its bundles name
+        missing files.
     RecordError, BundleError
         If the record or a bundle cannot be read; `RecordVersionError` if a newer emdstore wrote the record.
     ShadowedSetError
-        If the set is bare, and the catalog's rows of its folder are from a record or belong to a workspace.
+        If the set is bare, and the catalog's rows of its folder come from a record or belong to a workspace.
     DemotionRefusedError
-        If the set is less than what the catalog holds, or older, and `replace` is not given.
+        If the set is less than what the catalog has, or older, and `replace` is not given.
     CatalogError
-        If the database failed. After any error the catalog is as it was.
+        If the database failed. After any error the catalog is unchanged.
     """
     content = read_set(as_source(store), fragment, vocabulary=vocabulary, incomplete=incomplete)
     return _ingested(content, catalog.replace_execution(content, replace=replace))
@@ -139,10 +140,10 @@ def replay(
 ) -> ReplayReport:
     """Load every set below a prefix into the catalog: rebuild it, or bring it up to date.
 
-    Finds published sets by their records, and bare ones (see `find_sets`); the store's releases come along. Each is
-    ingested by itself, and one that fails stops no other. A set that the catalog has, by its record's digest, is
-    not read again; where the store tells sizes, times and versions, that costs nothing but the listing. Memory does
-    not grow with the store.
+    Finds published sets by their records, and bare ones (see `find_sets`), and also loads the store's releases. Each
+    set is ingested separately, and a failure does not stop the others. A set that the catalog has already, by its
+    record's digest, is not read again; if the store tells sizes, times and versions, this takes only the listing.
+    Memory does not grow with the store.
 
     Parameters
     ----------
@@ -151,38 +152,39 @@ def replay(
     catalog
         Where to.
     prefix
-        Only what lies in this folder.
+        Only sets in this folder.
     selection
-        Only sets that are chosen. Whether the store still holds the others is not asked then, so `prune` is refused.
+        Only sets that are chosen. Then it is not checked whether the others still exist, so `prune` is refused.
     vocabulary, incomplete, replace
         See `ingest`.
     prune
-        Whether to remove the rows of sets that the store does not hold any more. Without it they are counted as
-        ``vanished``. True refuses where no set is found, or more than half of the rows would go, as of a disk that is
-        not mounted; ``"any"`` removes any number. Rows of a set whose record lies in another folder now go in any case.
+        Whether to remove the rows of sets that are gone from the store. Without it they are counted as ``vanished``.
+        True refuses if no set is found, or more than half of the rows would be removed, as for a disk that is not
+        mounted; ``"any"`` removes any number. Rows of a set whose record is in another folder now are always removed.
     executor
-        Where sets are read and decoded, ahead of the database, which this thread writes; by default a few threads.
-        The store must pickle for processes. What a lost worker had in hand is read by another one.
+        Reads and decodes sets ahead of this thread, which writes to the database; by default a few threads. For
+        processes the store must pickle. The work of a lost worker is given to another one.
     on_progress
-        Called after each set with its outcome, the number done, and the number found; that is None until the listing
-        has come to its end. What it raises is logged.
+        Called after each set with its outcome, the number done, and the number found, which is None until the listing
+        has ended. Its exceptions are logged.
 
     Returns
     -------
     ReplayReport
-        How many sets there are of each outcome, and what was ingested or was not.
+        The number of sets with each outcome, and what was ingested or was not.
 
     Raises
     ------
     StoreError
-        If the store cannot be listed; `StoreNotFoundError` if it is a folder that is not there.
+        If the store cannot be listed; `StoreNotFoundError` if it is a folder that does not exist.
     CatalogError
-        If the database cannot be used; what was ingested until then is whole. Or if the catalog belongs to another
-        results store; nothing was changed then.
+        If the database cannot be used; what was ingested until then is complete. Also if the catalog belongs to another
+        results store; then nothing was changed.
     PruneRefusedError
-        If too many rows would be removed: none was. What the store holds has been ingested.
+        If too many rows would be removed. None was, but the sets in the store have been ingested.
     ExecutorError
-        If the executor takes no work, the store cannot be sent to its workers, or these have another emdstore.
+        If the executor accepts no work, the store cannot be sent to its workers, or these have another version of
+        emdstore.
     SelectionError
         If both a selection and `prune` are given; nothing was changed.
     ReplayInterrupted
@@ -197,7 +199,7 @@ def replay(
     report = replay_into(sink, reader, prefix, selection, prune=prune, executor=executor, on_progress=on_progress)
     try:
         note_releases(results, catalog)
-    except ReleaseError as error:  # the sets were taken all the same
+    except ReleaseError as error:  # the sets were ingested anyway
         outcome = IngestOutcome(error.key or RELEASES, "invalid", error=error)
         counts = {**report.counts, "invalid": report.counts.get("invalid", 0) + 1}
         report = attrs.evolve(report, counts=counts, outcomes=(*report.outcomes, outcome))
@@ -205,14 +207,15 @@ def replay(
 
 
 def note_releases(store: StoreLike, catalog: Catalog) -> None:
-    """Have a catalog know the releases and aliases of a results store.
+    """Load the releases and aliases of a results store into a catalog.
 
-    No others, unless the store has none at all: then it may be a part of one, or a copy of some sets.
+    They replace those in the catalog, unless the store has none: then it may be part of a store, or a copy of some
+    sets.
 
     Raises
     ------
     ReleaseError
-        If one of them cannot be read. The catalog knows those that it knew.
+        If one of them cannot be read. The catalog's are unchanged.
     """
     from emdstore.catalog.releases import ReleaseContent
 
@@ -234,11 +237,11 @@ class ReadSet:
     location
         Its folder in the store.
     content
-        What a catalog takes of it.
+        The values for a catalog.
     record
         Its record, if it has one.
     word
-        What was said last of its use: that it is retracted, or not any more.
+        Its last retraction, even if it was taken back.
     """
 
     location: str
@@ -249,7 +252,7 @@ class ReadSet:
 
 @attrs.frozen
 class SetReader:
-    """What it takes to read sets, here or elsewhere.
+    """What is needed to read sets, here or elsewhere.
 
     Attributes
     ----------
@@ -266,7 +269,7 @@ class SetReader:
     def read_if_changed(
         self, found: FoundSet, fragment: str, known: RecordStamp | None
     ) -> ReadSet | RecordStamp | IngestOutcome:
-        """Read a set; of one that turns out to be as the database has it return the stamp that it has now."""
+        """Read a set. If it turns out to be what the database has, return its current stamp."""
         state: SetState = "unreadable"
         try:
             record = join_key(found.location, RECORD_NAME)
@@ -276,7 +279,7 @@ class SetReader:
             look = look_at_set(self.store, found.location, stamp=found.stamp)
             state = look.state if look.error is not None else state
             content = content_of(look, vocabulary=self.vocabulary, incomplete=self.incomplete)
-        except (ArtifactNotFoundError, ExecutionNotFoundError) as error:  # it went while it was read
+        except (ArtifactNotFoundError, ExecutionNotFoundError) as error:  # it was removed while it was read
             return IngestOutcome(fragment, "changed", error=error, set_state="changed")
         except EmdstoreError as error:
             return IngestOutcome(fragment, _NOT_TAKEN[state], error=error, set_state=state)
@@ -286,36 +289,38 @@ class SetReader:
 
 
 class Sink(Protocol):
-    """A database that a replay fills. All calls come from the thread that replays."""
+    """A database that a replay fills. All calls come from the replaying thread."""
 
     def known(self, fragments: Collection[str]) -> Mapping[str, RecordStamp]:
-        """Return which records the database has of some executions; those it has none of are left out."""
+        """Return the records that the database has of some executions; those without one are left out."""
         ...
 
     def put(self, read: ReadSet) -> IngestOutcome:
-        """Take one set, in one transaction, or leave everything as it was and tell why.
+        """Write one set in one transaction, or change nothing and return why.
 
         Raises
         ------
         CatalogError
-            If the database is gone: no other set would fare better.
+            If the database is gone, so that every other set would fail, too.
         """
         ...
 
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
-        """Note what the listing says of sets that the database has: they will not be read the next time."""
+        """Record what the listing says of sets that the database has, so that they are not read next time."""
         ...
 
     def held(self, prefix: str) -> Iterator[RecordStamp]:
-        """Return what the database holds below a prefix that was read from results."""
+        """Return the executions below a prefix that the database has read from results."""
         ...
 
     def has_elsewhere(self, stamp: RecordStamp) -> bool:
-        """Tell whether the database holds the same record in another folder, too."""
+        """Tell whether the database has the same record in another folder, too."""
         ...
 
     def drop(self, stamp: RecordStamp) -> bool:
-        """Remove an execution if it is still that of this record, and nobody works on it; tell whether it went."""
+        """Remove an execution if its rows still come from this record, and nobody works on it; return whether it was
+        removed.
+        """
         ...
 
 
@@ -344,7 +349,7 @@ def replay_into(
                     IngestOutcome(fragment, "invalid", error=read) if isinstance(read, ExecutorError) else read,
                 )
         run.note_stamps()
-        if selection.is_all:  # what was not chosen was not looked for
+        if selection.is_all:  # what was not selected was not looked for
             run.settle_gone(prefix, prune)
     except KeyboardInterrupt:
         raise ReplayInterrupted(run.done.report()) from None
@@ -352,7 +357,7 @@ def replay_into(
 
 
 class _Replay:
-    """One replay. All of it happens in the calling thread; only sets are read elsewhere."""
+    """One replay. It runs in the calling thread; only sets are read elsewhere."""
 
     def __init__(self, sink: Sink, store: ArtifactStore, on_progress: ReplayCallback | None) -> None:
         self._sink, self._store = sink, store
@@ -364,7 +369,9 @@ class _Replay:
         self.done = Collected(on_progress)
 
     def changed(self, prefix: str, selection: Selection) -> Iterator[tuple[FoundSet, str, RecordStamp | None]]:
-        """Find the sets; yield what `_read_changed` takes for each that is not surely as the database has it."""
+        """Find the sets; yield the arguments of `_read_changed` for each that is not certainly what the database
+        has.
+        """
         found = self.done.tally.count(find_chosen(self._store, prefix, selection, left_out=self.done.left_out.note))
         # Some at a time: a query that stays open would hold back every writer of a database without write-ahead log.
         while some := list(islice(found, _ASKED_AT_ONCE)):
@@ -382,7 +389,7 @@ class _Replay:
                     yield each, fragment, before
 
     def settle(self, known: RecordStamp | None, read: ReadSet | RecordStamp | IngestOutcome) -> None:
-        """Write what was read, if it has to be: of a set that the database has only what changed beside its record."""
+        """Write what was read, if necessary; for a set that the database has, only what changed beside its record."""
         if isinstance(read, ReadSet):
             self.done.add(self._sink.put(read))
         elif isinstance(read, RecordStamp):
@@ -396,13 +403,13 @@ class _Replay:
             self.done.add(read)
 
     def note_stamps(self) -> None:
-        """Hand over the stamps that were gathered."""
+        """Write the collected stamps."""
         stamps, self._stamps = self._stamps, []
         if stamps:
             self._sink.note_stamps(stamps)
 
     def settle_gone(self, prefix: str, prune: Prune) -> None:
-        """Look after what the database holds below the prefix and the listing did not: it moved, or is gone."""
+        """Handle executions in the database that the listing did not show: they moved, or are gone."""
         if not self._is_whole:
             return  # the store is one set's folder
         held, gone = 0, []
@@ -411,7 +418,7 @@ class _Replay:
             held += 1
             if self._has_seen(stamp.fragment) or self.done.left_out.hides(stamp.fragment):
                 continue
-            # The listing is some minutes old by now, and may have been of a store that was being filled.
+            # The listing may be minutes old, and the store may have been filling up.
             if not self._is_there(stamp.fragment):
                 gone.append(stamp)
         vanished = []
@@ -485,7 +492,7 @@ class _CatalogSink:
         except DemotionRefusedError as error:
             return IngestOutcome(content.fragment, "kept", content.status, error=error, set_state=content.state)
         except CatalogError as error:
-            self.catalog.check()  # raises if the database is gone: no other set would fare better
+            self.catalog.check()  # raises if the database is gone: every other set would fail, too
             return IngestOutcome(content.fragment, "invalid", content.status, error=error, set_state=content.state)
 
     def note_stamps(self, stamps: Collection[RecordStamp]) -> None:
@@ -513,7 +520,7 @@ def _restamped(known: RecordStamp, stamp: Stamp | None, retraction: Retraction |
 
 
 def _word_of(stamp: RecordStamp) -> RecordStamp:
-    """Return a stamp without what the listing said: two are equal if they say the same of a retraction."""
+    """Return a stamp without the listing's part: two are equal if they agree about the retraction."""
     return attrs.evolve(stamp, size=None, modified=None, version=None)
 
 

@@ -1,4 +1,4 @@
-"""What a replay did, into our catalog or into another database."""
+"""What a replay did, into emdstore's catalog or another database."""
 
 from __future__ import annotations
 
@@ -51,30 +51,30 @@ ReplayCallback: TypeAlias = "Callable[[IngestOutcome, int, int | None], object]"
 
 @attrs.frozen
 class IngestOutcome:
-    """What became of one set.
+    """The outcome of one set.
 
     Attributes
     ----------
     fragment
         The execution.
     state
-        ``ingested``; ``unchanged``: the database had it; ``moved``: its record lies in another folder now, so that the
-        rows of this one went; ``pruned``: its set is gone from the store, and its rows went. All others leave the
-        database as it was. ``vanished``: its set is gone from the store, and its rows are still there; ``shadowed``: a
-        bare set, and the rows of its folder are from a record or belong to a workspace; ``kept``: less than what the
-        database has, or older; ``publishing``, ``changed``, ``unreadable``, ``newer-schema``: the state of the set
-        itself, and so ``incomplete`` of a set without a record; ``invalid``: the database refuses what it says, or
-        each worker that read it was lost.
+        ``ingested``; ``unchanged``: the database had it; ``moved``: its record is in another folder now, so this
+        folder's rows were removed; ``pruned``: its set is gone from the store, and its rows were removed. All others
+        leave the database unchanged. ``vanished``: its set is gone from the store, but its rows are still there;
+        ``shadowed``: a bare set, while the rows of its folder come from a record or belong to a workspace; ``kept``:
+        less than what the database has, or older; ``publishing``, ``changed``, ``unreadable``, ``newer-schema``: the
+        state of the set, as is ``incomplete`` for a set without a record; ``invalid``: the database refuses its values,
+        or every worker that read it was lost.
     status
-        The execution's status, where it was read.
+        The execution's status, if it was read.
     artifacts, outputs, scalars, series, warnings
-        How many rows the database took.
+        The numbers of rows in the database.
     error
-        Why nothing was taken.
+        Why nothing was written.
     set_state
-        The state of the set, where it was looked at; see `emdstore.sets.state.SetState`.
+        The state of the set, if it was looked at; see `emdstore.sets.state.SetState`.
     notes
-        What did not fit, for people.
+        Remarks for people about what did not fit.
     """
 
     fragment: str
@@ -92,19 +92,20 @@ class IngestOutcome:
 
 @attrs.frozen
 class ReplayReport:
-    """What became of the sets that were found.
+    """The outcomes of the sets that were found.
 
     Attributes
     ----------
     counts
         How many sets there are of each outcome.
     outcomes
-        Of those that were ingested, and of those that were not, the first 10,000 each, in the order in which they were
-        found. What is unchanged is only counted: to see every set, pass `on_progress` to `replay`.
+        The first 10,000 ingested sets, and as many that were not, in the order in which they were found. Unchanged sets
+        are only counted; to see every set, pass `on_progress` to `replay`.
     seconds
         How long it took.
     left_out
-        What lies in the store and is no artifact, because no key can name it or nobody can read it: the first 10,000.
+        The first 10,000 things in the store that are not artifacts, because no key can name them or they cannot be
+        read.
     """
 
     counts: Mapping[State, int]
@@ -119,12 +120,12 @@ class ReplayReport:
 
     @property
     def failures(self) -> tuple[IngestOutcome, ...]:
-        """The sets that were not taken, as far as `outcomes` has them."""
+        """The sets that were not loaded, as far as `outcomes` has them."""
         return tuple(each for each in self.outcomes if each.state in FAILED)
 
     @property
     def failed(self) -> int:
-        """How many sets were not taken."""
+        """How many sets were not loaded."""
         return sum(self.counts[state] for state in FAILED)
 
     @property

@@ -1,4 +1,4 @@
-"""Promotion: copying a set of artifacts between any two stores, planned, verified and resumable."""
+"""Copying artifacts between any two stores: planned, verified and resumable."""
 
 from emdstore.transfers.batch import move_in_order, outcome_of
 from emdstore.transfers.outcomes import KeyOutcome, Outcome

@@ -1,4 +1,4 @@
-"""One batch of steps, wherever it runs: plain data in, outcomes out, and errors become outcomes."""
+"""Running one batch of steps, anywhere: plain data in, outcomes out; errors become outcomes."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from emdstore.transfers.seals import write_seal
 from emdstore.workers.watch import Monitor, Stopped
 
 SMALL_SIZE = 1024 * 1024
-"""Bytes of an artifact that may be moved together with others."""
+"""The size up to which an artifact may be moved together with others."""
 
 _log = logging.getLogger(__name__)
 
 
 class Pace(Protocol):
-    """Tells how far away the stores are."""
+    """Knows how far away the stores are."""
 
     @property
     def is_far(self) -> bool:
-        """Whether to wait for answers one after the other would take longer than to start threads."""
+        """Whether waiting for the answers one after the other would take longer than starting threads."""
         ...
 
 
 Batch = Sequence[tuple[int, Step]]
-"""Steps, with their positions in the report."""
+"""Steps with their positions in the report."""
 
 
 @attrs.frozen
 class BatchResult:
-    """What a worker brings back: outcomes in the order of its steps, fewer if it was stopped, and the time it took."""
+    """What a worker returns: outcomes in the order of its steps (fewer if it was stopped), and the time it took."""
 
     outcomes: list[KeyOutcome]
     seconds: float
@@ -58,7 +58,7 @@ class BatchResult:
 def run_batch(
     source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: Pace | None, batch: Batch
 ) -> BatchResult:
-    """Do the steps of one batch, one after the other; errors become outcomes. The pace tells what is far by then."""
+    """Do the steps of one batch, one after the other; errors become outcomes. The pace knows what is far by then."""
     started = system.current().monotonic()
     outcomes: list[KeyOutcome] = []
     far = pace is not None and pace.is_far
@@ -71,7 +71,7 @@ def run_batch(
 def run_steps(
     source: ArtifactStore, dest: ArtifactStore, steps: Sequence[Step], monitor: Monitor | None, *, far: bool
 ) -> Iterator[KeyOutcome]:
-    """Do steps and yield their outcomes, in their order; errors become outcomes."""
+    """Do steps and yield their outcomes in order; errors become outcomes."""
     with Route(source, dest, monitor, far=far) as route:
         for are_plain, group in itertools.groupby(steps, _is_plain_copy):
             run = list(group)
@@ -91,7 +91,7 @@ def _is_plain_copy(step: Step) -> bool:
 
 
 def _next_of(copies: Iterator[Copied | EmdstoreError]) -> Copied | EmdstoreError | None:
-    """Return the next copy that was made; None if it is to be made alone, as after an error that nobody foresaw."""
+    """Return the next copy that was made; None if the step has to be done alone, as after an unexpected error."""
     try:
         return next(copies, None)
     except Exception:  # noqa: BLE001 - each is tried again alone, and what it raises then is its outcome
@@ -100,7 +100,7 @@ def _next_of(copies: Iterator[Copied | EmdstoreError]) -> Copied | EmdstoreError
 
 
 def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step]) -> list[KeyOutcome]:
-    """Do a few steps in this thread, one after the other, up to the first that fails; errors become outcomes."""
+    """Do a few steps in this thread, up to the first that fails; errors become outcomes."""
     outcomes: list[KeyOutcome] = []
     with Route(source, dest) as route:
         for step in steps:
@@ -113,7 +113,7 @@ def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[St
 def _run_step(
     source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route, copied: Copied | EmdstoreError | None = None
 ) -> KeyOutcome:
-    """Do one step; given what came of it when it was done with others, only judge that."""
+    """Do one step. If it was already done together with others, only judge the result."""
     try:
         if isinstance(copied, EmdstoreError):
             raise copied
@@ -145,10 +145,10 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
 
 
 def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tuple[int, str], bool]:
-    """Return the size and digest that the source has, and whether the destination has these bytes.
+    """Return the size and digest of the source's bytes, and whether the destination has the same.
 
-    A checksum that the destination keeps spares reading it there, if the bytes of the source have it. If they do not,
-    it may be none: see `has_checksum`.
+    If the source's bytes match a checksum that the destination keeps, the destination is not read. If they do not, it
+    may not be a real checksum: see `has_checksum`.
     """
     if step.checksum is not None and step.size is not None and step.there is None:
         check = Check(step.checksum, step.size)
@@ -178,7 +178,7 @@ def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
 
 
 def outcome_of(key: str, error: Exception, size: int | None = None) -> KeyOutcome:
-    """Return what an error makes of a key."""
+    """Return the outcome of a key for an error."""
     if isinstance(error, InvalidKeyError | UnsafePathError):
         return KeyOutcome(key, "rejected", size, error=error)
     if isinstance(error, ArtifactNotFoundError):
@@ -187,7 +187,7 @@ def outcome_of(key: str, error: Exception, size: int | None = None) -> KeyOutcom
 
 
 def foreseen(step: Step) -> KeyOutcome:
-    """Return what will become of a step, or has: ``copied`` where something is to be done."""
+    """Return the outcome that a step will have, or has: ``copied`` if there is something to do."""
     outcome: Outcome
     match step.action:
         case "copy" | "compare" | "prove" | "check" | "write":

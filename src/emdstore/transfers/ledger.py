@@ -1,4 +1,4 @@
-"""What becomes of a plan's steps: which wait to be given out, how many are done, what their outcomes are."""
+"""Keeping track of a plan's steps: which are waiting, how many are done, and their outcomes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from emdstore.transfers.outcomes import KeyOutcome, Outcomes
 from emdstore.transfers.plan import Step
 
 SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
-"""Actions that need nothing to be done."""
+"""Actions that need no work."""
 
 
 class Ledger:
@@ -20,16 +20,16 @@ class Ledger:
     Parameters
     ----------
     only_prove
-        Whether nothing is to be written.
+        Whether nothing must be written.
     counts_bytes
-        Whether somebody else counts the bytes of a copy while they move.
+        Whether the bytes of a copy are counted elsewhere while they move.
 
     Attributes
     ----------
     waiting
-        What is to be given out next, with the positions of the outcomes.
+        The next steps to hand out, with the positions of their outcomes.
     held
-        How many more steps are known that have to wait for others.
+        How many more known steps have to wait for others.
     outcomes
         In the order in which the keys were planned.
     """
@@ -42,12 +42,12 @@ class Ledger:
         self.keys_done = self.bytes_done = self.bytes_planned = 0
 
     def give(self, step: Step) -> None:
-        """Take a step in that waits for no other."""
+        """Add a step that does not wait for others."""
         position = self.reserve(step)
         if self.only_prove and step.action == "compare":
             step = attrs.evolve(step, action="prove")
         if step.action in SETTLED or (self.only_prove and step.action != "prove"):
-            # Nothing is to be done: so it is for all that a second run plans.
+            # Nothing to do, as for everything in a second run.
             self.conclude(position, step, foreseen(step))
         else:
             self.waiting.append((position, step))
@@ -58,16 +58,16 @@ class Ledger:
         return self.outcomes.reserve(step.key)
 
     def conclude(self, position: int, step: Step, outcome: KeyOutcome) -> None:
-        """Note the outcome of a step that was not given out."""
+        """Record the outcome of a step that was not handed out."""
         self.outcomes.put(position, outcome)
         self.keys_done += 1
         self.bytes_done += step.size or 0
 
     def record(self, position: int, step: Step, outcome: KeyOutcome) -> None:
-        """Note the outcome of a step that was."""
+        """Record the outcome of a step that was handed out."""
         self.outcomes.put(position, outcome)
         self.keys_done += 1
-        if step.size is None:  # a store that cannot tell: it is known only now
+        if step.size is None:  # known only now, for a store that cannot tell sizes
             self.bytes_planned += outcome.size or 0
         if outcome.outcome != "copied" or step.action == "write" or not self._counts_bytes:
             self.bytes_done += outcome.size or 0

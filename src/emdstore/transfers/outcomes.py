@@ -26,21 +26,21 @@ _is_sha256 = re.compile(r"(?!0{64})[0-9a-f]{64}\Z").match  # with zeros alone st
 
 @attrs.frozen
 class KeyOutcome:
-    """What became of one key.
+    """The outcome of one key.
 
     Attributes
     ----------
     key
         The artifact's key.
     outcome
-        ``copied``: its bytes are at the destination now; ``unchanged``: they were there; ``missing``: the source does
-        not hold it; ``rejected``: its name or a link leads out of a store; ``failed``: see the error; ``left``: not
-        moved, because of the set that it belongs to: see the error.
+        ``copied``: its bytes are at the destination now; ``unchanged``: they were there before; ``missing``: it is not
+        at the source; ``rejected``: its name or a link leads out of a store; ``failed``: see the error; ``left``: not
+        moved because of its set: see the error.
     size
-        Bytes, where known.
+        Bytes, if known.
     sha256
-        Hex digest of the bytes, where they passed through or were compared; None for what was left unread, or copied
-        by the server.
+        Hex digest of the bytes if they passed through or were compared; None if they were not read, or copied by the
+        server.
     error
         Why it is missing, rejected or failed.
     """
@@ -76,12 +76,12 @@ class _Texts:
 class Outcomes(Sequence[KeyOutcome]):
     """The outcomes of a transfer, in the order in which its keys were planned.
 
-    A sequence that is equal to a tuple of the same outcomes, and pickles. Only the transfer itself adds to it.
+    A sequence that equals a tuple of the same outcomes, and pickles. Only the transfer itself adds to it.
 
     Parameters
     ----------
     outcomes
-        What is in it from the start.
+        The initial outcomes.
     """
 
     __slots__ = ("_codes", "_digests", "_folder", "_folder_of", "_folders", "_kept", "_names", "_sizes")
@@ -109,7 +109,7 @@ class Outcomes(Sequence[KeyOutcome]):
         return len(self._codes) - 1
 
     def put(self, position: int, outcome: KeyOutcome) -> None:
-        """Take note of what became of a key."""
+        """Record the outcome of a key."""
         self._codes[position] = _CODES[outcome.outcome]
         size, digest = outcome.size, outcome.sha256
         if outcome.error is not None or not (_packs_size(size) and _packs_digest(digest)):
@@ -122,7 +122,7 @@ class Outcomes(Sequence[KeyOutcome]):
             self._digests[start : start + _SHA256_BYTES] = bytes.fromhex(digest)
 
     def settled(self) -> Outcomes:
-        """Return those that are known: all of them, unless the transfer was interrupted."""
+        """Return the known outcomes: all of them, unless the transfer was interrupted."""
         if _PENDING not in self._codes:
             return self
         return Outcomes(self[position] for position, code in enumerate(self._codes) if code != _PENDING)
@@ -132,13 +132,13 @@ class Outcomes(Sequence[KeyOutcome]):
         return self._codes.count(_CODES[outcome])
 
     def of_kind(self, *kinds: Outcome) -> Iterator[KeyOutcome]:
-        """Yield those of some kinds."""
+        """Yield the outcomes of some kinds."""
         codes = {_CODES[kind] for kind in kinds}
         if any(map(self._codes.count, codes)):
             yield from (self[position] for position, code in enumerate(self._codes) if code in codes)
 
     def bytes_of(self, outcome: Outcome) -> int:
-        """Return the size of all that had this outcome, as far as it is known."""
+        """Return the total size of the keys with this outcome, as far as it is known."""
         code = _CODES[outcome]
         return sum(size for size, each in zip(self._sizes, self._codes, strict=True) if each == code and size > 0)
 

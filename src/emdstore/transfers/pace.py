@@ -1,4 +1,4 @@
-"""How many batches are under way at a time, and how large they are."""
+"""How many batches run at once, and how large they are."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ MOST_KEYS = 64
 
 
 class Pace:
-    """How many batches to have under way, and how large they are: so many that they keep about one core busy.
+    """Decides how many batches to run at once, and how large they are, so that about one core is busy.
 
-    The fastest batch so far tells how far away the other side is. Unlike the mean, its time does not grow when this
-    machine is busy, so a fast store is not flooded then, and a distant one gets many workers after the first answer.
-    To hand a batch over costs as much as to move an artifact to a near store, so batches for near stores are longer,
-    and those for a store far away are single artifacts, which then all are on their way at once.
+    The fastest batch so far shows how far away the other side is. Unlike the mean, its time does not grow when this
+    machine is busy, so a fast store is not flooded, and a distant one gets many workers after the first answer. Handing
+    over a batch takes as long as moving an artifact to a near store. So batches for near stores are longer, and those
+    for distant stores are single artifacts, which can all be on their way at once.
 
-    What was learned of a server serves other transfers of this process, for a while: what one of many at once sees for
-    itself tells how busy this machine is.
+    What was learned about a server is reused by other transfers of this process for a while. What each of many
+    simultaneous transfers measures itself shows only how busy this machine is.
     """
 
     _SMALL_PER_SECOND = 4000  # small artifacts that one core can move
@@ -48,7 +48,7 @@ class Pace:
             self._keep_to(seconds)
 
     def learn(self, result: BatchResult) -> None:
-        """Take note of how long a batch of small artifacts took."""
+        """Record how long a batch of small artifacts took."""
         if result.outcomes and (seconds := result.seconds / len(result.outcomes)) < self._least_seconds:
             self._keep_to(seconds)
             if any(self._between):
@@ -60,20 +60,20 @@ class Pace:
         self.batch_keys = min(MOST_KEYS, max(self._least_keys, round(self._BATCH_SECONDS / seconds)))
 
     def fix(self, limit: int) -> None:
-        """Have so many batches under way from now on."""
+        """Run so many batches at once from now on."""
         self._least = self.most = self.limit = limit
 
     @property
     def is_far(self) -> bool:
-        """Whether to wait for answers one after the other would take longer than to start threads."""
+        """Whether waiting for the answers one after the other would take longer than starting threads."""
         return self._FAR_SECONDS < self._least_seconds < math.inf
 
     @property
     def is_near(self) -> bool:
-        """Whether it is known that answers come at once."""
+        """Whether answers are known to come at once."""
         return self.local or self._least_seconds <= self._FAR_SECONDS
 
     @property
     def is_bound_by_cores(self) -> bool:
-        """Whether nothing is waited for: more workers than cores would not be quicker."""
+        """Whether there is no waiting, so that more workers than cores would not be faster."""
         return self.local and self.limit == self._least

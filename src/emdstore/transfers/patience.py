@@ -1,4 +1,4 @@
-"""Trying again what may pass."""
+"""Retrying transient failures."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ Result = TypeVar("Result")
 
 
 def patiently(call: Callable[[], Result], *stores: ArtifactStore) -> Result:
-    """Call, and again with growing pauses while a store is unavailable; at last its error passes through.
+    """Call a function, and retry with growing pauses while a store is unavailable; the last error passes through.
 
-    For about a minute, and as often as the stores say: one that has been patient by itself has used up that time.
+    This takes about a minute at most, and as many tries as the stores allow. A store that retries itself uses up this
+    time.
     """
     began = system.current().monotonic()
     try:

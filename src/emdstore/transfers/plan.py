@@ -26,46 +26,46 @@ from emdstore.stores.left_out import iter_known
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
 
 Unchanged = Literal["stat", "digest", "never"]
-"""When an artifact that is at the destination counts as unchanged: see `emdstore.transfers.transfer`."""
+"""When an artifact at the destination counts as unchanged; see `emdstore.transfers.transfer`."""
 
 Listing = Mapping[str, ArtifactInfo | None]
-"""What a store holds, by key; with None where it tells nothing else."""
+"""The artifacts of a store by key; None if it tells no more than the key."""
 
 Action = Literal["copy", "compare", "prove", "check", "write", "unchanged", "missing", "rejected", "failed", "left"]
 
 _LOOK_UP = 1000
-# Two changes of a file within one tick of its clock may leave the same time.
+# Two changes within one tick of the clock may leave the same time.
 _FINE_GRAIN, _COARSE_GRAIN = 0.02, 2.0
 _LISTING_PER_KEY = 4
 
 
 @attrs.frozen
 class Step:
-    """What is to be done for one key.
+    """What to do for one key.
 
     Attributes
     ----------
     key
         The artifact's key, the same in both stores.
     action
-        ``copy``; ``compare`` both sides' bytes first and copy if they differ; ``prove``: compare them and copy nothing;
-        ``check``: hash the source's and copy nothing; ``write`` the data of this step; or the outcome that is certain
-        already.
+        ``copy``; ``compare``: copy if the bytes of both sides differ; ``prove``: compare them, but copy nothing;
+        ``check``: hash the source's bytes, but copy nothing; ``write``: the data of this step; or an outcome, if it is
+        known already.
     size
-        Bytes at the source, where that is known.
+        Bytes at the source, if known.
     error
         Why the key is rejected, missing, failed or left.
     here
-        SHA-256 that the source's bytes must have; what has another one is not copied, or does not count.
+        SHA-256 that the source's bytes must have; others are not copied, or do not count.
     there
-        SHA-256 of what lies at the destination, where that is proved; of a ``write``, of what it may replace, None if
-        nothing is to be there.
+        SHA-256 of the bytes at the destination, if proved. For ``write``, of the bytes that may be replaced; None if
+        there must be none.
     checksum
-        Which the destination keeps of what lies there, where it does: it need not be read then.
+        The checksum that the destination keeps of its bytes, if any; then they need not be read.
     doubt
-        Whether the source's bytes are hashed before anything is changed, and not only on their way.
+        Whether the source's bytes are hashed before anything changes, and not only during the copy.
     data
-        What is to be written, where that is no copy.
+        The bytes to write, if this is not a copy.
     """
 
     key: str
@@ -80,7 +80,7 @@ class Step:
 
 
 def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
-    """Decide for one artifact, from what the two stores say of it.
+    """Decide for one artifact, from its infos in the two stores.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged
     Returns
     -------
     ``"copy"``, ``"compare"`` or ``"unchanged"``
-        With ``"digest"``, equal checksums that both stores keep are unchanged; otherwise the bytes are compared. With
-        ``"stat"``, equal size and a destination that is not older is unchanged. Object stores and SFTP keep whole
-        seconds: where both were written within the second that one of them names, the order of the two is not known,
-        and the bytes are compared, as they are where a store tells no times. A copy from file to file keeps the time:
-        there equal size and equal time are unchanged, unless something about the source changed since the copy was
-        made; otherwise the bytes are compared.
+        With ``"digest"``, artifacts with equal checksums in both stores are unchanged; otherwise the bytes are
+        compared. With ``"stat"``, an artifact is unchanged if the sizes are equal and the destination is not older.
+        Object stores and SFTP keep whole seconds: if both were written within the same second, their order is not
+        known, and the bytes are compared, as they are if a store has no times. A copy between local files keeps the
+        time: with equal size and time it is unchanged, unless the source changed in any way after the copy was made;
+        otherwise the bytes are compared.
     """
     if dest is None or unchanged == "never" or source.size != dest.size:
         return "copy"
@@ -130,9 +130,9 @@ class Pair:
     key
         The key.
     here, there
-        Whether the source and the destination hold it.
+        Whether it is at the source and at the destination.
     source, dest
-        What the two stores tell of it, if they do.
+        Its infos in the two stores, if they have any.
     """
 
     key: str
@@ -151,23 +151,22 @@ def pairs_of(
     also: str | None = None,
     whole: bool = False,
 ) -> Iterator[Pair]:
-    """Merge two listings, in memory that does not grow with them.
+    """Merge two listings in bounded memory.
 
     Parameters
     ----------
     source, dest
-        The stores. The destination's listing is followed to the end of the last folder at its root that the source has
-        keys of.
+        The stores. The destination's listing is read up to the last top-level folder in which the source has keys.
     left_out
-        Called with what the source's listing leaves out. Without it a folder that cannot be read raises.
+        Called with what the source's listing leaves out. Without it, a folder that cannot be read raises.
     prefix
-        Only what lies in this folder, all of it on both sides.
+        Only this folder; all of it on both sides.
     whole
-        Whether to follow both listings to their ends, and to tell what both leave out.
+        Whether to read both listings to the end, and to report what both leave out.
     also
-        A name that is told of also if it lies at the destination's root beyond that.
+        A name that is reported even if it comes later at the destination's root.
     """
-    # A copy is another store, so it gets no identity from here.
+    # A copy is another store, so the identity is not copied.
     listed = _listed(source, prefix, left_out)
     sides = (each for each in listed if each[0] != IDENTITY_KEY), _listed(dest, prefix, left_out if whole else None)
     here, there = (next(each, None) for each in sides)
@@ -209,7 +208,7 @@ def _listed(
 
 
 def step_of(pair: Pair, unchanged: Unchanged) -> Step:
-    """Decide for one key that the source holds and that nothing vouches for."""
+    """Decide for one key at the source that no record vouches for."""
     size = None if pair.source is None else pair.source.size
     if not pair.there or unchanged == "never":
         return Step(pair.key, "copy", size)
@@ -219,13 +218,13 @@ def step_of(pair: Pair, unchanged: Unchanged) -> Step:
 
 
 def check_rule(unchanged: str) -> None:
-    """Raise `ValueError` if this is no rule of `decide`."""
+    """Raise `ValueError` if this is not a rule of `decide`."""
     if unchanged not in ("stat", "digest", "never"):
         raise ValueError(f"unchanged is 'stat', 'digest' or 'never', not {unchanged!r}")
 
 
 def listing_of(store: ArtifactStore) -> Listing:
-    """List a store, with infos where it tells them."""
+    """List a store, with infos if it has them."""
     if isinstance(store, SupportsInfo):
         return {info.key: info for info in store.iter_info()}
     return dict.fromkeys(store.iter_keys())
@@ -247,31 +246,31 @@ def plan_steps(
     Parameters
     ----------
     source, dest
-        The two stores. Those that cannot tell sizes and times (`SupportsInfo`) are compared by their bytes.
+        The two stores. Stores without sizes and times (`SupportsInfo`) are compared by their bytes.
     keys
-        The keys to move, in the order to move them; None for all that the source holds.
+        The keys to move, in this order; None for everything in the source.
     unchanged
         The rule of `decide`.
     found
-        With `keys`, what the destination holds, if that is known: it is not asked then.
+        With `keys`, the artifacts at the destination, if known; then it is not asked.
     proved
-        SHA-256 of what lies at the destination, by key, where that is proved: it need not be read to be compared.
+        SHA-256 of artifacts at the destination, by key, if proved; then they need not be read for comparison.
     expected
-        SHA-256 that the source's bytes must have, by key: others are not copied, or do not count.
+        SHA-256 that the source's bytes must have, by key; others are not copied, or do not count.
     left_out
-        Called with what a listing of the source leaves out. Without it a folder that cannot be read raises.
+        Called with what a listing of the source leaves out. Without it, a folder that cannot be read raises.
 
     Yields
     ------
     Step
-        One for each key, lazily. A given key that comes twice is planned once.
+        One step for each key, lazily. A repeated key is planned once.
 
     Raises
     ------
     StoreError
-        If a whole store cannot be listed. What goes wrong with one key is in its step.
+        If a store cannot be listed. An error with a single key is in its step.
     ValueError, TypeError
-        If the rule is none of the three, or `keys` is one string.
+        If the rule is not one of the three, or `keys` is a single string.
     """
     check_rule(unchanged)
     if isinstance(keys, str):
@@ -290,7 +289,7 @@ def _plan_keys(
 ) -> Iterator[Step]:
     remaining = iter(dict.fromkeys(keys))
     sides = _Side.of(source), _Side.of(dest)
-    found = {} if unchanged == "never" else found  # what is there makes no difference
+    found = {} if unchanged == "never" else found  # what is there does not matter
     while some := list(itertools.islice(remaining, _LOOK_UP)):
         valid = [key for key in some if _error_of(key) is None]
         at_source, at_dest = _list_some(source, valid), _list_some(dest, valid) if found is None else found
@@ -308,7 +307,7 @@ def _error_of(key: str) -> InvalidKeyError | None:
 
 @attrs.frozen
 class _Side:
-    """One of the two stores, and the same one again if it tells infos: asked once, because asking takes its time."""
+    """One of the two stores, and whether it has infos, which is determined once, because that takes time."""
 
     store: ArtifactStore
     infos: SupportsInfo | None
@@ -340,7 +339,7 @@ def _plan_key(
         there_info = _info_or_none(dest.infos, key, at_dest)
         checksum = None if there_info is None else there_info.checksum
         return Step(key, decide(here, there_info, unchanged), here.size, checksum=checksum)
-    except StoreUnavailableError:  # the worker will ask again, and again if need be
+    except StoreUnavailableError:  # the worker will ask again, repeatedly if necessary
         return Step(key, "copy" if unchanged == "never" else "compare")
     except UnsafePathError as error:
         return Step(key, "rejected", error=error)
@@ -360,9 +359,9 @@ def _info_or_none(dest: SupportsInfo, key: str, listed: Listing | None) -> Artif
 
 
 def _list_some(store: ArtifactStore, keys: list[str]) -> Listing | None:
-    """Look up many keys by one listing of their common folder, where each look-up would be a request of its own.
+    """Look up many keys by listing their common folder, instead of by one request each.
 
-    Returns None where that does not pay: for local files, and where the folder holds much else.
+    Returns None if that is not worthwhile: for local files, or if the folder contains much else.
     """
     if not isinstance(store, SupportsInfo) or isinstance(store, SupportsPath) or len(keys) < 2:
         return None

@@ -18,15 +18,15 @@ SetWord = Literal["copied", "unchanged", "failed", "left"]
 
 @attrs.frozen
 class SetOutcome:
-    """What became of one set.
+    """The outcome of one set.
 
     Attributes
     ----------
     folder
-        Where it lies.
+        Its folder.
     outcome
-        ``copied``: it is whole at the destination now; ``unchanged``: it was; ``failed``: some of it did not arrive, so
-        that it is not complete there; ``left``: it was not begun, or the transfer was interrupted.
+        ``copied``: it is complete at the destination now; ``unchanged``: it was before; ``failed``: part of it did not
+        arrive, so it is not complete there; ``left``: it was not begun, or the transfer was interrupted.
     error
         Why it failed, or was left.
     """
@@ -43,17 +43,17 @@ class TransferReport:
     Attributes
     ----------
     outcomes
-        In the order in which the keys were planned: a sequence, whose members are made when they are looked at.
+        A sequence in the order in which the keys were planned; its items are created on access.
     seconds
         How long it took.
     dry_run
-        Whether nothing was moved, and ``copied`` stands for what would be.
+        Whether nothing was moved, and ``copied`` means that it would be.
     sets
-        One outcome for each set, whose keys are among the others; in the order of their folders.
+        One outcome for each set, in the order of their folders; their keys are among the other outcomes.
     left_out
-        What lies at the source and is no artifact, because no key can name it or nobody can read it.
+        Things at the source that are not artifacts, because no key can name them or they cannot be read.
     is_cut
-        Whether it ended early, because the rest would have been more bytes than were allowed.
+        Whether it ended early because the rest would have exceeded the allowed bytes.
     """
 
     outcomes: Outcomes = attrs.field(converter=packed)
@@ -65,7 +65,7 @@ class TransferReport:
 
     @cached_property
     def counts(self) -> dict[Outcome, int]:
-        """How many keys there are of each outcome."""
+        """The number of keys with each outcome."""
         return {outcome: self.outcomes.count_of(outcome) for outcome in OUTCOMES}
 
     def keys(self, outcome: Outcome) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class TransferReport:
 
     @property
     def bytes_copied(self) -> int:
-        """The bytes of all artifacts that were copied."""
+        """The total size of the artifacts that were copied."""
         return self.outcomes.bytes_of("copied")
 
     @property
@@ -84,7 +84,7 @@ class TransferReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all that lies at the source, or was asked for, is at the destination."""
+        """Whether everything at the source, or everything that was asked for, is at the destination."""
         return not self.failures and not self.left_out and not self.is_cut
 
     def raise_for_failures(self) -> None:
@@ -136,16 +136,16 @@ class TransferReport:
 
 @attrs.frozen
 class TransferProgress:
-    """How far a transfer has come.
+    """The progress of a transfer.
 
     Attributes
     ----------
     keys_done, bytes_done
-        Keys with an outcome, and bytes that were moved or need not be.
+        Keys with an outcome, and bytes that were moved or did not have to be.
     keys_planned, bytes_planned
-        How many are known of so far.
+        How many are known so far.
     complete
-        Whether planning is through, so that what is planned is all there is.
+        Whether planning has finished, so that these numbers are final.
     """
 
     keys_done: int
@@ -156,7 +156,7 @@ class TransferProgress:
 
 
 class TransferInterrupted(Interrupted):
-    """Ctrl-C during a transfer. Every object is whole; running it again goes on from here. See `Interrupted`."""
+    """Ctrl-C during a transfer. Every object is whole; run it again to continue. See `Interrupted`."""
 
     _what = "the transfer"
     report: TransferReport

@@ -1,11 +1,11 @@
-"""How the bytes of one artifact get from one store to another.
+"""Moving the bytes of one artifact from one store to another.
 
-There are three ways, and the first that both stores know is taken:
+There are three ways; the first that both stores support is used:
 
 1. a copy session of the destination (`SupportsCopyFrom`): files hashed and copied without a detour, or a copy that the
    object store makes by itself;
-2. a stream, hashed chunk by chunk, for what is large or of unknown size;
-3. the whole bytes at once, for what is small, and for stores of four methods; in a session where a store has such.
+2. a stream, hashed chunk by chunk, for artifacts that are large or of unknown size;
+3. all bytes at once, for small artifacts, and for stores with only four methods; in a session if a store has them.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ _MIB = 1024 * 1024
 
 
 class Route:
-    """The way from one store to another, for as many artifacts as wanted; a context manager.
+    """The way from one store to another, for any number of artifacts; a context manager.
 
     Parameters
     ----------
     source, dest
         The stores.
     monitor
-        Told of the bytes as they move.
+        Called with the number of bytes as they move.
     far
-        Whether a store is far away, so that there are many such ways at once.
+        Whether a store is far away, so that many such routes are used at once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Route:
         # A file is read into one buffer, but of many such buffers the allocator keeps too much. An object arrives in
         # pieces: put together it takes several times its size.
         self._whole_size = 4 * _MIB if isinstance(source, SupportsPath) and not far else _MIB
-        # A store that streams promises that what it reads is one version. Others are asked before and after.
+        # A store that streams promises to read one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
 
     def __enter__(self) -> Self:
@@ -79,23 +79,23 @@ class Route:
         self._opened.__exit__(kind, error, traceback)
 
     def copy(self, key: str, size: int | None) -> Copied:
-        """Copy one artifact, whole or not at all.
+        """Copy one artifact, entirely or not at all.
 
         Parameters
         ----------
         key
             The artifact's key, in both stores.
         size
-            Its bytes, where known.
+            Its size, if known.
 
         Raises
         ------
         SourceChangedError
-            If the source changed meanwhile. The destination has its old value, as after any other error.
+            If the source changed meanwhile. The destination keeps its old value, as after any other error.
         """
         if self._copies is not None:
             copied = self._copies.copy(key, self._monitor)
-            if copied.size is None and size is not None:  # the server copied it, whole, and nobody counted
+            if copied.size is None and size is not None:  # the server copied it, and the bytes were not counted
                 if self._monitor is not None:
                     self._monitor(size)
                 return Copied(size, None)
@@ -137,7 +137,7 @@ class Route:
 
 
 def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
-    """Hash an artifact where it lies.
+    """Hash an artifact in its store.
 
     Parameters
     ----------

@@ -77,36 +77,37 @@ def move(
     order: Order = "name",
     max_bytes: int | None = None,
 ) -> TransferReport:
-    """Copy artifacts from one store to another; see `emdstore.transfer`, which knows sets besides.
+    """Copy artifacts from one store to another; see `emdstore.transfer`, which also knows sets.
 
-    Each artifact arrives whole or not at all, and a key that fails stops no other. Bytes are hashed as they pass. To
-    resume after any interruption is to call it again: what is there already is not moved twice. Nothing is deleted.
+    Each artifact arrives whole or not at all, and a failing key does not stop the others. Bytes are hashed on the way.
+    After an interruption, call it again to resume: what is there already is not moved twice. Nothing is deleted.
 
     Parameters
     ----------
     source, dest
-        Any two stores; not the same place.
+        Any two stores, in different places.
     keys
-        The keys to move, in the order to start them; None for all that the source holds.
+        The keys to move, in the order to start them; None for everything in the source.
     unchanged
-        What need not be copied again. ``"stat"``: of equal size and not older at the destination. ``"digest"``: of
-        equal bytes, which are read and hashed on both sides. ``"never"``: copy everything.
+        What need not be copied again. ``"stat"``: what has the same size and is not older at the destination.
+        ``"digest"``: what has the same bytes, which are read and hashed on both sides. ``"never"``: copy everything.
     max_workers
-        How many threads; by default few for local files, and for object stores as many as their latency asks for.
+        The number of threads; by default few for local files, and as many as their latency requires for object stores.
         With an executor, how many batches it is given at a time.
     executor
-        Where the work is to be done instead of in threads of this call. Threads may serve several calls at once. For
-        workers in other processes the stores must pickle; what a lost one had in hand is done by another.
+        Does the work instead of threads of this call. Several calls may share it. For workers in other processes the
+        stores must pickle; the work of a lost worker is given to another one.
     on_progress
-        Called in this thread with a `TransferProgress`, a few times a second at most. What it raises is logged.
+        Called in this thread with a `TransferProgress`, at most a few times a second. Its exceptions are logged.
     dry_run
-        Write nothing: the report says what would be done. What has to be compared is read for it.
+        Write nothing; the report says what would be done. What has to be compared is read.
     flush
-        Return only when what was copied survives a power cut (for local stores; see `LocalArtifactStore.flush`).
+        Return only when everything that was copied survives a power cut (for local stores; see
+        `LocalArtifactStore.flush`).
     found, proved, expected
         See `plan_steps`.
     prove
-        As `dry_run`, of a report that counts as one of a real run.
+        Like `dry_run`, but the report counts as that of a real run.
     sealing
         Which folders are moved as a whole, and how.
     order, max_bytes
@@ -115,18 +116,19 @@ def move(
     Returns
     -------
     TransferReport
-        One outcome for each key, with the digest of what was copied. Transient errors were retried before they count.
+        One outcome for each key, with the digest of what was copied. Transient errors are retried before they count.
 
     Raises
     ------
     SameStoreError
-        If both stores are one place, or one lies inside the other; nothing was moved.
+        If both stores are the same place, or one lies inside the other; nothing was moved.
     StoreError
-        If a whole store cannot be listed; what was copied until then is whole.
+        If a store cannot be listed; what was copied until then is whole.
     ExecutorError
-        If the executor takes no work, a store cannot be sent to its workers, or these have another emdstore.
+        If the executor accepts no work, a store cannot be sent to its workers, or these have another version of
+        emdstore.
     TransferInterrupted
-        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; running artifacts were left out, not torn.
+        On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; artifacts in progress were left out, not torn.
     """
     refuse_same_place(source, dest)
     started = system.current().monotonic()
@@ -178,7 +180,7 @@ def move(
 
 
 def _end_workers(executor: Executor, kind: object, error: BaseException | None, traceback: object) -> None:
-    """Wait for the workers, unless somebody wants to go: a thread may be waiting for a silent server."""
+    """Wait for the workers, unless interrupted: a thread may be waiting for a silent server."""
     is_interrupted = isinstance(error, KeyboardInterrupt) and isinstance(executor, ThreadPoolExecutor)
     executor.shutdown(wait=not is_interrupted, cancel_futures=True)
 
@@ -202,7 +204,7 @@ class _Run:
         in_order: bool = False,
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
-        self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be begun first
+        self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be started first
         self._flushed = dest if flush and isinstance(dest, SupportsFlush) else None
         self._on_progress, self._executor = on_progress, executor
         self._elsewhere = not isinstance(executor, ThreadPoolExecutor | None)
@@ -225,12 +227,12 @@ class _Run:
         self._told = -_TICK_SECONDS
 
     def run(self) -> None:
-        # Beside threads that take turns with it, planning takes ten times as long.
+        # Planning takes ten times as long while threads compete with it for the lock.
         alone = system.current().monotonic() + _ALONE_SECONDS
         while self._plan_some() and system.current().monotonic() < alone:
             pass
         if not self._elsewhere:
-            # What is done here first tells how fast these stores are, and how far away.
+            # The first steps, done here, show how fast these stores are, and how far away.
             if batch := self._next_batch(large=False):
                 self._run_here(batch)
             while (self._ledger.waiting or self._units.seal_some()) and self._is_little():
@@ -244,7 +246,7 @@ class _Run:
         self._tell(last=True)
 
     def _is_little(self) -> bool:
-        """Tell whether all that is left is one small batch for near stores: to start a thread would take longer."""
+        """Tell whether only one small batch for near stores is left: starting a thread would take longer."""
         sizes = [math.inf if step.size is None else step.size for _, step in self._ledger.waiting]
         little = _BATCH_BYTES if self._pace.is_near else SMALL_SIZE
         is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= little
@@ -272,7 +274,7 @@ class _Run:
                 executor, run_batch, self._source, self._dest, monitor, None if self._elsewhere else self._pace
             )
             while True:
-                # Planning goes on beside the work, a little at a time so that no worker waits for it.
+                # Planning continues beside the work, in small portions, so that no worker waits for it.
                 planned = self._plan_some()
                 while len(backlog) < self._pace.limit and (batch := self._next_batch()):
                     backlog.submit(batch)
@@ -285,7 +287,7 @@ class _Run:
                 self._tell()
 
     def _own_workers(self) -> tuple[Executor, Monitor]:
-        """Start threads; or forks, where many small files are copied faster than threads can take turns."""
+        """Start threads; or forks, if many small files are copied faster than threads can take turns."""
         if len(self._ledger.waiting) >= _WORTH_FORKING and self._pace.limit > 1 and self._pace.is_bound_by_cores:
             from emdstore.workers.forks import MOST_FORKS, Forks, can_fork  # slow to import
 
@@ -293,7 +295,7 @@ class _Run:
                 workers = min(self._pace.limit, MOST_FORKS)
                 forks = Forks(workers)
                 self._watches.append(forks.watch)
-                self._pace.fix(2 * workers)  # so that none waits for its next batch
+                self._pace.fix(2 * workers)  # so that no worker waits for its next batch
                 return forks, forks.monitor
         return ThreadPoolExecutor(self._pace.most, thread_name_prefix="emdstore"), self._watch
 
@@ -302,7 +304,9 @@ class _Run:
             watch.stop()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Cancel what has not started, let running workers end, so many seconds at most, and keep their outcomes."""
+        """Cancel what has not started, let running workers finish within a number of seconds, and keep their
+        outcomes.
+        """
         self._stop_workers()
         if self._backlog is not None:
             for batch, result in self._backlog.stop(seconds):
@@ -331,12 +335,12 @@ class _Run:
         return bool(planned)
 
     def _next_batch(self, *, large: bool = True) -> list[tuple[int, Step]]:
-        """Take steps from the front, one large artifact or several small ones; none while too much is in memory."""
+        """Take steps from the front: one large artifact or several small ones; none while too much is in memory."""
         batch: list[tuple[int, Step]] = []
         size = 0
         room = self._most_bytes - self._in_memory
         keys = self._pace.batch_keys
-        if not self._elsewhere:  # so that all have some at the end
+        if not self._elsewhere:  # so that all workers have some at the end
             keys = min(keys, max(1, len(self._ledger.waiting) // self._pace.limit))
         while self._ledger.waiting and len(batch) < keys and size < _BATCH_BYTES:
             step = self._ledger.waiting[0][1]
@@ -350,7 +354,7 @@ class _Run:
         return batch
 
     def _held_by(self, step: Step) -> int:
-        """Return how many bytes are in memory at once while the artifact is moved, at most."""
+        """Return how many bytes of the artifact are in memory at once while it is moved, at most."""
         if self._pace.local:
             return _COPY_BYTES
         if step.size is None:

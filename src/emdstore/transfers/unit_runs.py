@@ -1,4 +1,4 @@
-"""Folders that are moved as a whole, while they are: one rank of steps after the other."""
+"""Moving folders as a whole, one rank of steps after the other."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from emdstore.transfers.units import Unit, steps_of
 
 @attrs.define(eq=False)
 class _UnitRun:
-    """A unit on its way: its steps are given out rank by rank, and what is left of it as soon as one fails.
+    """A unit in progress: its steps are handed out rank by rank; as soon as one fails, the rest are left.
 
     Attributes
     ----------
     unit
         The unit.
     positions
-        Where the outcome of each key belongs.
+        The position of each key's outcome.
     ranks
-        What comes after the steps that are under way.
+        The ranks after the steps in progress.
     pending
-        How many steps are under way.
+        The number of steps in progress.
     changes
         Whether anything was or will be written.
     opened
-        Whether the opening was done, so that it is what the seal takes the place of.
+        Whether the unit was opened, so that the seal replaces the opening.
     error
         The first failure.
     stage
-        What the steps that are under way are for.
+        The purpose of the steps in progress.
     attempts
-        How often the seal was written.
+        How often the seal has been written.
     overwritten
-        What the last reading back found to be something else.
+        What the last read-back found to be different.
     """
 
     unit: Unit
@@ -61,12 +61,12 @@ class _UnitRun:
 
     @property
     def is_told(self) -> bool:
-        """Whether the steps that are under way have an outcome of their own in the report."""
+        """Whether the steps in progress have their own outcomes in the report."""
         return self.stage not in ("opening", "reading back") and not self.attempts
 
 
 def _seal_of(run: _UnitRun) -> Step:
-    """Return the step that seals a unit: over what its opening has left, or over what was there when it was planned."""
+    """Return the step that seals a unit: over its opening, or over what was there when it was planned."""
     seal, opening = run.unit.seal, run.unit.opening
     assert seal is not None
     if not run.opened or opening is None or seal.action != "write":
@@ -75,41 +75,41 @@ def _seal_of(run: _UnitRun) -> Step:
 
 
 class UnitRuns:
-    """The units of one transfer that are on their way.
+    """The units of one transfer in progress.
 
     Parameters
     ----------
     dest
         The destination.
     ledger
-        Where their steps wait, and their outcomes are noted.
+        Holds their steps and outcomes.
     flushed
-        The destination, if what a seal vouches for is to be on the disk before it.
+        The destination, if it must be flushed before seals are written.
 
     Attributes
     ----------
     sets
-        What became of the units that are done.
+        The outcomes of finished units.
     sealable
-        Units that wait for the disk before they are sealed.
+        Units that wait for a flush before they are sealed.
     """
 
     def __init__(self, dest: ArtifactStore, ledger: Ledger, flushed: SupportsFlush | None) -> None:
         self._dest, self._ledger, self._flushed = dest, ledger, flushed
-        self._runs: dict[int, _UnitRun] = {}  # by the positions of their steps that are under way
+        self._runs: dict[int, _UnitRun] = {}  # by the positions of their steps in progress
         self._untold = 0
         self.sealable: list[_UnitRun] = []
         self.sets: list[SetOutcome] = []
 
     def settle(self, position: int, step: Step, outcome: KeyOutcome) -> bool:
-        """Take note of what became of a step, if it is one of a unit; return whether it is."""
+        """Record the outcome of a step, if it belongs to a unit; return whether it does."""
         run = self._runs.pop(position, None)
         if run is not None:
             self._settle(run, position, step, outcome)
         return run is not None
 
     def unfinished(self) -> list[SetOutcome]:
-        """Return the units that are under way, as those of an interrupted transfer."""
+        """Return the outcomes of units in progress, for an interrupted transfer."""
         runs = {id(run): run for run in (*self._runs.values(), *self.sealable)}
         return [SetOutcome(run.unit.folder, "left", run.error) for run in runs.values()]
 
@@ -146,7 +146,7 @@ class UnitRuns:
         self._release(run, now)
 
     def _release(self, run: _UnitRun, steps: Sequence[Step]) -> None:
-        """Give out steps of a unit, before others so that few sets are open at a time; or go on if there are none."""
+        """Hand out steps of a unit, ahead of others so that few sets are open at a time; continue if there are none."""
         if not steps:
             self._advance(run)
             return
@@ -161,12 +161,12 @@ class UnitRuns:
             self._ledger.waiting.appendleft((position, step))
 
     def _advance(self, run: _UnitRun) -> None:
-        """Go on with a unit of which nothing is under way."""
+        """Continue a unit that has no step in progress."""
         unit = run.unit
         if run.stage == "proving":
             run.changes = any(run.ranks)
             foreseen = self._ledger.only_prove or (run.error is not None and unit.opening is not None)
-            if foreseen:  # what cannot be completed does not touch what is complete
+            if foreseen:  # a set that cannot be completed does not touch a complete one
                 self._leave(run, foresee=self._ledger.only_prove)
                 return
             run.stage = "opening"
@@ -175,7 +175,7 @@ class UnitRuns:
                 self._release(run, [unit.opening])
                 return
         if run.stage == "opening":
-            if run.opened and run.error is not None:  # what vouches for the folder still does: no byte may change
+            if run.opened and run.error is not None:  # the old seal still vouches for the folder, so no byte may change
                 self._leave(run, foresee=False)
                 return
             run.stage = "moving"
@@ -207,7 +207,7 @@ class UnitRuns:
         self._leave(run, foresee=False)
 
     def _begin_again(self, run: _UnitRun) -> None:
-        """Open a unit again that was sealed over the bytes of somebody else, and send what they have overwritten."""
+        """Reopen a unit that was sealed over another writer's bytes, and send again what that has overwritten."""
         unit, seal = run.unit, run.unit.seal
         assert seal is not None
         assert unit.opening is not None
@@ -220,7 +220,7 @@ class UnitRuns:
         self._release(run, [opening])
 
     def seal_some(self) -> bool:
-        """Write the seals of all units that wait for the disk; return whether there were any."""
+        """Write the seals of all units that wait for a flush; return whether there were any."""
         sealable, self.sealable = self.sealable, []
         if sealable and self._flushed is not None:
             self._flushed.flush()
@@ -229,14 +229,14 @@ class UnitRuns:
         return bool(sealable)
 
     def _leave(self, run: _UnitRun, *, foresee: bool) -> None:
-        """End a unit: all that is not done by now is not done, or would be."""
+        """End a unit: everything that is not done is left, or would be done."""
         unit = run.unit
         rest = [step for rank in run.ranks for step in rank]
         self._ledger.held -= len(rest)
         sealed = unit.sealed and not run.changes
         if unit.seal is not None and run.stage != "sealing":
             rest.append(attrs.evolve(unit.seal, action="unchanged") if sealed else unit.seal)
-        if run.attempts:  # all of it has an outcome
+        if run.attempts:  # everything has an outcome
             rest = []
             if run.error is not None and unit.seal is not None:
                 failed = KeyOutcome(unit.seal.key, "failed", unit.seal.size, error=run.error)
@@ -257,7 +257,7 @@ class UnitRuns:
         self.sets.append(SetOutcome(unit.folder, word, run.error))
 
     def _settle(self, run: _UnitRun, position: int, step: Step, outcome: KeyOutcome) -> None:
-        """Take note of what became of a step of a unit, and go on with the unit when nothing of it is under way."""
+        """Record the outcome of a unit's step, and continue the unit when it has no step in progress."""
         run.pending -= 1
         if outcome.outcome not in ("copied", "unchanged"):
             run.error = run.error or outcome.error

@@ -1,8 +1,8 @@
 """Folders that are moved as a whole, because one file in them vouches for the others.
 
-What such a file means is not known here. A `Sealing` is handed down by whoever does know: it names the file, and turns
-what lies in the folder on both sides into a `Unit`. This module finds the folders in two sorted listings, while they go
-by and without keeping more of them than it must.
+This module does not know what such a file means. It is given a `Sealing` that does: it names the file, and turns the
+contents of the folder on both sides into a `Unit`. This module finds the folders in two sorted listings, in as little
+memory as possible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Kind = Literal["sealed", "bare"]
 
 @attrs.frozen
 class Group:
-    """A folder that is moved as a whole, with all keys below it: ``sealed``, or ``bare`` where it only looks so."""
+    """A folder that is moved as a whole, with all keys below it: ``sealed``, or ``bare`` if it only looks like one."""
 
     folder: str
     kind: Kind
@@ -39,31 +39,29 @@ class Group:
 
 @attrs.frozen
 class Unit:
-    """What is to be done for such a folder.
+    """What to do for such a folder.
 
     Attributes
     ----------
     folder
         The folder.
     ranks
-        Its steps, in groups: no step begins before all of the groups before it are done, and none of a later group at
-        all if one of them failed.
+        Its steps, in groups: a step begins after all earlier groups are done, and not at all if one of them failed.
     loose
-        Steps of the same folder that the seal does not vouch for.
+        Steps for the same folder that the seal does not cover.
     opening
-        Done before the first of the `ranks`, if any of them changes anything; None where nothing vouches for what is
-        there.
+        Done before the first rank if any of them changes something; None if nothing vouches for what is there.
     seal
-        Done last, if all of the `ranks` arrived.
+        Done last, if all ranks succeeded.
     sealed
-        Whether the destination has that very seal, so that it need not be written if nothing changes.
+        Whether the destination has exactly this seal, so that it need not be written if nothing changes.
     read_back
-        Where somebody had begun with the folder, who may be halted and go on: a ``prove`` of each artifact, done when
-        the seal is written; see `emdstore.transfers.seals`.
+        If another writer, who may be halted and continue, had begun with the folder: a ``prove`` step for each
+        artifact, done when the seal is written; see `emdstore.transfers.seals`.
     error
-        Why nothing is done at all, or of a part why the rest is not.
+        Why nothing is done, or for a part, why the rest is not.
     is_part
-        Whether only a part of the folder is moved, so that it is not whole at the end.
+        Whether only part of the folder is moved, so that it is not complete at the end.
     """
 
     folder: str
@@ -87,7 +85,7 @@ class Sealing(Protocol):
 
     @property
     def hint(self) -> str:
-        """The file that makes a folder look as if it were such a one; it comes before `name` in the order of names."""
+        """The file that makes a folder look like one; its name sorts before `name`."""
         ...
 
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
@@ -95,28 +93,28 @@ class Sealing(Protocol):
         ...
 
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
-        """Decide what to do where only some keys of a folder are to be moved, with what was planned for each alone."""
+        """Decide what to do if only some keys of a folder are to be moved, given the plan for each key alone."""
         ...
 
     def takes(self, pair: Pair) -> bool:
-        """Tell whether a key outside of such folders is to be moved."""
+        """Tell whether a key outside such folders is to be moved."""
         ...
 
 
 @attrs.define
 class _Folder:
-    """A folder in the middle of whose keys the listing is.
+    """A folder whose keys are being listed.
 
     Attributes
     ----------
     path
         Its path.
     kind
-        What it is; None as long as nobody knows.
+        What it is; None as long as it is not known.
     hinted
-        Whether it holds the hint.
+        Whether it contains the hint.
     held
-        What was listed in it and is not given away yet.
+        What was listed in it and not yet released.
     """
 
     path: str
@@ -128,10 +126,10 @@ class _Folder:
 def grouped(
     pairs: Iterable[Pair], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, *, above: Sequence[str] = ()
 ) -> Iterator[Pair | Group]:
-    """Put keys that are moved as a whole together.
+    """Group the keys that are moved as a whole.
 
-    Where very many keys would have to wait for a seal that may only be listed after them, the stores are asked. The
-    folders `above` all of the keys are known to be no such ones.
+    If very many keys would have to wait for a seal that may be listed after them, the stores are asked. The folders
+    `above` all keys are known not to be sealed.
     """
     return _Grouping(sealing, source, dest, above).run(pairs)
 
@@ -174,10 +172,10 @@ class _Grouping:
             self._pass(last, segment + "/")
             last = _Folder(join_key(last.path, segment))
             self._open.append(last)
-        return last  # all below what is sealed is a part of it
+        return last  # everything below a sealed folder is part of it
 
     def _pass(self, folder: _Folder, name: str) -> None:
-        """Take note of a name in a folder: the seal will not come if it is past its place."""
+        """Note a name in a folder: once past the seal's place, no seal will come."""
         if folder.kind is None and name > self._name:
             folder.kind = "bare" if folder.hinted else "plain"
 
@@ -195,7 +193,7 @@ class _Grouping:
         return folder.held
 
     def _certain(self) -> Iterator[Pair | Group]:
-        """Give away what belongs to no folder that is open still."""
+        """Release what does not belong to an open folder."""
         for folder in self._open:
             if folder.kind is None and self._waiting > _MOST_WAITING:
                 self._ask(folder)
@@ -215,7 +213,7 @@ class _Grouping:
 
 
 def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: ArtifactStore) -> dict[str, str]:
-    """Find the folder that vouches for each of some keys, on either side; keys without one are left out."""
+    """Find the sealed folder of each key, on either side; keys without one are left out."""
     sealed: dict[str, bool] = {}
     found = {}
     for key in keys:
@@ -244,18 +242,18 @@ def _flat(held: Iterable[Pair | Group]) -> Iterator[Pair]:
 
 
 Order = Literal["name", "smallest", "largest"]
-"""In which order keys and sets are moved: as they are listed, or by their bytes."""
+"""The order in which keys and sets are moved: as listed, or by size."""
 
 
 def ordered(plan: Iterator[Step | Unit], order: Order) -> Iterator[Step | Unit]:
-    """Put a plan into order. But for that of names all of it has to be known first, and is in memory then."""
+    """Sort a plan. Except for the order of names, the whole plan has to be in memory."""
     if order == "name":
         return plan
     return iter(sorted(plan, key=bytes_to_move, reverse=order == "largest"))
 
 
 def bytes_to_move(item: Step | Unit) -> int:
-    """Return how many bytes may be moved, at most.
+    """Return how many bytes a step or unit may move, at most.
 
     Raises
     ------
@@ -271,12 +269,12 @@ def bytes_to_move(item: Step | Unit) -> int:
 
 
 class Limited:
-    """A plan that ends before more bytes than allowed are to be moved: a set is begun only if all of it fits.
+    """A plan that ends before more bytes than allowed are moved; a set is begun only if all of it fits.
 
     Attributes
     ----------
     is_cut
-        Whether it ended before its time.
+        Whether it ended early.
     """
 
     def __init__(self, plan: Iterator[Step | Unit], most: int | None) -> None:
@@ -294,7 +292,7 @@ class Limited:
 
 
 def steps_of(unit: Unit) -> Sequence[Step]:
-    """Return all steps of a unit that have an outcome of their own, in the order of their keys."""
+    """Return the steps of a unit that have their own outcomes, in the order of their keys."""
     steps = [step for rank in unit.ranks for step in rank]
     steps += unit.loose
     if unit.seal is not None:
@@ -314,7 +312,7 @@ def plan_move(
     sealing: Sealing | None = None,
     left_out: Callable[[LeftOut], object] | None = None,
 ) -> Iterator[Step | Unit]:
-    """Plan as `plan_steps` does, with the folders that are moved as a whole as units."""
+    """Plan like `plan_steps`, with units for the folders that are moved as a whole."""
     if sealing is not None and keys is None:
         check_rule(unchanged)
         pairs = pairs_of(source, dest, left_out, also=sealing.name)
@@ -333,9 +331,9 @@ def _named(
     dest: ArtifactStore,
     left_out: Callable[[LeftOut], object] | None,
 ) -> Iterator[Step | Unit]:
-    """Put the steps of given keys together that belong to one sealed folder, at the place of the first of them.
+    """Group the steps of given keys by sealed folder, each group at the place of its first key.
 
-    A name that is no key but a folder stands for all that lies in it.
+    The name of a folder stands for everything in it.
     """
     planned = list(steps)
     names = {step.key for step in planned if step.action == "missing" and _holds_something(source, step.key)}
@@ -380,7 +378,7 @@ def _lies_in(key: str, folders: Collection[str]) -> bool:
 def _planned(
     items: Iterator[Pair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
 ) -> Iterator[Step | Unit]:
-    """Plan what comes; the seals of many folders are read at the same time where they are not files."""
+    """Plan what comes; the seals of many folders are read in parallel if they are not local files."""
     if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
         for item in items:
             if isinstance(item, Group):
