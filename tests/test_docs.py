@@ -115,8 +115,9 @@ def said_to_be_public(module: str) -> list[str]:
 
 
 PUBLIC = ["emdstore", "emdstore.catalog", "emdstore.demo", "emdstore.emds", "emdstore.stores", "emdstore.testing"]
-# Of systemd, of floating point, of PostgreSQL.
+# Of systemd, of floating point, of PostgreSQL, of OpenSSH.
 FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
+FOREIGN |= {"BatchMode", "ConnectTimeout", "ControlMaster", "ServerAliveInterval"}
 
 
 def names(text: str) -> set[str]:

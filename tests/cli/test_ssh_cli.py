@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def test_a_run_is_committed_verified_taken_back_and_replayed(
     here("verify", "back")
     here("replay", results, "--catalog", "again.db", *rsh)
     assert [each["status"] for each in here("list", "--catalog", "again.db", "--json").json["items"]] == ["uploaded"]
+    left = tmp_path / "over there" / "results" / ".emdstore-0123"
+    left.write_bytes(b"x")
+    os.utime(left, (0, 0))
+    here("gc", "--yes")
+    assert not left.exists()
     (bundle,) = (tmp_path / "over there" / "results").rglob("diagnostic.json")
     bundle.write_text(bundle.read_text().replace("0.5", "0.6"))
     assert "diagnostic.json" in here("verify", results, *rsh, code=1).out

@@ -38,6 +38,7 @@ from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
+from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import move
 
@@ -161,7 +162,7 @@ def gc_executions(
         cleaning.finish_what_was_killed()
         cleaning.remove_orphans(now - age)
         for store in (locations.scratch, locations.results):
-            if isinstance(store, LocalArtifactStore):
+            if isinstance(store, LocalArtifactStore | SSHArtifactStore):
                 names = store.remove_staging(older_than=age.total_seconds(), dry_run=dry_run)
                 removed += [Removal("leftover", name) for name in names]
         removed += _cut_off(locations.scratch, now - age, dry_run)
