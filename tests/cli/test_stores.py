@@ -90,6 +90,13 @@ def test_a_results_tree_goes_to_s3_and_comes_back(
     assert cli("replay", place, *server, "--catalog", "catalog.db", env=env).out.startswith("7 ingested")
     cli("transfer", place, "back", *server, env=env)
     assert files(tmp_path / "back") == here
+    (tmp_path / "config").write_text("[profile site]\naws_access_key_id = a\naws_secret_access_key = s\nregion = r\n")
+    config = {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+    assert len(cli("ls", place, *server, "--profile", "site", env=config).out.splitlines()) == count
+    assert "'other'" in cli("ls", place, *server, "--profile", "other", env=config, code=2).err
+    assert len(cli("ls", place, *server, "--anonymous").out.splitlines()) == count
+    assert "no.pem" in cli("ls", place, *server, "--anonymous", "--ca-bundle", "no.pem", code=2).err
+    assert "is not verified" in cli("ls", place, *server, "--anonymous", "--no-verify").err
 
 
 @pytest.fixture

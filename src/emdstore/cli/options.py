@@ -135,14 +135,39 @@ class Access(Patience):
         The S3 server, if it is not AWS. Credentials and region come from the environment (AWS_ACCESS_KEY_ID, ...).
     engine
         Which library speaks S3.
+    profile
+        The profile in ~/.aws whose credentials to use for S3, whatever the environment says.
+    anonymous
+        Sign nothing, for public buckets on S3.
+    requester_pays
+        Pay for the requests, as some buckets on S3 demand.
+    ca_bundle
+        A file with certificates to trust for S3 beside those of the system; also AWS_CA_BUNDLE.
+    verify
+        Whether to verify the certificates of S3 servers.
     """
 
     endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
     engine: Literal["obstore", "s3fs"] | None = None
+    profile: str | None = None
+    anonymous: Annotated[bool, Parameter(negative="")] = False
+    requester_pays: Annotated[bool, Parameter(negative="")] = False
+    ca_bundle: str | None = None
+    verify: Annotated[bool, Parameter(negative="--no-verify")] = True
 
     def options_for(self, place: str) -> dict[str, Any]:
         """Return what `open_store` takes besides the place."""
-        who = {"endpoint_url": self.endpoint_url, "engine": self.engine} if place[:5].lower() == "s3://" else {}
+        who: dict[str, Any] = {}
+        if place[:5].lower() == "s3://":
+            who = {
+                "endpoint_url": self.endpoint_url,
+                "engine": self.engine,
+                "profile": self.profile,
+                "anonymous": self.anonymous or None,
+                "requester_pays": self.requester_pays or None,
+                "ca_bundle": self.ca_bundle,
+                "verify": None if self.verify else False,
+            }
         return self.bounds() | {name: value for name, value in who.items() if value is not None}
 
 

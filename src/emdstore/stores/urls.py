@@ -20,7 +20,8 @@ _S3FS_NAMES = {
     "access_key_id": "key",
     "secret_access_key": "secret",
     "session_token": "token",
-    "skip_signature": "anon",
+    "anonymous": "anon",
+    "requester_pays": "requester_pays",
     "endpoint_url": "endpoint_url",
 }
 
@@ -167,8 +168,14 @@ def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> Arti
         return S3ArtifactStore(place, **options)
     from emdstore.stores.fsspec import FsspecArtifactStore
 
-    renamed = {_S3FS_NAMES.get(name, name): value for name, value in options.items() if name != "region"}
-    if options.get("region"):
-        renamed["client_kwargs"] = {"region_name": options["region"], **renamed.get("client_kwargs", {})}
+    of_client = {"region_name": options.get("region"), "verify": options.get("ca_bundle") or options.get("verify")}
+    of_client = {name: value for name, value in of_client.items() if value not in (None, True)}
+    renamed = {
+        _S3FS_NAMES.get(name, name): value
+        for name, value in options.items()
+        if name not in ("region", "ca_bundle", "verify")
+    }
+    if of_client:
+        renamed["client_kwargs"] = {**of_client, **renamed.get("client_kwargs", {})}
     store: ArtifactStore = FsspecArtifactStore(place, **renamed)
     return store

@@ -26,7 +26,7 @@ from emdstore.per_process import PerProcess
 from emdstore.stores.checksums import md5_of_etag
 from emdstore.stores.content_types import content_type
 from emdstore.stores.port import ArtifactInfo
-from emdstore.stores.s3.credentials import from_environment
+from emdstore.stores.s3.credentials import Found, from_environment
 from emdstore.stores.s3.engine import extension
 from emdstore.stores.s3.errors import ErrorTranslator, first_line, is_of_engine, is_panic, is_refused_without_reason
 from emdstore.stores.s3.signing import Credentials, signed_headers
@@ -64,6 +64,8 @@ class Connection:
         The translator of errors.
     lacks
         The options that were removed when the store was pickled.
+    profile
+        The profile whose credentials to use; None to look for credentials.
 
     Attributes
     ----------
@@ -74,9 +76,13 @@ class Connection:
     """
 
     def __init__(
-        self, settings: Callable[[bool], dict[str, Any]], errors: ErrorTranslator, lacks: Collection[str] = ()
+        self,
+        settings: Callable[[bool], dict[str, Any]],
+        errors: ErrorTranslator,
+        lacks: Collection[str] = (),
+        profile: str | None = None,
     ) -> None:
-        self._settings, self._errors, self._lacks = settings, errors, lacks
+        self._settings, self._errors, self._lacks, self._profile = settings, errors, lacks, profile
         self._asking: PerProcess[Any] = PerProcess(lambda: self._connect(False))
         self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
         self.bucket_seen = False
@@ -93,12 +99,13 @@ class Connection:
     def _connect(self, sending: bool) -> Any:
         around = frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
         settings = self._settings(sending)
-        settings["config"] = self._found_around(settings["config"]) | settings["config"]
-        key = pickle.dumps(settings), around
+        found = self._found_around(settings["config"])
+        settings["config"] = {**found.settings, **settings["config"]}
+        key = pickle.dumps(settings), around, self._profile
         opened = _clients.get()
         try:
             if key not in opened:
-                opened[key] = extension()._store.S3Store(**settings)
+                opened[key] = extension()._store.S3Store(**settings, credential_provider=found.provider)
         except BaseException as error:
             if is_panic(error):
                 raise self._errors.broken_down("open", "") from None
@@ -108,15 +115,15 @@ class Connection:
             raise StoreURLError(f"{name} cannot be opened with these options: {reason}", store=name) from None
         return opened[key]
 
-    def _found_around(self, config: Mapping[str, Any]) -> dict[str, str]:
+    def _found_around(self, config: Mapping[str, Any]) -> Found:
         name = self._errors.name
         if not self._lacks:
-            return from_environment(config, name)
+            return from_environment(config, name, self._profile)
         said = left_behind(", ".join(self._lacks), name)
         if not FOUND_AGAIN.issuperset(self._lacks):
             raise StoreAccessError(said, store=name)
         try:
-            return from_environment(config, name)
+            return from_environment(config, name, self._profile)
         except StoreAccessError:
             raise StoreAccessError(said, store=name) from None
 
@@ -141,6 +148,8 @@ class Bucket:
         Whether requests are signed.
     trusts_any_certificate
         Whether every certificate of the server is accepted.
+    ca_bundle
+        Returns certificates in PEM that are trusted beside those of the system, or None.
     check_etag
         Whether an ETag that looks like an MD5 is one.
     part_size, part_uploads
@@ -156,6 +165,7 @@ class Bucket:
     retries: int
     signs: bool
     trusts_any_certificate: bool
+    ca_bundle: Callable[[], str | None]
     check_etag: bool
     part_size: int
     part_uploads: int
@@ -262,10 +272,16 @@ class Bucket:
         url = f"{place}?{asked}"
         if not self.signs:
             return url, {}
+        pays = (_setting(config, "request_payer") or "").lower() in ("true", "requester")
+        more = {"x-amz-request-payer": "requester"} if pays else {}
+        if client.credential_provider is not None:
+            told = client.credential_provider()
+            who = Credentials(told["access_key_id"], told["secret_access_key"], told["token"])
+            return url, signed_headers(method, url, region, who, system.current().now(), more)
         key, secret = _setting(config, "access_key_id"), _setting(config, "secret_access_key")
         if key and secret:
             who = Credentials(key, secret, _setting(config, "session_token", "token"))
-            return url, signed_headers(method, url, region, who, system.current().now())
+            return url, signed_headers(method, url, region, who, system.current().now(), more)
         # Only the engine knows the credentials of a role, and it signs only URLs of objects. With an endpoint that ends
         # in a query, the URL of an object without a name is that of what comes before it; the slash before the name
         # goes to a parameter that S3 ignores.

@@ -111,6 +111,8 @@ def _opener(bucket: Bucket) -> urllib.request.OpenerDirector:
 
 def _context(bucket: Bucket) -> ssl.SSLContext:
     context = ssl.create_default_context()
+    if (trusted := bucket.ca_bundle()) is not None:
+        context.load_verify_locations(cadata=trusted)
     if bucket.trusts_any_certificate:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

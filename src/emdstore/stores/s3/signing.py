@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -25,7 +26,9 @@ class Credentials:
     session_token: str | None = attrs.field(default=None, repr=False)
 
 
-def signed_headers(method: str, url: str, region: str, who: Credentials, when: datetime) -> dict[str, str]:
+def signed_headers(
+    method: str, url: str, region: str, who: Credentials, when: datetime, more: Mapping[str, str] = {}
+) -> dict[str, str]:
     """Return the headers that sign a request without a body.
 
     Parameters
@@ -38,10 +41,12 @@ def signed_headers(method: str, url: str, region: str, who: Credentials, when: d
         Who asks.
     when
         The time, in UTC.
+    more
+        Other headers to sign and to return, in small letters.
     """
     parts = urlsplit(url)
     date = when.strftime("%Y%m%dT%H%M%SZ")
-    headers = {"host": parts.netloc, "x-amz-content-sha256": _NO_BODY, "x-amz-date": date}
+    headers = {"host": parts.netloc, "x-amz-content-sha256": _NO_BODY, "x-amz-date": date, **more}
     if who.session_token:
         headers["x-amz-security-token"] = who.session_token
     names = ";".join(sorted(headers))

@@ -16,10 +16,12 @@ at a time.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import attrs
@@ -51,6 +53,8 @@ _SLOWEST = 50_000  # bytes a second that a slow line carries
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z").match
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
+_log = logging.getLogger(__name__)
+
 
 def _check_part_size(store: object, field: object, value: int) -> None:
     if value < _SMALLEST_PART:
@@ -76,8 +80,17 @@ class S3ArtifactStore:
         Whether a pickle of the store, as executors send it to workers, contains the credentials given here. By default
         it does not. A copy in this process, in a fork of it or in a process pool has them anyway, and a copy elsewhere
         looks for its own.
-    skip_signature
+    profile
+        The user's profile in ``~/.aws``, whatever the environment says; by default the one in ``AWS_PROFILE``. A
+        profile that says how to get credentials (single sign-on, a program, a role) needs the extra ``aws``.
+    anonymous
         For public buckets: look for no credentials and sign nothing.
+    requester_pays
+        Whether these credentials pay for requests and traffic, as some buckets demand.
+    ca_bundle
+        A file with certificates in PEM to trust beside those of the system; by default that in ``AWS_CA_BUNDLE``.
+    verify
+        Whether to verify the server's certificate. If not, a warning is logged.
     timeout
         Seconds that the server may take to answer a request, and to send each further part of the answer. An upload has
         as many seconds more as it needs at 50 kB/s.
@@ -112,7 +125,11 @@ class S3ArtifactStore:
     secret_access_key: str | None = attrs.field(default=None, eq=False)
     session_token: str | None = attrs.field(default=None, eq=False)
     send_credentials: bool = attrs.field(default=False, eq=False)
-    skip_signature: bool = attrs.field(default=False, eq=False)
+    profile: str | None = attrs.field(default=None, eq=False)
+    anonymous: bool = attrs.field(default=False, eq=False)
+    requester_pays: bool = attrs.field(default=False, eq=False)
+    ca_bundle: str | os.PathLike[str] | None = attrs.field(default=None, eq=False)
+    verify: bool = attrs.field(default=True, eq=False)
     timeout: float = attrs.field(default=20.0, eq=False)
     connect_timeout: float = attrs.field(default=5.0, eq=False)
     retries: int = attrs.field(default=10, eq=False)
@@ -143,13 +160,14 @@ class S3ArtifactStore:
         return Bucket(
             name=self.bucket,
             prefix=self.prefix,
-            connection=connection or Connection(self._settings, errors, self.lacks),
+            connection=connection or Connection(self._settings, errors, self.lacks, self.profile),
             errors=errors,
             timeout=self.timeout,
             connect_timeout=self.connect_timeout,
             retries=self.retries,
-            signs=not self.skip_signature,
-            trusts_any_certificate=bool(self.client_options.get("allow_invalid_certificates")),
+            signs=not self.anonymous,
+            trusts_any_certificate=not self.verify or bool(self.client_options.get("allow_invalid_certificates")),
+            ca_bundle=self._trusted,
             check_etag=self.check_etag and not self.bucket.endswith("--x-s3"),
             part_size=self.part_size,
             part_uploads=self.part_uploads,
@@ -264,7 +282,7 @@ class S3ArtifactStore:
 
     def copy_from(self, source: ArtifactStore, /) -> ServerCopies | None:
         """See `SupportsCopyFrom.copy_from`: on the server, from the same bucket with the same credentials."""
-        same = ("bucket", "endpoint_url", "access_key_id", "secret_access_key", "session_token", "skip_signature")
+        same = ("bucket", "endpoint_url", "access_key_id", "secret_access_key", "session_token", "profile", "anonymous")
         if isinstance(source, S3ArtifactStore) and all(getattr(source, each) == getattr(self, each) for each in same):
             return ServerCopies(source.ground, self.ground)
         return None
@@ -282,15 +300,21 @@ class S3ArtifactStore:
             "access_key_id": self.access_key_id,
             "secret_access_key": self.secret_access_key,
             "session_token": self.session_token,
-            "skip_signature": self.skip_signature or None,
+            "skip_signature": self.anonymous or None,
             "checksum_algorithm": self.checksum,
+            "request_payer": self.requester_pays or None,
         }
-        options = {
+        options: dict[str, Any] = {
             "allow_http": endpoint is not None and endpoint.startswith("http://"),
             "connect_timeout": timedelta(seconds=min(self.connect_timeout, self.timeout)),
             "read_timeout": timedelta(seconds=self.timeout + sending * self.part_size / _SLOWEST),
             "timeout": timedelta(days=1),  # the engine's own limit is for the whole answer, regardless of its size
         }
+        if not self.verify:
+            _log.warning("the certificate of %r is not verified: another server may answer in its place", self)
+            options["allow_invalid_certificates"] = True
+        if (trusted := self._trusted()) is not None:
+            options["root_certificate"] = trusted
         retry = {
             "max_retries": self.retries,
             "retry_timeout": timedelta(seconds=Bucket.patience),
@@ -303,6 +327,20 @@ class S3ArtifactStore:
             "client_options": options | dict(self.client_options),
             "retry_config": retry,
         }
+
+    def _trusted(self) -> str | None:
+        """Return the certificates to trust beside those of the system."""
+        path = self.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+        if not path:
+            return None
+        try:
+            return Path(path).read_text(encoding="ascii", errors="replace")
+        except OSError as error:
+            raise StoreURLError(
+                f"the certificates in {os.fspath(path)!r} (AWS_CA_BUNDLE, or ca_bundle=) cannot be read: "
+                f"{error.strerror}",
+                store=repr(self),
+            ) from None
 
     def _endpoint(self) -> str | None:
         given = self.endpoint_url or next((os.environ[v] for v in _ENDPOINT_VARIABLES if os.environ.get(v)), None)
