@@ -170,7 +170,16 @@ def test_cells_that_a_spreadsheet_would_compute_are_text(tmp_path: Path) -> None
 
 
 def test_clients_that_take_their_time_with_values_leave_the_database_to_others(demo: Path) -> None:
-    request = Request({"type": "http", "method": "GET", "path": "/values.csv", "query_string": b"", "headers": []})
+    request = Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path": "/values.csv",
+            "query_string": b"",
+            "headers": [],
+            "path_params": {"rows": "values", "format": "csv"},
+        }
+    )
     with emdstore.Catalog(demo / "catalog.db") as catalog:
         site = app._Site(catalog, app.ResultsReader(emdstore.LocalArtifactStore(demo / "results")), b"secret", {})
         begun = [site.export(request) for _ in range(4)]

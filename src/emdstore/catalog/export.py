@@ -68,19 +68,30 @@ def _csv(table: Table) -> Pieces:
 
 
 def _csv_for_spreadsheets(table: Table) -> Pieces:
-    """Text that a spreadsheet would take for a formula, and compute, gets an apostrophe before it."""
-    return _csv_lines(table, lambda text: _quoted("'" + text if text.startswith(_FORMULA) else text))
+    """What a spreadsheet would compute or round gets an apostrophe before it, which makes it text: formulas and ids."""
+    return _csv_lines(table, lambda text: _quoted(defused(text)), _id_as_text)
 
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MOST_EXACT = 2**53  # a spreadsheet's numbers are doubles
 
 
-def _csv_lines(table: Table, quoted: Callable[[str], str]) -> Pieces:
+def defused(text: str) -> str:
+    """Return text as a cell that no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(_FORMULA) else text
+
+
+def _id_as_text(value: int) -> str:
+    return repr(value) if abs(value) <= _MOST_EXACT else _quoted(f"'{value}")
+
+
+def _csv_lines(table: Table, quoted: Callable[[str], str], integer: Callable[[int], str] = repr) -> Pieces:
     def entry(value: str | float) -> str:
         return quoted(value) if isinstance(value, str) else repr(value)
 
     names = [column.name for column in table.columns]
-    write = [quoted if column.kind == "text" else _CSV.get(column.kind, entry) for column in table.columns]
+    own: dict[Kind, Callable[[Any], str]] = {"text": quoted, "integer": integer}
+    write = [own.get(column.kind) or _CSV.get(column.kind, entry) for column in table.columns]
     is_series = "values" in names
     index, values = (names.index("index"), names.index("values")) if is_series else (0, 0)
     yield _line([quoted("value" if is_series and name == "values" else name) for name in names])

@@ -170,7 +170,8 @@ class Query(Generic[Row]):
         on_progress
             Called with the numbers of rows that are done and of all, as pieces are made.
         for_spreadsheets
-            Whether to put an apostrophe before each text in CSV that a spreadsheet would take for a formula.
+            Whether to put an apostrophe, in CSV, before each text that a spreadsheet would take for a formula, and
+            before each id, which it would round.
 
         Returns
         -------

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
@@ -20,12 +21,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emdstore import system
-from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query
 from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
@@ -74,6 +75,7 @@ _LONGEST_QUERY = 8 * 1024
 _MOST_DOWNLOADS = 4  # of values at once, because each holds a database connection while its client reads
 # A range with too many digits is ignored, and the whole artifact is sent, as HTTP requires.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
+_ID = re.compile(rb'^\{"execution_id":(\d+)', re.MULTILINE)
 _NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 
 
@@ -124,7 +126,7 @@ def make_app(
             Route("/changes", site.changes, middleware=small),
             Route("/compare", site.compare, middleware=small),
             Route("/values", site.values, middleware=small),
-            Route("/values.csv", site.export, middleware=small),
+            Route("/{rows}.{format}", site.export, middleware=small),
             Route("/artifacts/{rest:path}", site.artifact),
             Route("/static/{name}", site.own_file, middleware=small),
         ],
@@ -199,16 +201,27 @@ class _Site:
         return _page("values", self.places(), page=page)
 
     def export(self, request: Request) -> Response:
+        rows, format = request.path_params["rows"], request.path_params["format"]
         selection = Selection.of(request.query_params.multi_items())
-        headers = {"Content-Disposition": 'attachment; filename="scalars.csv"', "X-Content-Type-Options": "nosniff"}
-        query = self.catalog.scalars(**selection.value_filters)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{_FILE_NAMES.get(rows)}.{format}"',
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "private, no-cache",
+        }
+        if rows == "overview" and format in ("csv", "json"):
+            page = read_overview(self.catalog, selection, self.known, self.memory)
+            if format == "csv":
+                return Response(page.as_csv(), headers=headers, media_type=_MEDIA_TYPES["csv"])
+            return JSONResponse(page.as_dict(), headers={**headers, "Content-Disposition": "inline"})
+        ask: Any = {"values": self.catalog.scalars, "series": self.catalog.series}.get(rows)
+        if ask is None or format not in _MEDIA_TYPES:
+            raise HTTPException(404)
+        query = ask(**selection.value_filters)
         if not self._downloads.acquire(blocking=False):
             raise HTTPException(503, "Others are downloading values; try again soon.", {"Retry-After": "10"})
-        pieces = _released(query.export("csv", for_spreadsheets=True), self._downloads)
+        pieces = _released(_pieces(query, format), self._downloads)
         first = next(pieces, b"")  # raises errors before the response has begun
-        return StreamingResponse(
-            itertools.chain([first], pieces), headers=headers, media_type="text/csv; charset=utf-8"
-        )
+        return StreamingResponse(itertools.chain([first], pieces), headers=headers, media_type=_MEDIA_TYPES[format])
 
     async def verify(self, request: Request) -> Response:
         if not same_origin(request.headers):
@@ -257,6 +270,27 @@ class _Site:
         if not _NUMBER.match(execution_id):
             raise HTTPException(404)
         return self.catalog.execution(int(execution_id))
+
+
+_FILE_NAMES = {"values": "scalars", "series": "series", "overview": "overview"}
+_MEDIA_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+    "jsonl": "application/jsonl",
+    "parquet": "application/vnd.apache.parquet",
+}
+
+
+def _pieces(query: Query[Any], format: str) -> Iterator[bytes]:
+    if format != "json":
+        yield from query.export(format, for_spreadsheets=True)  # type: ignore[arg-type]
+        return
+    before = b"["
+    for piece in query.export("jsonl"):
+        piece = _ID.sub(rb'{"execution_id":"\1"', piece)  # JavaScript would round it
+        yield before + piece.rstrip(b"\n").replace(b"\n", b",\n")
+        before = b",\n"
+    yield b"]" if before != b"[" else b"[]"
 
 
 def _always(_: object) -> bool:

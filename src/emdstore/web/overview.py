@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow, ScalarRow
 from emdstore.catalog.browse import concern_of
+from emdstore.catalog.export import defused
 from emdstore.web import text
 from emdstore.web.charts import SOURCES, TOPICS, units_of
 from emdstore.web.metrics import (
@@ -180,6 +183,42 @@ class Overview:
         """The query of this page."""
         return self.selection.query()
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the table as plain values, for JSON. Ids are text: they have more digits than JavaScript's numbers."""
+        return {
+            "metric": self.metric_name,
+            "perfect": None if self.metric is None else self.metric.perfect,
+            "dimensions": {name: values[0] for name, values in self.selection.dimensions.items()},
+            "diagnostics": [attrs.asdict(head) for head in self.heads],
+            "models": [
+                {
+                    "name": row.name,
+                    "mean relative error": row.mean,
+                    "cells": [
+                        {
+                            "kind": cell.kind,
+                            "value": cell.value,
+                            "units": cell.units,
+                            "relative error": _plain(cell.relative),
+                            "execution": None if cell.execution_id is None else str(cell.execution_id),
+                        }
+                        for cell in row.cells
+                    ],
+                }
+                for row in self.rows
+            ],
+        }
+
+    def as_csv(self) -> str:
+        """Return the values as CSV for spreadsheets: a line for each model, a column for each diagnostic."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["model", "mean relative error", *(defused(head.name) for head in self.heads)])
+        for row in self.rows:
+            values = ["" if cell.value is None or cell.kind != "value" else cell.value for cell in row.cells]
+            writer.writerow([defused(row.name), "" if row.mean is None else row.mean, *values])
+        return file.getvalue()
+
 
 _Key = tuple[str, str, str]
 """Provider, diagnostic and group."""
@@ -313,6 +352,10 @@ def lay_out(gathered: Gathered, catalog: Catalog, selection: Selection, known: K
         total=gathered.total,
         newest=max((row.published_at for row in newest if row.published_at is not None), default=None),
     )
+
+
+def _plain(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 # -- what is asked ---------------------------------------------------------------------------------------------------

@@ -84,9 +84,9 @@ class Places:
         """Return the link to a report's page of one diagnostic's scalars, without its suffix."""
         return self._address(f"values/{sha256_of(f'{provider}/{diagnostic}'.encode())[:16]}")
 
-    def export(self, query: Query | None = None) -> str:
-        """Return the link to the scalars as CSV."""
-        return self._address("values.csv", query)
+    def export(self, query: Query | None = None, rows: str = "values", format: str = "csv") -> str:
+        """Return the link to scalars (`values`), `series`, or the table of the `overview`, as a file."""
+        return self._address(f"{rows}.{format}", query)
 
     def verify(self, execution_id: int) -> str:
         """Return the address for requests to hash artifacts again."""

@@ -17,6 +17,7 @@ _DIMENSION = "d."
 _MOST_CHOICES = 12
 _MOST_MORE = 200
 _MOST_DIGITS = 9
+_ID_DIGITS = 19 + 1
 _MOST_WORDS = 20
 _MOST_CHOSEN = 30
 
@@ -37,8 +38,12 @@ class Selection:
         All runs of each execution group; by default only the newest one.
     retracted
         Only sets that were retracted; otherwise they are left out.
+    incomplete
+        Only the values of incomplete sets; otherwise they are left out.
     fragment
         Only this folder.
+    ids
+        Only these executions.
     by
         The dimension to colour by.
     view
@@ -52,7 +57,9 @@ class Selection:
     concerns: bool = False
     all_runs: bool = False
     retracted: bool = False
+    incomplete: bool = False
     fragment: str = ""
+    ids: tuple[int, ...] = ()
     by: str = ""
     view: str = ""
     page: int = 1
@@ -68,8 +75,11 @@ class Selection:
         """
         chosen: dict[str, list[str]] = {}
         plain: dict[str, str] = {}
+        ids: list[int] = []
         for name, value in items:
-            if name in PLACES or (name.startswith(_DIMENSION) and name != _DIMENSION):
+            if name == "e":
+                ids += [int(value)] if value.isascii() and value.isdecimal() and len(value) < _ID_DIGITS else []
+            elif name in PLACES or (name.startswith(_DIMENSION) and name != _DIMENSION):
                 chosen.setdefault(name, []).append(value)
             else:
                 plain[name] = value.strip()
@@ -81,6 +91,8 @@ class Selection:
             concerns=plain.get("attention") == "1",
             all_runs=plain.get("runs") == "all",
             retracted=plain.get("retracted") == "1",
+            incomplete=plain.get("incomplete") == "1",
+            ids=tuple(dict.fromkeys(ids)),
             fragment=_folder(plain.get("in", "")),
             by=plain.get("by", ""),
             view=plain.get("view", ""),
@@ -96,11 +108,14 @@ class Selection:
             "attention": "1" if there.concerns else "",
             "runs": "all" if there.all_runs else "",
             "retracted": "1" if there.retracted else "",
+            "incomplete": "1" if there.incomplete else "",
             "in": there.fragment,
             "by": there.by,
             "view": there.view,
             "page": str(there.page) if there.page > 1 else "",
         }
+        if there.ids:
+            query["e"] = [str(each) for each in there.ids]
         return query | {name: value for name, value in plain.items() if value}
 
     def toggled(self, name: str, value: str) -> dict[str, str | Sequence[str]]:
@@ -112,7 +127,7 @@ class Selection:
     @property
     def newest(self) -> bool:
         """Whether only the newest run of each group is shown, unless a folder or what was retracted is asked for."""
-        return not (self.all_runs or self.retracted or self.fragment)
+        return not (self.all_runs or self.retracted or self.fragment or self.ids)
 
     @property
     def place_filters(self) -> dict[str, Any]:
@@ -137,8 +152,12 @@ class Selection:
     def value_filters(self) -> dict[str, Any]:
         """The filters for the catalog's queries of values: of the latest complete sets, by their dimensions."""
         dimensions = {name: list(values) for name, values in self.dimensions.items()}
-        latest = {"latest": True} if self.newest else {}
-        return self.place_filters | latest | ({"dimensions": dimensions} if dimensions else {})
+        filters = self.place_filters | ({"dimensions": dimensions} if dimensions else {})
+        if self.ids:  # whoever asks for an execution gets all that is known of it
+            return filters | {"ids": list(self.ids), "retracted": None, "complete": None}
+        if self.incomplete:
+            return filters | {"complete": False}
+        return filters | ({"latest": True} if self.newest else {})
 
 
 @attrs.frozen

@@ -41,6 +41,10 @@ class ValuesPage:
         The executions of the scalars of this page, by id.
     dimensions
         The dimensions by which dots can be coloured.
+    incomplete
+        How many scalars of incomplete sets match, which are left out.
+    python
+        The call that gives the same scalars.
     """
 
     selection: Selection
@@ -51,6 +55,8 @@ class ValuesPage:
     charts: tuple[Chart, ...]
     lines: Mapping[int, Line]
     dimensions: tuple[str, ...]
+    incomplete: int = 0
+    python: str = ""
 
 
 def read_values(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ValuesPage:
@@ -80,7 +86,21 @@ def read_values(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A
         charts=scalar_charts(rows, selection.by),
         lines=lines_by_id(catalog, rows),
         dimensions=table.columns,
+        incomplete=_count_incomplete(catalog, selection),
+        python=as_python(catalog, "scalars", selection),
     )
+
+
+def _count_incomplete(catalog: Catalog, selection: Selection) -> int:
+    if selection.incomplete or selection.ids:
+        return 0
+    return catalog.scalars(**attrs.evolve(selection, incomplete=True).value_filters).count()
+
+
+def as_python(catalog: Catalog, rows: str, selection: Selection) -> str:
+    """Return the call of the library that gives the rows of a selection."""
+    told = ", ".join(f"{name}={value!r}" for name, value in selection.value_filters.items())
+    return f"import emdstore\n\nrows = emdstore.Catalog({catalog.url!r}).{rows}({told}).to_pandas()"
 
 
 def lines_by_id(catalog: Catalog, rows: Iterable[ScalarRow]) -> Mapping[int, Line]:
