@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import stamina
 from tests.executions.crash import Child, pause
 from tests.executions.runs import committed
 from tests.sets.examples import FRAGMENT, SUCCESS, FourMethods, held, put, small_run
@@ -28,6 +29,7 @@ from emdstore.sets.seal import open_set, standing_at
 from emdstore.sets.state import look_at_set
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
+from emdstore.testing import Fault, FaultyStore
 from emdstore.transfers import listing_of
 
 that_compare = pytest.mark.parametrize("results", ["local", "memory", "s3"], indirect=True)
@@ -250,6 +252,15 @@ def test_what_is_sealed_over_an_open_set_is_read_back_and_sent_again(verb: str, 
 def test_who_is_disturbed_again_and_again_says_so(verb: str) -> None:
     with pytest.raises((OvertakenError, TransferError), match="by somebody else since it was looked at"):
         ship(verb, disturbed(killed_over(0), 9)[0])
+
+
+def test_a_set_that_cannot_be_read_back_is_no_success() -> None:
+    results = killed_over(0)
+    silent = Fault(verbs={"open_reader", "read_bytes"}, keys={f"{FRAGMENT}/data/tas.nc"}, every=10**9)
+    moment = BeforeEachSeal(lambda: setattr(silent, "every", 1), times=1)
+    with pytest.raises(StoreUnavailableError), stamina.set_testing(True):
+        publish(Halting(FaultyStore(results, silent), moment), 1)
+    assert moment.times == 0
 
 
 def test_to_materialize_opens_no_set_that_was_published_meanwhile() -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from tests.sets.examples import SUCCESS, put, small_run
+
 from emdstore import (
     Catalog,
     ExecutionRecord,
@@ -13,7 +16,11 @@ from emdstore import (
     ingest,
     scoped,
 )
+from emdstore.emds import RECORD_NAME
+from emdstore.errors import StoreError
 from emdstore.sets.publish import publish_set
+from emdstore.sets.record import read_record
+from emdstore.testing import Fault, FaultyStore
 
 FRAGMENT = "esmvaltool/sea-ice/historical/1"
 RESULT = ExecutionResult(
@@ -58,3 +65,23 @@ def test_the_progress_of_a_promotion_only_goes_up_and_is_complete_once(tmp_path:
     assert done == sorted(done)
     assert done[-1] == 4
     assert [each.complete for each in seen] == [False] * (len(seen) - 1) + [True]
+
+
+@pytest.mark.parametrize("also", [[], [RECORD_NAME]], ids=["", "and its record is refused, too"])
+def test_what_is_shipped_by_half_says_so_where_no_record_was(also: list[str]) -> None:
+    results = scoped(InMemoryArtifactStore(), FRAGMENT)
+    dest = FaultyStore(
+        results,
+        Fault(verbs={"write_bytes", "open_writer", "create_bytes"}, keys={"data/tas.nc", *also}, error=StoreError),
+    )
+    source = put(InMemoryArtifactStore(), small_run())
+    publication = publish_set(ExecutionRecord.at(FRAGMENT), SUCCESS, source=source, dest=dest)
+    assert (publication.record, publication.decision.status) == (None, "upload_failed")
+    record = read_record(results)
+    if also:
+        assert record is None
+    else:
+        assert record is not None
+        assert (record.state, record.reason) == ("publishing", publication.decision.reason)
+        assert "data/tas.nc" in str(record.reason)
+        assert set(record.planned) == {key for key in small_run() if not key.startswith("climate_data")}
