@@ -34,6 +34,7 @@ BUILTINS = {
     "KeyConflictError": FileExistsError,
     "MissingExtraError": ImportError,
     "StoreAccessError": PermissionError,
+    "LookRefusedError": PermissionError,
     "StoreError": OSError,
     "UnsupportedError": NotImplementedError,
     "StoreURLError": ValueError,

@@ -31,6 +31,7 @@ from .errors import (
     InvalidKeyError as InvalidKeyError,
     InvalidTransitionError as InvalidTransitionError,
     KeyConflictError as KeyConflictError,
+    LookRefusedError as LookRefusedError,
     MissingExtraError as MissingExtraError,
     OvertakenError as OvertakenError,
     PruneRefusedError as PruneRefusedError,

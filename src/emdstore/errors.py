@@ -72,6 +72,13 @@ class StoreAccessError(StoreError, PermissionError):
     """The store refused: wrong credentials, or no permission for this key."""
 
 
+class LookRefusedError(StoreAccessError):
+    """The store does not tell whether something is there. S3 answers so to who may not list a bucket.
+
+    It proves nothing: the artifact may be there, and may not be.
+    """
+
+
 class IntegrityError(StoreError):
     """Bytes do not match the record or the store's own checksum. They were not used."""
 

@@ -222,7 +222,10 @@ class Fault:
 
 
 class FaultProxy:
-    """An HTTP proxy before a server: it notes every request, lets `faults` go wrong and keeps headers to itself."""
+    """An HTTP proxy before a server: it notes every request, lets `faults` go wrong and keeps headers to itself.
+
+    What `refuses` returns for a request, before it goes on (without a status) or after, is the answer instead.
+    """
 
     def __init__(self, behind: S3Server) -> None:
         self._behind = urlsplit(behind.endpoint_url)
@@ -230,6 +233,7 @@ class FaultProxy:
         self.requests: list[Request] = []
         self.withheld: set[str] = set()
         self.before: Callable[[Request], None] = lambda request: None
+        self.refuses: Callable[[Request, int | None], tuple[int, bytes] | None] = lambda request, status: None
         self._lock = threading.Lock()
         outer = self
 
@@ -286,6 +290,8 @@ class FaultProxy:
             return self._hang_up(handler)
         if fault is not None and kind == "status":
             return self._answer(handler, fault.status, [("Content-Type", "application/xml")], fault.body)
+        if (refusal := self.refuses(request, None)) is not None:
+            return self._answer(handler, refusal[0], [("Content-Type", "application/xml")], refusal[1])
         if kind == "flip":
             body = flipped(body)
         # The signature covers the Host header, so it goes on as it came.
@@ -300,6 +306,8 @@ class FaultProxy:
             content = answer.read()
         finally:
             behind.close()
+        if (refusal := self.refuses(request, answer.status)) is not None:
+            return self._answer(handler, refusal[0], [("Content-Type", "application/xml")], refusal[1])
         if kind == "drop-response":
             return self._hang_up(handler)
         if kind == "flip-response" and content:

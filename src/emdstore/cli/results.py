@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from itertools import islice
@@ -46,7 +47,7 @@ from emdstore.cli.render import (
 from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
-from emdstore.errors import redact_url
+from emdstore.errors import LookRefusedError, redact_url
 from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 from emdstore.keys import validate_key
@@ -129,7 +130,10 @@ def materialize(
     if retryable and not failed:
         raise WrongCallError("--retryable is about a failed run: give --failed too")
     run, results = open_existing(source, access), open_dest(dest, access)
-    published = read_record(results) if fragment is None else None
+    published = None
+    if fragment is None:
+        with contextlib.suppress(LookRefusedError):
+            published = read_record(results)
     identity = ExecutionRecord.at(
         validate_key(fragment or (published.fragment if published else fragment_of(dest))),
         **{"description": description}

@@ -39,7 +39,7 @@ from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
-from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_at
+from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_of
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
@@ -52,7 +52,6 @@ from emdstore.transfers import (
     TransferProgress,
     Unchanged,
     digest_of,
-    listing_of,
     move,
     move_in_order,
     outcome_of,
@@ -243,7 +242,7 @@ def _promote(
 ) -> tuple[MaterializeOutcome, Standing, int]:
     started = system.current().monotonic()
     known = as_result(result)
-    standing = standing_at(dest, listing_of(dest))  # each request to an object store costs as much as a small file
+    standing = standing_of(dest)  # each request to an object store costs as much as a small file
     name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
     read = Curated(source, known if known.successful else ExecutionResult(successful=False), fragment)
     plan = _prove(read, source, dest, standing, index, unchanged, executor)
@@ -257,7 +256,7 @@ def _promote(
         # Without a log nothing is promoted, and a publication is not opened for something that cannot be finished.
         outcome = _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started)
         return outcome, standing, generation
-    if plan.todo and (standing.data is not None or standing.is_bare):
+    if plan.todo and (standing.data is not None or standing.is_bare or standing.is_hidden):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
         ask_to_replace(standing, before_replacing)
         standing = open_set(dest, standing, attrs.evolve(who, generation=generation), read.set.keys, before_write)

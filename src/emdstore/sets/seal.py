@@ -8,6 +8,7 @@ record comes last. This module decides what may replace what (P4), and which byt
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
     DemotionRefusedError,
+    LookRefusedError,
     RecordError,
     RecordVersionError,
 )
@@ -25,7 +27,7 @@ from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsFlush, SupportsInfo
 from emdstore.transfers import Listing, Step, listing_of
 from emdstore.transfers.seals import write_seal
 
@@ -46,12 +48,16 @@ class Standing:
         The decoded record; None if there is none, or it cannot be read.
     was_open
         Whether another writer, who may be halted and continue, had opened the set before.
+    is_hidden
+        Whether the credentials may not read what is there. Then the set is opened first, on the condition that it has
+        no record: if the server creates the record, there was none.
     """
 
     found: Listing
     data: bytes | None = None
     record: ExecutionRecord | None = None
     was_open: bool = False
+    is_hidden: bool = False
 
     @property
     def digest(self) -> str | None:
@@ -119,8 +125,47 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
     except RecordError:
         return Standing(found, data)
     if record.state == "publishing":  # it may have been opened after the listing, which then proves nothing
-        return Standing(listing_of(dest), data, record, was_open=True)
+        return Standing(list_set(dest, record), data, record, was_open=True)
     return Standing(found, data, record)
+
+
+def standing_of(dest: ArtifactStore) -> Standing:
+    """Look what stands at a set's destination, also where nobody may list it.
+
+    Then the record is asked for by its name, and what it names. If even that is refused, nobody knows what stands there
+    (`is_hidden`).
+
+    Raises
+    ------
+    RecordVersionError
+        See `standing_at`.
+    """
+    try:
+        return standing_at(dest, listing_of(dest))
+    except LookRefusedError:
+        pass
+    try:
+        standing = standing_at(dest, {RECORD_NAME: None})
+    except LookRefusedError:
+        return Standing({}, is_hidden=True)
+    if standing.data is None:
+        return Standing({})
+    return attrs.evolve(standing, found=list_set(dest, standing.record))
+
+
+def list_set(folder: ArtifactStore, record: ExecutionRecord | None) -> Listing:
+    """List a set's folder; where nobody may list it, look up what its record names."""
+    try:
+        return listing_of(folder)
+    except LookRefusedError:
+        found: dict[str, ArtifactInfo | None] = {}
+        for key in (RECORD_NAME, *(each.key for each in (record.artifacts if record is not None else ()))):
+            with contextlib.suppress(ArtifactNotFoundError, LookRefusedError):
+                if isinstance(folder, SupportsInfo):
+                    found[key] = folder.info(key)
+                elif folder.exists(key):
+                    found[key] = None
+        return found
 
 
 def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -> NoReturn:

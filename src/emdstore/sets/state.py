@@ -27,6 +27,7 @@ from emdstore.sets.finding import Stamp, fragment_at, stamp_of
 from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
+from emdstore.sets.seal import list_set
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
@@ -284,7 +285,7 @@ def _look(
     )
     if isinstance(record, EmdstoreError) or seen.state in ("publishing", "unreadable"):
         return _judged(seen)
-    listing = listing_of(folder)
+    listing = list_set(folder, record)
     seen = attrs.evolve(seen, word=last_word(folder, "") if RETRACTION_NAME in listing else None)
     digests: dict[str, Digest] = {}
     read: dict[str, bytes] = {}

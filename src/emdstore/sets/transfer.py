@@ -28,7 +28,7 @@ from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_recor
 from emdstore.sets.release import Released
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
-from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_at
+from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_of
 from emdstore.stores.checksums import has_checksum
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
@@ -201,7 +201,7 @@ def _sealing(source: ArtifactStore, keys: Collection[str] | None, selection: Sel
 def _set_or_folder(source: ArtifactStore, names: Iterable[str]) -> Iterator[str]:
     """Return where to look for the sets of some keys and folders."""
     for name in names:
-        above = sealed_folders([name], RECORD_NAME, source, source).get(name)
+        above = sealed_folders([name], RECORD_NAME, source, source).folders.get(name)
         yield name if above is None else above
 
 
@@ -286,11 +286,11 @@ class SetSealing:
 
         def decide() -> Unit:
             inside = scoped(dest, group.folder)
-            standing = standing_at(inside, listing_of(inside))
+            standing = standing_of(inside)
             record = _record_in(group, source)
             proved = _expected(group, chosen, record, unchanged, source)
             if record is None or all(step.key != at for step in steps):
-                return _some_unsealed(group.folder, proved, standing)
+                return _some_unsealed(group.folder, proved, standing, replace=self.replace)
             lacking = _lacking(group.folder, record, steps, inside, standing)
             if lacking is None:
                 return _some_sealed(group.folder, steps, source, inside, standing, replace=self.replace)
@@ -300,7 +300,7 @@ class SetSealing:
                 key=at,
             )
             rest = [step for step in proved if step.key != at]
-            unit = _some_unsealed(group.folder, rest, standing)
+            unit = _some_unsealed(group.folder, rest, standing, replace=self.replace)
             return attrs.evolve(unit, loose=(*unit.loose, Step(at, "left", error=error)), error=error)
 
         try:
@@ -316,10 +316,10 @@ class SetSealing:
 
         def decide() -> Unit:
             inside = scoped(dest, folder)
-            standing = standing_at(inside, listing_of(inside))
+            standing = standing_of(inside)
             if any(step.key == at and step.action != "missing" for step in steps):
                 return _some_sealed(folder, steps, source, inside, standing, replace=self.replace)
-            return _some_unsealed(folder, steps, standing)
+            return _some_unsealed(folder, steps, standing, replace=self.replace)
 
         try:
             return patiently(decide, source, dest)
@@ -367,7 +367,7 @@ def _some_sealed(
             ranks[_RANKS.get(artifact.role, 0)].append(step)
     del named[at]
     opening = None
-    if standing.data is not None or standing.is_bare:
+    if standing.data is not None or standing.is_bare or standing.is_hidden:
         planned = [artifact.key for artifact in record.artifacts]
         opening = Step(at, "write", data=encode_record(opened(standing, record, planned)), there=standing.digest)
     seal = Step(at, "write", len(data), data=data, there=standing.digest)
@@ -424,7 +424,7 @@ def _has(inside: ArtifactStore, artifact: RecordedArtifact, standing: Standing, 
     return digest == artifact.sha256
 
 
-def _some_unsealed(folder: str, steps: Sequence[Step], standing: Standing) -> Unit:
+def _some_unsealed(folder: str, steps: Sequence[Step], standing: Standing, *, replace: bool) -> Unit:
     """Move some artifacts without the record: what a record at the destination names may only become what it says."""
     if standing.data is None:  # the bundles come last, so that it looks like a set only with all that was chosen
         inside = len(folder) + 1 if folder else 0

@@ -20,7 +20,7 @@ import attrs
 import msgspec
 
 from emdstore import system
-from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, StoreError, redact
+from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, LookRefusedError, StoreError, redact
 from emdstore.keys import in_folder
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsPath
@@ -73,7 +73,7 @@ def identity_of(store: ArtifactStore) -> StoreIdentity:
     url = url_of(store)
     try:
         data = store.read_bytes(IDENTITY_KEY)
-    except ArtifactNotFoundError:
+    except (ArtifactNotFoundError, LookRefusedError):
         return StoreIdentity(None, url)
     try:
         return StoreIdentity(_decoder.decode(data).id, url)
@@ -103,7 +103,7 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
     """
     told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
     data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
-    with contextlib.suppress(ArtifactChangedError):  # somebody was quicker: theirs counts
+    with contextlib.suppress(ArtifactChangedError, LookRefusedError):  # somebody was quicker: theirs counts
         put_over(store, IDENTITY_KEY, data, None)
     return identity_of(store)
 

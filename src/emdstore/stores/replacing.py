@@ -6,6 +6,7 @@ from emdstore.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
+    LookRefusedError,
     StoreUnavailableError,
     UnsupportedError,
 )
@@ -44,10 +45,26 @@ def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> N
     except UnsupportedError:
         pass  # this server has no conditional puts; nothing was changed
     except (ArtifactChangedError, ArtifactExistsError):
-        if digest_at(store, key) == sha256_of(data):
-            return None
+        try:
+            if digest_at(store, key) == sha256_of(data):
+                return None
+        except LookRefusedError:
+            raise _hidden(store, key, "something is there that may not be read, so it is not replaced") from None
         raise changed(store, key) from None
-    return _look_and_put(store, key, data, seen)
+    try:
+        return _look_and_put(store, key, data, seen)
+    except LookRefusedError:
+        why = "the server knows no conditional puts, and what is there may not be looked at"
+        raise _hidden(store, key, why) from None
+
+
+def _hidden(store: ArtifactStore, key: str, why: str) -> LookRefusedError:
+    return LookRefusedError(
+        f"cannot put {key!r} in {store!r}: {why}; the credentials need s3:GetObject for it, and s3:ListBucket to be "
+        "told that it is not there",
+        key=key,
+        store=repr(store),
+    )
 
 
 def _look_and_put(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> None:

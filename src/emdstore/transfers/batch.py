@@ -12,15 +12,19 @@ import attrs
 
 from emdstore import system
 from emdstore.errors import (
+    ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
     IntegrityError,
     InvalidKeyError,
+    LookRefusedError,
+    StoreAccessError,
     StoreUnavailableError,
     UnsafePathError,
+    UnsupportedError,
 )
 from emdstore.stores.checksums import Check, sha256_of
-from emdstore.stores.port import ArtifactStore, Copied
+from emdstore.stores.port import ArtifactStore, Copied, SupportsCreate
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
@@ -32,6 +36,9 @@ SMALL_SIZE = 1024 * 1024
 """The size up to which an artifact may be moved together with others."""
 
 _log = logging.getLogger(__name__)
+
+
+_ONCE_BYTES = 64 * 1024 * 1024
 
 
 class Pace(Protocol):
@@ -87,7 +94,8 @@ def run_steps(
 
 
 def _is_plain_copy(step: Step) -> bool:
-    return step.action == "copy" and not step.doubt and step.size is not None and step.size <= SMALL_SIZE
+    is_certain = step.action == "copy" and not step.doubt and not step.once
+    return is_certain and step.size is not None and step.size <= SMALL_SIZE
 
 
 def _next_of(copies: Iterator[Copied | EmdstoreError]) -> Copied | EmdstoreError | None:
@@ -139,9 +147,42 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
         here, same = _compare(source, dest, step)
         if same or step.action == "prove":
             return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
+    if step.once:
+        return _put_once(source, dest, step)
     copied = route.copy(step.key, step.size)
     _check(step, source, copied.sha256)
     return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
+
+
+def _put_once(source: ArtifactStore, dest: ArtifactStore, step: Step) -> KeyOutcome:
+    """Copy an artifact to where nothing lies, or these very bytes: nobody may look whether a set vouches for more."""
+    needs = "s3:ListBucket, which tells whether it belongs to a set, or --replace (replace=True) to write over it"
+    if not isinstance(dest, SupportsCreate) or step.size is None or step.size > _ONCE_BYTES:
+        raise _hidden(
+            dest, step, f"only an artifact of up to {_ONCE_BYTES >> 20} MiB can be put where nothing lies", needs
+        )
+    data = source.read_bytes(step.key)
+    digest = sha256_of(data)
+    _check(step, source, digest)
+    try:
+        dest.create_bytes(step.key, data)
+    except UnsupportedError:
+        raise _hidden(dest, step, "the server knows no conditional puts", needs) from None
+    except ArtifactExistsError:
+        with contextlib.suppress(LookRefusedError):
+            if digest_of(dest, step.key) == (len(data), digest):
+                return KeyOutcome(step.key, "unchanged", len(data), digest)
+        raise _hidden(dest, step, "something else is there already", needs) from None
+    return KeyOutcome(step.key, "copied", len(data), digest)
+
+
+def _hidden(dest: ArtifactStore, step: Step, why: str, needs: str) -> StoreAccessError:
+    return StoreAccessError(
+        f"cannot put {step.key!r} in {dest!r}, which does not tell what lies beside it: {why}; use credentials with "
+        f"{needs}",
+        key=step.key,
+        store=repr(dest),
+    )
 
 
 def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tuple[int, str], bool]:

@@ -17,6 +17,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
     InvalidKeyError,
+    LookRefusedError,
     StoreUnavailableError,
     UnsafePathError,
 )
@@ -66,6 +67,8 @@ class Step:
         Whether the source's bytes are hashed before anything changes, and not only during the copy.
     data
         The bytes to write, if this is not a copy.
+    once
+        Whether it is put only where nothing lies: nobody may look whether its place belongs to a set.
     """
 
     key: str
@@ -77,6 +80,7 @@ class Step:
     checksum: str | None = None
     doubt: bool = False
     data: bytes | None = None
+    once: bool = False
 
 
 def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
@@ -336,7 +340,10 @@ def _plan_key(
         if here is None or dest.infos is None:
             there = unchanged != "never" and (dest.store.exists(key) if at_dest is None else key in at_dest)
             return Step(key, "compare" if there else "copy", here.size if here else None)
-        there_info = _info_or_none(dest.infos, key, at_dest)
+        try:
+            there_info = _info_or_none(dest.infos, key, at_dest)
+        except LookRefusedError:
+            return Step(key, "copy", here.size, once=True)
         checksum = None if there_info is None else there_info.checksum
         return Step(key, decide(here, there_info, unchanged), here.size, checksum=checksum)
     except StoreUnavailableError:  # the worker will ask again, repeatedly if necessary
@@ -369,13 +376,16 @@ def _list_some(store: ArtifactStore, keys: list[str]) -> Listing | None:
     first, last = min(wanted), max(wanted)
     common = _common_folder(first, last)
     found = {}
-    for seen, info in enumerate(store.iter_info(common)):
-        if info.key > last:
-            break
-        if seen > _LISTING_PER_KEY * len(wanted) + _LOOK_UP:
-            return None
-        if info.key in wanted:
-            found[info.key] = info
+    try:
+        for seen, info in enumerate(store.iter_info(common)):
+            if info.key > last:
+                break
+            if seen > _LISTING_PER_KEY * len(wanted) + _LOOK_UP:
+                return None
+            if info.key in wanted:
+                found[info.key] = info
+    except LookRefusedError:  # to ask for each may be allowed
+        return None
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import attrs
 
-from emdstore.errors import EmdstoreError, SelectionError
+from emdstore.errors import EmdstoreError, LookRefusedError, SelectionError
 from emdstore.keys import in_folder, join_key
 from emdstore.selection import folders_above, roots_of
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
@@ -94,6 +94,11 @@ class Sealing(Protocol):
 
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
         """Decide what to do if only some keys of a folder are to be moved, given the plan for each key alone."""
+        ...
+
+    @property
+    def replace(self) -> bool:
+        """Whether what is there may be replaced though nobody may look what it is."""
         ...
 
     def takes(self, pair: Pair) -> bool:
@@ -212,21 +217,55 @@ class _Grouping:
             folder.kind = "plain"
 
 
-def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: ArtifactStore) -> dict[str, str]:
-    """Find the sealed folder of each key, on either side; keys without one are left out."""
+@attrs.frozen
+class Sealed:
+    """Which folder vouches for each of some keys.
+
+    Attributes
+    ----------
+    folders
+        It, on either side; keys without one are left out.
+    untold
+        Keys of which the destination does not tell: nobody may look whether there is one.
+    """
+
+    folders: dict[str, str]
+    untold: frozenset[str] = frozenset()
+
+
+def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: ArtifactStore) -> Sealed:
+    """Find the folder that vouches for each of some keys, on either side.
+
+    A seal at the source that nobody may look at could not be moved, and counts for none.
+    """
     sealed: dict[str, bool] = {}
-    found = {}
+    hidden: set[str] = set()
+    found: dict[str, str] = {}
+    untold = set()
     for key in keys:
         folder = ""
         for segment in (*key.split("/")[:-1], ""):
             if folder not in sealed:
                 at = join_key(folder, name)
-                sealed[folder] = any(patiently(partial(store.exists, at), store) for store in (source, dest))
+                told = [_holds(store, at) for store in ((source, dest) if source is not dest else (dest,))]
+                sealed[folder] = any(told)
+                if told[-1] is None:
+                    hidden.add(folder)
             if sealed[folder]:
                 found[key] = folder
                 break
+            if folder in hidden:
+                untold.add(key)
             folder = join_key(folder, segment) if segment else folder
-    return found
+    return Sealed(found, frozenset(untold - found.keys()))
+
+
+def _holds(store: ArtifactStore, key: str) -> bool | None:
+    """Tell whether a store holds a key; None if it does not tell."""
+    try:
+        return patiently(partial(store.exists, key), store)
+    except LookRefusedError:
+        return None
 
 
 def _is_sealed(held: Pair | Group) -> bool:
@@ -343,9 +382,10 @@ def _named(
         for step in planned
         if not (step.key in names or _lies_in(step.key, folders)) and sealing.takes(Pair(step.key, True, False))
     ]
-    inside = sealed_folders(
+    sealed_ones = sealed_folders(
         (*folders, *(step.key for step in outside if step.action != "rejected")), sealing.name, source, dest
     )
+    inside = sealed_ones.folders
     for folder in sorted(folders & inside.keys()):  # a part of a set
         within = [key for key in source.iter_keys(folder) if sealing.takes(Pair(key, True, False))]
         outside += plan_steps(source, dest, within, unchanged=unchanged)
@@ -358,7 +398,7 @@ def _named(
     for step in outside:
         sealed = inside.get(step.key)
         if sealed is None:
-            yield step
+            yield attrs.evolve(step, once=step.key in sealed_ones.untold and not sealing.replace)
         elif (some := together.pop(sealed, None)) is not None:
             yield sealing.plan_some(sealed, some, source, dest)
     for folder in whole:

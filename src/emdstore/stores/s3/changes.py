@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from emdstore import system
 from emdstore.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
     ArtifactNotFoundError,
     KeyConflictError,
+    LookRefusedError,
     StoreUnavailableError,
     UnsupportedError,
 )
@@ -28,8 +31,9 @@ def create(bucket: Bucket, key: str, data: bytes) -> None:
         try:
             return _put(bucket, key, data, token)
         except ArtifactExistsError:
-            if _token_of(bucket, key) == token:  # the answer to an earlier request of ours was lost
-                return None
+            with contextlib.suppress(LookRefusedError):
+                if _token_of(bucket, key) == token:  # the answer to an earlier request of ours was lost
+                    return None
             raise
         except StoreUnavailableError:
             # Whether the bytes are there is not known. The next attempt tells, or a look at the end.
@@ -114,7 +118,7 @@ def _look(bucket: Bucket, key: str) -> str | None:
     """Return the token of the object at the key; `_NOTHING` if there is no object."""
     try:
         return _token_of(bucket, key)
-    except (KeyConflictError, StoreUnavailableError):
+    except (KeyConflictError, LookRefusedError, StoreUnavailableError):
         return _NOTHING
 
 

@@ -17,6 +17,7 @@ from emdstore.errors import (
     ArtifactExistsError,
     ArtifactNotFoundError,
     EmdstoreError,
+    LookRefusedError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
@@ -25,6 +26,12 @@ from emdstore.errors import (
 from emdstore.stores.answers import Meaning, meaning_of_answer
 
 _NOT_THE_SERVER = re.compile(r"Unable to extract metadata from headers|invalid multipart response").search
+_LOOKS = frozenset({"look at", "read", "list"})
+_REFUSED = Meaning(
+    LookRefusedError,
+    "check the credentials, and what they may do in this bucket: without s3:ListBucket this is the answer also where "
+    "nothing is",
+)
 _STATUS = re.compile(r"status code: (\d{3})").search
 _CODE = re.compile(r"<Code>([\w.]+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
@@ -66,6 +73,8 @@ class ErrorTranslator:
         if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code == "NoSuchKey"):
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
         found = self._meaning(text, status, code)
+        if verb in _LOOKS and status == 403 and code in (None, "AccessDenied") and found.kind is StoreAccessError:
+            found = _REFUSED
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
         told = redact(f"{what}: {reason}; {found.advice}", self.secrets)
         translated = found.kind(told, key=key or None, store=self.name)
