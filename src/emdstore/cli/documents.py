@@ -78,6 +78,12 @@ def _of_error(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_error(error["type"], error.get("key"), error["message"])]
 
 
+def _of_transfer(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    failed = document.get("delete", {}).get("failed", ())
+    moved = _of_items("artifacts", "outcome", "key", "error", ("copied", "unchanged"))(document)
+    return [*moved, *(_error("not removed", each["key"], each["error"]) for each in failed)]
+
+
 @attrs.frozen
 class Layout:
     """Where a command's document has its items, and how it tells what went wrong.
@@ -100,7 +106,6 @@ class Layout:
     errors: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = _no_errors
 
 
-_PASSED = ("copied", "unchanged")
 _HARMLESS = ("stale", "incomplete", "bare")
 _COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value")
 _NO_FAILURES = ("is being committed", "runs", "was started", "waits to be committed", "failed")
@@ -164,7 +169,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "show": Layout(one="execution"),
     "stat": Layout("artifacts"),
     "status": Layout("executions", errors=_of_items("executions", "concern", "fragment", "reason", _NO_FAILURES)),
-    "transfer": Layout("artifacts", errors=_of_items("artifacts", "outcome", "key", "error", _PASSED)),
+    "transfer": Layout("artifacts", errors=_of_transfer),
     "tree": Layout("entries"),
     "unretract": Layout(),
     "verify": Layout("problems", errors=_of_items("problems", "finding", "key", "detail", _HARMLESS)),

@@ -33,7 +33,7 @@ from emdstore.cli.options import (
     catalog_is_configuration,
     open_catalog,
 )
-from emdstore.cli.render import note, say, set_progress, show_document, show_fields, show_table, size_text
+from emdstore.cli.render import confirmed, note, say, set_progress, show_document, show_fields, show_table, size_text
 from emdstore.errors import EmdstoreError, WorkspaceError
 from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
@@ -518,7 +518,7 @@ def gc(
             _show_gc(preview)
             if not preview.removed:
                 return 0
-            if not _confirmed("remove it?"):
+            if not confirmed("remove it?"):
                 note("nothing was removed; give --yes to remove it")
                 return 0
         report = workspace.gc_executions(**what)
@@ -532,13 +532,6 @@ def gc(
 def _refuse_unmatched(report: GcReport, selection: Selection, workspace: Workspace) -> None:
     found = len(report.removed) + len(report.refused)
     refuse_unmatched(found, selection, "scratch folder", store=repr(workspace.scratch))
-
-
-def _confirmed(question: str) -> bool:
-    if not sys.stdin.isatty():
-        return False
-    note(f"{question} [y/N]")
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _show_gc(report: GcReport) -> None:

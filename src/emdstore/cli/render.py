@@ -129,6 +129,14 @@ def note(text: str, *, style: str | None = None) -> None:
     _print_line(text, sys.stderr, style)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on a terminal; whoever is not on one did not agree."""
+    if not sys.stdin.isatty():
+        return False
+    note(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _print_line(text: str, stream: TextIO, style: str | None) -> None:
     if not stream.isatty():
         print(printable(text), file=stream)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched, size_of
+from emdstore.cli.deleting import Removal
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
     ANY,
@@ -127,6 +128,10 @@ def transfer_artifacts(
     replace: bool = False,
     max_transfer: Annotated[int | None, Parameter(converter=size_of)] = None,
     order: Order = "name",
+    delete: bool = False,
+    max_delete: int | None = None,
+    backup_dir: str | None = None,
+    yes: bool = False,
     flush: bool = False,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
@@ -136,7 +141,7 @@ def transfer_artifacts(
     """Copy artifacts from one store to another: verified, whole or not at all, set by set, and resumable.
 
     A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
-    meanwhile. To resume after an interruption, run it again. Nothing is deleted.
+    meanwhile. To resume after an interruption, run it again. Nothing is deleted without --delete.
 
     A set of which --include, --exclude and the like choose only a part gets no record, unless the rest is there.
 
@@ -164,14 +169,28 @@ def transfer_artifacts(
         End before more than this would be copied (500M, 20G): sets that do not fit are left for the next run.
     order
         What to begin first: "name", as it is listed; "smallest"; "largest".
+    delete
+        Afterwards remove what DST holds and SRC does not, as far as no set and no record of DST has anything to do with
+        it; it is shown first, and removed if you agree on a terminal, or with --yes. Sets are never removed.
+    max_delete
+        Remove nothing if more than so many keys would go; by default more than half of what is there.
+    backup_dir
+        A store to which what is removed is copied first.
+    yes
+        Remove it without asking.
     flush
         Return only when what was copied survives a power cut.
     """
     if checksum and unchanged not in (None, "digest"):
         raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
+    if not delete and (max_delete is not None or backup_dir is not None or yes):
+        raise WrongCallError("--max-delete, --backup-dir and --yes are about --delete: give that, too")
     opened, to = open_existing(source, access), open_dest(dest, access)
+    aside = None if backup_dir is None else open_dest(backup_dir, access)
     selection, listed = choosing.selection(), choosing.names()
     named = None if not keys and listed is None else (*keys, *(listed or ()))
+    if delete and (named is not None or not selection.is_all):
+        raise WrongCallError("--delete is about all of both stores: leave out names, and what chooses some of them")
     try:
         with on.engine() as executor, transfer_progress("transfer") as on_progress:
             report = transfer(
@@ -197,7 +216,15 @@ def transfer_artifacts(
         refuse_nothing(opened)
         if not output.json:
             note(f"there is nothing in {opened!r}")
-    return show_transfer("transfer", report, output, accept_left_out=accept_left_out)
+    if not delete:
+        return show_transfer("transfer", report, output, accept_left_out=accept_left_out)
+    if not report.ok:
+        note("nothing is removed, because not all has arrived")
+        return show_transfer("transfer", report, output)
+    removal = Removal(opened, to, aside, max_delete=max_delete, only_show=dry_run)
+    if (yes and not dry_run) or (not output.json and removal.ask()):
+        removal.remove()
+    return show_transfer("transfer", report, output, removal=removal)
 
 
 def show_transfer(
@@ -207,12 +234,14 @@ def show_transfer(
     *,
     interrupted: bool = False,
     accept_left_out: bool = False,
+    removal: Removal | None = None,
 ) -> int:
     """Show what a transfer did, or did until it was interrupted, and return the exit code."""
     ok = report.ok or (accept_left_out and not report.failures and not report.is_cut)
-    code = 130 if interrupted else 0 if ok else 1
+    code = 130 if interrupted else 0 if ok and (removal is None or removal.ok) else 1
     if output.json:
-        return show_document(command, report.as_dict() | {"interrupted": interrupted}, code)
+        removed = {} if removal is None else {"delete": removal.as_dict()}
+        return show_document(command, report.as_dict() | removed | {"interrupted": interrupted}, code)
     if report.dry_run:
         for each in report.outcomes:
             if each.outcome == "copied":
@@ -230,6 +259,8 @@ def show_transfer(
         say("sets: " + ", ".join(f"{words[word]} {copied if word == 'copied' else word}" for word in sorted(words)))
     if interrupted:
         note("interrupted: run it again to go on")
+    if removal is not None:
+        removal.show()
     if report.is_cut:
         note("the next is more than --max-transfer allows: run it again to go on, or allow more")
     return code
