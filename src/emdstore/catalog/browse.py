@@ -1,4 +1,4 @@
-"""Asking the catalog as somebody does who looks around: what needs attention first, page by page, with facets."""
+"""Browsing the catalog: what needs attention first, page by page, with facets."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import artifact, diagnostic, execution, execution_group
 
 FACETS = ("status", "provider", "diagnostic", "group")
-"""What executions are counted by."""
+"""The facets by which executions are counted."""
 
 Counts = Mapping[str, Mapping[str, int]]
-"""For each facet: how many rows there are of each value."""
+"""For each facet, the number of rows with each value."""
 
 _FACET_COLUMNS = dict(
     zip(FACETS, (execution.c.status, diagnostic.c.provider, diagnostic.c.slug, execution_group.c.key), strict=True)
@@ -29,20 +29,20 @@ _CALM = 9
 
 
 def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
-    """Tell why an execution needs attention; None if it does not.
+    """Return why an execution needs attention; None if it does not.
 
     Parameters
     ----------
     row
         The execution.
     now
-        The time that a lease is compared with; by default this host's.
+        The time to compare leases with; by default this host's.
 
     Returns
     -------
     str | None
-        ``upload_failed``; ``lease``: the process that was committing it is gone; ``incomplete``: something of
-        the set is missing or unreadable; ``failed``: the run itself did.
+        ``upload_failed``; ``lease``: the process that was committing it is gone; ``incomplete``: part of the set is
+        missing or unreadable; ``failed``: the run itself failed.
     """
     if row.status == "upload_failed":
         return "upload_failed"
@@ -56,7 +56,7 @@ def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
 
 
 def _newest_of_each_group() -> sa.Select[Any]:
-    # A run that has not begun yet is the newest, too: by when it was made known.
+    # A run that has not begun counts, too, by the time of its creation.
     begun = sa.func.coalesce(
         execution.c.started_at, execution.c.created_at, execution.c.stopped_at, execution.c.published_at
     )
@@ -72,17 +72,17 @@ _NEWEST = _newest_of_each_group()
 
 @attrs.frozen
 class Survey:
-    """The executions that match, those that need attention first, then by time, newest first.
+    """The matching executions: those that need attention first, then by time, newest first.
 
     Attributes
     ----------
     search
-        Words, each of which is in the fragment, the description, the reason or the error, whatever its case.
+        Words that must all occur in the fragment, the description, the reason or the error, in any case.
     concerns
         Only executions that need attention.
     newest
-        Only the newest run of each execution group, whatever became of it: a failure that was made good since, or that
-        somebody is working on again, is no more to be looked at. A retracted set is never the newest.
+        Only the newest run of each execution group, whatever its outcome: a failure that has been repeated since needs
+        no attention. A retracted set is never the newest.
     filters
         As for `Catalog.executions`.
     """
@@ -113,18 +113,18 @@ class Survey:
         return int(self._database.fetch(counting)[0][0])
 
     def count_concerns(self) -> int:
-        """Count those of them that need attention."""
+        """Count those that need attention."""
         return attrs.evolve(self, concerns=True).count()
 
     def facets(self) -> Counts:
-        """Count them by status, provider, diagnostic and group, most frequent first.
+        """Count them by status, provider, diagnostic and group, the most frequent first.
 
-        Each count disregards the filter on its own facet: it tells what another choice would select.
+        Each count ignores the filter on its own facet, so it shows what another choice would select.
         """
         return {name: self._facet(name, column) for name, column in _FACET_COLUMNS.items()}
 
     def sizes(self, rows: Collection[ExecutionRow]) -> Mapping[int, int]:
-        """Return the bytes of the artifacts of some executions, by their ids."""
+        """Return the total size of the artifacts of each execution, by id."""
         ids = [row.execution_id for row in rows]
         statement: Any = (
             sa.select(artifact.c.execution_id, sa.func.sum(artifact.c.size))
@@ -134,7 +134,7 @@ class Survey:
         return {each: int(size or 0) for each, size in self._database.fetch(statement)}
 
     def signs_of_change(self) -> tuple[Any, ...]:
-        """Return what is different once any execution was added, replaced, removed or retracted."""
+        """Return a value that changes when any execution is added, replaced, removed or retracted."""
         c = execution.c
         signs = (sa.func.count(), sa.func.sum(c.n_scalars), sa.func.sum(c.generation), sa.func.count(c.retracted_at))
         times = (sa.func.max(c.uploaded_at), sa.func.max(c.published_at))
@@ -146,7 +146,7 @@ class Survey:
         return tuple(self._database.fetch(sa.select(*signs, *times, *digests))[0])
 
     def by_id(self, ids: Collection[int]) -> Mapping[int, ExecutionRow]:
-        """Return some executions, by their ids, whatever else is asked for."""
+        """Return some executions, by their ids."""
         rows = self._database.fetch(queries.select_executions(execution.c.id.in_(ids)))
         return {row[0]: ExecutionRow(*row) for row in rows}
 
@@ -171,7 +171,7 @@ class Survey:
         return statement.where(self._rank() != _CALM) if self.concerns else statement
 
     def _rank(self) -> sa.ColumnElement[int]:
-        # The same decision as `concern_of`, where the database can sort and count by it.
+        # The same decision as `concern_of`, in SQL, so that the database can sort and count by it.
         c = execution.c
         lapsed = sa.or_(c.lease_expires.is_(None), c.lease_expires < after())
         return sa.case(
@@ -185,7 +185,7 @@ class Survey:
 
 @attrs.frozen
 class ScalarFacets:
-    """How many scalars there are by where they belong, and by each of their dimensions."""
+    """The number of scalars by provider, diagnostic and group, and by each dimension."""
 
     places: Counts
     dimensions: Counts

@@ -1,4 +1,4 @@
-"""`Catalog`: the one door to the database."""
+"""`Catalog`: the only access to the database."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from emdstore.stores.port import ArtifactStore
 
 
 class Catalog:
-    """What was published, in a SQL database.
+    """A SQL database of what was published.
 
-    Nothing is opened before the first use. An empty database is set up then; several processes may do so at once. A
-    catalog pickles as its configuration and may be used in a forked child, by several threads, and by many processes:
+    Nothing is opened before the first use, which also sets up an empty database; several processes may do so at once. A
+    catalog pickles as its configuration. It may be used in a forked child, by several threads, and by many processes:
     writers wait for each other, readers never wait.
 
     Parameters
     ----------
     url
-        A path or ``sqlite:///…`` for a SQLite file; ``sqlite://`` for one that lives in memory, in this process, until
+        A path or ``sqlite:///…`` for a SQLite file; ``sqlite://`` for a database in the memory of this process, until
         `close`; ``postgresql+psycopg://…`` (or just ``postgresql://…``) for PostgreSQL, which needs the extra
-        ``postgres``. Relative paths are taken from the current folder now, not later. Or a `Database`, which has the
-        other two parameters itself.
+        ``postgres``. Relative paths are resolved immediately. Or a `Database`, which has the other two parameters
+        itself.
     create
         False to refuse an empty or missing database instead of setting it up.
     busy_timeout
         How many seconds to wait for other writers, and for a PostgreSQL server that went away while an execution was
-        being replaced. A writer that is suspended for half that time, and a second at least, loses its transaction on
-        PostgreSQL, so that it does not block others.
+        being replaced. On PostgreSQL, a writer that is suspended for half this time (at least a second) loses its
+        transaction, so that it does not block others.
 
     Attributes
     ----------
     claims
-        The steps of executions' lives that must happen once, however many try.
+        The steps in the life of executions that must happen only once, however many processes try.
     records
         Which record each execution's rows came from.
     releases
@@ -56,13 +56,14 @@ class Catalog:
     Raises
     ------
     CatalogError
-        If the URL makes no sense. From every method: if the database cannot be used; the message has the reason and the
+        If the URL is not valid. From every method: if the database cannot be used; the message has the reason, and the
         URL without password. A call that raises has changed nothing.
     CatalogUnavailableError
-        From every method: if the database cannot be reached, or somebody's transaction was in the way for too long.
-        Nothing was changed, unless the connection broke in the instant of the commit: then all was, or nothing.
+        From every method: if the database cannot be reached, or another transaction was in the way for too long.
+        Nothing was changed; if the connection broke during the commit, either everything was or nothing.
     CatalogVersionError
-        From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or not ours.
+        From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or another
+        program's.
     """
 
     def __init__(self, url: str | Path | Database, *, create: bool = True, busy_timeout: float = 60.0) -> None:
@@ -70,7 +71,7 @@ class Catalog:
         self.claims = Claims(self._database)
         self.records = Records(self._database)
         self.releases = Releases(self._database)
-        self._seen: tuple[ArtifactStore, ...] = ()  # what was found to be its results store does not change
+        self._seen: tuple[ArtifactStore, ...] = ()  # its results store does not change once it was found
 
     def __repr__(self) -> str:
         return f"Catalog({self._database.safe_url!r})"
@@ -92,21 +93,21 @@ class Catalog:
         return self._database.safe_url
 
     def close(self) -> None:
-        """Close the connections; a catalog in memory is gone. Any later call is a `CatalogError`."""
+        """Close the connections; a catalog in memory is lost. Any later call raises a `CatalogError`."""
         self._database.close()
         self._seen = ()
 
     def release_connections(self) -> bool:
-        """Close the connections that are not in use; tell whether none is left, so that this process may be forked.
+        """Close unused connections; return whether none is left, so that this process may be forked.
 
-        Never so for a catalog in memory, which is a connection.
+        Always False for a catalog in memory, which is itself a connection.
         """
         return self._database.release_connections()
 
     # -- the schema ----------------------------------------------------------------------------------------------
 
     def check(self) -> CatalogStatus:
-        """Tell what schema the database has, and change nothing."""
+        """Return the status of the database's schema. Nothing is changed."""
         return self._database.check()
 
     def upgrade(self) -> CatalogStatus:
@@ -119,29 +120,29 @@ class Catalog:
         """
         return self._database.upgrade()
 
-    # -- which results store it speaks of --------------------------------------------------------------------------
+    # -- which results store it belongs to --------------------------------------------------------------------------
 
     def bound_results(self) -> StoreIdentity | None:
-        """Return the results store whose sets the catalog holds; None as long as it is tied to none."""
+        """Return the results store that the catalog is tied to; None if there is none yet."""
         return writing.bound_results(self._database)
 
     def note_results(self, store: StoreIdentity, *, instead_of: StoreIdentity | None) -> StoreIdentity:
-        """Tie the catalog to a results store, if it is still tied to the one that the caller saw.
+        """Tie the catalog to a results store, if it is still tied to the one that the caller has seen.
 
         Returns
         -------
         StoreIdentity
-            The one that it is tied to now: another than `store` if somebody else was quicker.
+            The store that it is tied to now; not `store` if somebody else was faster.
         """
         self._seen = ()
         return writing.note_results(self._database, store, instead_of)
 
     def is_bound_to(self, store: ArtifactStore) -> bool:
-        """Tell whether `keep_bound` was called with this very store: to look again would take a request."""
+        """Tell whether `keep_bound` was called with this store object, which saves a request."""
         return any(each is store for each in self._seen)
 
     def keep_bound(self, store: ArtifactStore) -> None:
-        """Remember, in this process, that a store is the one that the catalog is tied to."""
+        """Remember in this process that a store is the one that the catalog is tied to."""
         self._seen = (store,)
 
     # -- writing -------------------------------------------------------------------------------------------------
@@ -149,46 +150,46 @@ class Catalog:
     def replace_execution(
         self, content: ExecutionContent, *, claim: Claim | None = None, replace: bool = False
     ) -> ReplaceResult:
-        """Put one execution into the catalog, whole, in place of all that was held of it, in one transaction.
+        """Write one execution into the catalog, replacing everything it had of it, in one transaction.
 
-        Afterwards, and for every reader at every instant, the catalog has either all of the old or all of the new.
-        Replacing twice by equal content leaves equal rows and equal ids. If the server goes away meanwhile, it is tried
-        again for as long as the catalog waits (`busy_timeout`), unless there is a claim or a part is an iterator.
+        At every instant, every reader sees either all of the old rows or all of the new ones. Replacing twice with
+        equal content leaves equal rows and ids. If the server goes away meanwhile, this is retried for as long as the
+        catalog waits (`busy_timeout`), unless there is a claim or a part is an iterator.
 
         Parameters
         ----------
         content
-            The execution. Its rows are consumed inside the transaction, one by one; there may be very many.
+            The execution. Its rows are consumed one by one inside the transaction, so there may be very many.
         claim
-            The caller's claim, if it has one: it must still be the newest, and is given back with the commit. Who holds
-            one has published the set just now, so it may replace anything.
+            The caller's claim, if any: it must still be the newest, and is released with the commit. Its owner has just
+            published the set, so it may replace anything.
         replace
-            Whether a failed, incomplete or older set may take the place of a complete publication's rows.
+            Whether a failed, incomplete or older set may replace the rows of a complete publication.
 
         Returns
         -------
         ReplaceResult
-            The id and what is held now.
+            The id, and the numbers of rows now.
 
         Raises
         ------
         ClaimLostError
             If somebody else has claimed the execution since. Nothing was changed.
         ShadowedSetError
-            If the set has no record, and what is held of its folder is from one, or belongs to a workspace. Nothing was
+            If the set has no record, and the rows of its folder come from one or belong to a workspace. Nothing was
             changed.
         DemotionRefusedError
-            If the set is less than the complete publication whose rows are held, or older. Nothing was changed.
+            If the set is less than the complete publication in the catalog, or older. Nothing was changed.
         CatalogError
-            If the database refused. Nothing was changed. An exception from one of the iterables passes through, and
-            nothing was changed either.
+            If the database refused. Nothing was changed. Exceptions from the iterables pass through; then nothing was
+            changed either.
         """
         return writing.replace_execution(self._database, content, claim, replace=replace)
 
     def forget(self, wanted: str | int) -> ExecutionRow:
-        """Remove one execution by name, with all that belongs to it, and return what it was.
+        """Remove one execution by name, with everything that belongs to it, and return it.
 
-        The results store is not touched: if it still holds the set, the next replay brings the execution back.
+        The results store is not touched: if it still has the set, the next replay brings the execution back.
 
         Parameters
         ----------
@@ -235,18 +236,18 @@ class Catalog:
         return queries.series(self._database, **filters)
 
     def inputs(self, **filters: Unpack[Filters]) -> Query[InputRow]:
-        """Return what the executions read, in the order that their records name it; see `Filters`.
+        """Return what the executions read, in the order of their records; see `Filters`.
 
-        With `dataset` only what is called so, of all that these executions read.
+        With `dataset`, only inputs of this name, of everything that these executions read.
         """
         return queries.inputs(self._database, **filters)
 
     def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:
-        """Return what ingest found odd, in the order it was found; see `Filters`."""
+        """Return the warnings of ingest, in the order in which they were found; see `Filters`."""
         return queries.warnings(self._database, **filters)
 
     def values_of(self, executions: Sequence[int]) -> HeldValues:
-        """Return the values of some executions, by their ids; all of them are in memory then."""
+        """Return the values of some executions, by their ids; all of them are loaded into memory."""
         return HeldValues.of(self._database, executions)
 
     def execution(self, wanted: str | int) -> ExecutionRow:
@@ -255,7 +256,7 @@ class Catalog:
         Parameters
         ----------
         wanted
-            Its fragment, or the end of it from a ``/`` on if no other fragment ends so, or its id.
+            Its fragment, its id, or the end of its fragment after a ``/`` if that is unique.
 
         Raises
         ------
@@ -267,12 +268,12 @@ class Catalog:
     def survey(
         self, search: str = "", *, concerns: bool = False, newest: bool = False, **filters: Unpack[Filters]
     ) -> browse.Survey:
-        """Return the executions for somebody who looks around: what needs attention first; see `Survey`."""
+        """Return the executions for browsing, those that need attention first; see `Survey`."""
         return browse.Survey(self._database, search, concerns, newest, filters)
 
     def scalar_facets(self, **filters: Unpack[ValueFilters]) -> browse.ScalarFacets:
         """Count scalars by provider, diagnostic and group, and by each of their dimensions.
 
-        Each count disregards the filter on what it counts: it tells what another choice would select.
+        Each count ignores the filter on what it counts, so it shows what another choice would select.
         """
         return browse.scalar_facets(self._database, filters)

@@ -1,4 +1,4 @@
-"""Choosing executions of a catalog by the same words as sets of a store."""
+"""Selecting executions of a catalog with the same conditions as sets of a store."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from emdstore.selection import Selection
 
 
 def chosen_executions(catalog: Catalog, selection: Selection, **filters: Unpack[Filters]) -> Iterator[ExecutionRow]:
-    """Return the executions that are chosen, also retracted ones.
+    """Return the selected executions, including retracted ones.
 
     Parameters
     ----------
     catalog
-        Where they are.
+        The catalog.
     selection
-        What is chosen. An execution's time is that at which it was published or, before that, at which anything
-        happened to it last; how many bytes it has is not known here.
+        The selection. The time of an execution is that of its publication or, before that, of its last change; its size
+        is not known here.
     filters
         As for `Catalog.executions`.
 
     Raises
     ------
     SelectionError
-        If executions are to be chosen by their size.
+        If executions are to be selected by size.
     """
     takes = takes_execution(catalog, selection)
     filters.setdefault("retracted", None)
@@ -35,7 +35,7 @@ def chosen_executions(catalog: Catalog, selection: Selection, **filters: Unpack[
 
 
 def takes_execution(catalog: Catalog, selection: Selection) -> Callable[[ExecutionRow], bool]:
-    """Return what tells whether an execution of the catalog is chosen."""
+    """Return a function that tells whether an execution of the catalog is selected."""
     if selection.is_all:
         return lambda _: True
     rows = catalog.executions(latest=True) if selection.latest else ()

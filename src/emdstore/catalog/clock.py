@@ -18,7 +18,7 @@ from emdstore.catalog.schema import UTCDateTime
 
 
 class _Offset(sa.types.TypeDecorator[timedelta]):
-    """A span of time; where the database's clock does not count, the time that it leads to when it is bound."""
+    """A span of time; if this host's clock is used, the time that it leads to when it is bound."""
 
     impl = sa.Interval
     cache_ok = True
@@ -38,7 +38,7 @@ class _Moment(FunctionElement[datetime]):
 
 
 def after(offset: str | timedelta = timedelta()) -> sa.ColumnElement[datetime]:
-    """Return the time when a statement is carried out, plus an offset, or plus the parameter of that name."""
+    """Return the time at which a statement is executed, plus an offset or the parameter of that name."""
     if isinstance(offset, str):
         return _Moment(sa.bindparam(offset, type_=_Offset))
     return _Moment(sa.literal(offset, _Offset))

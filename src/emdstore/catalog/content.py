@@ -1,4 +1,4 @@
-"""What goes into the catalog: one execution, whole, as plain values."""
+"""What goes into the catalog: one whole execution, as plain values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Artifact: TypeAlias = "tuple[str, str, int | None, str | None, str | None, str |
 """``(key, role, size, sha256, media_type, description)``; one row per key."""
 
 Output: TypeAlias = "tuple[str, str, str | None, str, str, str, Mapping[str, str]]"
-"""``(kind, name, key, filename, long_name, description, dimensions)``; no key where the filename was not resolved."""
+"""``(kind, name, key, filename, long_name, description, dimensions)``; the key is None if the filename was not
+resolved."""
 
 Scalar: TypeAlias = "tuple[float | None, Mapping[str, str], Attributes]"
 """``(value, dimensions, attributes)``; None and NaN both mean "computed, no value" and become NULL."""
@@ -24,66 +25,66 @@ Series: TypeAlias = "tuple[Mapping[str, str], str, Iterable[str | float], Iterab
 """``(dimensions, index_name, index, values, attributes)``."""
 
 DatasetValue: TypeAlias = "tuple[str, str | None, str | None, str | None, str | None]"
-"""``(name, version, pid, doi, sha256)`` of a dataset, as its framework calls it."""
+"""``(name, version, pid, doi, sha256)`` of a dataset, with its framework's name."""
 
 StagedFile: TypeAlias = "tuple[str, str, int, str]"
 """``(store, key, size, sha256)`` of a file that a run read."""
 
 Input: TypeAlias = "tuple[DatasetValue | None, str | None, str | None, StagedFile | None]"
-"""``(dataset, role, variable, file)``: one thing that a run read, by name or as a file."""
+"""``(dataset, role, variable, file)``: one input of a run, by name or as a file."""
 
 IngestWarning: TypeAlias = "tuple[str, str, str | None]"
-"""``(code, message, place)``: what was odd in the input, and where."""
+"""``(code, message, place)``: something odd in the files, and where."""
 
 
 @attrs.frozen(kw_only=True)
 class ExecutionContent:
-    """Everything that the catalog is to hold of one execution, in place of what it held before.
+    """Everything that the catalog should have of one execution, replacing what it had before.
 
-    Identity, outcome and times are plain values. The six parts are iterables of tuples, in file order, and are
-    consumed while the database is locked for writing: let them come from memory, not from a slow store. Iterators can
-    be consumed only once, so what has one is not tried again when the database goes away.
+    Identity, outcome and times are plain values. The six parts are iterables of tuples, in file order. They are
+    consumed while the database is locked for writing, so they should come from memory, not from a slow store. An
+    iterator can be consumed only once, so there is no retry if the database goes away.
 
     Attributes
     ----------
     fragment
         The execution's folder, its natural identity.
     provider, diagnostic, group
-        Slugs and the key of the execution group that it belongs to; made if they are not there yet.
+        Slugs, and the key of the execution group; created if necessary.
     provider_name
-        What people call the provider; None leaves a name that is there.
+        The provider's display name; None keeps an existing one.
     selectors
-        What the group's input datasets have in common, as JSON; None leaves what is there.
+        What the group's input datasets have in common, as JSON; None keeps an existing value.
     dataset_hash
         Identifies the exact input datasets of this execution.
     description, status, failure, reason, error, retryable
-        The outcome, in the words of the lifecycle. The catalog stores them as they are.
+        The outcome; stored unchanged.
     state
-        The state of the set that this was read from, such as ``published``, ``incomplete`` or ``bare``; None where no
-        set was read. It decides what may take the place of what: see `emdstore.catalog.precedence`.
+        The state of the set that this was read from, such as ``published``, ``incomplete`` or ``bare``; None if no set
+        was read. It decides what may replace what: see `emdstore.catalog.precedence`.
     complete
-        False if something of the set is missing for good: its rows are left out of queries, unless they are asked for.
+        False if part of the set is missing for good. By default queries leave out its rows.
     dirty
-        Whether the group still needs a run after this execution; None says nothing of it. A group goes by its latest
-        execution that says something, whichever was written last.
+        Whether the group still needs a run after this execution; None for no statement. The latest execution with a
+        statement decides for the group, regardless of the order of writing.
     host, pid
         Where it runs or ran.
     provider_version, diagnostic_version, software
-        What computed it: versions, and those of packages by name.
+        The versions of the software, and of packages by name.
     wall_seconds, cpu_seconds, peak_memory_bytes, exit_code
-        What that took, and how the program ended.
+        The resources that it used, and how the program ended.
     created_at, started_at, stopped_at, published_at, uploaded_at
         Aware datetimes.
     upload_duration
         Seconds.
     generation
-        How often the execution had been claimed when its set was published.
+        The generation in the set's record.
     retracted_at, retracted_by, retraction_reason, superseded_by
-        When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
+        When the set was retracted, by whom, why, and the fragment to use instead; None if it was not.
     record_digest
-        SHA-256 of the record that this came from.
+        SHA-256 of the record that this was read from.
     record_size, record_modified, record_version
-        The record's size in bytes, time in POSIX seconds and version, as the store's listing tells them.
+        The record's size in bytes, time in POSIX seconds and version, from the store's listing.
     artifacts, outputs, scalars, series, inputs, warnings
         See `Artifact`, `Output`, `Scalar`, `Series`, `Input` and `IngestWarning` for the layouts.
     """
@@ -143,11 +144,11 @@ class ReplaceResult:
     Attributes
     ----------
     execution_id
-        The execution's id, the same as before if it was there.
+        The execution's id; unchanged if it was there before.
     created
-        True if the catalog did not hold the execution before.
+        True if the execution is new in the catalog.
     artifacts, outputs, scalars, series, inputs, warnings
-        How many rows of each it holds now.
+        The numbers of rows now.
     """
 
     execution_id: int

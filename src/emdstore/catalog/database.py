@@ -1,7 +1,7 @@
-"""A database as the catalog uses it: opened late, once per process, with the errors that our users get.
+"""A catalog's database: opened on first use, once per process, with errors that users can act on.
 
-Everything that differs between SQLite and PostgreSQL below the level of a query is here: how a connection is set up,
-how a write transaction begins, whose clock counts, how many rows go in at once.
+Everything that differs between SQLite and PostgreSQL below the level of queries is here: setting up connections,
+beginning write transactions, inserting many rows.
 """
 
 from __future__ import annotations
@@ -44,17 +44,18 @@ EngineFactory = Callable[..., sa.Engine]
 _WRITE = "emdstore_write"
 
 ROWS_AT_A_TIME = 1000
-"""How many rows are in memory at once while a query is streamed."""
+"""How many rows are in memory at once during a streaming query."""
 
 _inherited: list[sa.Engine] = []
-"""Engines that a forked child found. They are kept unused: closing their connections would disturb the parent's."""
+"""Engines inherited by a forked child. They are kept but not used, because closing their connections would disturb the
+parent."""
 
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 60, "application_name": "emdstore"}
-"""What libpq would leave to chance: it waits for ever for a server, and for hours for one that is cut off."""
+"""Timeouts that libpq lacks: it waits forever for a server, and hours for one that was cut off."""
 
 
 class Database:
-    """A SQLite or PostgreSQL database that holds, or will hold, a catalog.
+    """A SQLite or PostgreSQL database for a catalog.
 
     It pickles as its configuration. A forked child opens its own connections.
 
@@ -63,8 +64,7 @@ class Database:
     url, create, busy_timeout
         See `Catalog`.
     engine_factory
-        What makes the engine, as `sqlalchemy.create_engine` does, for whoever wants to see or to hold up what goes
-        through it.
+        Creates the engine, like `sqlalchemy.create_engine`; replace it to observe or delay what goes through it.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Database:
 
     @property
     def safe_url(self) -> str:
-        """The URL without what must not be shown."""
+        """The URL without secrets."""
         if self._is_ambiguous:
             return f"{self._url.drivername}://***"
         if self.is_postgresql:
@@ -111,7 +111,7 @@ class Database:
 
     @property
     def _is_ambiguous(self) -> bool:
-        """Whether what is taken for a user or a password may be a parameter, and the host the end of a secret in it."""
+        """Whether the URL's user or password might be a parameter, and its host the end of a secret."""
         return "?" in f"{self._url.username or ''}{self._url.password or ''}"
 
     @property
@@ -121,7 +121,7 @@ class Database:
 
     @property
     def in_memory(self) -> bool:
-        """True if the database goes when this object does."""
+        """True if the database disappears with this object."""
         return not self.is_postgresql and self._url.database is None
 
     @property
@@ -135,20 +135,20 @@ class Database:
 
     @contextmanager
     def reading(self, *, same_instant: bool = False) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that only reads; on request all its statements see the same instant."""
+        """Yield a connection in a read-only transaction; on request all its statements see the same instant."""
         self._prepare()
         with self._transaction(write=False, same_instant=same_instant) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Give a connection in a transaction that is committed at the end, or rolled back whole by any exception."""
+        """Yield a connection in a transaction that is committed at the end, or rolled back by any exception."""
         self._prepare()
         with self._transaction(write=True) as connection:
             yield connection
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """Do what may be done again, and do so if a server that has answered goes away, while patience lasts."""
+        """Call a repeatable function; retry for a while if a server that has answered goes away."""
         started = system.current().monotonic()
         try:
             return work()
@@ -166,7 +166,7 @@ class Database:
         raise AssertionError("a retry context ends by returning or raising")
 
     def stream(self, statement: sa.Select[Any], *, at_a_time: int = ROWS_AT_A_TIME) -> Iterator[Sequence[Any]]:
-        """Yield the rows of a query in bounded memory, all from one point in time."""
+        """Yield the rows of a query in bounded memory, all from the same instant."""
         with self.snapshot(statement, at_a_time=at_a_time) as (_, rows):
             yield from rows
 
@@ -174,9 +174,9 @@ class Database:
     def snapshot(
         self, statement: sa.Select[Any], *questions: sa.Select[Any], at_a_time: int = ROWS_AT_A_TIME
     ) -> Iterator[tuple[list[Sequence[Sequence[Any]]], Iterator[Sequence[Any]]]]:
-        """Give the answers to some questions, each of few rows, and the rows of a query, all from one point in time.
+        """Yield the answers to some small queries, and the rows of a large one, all from the same instant.
 
-        The rows are streamed in bounded memory while the block runs, `at_a_time` from the server.
+        The rows are streamed in bounded memory during the block, `at_a_time` from the server.
         """
         with self.reading(same_instant=bool(questions)) as connection:
             answers: list[Sequence[Sequence[Any]]] = [connection.execute(question).all() for question in questions]
@@ -184,19 +184,20 @@ class Database:
                 with connection.execution_options(yield_per=at_a_time).execute(statement) as rows:
                     yield answers, iter(rows)
                 return
-            # The one connection must be free again before the caller sees a row, and what is in memory fits in memory.
+            # The only connection must be free again before the caller sees a row; and what is in memory fits in memory.
             held = connection.execute(statement).all()
         yield answers, iter(held)
 
     def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Sequence[Any]]:
-        """Return the rows of a query that has few."""
+        """Return the rows of a small query."""
         with self.reading() as connection:
             return connection.execute(statement, parameters).all()
 
     def insert_rows(self, connection: sa.Connection, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> int:
         """Insert tuples in the order of the table's columns, with one statement, however many there are.
 
-        JSON goes in as text. This talks to the driver itself, which takes an iterator: the rows need not be in memory.
+        JSON is passed as text. This uses the driver directly, which accepts an iterator, so the rows need not be in
+        memory.
         """
         driver: Any = connection.connection.driver_connection
         preparer = connection.dialect.identifier_preparer
@@ -215,7 +216,7 @@ class Database:
     # -- schema --------------------------------------------------------------------------------------------------
 
     def check(self) -> migrate.CatalogStatus:
-        """Tell what schema the database has, and change nothing."""
+        """Return the status of the database's schema. Nothing is changed."""
         state: migrate.SchemaState = "empty"
         version = None
         if not self._is_missing_file():
@@ -224,13 +225,13 @@ class Database:
         return migrate.CatalogStatus(self.safe_url, version, SCHEMA_VERSION, state)
 
     def upgrade(self) -> migrate.CatalogStatus:
-        """Bring the schema up to date, from nothing or from an older revision; see `Catalog.upgrade`."""
+        """Bring an empty or older schema up to date; see `Catalog.upgrade`."""
         if not self.is_postgresql and not self.in_memory:
             self._make_file()
             self._use_write_ahead_log()
         with self._transaction(write=True) as connection:
             migrate.take_turns(connection)
-            # Asked again, now that nobody else can change the answer.
+            # Checked again, now that nobody else can change it.
             state, version = migrate.schema_state(connection)
             self._refuse(state, version, unless=("empty", "behind", "current"))
             if state != "current":
@@ -265,7 +266,7 @@ class Database:
     # -- connections ---------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the connections for good; what was in memory only is gone."""
+        """Close the connections for good; a database in memory is lost."""
         self._is_closed = True
         self._let_go()
 
@@ -275,9 +276,9 @@ class Database:
         self._forget()
 
     def release_connections(self) -> bool:
-        """Close what is not in use; tell whether nothing is open then, so that this process may be forked.
+        """Close unused connections; return whether none is left, so that this process may be forked.
 
-        SQLite notes for the whole process which locks it holds on a file. A fork would take them for its own.
+        SQLite remembers the locks on a file for the whole process, and a fork would take them for its own.
         """
         if self.in_memory or _inherited or self._pid != system.own_number():
             return False
@@ -291,7 +292,9 @@ class Database:
     def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:
         with self._turn, self._own_errors(), self._open().connect() as connection:
             connection.execution_options(**{_WRITE: write})
-            if same_instant and self.is_postgresql:  # where each statement sees what was committed until it began
+            if (
+                same_instant and self.is_postgresql
+            ):  # where by default each statement sees what was committed before it began
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
@@ -334,8 +337,8 @@ class Database:
         return engine
 
     def _begin_postgresql(self, connection: sa.Connection) -> None:
-        # For this transaction only, so that a connection pooler on the way may give the connection to others. A writer
-        # that was suspended loses its locks before those who wait for them lose patience.
+        # Set for this transaction only, because a connection pooler may pass the connection on. A suspended writer
+        # loses its locks before those who wait for them give up.
         milliseconds = max(2, int(self.busy_timeout * 1000))
         settings = [f"lock_timeout = {milliseconds}"]
         if connection.get_execution_options().get(_WRITE):
@@ -347,17 +350,17 @@ class Database:
         return not self.is_postgresql and database is not None and not Path(database).exists()
 
     def _make_file(self) -> None:
-        # SQLite makes its file 0644 whatever the umask allows, and the files beside it as it finds this one: so in a
-        # folder that a group works in, only the first of them could ever write. The folder's group comes by itself.
+        # SQLite creates its file with mode 0644 whatever the umask, and the files beside it with the same mode, so in a
+        # group's folder only the first user could write. The folder's group is inherited anyway.
         assert self._url.database is not None
         try:
             os.close(os.open(self._url.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
         except OSError:
-            pass  # SQLite says what is wrong, in words that have an explanation
+            pass  # SQLite reports the error in words that can be explained
 
     def _use_write_ahead_log(self) -> None:
-        # Readers and the one writer do not wait for each other then. SQLite does not queue for this one change, hence
-        # the loop. Where the file system cannot do it, it stays in its old mode, which is slower and as safe.
+        # With this, readers and the writer do not wait for each other. SQLite does not queue for this change, hence the
+        # loop. If the file system does not support it, the old mode stays, which is slower but as safe.
         give_up = system.current().monotonic() + self.busy_timeout
         while True:
             try:
@@ -377,7 +380,7 @@ class Database:
             yield
         except StatementError as error:
             if not isinstance(error, DBAPIError) and isinstance(error.orig, ValueError):
-                raise error.orig from None  # a value that one of our column types refused, before any SQL
+                raise error.orig from None  # a value that a column type refused, before any SQL
             raise self._error(error.orig or error) from error
         except SQLAlchemyError as error:
             raise self._error(error) from error
@@ -405,10 +408,12 @@ def _parse(url: str | Path) -> sa.URL:
     except (ArgumentError, ValueError):
         raise CatalogError(f"not a catalog's URL: {redact_url(text)}: {_EXAMPLES}") from None
     backend = parsed.get_backend_name()
-    if backend == "sqlite" and not parsed.host:  # with two slashes the path would be a host, and the catalog in memory
+    if (
+        backend == "sqlite" and not parsed.host
+    ):  # with two slashes the path would be a host, and the catalog would be in memory
         if parsed.database in (None, "", ":memory:"):
             return sa.URL.create("sqlite")
-        # Absolute from here on: a worker that this is pickled to may stand in another folder.
+        # Made absolute, because a worker that receives the pickle may run in another folder.
         return sa.URL.create("sqlite", database=os.path.abspath(parsed.database or ""))
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
@@ -420,13 +425,13 @@ _EXAMPLES = "use a path, sqlite:///catalog.db, or postgresql+psycopg://user@host
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver would begin transactions behind our back, and too late
+    connection.isolation_level = None  # the driver would begin transactions by itself, and too late
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that starts as a reader and then writes fails at once if another one wrote in between, whatever the
-    # timeout says. One that says so at the start waits for its turn.
+    # A transaction that begins by reading and then writes fails at once if another one has written in between,
+    # regardless of the timeout. One that begins as a writer waits for its turn.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
 
 

@@ -15,7 +15,7 @@ from emdstore.catalog.table import Kind, Table, Values
 from emdstore.errors import ExportError
 
 Format = Literal["csv", "jsonl", "parquet"]
-"""What a table can be written as."""
+"""The formats of an export."""
 
 Pieces: TypeAlias = Iterator[bytes]
 
@@ -63,7 +63,7 @@ def _counted(table: Table, on_progress: Callable[[int, int], object]) -> Iterato
 
 
 def _csv(table: Table) -> Pieces:
-    """Text is in quotes, always, and nothing else is: what is missing differs from no text, and "1" from 1."""
+    """Text is always quoted, and nothing else is, so that missing values differ from empty text, and "1" from 1."""
     return _csv_lines(table, _quoted)
 
 
@@ -103,7 +103,7 @@ def _csv_lines(table: Table, quoted: Callable[[str], str], integer: Callable[[in
 
 
 def _points(row: Values, index: int, values: int) -> Iterator[Values]:
-    """Make a row of each point; a series without points is a row without index and value."""
+    """Make a row for each point; a series without points becomes a row without index and value."""
     for at, value in zip(row[index] or [None], row[values] or [None], strict=True):
         yield (*row[:index], at, *row[index + 1 : values], value, *row[values + 1 :])
 
@@ -171,7 +171,7 @@ def _parquet(table: Table) -> Pieces:
 
 
 def _row_groups(batches: Iterator[Any]) -> Iterator[list[Any]]:
-    """Gather batches until they make a row group worth its overhead."""
+    """Collect batches until they make a row group worth its overhead."""
     group: list[Any] = []
     size = 0
     for batch in batches:

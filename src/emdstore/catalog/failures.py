@@ -1,7 +1,7 @@
-"""What goes wrong in a database: which of our errors it is, and what our users can do about it.
+"""Errors of databases: the emdstore error for each, and advice for the user.
 
-PostgreSQL's servers speak many languages, so it is the SQLSTATE that counts; only where there is none, as before a
-connection stands, and on SQLite is the text looked at.
+PostgreSQL's messages come in many languages, so the SQLSTATE counts. The text is used only for SQLite, and if there is
+no SQLSTATE, as before a connection is made.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from emdstore.errors import CatalogError, CatalogUnavailableError
 
 @attrs.frozen
 class Failure:
-    """What a failure means for who uses the catalog.
+    """What a failure means for the user of the catalog.
 
     Attributes
     ----------
     kind
         The error to raise.
     advice
-        What to do next, or None if nothing better is known than what the database says.
+        What to do next; None if the database's message says it best.
     lead
-        How to introduce what the database says.
+        How to introduce the database's message.
     """
 
     kind: type[CatalogError] = CatalogError
@@ -72,7 +72,7 @@ _BY_TEXT = {
 
 
 def explain(error: BaseException, text: str) -> Failure:
-    """Tell what a driver's error means.
+    """Return what a driver's error means.
 
     Parameters
     ----------

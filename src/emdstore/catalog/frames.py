@@ -1,6 +1,6 @@
-"""Rows as what people compute with: Arrow tables, pandas frames, xarray datasets.
+"""Rows for computing: Arrow tables, pandas frames, xarray datasets.
 
-Each library is imported when it is asked for. A frame is made from an Arrow table, so both have the same columns.
+Each library is imported when it is needed. A frame is made from an Arrow table, so both have the same columns.
 """
 
 from __future__ import annotations

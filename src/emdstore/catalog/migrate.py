@@ -1,6 +1,6 @@
-"""Which schema a database has, and how it gets the one that this emdstore works with.
+"""The schema of a database, and upgrading it to the one that this emdstore uses.
 
-Alembic does the work and is imported only when there is some: an up-to-date catalog opens without it.
+Alembic does the work. It is imported only if there is any, so an up-to-date catalog opens without it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ SchemaState = Literal["empty", "current", "behind", "unknown", "foreign"]
 
 @attrs.frozen
 class CatalogStatus:
-    """What schema a catalog's database has.
+    """The status of a database's schema.
 
     Attributes
     ----------
     url
         The database, without password.
     version
-        The revision it is at, or None if it has none.
+        Its revision, or None if it has none.
     latest
-        The revision that this emdstore works with.
+        The revision that this emdstore uses.
     state
         ``"current"``: ready. ``"empty"``: the first use will set it up. ``"behind"``: `Catalog.upgrade` brings it up to
-        date. ``"unknown"``: a newer emdstore made it. ``"foreign"``: tables of these names that are not a catalog's.
+        date. ``"unknown"``: a newer emdstore made it. ``"foreign"``: it has tables of another program.
     """
 
     url: str
@@ -42,7 +42,7 @@ class CatalogStatus:
 
 
 def schema_state(connection: sa.Connection) -> tuple[SchemaState, str | None]:
-    """Tell the state of the database's schema and the revision that it is at."""
+    """Return the state of the database's schema, and its revision."""
     tables = set(sa.inspect(connection).get_table_names())
     if VERSION_TABLE not in tables:
         return ("foreign" if tables & metadata.tables.keys() else "empty"), None
@@ -54,9 +54,9 @@ def schema_state(connection: sa.Connection) -> tuple[SchemaState, str | None]:
 
 
 def take_turns(connection: sa.Connection) -> None:
-    """Make other processes that would change the schema wait until this transaction ends.
+    """Make other processes that want to change the schema wait until this transaction ends.
 
-    On SQLite every write transaction of ours (BEGIN IMMEDIATE) does that by itself.
+    On SQLite every write transaction (BEGIN IMMEDIATE) does this anyway.
     """
     if connection.dialect.name == "postgresql":
         key = surrogate_id("schema of an emdstore catalog")
@@ -64,7 +64,7 @@ def take_turns(connection: sa.Connection) -> None:
 
 
 def apply_migrations(connection: sa.Connection) -> None:
-    """Bring the schema to the latest revision, inside the connection's transaction: all of it or nothing."""
+    """Bring the schema to the latest revision in the connection's transaction, entirely or not at all."""
     from alembic import command
 
     config = _alembic()

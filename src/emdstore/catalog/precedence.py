@@ -1,7 +1,7 @@
-"""Which set's rows may take the place of which: a pure decision, taken inside the transaction that would write them.
+"""Which set's rows may replace which: a pure decision, made inside the transaction that would write them.
 
-A set without a record never takes the place of rows from a record or of a workspace's own execution (R4). What is less
-than a complete publication, or older, takes the place of it only if somebody asks for it by name (P4).
+A set without a record never replaces rows from a record, or a workspace's own execution (R4). A complete publication is
+replaced by less, or by an older one, only if somebody asks for it by name (P4).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from emdstore.errors import DemotionRefusedError, EmdstoreError, ShadowedSetErro
 
 @attrs.frozen
 class Held:
-    """What the catalog holds of an execution, as far as it decides about a replacement.
+    """What the catalog has of an execution, as far as it matters for a replacement.
 
     Attributes
     ----------
     state
-        The state of the set that the rows are from; None if there are none yet, and the execution is a workspace's.
+        The state of the set that the rows come from; None if there are none yet, and the execution is a workspace's.
     generation, published_at, record_digest
-        Of that set's record.
+        From that set's record.
     status
         The execution's.
     """
@@ -36,16 +36,16 @@ class Held:
 
 
 def refusal(held: Held, content: ExecutionContent, *, replace: bool = False) -> EmdstoreError | None:
-    """Tell why a set may not take the place of what the catalog holds.
+    """Return why a set may not replace what the catalog has.
 
     Parameters
     ----------
     held
-        What is held of the same folder.
+        What the catalog has of the same folder.
     content
         What would be written.
     replace
-        Whether somebody asked for it by name. A set without a record is refused all the same.
+        Whether somebody asked for it by name. A set without a record is refused anyway.
 
     Returns
     -------

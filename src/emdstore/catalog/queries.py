@@ -61,26 +61,26 @@ class Filters(TypedDict, total=False):
     Attributes
     ----------
     fragment
-        A folder: ``run1`` selects the execution ``run1`` and all under ``run1/``, not ``run10``.
+        A folder: ``run1`` selects the execution ``run1`` and everything under ``run1/``, but not ``run10``.
     ids
         These executions, by `ExecutionRow.execution_id`.
     provider, diagnostic, group, status
-        A value, or several. A status that there is none of is a `QueryError`.
+        A value, or several. An unknown status is a `QueryError`.
     latest
-        True for the latest set of each execution group only: of those that are complete, and published or bare, the one
-        that was published last (of equals, that was started last). A set without such a time counts as the oldest.
-        Which one it is does not depend on the other filters: if they leave it out, no older one takes its place.
-        A retracted set is never the latest.
+        True for the latest set of each execution group only: of the complete sets that are published or bare, the one
+        that was published last (if equal, started last). A set without such a time counts as the oldest. The latest set
+        does not depend on the other filters: if they exclude it, no older one replaces it. A retracted set is never the
+        latest.
     dataset
-        What the executions read: a dataset's name, PID or DOI, or a staged file's key, in which ``*`` stands for any
-        text and ``?`` for one character. Case does not matter. `QueryError` for an empty one.
+        What the executions read: a dataset's name, PID or DOI, or a staged file's key; ``*`` matches any text and ``?``
+        one character. Case does not matter. `QueryError` if empty.
     provider_version, diagnostic_version
-        What computed them: a version, or several.
+        Versions of the software: one, or several.
     release
-        The name of a release or an alias: exactly its sets. `ReleaseChangedError` if the catalog does not hold one of
+        The name of a release or an alias: exactly its sets. `ReleaseChangedError` if the catalog does not have one of
         them as it was released, `ReleaseNotFoundError` if it does not know the release.
     retracted
-        False, the default, for sets that were not retracted; True for those that were; None for both.
+        False, the default: sets that were not retracted; True: those that were; None: both.
     """
 
     fragment: str
@@ -98,16 +98,16 @@ class Filters(TypedDict, total=False):
 
 
 class ValueFilters(Filters, total=False):
-    """What queries of rows with dimensions can be narrowed by, besides `Filters`.
+    """The filters of queries of rows with dimensions, in addition to `Filters`.
 
     Attributes
     ----------
     dimensions
-        The value, or one of the values, that each named dimension must have; a row without the dimension is left out.
-        A dimension that no row has is a `QueryError`.
+        For each named dimension its value, or several; rows without the dimension are left out. A dimension that no row
+        has is a `QueryError`.
     complete
-        True, the default, for rows of complete sets; False for those of sets of which something is missing for good;
-        None for both.
+        True, the default: rows of complete sets; False: rows of sets of which something is missing for good; None:
+        both.
     """
 
     dimensions: Mapping[str, OneOrMore]
@@ -115,12 +115,12 @@ class ValueFilters(Filters, total=False):
 
 
 class SeriesFilters(ValueFilters, total=False):
-    """What queries of series can be narrowed by, besides `ValueFilters`.
+    """The filters of queries of series, in addition to `ValueFilters`.
 
     Attributes
     ----------
     index_name
-        What the series run along, such as ``time``.
+        The name of the series' index, such as ``time``.
     """
 
     index_name: OneOrMore
@@ -128,10 +128,10 @@ class SeriesFilters(ValueFilters, total=False):
 
 @attrs.frozen(repr=False)
 class Query(Generic[Row]):
-    """Rows that will be read when they are asked for.
+    """A query whose rows are read on iteration.
 
-    Each iteration asks anew and reads in bounded memory, in the order of fragment and position, all from one point in
-    time; rows that are written meanwhile do not disturb it.
+    Each iteration runs the query again and reads in bounded memory, in the order of fragment and position, all from the
+    same instant; rows that are written meanwhile do not show.
     """
 
     row_type: Callable[..., Row]
@@ -161,14 +161,14 @@ class Query(Generic[Row]):
         on_progress: Callable[[int, int], object] | None = None,
         for_spreadsheets: bool = False,
     ) -> Iterator[bytes]:
-        """Write the rows as a file, which comes piece by piece, in bounded memory; docs/query.md has the layout.
+        """Return the rows as a file, piece by piece, in bounded memory; docs/query.md describes the layout.
 
         Parameters
         ----------
         format
             ``"csv"``, ``"jsonl"`` (a JSON object per line) or ``"parquet"`` (needs the extra ``arrow``).
         on_progress
-            Called with the numbers of rows that are done and of all, as pieces are made.
+            Called with the number of rows done and the total number, as pieces are made.
         for_spreadsheets
             Whether to put an apostrophe, in CSV, before each text that a spreadsheet would take for a formula, and
             before each id, which it would round.
@@ -176,19 +176,19 @@ class Query(Generic[Row]):
         Returns
         -------
         iterator of bytes
-            The pieces, of one point in time; ``file.writelines`` takes them.
+            The pieces, all from the same instant, for ``file.writelines``.
 
         Raises
         ------
         ExportError
-            If there is no such format. Nothing was read.
+            If the format is unknown. Nothing was read.
         MissingExtraError
             If the extra is not installed. Nothing was read.
         """
         return export_table(self._table(), format, on_progress, for_spreadsheets=for_spreadsheets)
 
     def to_arrow(self) -> pyarrow.Table:
-        """Return the rows as an Arrow table, each dimension a column; needs the extra ``arrow``.
+        """Return the rows as an Arrow table, with a column for each dimension; needs the extra ``arrow``.
 
         Raises
         ------
@@ -198,10 +198,10 @@ class Query(Generic[Row]):
         return frames.to_arrow(self._table())
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return the rows as a pandas frame, each dimension a column; needs the extra ``pandas``.
+        """Return the rows as a pandas frame, with a column for each dimension; needs the extra ``pandas``.
 
-        Its types do not depend on which values are missing: ``string``, ``Int64``, ``boolean``, ``float64`` (missing is
-        NaN) and times in UTC. Attributes are dicts, a series' index and values are arrays.
+        The types do not depend on which values are missing: ``string``, ``Int64``, ``boolean``, ``float64`` (NaN if
+        missing) and times in UTC. Attributes are dicts; a series' index and values are arrays.
 
         Raises
         ------
@@ -221,15 +221,15 @@ class Query(Generic[Row]):
 
 @attrs.frozen(repr=False)
 class ValueQuery(Query[Row]):
-    """Rows with dimensions, which can be counted by them too."""
+    """A query of rows with dimensions, which can be counted by dimension."""
 
     def facets(self) -> dict[str, dict[str, int]]:
-        """Count the rows by each value of each dimension, in the database.
+        """Count the rows in the database by each value of each dimension.
 
         Returns
         -------
         dict
-            Of every dimension that these rows have, by name, its values and how many rows have each of them.
+            For every dimension of these rows, by name, its values and the number of rows with each.
         """
         entries = sa.func.jsonb_each_text if self._database.is_postgresql else sa.func.json_each
         dimensions = self._statement.selected_columns.dimensions
@@ -245,7 +245,7 @@ class ValueQuery(Query[Row]):
 
 @attrs.frozen(repr=False)
 class SeriesQuery(ValueQuery[SeriesRow]):
-    """Series, which can be laid beside each other along their index."""
+    """A query of series, which can be aligned along their index."""
 
     def to_xarray(self) -> xarray.Dataset:
         """Return the series as an xarray dataset along their common index; needs the extra ``xarray``.
@@ -253,14 +253,14 @@ class SeriesQuery(ValueQuery[SeriesRow]):
         Returns
         -------
         xarray.Dataset
-            ``value`` and ``given``, both of the dimensions ``series`` and the index's name. The index holds what occurs
-            in any of the series; where a series does not have it, ``given`` is False and ``value`` NaN. Everything else
-            that a row has is a coordinate along ``series``.
+            ``value`` and ``given``, both with the dimensions ``series`` and the index's name. The index has every entry
+            of any series; if a series lacks an entry, ``given`` is False and ``value`` NaN. Everything else in a row is
+            a coordinate along ``series``.
 
         Raises
         ------
         ExportError
-            If the series run along different indices, such as time and latitude: choose by ``series(index_name=...)``.
+            If the series have different indices, such as time and latitude: select by ``series(index_name=...)``.
         MissingExtraError
             If the extra is not installed.
         """
@@ -320,13 +320,13 @@ def series(database: Database, *, index_name: OneOrMore | None = None, **filters
 
 
 def inputs(database: Database, **filters: Any) -> Query[InputRow]:
-    """Return one row per thing that was read."""
+    """Return one row per input."""
     there, of = execution_input.c, dataset.c
     named = (of.name, of.version, of.pid, of.doi, of.sha256)
     columns = (*_PLACE, there.position, there.role, there.variable, *named, there.store, there.key)
     wanted = filters.get("dataset")
     conditions = _conditions(database, **filters)
-    if wanted is not None:  # of what these executions read, no more than what was asked for
+    if wanted is not None:  # of these executions' inputs, only those that were asked for
         conditions.append(_is_called(wanted))
     statement = (
         sa.select(*columns, there.size, there.sha256)
@@ -343,17 +343,17 @@ def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
 
 
 _CANDIDATES = 4
-"""How many executions an ambiguous name is explained with."""
+"""How many executions the message for an ambiguous name lists."""
 
 
 def _meant(condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     return select_executions(condition).order_by(execution.c.fragment).limit(_CANDIDATES)
 
 
-# Made once, because every step of an execution's life asks so.
+# Made once, because every step in an execution's life needs it.
 _OF_FRAGMENT = _meant(execution.c.fragment == sa.bindparam("fragment"))
 _OF_ID = _meant(execution.c.id == sa.bindparam("id"))
-# Compared as strings are, byte for byte: LIKE would fold case on SQLite.
+# Compared byte for byte, because LIKE would ignore case on SQLite.
 _OF_ENDING = _meant(
     sa.func.substr(execution.c.fragment, sa.func.length(execution.c.fragment) - sa.bindparam("size", type_=sa.Integer))
     == sa.bindparam("ending")
@@ -361,7 +361,7 @@ _OF_ENDING = _meant(
 
 
 def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
-    """Return the one execution that is meant; see `Catalog.execution`."""
+    """Return exactly one execution; see `Catalog.execution`."""
     text = str(wanted)
     meanings: list[tuple[sa.Select[Any], dict[str, Any]]] = []
     if isinstance(wanted, str):
@@ -380,7 +380,7 @@ def find_execution(database: Database, wanted: str | int) -> ExecutionRow:
 
 
 def execution_not_found(database: Database, wanted: str) -> ExecutionNotFoundError:
-    """Say that there is no such execution, and how to find those that are."""
+    """Return the error for an unknown execution, which says how to find the known ones."""
     message = f"no execution {wanted!r} in the catalog {database.safe_url}: `emdstore list` shows those that are there"
     return ExecutionNotFoundError(message, key=wanted, store=database.safe_url)
 
@@ -434,7 +434,7 @@ def _conditions(
         _refuse_unknown("status", _as_list(status), get_args(Status))
     chosen: list[sa.ColumnElement[bool]]
     chosen = [column.in_(_as_list(values)) for column, values in wanted if values is not None]
-    if ids is not None:  # as literals: there may be more than a statement may have parameters
+    if ids is not None:  # as literals, because there may be more than the allowed number of parameters
         wanted_ids: sa.BindParameter[Any] = sa.bindparam(
             "ids", [int(each) for each in ids], expanding=True, literal_execute=True
         )
@@ -475,7 +475,7 @@ _reading = sa.select(execution_input.c.execution_id).select_from(execution_input
 
 
 def _is_called(wanted: OneOrMore) -> sa.ColumnElement[bool]:
-    """Return whether a row of inputs is one of those that are meant, by any of its names."""
+    """Return the condition that an input has one of these names."""
     read = execution_input.c
     names = (dataset.c.name, dataset.c.pid, dataset.c.doi, dataset.c.sha256, read.key, read.sha256)
     patterns = []
@@ -490,7 +490,7 @@ _TO_LIKE = str.maketrans({"*": "%", "?": "_", "%": "\\%", "_": "\\_", "\\": "\\\
 
 
 def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse a word that stands for nothing: an empty answer would look as if there were no results."""
+    """Refuse an unknown word: an empty answer would look as if there were no results."""
     for each in given:
         if each not in known:
             near = get_close_matches(each, known, n=1)
@@ -499,7 +499,7 @@ def _refuse_unknown(what: str, given: Collection[str], known: Collection[str]) -
 
 
 def _refuse_unknown_dimensions(database: Database, table: sa.Table, names: list[str]) -> None:
-    """Refuse a dimension that no row of this kind has, unless there are no rows at all."""
+    """Refuse a dimension that no row of this kind has, unless there are no rows."""
     if len(names) > _MOST_DIMENSIONS:
         raise QueryError(f"{len(names)} dimensions are too many to choose by: give {_MOST_DIMENSIONS} at most")
     if not names:
@@ -534,8 +534,8 @@ def _names_postgresql(column: sa.Column[Any], name: str) -> sa.ColumnElement[boo
 
 
 def under(prefix: str) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions that select what lies in a folder."""
-    # A range of the index, which LIKE would not always be, and no wildcard to escape: "0" is what follows "/".
+    """Return the conditions that select everything in a folder."""
+    # A range uses the index, unlike some LIKEs, and needs no escaping; "0" follows "/".
     if not validate_prefix(prefix):
         return []
     fragment = execution.c.fragment
@@ -543,13 +543,13 @@ def under(prefix: str) -> list[sa.ColumnElement[bool]]:
 
 
 def _has_sqlite(column: sa.Column[Any], name: str, values: list[str]) -> sa.ColumnElement[bool]:
-    # Name and value are compared, not put into a JSON path: quotes and dots in them mean nothing.
+    # Name and value are compared, not put into a JSON path, so quotes and dots in them have no meaning.
     entry = sa.func.json_each(column).table_valued("key", "atom")
     return sa.exists(sa.select(sa.literal(1)).select_from(entry).where(entry.c.key == name, entry.c.atom.in_(values)))
 
 
 def _has_postgresql(column: sa.Column[Any], name: str, values: list[str]) -> sa.ColumnElement[bool]:
-    # Containment is what the GIN index answers.
+    # The GIN index supports containment.
     wanted = (sa.literal({name: value}, postgresql.JSONB) for value in values)
     return sa.or_(sa.false(), *(column.op("@>", is_comparison=True)(one) for one in wanted))
 

@@ -1,4 +1,4 @@
-"""Which record each execution's rows came from: what a replay asks, so that it reads again only what changed."""
+"""The record that each execution's rows came from, so that a replay reads only what changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from emdstore.keys import validate_prefix
 
 @attrs.frozen
 class RecordStamp:
-    """Which record an execution's rows came from.
+    """The record that an execution's rows came from.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class RecordStamp:
     digest
         SHA-256 of the record.
     size, modified, version
-        What the store's listing said of the record then, as `ArtifactInfo` has it; None where it was not noted.
+        What the store's listing said of the record, as in `ArtifactInfo`; None if not known.
     retracted_at, retracted_by, retraction_reason, superseded_by
-        What the set's retraction says, as `ExecutionRow` has it.
+        What the set's retraction says, as in `ExecutionRow`.
     """
 
     fragment: str
@@ -58,34 +58,34 @@ _NOTE_STAMP = (
 
 
 class Records:
-    """Which records were read into one catalog; see `Catalog.records`."""
+    """The records that were read into one catalog; see `Catalog.records`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def of(self, fragments: Collection[str]) -> dict[str, RecordStamp]:
-        """Return, for some executions at once, which record each was read from; those that have none are left out."""
+        """Return the record that each of some executions was read from; those without one are left out."""
         rows = self._database.patiently(lambda: self._database.fetch(_STAMPS, fragments=list(fragments)))
         return {row[0]: RecordStamp(*row) for row in rows}
 
     def below(self, prefix: str = "") -> Iterator[RecordStamp]:
-        """Return, for every execution below a prefix that was read from results, which record that was."""
+        """Return the record of every execution below a prefix that was read from results."""
         statement = _KNOWN.where(*under(validate_prefix(prefix))).order_by(execution.c.fragment)
         return (RecordStamp(*row) for row in self._database.stream(statement, at_a_time=500))
 
     def holds(self, digest: str, *, besides: str) -> bool:
-        """Tell whether rows of another execution than this one were read from the record with this digest."""
+        """Tell whether another execution's rows were read from the record with this digest."""
         other = sa.select(execution.c.id).where(
             execution.c.record_digest == digest, execution.c.fragment != besides, execution.c.state != "bare"
         )
         return bool(self._database.fetch(other.limit(1)))
 
     def note(self, stamps: Iterable[RecordStamp]) -> None:
-        """Note what a listing says now of records that are the same as before, in one transaction.
+        """Store what a listing now says of unchanged records, in one transaction.
 
-        An execution whose record is another one by now is left as it is.
+        An execution that has another record by now is left alone.
         """
-        in_order = sorted(stamps, key=lambda stamp: stamp.fragment)  # as everyone does it, so that nobody deadlocks
+        in_order = sorted(stamps, key=lambda stamp: stamp.fragment)  # the same order everywhere prevents deadlocks
         values = [{f"of_{name}": value for name, value in attrs.asdict(stamp).items()} for stamp in in_order]
 
         def note() -> None:
@@ -95,19 +95,19 @@ class Records:
         self._database.patiently(note)
 
     def drop(self, fragment: str, *, read_from: str | None = None) -> bool:
-        """Remove an execution and all that belongs to it. Its group stays.
+        """Remove an execution with everything that belongs to it. Its group stays.
 
         Parameters
         ----------
         fragment
             The execution.
         read_from
-            Only if its rows are still those of the record with this digest, and no claim is held.
+            Only if its rows still come from the record with this digest, and nobody holds a claim.
 
         Returns
         -------
         bool
-            False if there was none, or none like that.
+            False if there was none, or not one like that.
         """
         doomed = sa.delete(execution).where(execution.c.fragment == fragment)
         if read_from is not None:

@@ -1,4 +1,4 @@
-"""What comes out of the catalog: frozen rows."""
+"""The rows that come out of the catalog."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 
 Status = Literal["created", "running", "stopped", "pending_upload", "uploaded", "failed", "upload_failed", "aborted"]
-"""The states of an execution; which may follow which is decided in `emdstore.executions.transitions`."""
+"""The states of an execution; `emdstore.executions.transitions` has the transitions between them."""
 
 
 def _number(value: float | None) -> float:
@@ -22,7 +22,7 @@ def _numbers(values: Iterable[float | None]) -> tuple[float, ...]:
 
 
 def _comparable(value: float) -> float | None:
-    # Two missing values are equal rows, which NaN on its own would deny.
+    # Rows with missing values are equal, although NaN does not equal NaN.
     return None if value != value else value
 
 
@@ -37,7 +37,7 @@ class ExecutionRow:
     Attributes
     ----------
     execution_id
-        Derived from the fragment: the same in every catalog.
+        Derived from the fragment, and so the same in every catalog.
     fragment, provider, diagnostic, group
         Its folder and where it belongs.
     selectors
@@ -47,30 +47,30 @@ class ExecutionRow:
     dataset_hash, description, status, state, complete, failure, reason, error, retryable, dirty
         See `ExecutionContent`.
     owner, lease_token, lease_expires
-        Who claimed it, how often it was claimed so far, and when the claim runs out; see `Claim`.
+        The owner of its claim, the number of claims so far, and when the claim expires; see `Claim`.
     host, pid
         Where it runs or ran.
     provider_version, diagnostic_version, software
-        What computed it: versions, and those of packages by name.
+        The versions of the software, and of packages by name.
     wall_seconds, cpu_seconds, peak_memory_bytes, exit_code
-        What that took, and how the program ended; None for what was not measured.
+        The resources that it used, and how the program ended; None if not measured.
     created_at, started_at, stopped_at, published_at, uploaded_at
-        Aware UTC datetimes, None for what has not happened yet.
+        Aware UTC datetimes; None for what has not happened yet.
     upload_duration
         Seconds.
     generation
-        How often it had been claimed when its set was published.
+        The generation in the set's record.
     retracted_at, retracted_by, retraction_reason, superseded_by
-        When the set was retracted, by whom, why, and which fragment takes its place; None if it was not.
+        When the set was retracted, by whom, why, and the fragment to use instead; None if it was not.
     record_digest, record_size, record_modified, record_version
         The record that the rows came from.
     artifacts, outputs, scalars, series, inputs, warnings
-        How many of each the catalog holds.
+        The numbers of rows in the catalog.
 
     Notes
     -----
-    Rows are equal if they say the same of the execution. Who holds it at the moment, and what a listing once said of
-    its record, are not compared: a catalog that was rebuilt does not know them.
+    Rows are equal if they say the same of the execution. The current claim, and what a listing once said of the record,
+    are not compared, because a rebuilt catalog does not know them.
     """
 
     execution_id: int
@@ -196,16 +196,16 @@ class SeriesRow:
 
 @attrs.frozen
 class InputRow:
-    """One thing that an execution read: a dataset by its name, a file that was staged, or both.
+    """One input of an execution: a dataset by its name, a staged file, or both.
 
     Attributes
     ----------
     role, variable
-        What it was read as, and what was read of it.
+        Its role in the run, and the variable that was read.
     dataset, version, pid, doi, dataset_sha256
-        The dataset; None for a file of which only its place is known.
+        The dataset; None for a file of which only the place is known.
     store, key, size, sha256
-        The file, and what was read of it; None for a dataset of which only its name is known.
+        The file, its size and digest; None for a dataset of which only the name is known.
     """
 
     execution_id: int

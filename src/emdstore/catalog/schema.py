@@ -1,10 +1,10 @@
 """The catalog's tables.
 
-Core tables, no mapped classes: what goes in are tuples, what comes out are frozen rows, and nothing in between needs an
-identity map. `emdstore.catalog.migrations` builds the same tables in a database; a test compares the two.
+These are core tables without mapped classes: tuples go in, frozen rows come out, and nothing needs an identity map.
+`emdstore.catalog.migrations` builds the same tables; a test compares the two.
 
-Ids are the first 63 bits of a BLAKE2b hash of the natural key. A catalog that was deleted and replayed has the ids it
-had before, and concurrent writers agree on an id without asking the database.
+Ids are the first 63 bits of a BLAKE2b hash of the natural key. So a catalog that was deleted and replayed has the same
+ids as before, and concurrent writers agree on an id without asking the database.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 SCHEMA_VERSION = "0003"
-"""The revision that this emdstore reads and writes: the newest one in `emdstore.catalog.migrations`."""
+"""The revision that this emdstore reads and writes, the newest one in `emdstore.catalog.migrations`."""
 
 VERSION_TABLE = "catalog_version"
-"""Where the revision is kept. Not Alembic's usual name, so that another program's database is never taken for ours."""
+"""The table of the revision. It is not Alembic's usual name, so that another program's database is never mistaken for a
+catalog."""
 
 
 def surrogate_id(*natural_key: str) -> int:
-    """Derive a row's id from its table's name and its natural key: the same everywhere, positive, 63 bits.
+    """Derive a row's id from its table's name and natural key: the same everywhere, positive, 63 bits.
 
-    Two keys that share an id are as likely as 1 in 18 million among a million executions. The fragment is unique in
-    its own right, so such a pair would be refused, not mixed up.
+    Among a million executions, the probability of two with the same id is 1 in 18 million. Fragments are unique, so
+    such a pair would be refused, not mixed up.
     """
     digest = hashlib.blake2b("\0".join(natural_key).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 
 class UTCDateTime(sa.types.TypeDecorator[datetime]):
-    """A point in time. Python sees aware UTC; SQLite, which keeps no zone, holds the UTC clock."""
+    """A point in time. Python sees aware UTC; SQLite, which has no time zones, stores UTC."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -58,7 +59,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
 Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # INTEGER PRIMARY KEY is SQLite's own row id: no second index
 Name = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")  # in the order of keys
 Labels = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
-Document = sa.JSON(none_as_null=True)  # text on both: JSONB would rewrite large and signed-zero numbers
+Document = sa.JSON(none_as_null=True)  # text on both: JSONB would change large numbers and negative zeros
 
 metadata = sa.MetaData(
     naming_convention={
@@ -74,7 +75,7 @@ catalog_info = sa.Table(
     "catalog_info",
     metadata,
     sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
-    # the results store that the rows are of: what it calls itself, and where it was seen last
+    # the results store of the rows: its identity, and where it was seen last
     sa.Column("results_url", sa.Text),
     sa.Column("results_id", sa.Text),
 )
@@ -120,13 +121,13 @@ execution = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("retryable", sa.Boolean),
     sa.Column("dirty", sa.Boolean),
-    # who works on it, and until when nobody else may
+    # the owner of its claim, and when that expires
     sa.Column("owner", sa.Text),
     sa.Column("lease_token", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("lease_expires", UTCDateTime),
     sa.Column("host", sa.Text),
     sa.Column("pid", sa.Integer),
-    # what computed it, and what that took
+    # the software, and the resources that it used
     sa.Column("provider_version", sa.Text),
     sa.Column("diagnostic_version", sa.Text),
     sa.Column("software", Document),
@@ -145,16 +146,16 @@ execution = sa.Table(
     sa.Column("record_size", sa.BigInteger),
     sa.Column("record_modified", sa.Double),
     sa.Column("record_version", sa.Text),
-    # the state of the set that the rows came from; none for what was never read from results
+    # the state of the set that the rows came from; none if never read from results
     sa.Column("state", sa.Text),
     sa.Column("complete", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("generation", sa.BigInteger, nullable=False, server_default="0"),
-    # why nobody is to use the set any more, as the object beside its record says
+    # the set's retraction
     sa.Column("retracted_at", UTCDateTime),
     sa.Column("retracted_by", sa.Text),
     sa.Column("retraction_reason", sa.Text),
     sa.Column("superseded_by", Name),
-    # kept here because only a replacement of the whole execution ever changes them
+    # kept here because only replacing the whole execution changes them
     *(
         sa.Column(f"n_{part}", sa.Integer, nullable=False, server_default="0")
         for part in ("artifacts", "outputs", "scalars", "series", "inputs", "warnings")
@@ -164,7 +165,7 @@ execution = sa.Table(
 dataset = sa.Table(
     "dataset",
     metadata,
-    # A value: its id is derived from all of it, so that nobody ever changes a row that others refer to.
+    # A value whose id is derived from all columns, so that a row that others refer to never changes.
     sa.Column("id", Id, primary_key=True, autoincrement=False),
     sa.Column("name", Name, nullable=False, index=True),
     sa.Column("version", sa.Text),
@@ -200,7 +201,9 @@ release_alias = sa.Table(
 
 
 def _part(name: str, *columns: sa.Column[Any], identity: sa.Column[Any] | None = None, **options: Any) -> sa.Table:
-    """Make a table of what belongs to one execution, goes with it, and is told apart by its place in it."""
+    """Make a table of things that belong to one execution, are removed with it, and are identified by their position in
+    it.
+    """
     return sa.Table(
         name,
         metadata,
@@ -238,7 +241,7 @@ scalar_value = _part(
     sa.Column("value", sa.Double),
     sa.Column("dimensions", Labels, nullable=False),
     sa.Column("attributes", Labels, nullable=False),
-    sqlite_with_rowid=False,  # short rows that arrive in key order: one B-tree instead of two
+    sqlite_with_rowid=False,  # short rows in key order: one B-tree instead of two
 )
 
 series_value = _part(
@@ -252,7 +255,7 @@ series_value = _part(
 
 execution_input = _part(
     "execution_input",
-    # a dataset as its framework calls it, or a file that was staged
+    # a dataset under its framework's name, or a staged file
     sa.Column("dataset_id", Id, sa.ForeignKey("dataset.id"), index=True),
     sa.Column("role", sa.Text),
     sa.Column("variable", sa.Text),
@@ -285,4 +288,4 @@ PARTS = {
     "inputs": execution_input,
     "warnings": ingest_warning,
 }
-"""The tables that hold what belongs to one execution, by the name of the `ExecutionContent` field that fills them."""
+"""The tables of what belongs to one execution, by the field of `ExecutionContent` that fills them."""

@@ -1,7 +1,7 @@
-"""A query's rows as a table: columns that are known before the first row is read, and plain values in batches.
+"""A query's rows as a table: columns that are known in advance, and batches of plain values.
 
-Every export and frame is made from this one table, so that all of them have the same columns. Which columns there are
-depends on the rows: each dimension that any of them has is one. They are asked for first, at the same point in time.
+All exports and frames are made from this table, so they have the same columns. The columns depend on the rows: there is
+one for each dimension that any row has. They are queried first, at the same instant.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from emdstore.catalog.database import Database
 
 Kind = Literal["text", "integer", "number", "boolean", "time", "json", "texts", "integers", "numbers"]
-"""What the values of a column are. The last three are lists; ``json`` is whatever JSON knows.
+"""The type of a column's values. The last three are lists; ``json`` is any JSON value.
 
-``texts`` may hold numbers too, and ``numbers`` integers: one series' index is text and another's is not.
+``texts`` may also contain numbers, and ``numbers`` integers, because one series' index is text and another's is not.
 """
 
 Values = tuple[Any, ...]
@@ -46,9 +46,9 @@ class Column:
     Attributes
     ----------
     name
-        Its name, which no other column of the table has.
+        Its name, unique in the table.
     kind
-        What its values are.
+        The type of its values.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Table:
     total
         How many rows there are.
     batches
-        The rows, some at a time. A value that is missing is None; no number is NaN; times are aware UTC; the lists
-        ``index`` and ``values`` of one row are equally long.
+        The rows, in batches. A missing value is None, never NaN; times are aware UTC; the lists ``index`` and
+        ``values`` of a row are equally long.
     """
 
     columns: tuple[Column, ...]
@@ -76,25 +76,25 @@ class Table:
 
 
 def name_dimensions(dimensions: Collection[str], taken: Collection[str]) -> dict[str, str]:
-    """Give each dimension the name of its column: its own, unless that is taken.
+    """Return the column name of each dimension: its own, unless that is taken.
 
-    A name that is taken gets ``dimension.`` before it, and so does one that begins with that: no two become one.
+    A taken name gets the prefix ``dimension.``, and so does one that already begins with it, so that names stay unique.
     """
     return {one: _ESCAPE + one if one in taken or one.startswith(_ESCAPE) else one for one in sorted(dimensions)}
 
 
 @contextmanager
 def open_table(database: Database, statement: sa.Select[Any], fields: list[str], at_a_time: int) -> Iterator[Table]:
-    """Read a statement as a table while the block runs; columns, total and rows are of one point in time.
+    """Read a statement as a table during the block; columns, total and rows are from the same instant.
 
     Parameters
     ----------
     database
-        Where to ask.
+        The database.
     statement
-        What to ask.
+        The statement.
     fields
-        What its columns are called in the rows that people get.
+        The names of its columns in the public rows.
     at_a_time
         How many rows make a batch.
     """
@@ -122,7 +122,7 @@ def open_table(database: Database, statement: sa.Select[Any], fields: list[str],
 
 
 def _plain(fields: list[str], dimensions: list[str]) -> Callable[[Sequence[Any]], Values]:
-    """Return what makes values of a row as the database gives it."""
+    """Return the function that converts a row of the database to plain values."""
     if "dimensions" not in fields:
         return tuple
     place = fields.index("dimensions")
@@ -157,7 +157,7 @@ def _names_of_dimensions(database: Database, statement: sa.Select[Any]) -> sa.Se
 
 
 def _kinds_of_index(database: Database, statement: sa.Select[Any]) -> sa.Select[Any]:
-    # Many series share one index: it is looked at once.
+    # Many series share one index, which is checked once.
     text = sa.cast(statement.selected_columns["index"], sa.Text).label("text")
     indices = _of_all_rows(statement, text).distinct().subquery()
     if database.is_postgresql:
@@ -173,7 +173,7 @@ def _kinds_of_index(database: Database, statement: sa.Select[Any]) -> sa.Select[
 
 
 def _kind_of_index(found: Collection[Kind]) -> Kind:
-    """One kind must do for all: text, if there is any."""
+    """Return one type for all: text, if there is any."""
     if not found or "texts" in found:
         return "texts"
     return "numbers" if "numbers" in found else "integers"

@@ -1,4 +1,4 @@
-"""Putting one execution into the catalog, whole, in place of what was there."""
+"""Writing one whole execution into the catalog, replacing what was there."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _OUTCOME = [
 ]
 
 
-# Statements are made once: to put one together takes several times as long as SQLite takes to carry it out.
+# Statements are made once: building one takes several times as long as executing it on SQLite.
 _OF_EXECUTION: sa.BindParameter[int] = sa.bindparam("execution_id")
 _SELECT_HELD = (
     sa.select(
@@ -65,7 +65,7 @@ _SELECT_HELD = (
 _DELETE_PART = {part: sa.delete(table).where(table.c.execution_id == _OF_EXECUTION) for part, table in PARTS.items()}
 _UPDATE_EXECUTION = sa.update(execution).where(execution.c.id == _OF_EXECUTION)
 _UPDATE_GROUP = sa.update(execution_group).where(execution_group.c.id == sa.bindparam("group_id"))
-# The latest execution decides, not the last writer: replays in any order, or at once, come to the same flag.
+# The latest execution decides, not the last writer, so replays in any order, or at once, reach the same flag.
 _SETTLE_GROUP = _UPDATE_GROUP.values(
     dirty=sa.select(execution.c.dirty)
     .where(execution.c.group_id == sa.bindparam("group_id"), execution.c.dirty.is_not(None))
@@ -78,8 +78,8 @@ _SETTLE_GROUP = _UPDATE_GROUP.values(
 def replace_execution(
     database: Database, content: ExecutionContent, claim: Claim | None, *, replace: bool = False
 ) -> ReplaceResult:
-    """Replace what the catalog holds of one execution; see `Catalog.replace_execution`."""
-    # Whether a lost commit of a claim's owner came through is for its next commit to find out.
+    """Replace what the catalog has of one execution; see `Catalog.replace_execution`."""
+    # If a claim owner's commit got lost, its next commit finds out whether it was made.
     if claim is not None or any(isinstance(getattr(content, part), Iterator) for part in PARTS):
         return _replace_once(database, content, claim, replace)
     return database.patiently(lambda: _replace_once(database, content, claim, replace))
@@ -88,8 +88,8 @@ def replace_execution(
 def _replace_once(database: Database, content: ExecutionContent, claim: Claim | None, replace: bool) -> ReplaceResult:
     """Replace in one transaction.
 
-    The number of statements is the same whatever the content. Rows are locked from the top down (provider, diagnostic,
-    group, execution, parts) by everyone who comes this way, so writers wait for each other and never deadlock.
+    The number of statements does not depend on the content. All writers lock rows from the top down (provider,
+    diagnostic, group, execution, parts), so they wait for each other and never deadlock.
     """
     inputs = list(content.inputs)
     with database.writing() as connection:
@@ -98,7 +98,7 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         execution_id = surrogate_id("execution", content.fragment)
         created = insert_execution(connection, content, group_id)
         while (held := connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one_or_none()) is None:
-            created = insert_execution(connection, content, group_id)  # it was there, and was deleted just now
+            created = insert_execution(connection, content, group_id)  # it was there, and has just been deleted
         if held.fragment != content.fragment:
             raise CatalogError(
                 f"{content.fragment} and {held.fragment} have the same id, {execution_id}: rename one of them",
@@ -108,7 +108,7 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         if claim is not None and (claim.token, claim.owner) != (held.lease_token, held.owner):
             raise claim_lost(database, claim, held.owner)
         if claim is None and not created:
-            # Decided here, where the row is locked: before, somebody else might still publish what this would replace.
+            # Decided here, where the row is locked: earlier, somebody else might still publish what this would replace.
             told = Held(**{field.name: getattr(held, field.name) for field in attrs.fields(Held)})
             if (refused := refusal(told, content, replace=replace)) is not None:
                 raise refused
@@ -162,7 +162,7 @@ def note_results(database: Database, store: StoreIdentity, instead_of: StoreIden
 
 
 def claim_lost(database: Database, claim: Claim, owner: str | None) -> ClaimLostError:
-    """Say that a claim does not count any more, and who has it now."""
+    """Return the error for a claim that no longer counts, with its present owner."""
     return ClaimLostError(
         f"{claim.owner} did not renew its claim of {claim.fragment} in time, and {owner or 'nobody'} holds it now. The "
         "catalog was not changed: leave the execution to them, or commit it again later",
@@ -172,12 +172,12 @@ def claim_lost(database: Database, claim: Claim, owner: str | None) -> ClaimLost
 
 
 def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
-    """Make the provider, the diagnostic and the group where they are missing; lock the group and return its id."""
+    """Create missing provider, diagnostic and group; lock the group and return its id."""
     diagnostic_id = surrogate_id("diagnostic", content.provider, content.diagnostic)
     group_id = surrogate_id("execution_group", content.provider, content.diagnostic, content.group)
     _insert_new(connection, provider, slug=content.provider)
     if content.provider_name is not None:
-        # Only if it is another: an UPDATE would make all writers of this provider wait for each other.
+        # Only if it differs: an UPDATE would make all writers of this provider wait for each other.
         renamed = sa.and_(provider.c.slug == content.provider, provider.c.name.is_distinct_from(content.provider_name))
         connection.execute(sa.update(provider).where(renamed).values(name=content.provider_name))
     _insert_new(connection, diagnostic, id=diagnostic_id, provider=content.provider, slug=content.diagnostic)
@@ -188,7 +188,7 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
 
 
 def _ensure_datasets(connection: sa.Connection, inputs: Iterable[Input]) -> None:
-    """Make the datasets that are missing, in the order of their ids, as everyone does, so that nobody deadlocks."""
+    """Create missing datasets, in the order of their ids, which prevents deadlocks."""
     named = sorted({(_dataset_id(of), *of) for of, *_ in inputs if of is not None}, key=itemgetter(0))
     if named:
         rows = [dict(zip(("id", "name", "version", "pid", "doi", "sha256"), each, strict=True)) for each in named]
@@ -196,12 +196,12 @@ def _ensure_datasets(connection: sa.Connection, inputs: Iterable[Input]) -> None
 
 
 def _dataset_id(value: DatasetValue) -> int:
-    # What is missing is no empty text.
+    # Missing is not the same as empty.
     return surrogate_id("dataset", *("" if each is None else f"={each}" for each in value))
 
 
 def insert_execution(connection: sa.Connection, content: ExecutionContent, group_id: int) -> bool:
-    """Insert the execution's own row if there is none of this fragment, and tell whether it did."""
+    """Insert the execution's own row if there is none with this fragment; return whether it was inserted."""
     return _insert_new(
         connection,
         execution,
@@ -238,7 +238,7 @@ def _outputs(execution_id: int, rows: Iterable[Output]) -> Iterator[tuple[Any, .
 
 
 def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, ...]]:
-    # 100,000 rows come this way, so what can be done for many at once is: the loops are those of C.
+    # 100,000 rows may come this way, so everything possible is done for many at once, in C's loops.
     remaining, position = iter(rows), 0
     while some := list(itertools.islice(remaining, _AT_ONCE)):
         values, dimensions, attributes = zip(*some, strict=True)
@@ -258,7 +258,7 @@ def _to_json_each(values: Sequence[object]) -> list[str]:
 
 
 def _to_json_runs(values: Iterable[object]) -> Iterator[str]:
-    """Encode values of which many in a row are the same object, as a bundle's attributes are."""
+    """Encode values, many of which are repeatedly the same object, like a bundle's attributes."""
     last: object = None
     encoded = "{}"
     for value in values:
@@ -270,7 +270,7 @@ def _to_json_runs(values: Iterable[object]) -> Iterator[str]:
 def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ...]]:
     for position, (dimensions, index_name, index, values, attributes) in enumerate(rows):
         numbers = list(values)
-        if inf in numbers or -inf in numbers:  # JSON has no word for it; `float` reads these
+        if inf in numbers or -inf in numbers:  # JSON cannot express it; `float` reads these
             numbers = [{inf: "Infinity", -inf: "-Infinity"}.get(v, v) for v in numbers]  # type: ignore[misc,arg-type]
         yield (
             execution_id,
@@ -308,4 +308,4 @@ _encode, _encode_lines = _encoder.encode, _encoder.encode_lines
 
 
 def _to_json(value: object) -> str:
-    return _encode(value).decode()  # NaN becomes null, as it should
+    return _encode(value).decode()  # NaN becomes null
