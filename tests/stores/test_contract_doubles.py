@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.stores.test_contract_local import CLAIMS
 
 import emdstore.testing
 from emdstore.errors import InvalidKeyError, MissingExtraError, StoreAccessError, StoreUnavailableError
@@ -15,24 +16,19 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore, StoreContract, StoreHarness
-from emdstore.testing.contract.capabilities import CAPABILITIES
 
 
 class TestRecordingStoreContract(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
-        return StoreHarness(
-            lambda: RecordingStore(LocalArtifactStore(tmp_path)), claims=CAPABILITIES, rounds=5, many=50
-        )
+        return StoreHarness(lambda: RecordingStore(LocalArtifactStore(tmp_path)), claims=CLAIMS, rounds=5, many=50)
 
 
 class TestFaultyStoreBetweenItsFaults(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
         never = Fault(every=1_000_000)
-        return StoreHarness(
-            lambda: FaultyStore(LocalArtifactStore(tmp_path), never), claims=CAPABILITIES, rounds=5, many=50
-        )
+        return StoreHarness(lambda: FaultyStore(LocalArtifactStore(tmp_path), never), claims=CLAIMS, rounds=5, many=50)
 
 
 class TestRecordingStore:

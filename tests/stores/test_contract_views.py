@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.stores.test_contract_local import CLAIMS
 
 from emdstore.errors import StoreAccessError
 from emdstore.stores.local import LocalArtifactStore
@@ -63,9 +64,7 @@ class TestScopedMemoryStore(StoreContract):
 class TestScopedLocalStore(StoreContract):
     @pytest.fixture
     def harness(self, tmp_path: Path) -> StoreHarness:
-        return StoreHarness(
-            lambda: scoped(LocalArtifactStore(tmp_path), PREFIX), claims=CAPABILITIES, rounds=5, many=50
-        )
+        return StoreHarness(lambda: scoped(LocalArtifactStore(tmp_path), PREFIX), claims=CLAIMS, rounds=5, many=50)
 
 
 @pytest.mark.parametrize("view", [lambda store: scoped(store, "a"), ReadOnlyStore, RecordingStore, FaultyStore])
@@ -75,7 +74,7 @@ def test_no_view_claims_what_is_not_inside(view, tmp_path: Path) -> None:
 
 def test_a_generic_scope_keeps_all_but_copies_and_scopes(tmp_path: Path) -> None:
     withheld = {SupportsCopyFrom, *(each for each in CAPABILITIES if each.__name__ == "SupportsScope")}
-    assert claims(ScopedStore(LocalArtifactStore(tmp_path), "a")) == set(CAPABILITIES) - withheld
+    assert claims(ScopedStore(LocalArtifactStore(tmp_path), "a")) == CLAIMS - withheld
 
 
 class TestReadOnlyStore:

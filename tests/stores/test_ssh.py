@@ -38,6 +38,7 @@ from emdstore.stores.ssh.connection import Connection
 from emdstore.testing import StoreHarness
 from emdstore.testing.contract.streaming import StreamingClauses
 from emdstore.testing.contract.values import ValueClauses
+from emdstore.transfers.routes import digest_of
 
 MIB = 1024 * 1024
 
@@ -294,6 +295,21 @@ def test_a_folder_of_a_store_uses_its_connection(here: LocalArtifactStore, tmp_p
     transfer(scoped(here, "runs/1"), scoped(SSHArtifactStore(there.url, rsh=NO_SSH), "elsewhere")).raise_for_failures()
     assert children() == before != []
     assert len(list(there.iter_keys())) == 40
+
+
+def test_a_digest_comes_without_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SSHArtifactStore(f"ssh://here{tmp_path}/data", rsh=NO_SSH)
+    data = os.urandom(40 * MIB)
+    store.write_bytes("a/large", data)
+    came, read = [], Connection.read
+
+    def counted(self: Connection, size: int) -> bytes:
+        came.append(got := read(self, size))
+        return got
+
+    monkeypatch.setattr(Connection, "read", counted)
+    assert digest_of(scoped(store, "a"), "large") == (len(data), sha256(data).hexdigest())
+    assert sum(map(len, came)) < 1000
 
 
 def test_bytes_that_change_on_the_way_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

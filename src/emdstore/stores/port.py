@@ -6,9 +6,9 @@ appending and no partial objects, because a published result is either a whole o
 back end cannot promise is not in the port.
 
 Everything else a store can do is an optional capability: one small Protocol per verb, found by `isinstance`, and used
-if both sides have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDelete`, `SupportsCreate`, `SupportsReplaceIf`,
-`SupportsPath`, `SupportsCopyFrom`, `SupportsSession`, `SupportsScope`, `SupportsFlush`, `SupportsPlace`,
-`SupportsLeftOut`. `emdstore.testing` provides the contract as a test suite for any adapter.
+if both sides have it: `SupportsInfo`, `SupportsStreaming`, `SupportsDigest`, `SupportsDelete`, `SupportsCreate`,
+`SupportsReplaceIf`, `SupportsPath`, `SupportsCopyFrom`, `SupportsSession`, `SupportsScope`, `SupportsFlush`,
+`SupportsPlace`, `SupportsLeftOut`. `emdstore.testing` provides the contract as a test suite for any adapter.
 
 For every store:
 
@@ -207,6 +207,25 @@ class SupportsLeftOut(Protocol):
         Things that are left out come anywhere among the artifacts, each once. A folder that no key can name stands for
         everything in it. A folder that cannot be read, for which `iter_info` raises, is reported here, and the listing
         continues. Unfinished files and empty folders (or an object store's markers for them) are not reported.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsDigest(Protocol):
+    """Reading and hashing an artifact where it lies, so that its bytes need not be downloaded."""
+
+    def digest(self, key: str, /) -> tuple[int, str]:
+        """Return the artifact's size and the SHA-256 (as a hex digest) of its bytes as they are now.
+
+        The bytes are read for this. A digest that was noted earlier, such as when they were written, is not enough.
+
+        Raises
+        ------
+        ArtifactNotFoundError
+            If there is no artifact at the key.
+        SourceChangedError
+            If what was read is not one whole version.
         """
         ...
 

@@ -32,6 +32,7 @@ from emdstore.stores.port import (
     SupportsCopyFrom,
     SupportsCreate,
     SupportsDelete,
+    SupportsDigest,
     SupportsFlush,
     SupportsInfo,
     SupportsLeftOut,
@@ -99,7 +100,7 @@ class StoreView:
         """Make a view with the capabilities of `inner`."""
         withheld = cls._withheld
         if cls.read_bytes is not StoreView.read_bytes or cls.write_bytes is not StoreView.write_bytes:
-            withheld |= {SupportsSession}  # the session of the store inside would go around them
+            withheld |= {SupportsSession, SupportsDigest}  # those of the store inside would go around them
         found = frozenset(each for each in _VIEWS if each not in withheld and isinstance(inner, each))
         return cast("Self", super().__new__(_composed(cast("Any", cls), found)))
 
@@ -227,6 +228,12 @@ class _ReaderView:
         self._inner.__exit__(kind, error, traceback)
 
 
+class _DigestView(StoreView):
+    def digest(self, key: str, /) -> tuple[int, str]:
+        with self._entered("digest", key) as inner_key:
+            return cast("tuple[int, str]", self._inner.digest(inner_key))
+
+
 class _DeleteView(StoreView):
     def delete(self, key: str, /) -> None:
         with self._entered("delete", key) as inner_key:
@@ -325,6 +332,7 @@ class _ScopeView(StoreView):
 _VIEWS: dict[type, type[StoreView]] = {
     SupportsInfo: _InfoView,
     SupportsStreaming: _StreamingView,
+    SupportsDigest: _DigestView,
     SupportsDelete: _DeleteView,
     SupportsCreate: _CreateView,
     SupportsReplaceIf: _ReplaceIfView,

@@ -26,6 +26,7 @@ from emdstore.stores.port import (
     CopySession,
     StoreSession,
     SupportsCopyFrom,
+    SupportsDigest,
     SupportsInfo,
     SupportsPath,
     SupportsSession,
@@ -156,6 +157,8 @@ def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tup
     ArtifactNotFoundError
         If the store does not hold it.
     """
+    if check is None and isinstance(store, SupportsDigest):
+        return store.digest(key)
     if not isinstance(store, SupportsStreaming):
         data = store.read_bytes(key)
         if check is not None:

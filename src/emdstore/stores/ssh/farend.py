@@ -49,6 +49,7 @@ LARGE = 1024 * 1024
 """What is larger is written in pieces."""
 
 _ACKNOWLEDGED = far.WINDOW // 4
+_PATIENCE = 15  # times as long as for other answers, for what looks at a whole folder or file system
 _BANNER_BYTES = 64 * 1024
 _TOO_OLD = 86
 # `exec sh` because the user's shell may be any; the words are such that csh and fish take them, too.
@@ -280,17 +281,18 @@ class FarEnd:
                 raise copy.copy(self._error)
             self._connection.write(header + told, body)
 
-    def receive(self, frames: SimpleQueue[_Frame | EmdstoreError], key: str, verb: str) -> _Frame:
-        """Wait for the next answer; raise the error that it is."""
+    def receive(self, frames: SimpleQueue[_Frame | EmdstoreError], key: str, verb: str, *, patience: int = 1) -> _Frame:
+        """Wait for the next answer; raise the error that it is. What takes long over there is given more time."""
+        timeout = self._timeout * patience
         while True:
             try:
-                frame = frames.get(timeout=self._timeout)
+                frame = frames.get(timeout=timeout)
                 break
             except Empty:
-                if system.current().monotonic() - self._heard < self._timeout:
+                if system.current().monotonic() - self._heard < timeout:
                     continue
                 silent = StoreUnavailableError(
-                    f"{self._name} has not answered for {self._timeout:g} seconds; try again, or with a longer timeout",
+                    f"{self._name} has not answered for {timeout:g} seconds; try again, or with a longer timeout",
                     store=self._name,
                 )
                 silent.errno = errno.ETIMEDOUT
@@ -301,11 +303,15 @@ class FarEnd:
             raise self.error_of(frame[1], key, verb)
         return frame
 
-    def _ask(self, kind: int, meta: dict[str, Any], key: str, verb: str, body: bytes = b"") -> _Frame:
+    def _ask(
+        self, kind: int, meta: dict[str, Any], key: str, verb: str, body: bytes = b"", *, patience: int = 1
+    ) -> _Frame:
         number, frames = self.begin()
         try:
             self.send(number, kind, meta, body)
-            return self.receive(frames, key, verb)
+            while (answer := self.receive(frames, key, verb, patience=patience))[0] != far.DONE:
+                pass
+            return answer
         finally:
             self.forget(number)
 
@@ -445,7 +451,7 @@ class FarEnd:
         try:
             self.send(number, far.LIST, {"key": prefix})
             while kind == far.PIECE:
-                kind, _, body = self.receive(frames, prefix, "list")
+                kind, _, body = self.receive(frames, prefix, "list", patience=_PATIENCE)
                 if kind == far.PIECE:
                     self.send(number, far.TAKEN, {"room": 1})
                 for found in json.loads(body):
@@ -474,12 +480,13 @@ class FarEnd:
 
     def flush(self) -> None:
         """See `FarSide.flush`."""
-        self._ask(far.FLUSH, {}, "", "flush")
+        self._ask(far.FLUSH, {}, "", "flush", patience=_PATIENCE)
 
     def remove_staging(self, older_than: float, dry_run: bool) -> tuple[str, ...]:
         """See `FarSide.remove_staging`."""
         asked = {"older_than": older_than, "dry_run": dry_run}
-        return tuple(json.loads(self._ask(far.SWEEP, asked, "", "look for unfinished files in")[2]))
+        answer = self._ask(far.SWEEP, asked, "", "look for unfinished files in", patience=_PATIENCE)
+        return tuple(json.loads(answer[2]))
 
     def close(self) -> None:
         """See `FarSide.close`."""

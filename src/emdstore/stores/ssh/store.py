@@ -9,6 +9,7 @@ There is no native scope, so that a folder of a store uses the connections of th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +37,7 @@ from emdstore.stores.replacing import digest_at
 from emdstore.stores.ssh import sftp_copies
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.copies import FetchFiles, SendFiles
+from emdstore.stores.ssh.farend import FarEnd
 from emdstore.stores.ssh.lines import MOST_CONNECTIONS, Lines, Way, lines_of
 from emdstore.stores.ssh.side import FarSide
 
@@ -150,6 +152,11 @@ class SSHArtifactStore:
             yield first
             yield from found
 
+    def digest(self, key: str, /) -> tuple[int, str]:
+        """See `SupportsDigest.digest`: by the program over there. With SFTP the bytes are downloaded for it."""
+        validate_key(key)
+        return self._lines.get().call(lambda side: side.digest(key) if isinstance(side, FarEnd) else _hashed(side, key))
+
     def open_reader(self, key: str, /) -> ArtifactReader:
         """See `SupportsStreaming.open_reader`."""
         validate_key(key)
@@ -234,6 +241,15 @@ class _ComparingStore(SSHArtifactStore):
         """See `SupportsReplaceIf.replace_bytes`: under the lock that local stores over there take, too."""
         validate_key(key)
         self._once(lambda side: side.replace_bytes(key, data, seen), key, data)
+
+
+def _hashed(side: FarSide, key: str) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    with side.open_reader(key) as reader:
+        while data := reader.read():
+            digest.update(data)
+            size += len(data)
+    return size, digest.hexdigest()
 
 
 def _open_again(kind: type[SSHArtifactStore], url: str, options: dict[str, Any]) -> SSHArtifactStore:

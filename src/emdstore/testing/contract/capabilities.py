@@ -11,7 +11,7 @@ from threading import Barrier
 import attrs
 import pytest
 
-from emdstore.errors import ArtifactChangedError, ArtifactExistsError, ArtifactNotFoundError
+from emdstore.errors import ArtifactChangedError, ArtifactExistsError, ArtifactNotFoundError, InvalidKeyError
 from emdstore.keys import in_folder, join_key
 from emdstore.stores import port
 from emdstore.stores.port import (
@@ -19,6 +19,7 @@ from emdstore.stores.port import (
     SupportsCopyFrom,
     SupportsCreate,
     SupportsDelete,
+    SupportsDigest,
     SupportsFlush,
     SupportsInfo,
     SupportsLeftOut,
@@ -36,6 +37,7 @@ from emdstore.testing.contract.listing import TRICKY_ORDER
 CAPABILITIES: dict[type, tuple[str, ...]] = {
     SupportsInfo: ("info", "iter_info"),
     SupportsStreaming: ("open_reader", "open_writer"),
+    SupportsDigest: ("digest",),
     SupportsDelete: ("delete",),
     SupportsCreate: ("create_bytes",),
     SupportsReplaceIf: ("replace_bytes",),
@@ -324,6 +326,25 @@ class CapabilityClauses(Clauses):
         store.flush()
         store.flush()
         assert harness.raw_get("a/value") == b"value"
+
+    @pytest.mark.parametrize("size", [0, 5, 3_000_000])
+    def test_a_digest_is_of_the_bytes_as_they_are_now(
+        self, harness: StoreHarness, store: ArtifactStore, size: int
+    ) -> None:
+        """Of what lies there, whoever wrote it, and whatever was there before; nothing has none.
+
+        Guards against digests that were noted when the bytes were written: damage would never be found.
+        """
+        if not isinstance(store, SupportsDigest):
+            pytest.skip("no SupportsDigest")
+        with pytest.raises(ArtifactNotFoundError):
+            store.digest("a/value")
+        store.write_bytes("a/value", b"y" * size)
+        assert store.digest("a/value") == (size, sha256(b"y" * size).hexdigest())
+        harness.raw_put("a/value", b"x" * size)
+        assert store.digest("a/value") == (size, sha256(b"x" * size).hexdigest())
+        with pytest.raises(InvalidKeyError):
+            store.digest("a/../value")
 
     # -- place ---------------------------------------------------------------------------------------------------
 
