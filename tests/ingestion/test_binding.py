@@ -50,6 +50,23 @@ def test_a_store_gets_one_identity_whoever_asks_first() -> None:
     assert give_identity(store, "another") == first == identity_of(store)
 
 
+def test_an_identity_that_a_power_cut_left_empty_is_given_anew(tmp_path: Path) -> None:
+    store = LocalArtifactStore(tmp_path)
+    store.write_bytes(IDENTITY_KEY, b"")
+    assert identity_of(store).id is None
+    given = give_identity(store)
+    assert given.id is not None
+    assert give_identity(store, "another") == given == identity_of(store)
+
+
+def test_an_identity_is_on_the_disk_before_anybody_goes_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[bytes] = []
+    monkeypatch.setattr(LocalArtifactStore, "flush", lambda store: flushed.append(store.read_bytes(IDENTITY_KEY)))
+    store = LocalArtifactStore(tmp_path)
+    give_identity(store)
+    assert flushed == [store.read_bytes(IDENTITY_KEY)]
+
+
 def test_what_is_no_identity_is_named_and_left_alone(tmp_path: Path) -> None:
     store = LocalArtifactStore(tmp_path)
     store.write_bytes(IDENTITY_KEY, b"torn")

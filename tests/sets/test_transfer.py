@@ -244,6 +244,24 @@ def test_an_older_set_is_opened_before_its_first_byte_changes(
     assert set(keys[1:-1]) == {PLOT, f"{FRAGMENT}/data/tas.nc", f"{FRAGMENT}/index.html"}
 
 
+def test_what_only_the_older_record_names_does_not_change_before_it_is_opened_either() -> None:
+    # The later publication does not have the plot any more, and other bytes of that name lie beside it.
+    source, dest = InMemoryArtifactStore(), InMemoryArtifactStore()
+    publish(source)
+    transfer(source, dest)
+    before = read_record(scoped(source, FRAGMENT))
+    assert before is not None
+    plot = PLOT.removeprefix(f"{FRAGMENT}/")
+    amend(source, generation=before.generation + 1, artifacts=tuple(a for a in before.artifacts if a.key != plot))
+    source.write_bytes(PLOT, b"bytes that nothing names")
+    seen = RecordingStore(dest)
+    assert transfer(source, seen).ok
+    keys = writes(seen)
+    assert (keys[0], keys[-1]) == (AT, AT)
+    assert PLOT in keys
+    assert held(dest) == held(source)
+
+
 class _OpenedMeanwhile(InMemoryArtifactStore):
     """Another writer opens the set, changes a file of it and is halted, when this has been listed."""
 

@@ -52,6 +52,10 @@ class Watch:
         between an artifact and its record is older than the record, and believed; see R2.
     overrun
         Sets whose bytes somebody wrote who was not the last to open them: one who was halted, or has no claim.
+    unopened
+        Those of them that were published for the first time, which opens nothing: of two who do that at once each may
+        write between the other's bytes and its record. These are older than the record then, and believed, see R2; who
+        reads every byte finds out.
     lost_for_good
         Those of the lost that scratch may lack by right.
     unknown
@@ -70,6 +74,7 @@ class Watch:
         self.damaged: set[str] = set()
         self.meddled: set[str] = set()
         self.overrun: set[str] = set()
+        self.unopened: set[str] = set()
         self._writers: dict[str, set[Actor]] = {}
         self._opened_by: dict[str, Actor] = {}
         self.spoiled: set[str] = set()
@@ -128,12 +133,16 @@ class Watch:
 
     def mended(self, fragment: str) -> None:
         """Judge a set that was repaired, with nobody beside."""
-        if wrong := _wrong_of(self._world, self, fragment):
+        with self._kernel.at_once():
+            wrong = _wrong_of(self._world, self, fragment)
+        if wrong:
             self._blame(2, f"{fragment} was repaired, and {wrong[0]}")
 
     def believed(self, fragment: str) -> None:
         """Judge a set that a reader took for complete, with nobody beside."""
-        if missing := [each for each in _wrong_of(self._world, self, fragment) if each.endswith("is not there")]:
+        with self._kernel.at_once():
+            wrong = _wrong_of(self._world, self, fragment)
+        if missing := [each for each in wrong if each.endswith("is not there")]:
             self._blame(9, f"a reader took {fragment} for complete, and {missing[0]}")
 
     def spoils(self, fragment: str, key: str) -> None:
@@ -216,6 +225,8 @@ class Watch:
         if not others:
             return
         self.overrun.add(fragment)
+        if fragment not in self._standing:
+            self.unopened.add(fragment)
         if not any(each.may_overrun for each in (actor, *others)):
             names = " and ".join(sorted(each.name for each in (actor, *others)))
             self._blame(6, f"{names} write {fragment} at once, though each has a claim")
@@ -237,11 +248,12 @@ class Watch:
         """Cut the power, and judge what is left; what a program wrote and the disk forgot is nobody's fault."""
         scratch, was_standing = self._world.in_scratch(), self._records_now()
         cut()
-        left, held, self._standing = self._world.in_scratch(), self._world.held(), self._records_now()
+        left, self._standing = self._world.in_scratch(), self._records_now()
         for fragment, files in self.wrote_last.items():
             for key, data in list(files.items()):
                 name = f"{fragment}/{key}"
-                if scratch.get(name) == data and data not in (left.get(name), held.get(name)):
+                if scratch.get(name) == data and left.get(name) != data:
+                    self.spoiled.add(fragment)
                     del files[key]
         for fragment, row in rows_of(self._world).items():
             data = was_standing.get(fragment)
@@ -348,11 +360,9 @@ def lost_bytes(world: World, watch: Watch) -> Iterator[Violation]:
                 record = None if published is None else watch._decoded(published)
                 named = () if record is None else record.artifacts
                 was_published = any(each.key == key and each.sha256 == sha256(data) for each in named)
-                if (
-                    fragment in watch.overrun
-                    and was_published
-                    and look_at_set(world.results, fragment).state == "changed"
-                ):
+                every = fragment in watch.unopened
+                may_be = fragment in watch.overrun and was_published
+                if may_be and look_at_set(world.results, fragment, every_digest=every).state == "changed":
                     continue
                 yield Violation(1, f"the last bytes of {name} are neither in scratch nor in results")
 
@@ -371,8 +381,9 @@ def broken_sets(world: World, watch: Watch, *, committed: bool = False) -> Itera
         if not wrong:
             continue
         lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled
-        may_be = fragment in watch.overrun | watch.damaged and (lacks or not committed)
-        if not may_be or look_at_set(world.results, fragment).state != "changed":
+        is_hidden = fragment in watch.unopened
+        may_be = is_hidden or (fragment in watch.overrun | watch.damaged and (lacks or not committed))
+        if not may_be or look_at_set(world.results, fragment, every_digest=is_hidden).state != "changed":
             yield Violation(2, f"{fragment} is called published, and {wrong[0]}")
 
 
@@ -399,8 +410,8 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
     held = world.held()
     for fragment, row in rows.items():
         status, digest = row["status"], row["record_digest"]
-        if row["state"] == "bare" and fragment not in watch.strange and status != "unknown":
-            yield Violation(5, f"the rows of {fragment} are of a set without a record, and nobody but us wrote there")
+        if row["state"] == "bare" and fragment not in watch.strange and len(row["artifacts"]) < len(version_of(1)):
+            yield Violation(5, f"the rows of {fragment} are of a set that was still being shipped")
         if row["values"] == [9.0] and fragment in watch.strange and fragment not in watch.unknown and not watch.pruned:
             yield Violation(5, f"the rows of {fragment} are of a set without a record, and the execution is ours")
         data = held.get(f"{fragment}/{RECORD_NAME}")

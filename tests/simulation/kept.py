@@ -35,5 +35,14 @@ KEPT: dict[str, str] = {
         "('memory', ('stopped',), (('commit', 0), ('commit-and-clean', 0)), ((0, None), (1, 12), (0, None)), "
         "((0, 9, 'stop'),), (0.0, -3600.0), 'commit')"
     ),
+    # The power was cut when the identity of the results had its name and not its bytes; nothing could be shipped then.
+    "a store's identity is on the disk before a catalog goes by it": (
+        "('local', ('stopped',), (('commit-and-clean', 0),), (), ((0, 0, 'cut-names'),), (), 'commit')"
+    ),
+    # What only the destination's record named was written over, as nothing that the source's vouched for, before the
+    # set was opened.
+    "what only the older record names does not change before it is opened": (
+        "('local', ('behind',), (('bring', 0),), (), ((0, 0, 'cut-names'),), (), 'commit')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

@@ -245,7 +245,8 @@ class Kernel:
             for each in self.actors:
                 if not each.is_over:
                     self._kill(each)
-            self.cut_power(fault)
+            with self.at_once():
+                self.cut_power(fault)
             self._hub.switch()
             raise Killed
         if fault in ("ahead", "back"):

@@ -89,27 +89,68 @@ class Played:
 def draw(seed: int) -> Schedule:
     """Draw a schedule; the same one from the same seed."""
     chance = random.Random(seed)
-    return _draw_late(chance) if chance.random() < 0.4 else _draw_any(chance)
+    return chance.choices((_draw_late, _draw_damaged, _draw_any), (9, 3, 8))[0](chance)
 
 
-_PUBLISHERS = ("commit", "commit-and-clean", "publish", "publish-and-clean", "batch", "bring", "reingest")
+_CLAIMERS = ("commit", "commit", "commit-and-clean", "batch", "reingest", "gc-stale")
+_OTHERS = ("publish", "publish-and-clean", "bring", "bring")
+_READERS = ("play-again", "prune", "read", "send")
+_CLEANERS = ("gc", "gc-stale", "commit-and-clean", "publish-and-clean")
+_THEMES = (
+    (_CLAIMERS, _CLAIMERS),
+    (_CLAIMERS + _OTHERS, _CLAIMERS + _OTHERS),
+    (_OTHERS, (*_READERS, "play-again", "play-again")),
+    (_CLEANERS, _CLAIMERS + _OTHERS),
+    (_CLAIMERS + _OTHERS, (*_CLEANERS, "mend", "mend")),
+    (_READERS, _CLAIMERS + _OTHERS),
+)
+"""Who waits, and who goes on beside."""
+
+_STEPS = {
+    **{"commit": (9, 65), "commit-and-clean": (9, 95), "batch": (15, 80), "reingest": (15, 75), "gc": (5, 55)},
+    **{"gc-stale": (8, 60), "publish": (9, 23), "publish-and-clean": (9, 50), "bring": (5, 45), "send": (5, 45)},
+    **{"play-again": (3, 40), "prune": (3, 40), "read": (1, 8), "mend": (2, 30)},
+}
+"""About at which of its steps it matters that somebody waits."""
 
 
 def _draw_late(chance: random.Random) -> Schedule:
     """Draw one in which somebody waits at a step until others have done some of theirs, and goes on beside them."""
-    state = chance.choices(STATES, (3, 1, 4, 1, 1, 1, 1))[0]
-    first = chance.choice((*_PUBLISHERS, "gc-stale", "gc-stale", "play-again"))
+    state = chance.choices(STATES, (3, 1, 4, 1, 1, 2, 2))[0]
+    first, last = (chance.choice(each) for each in chance.choice(_THEMES))
     between = chance.choice(
-        ("write", "write", "write", "spoil", "lose", "drop", "damage", "gc", "commit-and-clean", "idle")
+        ("write", "write", "write", "idle", "spoil", "lose", "drop", "damage", "gc", "commit-and-clean")
     )
-    actors = ((first, 0), (between, 0), (chance.choice((*_PUBLISHERS, "gc", "mend", "play-again")), 0))
-    segments = ((0, chance.randrange(1, 60)), (1, None), (2, chance.randrange(1, 70)), (0, None), (2, None))
-    fault = (chance.randrange(3), chance.randrange(1, 70), chance.choices(list(FAULTS), list(FAULTS.values()))[0])
-    faults = ((0, int(segments[0][1] or 0), "stop"),) if chance.random() < 0.5 else ()
-    faults += (fault,) if chance.random() < 0.4 else ()
+    actors = ((first, 0), (between, 0), (last, 0))
+    begins, ends = _STEPS[first]
+    step, ends_at = chance.randrange(begins, ends), _STEPS[last][1]
+    begun: tuple[int, int | None] = (2, None) if chance.random() < 0.3 else (2, chance.randrange(1, ends_at))
+    segments = ((0, step), (1, None), begun, (0, None), (2, None))
+    if chance.random() < 0.3:  # nobody between
+        segments = (segments[0], *segments[2:])
+        actors = (actors[0], ("idle", 0), actors[2])
+    faults = ((0, step, chance.choice(("stop", "stop", "kill"))),) if chance.random() < 0.6 else ()
+    if chance.random() < 0.3:
+        faults += (
+            (chance.randrange(3), chance.randrange(1, 70), chance.choices(list(FAULTS), list(FAULTS.values()))[0]),
+        )
     scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
     skew = (0.0, 0.0, float(chance.choice((0, 0, 0, -3600, 3600))))
     return Schedule(scene, actors, segments, faults, skew, chance.choice(("commit", "replay")))
+
+
+def _draw_damaged(chance: random.Random) -> Schedule:
+    """Draw one in which something is wrong with a set already, and somebody comes upon it."""
+    state = chance.choices(STATES, (1, 5, 2, 1, 1, 1, 1))[0]
+    first = chance.choice(("drop", "damage", "lose", "spoil", "write", "copy-bare"))
+    then = chance.choice(chance.choice((_CLEANERS, _READERS, _CLAIMERS, _OTHERS, ("mend", "recover", "abort"))))
+    actors = ((first, 0), (then, 0))
+    faults: tuple[tuple[int, int, str], ...] = ()
+    if chance.random() < 0.4:
+        at = chance.randrange(1, _STEPS.get(then, (1, 40))[1])
+        faults = ((1, at, chance.choices(list(FAULTS), list(FAULTS.values()))[0]),)
+    scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
+    return Schedule(scene, actors, ((0, None),), faults, (), chance.choice(("commit", "replay")))
 
 
 def _draw_any(chance: random.Random) -> Schedule:

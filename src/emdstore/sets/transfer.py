@@ -374,7 +374,8 @@ def _some_sealed(
     sealed = standing.data == data
     in_turn = tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source)
     again = read_back(record, folder) if standing.was_open else ()
-    return Unit(folder, in_turn, tuple(named.values()), opening, seal, sealed=sealed, read_back=again)
+    loose, vouched = _vouched_there(folder, named.values(), standing)
+    return Unit(folder, _and_first(vouched, in_turn), loose, opening, seal, sealed=sealed, read_back=again)
 
 
 def _record_in(group: Group, source: ArtifactStore) -> ExecutionRecord | None:
@@ -610,7 +611,8 @@ def _vouched(
         named.add(key)
         step = _step(key, artifact, found.get(key), listed, proved.get(key), unchanged, source)
         ranks[_RANKS.get(artifact.role, 0)].append(step)
-    loose = [step_of(pair, unchanged) for pair in group.pairs if pair.here and pair.key not in named and pair.key != at]
+    rest = [step_of(pair, unchanged) for pair in group.pairs if pair.here and pair.key not in named and pair.key != at]
+    loose, vouched = _vouched_there(group.folder, rest, standing)
     opening = None
     if standing.data is not None or join_key(group.folder, METRIC_NAME) in standing.found:
         planned = [artifact.key for artifact in record.artifacts]
@@ -618,13 +620,33 @@ def _vouched(
     seal = Step(at, "write", len(data), data=data, there=standing.digest)
     return Unit(
         group.folder,
-        tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source),
-        tuple(loose),
+        _and_first(vouched, tuple(map(tuple, ranks)) if opening is None else _proved_first(ranks, source)),
+        loose,
         opening,
         seal,
         sealed=standing.data == data,
         read_back=read_back(record, group.folder) if standing.was_open else (),
     )
+
+
+def _vouched_there(folder: str, steps: Iterable[Step], standing: Standing) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """Split what the source's record does not name into what nothing vouches for, and what the destination's names.
+
+    The latter may change only while the set is open, as all else that it vouches for.
+    """
+    there = () if standing.record is None else standing.record.artifacts
+    named = {join_key(folder, each.key) for each in there}
+    loose, vouched = [], []
+    for step in steps:
+        if step.key in named and step.action in ("copy", "compare"):
+            vouched.append(attrs.evolve(step, action="copy"))
+        else:
+            loose.append(step)
+    return tuple(loose), tuple(vouched)
+
+
+def _and_first(steps: tuple[Step, ...], ranks: tuple[tuple[Step, ...], ...]) -> tuple[tuple[Step, ...], ...]:
+    return ((*steps, *ranks[0]), *ranks[1:])
 
 
 def _proved_first(ranks: Iterable[Iterable[Step]], source: ArtifactStore) -> tuple[tuple[Step, ...], ...]:
