@@ -113,6 +113,7 @@ class Between:
         ours_in, theirs_out = os.pipe()
         self.descriptors = ours_in, ours_out
         self._in, self._out = theirs_in, theirs_out
+        os.set_blocking(theirs_out, False)
         self._waiting: dict[int, Request] = {}
         self._cut = threading.Lock()
         self._is_cut = False
@@ -174,8 +175,12 @@ class Between:
 
     def _answer(self, packet: bytes) -> None:
         data = packet if isinstance(packet, bytearray) else string(packet)
-        while data:
-            data = data[os.write(self._out, data) :]
+        with self._cut:  # the descriptor may be another's after it
+            while data and not self._is_cut:
+                try:
+                    data = data[os.write(self._out, data) :]
+                except BlockingIOError:  # the client reads when it is done with what it has
+                    time.sleep(0.0005)
 
     def settle(self) -> None:
         """Wait until the server has answered all but the request that a hook has in hand."""
@@ -185,10 +190,11 @@ class Between:
     def cut(self) -> None:
         """End the connection."""
         with self._cut:
-            if not self._is_cut:
-                self._is_cut = True
-                self._server.close()
-                os.close(self._out)
+            if self._is_cut:
+                return
+            self._is_cut = True
+            os.close(self._out)
+        self._server.close()
 
     def asked(self, *kinds: str) -> list[Request]:
         """Return what was asked of some kinds."""

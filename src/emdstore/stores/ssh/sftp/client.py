@@ -31,9 +31,6 @@ from emdstore.stores.ssh.sftp.wire import Answer, Packet, Request, WireError
 
 T = TypeVar("T")
 
-Steps: TypeAlias = Generator[Request | Sequence[Request], Any, T]
-"""What asks and is answered: yields one request and is sent its answer, or several, and is sent a list of answers."""
-
 PATIENCE = 20.0
 """Seconds that a server may be silent while something is asked of it."""
 
@@ -159,6 +156,32 @@ class Task(Generic[T]):
         self._finished.release()
 
 
+class Gate:
+    """Where steps wait for what others of the same client are about to find out."""
+
+    def __init__(self) -> None:
+        self._held: list[Task[Any]] | None = []
+        self._lock = threading.Lock()
+
+    def hold(self, task: Task[Any]) -> bool:
+        """Have steps wait; False if the gate is open."""
+        with self._lock:
+            if self._held is None:
+                return False
+            self._held.append(task)
+            return True
+
+    def release(self) -> list[Task[Any]]:
+        """Open the gate for good; return the steps that wait."""
+        with self._lock:
+            held, self._held = self._held or [], None
+            return held
+
+
+Steps: TypeAlias = Generator[Request | Sequence[Request] | Gate, Any, T]
+"""What asks and is answered: yields one request and is sent its answer, or several, and is sent a list of answers."""
+
+
 class Client:
     """A connection to an SFTP server, for all threads of a process.
 
@@ -248,30 +271,44 @@ class Client:
 
     def _advance(self, task: Task[Any], answer: Any) -> None:
         """Take the next step; in the thread of whoever began, and then in the client's."""
-        try:
-            if self._lost is not None:
-                task.steps.close()
-                raise Lost(self._lost)
-            if task.given_up:
-                task.given_up = False
-                asked = task.steps.throw(GivenUpError(task.answers))
-            else:
-                asked = task.steps.send(answer)
-        except StopIteration as stop:
-            self._room.release()
-            task.finish(stop.value)
-            return
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            self._room.release()
-            task.fail(error)
-            return
-        if isinstance(asked, Request):
-            task.is_single, task.missing, task.answers = True, 1, [None]
-            self._put(asked, task, 0)
-            return
-        task.is_single, task.missing, task.answers = False, len(asked), [None] * len(asked)
-        for position, request in enumerate(asked):
-            self._put(request, task, position)
+        while True:
+            try:
+                if self._lost is not None:
+                    task.steps.close()
+                    raise Lost(self._lost)
+                if task.given_up:
+                    task.given_up = False
+                    asked = task.steps.throw(GivenUpError(task.answers))
+                else:
+                    asked = task.steps.send(answer)
+            except StopIteration as stop:
+                self._room.release()
+                task.finish(stop.value)
+                return
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                self._room.release()
+                task.fail(error)
+                return
+            if isinstance(asked, Request):
+                task.is_single, task.missing, task.answers = True, 1, [None]
+                self._put(asked, task, 0)
+                return
+            if isinstance(asked, Gate):
+                if asked.hold(task):
+                    return
+                answer = None
+                continue
+            task.is_single, task.missing, task.answers = False, len(asked), [None] * len(asked)
+            for position, request in enumerate(asked):
+                self._put(request, task, position)
+            if asked:
+                return
+            answer = []
+
+    def open(self, gate: Gate) -> None:
+        """Let those go on who wait at a gate, and all who come to it."""
+        for task in gate.release():
+            self._advance(task, None)
 
     def _send(self) -> None:
         """Hand over what there is, as far as the server takes it now; the thread does the rest."""

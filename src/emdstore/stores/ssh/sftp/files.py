@@ -300,8 +300,7 @@ def stage(ground: Ground, key: str, *, create: bool = False) -> Steps[Staged]:
         raise _lacks(ground, key, wire.HARDLINK, "put a file where none is without a look before")
     folder = key.rpartition("/")[0]
     for _ in range(MOST_RACES):
-        if not ground.knows(folder):
-            yield from ground.visit(folder, key, create=True)
+        yield from ground.enter(folder, key, create=True)
         path = ground.path((f"{folder}/" if folder else "") + STAGING_PREFIX + system.current().token(8))
         asked = [
             wire.lstat(ground.path(key)),
@@ -537,8 +536,7 @@ class Writer:
 def remove(ground: Ground, key: str) -> Steps[None]:
     """Remove an artifact, and the folders that become empty by it."""
     folder = key.rpartition("/")[0]
-    if not ground.knows(folder):
-        yield from ground.visit(folder, key)
+    yield from ground.enter(folder, key)
     there, real = yield [wire.lstat(ground.path(key)), wire.real_path(ground.path(folder))]
     if not isinstance(there, Attributes):
         raise ground.error_of(there, "look at", key)

@@ -29,7 +29,7 @@ from emdstore.errors import (
 from emdstore.keys import shown_name
 from emdstore.stores.ssh import side
 from emdstore.stores.ssh.sftp import wire
-from emdstore.stores.ssh.sftp.client import Client, GivenUpError, Lost, Steps
+from emdstore.stores.ssh.sftp.client import Client, Gate, GivenUpError, Lost, Steps
 from emdstore.stores.ssh.sftp.wire import Answer, Attributes, Names, Request, Status, WireError
 from emdstore.stores.system_errors import error_of_errno
 
@@ -68,6 +68,7 @@ class Ground:
         self.unfinished: set[str] = set()
         self._real: str | None = None
         self._known: dict[str, float] = {}
+        self._gates: dict[tuple[str, bool], Gate] = {}
         self._ahead: float | None = None  # how many seconds the server's clock is ahead
 
     def __repr__(self) -> str:
@@ -101,6 +102,23 @@ class Ground:
         """Forget what was known of a folder."""
         self._known.pop(folder, None)
 
+    def enter(self, folder: str, key: str, *, create: bool = False) -> Steps[None]:
+        """Look at each folder on the way, as `visit` does, unless that was done a moment ago, or is being done."""
+        if self.knows(folder):
+            return
+        gate = self._gates.get((folder, create))
+        if gate is not None:
+            yield gate
+            if not self.knows(folder):  # what was found out is an error, and each has its own
+                yield from self.visit(folder, key, create=create)
+            return
+        self._gates[folder, create] = gate = Gate()
+        try:
+            yield from self.visit(folder, key, create=create)
+        finally:
+            self._gates.pop((folder, create), None)
+            self.client.open(gate)
+
     def visit(self, folder: str, key: str, *, create: bool = False) -> Steps[None]:
         """Look at each folder on the way to a key, and make those that are missing, if asked.
 
@@ -121,10 +139,10 @@ class Ground:
                 wire.real_path(self.top),
                 *(wire.lstat(self.path(each)) for each in way),
             ]
-            if is_absent(top):
+            if is_absent(top) or is_absent(real):
                 if not create:
                     raise side.not_found(key, self.name)
-                if turn and refused is not None:
+                if refused is not None:
                     yield from self.refuse(refused, _MAKING[0], key)
                 refused = yield from self._make_root()
                 continue
@@ -165,6 +183,8 @@ class Ground:
         parts = self.top.split("/")
         folders = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
         made = yield [wire.make_folder(each) for each in folders if each not in ("", ".")]
+        if not made:  # a home, which others have to make
+            return Status(wire.NO_SUCH_FILE, "")
         return None if is_ok(made[-1]) else made[-1]
 
     def _first_missing(self, way: list[str], there: list[Answer], key: str, *, create: bool) -> Steps[int | None]:
@@ -240,9 +260,7 @@ class Ground:
 
     def look(self, key: str) -> Steps[Attributes]:
         """Return what is known of the artifact at a key; `ArtifactNotFoundError` if there is none."""
-        folder = key.rpartition("/")[0]
-        if not self.knows(folder):
-            yield from self.visit(folder, key)
+        yield from self.enter(key.rpartition("/")[0], key)
         found, real = yield [wire.lstat(self.path(key)), wire.real_path(self.path(key))]
         if not isinstance(found, Attributes):
             raise self.error_of(found, "look at", key)

@@ -144,6 +144,7 @@ class Sftp:
         self._round_trip = system.current().monotonic() - began
         self.ahead = Ahead()
         self._unflushed: dict[str, None] = {}
+        self._has_told = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -263,11 +264,13 @@ class Sftp:
         if self._ground.durability == "object":
             return
         if not self._ground.has(wire.FSYNC):
-            _log.warning(
-                "%s cannot flush what was written: its server lacks %s; a power cut there may take it",
-                self._ground.name,
-                wire.FSYNC,
-            )
+            if not self._has_told:
+                self._has_told = True
+                _log.warning(
+                    "%s cannot flush what was written: its server lacks %s; a power cut there may take it",
+                    self._ground.name,
+                    wire.FSYNC,
+                )
             return
         with self._lock:
             keys, self._unflushed = self._unflushed, {}
