@@ -51,6 +51,9 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "recover", 0, ["recover"]
     yield "gc", 0, ["gc"]
     yield "gc", 0, ["gc", "--yes"]
+    yield "config show", 0, ["config", "show"]
+    Path("emdstore.toml").write_text(Path("emdstore.toml").read_text() + f'[stores.archive]\nurl = "{results}"\n')
+    yield "config check", 0, ["config", "check"]
     yield "db check", 0, ["db", "check"]
     yield "db check", 2, ["db", "check", "--catalog", "mysql://h/x"]
     yield "db upgrade", 0, ["db", "upgrade"]

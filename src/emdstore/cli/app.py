@@ -63,6 +63,8 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "recover": ("executions:recover", "Stop running executions whose process is gone."),
     "reingest": ("executions:reingest", "Publish and ingest an execution's set again, as a new execution."),
     "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
+    "config show": ("configuring:show", "Show every setting, with where it comes from."),
+    "config check": ("configuring:check", "Read the configuration, and try each named store."),
     "db check": ("database:check", "Tell which schema the catalog has."),
     "db upgrade": ("database:upgrade", "Bring the catalog's schema up to date."),
     "db rebind": ("database:rebind", "Tell the catalog where its results store is now."),
@@ -86,6 +88,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "climate-ref replay": ("climate_ref:replay", "Load every set of a results store into Climate-REF's database."),
 }
 _GROUPS = {
+    "config": "Look at the configuration: show, check.",
     "db": "Look after the catalog: check, upgrade, rebind.",
     "release": "Name sets, stand behind them, and see that they stay what they were.",
     "climate-ref": "Work with a Climate-REF's own database: replay, retractions.",

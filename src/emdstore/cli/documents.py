@@ -126,6 +126,8 @@ LAYOUTS: Mapping[str, Layout] = {
         _error(each["verdict"], f"{each['provider']}/{each['diagnostic']}/{each['group']}", "")
         for each in told["pairs"] if each["verdict"] in ("missing", "new", "changed")
     ]),
+    "config check": Layout("stores", errors=_of_items("stores", "ok", "name", "detail", (True,))),
+    "config show": Layout("settings"),
     "db check": Layout(errors=_of_database),
     "db rebind": Layout(),
     "db upgrade": Layout(errors=_of_database),

@@ -72,6 +72,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "recover": ("emdstore recover", "emdstore recover --older-than 1d --no-catalog"),
     "reingest": ("emdstore reingest pmp/enso/h/1", "emdstore reingest pmp/enso/h/1 --json"),
     "gc": ("emdstore gc --older-than 30d", "emdstore gc --provider pmp --status uploaded --yes"),
+    "config show": ("emdstore config show", "emdstore config show --config /project/emdstore.toml --json"),
+    "config check": ("emdstore config check", "emdstore config check --timeout 5 --retries 0"),
     "db check": ("emdstore db check", "emdstore db check --catalog postgresql://host/name"),
     "db upgrade": ("emdstore db upgrade", "emdstore db upgrade --catalog catalog.db"),
     "db rebind": ("emdstore db rebind", "emdstore db rebind /new/disk/results --catalog catalog.db"),

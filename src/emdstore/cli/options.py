@@ -176,14 +176,26 @@ PATIENT = Patience()
 ANY = Access()
 
 
+def located(place: str) -> tuple[str, dict[str, Any]]:
+    """Return where a place is, and the options that come with its name, if it is one of a named store: archive:pmp."""
+    name, colon, folder = place.partition(":")
+    if not colon or folder.startswith("//") or "/" in name or "::" in place:
+        return place, {}
+    from emdstore.executions.settings import named_stores  # asked only if it may be such a name
+
+    store = named_stores().get(name)
+    return (place, {}) if store is None else (store.at(folder), dict(store.options))
+
+
 def open_existing(place: str, access: Access) -> ArtifactStore:
     """Open a store that is to be read. A folder must be there: a mistyped one is not an empty store."""
-    return as_source(open_store(place, **access.options_for(place)))
+    return as_source(open_dest(place, access))
 
 
 def open_dest(place: str, access: Access) -> ArtifactStore:
     """Open a store that is to be written; what is not there yet is made."""
-    return open_store(place, **access.options_for(place))
+    url, options = located(place)
+    return open_store(url, **(options | access.options_for(url)))
 
 
 @contextmanager
@@ -209,6 +221,7 @@ def open_catalog(url: str, *, create: bool) -> Catalog:
 
 def fragment_of(place: str) -> str:
     """Return the fragment of an execution's own folder as its place tells it: the last four segments of the path."""
+    place, _ = located(place)
     path = place.partition("://")[2].partition("/")[2] if "://" in place else os.path.abspath(place)
     segments = [segment for segment in path.split("/") if segment]
     if not segments:

@@ -5,27 +5,71 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shlex
 import stat
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from emdstore.errors import WorkspaceError, has_secrets, redact
 
 _log = logging.getLogger(__name__)
 
+_NAME = re.compile(r"[A-Za-z][\w-]*")
 CONFIG_NAME = "emdstore.toml"
 _ENVIRONMENT = "EMDSTORE_"
 _PLACES = ("scratch", "results", "catalog", "vocabulary")
 _FLAGS = ("clean_folder", "clean_unnamed")
-_SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options")
+_STORES = "stores"
+_SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options", _STORES)
+_DEFAULTS = {"vocabulary": None, "clean_folder": False, "clean_unnamed": False, "lease_seconds": 60.0}
+
+
+@attrs.frozen
+class NamedStore:
+    """A store that a file gives a name: in a workspace's ``emdstore.toml``, or the user's own.
+
+    Attributes
+    ----------
+    name
+        Its name; ``name:folder`` is a folder of it.
+    url
+        Where it is.
+    options
+        What `open_store` takes besides.
+    file
+        The file that says so.
+    """
+
+    name: str
+    url: str
+    options: Mapping[str, Any]
+    file: Path
+
+    def at(self, folder: str) -> str:
+        """Return the place of a folder in it."""
+        inside = folder.strip("/")
+        return f"{self.url.rstrip('/')}/{inside}" if inside else self.url
+
+
+@attrs.frozen
+class Setting:
+    """One setting of a workspace, and where its value comes from."""
+
+    name: str
+    value: Any
+    origin: str
 
 
 def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -> tuple[dict[str, Any], str]:
     """Return the settings of a workspace, and their file; see `Workspace.open`."""
     file = _find_config(path)
     settings = _read_config(file) if file is not None else {}
+    settings.pop(_STORES, None)
     base = file.parent if file is not None else Path.cwd()
     settings = {name: _anchored(name, value, base) for name, value in settings.items()} | _from_environment()
     if catalog is not None:
@@ -37,6 +81,51 @@ def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -
             "`emdstore init` writes one, or set EMDSTORE_SCRATCH, EMDSTORE_RESULTS and EMDSTORE_CATALOG"
         )
     return settings, str(file or "the environment")
+
+
+def user_config() -> Path:
+    """Return where a user's own file is, whether it is there or not."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "emdstore" / "config.toml"
+
+
+def named_stores(path: str | os.PathLike[str] | None = None) -> dict[str, NamedStore]:
+    """Return the stores that have names: those of the workspace's file, and of the user's where that has no such name.
+
+    Raises
+    ------
+    WorkspaceError
+        If a file cannot be read, or a store in it has no URL.
+    """
+    found: dict[str, NamedStore] = {}
+    own, workspace = user_config(), _find_config(path)
+    for file in (own if own.is_file() else None, workspace):
+        if file is None:
+            continue
+        stores = _read_config(file).get(_STORES, {})
+        for name, table in stores.items() if isinstance(stores, dict) else [("", None)]:
+            if not isinstance(table, dict) or not isinstance(table.get("url"), str) or not _NAME.fullmatch(name):
+                raise WorkspaceError(f"{file}: a store is a table [{_STORES}.NAME] with a url")
+            url = table["url"] if "://" in table["url"] else os.fspath(file.parent / Path(table["url"]).expanduser())
+            options = {option: value for option, value in table.items() if option != "url"}
+            found[name] = NamedStore(name, url, options, file)
+    return found
+
+
+def explained_settings(path: str | os.PathLike[str] | None = None) -> list[Setting]:
+    """Return every setting of the workspace, with where its value comes from: environment, file or default."""
+    file = _find_config(path)
+    said = _read_config(file) if file is not None else {}
+    explained = []
+    for name in (*_PLACES, *_FLAGS, "lease_seconds", "results_options"):
+        variable = _ENVIRONMENT + name.upper()
+        if name != "results_options" and (value := os.environ.get(variable)):
+            explained.append(Setting(name, value, variable))
+        elif name in said:
+            explained.append(Setting(name, said[name], str(file)))
+        else:
+            explained.append(Setting(name, _DEFAULTS.get(name), "default"))
+    return explained
 
 
 def write_config(path: Path, *, scratch: str, results: str, catalog: str, vocabulary: str | None = None) -> Path:
