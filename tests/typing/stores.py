@@ -27,7 +27,7 @@ from emdstore import (
     scoped,
     transfer,
 )
-from emdstore.catalog import ScalarRow, ValueQuery
+from emdstore.catalog import ScalarQuery, ScalarRow
 from emdstore.stores import SupportsPath
 
 
@@ -85,5 +85,6 @@ def publish(scratch: ArtifactStore, results: ArtifactStore) -> None:
     with Catalog("catalog.db") as catalog:
         assert_type(replay(results, catalog), ReplayReport)
         scalars = catalog.scalars(provider=["pmp", "ilamb"], dimensions={"region": "global"})
-        assert_type(scalars, ValueQuery[ScalarRow])
+        assert_type(scalars, ScalarQuery)
+        assert_type(scalars.where("value", "<", 0.5).order_by("-value").limit(3).first(), ScalarRow | None)
         assert_type([scalar.value for scalar in scalars], list[float])

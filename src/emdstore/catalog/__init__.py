@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
     from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
-    from emdstore.catalog.queries import Query, SeriesQuery, ValueQuery
+    from emdstore.catalog.queries import Query, ScalarQuery, SeriesQuery, ValueQuery
     from emdstore.catalog.records import RecordStamp
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Query",
     "RecordStamp",
     "ReplaceResult",
+    "ScalarQuery",
     "ScalarRow",
     "SeriesQuery",
     "SeriesRow",
@@ -46,6 +47,7 @@ _HOME = {
     "Holder": "lease",
     "Query": "queries",
     "RecordStamp": "records",
+    "ScalarQuery": "queries",
     "SeriesQuery": "queries",
     "ValueQuery": "queries",
 }

@@ -13,10 +13,10 @@ from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
-from emdstore.catalog.queries import Filters, Query, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
+from emdstore.catalog.queries import Filters, Query, ScalarQuery, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
 from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, WarningRow
 from emdstore.catalog.values import HeldValues
 from emdstore.errors import InvalidTransitionError
 from emdstore.stores.identity import StoreIdentity
@@ -227,7 +227,7 @@ class Catalog:
         """Return the entries of the output bundles, in the bundles' order; see `ValueFilters`."""
         return queries.outputs(self._database, **filters)
 
-    def scalars(self, **filters: Unpack[ValueFilters]) -> ValueQuery[ScalarRow]:
+    def scalars(self, **filters: Unpack[ValueFilters]) -> ScalarQuery:
         """Return the scalars, in the bundles' order; see `ValueFilters`."""
         return queries.scalars(self._database, **filters)
 

@@ -6,7 +6,7 @@ Each library is imported when it is needed. A frame is made from an Arrow table,
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import msgspec
 
-from emdstore.catalog.rows import SeriesRow
+from emdstore.catalog.rows import ScalarRow, SeriesRow
 from emdstore.catalog.table import Kind, Table, Values, name_dimensions
 from emdstore.errors import ExportError, MissingExtraError
 
@@ -153,6 +153,53 @@ def to_xarray(query: Iterable[SeriesRow]) -> xarray.Dataset:
         {"index_name": index_name},
     )
     return dataset
+
+
+def scalars_to_xarray(query: Iterable[ScalarRow], over: Sequence[str]) -> xarray.DataArray:
+    """Lay scalars out along some of their dimensions; see `ScalarQuery.to_xarray`."""
+    xr = _load("xarray", "an xarray array", "xarray")
+    np = import_module("numpy")
+    rows = list(query)
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for name, value in row.dimensions.items():
+            places = found.setdefault(name, {})
+            places.setdefault(value, len(places))
+    names = list(over) or [name for name, values in found.items() if len(values) > 1]
+    axes = {name: found.get(name, {}) for name in names}
+    array = np.full([len(axis) for axis in axes.values()], np.nan)
+    seen: dict[tuple[int, ...], ScalarRow] = {}
+    for row in rows:
+        lacking = [name for name in names if name not in row.dimensions]
+        if lacking:
+            raise ExportError(f"a scalar of {row.fragment!r} has no {', '.join(lacking)}: choose those that have")
+        place = tuple(axis[row.dimensions[name]] for name, axis in axes.items())
+        if place in seen:
+            raise ExportError(f"two scalars have the same place: {_difference(seen[place], row)}")
+        seen[place] = row
+        array[place] = row.value
+    shared = {
+        name: next(iter(values))
+        for name, values in found.items()
+        if name not in axes and len(values) == 1 and all(name in row.dimensions for row in rows)
+    }
+    units = {row.attributes.get("units") for row in rows}
+    data: xarray.DataArray = xr.DataArray(
+        array,
+        {**{name: (name, np.array(list(axis), dtype=object)) for name, axis in axes.items()}, **shared},
+        names,
+        name="value",
+        attrs={"units": units.pop()} if len(units) == 1 and None not in units else {},
+    )
+    return data
+
+
+def _difference(one: ScalarRow, other: ScalarRow) -> str:
+    names = sorted({*one.dimensions, *other.dimensions})
+    differ = [name for name in names if one.dimensions.get(name) != other.dimensions.get(name)]
+    if differ:
+        return f"they differ in {', '.join(differ)}; lay them out over that too, or choose one by dimensions=..."
+    return f"{one.fragment!r} and {other.fragment!r} have both; choose by latest=True or another filter"
 
 
 _PLACE = ("fragment", "provider", "diagnostic", "group")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, get_args
+from html import escape
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypedDict, TypeVar, get_args
 
 import attrs
 import sqlalchemy as sa
@@ -126,6 +129,33 @@ class SeriesFilters(ValueFilters, total=False):
     index_name: OneOrMore
 
 
+Test = Literal["<", "<=", ">", ">=", "==", "!=", "in", "between"]
+"""How `Query.where` compares."""
+
+_TESTS: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "in": lambda column, values: column.in_(list(values)),
+    "between": lambda column, ends: column.between(*ends),
+}
+_LONGEST_TOLD = 500
+_SHOWN = 10
+_LONGEST_CELL = 60
+
+
+def _short(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + "…"
+
+
+def _as_told(filters: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name}={value!r}" for name, value in filters.items() if value is not None)
+
+
 @attrs.frozen(repr=False)
 class Query(Generic[Row]):
     """A query whose rows are read on iteration.
@@ -139,6 +169,72 @@ class Query(Generic[Row]):
     _statement: sa.Select[Any]
     _database: Database
     _at_a_time: int = ROWS_AT_A_TIME
+    _told: tuple[str, ...] = ()
+
+    def where(self, name: str, test: Test, value: Any) -> Self:
+        """Return the query of those rows of which a field passes a test.
+
+        Parameters
+        ----------
+        name
+            A field of the rows that is text, a number, a truth or a time. Dimensions are filters of their own.
+        test
+            ``"<"``, ``"<="``, ``">"``, ``">="``, ``"=="``, ``"!="``, ``"in"`` (of several values) or ``"between"`` (of
+            two, which are included).
+        value
+            What to compare with. A value that is missing passes no test.
+
+        Raises
+        ------
+        QueryError
+            If there is no such field or test.
+        """
+        _refuse_unknown("test", [test], tuple(_TESTS))
+        condition = _TESTS[test](self._column(name), value)
+        return self._with(self._statement.where(condition), f"{name} {test} {value!r}")
+
+    def order_by(self, *names: str) -> Self:
+        """Return the query with its rows in another order: by these fields, and then by fragment and position.
+
+        Parameters
+        ----------
+        *names
+            Fields as for `where`; one with ``-`` before it counts down. Missing values come last.
+
+        Raises
+        ------
+        QueryError
+            If there is no such field.
+        """
+        columns = [(self._column(name.removeprefix("-")), name.startswith("-")) for name in names]
+        order = [(column.desc() if down else column.asc()).nulls_last() for column, down in columns]
+        statement: Any = self._statement
+        usual = list(statement._order_by_clauses)
+        return self._with(statement.order_by(None).order_by(*order, *usual), f"by {', '.join(names)}")
+
+    def limit(self, most: int) -> Self:
+        """Return the query of the first rows, at most so many. What is called on it after that sees only these."""
+        keys = [self._column(name) for name in ("execution_id", "position") if name in self._fields()]
+        # By their keys, so that counts and exports are of these rows too.
+        first: Any = self._statement.with_only_columns(*keys, maintain_column_froms=True).limit(max(0, most))
+        first = first.correlate(None)
+        condition = sa.tuple_(*keys).in_(first) if len(keys) > 1 else keys[0].in_(first)
+        return self._with(self._statement.where(condition), f"the first {most}")
+
+    def _with(self, statement: Any, told: str) -> Self:
+        return attrs.evolve(self, statement=statement, told=(*self._told, told))
+
+    def _fields(self) -> list[str]:
+        row_type: Any = self.row_type
+        return [field.name for field in attrs.fields(row_type)]
+
+    def _column(self, name: str) -> sa.ColumnElement[Any]:
+        columns: dict[str, sa.ColumnElement[Any]] = dict(
+            zip(self._fields(), self._statement.selected_columns, strict=True)
+        )
+        plain = [each for each, column in columns.items() if not isinstance(column.type, sa.JSON)]
+        _refuse_unknown("field", [name], plain)
+        return columns[name]
 
     def __iter__(self) -> Iterator[Row]:
         for row in self._database.stream(self._statement, at_a_time=self._at_a_time):
@@ -211,12 +307,24 @@ class Query(Generic[Row]):
         return frames.to_pandas(self._table())
 
     def _table(self) -> AbstractContextManager[Table]:
-        row_type: Any = self.row_type
-        fields = [field.name for field in attrs.fields(row_type)]
-        return open_table(self._database, self._statement, fields, self._at_a_time)
+        return open_table(self._database, self._statement, self._fields(), self._at_a_time)
 
     def __repr__(self) -> str:
-        return f"<Query for {getattr(self.row_type, '__name__', 'rows')} in {self._database.safe_url}>"
+        told = "; ".join(self._told)
+        told = told if len(told) <= _LONGEST_TOLD else told[:_LONGEST_TOLD] + "…"
+        name = getattr(self.row_type, "__name__", "rows")
+        return f"<Query for {name} in {self._database.safe_url}{': ' if told else ''}{told}>"
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as a table, for notebooks."""
+        rows = list(islice(self.limit(_SHOWN), _SHOWN))
+        fields = self._fields()
+        head = "".join(f"<th>{escape(name)}</th>" for name in fields)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(_short(getattr(row, name)))}</td>' for name in fields)}</tr>" for row in rows
+        )
+        about = f"{len(rows):,} of {self.count():,}" if len(rows) == _SHOWN else f"{len(rows):,}"
+        return f"<p>{escape(repr(self))}: {about} rows</p><table><tr>{head}</tr>{body}</table>"
 
 
 @attrs.frozen(repr=False)
@@ -241,6 +349,35 @@ class ValueQuery(Query[Row]):
         for name, value, count in self._database.fetch(counting.group_by(*named).order_by(None).order_by(*named)):
             found.setdefault(name, {})[value] = count
         return found
+
+
+@attrs.frozen(repr=False)
+class ScalarQuery(ValueQuery[ScalarRow]):
+    """Scalars, which can be laid out along some of their dimensions."""
+
+    def to_xarray(self, *over: str) -> xarray.DataArray:
+        """Return the scalars as an array over some dimensions; needs the extra ``xarray``.
+
+        Parameters
+        ----------
+        *over
+            The dimensions of the array, in this order; by default all in which the scalars differ.
+
+        Returns
+        -------
+        xarray.DataArray
+            The values, NaN where there is none. Its coordinates are the values of the dimensions in the order of their
+            first appearance; dimensions that all scalars share are scalar coordinates, and units that all have are in
+            its attributes.
+
+        Raises
+        ------
+        ExportError
+            If two scalars have the same place in it, which says in what they differ; or if one lacks a dimension.
+        MissingExtraError
+            If the extra is not installed.
+        """
+        return frames.scalars_to_xarray(self, over)
 
 
 @attrs.frozen(repr=False)
@@ -292,31 +429,36 @@ def select_executions(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
 def executions(database: Database, **filters: Any) -> Query[ExecutionRow]:
     """Return one row per execution."""
     statement = select_executions(*_conditions(database, **filters)).order_by(execution.c.fragment)
-    return Query(ExecutionRow, statement, database)
+    return Query(ExecutionRow, statement, database, ROWS_AT_A_TIME, _as_told(filters))
 
 
 def artifacts(database: Database, **filters: Any) -> Query[ArtifactRow]:
     """Return one row per artifact."""
     columns = [artifact.c[name] for name in ("position", "key", "role", "size", "sha256", "media_type", "description")]
-    return Query(ArtifactRow, _parts(database, artifact, columns, filters), database)
+    return Query(ArtifactRow, _parts(database, artifact, columns, filters), database, ROWS_AT_A_TIME, _as_told(filters))
 
 
 def outputs(database: Database, **filters: Any) -> ValueQuery[OutputRow]:
     """Return one row per entry of an output bundle."""
-    return ValueQuery(OutputRow, _parts_with_dimensions(database, output, filters), database)
+    told = _as_told(filters)
+    return ValueQuery(OutputRow, _parts_with_dimensions(database, output, filters), database, ROWS_AT_A_TIME, told)
 
 
-def scalars(database: Database, **filters: Any) -> ValueQuery[ScalarRow]:
+def scalars(database: Database, **filters: Any) -> ScalarQuery:
     """Return one row per scalar."""
-    return ValueQuery(ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database)
+    told = _as_told(filters)
+    return ScalarQuery(
+        ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database, ROWS_AT_A_TIME, told
+    )
 
 
 def series(database: Database, *, index_name: OneOrMore | None = None, **filters: Any) -> SeriesQuery:
     """Return one row per series."""
+    told = _as_told({"index_name": index_name, **filters})
     statement = _parts_with_dimensions(database, series_value, filters)
     if index_name is not None:
         statement = statement.where(series_value.c.index_name.in_(_as_list(index_name)))
-    return SeriesQuery(SeriesRow, statement, database, _SERIES_AT_A_TIME)
+    return SeriesQuery(SeriesRow, statement, database, _SERIES_AT_A_TIME, told)
 
 
 def inputs(database: Database, **filters: Any) -> Query[InputRow]:
@@ -328,18 +470,19 @@ def inputs(database: Database, **filters: Any) -> Query[InputRow]:
     conditions = _conditions(database, **filters)
     if wanted is not None:  # of these executions' inputs, only those that were asked for
         conditions.append(_is_called(wanted))
-    statement = (
+    statement: Any = (
         sa.select(*columns, there.size, there.sha256)
         .select_from(execution_input.join(_EXECUTIONS, there.execution_id == execution.c.id).outerjoin(dataset))
         .where(*conditions)
         .order_by(execution.c.fragment, there.position)
     )
-    return Query(InputRow, statement, database)
+    return Query(InputRow, statement, database, ROWS_AT_A_TIME, _as_told(filters))
 
 
 def warnings(database: Database, **filters: Any) -> Query[WarningRow]:
     """Return one row per warning."""
-    return Query(WarningRow, _parts(database, ingest_warning, list(ingest_warning.c)[1:], filters), database)
+    statement = _parts(database, ingest_warning, list(ingest_warning.c)[1:], filters)
+    return Query(WarningRow, statement, database, ROWS_AT_A_TIME, _as_told(filters))
 
 
 _CANDIDATES = 4
