@@ -59,7 +59,7 @@ _SERIES_AT_A_TIME = 50  # each may hold thousands of points
 
 
 class Filters(TypedDict, total=False):
-    """What every query can be narrowed by. Several filters must all hold; of several values, one.
+    """The filters of every query. All filters must hold; for a filter with several values, any of them.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
-"""The commands, and what every one of them has in common: parsing, errors, exit codes.
+"""The commands, and what they have in common: parsing, errors, exit codes.
 
-Commands live in modules by group and are imported when they are called. Each takes its arguments, makes one call of the
-library, renders what comes back, and returns its exit code. What a command raises is rendered here.
+Commands are grouped in modules, which are imported when they are called. A command takes its arguments, calls the
+library once, renders the result, and returns its exit code. Its exceptions are rendered here.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ _GROUPS = {
 
 
 def make_app(called: Sequence[str] = ()) -> App:
-    """Return the parser. The command that is called has its docstring as help, the others one line."""
+    """Return the parser. The called command has its docstring as help, the others one line."""
     app = App(
         name="emdstore",
         help="Promote the artifacts of climate diagnostics between stores, and load a catalog from what was published.",
@@ -125,10 +125,10 @@ _INSTALL_COMPLETION = "--install-completion"
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Nothing that a user can do wrong leaves a traceback."""
+    """Run one command and return its exit code. No user error leaves a traceback."""
     if arguments[:1] == [_INSTALL_COMPLETION]:  # as other programs call it
         arguments = ["completion", *arguments[1:], "--install"]
-    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest is a program's own
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest belongs to a program
     as_json = "--json" in ours
     for stream in (sys.stdout, sys.stderr):
         # A key that the terminal's encoding cannot show must not end a command.
@@ -152,7 +152,7 @@ def run(arguments: Sequence[str]) -> int:
                 sys.stdout.flush()
             return SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still buffered goes nowhere, without a message at exit.
+        # The reader of the output has seen enough. What is still buffered is discarded, without a message at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
 
@@ -161,16 +161,16 @@ _OWN_SIGNALS = {("run",), ("serve",)}
 """Commands that handle signals themselves: one passes them on to its program, the other is a server."""
 
 _SECONDS_TO_END = 2.0
-"""How long work in hand may take to come to its end, or to be undone. An engine that waits cannot be interrupted."""
+"""How many seconds unfinished work may take to be finished or undone. A waiting engine cannot be interrupted."""
 
 
 @contextmanager
 def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[list[int]]:
-    """Make of the signals that end a batch job, or a lost connection, what Ctrl-C is; note which one came.
+    """Treat the signals that end a batch job, or report a lost connection, like Ctrl-C; remember which one came.
 
-    They go the way of SIGINT, so that whatever puts that off for a moment puts these off too. The first one has work in
-    hand finished or undone, for some seconds at most: what is cut off then is as if it had been killed, and the same
-    command goes on from there. The second ends the process at once.
+    They are handled like SIGINT, so that code that defers it also defers these. After the first one, unfinished work is
+    finished or undone, for some seconds at most; what is cut off then is as if the process had been killed, and the
+    same command continues from there. The second one ends the process at once.
     """
     came: list[int] = []
     interrupts = 0
@@ -200,7 +200,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
     before = {}
     if command not in _OWN_SIGNALS and threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and it stays so
+            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` makes SIGHUP ignored, and it stays so
                 before[number] = signal.signal(number, end)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
@@ -217,7 +217,7 @@ def _run(arguments: Sequence[str]) -> int:
     app = make_app(arguments)
     try:
         command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
-    except ValueError as error:  # of a class that several options make, and that refuses them together
+    except ValueError as error:  # from a class that takes several options, and refuses the combination
         raise WrongCallError(_without_values(str(error))) from error
     output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
     _log_to_stderr(output.verbose)
@@ -261,14 +261,14 @@ _SECRET_VARIABLES = (
 
 
 def _known_secrets() -> list[str]:
-    """Return the secrets that this process was given, by its arguments and its environment."""
+    """Return the secrets in this process' arguments and environment."""
     ours = [value for name, value in os.environ.items() if name.startswith(("EMDSTORE_", "AWS_ENDPOINT", "REF_"))]
     urls = [text.partition("=")[2] if text.startswith("--") else text for text in sys.argv[1:]]
     given = [secret for url in (*urls, *ours) for secret in secrets_in(url)]
     return [*given, *(os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))]
 
 
-# Somebody may well try `--secret-access-key=...`: the value is theirs alone.
+# Somebody may try `--secret-access-key=...`, whose value is a secret, too.
 _VALUE_OF_OPTION = re.compile(r"(--[\w-]+=)[^\s\"']+")
 
 
@@ -277,7 +277,7 @@ def _without_values(message: str) -> str:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment, which a progress bar replaces while it is shown."""
+    """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(printable(redact(self.format(record), _known_secrets())), file=sys.stderr)
@@ -288,5 +288,5 @@ def _log_to_stderr(verbose: int) -> None:
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("emdstore").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    if verbose < 2:  # Ctrl-C while it gives a connection back is a traceback to it; what matters is raised
+    if verbose < 2:  # for it, Ctrl-C during the return of a connection is a traceback; what matters is raised
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

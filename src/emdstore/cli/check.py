@@ -25,16 +25,16 @@ def check(
 ) -> int:
     """Check metric bundles, output bundles and series files against the JSON Schemas of EMDS. Nothing is changed.
 
-    Exit code 1 if a bundle cannot be read or does not match its schema. What is odd but accepted is shown.
+    Exit code 1 if a bundle cannot be read or does not match its schema. Oddities that are accepted are shown.
 
     Parameters
     ----------
     files
-        The files; of a folder, those of the usual names in it.
+        The files; for a folder, those with the usual names in it.
     kind
-        What the files are; by default their content decides.
+        The kind of the files; by default their content decides.
     vocabulary
-        A controlled vocabulary (YAML) to compare dimensions and values with.
+        A controlled vocabulary (YAML) to check dimensions and values against.
     """
     if not files:
         raise WrongCallError("name the files to check, or an execution's folder")

@@ -1,4 +1,4 @@
-"""Options that choose among keys, sets and executions: the same words for every command that works on many."""
+"""Options that select keys, sets and executions: the same for every command that works on many."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def parse_size(text: str) -> int:
-    """Read a number of bytes as people write it: 500, 20M, 1.5GB (of 1000), 4KiB (of 1024)."""
+    """Read a number of bytes as people write it: 500, 20M, 1.5GB (powers of 1000), 4KiB (powers of 1024)."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise WrongCallError(f"{text!r} is no size: write a number of bytes, 20M, 1.5G or 4KiB")
@@ -37,7 +37,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_moment(text: str) -> float:
-    """Read a point in time: how long ago (7d, 12h, 30min), or a date with or without a time (UTC by default)."""
+    """Read a point in time: how long ago (7d, 12h, 30min), or a date with or without a time (by default UTC)."""
     if (found := _AGE.fullmatch(text.strip())) is not None:
         ago = timedelta(seconds=float(found[1]) * _SECONDS[found[2].lower()])
         return (system.current().now() - ago).timestamp()
@@ -71,7 +71,7 @@ Words = tuple[str, ...]
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Choosing:
-    """What of a store, or of a workspace, a command works on."""
+    """Selects what a command works on, in a store or workspace."""
 
     include: Annotated[Words, _option("Only what matches this pattern; several: any of them.")] = ()
     exclude: Annotated[Words, _option("Nothing that matches this pattern.")] = ()
@@ -97,7 +97,7 @@ class Choosing:
     latest: Annotated[bool, _option("Only the latest complete set of each execution group.", negative=())] = False
 
     def names(self) -> tuple[str, ...] | None:
-        """Return the keys and folders that a file names; None if there is no such file."""
+        """Return the keys and folders that the file names; None if no file was given."""
         if self.files_from is None:
             return None
         data = sys.stdin.buffer.read() if self.files_from == _STDIN else _read(Path(self.files_from))
@@ -109,7 +109,7 @@ class Choosing:
         return tuple(line.removeprefix("./").removesuffix("/") for line in lines if line.strip())
 
     def selection(self, *, names: Iterable[str] | None = None) -> Selection:
-        """Return what is chosen; names of a file only if they are handed over."""
+        """Return the selection; with the names of a file only if they are passed."""
         if self.null and self.files_from is None:
             raise WrongCallError("--null is about the names of --files-from: give that, too")
         rules: list[Rule] = []
@@ -133,7 +133,7 @@ class Choosing:
         )
 
     def of_sets(self) -> Selection:
-        """Return what is chosen where sets are meant: the names of a file choose those that they lie in, too."""
+        """Return the selection of sets; names of a file also select the sets that they are in."""
         return self.selection(names=self.names())
 
 
@@ -141,7 +141,7 @@ ANYTHING = Choosing()
 
 
 def refuse_unmatched(found: int, selection: Selection, what: str, *, store: str) -> None:
-    """Say that nothing was chosen: a mistyped pattern must not look like a good result."""
+    """Return the error for an empty selection: a mistyped pattern must not look like a good result."""
     if not found and selection != ALL:
         raise NothingMatchedError(f"no {what} of {store} matches {selection}", store=store)
 

@@ -34,8 +34,8 @@ def replay(
 ) -> int:
     """Load every set of a results store into Climate-REF's own database, without any scratch folder.
 
-    Groups and executions are made if they are not there, datasets are linked as far as the database knows them. What
-    the database already has is left alone. One set that cannot be loaded stops no other.
+    Groups and executions are created if necessary; datasets are linked if the database knows them. What the database
+    already has is left alone. A set that cannot be loaded does not stop the others.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ def replay(
     database
         Climate-REF's database, a SQLite file or a URL; `ref db migrate` sets one up.
     prefix
-        Only what lies in this folder.
+        Only sets in this folder.
     refuse_unknown
-        Refuse the sets of providers and diagnostics that the database does not know, instead of creating these.
+        Refuse sets of providers and diagnostics that the database does not know, instead of creating them.
     """
-    # The store first: a wrong call should not have to wait for climate-ref, which takes seconds to import.
+    # The store first: a wrong call should not wait for climate-ref, which takes seconds to import.
     opened = open_existing(store, access)
     from emdstore.integrations import climate_ref
 
@@ -90,12 +90,12 @@ def retractions(
     reason
         Why, for those who used the sets.
     by
-        Who says so; by default the user and the host.
+        Who retracts them; by default the user and the host.
     take_back
-        Also take back the retractions of sets that the database does not flag. Run `climate-ref replay` first: a
-        database that has not heard of a retraction does not flag it either.
+        Also take back the retractions of sets that the database does not flag. Run `climate-ref replay` first, because
+        a database does not flag a retraction that it does not know.
     dry_run
-        Only show what would be said.
+        Only show what would be done.
     """
     opened = open_existing(store, access)
     from emdstore.integrations import climate_ref

@@ -1,4 +1,4 @@
-"""Commands on the catalog itself: its schema, its results store, what is to go from it."""
+"""Commands on the catalog itself: its schema, its results store, and removing executions."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _MEANING = {
 
 
 def check(*, catalog: OptionalCatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
-    """Tell which schema the catalog has, and change nothing. Exit code 1 if it cannot be used as it is."""
+    """Tell which schema the catalog has; nothing is changed. Exit code 1 if it cannot be used as it is."""
     with _catalog(catalog, config) as database:
         return _show("db check", database.check(), output)
 
 
 def upgrade(*, catalog: OptionalCatalogURL = None, config: Config = None, output: Output = PLAIN) -> int:
-    """Bring the catalog's schema up to date; an empty database is set up. If it fails, all stays as it was."""
+    """Bring the catalog's schema up to date; an empty database is set up. If it fails, nothing changes."""
     with _catalog(catalog, config) as database:
         return _show("db upgrade", database.upgrade(), output)
 
@@ -57,17 +57,17 @@ def rebind(
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
-    """Tell the catalog where its results store is now, after a look at whether it is the same one.
+    """Tell the catalog where its results store is now, after checking that it is the same one.
 
-    A store that emdstore has published to is known again by itself, wherever it is moved. This is for one that is known
-    by its place alone, or lost its identity.
+    A store that emdstore has published to is recognised wherever it is moved. This command is for a store that is known
+    only by its place, or has lost its identity.
 
     Parameters
     ----------
     results
         The results store; the workspace's by default.
     force
-        Do so although the records that were looked for are not there, or are others.
+        Do so even if the records that were looked for are missing or different.
     """
     from emdstore.catalog import Catalog
     from emdstore.cli.options import open_existing
@@ -97,12 +97,12 @@ def forget(
 ) -> int:
     """Remove one execution from the catalog, with its values. The results store is not touched.
 
-    If the store still holds the set, the next replay brings it back.
+    If the store still has the set, the next replay brings it back.
 
     Parameters
     ----------
     execution
-        Its fragment, or the end of it, or its id.
+        Its fragment, the end of it, or its id.
     """
     with _catalog(catalog, config) as database:
         gone = database.forget(execution)

@@ -1,4 +1,4 @@
-"""Where a command has its work done: threads of this process, a Dask cluster, or what Parsl manages."""
+"""Where a command's work is done: in threads of this process, on a Dask cluster, or by Parsl."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _PATIENCE_SECONDS = 10
 @Parameter(name="*")
 @attrs.frozen
 class Workers:
-    """Who does the work: by default a few threads of this process.
+    """Who does the work; by default a few threads of this process.
 
     Attributes
     ----------
     workers
-        How many threads of this process do the work; by default as many as speed it up.
+        How many threads of this process do the work; by default as many as help.
     dask
-        Have the workers of a Dask cluster do it: the scheduler's address, as tcp://host:8786, or its scheduler file.
+        Let the workers of a Dask cluster do it: the scheduler's address, such as tcp://host:8786, or its scheduler
+        file.
     parsl
-        Have Parsl do it: a Python file that defines `config`, a parsl.Config.
+        Let Parsl do it: a Python file that defines `config`, a parsl.Config.
     """
 
     workers: int | None = None
@@ -46,7 +47,7 @@ class Workers:
 
     @contextmanager
     def engine(self) -> Iterator[Executor | None]:
-        """Give the cluster's executor; None if the work is done here."""
+        """Yield the cluster's executor; None if the work is done here."""
         if self.dask is not None:
             with _dask(self.dask) as executor:
                 yield executor
@@ -58,7 +59,7 @@ class Workers:
 
     @contextmanager
     def executor(self) -> Iterator[Executor | None]:
-        """Give what is to do the work; None if the library may choose its threads."""
+        """Yield the executor for the work; None if the library may choose its threads."""
         if self.workers is None:
             with self.engine() as executor:
                 yield executor

@@ -64,7 +64,7 @@ _IN_MEMORY = "sqlite://"
 def find_workspace(
     config: Path | None, patience: Patience, *, instead: str | None = None, catalog: str | None = None
 ) -> Workspace:
-    """Find the workspace of a command; `instead` is the option that would do without one."""
+    """Find the workspace of a command; `instead` is the option that makes it unnecessary."""
     try:
         return Workspace.open(config, catalog=catalog, results_options=patience.bounds())
     except WorkspaceError as error:
@@ -77,9 +77,9 @@ def find_workspace(
 def open_workspace(
     config: Path | None, patience: Patience, *, instead: str | None = None, no_catalog: bool = False
 ) -> Iterator[Workspace]:
-    """Open the workspace of a command, and see that its catalog can be used.
+    """Open the workspace of a command, and check that its catalog can be used.
 
-    Without the catalog, one in memory stands in for it, and goes with the command.
+    Without the catalog, an empty one in memory replaces it.
     """
     with find_workspace(config, patience, instead=instead, catalog=_IN_MEMORY if no_catalog else None) as workspace:
         with catalog_is_configuration():
@@ -89,7 +89,7 @@ def open_workspace(
 
 @contextmanager
 def open_catalog_of(url: str | None, config: Config, patience: Patience) -> Iterator[Catalog]:
-    """Open the catalog that a command is to ask: the one at the URL, otherwise the workspace's."""
+    """Open the catalog for a command: the one at the URL, otherwise the workspace's."""
     if url is not None:
         with open_catalog(url, create=False) as catalog:
             yield catalog
@@ -113,7 +113,7 @@ def init(
     Parameters
     ----------
     folder
-        Where to write it.
+        The folder for it.
     scratch
         The folder in which executions run.
     results
@@ -127,7 +127,7 @@ def init(
     try:
         workspace = Workspace.open(file)
     except EmdstoreError:
-        file.unlink()  # a mistake in the arguments is not kept
+        file.unlink()  # a mistake in the arguments is not saved
         raise
     with workspace:
         places = {"scratch": workspace.scratch, "results": workspace.results, "catalog": workspace.catalog}
@@ -169,13 +169,13 @@ def run(
     command
         The program and its arguments, after `--`.
     provider
-        Who made the diagnostic.
+        The diagnostic's provider.
     diagnostic
         Its name.
     group
         The group of input datasets that it runs over.
     description
-        What the execution is about, in a sentence of your own.
+        What the execution is about, in a sentence.
     dataset_hash
         Identifies the exact input datasets.
     selector
@@ -192,8 +192,8 @@ def run(
     software
         The version of a package that it computes with, as NAME=VERSION; may be given several times.
     no_catalog
-        Do not touch the catalog, which need not answer: the execution is known in scratch alone, until
-        `emdstore commit --no-catalog` publishes it and `emdstore replay` takes it in.
+        Do not use the catalog: the execution is known only in scratch, until `emdstore commit --no-catalog` publishes
+        it and `emdstore replay` loads it.
     """
     if not command:
         raise WrongCallError("give the program to run, and its arguments, after --")
@@ -218,7 +218,7 @@ def run(
             execution.add_input(**attrs.asdict(dataset))
         code: int | None = None
         try:
-            # One JSON document is all that stdout gets if it gets any.
+            # If stdout gets a JSON document, it gets nothing else.
             with redirect_stdout(sys.stderr) if output.json else nullcontext(), execution:
                 code = execution.run(command)
         except EmdstoreError:
@@ -281,31 +281,30 @@ def commit(
 ) -> int:
     """Ship executions: bytes first, then the record, then the rows in the catalog.
 
-    One that fails stops no other. To go on after any interruption, run it again.
+    A failure does not stop the others. After an interruption, run it again to continue.
 
-    With --no-catalog no rows are written, and the catalog need not answer: `emdstore replay` loads the executions
-    later. --pending then means those that lie in scratch and have stopped; what is published already is compared and
-    left alone.
+    With --no-catalog no rows are written, and the catalog is not used: `emdstore replay` loads the executions later.
+    --pending then means all stopped executions in scratch; what is published already is compared and left alone.
 
     Parameters
     ----------
     executions
         Their fragments, or the ends of them.
     pending
-        All that wait: stopped, failed to upload, or left behind by a commit that was killed.
+        All that wait: stopped, failed to upload, or left behind by a killed commit.
     clean_folder
-        Remove each one's scratch folder when all is done and proved to be; by default what the workspace says.
+        Remove each scratch folder when everything is proved to be published; by default as the workspace says.
     unnamed
-        Remove it also if files lie there that no bundle names, such as working files; by default what the workspace
+        Remove it even if it contains files that no bundle names, such as working files; by default as the workspace
         says.
     unchanged
-        What need not be shipped again. stat: what is proved to have the same bytes, without reading files about which
-        nothing has changed since they were; digest: what has the same bytes, which are read; never: ship all.
+        What need not be shipped again. stat: files that are proved to be the same, without reading those that have not
+        changed since they were last read; digest: files with the same bytes, which are read; never: ship everything.
     replace
-        Replace a complete publication also by a set that is not, as scratch lost files since or the run failed. Needs
-        the executions' names.
+        Also replace a complete publication with an incomplete set, because scratch has lost files or the run failed.
+        Requires the executions' names.
     no_catalog
-        Publish them and leave the catalog alone.
+        Publish them, but do not use the catalog.
     """
     if pending == bool(executions):
         raise WrongCallError("name the executions to commit, or give --pending for all that wait")
@@ -363,7 +362,7 @@ def _show_report(
     no_catalog: bool = False,
     failed: bool = False,
 ) -> int:
-    """Show what became of executions, and return the exit code: 0 if every one is as it said it would be."""
+    """Show the outcomes of executions, and return the exit code: 0 if all is well."""
     known = partial(_record_of, workspace) if no_catalog else workspace.catalog.execution
     rows = [known(fragment) for fragment in report.statuses]
     ok = report.ok and not failed and not any(row.failure == "result" for row in rows)
@@ -490,13 +489,13 @@ def gc(
     older_than
         Only if nothing has happened in them for this long: 7d, 12h.
     force
-        Also what was not shipped, or not proved to be: scratch may hold the only copy.
+        Also what was not shipped, or is not proved to be: scratch may have the only copy.
     unnamed
-        Also folders with files that no bundle names, such as working files, which were never shipped; by default what
-        the workspace says.
+        Also folders with files that no bundle names, such as working files, which were never shipped; by default as the
+        workspace says.
     stale
-        Also files in the results store that lie in a set's folder and are part neither of it nor, without --force, of
-        one that it replaced.
+        Also files in a set's folder in the results store that are not part of the set nor, without --force, of one that
+        it replaced.
     yes
         Remove it without asking.
     """
@@ -581,14 +580,14 @@ def recover(
     patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
-    """Stop running executions that no process works on any more, so that their logs can be committed.
+    """Stop running executions whose processes are gone, so that their logs can be committed.
 
     Parameters
     ----------
     older_than
-        Also those of other machines that started this long ago (7d, 12h); what runs there cannot be seen from here.
+        Also those on other machines that started this long ago (7d, 12h); what runs there cannot be seen from here.
     no_catalog
-        Only those that ran without the catalog, which need not answer.
+        Only those that ran without the catalog, which is not used.
     """
     with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)

@@ -1,4 +1,4 @@
-"""The command that takes rows out of the catalog, for other programs."""
+"""The command that exports rows of the catalog for other programs."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ def export(
 ) -> int:
     """Write rows of the catalog to a file, each dimension a column. However many there are, memory is bounded.
 
-    The file appears once all is written, and not before. An option that is given several times selects any of its
-    values.
+    The file appears only when everything is written. An option that is given several times selects any of its values.
 
     Parameters
     ----------
@@ -71,17 +70,18 @@ def export(
     format
         How to write it; by default what the file's name ends in.
     where
-        Only rows with this value of a dimension, as NAME=VALUE; of several dimensions, all must hold.
+        Only rows with this value of a dimension, as NAME=VALUE; conditions on several dimensions must all hold.
     status
-        Only of executions in this state.
+        Only rows of executions in this state.
     fragment
-        Only of the executions in this folder.
+        Only rows of the executions in this folder.
     release
-        Only of the sets of this release, or of the one that this alias points at; refused if one of them has changed.
+        Only rows of the sets of this release, or of the one that this alias points at; refused if one of them has
+        changed.
     dataset
-        Only of executions that read this dataset: its name, PID or DOI; `*` stands for any text.
+        Only rows of executions that read this dataset: its name, PID or DOI; `*` stands for any text.
     retracted
-        Also of sets that were retracted.
+        Also rows of retracted sets.
     """
     chosen = format or _format_of(file)
     if file == _STDOUT and output.json:
@@ -121,7 +121,7 @@ def export(
 def _write(query: Any, format: Format, file: str, access: Access) -> tuple[int, int]:
     """Export a query to a file and return the numbers of rows and bytes."""
     rows = size = 0
-    # A bar among the rows that a terminal shows would be no help.
+    # A progress bar among the rows on a terminal would not help.
     shown = nullcontext() if file == _STDOUT and sys.stdout.isatty() else set_progress("export")
     try:
         with shown as update:

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class WrongCallError(EmdstoreError, ValueError):
-    """The arguments of a command, or what they name, make no sense."""
+    """The arguments of a command, or what they name, are not valid."""
 
 
 class NothingMatchedError(EmdstoreError, LookupError):
-    """Nothing is there of what was asked for."""
+    """Nothing that was asked for exists."""
 
 
 def _without_slash(_: object, tokens: Sequence[Token]) -> str:
-    """Understand a folder as a shell completes it: ``clim/`` and ``./clim`` are ``clim``."""
+    """Accept a folder as a shell completes it: ``clim/`` and ``./clim`` are ``clim``."""
     return tokens[0].value.removeprefix("./").removesuffix("/")
 
 
@@ -71,14 +71,14 @@ OptionalCatalogURL = Annotated[
 @Parameter(name="*")
 @attrs.frozen
 class Output:
-    """How a command tells what it did.
+    """How a command reports what it did.
 
     Attributes
     ----------
     json
         Write one JSON document to stdout instead of text, also for errors.
     verbose
-        Log what the library does to stderr; -vv what other libraries do, too.
+        Log to stderr what the library does; with -vv also what other libraries do.
     """
 
     json: bool = False
@@ -112,7 +112,7 @@ class Patience:
             raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
 
     def bounds(self) -> dict[str, float | str]:
-        """Return what `open_store` takes of it."""
+        """Return these options for `open_store`."""
         given = {
             "timeout": self.timeout,
             "connect_timeout": self.connect_timeout,
@@ -156,7 +156,7 @@ class Access(Patience):
     verify: Annotated[bool, Parameter(negative="--no-verify")] = True
 
     def options_for(self, place: str) -> dict[str, Any]:
-        """Return what `open_store` takes besides the place."""
+        """Return the options for `open_store`."""
         who: dict[str, Any] = {}
         if place[:5].lower() == "s3://":
             who = {
@@ -188,19 +188,19 @@ def located(place: str) -> tuple[str, dict[str, Any]]:
 
 
 def open_existing(place: str, access: Access) -> ArtifactStore:
-    """Open a store that is to be read. A folder must be there: a mistyped one is not an empty store."""
+    """Open a store to read from. A folder must exist: a mistyped name is not an empty store."""
     return as_source(open_dest(place, access))
 
 
 def open_dest(place: str, access: Access) -> ArtifactStore:
-    """Open a store that is to be written; what is not there yet is made."""
+    """Open a store to write to; it is created if necessary."""
     url, options = located(place)
     return open_store(url, **(options | access.options_for(url)))
 
 
 @contextmanager
 def catalog_is_configuration() -> Iterator[None]:
-    """Make a catalog that cannot be used at all a matter of how the command was called."""
+    """Report a catalog that cannot be used as a wrong call of the command."""
     try:
         yield
     except (CatalogUnavailableError, CatalogVersionError):
@@ -210,7 +210,7 @@ def catalog_is_configuration() -> Iterator[None]:
 
 
 def open_catalog(url: str, *, create: bool) -> Catalog:
-    """Open a catalog and see that it can be used."""
+    """Open a catalog and check that it can be used."""
     from emdstore.catalog import Catalog
 
     with catalog_is_configuration():
@@ -220,7 +220,7 @@ def open_catalog(url: str, *, create: bool) -> Catalog:
 
 
 def fragment_of(place: str) -> str:
-    """Return the fragment of an execution's own folder as its place tells it: the last four segments of the path."""
+    """Return the fragment of an execution's folder from its place: the last four segments of the path."""
     place, _ = located(place)
     path = place.partition("://")[2].partition("/")[2] if "://" in place else os.path.abspath(place)
     segments = [segment for segment in path.split("/") if segment]
@@ -230,12 +230,12 @@ def fragment_of(place: str) -> str:
 
 
 def refuse_nothing(store: ArtifactStore) -> None:
-    """Refuse the URL of a place where nothing is, which was probably mistyped; an empty folder is at least a folder."""
+    """Refuse a URL where there is nothing, which was probably mistyped; an empty folder at least exists."""
     if not isinstance(store, SupportsPath) and next(iter(store.iter_keys()), None) is None:
         raise WrongCallError(f"there is nothing in {store!r}: check the bucket and the prefix", store=repr(store))
 
 
 def refuse_empty(found: int, prefix: str, what: str, *, store: str) -> None:
-    """A folder that holds nothing was probably mistyped, and `all is well` would be the wrong answer."""
+    """An empty folder was probably mistyped, and `all is well` would be the wrong answer."""
     if prefix and not found:
         raise NothingMatchedError(f"there is no {what} in the folder {prefix!r} of {store}", key=prefix, store=store)

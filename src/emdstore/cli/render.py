@@ -1,9 +1,9 @@
-"""What people and programs see: tables, values, progress, JSON.
+"""Output for people and programs: tables, values, progress, JSON.
 
-Results go to stdout, everything else to stderr. What comes from artifacts (names, descriptions, messages) is data: it
-is never taken for markup, and control characters in it are shown, not sent to the terminal.
+Results go to stdout, everything else to stderr. Text from artifacts (names, descriptions, messages) is data: it is
+never interpreted as markup, and its control characters are shown, not sent to the terminal.
 
-rich is imported where something is laid out or styled: it takes as long to import as a small transfer takes to run.
+rich is imported only when something is laid out or styled, because importing it takes as long as a small transfer.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def _console(stream: TextIO) -> Console:
 
     class OurConsole(Console):
         def on_broken_pipe(self) -> NoReturn:
-            raise BrokenPipeError  # handled in one place, for all output; see `emdstore.cli.app.run`
+            raise BrokenPipeError  # handled in one place for all output; see `emdstore.cli.app.run`
 
-    # Without a terminal nothing is folded: whoever reads a pipe wants one row on one line.
+    # Without a terminal nothing is wrapped: readers of a pipe want one row per line.
     width = None if stream.isatty() else _UNLIMITED
     return OurConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def printable(value: object) -> str:
-    """Return a value as text without control characters; line ends stay."""
+    """Return a value as text without control characters, except line ends."""
     text = str(value)
     if text.isprintable():
         return text
@@ -60,10 +60,10 @@ def printable(value: object) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table; numbers stand on the right, None is nothing.
+    """Print a table; numbers are right-aligned, None is empty.
 
-    Nothing is cut or broken over lines: where a row does not fit on the terminal, each is printed as a paragraph, the
-    first column, which names it, on a line of its own.
+    Nothing is cut or wrapped: if a row does not fit on the terminal, each row is printed as a paragraph, with the first
+    column, which names it, on its own line.
     """
     from rich.measure import Measurement
     from rich.table import Table
@@ -90,7 +90,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
 
 
 def _print_beside(parts: Iterable[str], width: int) -> None:
-    """Print texts beside each other as far as they fit, indented; none is broken."""
+    """Print texts side by side as far as they fit, indented; none is wrapped."""
     line = ""
     for part in parts:
         if line and len(line) + len(part) + 3 > width:
@@ -104,7 +104,7 @@ def _print_beside(parts: Iterable[str], width: int) -> None:
 def value_table(
     rows: Sequence[Any], **values: Callable[[Any], object]
 ) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
-    """Return the columns and rows for values with dimensions; a dimension that tells no two rows apart is left out."""
+    """Return the columns and rows for values with dimensions; a dimension that is the same in all rows is left out."""
     dimensions = list(dict.fromkeys(dimension for row in rows for dimension in row.dimensions))
     telling = [one for one in dimensions if len({row.dimensions.get(one) for row in rows}) > 1] or dimensions[-1:]
     cells = [(*(row.dimensions.get(one) for one in telling), *(of(row) for of in values.values())) for row in rows]
@@ -112,7 +112,7 @@ def value_table(
 
 
 def show_fields(fields: Mapping[str, object]) -> None:
-    """Print names and values, one pair a line, none of them broken; what is None is left out."""
+    """Print names and values, one pair per line, without wrapping; None is left out."""
     shown = {name: _cell(value) for name, value in fields.items() if value is not None}
     width = max(map(len, shown), default=0)
     for name, text in shown.items():
@@ -125,7 +125,7 @@ def say(text: str, *, style: str | None = None) -> None:
 
 
 def note(text: str, *, style: str | None = None) -> None:
-    """Print a line that is not part of the results."""
+    """Print a line that does not belong to the results."""
     _print_line(text, sys.stderr, style)
 
 
@@ -169,13 +169,13 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
 
 
 def show_left_out(left_out: Iterable[LeftOut]) -> None:
-    """Print what a listing has left out, as something that is not part of the results."""
+    """Print what a listing has left out, apart from the results."""
     for each in left_out:
         note(f"left out  {each.name}: {each.reason}", style="red")
 
 
 def counts_text(counts: Mapping[Any, int]) -> str:
-    """Return how many there are of each outcome for people: the usual ones always, the others where there are some."""
+    """Return the number of each outcome for people: the usual ones always, the others only if there are any."""
     usual = list(counts)[:2]
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count or name in usual)
 
@@ -218,7 +218,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]]:
-    """Show how far a transfer is while the block runs: a bar on a terminal, otherwise a line now and then."""
+    """Show the progress of a transfer during the block: a bar on a terminal, otherwise a line now and then."""
 
     def columns() -> list[Any]:
         from rich.progress import DownloadColumn, TransferSpeedColumn
@@ -235,7 +235,7 @@ def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]
 
 @contextmanager
 def set_progress(label: str) -> Iterator[Callable[[object, int, int | None], None]]:
-    """Show how many sets are done while the block runs."""
+    """Show how many sets are done during the block."""
 
     def columns() -> list[Any]:
         from rich.progress import MofNCompleteColumn
@@ -262,7 +262,7 @@ def _progress(
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
         ]
-        # Drawn from here and by no thread of its own: a process with several cannot fork workers.
+        # Drawn from this thread, because a process with several threads cannot fork workers.
         with Progress(*layout, console=err, transient=True, auto_refresh=False) as bar:
             task = bar.add_task(label, total=None, more="")
             drawn = -_DRAWN_SECONDS

@@ -88,8 +88,8 @@ def materialize(
 ) -> int:
     """Promote one execution's artifact set from scratch to results, and publish it.
 
-    The log goes first, then the files that the output bundle names, then the bundles; the record goes last. If
-    something cannot be shipped, the set stays unpublished: run the command again to continue.
+    The log goes first, then the files that the output bundle names, then the bundles, and the record last. If something
+    cannot be shipped, the set stays unpublished: run the command again to continue.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def materialize(
     series
         The series file's name, usually series.json.
     failed
-        The run failed: its log alone is promoted.
+        The run failed: only its log is promoted.
     retryable
         The failed run may succeed another time.
     output_directory
@@ -112,20 +112,20 @@ def materialize(
     fragment
         The execution's path below the root of results; by default the last four segments of DEST.
     provider
-        Whose diagnostic it is; by default the fragment's first segment.
+        The diagnostic's provider; by default the fragment's first segment.
     diagnostic
-        Which diagnostic; by default the fragment's second segment.
+        The diagnostic; by default the fragment's second segment.
     group
-        Its group of input datasets; by default what lies between diagnostic and execution.
+        The group of input datasets; by default the segments between diagnostic and execution.
     description
-        What the run is about, in a sentence of your own.
+        What the run is about, in a sentence.
     record
         Whether to publish the set by writing its record. It is withheld from a set that could not be shipped.
     unchanged
         What need not be copied again: "stat", what is proved to have the same bytes by the record that is there or by
         reading; "digest", what has the same bytes, which are all read; "never", nothing.
     replace
-        Let a complete set that is published be replaced by this one also if this one is not complete.
+        Allow this set to replace a complete published one even if it is incomplete.
     """
     if retryable and not failed:
         raise WrongCallError("--retryable is about a failed run: give --failed too")
@@ -214,30 +214,31 @@ def replay_store(
 ) -> int:
     """Load every set of a results store into the catalog: rebuild it, or bring it up to date.
 
-    What the catalog already has is not read again. One set that cannot be ingested stops no other.
+    What the catalog already has is not read again. A set that cannot be ingested does not stop the others.
 
-    With --watch it runs until SIGTERM, which is no failure, or Ctrl-C, and prints a line after each round (with --json,
-    a JSON document of one line). A store or database that cannot be reached is reported, and tried again in the next
-    round.
+    With --watch it runs until SIGTERM (which is not a failure) or Ctrl-C, and prints a line after each round (with
+    --json, a JSON document on one line). If the store or database cannot be reached, this is reported, and the next
+    round tries again.
 
     Parameters
     ----------
     store
         The results store.
     prefix
-        Only what lies in this folder.
+        Only sets in this folder.
     vocabulary
         A controlled vocabulary (YAML); what it does not know is stored and reported as a warning.
     incomplete
-        Take sets without a record, too, whose bundles name files that are not there.
+        Also load sets without a record whose bundles name missing files.
     replace
-        Let failed, incomplete and older sets take the place of complete publications in the catalog.
+        Let failed, incomplete and older sets replace complete publications in the catalog.
     prune
-        Remove the rows of sets that are gone from the store; refused if none is found or more than half would go.
+        Remove the rows of sets that are gone from the store; refused if no set is found or more than half would be
+        removed.
     prune_any
-        Remove any number of them.
+        Remove any number of rows.
     watch
-        Replay again and again, with so many seconds in between.
+        Replay repeatedly, with this many seconds in between.
     """
     terms = load_vocabulary(vocabulary) if vocabulary is not None else None
     selection = choosing.of_sets()
@@ -311,9 +312,9 @@ def verify_store(
 ) -> int:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
-    Corrupt, missing and unreadable artifacts are failures; so are sets that are being published, and records that
-    cannot be read. Stale files, which no record names any more, sets without a record and sets whose record says that
-    they are incomplete are shown, and are no failures.
+    Corrupt, missing and unreadable artifacts are failures, and so are sets that are being published, and unreadable
+    records. Stale files, which no record names any more, sets without a record and sets whose record says that they are
+    incomplete are shown, but are not failures.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands on the sets of a results store: which there are, mending one, and what their record looks like."""
+"""Commands on the sets of a results store: listing, repairing and retracting them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def show_sets(
 ) -> int:
     """List the sets of a results store, each with its state, time, size and origin.
 
-    published: complete. failed: the run's own outcome. publishing: its bytes are changing, or a writer was stopped.
-    incomplete: something is missing for good. changed: its bytes are not those of its record. bare: it has no record.
-    unreadable, newer-schema: it cannot be read, and that is a failure.
+    published: complete. failed: the run itself failed. publishing: its bytes are changing, or a writer was stopped.
+    incomplete: something is missing for good. changed: its bytes do not match its record. bare: it has no record.
+    unreadable, newer-schema: it cannot be read, which is a failure.
 
-    Only what is newer than its record is hashed; `emdstore verify` hashes everything.
+    Only artifacts that are newer than their record are hashed; `emdstore verify` hashes everything.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def repair_set(
 ) -> int:
     """Mend a damaged set from a good copy of its bytes.
 
-    Every artifact is hashed. What is missing or damaged is brought from the other store if it lies there with the
-    digest that the record names, and only then. The record stays as it is.
+    Every artifact is hashed. A missing or damaged artifact is copied from the other store only if it has the recorded
+    digest there. The record does not change.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def repair_set(
     fragment
         The set's folder in it.
     source
-        Another site's store, a backup or scratch: one that has the set in the same folder, or the set's own folder.
+        Another site's store, a backup or scratch: with the set in the same folder, or the set's folder itself.
     """
     report = repair(open_existing(store, access), fragment, source=open_existing(source, access))
     code = 0 if report.ok else 1
@@ -147,8 +147,8 @@ def retract_set(
 ) -> int:
     """Say that published sets are not to be used any more. Their records and artifacts stay as they are.
 
-    The word is kept beside each record, and travels with the set. Queries, exports and pages leave the sets out, unless
-    they are asked for retracted sets.
+    The retraction is kept beside each record, and travels with the set. Queries, exports and pages leave the sets out,
+    unless they are asked for retracted sets.
 
     emdstore retract pmp/enso/historical/1 --reason "wrong sign" --successor pmp/enso/historical/2
 
@@ -211,7 +211,7 @@ def unretract_set(
     fragment
         The set's folder in the results store.
     reason
-        Why, for those who heard that it was retracted.
+        Why, for those who know of the retraction.
     by
         Who says so; by default the user and the host.
     """
@@ -228,7 +228,7 @@ def unretract_set(
 def _results_store(
     place: str | None, config: Path | None, access: Access, fragments: Sequence[str]
 ) -> Iterator[ArtifactStore]:
-    """Open the results store in which a word is to be said of sets; tell the workspace's catalog of it."""
+    """Open the results store in which sets are retracted, and then update the workspace's catalog."""
     if place is not None:
         yield open_existing(place, access)
         note("catalogs learn of it by `emdstore replay`")
@@ -236,7 +236,7 @@ def _results_store(
     with open_workspace(config, access, instead="--results") as workspace:
         try:
             yield workspace.results
-        finally:  # also of those that were reached before one that failed
+        finally:  # also for those that were reached before one failed
             for fragment in fragments:
                 report = replay(workspace.results, workspace.catalog, fragment, vocabulary=workspace.vocabulary)
                 for each in report.failures:

@@ -1,4 +1,4 @@
-"""Commands on stores: what is there, and moving it."""
+"""Commands on stores: listing and copying artifacts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ls(
 ) -> int:
     """List the artifacts of a store, one key on a line, in the order of their bytes.
 
-    What lies there and is no artifact, such as a dangling link, is reported on stderr, and the exit code is 1.
+    Things that are not artifacts, such as dangling links, are reported on stderr, and the exit code is 1.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _listed(
 
 
 def time_of(modified: float) -> datetime | None:
-    """Return when an artifact was written; None where its store does not tell."""
+    """Return when an artifact was written; None if its store does not tell."""
     return None if math.isnan(modified) else datetime.fromtimestamp(modified, UTC)
 
 
@@ -143,9 +143,9 @@ def transfer_artifacts(
     A set's record is written last, and only if all that it names has arrived; a set that is replaced is visibly open
     meanwhile. To resume after an interruption, run it again. Nothing is deleted without --delete.
 
-    A set of which --include, --exclude and the like choose only a part gets no record, unless the rest is there.
+    If --include, --exclude and the like select only part of a set, it gets no record, unless the rest is there.
 
-    What lies at the source and is no artifact, such as a dangling link, is reported, and the exit code is 1.
+    Things at the source that are not artifacts, such as dangling links, are reported, and the exit code is 1.
 
     Parameters
     ----------
@@ -154,21 +154,21 @@ def transfer_artifacts(
     dest
         The store to copy to.
     keys
-        Only these artifacts, and all that lies in these folders.
+        Only these artifacts, and everything in these folders.
     dry_run
-        Only tell what would be copied.
+        Only show what would be copied.
     unchanged
         What need not be copied again: "stat", within sets what their records prove, otherwise what has the same size
-        and is not older at the destination; "digest", what has the same bytes, for which they are read; "never",
-        nothing. By default "stat".
+        and is not older at the destination; "digest", what has the same bytes, which are read; "never", nothing. By
+        default "stat".
     checksum
         Another name of --unchanged digest.
     replace
-        Let a complete set be replaced by one that is not complete, or by an older one.
+        Allow a complete set to be replaced with an incomplete or older one.
     max_transfer
-        End before more than this would be copied (500M, 20G): sets that do not fit are left for the next run.
+        Stop before more than this would be copied (500M, 20G); sets that do not fit are left for the next run.
     order
-        What to begin first: "name", as it is listed; "smallest"; "largest".
+        What to copy first: "name", in the order of names; "smallest"; "largest".
     delete
         Afterwards remove what DST holds and SRC does not, as far as no set and no record of DST has anything to do with
         it; it is shown first, and removed if you agree on a terminal, or with --yes. Sets are never removed.
@@ -179,7 +179,7 @@ def transfer_artifacts(
     yes
         Remove it without asking.
     flush
-        Return only when what was copied survives a power cut.
+        Return only when everything that was copied survives a power cut.
     """
     if checksum and unchanged not in (None, "digest"):
         raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
@@ -236,7 +236,7 @@ def show_transfer(
     accept_left_out: bool = False,
     removal: Removal | None = None,
 ) -> int:
-    """Show what a transfer did, or did until it was interrupted, and return the exit code."""
+    """Show what a transfer did (until it was interrupted), and return the exit code."""
     ok = report.ok or (accept_left_out and not report.failures and not report.is_cut)
     code = 130 if interrupted else 0 if ok and (removal is None or removal.ok) else 1
     if output.json:

@@ -1,4 +1,4 @@
-"""Replaying a results store again and again, until somebody ends it."""
+"""Replaying a results store repeatedly, until somebody ends it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 def watch(
     replay_once: Callable[[], ReplayReport], seconds: float, output: Output, *, accept_left_out: bool = False
 ) -> int:
-    """Replay in rounds until SIGTERM or Ctrl-C, one line of output for each.
+    """Replay in rounds until SIGTERM or Ctrl-C, with one line of output for each.
 
-    A store or a database that is away is told, and tried again the next round. What is wrong from the start with how
-    the command was called ends it, and so does a catalog of another schema, which only an upgrade can mend.
+    An unreachable store or database is reported, and tried again in the next round. A wrong call ends it, and so does a
+    catalog with another schema, which needs an upgrade.
 
     Parameters
     ----------
     replay_once
-        One round; opens what it needs, so that what comes back is found.
+        Does one round; it opens what it needs each time, so that a store that is back is found.
     seconds
         From the end of a round to the start of the next.
     output
         With `json` a line is a JSON document.
     accept_left_out
-        Whether a round is well in which something was left out.
+        Whether a round is a success even if something was left out.
 
     Returns
     -------
     int
-        The exit code: 0 after SIGTERM, which is how such a program is ended, 130 after Ctrl-C. The set in hand was
-        finished or rolled back.
+        The exit code: 0 after SIGTERM, the usual end of such a program, 130 after Ctrl-C. The current set was finished
+        or rolled back.
     """
     if not (seconds > 0 and math.isfinite(seconds)):
         raise WrongCallError(f"--watch takes a number of seconds above 0, not {seconds:g}")
@@ -64,7 +64,7 @@ def watch(
 
 @contextmanager
 def _terminated() -> Iterator[list[int]]:
-    """Make of SIGTERM what Ctrl-C is, and note that it came."""
+    """Treat SIGTERM like Ctrl-C, and remember that it came."""
     came: list[int] = []
 
     def end(number: int, _: object) -> None:

@@ -1,4 +1,4 @@
-"""Commands to look at what was ingested: a site that is served, and one that is written to files."""
+"""Commands to look at what was ingested: a served site, and one that is written to files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TOKEN = "EMDSTORE_TOKEN"
 def _opened(
     store: str | None, catalog: str | None, config: Path | None, access: Access
 ) -> Iterator[tuple[Catalog, ArtifactStore]]:
-    """Open what is looked at: a results store with its catalog, or the workspace."""
+    """Open what to show: a results store with its catalog, or the workspace."""
     if store is None:
         with open_workspace(config, access, instead="STORE and --catalog") as workspace:
             yield workspace.catalog, workspace.results
@@ -69,8 +69,8 @@ def serve(
 ) -> int:
     """Look at what was ingested in a browser: executions, plots, values. Nothing is ever changed. Ctrl-C ends it.
 
-    Only this machine may connect, unless --host says otherwise; then visitors need a token, which is part of the
-    address that is printed. It is the one in EMDSTORE_TOKEN, or a new one.
+    Only this machine may connect, unless --host says otherwise. Then visitors need a token, which is part of the
+    printed address: the one in EMDSTORE_TOKEN, or a new one.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def serve(
         else:
             say(url)
             note("Ctrl-C ends it")
-        sys.stdout.flush()  # whoever reads it from a pipe is waiting for it
+        sys.stdout.flush()  # the reader of a pipe is waiting for it
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:
@@ -128,15 +128,15 @@ def report(
 ) -> int:
     """Write the pages of `emdstore serve` as files, to be opened, put on a web server or into a bucket.
 
-    The folder gets the artifacts too, each checked against its record; what is missing or not as recorded is named, on
-    its page and here, and makes the exit code 1. An option that is given several times selects any of its values.
+    The folder also gets the artifacts, each checked against its record. What is missing or does not match is named on
+    its page and here, and the exit code is 1. An option that is given several times selects any of its values.
 
     Parameters
     ----------
     store
         The results store; by default the workspace's.
     folder
-        Where to: a new or empty folder, or an earlier report, which is brought up to date.
+        A new or empty folder, or an earlier report, which is brought up to date.
     status
         Only executions in this state.
     provider

@@ -1,4 +1,4 @@
-"""Climate-REF on emdstore: its results published whole, its database loaded from what was published.
+"""Climate-REF on emdstore: results are published whole, and the database is loaded from what was published.
 
 ::
 

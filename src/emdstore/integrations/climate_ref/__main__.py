@@ -1,4 +1,4 @@
-"""Climate-REF's own command line with our handler in it: ``python -m emdstore.integrations.climate_ref solve``."""
+"""Climate-REF's command line with emdstore's handler: ``python -m emdstore.integrations.climate_ref solve``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handler that Climate-REF calls with the result of an execution, in emdstore's steps."""
+"""The handler that Climate-REF calls with the result of an execution."""
 
 from __future__ import annotations
 
@@ -43,35 +43,35 @@ def handle_execution_result(
 ) -> None:
     """Publish the result of an execution, and load it into Climate-REF's database from what was published.
 
-    The same call as theirs. The set goes from scratch to results, whole and verified; the record is written last; what
-    the results store then holds is loaded, in place of what the database held of this execution. Doing it twice is the
-    same as once. A result that is less than what is published already changes nothing, and the log says so, as it does
-    where somebody else has published meanwhile. The session's transaction is left open, as theirs does: whoever began
-    it commits it.
+    This has the signature of Climate-REF's handler. The set goes from scratch to results, whole and verified; the
+    record is written last; then the contents of the results store replace the execution's rows in the database. Doing
+    it twice is the same as once. If the result is less than what is published already, or somebody else has published
+    meanwhile, nothing changes, and the log says so. As with Climate-REF's handler, the session's transaction stays
+    open, and whoever began it commits it.
 
     Parameters
     ----------
     config
-        Theirs; ``config.paths`` says where scratch and results are.
+        Climate-REF's; ``config.paths`` says where scratch and results are.
     database
-        Theirs; its session is used.
+        Climate-REF's; its session is used.
     execution
-        The row to be updated.
+        The row to update.
     result
-        What the run said. A bad one is not raised: it makes the execution a failed one, and the log says why.
+        What the run said. A bad result is not raised: the execution fails, and the log says why.
     update_dirty
         False leaves the group's flag as it is, for a reingest.
     results
         The results store; by default the folder ``config.paths.results``.
     queue_seconds, detail
-        What 0.20's executors tell besides: how long the execution waited, and why they failed it.
+        What the executors of 0.20 also report: how long the execution waited, and why they failed it.
 
     Raises
     ------
     CatalogVersionError
-        If the database is of a version that we do not know. Nothing was changed.
+        If the database has an unknown version. Nothing was changed.
     SameStoreError
-        If scratch and results are one place. Nothing was moved.
+        If scratch and results are the same place. Nothing was moved.
     """
     session = database.session
     session.flush()
@@ -96,7 +96,7 @@ def handle_execution_result(
 def settle(
     execution: Execution, schema: RefSchema, decision: StatusDecision, metric: str | None, *, started: bool = True
 ) -> None:
-    """Write a decision into the columns of their execution, and its group's flag."""
+    """Write a decision into the columns of Climate-REF's execution, and its group's flag."""
     execution.successful = decision.status == "uploaded"
     if execution.successful and metric is not None:
         execution.path = metric
@@ -107,7 +107,7 @@ def settle(
 
 
 def failure_reason(decision: StatusDecision, started: bool) -> str:
-    """Return their word for a failure."""
+    """Return Climate-REF's word for a failure."""
     if not started:
         return "not_started"
     if decision.status == "upload_failed":
@@ -124,7 +124,7 @@ def _published(
     result: ExecutionResult,
     update_dirty: bool,
 ) -> tuple[StatusDecision, RefRows, str | None]:
-    """Publish a set and read it back; whatever a bad result causes becomes a decision."""
+    """Publish a set and read it back; errors from a bad result become a decision."""
     try:
         folder = scoped(store, fragment)
         decision, warnings = _publish(identity, result, scratch, folder, update_dirty)
@@ -139,11 +139,11 @@ def _published(
     except EmdstoreError as error:
         return _not_loaded(error, update_dirty), RefRows(), None
     except Exception as error:  # noqa: BLE001
-        # A result is data from another program: whatever is wrong with it must not end the solve of all the others.
+        # A result is data from another program: no error in it may end the solve for all others.
         _log.exception("the result of %s could not be handled", fragment)
         return _not_loaded(error, update_dirty), RefRows(), None
     for note in rows.notes:
-        if note not in warnings:  # the bundles, when they were read back, warn of the same
+        if note not in warnings:  # the bundles, when read back, give the same warnings
             _log.warning("%s: %s", fragment, note)
     return decision, rows, next(key for key, role, *_ in content.artifacts if role == "metric")
 
@@ -151,9 +151,9 @@ def _published(
 def _publish(
     identity: ExecutionRecord, result: ExecutionResult, scratch: Path, folder: ArtifactStore, update_dirty: bool
 ) -> tuple[StatusDecision, list[str]]:
-    """Publish a set; what is published already counts if this one is less, or if somebody else was quicker.
+    """Publish a set. If it is less than the published one, or somebody else was faster, the published one counts.
 
-    Returns the decision, and what is worth telling.
+    Returns the decision, and remarks for the log.
     """
     try:
         done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
@@ -168,7 +168,7 @@ def _not_loaded(error: Exception, update_dirty: bool) -> StatusDecision:
 
 
 def _note_resources(execution: Execution, result: ExecutionResult, queue_seconds: float | None) -> None:
-    """Keep what their worker measured, in versions that have columns for it."""
+    """Store what Climate-REF's worker measured, in versions that have columns for it."""
     apply = getattr(execution, "apply_resource_usage", None)
     if apply is None:
         return

@@ -1,4 +1,4 @@
-"""Who an execution of Climate-REF is, in the words of our record: enough to find or make it in another database."""
+"""The identity of a Climate-REF execution in emdstore's record: enough to find or create it in another database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from emdstore.sets.origin import Dataset as DatasetValue, Resources
 from emdstore.sets.record import ExecutionRecord
 
 OURS = "climate_ref"
-"""Where our part of a record's `extra` stands."""
+"""The key of this integration's part of a record's `extra`."""
 
 MEASURED = (
     "provider_version",
@@ -29,11 +29,11 @@ MEASURED = (
     "queue_seconds",
     "resource_context",
 )
-"""Columns of an execution that no artifact tells, as far as their version has them."""
+"""Columns of an execution that no artifact contains, if the version has them."""
 
 
 def record_of_execution(session: Session, execution: Execution, detail: str | None = None) -> ExecutionRecord:
-    """Return the record of an execution that their database knows, without its outcome."""
+    """Return the record of an execution in Climate-REF's database, without its outcome."""
     group = execution.execution_group
     diagnostic = group.diagnostic
     provider = diagnostic.provider
@@ -62,7 +62,7 @@ def record_of_execution(session: Session, execution: Execution, detail: str | No
         group=group.key,
         selectors=group.selectors or {},
         dataset_hash=execution.dataset_hash,
-        # Their times are UTC and do not say so.
+        # Climate-REF's times are UTC but have no zone.
         created_at=execution.created_at.replace(tzinfo=UTC),
         datasets=tuple(_dataset(dataset, tracking_ids.get(dataset.id, [])) for dataset in read),
         provider_version=measured.get("provider_version") or provider.version,
@@ -77,9 +77,9 @@ def record_of_execution(session: Session, execution: Execution, detail: str | No
 
 
 def _dataset(dataset: Dataset, tracking_ids: Sequence[str | None]) -> DatasetValue:
-    """Return one of their datasets in our words; which columns there are depends on its type, and on their version.
+    """Convert one of Climate-REF's datasets; its columns depend on its type and the version.
 
-    A tracking id is that of a file, so it stands for the dataset only if that is one file.
+    A tracking id belongs to a file, so it identifies the dataset only if that is one file.
     """
     return DatasetValue(
         name=dataset.slug,
@@ -91,10 +91,10 @@ def _dataset(dataset: Dataset, tracking_ids: Sequence[str | None]) -> DatasetVal
 
 
 _MODELS = ("cmip6", "cmip7")
-"""Their types of model data. The others are observations, and climatologies made of them."""
+"""Climate-REF's types of model data. The others are observations, and climatologies made from them."""
 
 
 def ours_in(record: ExecutionRecord | None) -> Mapping[str, Any]:
-    """Return our part of a record, whatever another program may have put in its place."""
+    """Return this integration's part of a record; empty if another program has put something else there."""
     found = record.extra.get(OURS) if record is not None else None
     return found if isinstance(found, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Putting our handler in the place of theirs, in a running process, and taking it out again."""
+"""Replacing Climate-REF's handler with emdstore's in a running process, and undoing it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _THEIRS: dict[str, Callable[..., Any]] = {
 
 
 class Installation:
-    """What `install` did. As a context manager it puts back what was there before."""
+    """What `install` did. As a context manager it restores what was there before."""
 
     def __init__(self, before: dict[str, Callable[..., Any]]) -> None:
         self._before = before
@@ -37,10 +37,10 @@ class Installation:
 
 
 def install(results: ArtifactStore | None = None) -> Installation:
-    """Have Climate-REF's executors, its Celery workers and its reingest use our handler from now on.
+    """Make Climate-REF's executors, Celery workers and reingest use emdstore's handler from now on.
 
-    The executors handle results in the process that they were made in, also those of process pools, and a Celery worker
-    in its own: each such process has to install.
+    The executors, including process pools, handle results in the process in which they were created, and a Celery
+    worker in its own: every such process has to call `install`.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def install(results: ArtifactStore | None = None) -> Installation:
     Returns
     -------
     Installation
-        For ``with install(): ...``; otherwise `uninstall` takes it out.
+        For ``with install(): ...``; otherwise `uninstall` undoes it.
 
     Raises
     ------
     CatalogVersionError
-        If the climate-ref that is installed is of a version that we do not know. Nothing was changed.
+        If the installed climate-ref has an unknown version. Nothing was changed.
     """
     installed_revision()
     before = {name: _current(name) for name in _THEIRS}
@@ -80,7 +80,7 @@ def _current(name: str) -> Callable[..., Any]:
 
 
 def _swap(functions: dict[str, Callable[..., Any]]) -> None:
-    """Bind names to other functions, wherever a module of theirs has imported them to."""
+    """Bind names to other functions, in every module of Climate-REF that has imported them."""
     for name, function in functions.items():
         now = _current(name)
         for module in list(sys.modules.values()):

@@ -1,4 +1,4 @@
-"""The first verb alone, for a Climate-REF: bytes from its scratch to its results, and nothing else."""
+"""Only the first verb, for Climate-REF: copying bytes from scratch to results."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def materialize_execution(
     results: ArtifactStore | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> MaterializeOutcome:
-    """Promote the set of one of their executions from scratch to results; see `emdstore.materialize_outputs`.
+    """Promote the set of a Climate-REF execution from scratch to results; see `emdstore.materialize_outputs`.
 
-    Their database is not touched, and no record is written: `handle_execution_result` does all of it.
+    The database is not touched, and no record is written; `handle_execution_result` does all of it.
 
     Parameters
     ----------
     config
-        Theirs; ``config.paths`` says where scratch and results are.
+        Climate-REF's; ``config.paths`` says where scratch and results are.
     execution
-        Theirs; its output fragment is the folder below both.
+        Climate-REF's; its output fragment is the folder in both.
     result
         What the run said.
     results
@@ -43,9 +43,9 @@ def materialize_execution(
     Raises
     ------
     SameStoreError
-        If scratch and results are one place. Nothing was moved.
+        If scratch and results are the same place. Nothing was moved.
     StoreError
-        If one of the stores cannot be used at all. Whatever has arrived is whole.
+        If one of the stores cannot be used. Everything that has arrived is whole.
     """
     fragment = execution.output_fragment
     store = LocalArtifactStore(config.paths.results) if results is None else results

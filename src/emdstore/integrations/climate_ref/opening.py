@@ -22,7 +22,9 @@ _BUSY_SECONDS = 60
 
 @contextmanager
 def engine_of(database: Database | str | Path) -> Iterator[sa.Engine]:
-    """Give the engine of their database, or of its URL or SQLite file; what was opened here is closed at the end."""
+    """Yield the engine of Climate-REF's database, or of its URL or SQLite file; what was opened here is closed at the
+    end.
+    """
     if not isinstance(database, str | Path):
         yield database.session.get_bind()
         return
@@ -40,7 +42,7 @@ def _open(place: str) -> sa.Engine:
         raise _no_database(redact(place)) from None
     backend = url.get_backend_name()
     if backend == "sqlite":
-        if url.database is None or not Path(url.database).is_file():  # SQLite would make an empty one
+        if url.database is None or not Path(url.database).is_file():  # SQLite would create an empty one
             raise _no_database(url.render_as_string())
         return sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
     if backend != "postgresql":
@@ -62,7 +64,7 @@ def _no_database(where: str) -> CatalogVersionError:
 
 
 def look_at(engine: sa.Engine) -> RefSchema:
-    """Look at a database; `CatalogVersionError` if we do not know it, `CatalogError` if it cannot be used."""
+    """Check a database; `CatalogVersionError` if its version is unknown, `CatalogError` if it cannot be used."""
     try:
         with engine.connect() as connection:
             return read_schema(connection)
@@ -71,7 +73,7 @@ def look_at(engine: sa.Engine) -> RefSchema:
 
 
 def refused(engine: sa.Engine, error: SQLAlchemyError) -> CatalogError:
-    """Return the error of ours that says what a database has refused, and no secret."""
+    """Return the emdstore error for a refusal of the database, without secrets."""
     where = engine.url.render_as_string(hide_password=True)
     said = " ".join(str(getattr(error, "orig", None) or error).split())
     secrets = [engine.url.password] if isinstance(engine.url.password, str) else []

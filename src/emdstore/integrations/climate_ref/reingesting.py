@@ -1,4 +1,4 @@
-"""Climate-REF's reingest, also where scratch is gone and only the results tree is left."""
+"""Climate-REF's reingest, even if scratch is gone and only the results tree is left."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def reingest_execution(
     *,
     results: ArtifactStore | None = None,
 ) -> bool:
-    """Reingest an execution as a new one of its group; the same call as theirs.
+    """Reingest an execution as a new one of its group; has the signature of Climate-REF's function.
 
-    Where the execution's scratch folder is gone, what was published stands in for it while theirs runs, with paths of
-    another machine replaced. A diagnostic that cannot build its result from published files alone, because it needs
-    working files that nobody publishes, has its published bundles taken as they are.
+    If the execution's scratch folder is gone, the published files replace it during Climate-REF's reingest, with paths
+    of another machine rewritten. If a diagnostic cannot build its result from published files alone, because it needs
+    working files that are never published, its published bundles are used unchanged.
 
     Parameters
     ----------
     config, database, execution, provider_registry
-        See theirs.
+        See Climate-REF.
     results
         The results store; by default the folder ``config.paths.results``.
 
@@ -94,7 +94,7 @@ def _our_handler(results: ArtifactStore | None) -> Iterator[None]:
 
 
 def _restore(folder: ArtifactStore, content: ExecutionContent, scratch: Path) -> None:
-    """Bring a published set back to scratch, at once and whole, as if it had run there."""
+    """Restore a published set to scratch as a whole, as if it had run there."""
     staging = scratch.with_name(f".{scratch.name}.restoring")
     shutil.rmtree(staging, ignore_errors=True)
     keys = [key for key in folder.iter_keys() if key != RECORD_NAME]
@@ -105,7 +105,7 @@ def _restore(folder: ArtifactStore, content: ExecutionContent, scratch: Path) ->
 
 
 def _former_places(folder: ArtifactStore, content: ExecutionContent) -> set[str]:
-    """Return under which absolute paths the set's files know the folder that they were made in."""
+    """Return the absolute paths that the set's files have of the folder in which they were made."""
     record = read_record(folder)
     told = record.result.output_directory if record is not None and record.result is not None else None
     places = {told} if told else set()
@@ -117,7 +117,7 @@ def _former_places(folder: ArtifactStore, content: ExecutionContent) -> set[str]
 
 @attrs.frozen
 class _Published:
-    """A registry whose diagnostics fall back on the bundles that were published."""
+    """A registry whose diagnostics fall back on the published bundles."""
 
     registry: ProviderRegistry
     content: ExecutionContent
@@ -128,7 +128,7 @@ class _Published:
 
 
 class _PublishedDiagnostic:
-    """A diagnostic of theirs, and another way to its result where the first one needs files that are gone."""
+    """A Climate-REF diagnostic with another way to its result, if the first one needs files that are gone."""
 
     def __init__(self, diagnostic: Any, bundles: dict[str, str]) -> None:
         self._diagnostic = diagnostic

@@ -1,4 +1,4 @@
-"""Loading Climate-REF's database from a results tree, without scratch and without the machine that ran anything."""
+"""Loading Climate-REF's database from a results tree, without scratch or the machine of the runs."""
 
 from __future__ import annotations
 
@@ -46,37 +46,38 @@ def replay(
 ) -> ReplayReport:
     """Load every set below a prefix of a results store into Climate-REF's database.
 
-    Each set is loaded in one transaction: its group and execution are made if they are not there, its outputs, scalars
-    and series replace those that are, and its datasets are linked as far as the database knows them. What was said last
-    of its use, that it is retracted or not any more, becomes their flag. A set that the database has already, whoever
-    loaded it, is left alone. One that fails stops no other.
+    Each set is loaded in one transaction: its group and execution are created if necessary, its outputs, scalars and
+    series replace existing ones, and its datasets are linked if the database knows them. Its last retraction, or taking
+    that back, sets Climate-REF's flag. A set that the database has already, whoever loaded it, is left alone. A failure
+    does not stop the others.
 
     Parameters
     ----------
     store
-        The results store, a path or a URL: sets with a record, or bare ones as Climate-REF's own handler leaves them.
+        The results store, a path or a URL, with sets that have a record, or bare ones, as Climate-REF's own handler
+        writes them.
     database
-        Theirs, or its URL or SQLite file. It must have been set up (``ref db migrate``).
+        Climate-REF's database, or its URL or SQLite file. It must have been set up (``ref db migrate``).
     prefix
-        Only what lies in this folder.
+        Only sets in this folder.
     create_unknown
-        Whether to make providers and diagnostics that the database does not know; otherwise their sets are invalid.
+        Whether to create providers and diagnostics that the database does not know; otherwise their sets are invalid.
     on_progress
-        Called after each set with its outcome, the number done, and the number found; that is None until the listing
-        has come to its end. What it raises is logged.
+        Called after each set with its outcome, the number done, and the number found, which is None until the listing
+        has ended. Its exceptions are logged.
 
     Returns
     -------
     ReplayReport
-        How many sets there are of each state, and what was ingested or could not be.
+        The number of sets with each outcome, and what was ingested or could not be.
 
     Raises
     ------
     StoreError
         If the store cannot be listed.
     CatalogError
-        If the database cannot be used, or is of a version that we do not know (`CatalogVersionError`). What was loaded
-        until then is whole.
+        If the database cannot be used, or has an unknown version (`CatalogVersionError`). What was loaded until then is
+        complete.
     ReplayInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far.
     """
@@ -88,7 +89,7 @@ def replay(
 
 @attrs.frozen
 class _RefSink:
-    """Their database, which notes no records: every set is read, and compared with the rows that are there."""
+    """Climate-REF's database, which does not store records: every set is read and compared with the existing rows."""
 
     engine: sa.Engine
     schema: RefSchema
@@ -102,7 +103,7 @@ class _RefSink:
         raise AssertionError("no stamp is known, so there is none to be noted anew")
 
     def held(self, prefix: str) -> Iterator[RecordStamp]:
-        return iter(())  # its rows are its own: none goes because a set has gone
+        return iter(())  # its rows are its own, so none are removed because a set is gone
 
     def has_elsewhere(self, stamp: RecordStamp) -> bool:
         return False
@@ -131,7 +132,9 @@ class _RefSink:
                 changed |= _link_datasets(session, execution, ours_in(read.record), notes)
                 changed |= replace_rows(session, schema, execution.id, rows)
                 settle(execution, schema, _decision(session, execution, content, changed), _metric_of(content))
-                if read.word is not None:  # without a word their own flag counts, which may be carried the other way
+                if (
+                    read.word is not None
+                ):  # without a retraction the database's own flag counts, which may be carried the other way
                     execution.retracted = read.word.retracted
                 changed |= any(session.is_modified(each) for each in session.dirty)
         except DemotionRefusedError as error:
@@ -141,7 +144,7 @@ class _RefSink:
         except SQLAlchemyError as error:
             if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise refused(self.engine, error) from error
-            look_at(self.engine)  # raises if the database is gone: no other set would fare better
+            look_at(self.engine)  # raises if the database is gone: every other set would fail, too
             return attrs.evolve(told, state="invalid", error=refused(self.engine, error))
         return attrs.evolve(
             told,
@@ -154,7 +157,7 @@ class _RefSink:
 
 
 def _execution(session: Session, read: ReadSet) -> Execution | None:
-    """Find the execution of a set in the database, by its folder; refuse one that contradicts it."""
+    """Find the execution of a set in the database by its folder; refuse one that contradicts the set."""
     content, record = read.content, read.record
     by_fragment = sa.select(Execution).order_by(Execution.id).limit(1)
     known = session.scalar(by_fragment.where(Execution.output_fragment == content.fragment))
@@ -255,7 +258,7 @@ def _group(
 
 
 def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, Any], notes: list[str]) -> bool:
-    """Link the datasets that the record names and the database knows, unless they are linked."""
+    """Link the datasets that the record names and the database knows, unless they are linked already."""
     slugs = {slug for named in _mapping(ours, "datasets").values() for slug in named}
     if not slugs:
         return False
@@ -272,7 +275,7 @@ def _link_datasets(session: Session, execution: Execution, ours: Mapping[str, An
 
 
 def _decision(session: Session, execution: Execution, content: ExecutionContent, changed: bool) -> StatusDecision:
-    """Return what the set says of its outcome; of the group's flag only if it is news, and nobody ran it later."""
+    """Return the set's outcome, and the group's flag only if it is new and there is no later run."""
     latest = sa.select(Execution.id).where(Execution.execution_group_id == execution.execution_group_id)
     is_latest = (
         session.scalar(latest.order_by(Execution.created_at.desc(), Execution.id.desc()).limit(1)) == execution.id

@@ -1,4 +1,4 @@
-"""Retracting in a results store what is retracted in Climate-REF's database; the other direction is `replay`'s."""
+"""Retracting in a results store what is retracted in Climate-REF's database; `replay` does the opposite."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REASON = "retracted in Climate-REF's database"
 
 @attrs.frozen
 class NotCarried:
-    """A set of which nothing could be said, and why."""
+    """A set that could not be retracted, and why."""
 
     fragment: str
     error: EmdstoreError = attrs.field(eq=str)
@@ -42,7 +42,7 @@ class CarriedRetractions:
     unchanged
         How many were retracted already.
     failed
-        Those that are flagged and not in the store, or of which nothing could be said.
+        Sets that are flagged and not in the store, or could not be retracted.
     dry_run
         Whether nothing was written.
     """
@@ -55,7 +55,7 @@ class CarriedRetractions:
 
     @property
     def ok(self) -> bool:
-        """Whether the store says of all flagged sets that they are retracted."""
+        """Whether all flagged sets are retracted in the store."""
         return not self.failed
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,32 +75,31 @@ def carry_retractions(
 ) -> CarriedRetractions:
     """Retract in a results store the sets of the executions that Climate-REF's database flags as retracted.
 
-    Each gets the word beside its record that `retract` writes; one that is retracted already keeps its own. One that
-    fails stops no other.
+    Each gets a retraction as `retract` writes it; an existing one is kept. A failure does not stop the others.
 
     Parameters
     ----------
     database
-        Theirs, or its URL or SQLite file. It is only read.
+        Climate-REF's database, or its URL or SQLite file. It is only read.
     store
         The results store, a path or a URL.
     reason, by
         See `retract`.
     take_back
-        Also take back the retractions of sets whose executions are not flagged. Replay first: a database that has not
-        heard of a retraction does not flag it either.
+        Also take back the retractions of sets whose executions are not flagged. Replay first, because a database does
+        not flag a retraction that it does not know.
     dry_run
         Only tell.
 
     Returns
     -------
     CarriedRetractions
-        With the sets of which something was said, and those that are flagged and not in the store.
+        With the sets that were retracted or taken back, and those that failed.
 
     Raises
     ------
     CatalogError
-        If the database cannot be used, or is of a version that we do not know (`CatalogVersionError`).
+        If the database cannot be used, or has an unknown version (`CatalogVersionError`).
     StoreError
         If the store cannot be opened.
     """
@@ -131,7 +130,7 @@ def _carry(
 
 
 def _flags(database: Database | str | Path, *, everything: bool) -> list[tuple[str, bool]]:
-    """Return the folders of the executions that are flagged, or of all, in their order."""
+    """Return the folders of the flagged executions, or of all, in order."""
     wanted = sa.select(Execution.output_fragment, Execution.retracted).order_by(Execution.output_fragment)
     if not everything:
         wanted = wanted.where(Execution.retracted.is_(True))

@@ -1,6 +1,7 @@
-"""One set's content as rows of Climate-REF's tables: a mapping, but for numbers that are hashed as they are spelled.
+"""One set's content as rows of Climate-REF's tables. Only numbers are special: they are hashed as they are spelled.
 
-Their tables have a column for each dimension of their vocabulary. What has none is kept among the attributes and told.
+The tables have a column for each dimension of Climate-REF's vocabulary. Other dimensions are kept among the attributes
+and reported.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _MODEL, _REFERENCE = "model", "reference"
 
 @attrs.frozen
 class Axis:
-    """What a series runs along, and the digest by which their database finds it."""
+    """The index of a series, and the digest by which Climate-REF's database finds it."""
 
     digest: str
     name: str
@@ -45,16 +46,16 @@ class Axis:
 
 @attrs.frozen
 class RefRows:
-    """What a database of theirs is to hold of one execution.
+    """What Climate-REF's database should have of one execution.
 
     Attributes
     ----------
     outputs, scalars, series
         Rows by column, without the execution. The columns of all rows of one part are the same.
     axes
-        For each series its index, where their schema keeps these apart.
+        The index of each series, if the schema has a table for it.
     notes
-        What did not fit as it is, for people: dimensions without a column, outputs that lead nowhere.
+        Remarks for people about what did not fit: dimensions without a column, outputs that lead nowhere.
     """
 
     outputs: Sequence[Row] = ()
@@ -70,16 +71,16 @@ def rows_of(content: ExecutionContent, schema: RefSchema, folder: ArtifactStore)
     Parameters
     ----------
     content
-        What `read_set` made of it.
+        The result of `read_set`.
     schema
         Of the database.
     folder
-        The set's own folder in the results store.
+        The set's folder in the results store.
 
     Raises
     ------
     BundleError
-        If a value has a role (``kind``) that their database does not know.
+        If a value has a role (``kind``) that the database does not know.
     """
     lost = _WithoutColumn(schema)
     scalars = list(_scalars(content.scalars, lost))
@@ -91,7 +92,7 @@ def rows_of(content: ExecutionContent, schema: RefSchema, folder: ArtifactStore)
 
 @attrs.define
 class _WithoutColumn:
-    """Parts dimensions into those that have a column and those that have none, and counts the latter."""
+    """Separates dimensions with a column from those without, and counts the latter."""
 
     schema: RefSchema
     counts: dict[tuple[str, str], int] = attrs.field(factory=dict)
@@ -159,7 +160,7 @@ def _series(content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactSto
             told.pop("reference_id", None)
             if _KIND in schema.value_dimensions:
                 row[_KIND] = role
-            spelled = msgspec.json.encode((index_name, index))  # 1 and 1.0 are equal, and not the same axis
+            spelled = msgspec.json.encode((index_name, index))  # 1 and 1.0 are equal, but different axes
             if spelled not in known_axes:
                 known_axes[spelled] = Axis.of(index_name, list(index))
             axes.append(known_axes[spelled])
@@ -178,7 +179,9 @@ def _series(content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactSto
 
 
 def _reference_ids(content: ExecutionContent, folder: ArtifactStore, positions: list[int]) -> Iterator[tuple[int, str]]:
-    """Yield the ids by which their readers find equal observations: hashes over the numbers as the file spells them."""
+    """Yield the ids by which Climate-REF's readers find equal observations: hashes over the numbers as the file spells
+    them.
+    """
     from climate_ref.models.metric_value import SeriesMetricValue
 
     key = next(artifact[0] for artifact in content.artifacts if artifact[1] == "series")
@@ -213,7 +216,9 @@ def _role(kind: object) -> str:
 
 
 class _Attributes:
-    """Makes attributes fit for JSON, in which there is no NaN. Many values share theirs, so each is looked at once."""
+    """Converts attributes for JSON, which has no NaN. Many values share attributes, so each object is converted
+    once.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[int, tuple[object, Mapping[str, Any] | None]] = {}

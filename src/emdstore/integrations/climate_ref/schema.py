@@ -1,4 +1,4 @@
-"""Which of Climate-REF's databases we know, and the two tables of it that take rows in bulk."""
+"""The supported versions of Climate-REF's database, and its two tables that take rows in bulk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from climate_ref.models.execution import Execution, ExecutionOutput
 from emdstore.errors import CatalogVersionError
 
 KNOWN = {"b1c2d3e4f5a6": "0.14", "42598155c23b": "0.20"}
-"""The revisions that this module was tested with, and the versions of climate-ref that have them."""
+"""The revisions that this module is tested with, and the versions of climate-ref that have them."""
 
 _WORKS_WITH = "emdstore works with climate-ref " + " and ".join(
     f"{version} (database revision {revision})" for revision, version in KNOWN.items()
@@ -25,14 +25,14 @@ _DIMENSION = "skip_autogenerate"
 
 @attrs.frozen
 class RefSchema:
-    """The tables of a database, as they are: their dimension columns follow the vocabulary that it was made with.
+    """The actual tables of a database: their dimension columns depend on the vocabulary that it was made with.
 
     Attributes
     ----------
     values, outputs
         ``metric_value`` and ``execution_output``.
     value_dimensions, output_dimensions
-        The columns of theirs that are dimensions.
+        Their columns that are dimensions.
     """
 
     values: sa.TableClause
@@ -52,7 +52,7 @@ class RefSchema:
 
 
 def read_schema(connection: sa.Connection) -> RefSchema:
-    """Look at a database, and refuse one that we do not know.
+    """Check a database, and refuse an unknown version.
 
     Raises
     ------
@@ -82,12 +82,12 @@ def read_schema(connection: sa.Connection) -> RefSchema:
 
 @functools.cache
 def installed_revision() -> str:
-    """Return the revision of the climate-ref that is installed.
+    """Return the database revision of the installed climate-ref.
 
     Raises
     ------
     CatalogVersionError
-        If it is a version that we do not know; with those that work.
+        If its version is unknown; the message names those that work.
     """
     head = ScriptDirectory(str(Path(climate_ref.__file__).parent / "migrations")).get_current_head()
     if head not in KNOWN:
@@ -99,10 +99,10 @@ def installed_revision() -> str:
 
 
 def _table(inspector: sa.Inspector, model: sa.FromClause) -> tuple[sa.TableClause, frozenset[str]]:
-    """Return a table with the columns that it really has; those that the model does not fix are dimensions."""
+    """Return a table with its actual columns; those that are not in the model are dimensions."""
     fixed = {column.name: column.type for column in model.c if not column.info.get(_DIMENSION)}
     names = [column["name"] for column in inspector.get_columns(str(getattr(model, "name", model)))]
-    # What goes into JSON is clean already: their own type would look at every number once more.
+    # What goes into JSON is clean already; Climate-REF's own type would check every number again.
     types = {name: sa.JSON() if isinstance(_impl(kind), sa.JSON) else kind for name, kind in fixed.items()}
     columns = [sa.column(name, types.get(name, sa.Text())) for name in names]
     return sa.table(str(getattr(model, "name", model)), *columns), frozenset(names) - set(fixed)

@@ -1,4 +1,4 @@
-"""Putting one execution's rows into Climate-REF's database, in place of those that are there."""
+"""Writing one execution's rows into Climate-REF's database, replacing existing ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Part:
         return sa.and_(*(self.table.c[name] == value for name, value in self.constant.items()))
 
     def is_held(self, connection: sa.Connection, rows: Sequence[Row]) -> bool:
-        """Tell whether the database has these rows, in this order, and no others."""
+        """Tell whether the database has exactly these rows, in this order."""
         count = sa.select(sa.func.count()).select_from(self.table).where(self.own)
         if connection.scalar(count) != len(rows):
             return False
@@ -83,10 +83,10 @@ class _Part:
 
 
 def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: RefRows) -> bool:
-    """Bring the rows of one execution to what they should be, in the session's transaction.
+    """Make the rows of one execution what they should be, in the session's transaction.
 
-    What is as it should be is left alone, ids included. The new rows are written inside a savepoint: if the database
-    refuses them, the old ones are gone and none of the new are there.
+    Rows that are right already are left alone, including their ids. The new rows are written inside a savepoint: if the
+    database refuses them, the old ones are gone and none of the new ones are there.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def replace_rows(session: Session, schema: RefSchema, execution_id: int, rows: R
         connection.execute(sa.delete(part.table).where(part.own))
     if changed:
         with session.begin_nested():
-            connection = session.connection()  # the savepoint is made when it is asked for
+            connection = session.connection()  # this creates the savepoint
             wanted[series] = _on_axes(rows, _ensure_axes(session, rows.axes))
             for part in changed:
                 part.insert(connection, wanted[part])
@@ -132,7 +132,7 @@ def _is_nothing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-# -- axes: from 0.20 on, series that run along the same index share one row for it ------------------------------------
+# -- axes: since 0.20, series with the same index share one row for it ------------------------------------
 
 
 def _on_axes(rows: RefRows, ids: dict[str, int]) -> Sequence[Row]:
