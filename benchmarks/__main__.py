@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import scale
+from benchmarks import over_ssh, scale
 from benchmarks.contenders import peers
 from benchmarks.disks import Disks
 from benchmarks.measure import RunFailedError
@@ -29,6 +29,7 @@ WORKLOADS = (
     "commit",
     "noop",
     "remote",
+    "ssh",
     "ingest",
     "climate-ref",
     "memory",
@@ -82,6 +83,14 @@ def _run(bench: Bench, workload: str, routes: Sequence[str]) -> list[Row]:
     if workload in simple:
         return simple[workload]()
     rows: list[Row] = []
+    if workload == "ssh":
+        for route in over_ssh.ROUTES:
+            for name in ("W1", "W2"):
+                try:
+                    rows += bench.over_ssh(name, route)
+                except MissingServerError as error:
+                    bench.report(f"skipped: {workload} {route}: {error}")
+        return rows
     for route in routes:
         try:
             if workload == "commit":

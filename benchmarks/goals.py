@@ -7,8 +7,12 @@ import attrs
 RSYNC, DURABLE_RSYNC, CP = "rsync -a", "rsync -a --fsync", "cp -a"
 S5CMD, S3FS, RCLONE = "s5cmd", "s3fs", "rclone, tuned"
 
+SSH_RSYNC, SFTP_RCLONE, SCP = "rsync -a -e ssh", "rclone, sftp", "scp -r"
+
 EMDSTORE, FLUSHED, COMMIT = "emdstore", "emdstore --flush", "emdstore commit"
 LIBRARY = " (library)"
+
+BY_SFTP = "emdstore, sftp"
 
 THEIRS, INTO_THEIRS, INTO_OURS = "climate-ref", "emdstore, their schema", "emdstore, own catalog"
 
@@ -64,6 +68,20 @@ GOALS: list[Goal] = [
         for goal in _both(workload, route, S5CMD, 1.0)
     ),
     Goal("W3 remote", "local-s3", COMMIT + LIBRARY, S5CMD, 1.0),
+    *_both("W1", "local-ssh", SSH_RSYNC, 0.8),
+    *_both("W1", "ssh-local", SSH_RSYNC, 0.85),
+    *_both("W2", "local-ssh", SSH_RSYNC, 1.0),
+    *_both("W2", "ssh-local", SSH_RSYNC, 1.1),
+    *_both("W1", "local-ssh", SSH_RSYNC, 1.05, BY_SFTP),
+    *_both("W1", "ssh-local", SSH_RSYNC, 1.0, BY_SFTP),
+    *(goal for route in ("local-ssh", "ssh-local") for goal in _both("W2", route, SSH_RSYNC, 1.15, BY_SFTP)),
+    *(
+        goal
+        for route in ("local-ssh", "ssh-local")
+        for subject in (EMDSTORE, BY_SFTP)
+        for goal in _both("W1", route, SFTP_RCLONE, 0.4, subject)
+    ),
+    *(goal for route in ("local-ssh", "ssh-local") for goal in _both("W1 again", route, SSH_RSYNC, 1.0)),
     Goal("100,000 scalars", "ingest", "emdstore ingest", "raw executemany", 1.5),
     *(
         goal

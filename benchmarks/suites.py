@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from benchmarks import goals, workloads
+from benchmarks import goals, over_ssh, workloads
 from benchmarks.contenders import Contender, emdstore, environment
 from benchmarks.costs import PROMISES
 from benchmarks.disks import Disks
@@ -111,6 +111,41 @@ class Bench:
                     check(dest, workload.manifest)
                     calls[contender.name] = _call(lambda command: run(command, env), second)
             return self._in_turn(f"{name} again", route, calls, workload)
+
+    def over_ssh(self, name: str, route: str) -> list[Row]:
+        """Copy a workload to or from another machine, everybody in turn; small files a second time, too."""
+        workload = self.workload(name)
+        with (
+            tempfile.TemporaryDirectory(dir=self.disks.work, prefix="sshd-") as keys,
+            over_ssh.run_server(Path(keys) / "server") as server,
+        ):
+            env = environment(None, self.cache) | over_ssh.environment(server)
+            contenders = over_ssh.contenders(server, self.report)
+            check(workload.folder, workload.manifest)  # also reads it into the cache
+            far = over_ssh.FarFolder(workload.folder.path, server)
+            source = workload.folder if route == "local-ssh" else far
+
+            def place(path: Path) -> Folder:
+                return over_ssh.FarFolder(path, server) if route == "local-ssh" else Folder(path)
+
+            def once(contender: Contender) -> Run:
+                with self.disks.fresh(workload.bytes) as root:
+                    done = run(contender.copy(source, place(root / "dest")) or (), env)
+                    check(Folder(root / "dest"), workload.manifest)
+                    return done
+
+            rows = self._in_turn(name, route, {each.name: _call(once, each) for each in contenders}, workload)
+            if name != "W1":
+                return rows
+            with self.disks.fresh(len(contenders) * workload.bytes) as root:
+                calls: dict[str, Callable[[], Run]] = {}
+                for number, contender in enumerate(contenders):
+                    dest = place(root / str(number))
+                    second = (contender.again or contender.copy)(source, dest)
+                    if second is not None:
+                        run(contender.copy(source, dest) or (), env)
+                        calls[contender.name] = _call(lambda command: run(command, env), second)
+                return rows + self._in_turn(f"{name} again", route, calls, workload)
 
     def commit(self, route: str, *, server: Sequence[str] = LOOPBACK, label: str = "") -> list[Row]:
         """Commit the executions of W3: files, records and rows."""
