@@ -473,6 +473,7 @@ def gc(
     force: bool = False,
     unnamed: Annotated[bool | None, Parameter(negative="--no-unnamed")] = None,
     stale: bool = False,
+    uploads: bool = False,
     yes: bool = False,
     config: Config = None,
     patience: Patience = PATIENT,
@@ -496,6 +497,8 @@ def gc(
     stale
         Also files in a set's folder in the results store that are not part of the set nor, without --force, of one that
         it replaced.
+    uploads
+        Also uploads to results on S3 that were begun more than a day ago and never completed.
     yes
         Remove it without asking.
     """
@@ -507,6 +510,7 @@ def gc(
         "force": force,
         "unnamed": unnamed,
         "stale": stale,
+        "uploads": uploads,
     }
     with open_workspace(config, patience) as workspace:
         if not yes:

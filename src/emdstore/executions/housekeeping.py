@@ -38,10 +38,12 @@ from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
+from emdstore.stores.s3 import S3ArtifactStore
 from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import move
 
+_UPLOAD_AGE = timedelta(days=1)
 _LEFTOVER_AGE = timedelta(hours=1)
 
 
@@ -54,7 +56,7 @@ class Removal:
     what
         ``scratch``: an execution's folder; ``orphan``: the folder of a start that was cut off, unknown to the catalog;
         ``leftover``: a staging file, a half-removed folder, an input that never arrived; ``stale``: a file in the
-        results store that is not part of its set any more.
+        results store that is not part of its set any more; ``upload``: an upload to S3 that nobody completed.
     name
         The fragment, or the path.
     files, bytes
@@ -108,6 +110,7 @@ def gc_executions(
     force: bool = False,
     unnamed: bool | None = None,
     stale: bool = False,
+    uploads: bool = False,
     dry_run: bool = False,
 ) -> GcReport:
     """Remove from scratch what is no longer needed, and what killed processes have left behind.
@@ -139,6 +142,9 @@ def gc_executions(
     stale
         Also files in a set's folder in the results store that are not part of the set nor, unless `force` is given, of
         one that it replaced.
+    uploads
+        Also uploads to a results store on S3 that were begun and never completed, at least a day ago. A writer that is
+        alive and needs longer would fail, and have to begin again.
     dry_run
         Only report what would be removed.
 
@@ -174,6 +180,14 @@ def gc_executions(
                 refused[row.fragment] = f"its stale files stay: {error}"
             else:
                 removed += [Removal("stale", f"{row.fragment}/{key}") for key in keys]
+    if uploads and isinstance(locations.results, S3ArtifactStore):
+        try:
+            begun = max(older_than, _UPLOAD_AGE).total_seconds()
+            removed += [
+                Removal("upload", key) for key in locations.results.remove_uploads(older_than=begun, dry_run=dry_run)
+            ]
+        except EmdstoreError as error:
+            refused[repr(locations.results)] = f"its unfinished uploads stay: {error}"
     return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed)
 
 

@@ -38,6 +38,9 @@ from emdstore.stores.waiting import heard
 _clients: PerProcess[dict[object, Any]] = PerProcess(dict)
 
 
+_FLAGS = frozenset({"uploads"})
+"""Parameters that mean something without a value."""
+
 _SENT_AT_ONCE = 512 * 1024  # that goes up in the time of an answer, over whatever line
 
 
@@ -268,7 +271,7 @@ class Bucket:
         place = "/".join(
             filter(None, [endpoint.rstrip("/"), "" if is_hosted else self.name, _quoted(object_name, "/")])
         )
-        asked = "&".join(f"{name}={_quoted(query[name])}" for name in sorted(query) if query[name])
+        asked = "&".join(f"{name}={_quoted(query[name])}" for name in sorted(query) if query[name] or name in _FLAGS)
         url = f"{place}?{asked}"
         if not self.signs:
             return url, {}

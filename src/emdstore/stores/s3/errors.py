@@ -70,7 +70,7 @@ class ErrorTranslator:
         if engine_kind == "PreconditionError":
             said = f"{key!r} in {self.name} is not what was seen there before; it was left as it is"
             return ArtifactChangedError(said, key=key, store=self.name)
-        if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code == "NoSuchKey"):
+        if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "NoSuchUpload")):
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
         found = self._meaning(text, status, code)
         if verb in _LOOKS and status == 403 and code in (None, "AccessDenied") and found.kind is StoreAccessError:

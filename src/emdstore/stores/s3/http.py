@@ -46,13 +46,17 @@ class ServerConnection:
         """Ask for an object's headers."""
         return self._ask("HEAD", *self._bucket.signed("HEAD", object_name, query))
 
+    def delete(self, object_name: str, query: Mapping[str, str]) -> Answer:
+        """Delete what the query names of an object, such as an upload."""
+        return self._ask("DELETE", *self._bucket.signed("DELETE", object_name, query))
+
     def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
         try:
             status, said, body = self._send(method, url, headers)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise OSError(f"HTTP error: {type(error).__name__}: {error}") from None
-        if status not in (200, 206):
+        if status not in (200, 204 if method == "DELETE" else 200, 206):
             raise OSError(f"status code: {status} {body.decode(errors='replace')}")
         return Answer({name.lower(): value for name, value in said}, body)
 

@@ -44,6 +44,7 @@ from emdstore.stores.s3.errors import ErrorTranslator
 from emdstore.stores.s3.listing import Listing
 from emdstore.stores.s3.proof import read_object
 from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
+from emdstore.stores.s3.uploads import remove_uploads
 from emdstore.stores.secrecy import do_credentials_go_along, found_again, put_away, secrets_among, send_to_children
 from emdstore.stores.spelling import check_endpoint
 
@@ -286,6 +287,28 @@ class S3ArtifactStore:
         if isinstance(source, S3ArtifactStore) and all(getattr(source, each) == getattr(self, each) for each in same):
             return ServerCopies(source.ground, self.ground)
         return None
+
+    def remove_uploads(self, *, older_than: float = 86400.0, dry_run: bool = False) -> tuple[str, ...]:
+        """Abort uploads in parts that were begun and never completed. No listing shows them, and they take room.
+
+        Parameters
+        ----------
+        older_than
+            Seconds since the upload was begun. A younger one may belong to a writer that is alive, for whom it fails.
+        dry_run
+            Only tell which there are.
+
+        Returns
+        -------
+        tuple of str
+            The keys that they were of, one for each upload.
+
+        Raises
+        ------
+        StoreError
+            If the server does not tell of uploads, or does not abort one.
+        """
+        return remove_uploads(self.ground, older_than=older_than, dry_run=dry_run)
 
     # -- inside --------------------------------------------------------------------------------------------------
 
