@@ -86,20 +86,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@attrs.frozen
-class Said:
-    """What a command said in this process."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Here = Callable[..., Said]
+Here = CLI
 
 
 @pytest.fixture
@@ -109,11 +96,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     for name in [name for name in os.environ if name.startswith("EMDSTORE_")]:
         monkeypatch.delenv(name)
 
-    def run(*arguments: object, code: int | None = 0) -> Said:
+    def run(*arguments: object, code: int | None = 0) -> Answer:
         capfd.readouterr()
         got = app.run([*map(str, arguments)])
-        said = Said(got, *capfd.readouterr())
-        assert code is None or said.code == code, said
-        return said
+        answer = Answer(got, *capfd.readouterr())
+        assert code is None or answer.code == code, answer
+        return answer
 
     return run

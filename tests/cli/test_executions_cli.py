@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import CLI, COMMAND, Here, Said, environment
+from tests.cli.conftest import CLI, COMMAND, Answer, Here, environment
 from tests.executions.runs import committed, gone_pid, in_state, ran
 
 from emdstore.executions.process import host_name
@@ -34,7 +34,7 @@ def workspace(here: Here, tmp_path: Path) -> Workspace:
     return Workspace.open(tmp_path)
 
 
-def ids(said: Said) -> list[str]:
+def ids(said: Answer) -> list[str]:
     return [row["fragment"] for row in said.json["items"]]
 
 

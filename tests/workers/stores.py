@@ -38,20 +38,3 @@ class Deadly(StoreView):
                     time.sleep(0.1)  # a thread of the engine's may just be sending what was done before
                     os.kill(os.getpid(), signal.SIGKILL)
         return super()._enter(verb, key)
-
-
-class Slow(StoreView):
-    """Each read takes its time."""
-
-    _withheld = frozenset({SupportsPath, SupportsCopyFrom, SupportsStreaming})
-
-    def __init__(self, inner: ArtifactStore, seconds: float) -> None:
-        super().__init__(inner)
-        self._seconds = seconds
-
-    def _arguments(self) -> tuple[object, ...]:
-        return self._inner, self._seconds
-
-    def read_bytes(self, key: str, /) -> bytes:
-        time.sleep(self._seconds)
-        return super().read_bytes(key)

@@ -11,8 +11,8 @@ import attrs
 import pytest
 from tests.executions.runs import SET, ran
 from tests.sets.examples import rows_of
-from tests.transfers.stores import contents
-from tests.workers.stores import Deadly, Slow
+from tests.transfers.stores import Slow, contents
+from tests.workers.stores import Deadly
 
 from emdstore.catalog import Catalog
 from emdstore.errors import ExecutorError
