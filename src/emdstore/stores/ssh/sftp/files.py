@@ -54,32 +54,35 @@ def read_whole(ground: Ground, key: str) -> Steps[tuple[bytes, Attributes]]:
     can be written again without a sign. So what is as young as that is read twice, unless one request has read all of
     it.
     """
-    for _ in range(MOST_RACES):
-        before, handle = yield from _open(ground, key)
-        try:
-            most = ground.client.most_read
+    before, handle = yield from _open(ground, key)
+    try:
+        most = ground.client.most_read
+        for _ in range(MOST_RACES):
             first, after = yield [wire.read(handle, 0, most), wire.fstat(handle)]
             if not isinstance(after, Attributes):
                 raise ground.error_of(after, "look at", key)
-            data = first.data if isinstance(first, Data) and len(first.data) <= most else _end_of(ground, first, key)
-            if (before.size, before.modified) != (after.size, after.modified):
-                continue  # it was replaced between the look at it and its opening, or changed since
-            # What says that it has no bytes may have some all the same, as in /proc: then its end is believed.
-            if not data or len(data) == before.size:
-                return data, before
-            parts = [data]
-            done = yield from _read_on(ground, handle, key, parts, before.size or 0)
-            data = b"".join(parts)
-            again: list[bytes] = []
-            if ground.is_young(before) and before.size:
-                yield from _read_on(ground, handle, key, again, before.size)
-            _check_unchanged(before, (yield wire.fstat(handle)), done, key)
-            if again and b"".join(again) != data:
-                raise _changed(key)
+            if (before.size, before.modified) == (after.size, after.modified):
+                break
+            before = after  # it was replaced between the look at it and its opening, or is written to
+        else:
+            raise _changed(key, " again and again")
+        data = first.data if isinstance(first, Data) and len(first.data) <= most else _end_of(ground, first, key)
+        # What says that it has no bytes may have some all the same, as in /proc: then its end is believed.
+        if not data or len(data) == before.size:
+            _check_unchanged(before, after, len(data), key)
             return data, before
-        finally:
-            ground.client.post(wire.close(handle))
-    raise _changed(key, " again and again")
+        parts = [data]
+        done = yield from _read_on(ground, handle, key, parts, before.size or 0)
+        data = b"".join(parts)
+        again: list[bytes] = []
+        if ground.is_young(before) and before.size:
+            yield from _read_on(ground, handle, key, again, before.size)
+        _check_unchanged(before, (yield wire.fstat(handle)), done, key)
+        if again and b"".join(again) != data:
+            raise _changed(key)
+        return data, before
+    finally:
+        ground.client.post(wire.close(handle))
 
 
 def _open(ground: Ground, key: str) -> Steps[tuple[Attributes, bytes]]:
