@@ -21,6 +21,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Of other programs, as pages and comments have them.
 FOREIGN = {
+    "--min-age", "--order-by", "--read-data", "--use-json-log",  # of rclone and restic
     "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync",
     "--help", "--job-name", "--no-dev", "--output", "--quiet", "--secret-access-key", "--transform", "--user",
     "--version", "--wildcards", "--workload", "--x-s3",
