@@ -32,7 +32,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores.ssh import farend
+from emdstore.stores.ssh import farend, lines
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.connection import Connection
 from emdstore.testing import StoreHarness
@@ -295,6 +295,35 @@ def test_a_folder_of_a_store_uses_its_connection(here: LocalArtifactStore, tmp_p
     transfer(scoped(here, "runs/1"), scoped(SSHArtifactStore(there.url, rsh=NO_SSH), "elsewhere")).raise_for_failures()
     assert children() == before != []
     assert len(list(there.iter_keys())) == 40
+
+
+@pytest.mark.parametrize(("seconds", "asked", "most"), [(0.0, None, 2), (60.0, None, 1), (60.0, 3, 3)])
+def test_as_many_connections_are_opened_as_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, asked: int | None, most: int
+) -> None:
+    """Two for a machine that is far away, and as many as somebody asks for; each when there is work for it."""
+    monkeypatch.setattr(lines, "_FAR_SECONDS", seconds)
+    others = set(children())
+    store = SSHArtifactStore(f"ssh://here{tmp_path}/data", rsh=NO_SSH, connections=asked)
+    for number in range(8):
+        store.write_bytes(str(number), bytes(300_000))
+    kept = [store.open_reader(str(number)) for number in range(8)]
+    used = store._lines.get()
+
+    def opened() -> int:
+        with contextlib.ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(used.taken())
+            return len(used._open)
+
+    assert ends(lambda: opened() == most)
+    for reader in kept:
+        with reader:
+            assert b"".join(iter(reader.read, b"")) == bytes(300_000)
+    time.sleep(0.1)
+    assert opened() == most
+    store.close()
+    assert ends(lambda: set(children()) <= others)
 
 
 def test_a_digest_comes_without_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

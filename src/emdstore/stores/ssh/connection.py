@@ -17,7 +17,7 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Self
+from typing import IO, Self
 
 import attrs
 
@@ -216,7 +216,7 @@ class Connection:
         for fd in (self._in, self._out):
             _widen(fd)
         os.set_blocking(self._in, False)
-        self._said = _Said(process.stderr.fileno())
+        self._said = _Said(process.stderr)
         self._closed = False
         self._end = weakref.finalize(self, _end, process, system.own_number(), not asks)
         threading.Thread(target=self._said.listen, name="emdstore-ssh", daemon=True).start()
@@ -243,16 +243,14 @@ class Connection:
     def read(self, size: int) -> bytes:
         """Return some bytes from the other side, ``b""`` when no more come; waits as long as it takes."""
         try:
-            return os.read(self._out, size)
-        except OSError:  # it was closed meanwhile
-            return b""
-
-    def read_into(self, buffer: memoryview) -> int:
-        """Read some bytes into a buffer, and return how many; 0 when no more come."""
-        try:
-            return os.readv(self._out, [buffer])
+            data = os.read(self._out, size)
         except OSError:
-            return 0
+            data = b""
+        if not data and self._out >= 0:
+            self._out = -1
+            assert self._process.stdout is not None
+            self._process.stdout.close()  # here, since nobody may close what another thread reads
+        return data
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Send bytes, all of them; if that fails or is interrupted, the connection is of no more use, and closed.
@@ -354,15 +352,15 @@ def _widen(fd: int) -> None:
 class _Said:
     """What a client writes to its standard error, bounded."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
         self._first, self._last = b"", b""
         self._lock = threading.Lock()
         self._over = threading.Event()
 
     def listen(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self._fd, 4096):
+        with contextlib.suppress(OSError), self._source:
+            while data := os.read(self._source.fileno(), 4096):
                 with self._lock:
                     room = _KEPT - len(self._first)
                     self._first += data[:room]
