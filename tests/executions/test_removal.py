@@ -27,13 +27,14 @@ from emdstore.errors import (
     EmdstoreError,
     IncompleteSetError,
     SourceChangedError,
+    StoreError,
     UnsafePathError,
 )
 from emdstore.executions.execution import Execution
 from emdstore.executions.housekeeping import Removal
 from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
-from emdstore.executions.removal import look_before_removal
+from emdstore.executions.removal import look_before_removal, published_status
 from emdstore.executions.scratch import read_scratch_record, write_scratch_record
 from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
 from emdstore.executions.workspace import Workspace
@@ -41,7 +42,7 @@ from emdstore.sets.record import encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.stores.local.trees import look_at_tree, remove_tree, trash_in
-from emdstore.testing import RecordingStore
+from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 PLOT = "plots/map.png"
 
@@ -376,6 +377,33 @@ def test_a_commit_of_what_is_nowhere_says_so(workspace: Workspace, loss: str, kn
     with pytest.raises((ArtifactNotFoundError, IncompleteSetError, LookupError)):
         commit()
     assert execution.status == "uploaded"
+
+
+on_disk = pytest.mark.parametrize("workspace", ["local"], indirect=True)
+
+
+@on_disk
+def test_damage_with_an_old_time_is_no_publication_where_scratch_is_gone(
+    workspace: Workspace,
+) -> None:
+    execution = committed(workspace)
+    workspace.gc_executions()
+    damaged = Path(workspace.results.local_path(f"{execution.fragment}/{PLOT}"))  # type: ignore[attr-defined]
+    damaged.write_bytes(bytes(damaged.stat().st_size))
+    os.utime(damaged, (0, 0))
+    with pytest.raises(IncompleteSetError, match=PLOT):
+        published_status(workspace, execution.fragment)
+
+
+@on_disk
+def test_what_cannot_be_read_is_no_publication_where_scratch_is_gone(workspace: Workspace) -> None:
+    execution = committed(workspace)
+    workspace.gc_executions()
+    assert published_status(workspace, execution.fragment) == "uploaded"
+    fault = Fault(verbs={"open_reader", "read_bytes"}, keys={PLOT, f"{execution.fragment}/{PLOT}"}, error=StoreError)
+    blind = attrs.evolve(workspace, results=FaultyStore(workspace.results, fault))
+    with pytest.raises(StoreError, match="failed on purpose"):
+        published_status(blind, execution.fragment)
 
 
 def test_a_generation_goes_with_each_commit(workspace: Workspace) -> None:

@@ -238,9 +238,8 @@ def look_at_set(
         fragment = fragment_at(store, location)
         look = _look(folder, fragment, location, stamp, bundles, every_digest)
         if look.record_digest is not None and not _is_calm(look, folder):
-            look = _look(
-                folder, fragment, location, None, bundles, every_digest
-            )  # the stamp belongs to the previous record
+            # The stamp belongs to the previous record.
+            look = _look(folder, fragment, location, None, bundles, every_digest)
     except ExecutionNotFoundError:
         raise
     except EmdstoreError as error:  # the store's, while the folder was listed
