@@ -191,9 +191,8 @@ def _sealing(source: ArtifactStore, keys: Collection[str] | None, selection: Sel
     sets = (
         each.location
         for prefix in prefixes
-        for each in find_chosen(
-            source, prefix, selection.without_names(), left_out=lambda _: None
-        )  # `move` tells of it
+        # `move` reports what is left out.
+        for each in find_chosen(source, prefix, selection.without_names(), left_out=lambda _: None)
     )
     return SetSealing(replace, selection, frozenset(sets))
 
