@@ -23,10 +23,13 @@ def harness_of(root: Path, url: str, **options: object) -> StoreHarness:
         **files_in(root),
         claims=CLAIMS if keeps_the_connection else set(),
         plant_strangers=lambda: plant_strangers(root),
+        rounds=5,
+        many=50,
         unreachable=lambda: SSHArtifactStore(url, rsh="false", retries=0),
     )
 
 
+@pytest.mark.slow
 class TestFarEnd(StoreContract):
     """Without SSH in between: the client's command runs here."""
 

@@ -37,14 +37,14 @@ from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.connection import Connection
 from emdstore.testing import StoreHarness
 from emdstore.testing.contract.streaming import StreamingClauses
-from emdstore.testing.contract.values import ValueClauses
 from emdstore.transfers.routes import digest_of
 
 MIB = 1024 * 1024
 
 
-class TestOverSSH(ValueClauses, StreamingClauses):
-    """What moves bytes, over a connection that is shared as `ControlMaster` has it."""
+@pytest.mark.slow
+class TestOverSSH(StreamingClauses):
+    """What comes in pieces, over a connection that is shared as `ControlMaster` has it."""
 
     @pytest.fixture
     def harness(self, sshd: SSHServer, tmp_path: Path) -> StoreHarness:
