@@ -42,6 +42,13 @@ def main(folder: Path) -> None:
         chosen = "diagnostic=surface-temperature&d.metric=rmse&d.season=ANN&d.region=global"
         shots = {
             "overview": (home, "light", 1280, 900, None),
+            "diagnostic": (
+                f"{home}diagnostic?d=meanstate/surface-temperature&model=CESM2",
+                "light",
+                1280,
+                1000,
+                "#scores",
+            ),
             "executions": (f"{home}executions", "light", 1280, 640, None),
             "execution": (page_of("surface-temperature", "CESM2"), "light", 1000, 680, None),
             "series": (page_of("gross-primary-production", "CanESM5"), "dark", 1000, 560, "#series"),

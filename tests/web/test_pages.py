@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -331,6 +332,19 @@ def test_nothing_is_wider_than_a_phone(site: Site, visit: Visit) -> None:
     page.goto(site.url())
     assert page.locator(".facets summary").is_visible()
     assert not page.locator(".facets a[data-facet]").first.is_visible()
+
+
+def test_a_print_of_a_dark_page_is_dark_on_white_and_has_its_charts(site: Site, visit: Visit) -> None:
+    page = visit(site.execution(TEMPERATURE), color_scheme="dark")
+    ink = "getComputedStyle(document.body).color"
+    before = page.evaluate(ink)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert sum(map(int, re.findall(r"\d+", page.evaluate(ink))[:3])) < 150
+    assert sum(map(int, re.findall(r"\d+", before)[:3])) > 600
+    stroke = page.evaluate("getComputedStyle(document.querySelector('.lines .c0')).stroke")
+    assert stroke == "rgb(0, 114, 178)"
+    assert page.locator("#series .area").last.bounding_box()["height"] > 100  # type: ignore[index]
+    assert not page.locator("nav.sections").is_visible()
 
 
 def test_the_keyboard_reaches_the_content_first(site: Site, visit: Visit) -> None:
