@@ -1114,18 +1114,24 @@ class TestCopies:
         assert all(data == key.encode() * 1000 for key, data in found.items())
 
     def test_memory_is_bounded_for_all_threads_together(self) -> None:
+        """By bytes, by number, and while it is not known how large the files are, by a small number."""
         ahead = Ahead()
-        taken = [ahead.begin(1_000_000) for _ in range(40)]
-        assert not ahead.has_room
-        for each in taken[:20]:
-            ahead.end(each, 10)
-        assert ahead.has_room
-        for each in taken[20:]:
-            ahead.end(each)
-        for _ in range(256):
+        for _ in range(16):
             assert ahead.has_room
             ahead.begin()
         assert not ahead.has_room
+        for _ in range(16):
+            ahead.end(64 * 1024, 1_000_000)
+        begun = 0
+        while ahead.has_room:
+            ahead.begin()
+            begun += 1
+        assert 15 < begun < 25
+        small = Ahead()
+        for _ in range(256):
+            assert small.has_room
+            small.begin(100)
+        assert not small.has_room
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ class SendFiles:
             raise
         try:
             for key in keys:
-                while waiting and (not side.ahead.has_room or _is_settled(waiting[0])):
+                while waiting and (not side.sent_ahead.has_room or _is_settled(waiting[0])):
                     yield _settled(side, waiting.popleft(), moved)
                 try:
                     waiting.append(self._send(side, validate_key(key)))
@@ -112,7 +112,7 @@ class SendFiles:
             for each in waiting:
                 if isinstance(each, _Sent):
                     each.pending.give_up()
-                    side.ahead.end(each.size)
+                    side.sent_ahead.end(each.size)
             self._lines.give_back(line)
 
     def _send(self, side: Sftp, key: str) -> _Sent:
@@ -123,7 +123,7 @@ class SendFiles:
             finally:
                 os.close(fd)
         pending = side.begin_write(key, data, is_program=_is_program(before))
-        side.ahead.begin(len(data))
+        side.sent_ahead.begin(len(data))
         return _Sent(pending, len(data), sha256_of(data))
 
 
@@ -144,7 +144,7 @@ def _settled(side: Sftp, first: _Sent | EmdstoreError, moved: _Moved) -> Copied 
     except EmdstoreError as error:
         return error
     finally:
-        side.ahead.end(first.size)
+        side.sent_ahead.end(first.size)
     if moved is not None:
         moved(first.size)
     return Copied(first.size, first.sha256)
@@ -183,20 +183,20 @@ class FetchFiles:
             raise
         try:
             while asked or left:
-                while left and (not asked or side.ahead.has_room):
+                while left and (not asked or side.asked_ahead.has_room):
                     key = left.popleft()
                     try:
                         pending = side.begin_read(validate_key(key))
                     except EmdstoreError as error:
                         asked.append(error)
                     else:
-                        asked.append(_Asked(key, pending, side.ahead.begin()))
+                        asked.append(_Asked(key, pending, side.asked_ahead.begin()))
                 yield self._settled(side, asked.popleft(), moved)
         finally:
             for each in asked:
                 if isinstance(each, _Asked):
                     each.pending.give_up()
-                    side.ahead.end(each.taken)
+                    side.asked_ahead.end(each.taken)
             self._lines.give_back(line)
 
     def _settled(self, side: Sftp, first: _Asked | EmdstoreError, moved: _Moved) -> Copied | EmdstoreError:
@@ -210,7 +210,7 @@ class FetchFiles:
         except EmdstoreError as error:
             return error
         finally:
-            side.ahead.end(first.taken, size)
+            side.asked_ahead.end(first.taken, size)
 
     def _write(self, key: str, parts: Iterator[bytes], is_program: bool, moved: _Moved) -> Copied:
         digest, size, dest = hashlib.sha256(), 0, self._dest

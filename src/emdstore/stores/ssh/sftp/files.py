@@ -72,13 +72,14 @@ def read_whole(ground: Ground, key: str) -> Steps[tuple[bytes, Attributes]]:
             _check_unchanged(before, after, len(data), key)
             return data, before
         parts = [data]
-        done = yield from _read_on(ground, handle, key, parts, before.size or 0)
+        done = yield from _read_on(ground, handle, key, parts.append, len(data), before.size or 0)
         data = b"".join(parts)
-        again: list[bytes] = []
-        if ground.is_young(before) and before.size:
-            yield from _read_on(ground, handle, key, again, before.size)
+        del parts, first  # of many artifacts at once
+        is_young, again = before.size and ground.is_young(before), hashlib.sha256()
+        if is_young:
+            yield from _read_on(ground, handle, key, again.update, 0, before.size or 0)
         _check_unchanged(before, (yield wire.fstat(handle)), done, key)
-        if again and b"".join(again) != data:
+        if is_young and again.digest() != hashlib.sha256(data).digest():
             raise _changed(key)
         return data, before
     finally:
@@ -104,9 +105,11 @@ def _open(ground: Ground, key: str) -> Steps[tuple[Attributes, bytes]]:
     return found, handle
 
 
-def _read_on(ground: Ground, handle: bytes, key: str, parts: list[bytes], size: int) -> Steps[int]:
-    """Read from where the parts end up to a size, or to the end if it is 0; return how many bytes there are."""
-    most, done = ground.client.most_read, sum(map(len, parts))
+def _read_on(
+    ground: Ground, handle: bytes, key: str, take: Callable[[bytes], object], done: int, size: int
+) -> Steps[int]:
+    """Read on, up to a size, or to the end if it is 0; return how many bytes there are, from the beginning."""
+    most = ground.client.most_read
     while done < size or not size:
         end = min(done + _AHEAD * most, size) if size else done + most
         starts = range(done, end, most)
@@ -116,7 +119,7 @@ def _read_on(ground: Ground, handle: bytes, key: str, parts: list[bytes], size: 
             data = _data_of(ground, answer, key, count)
             if not data:
                 return done
-            parts.append(data)
+            take(data)
             done += len(data)
             if len(data) < count:  # what comes after it was asked for at the wrong place
                 break
@@ -175,7 +178,7 @@ class Reader:
             raise self._ground.error_of(before, "look at", key)
         parts: list[bytes] = []
         if not before.size:  # `info` has to tell how many bytes come
-            yield from _read_on(self._ground, handle, key, parts, 0)
+            yield from _read_on(self._ground, handle, key, parts.append, 0, 0)
         return handle, before, b"".join(parts)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:

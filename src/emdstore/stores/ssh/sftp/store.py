@@ -37,7 +37,8 @@ from emdstore.stores.ssh.sftp.ground import Durability, Ground
 _LARGE = 1024 * 1024
 _MOST_UNFLUSHED = 10_000
 _MOST_FILES = 256
-_MOST_BYTES = 32 * 1024 * 1024
+_FEW_FILES = 16  # until it is known how large they are
+_MOST_BYTES = 16 * 1024 * 1024
 _SMALL = 64 * 1024
 
 _log = logging.getLogger(__name__)
@@ -71,17 +72,21 @@ class Ahead:
 
     def __init__(self) -> None:
         self._files = self._bytes = 0
+        self._unknown = _FEW_FILES  # how many sizes are still to be learned before more is under way
         self._usual = _SMALL
         self._lock = threading.Lock()
 
     @property
     def has_room(self) -> bool:
         """Whether more is to be under way; a thread that has nothing under way takes one artifact all the same."""
-        return self._files < _MOST_FILES and self._bytes < _MOST_BYTES
+        most = _FEW_FILES if self._unknown > 0 else _MOST_FILES
+        return self._files < most and self._bytes < _MOST_BYTES
 
     def begin(self, size: int | None = None) -> int:
         """Take note of an artifact; return for how many bytes it is taken, as `end` is told."""
         with self._lock:
+            if size is not None:
+                self._unknown = 0
             taken = self._usual if size is None else size
             self._files += 1
             self._bytes += taken
@@ -93,6 +98,7 @@ class Ahead:
             self._files -= 1
             self._bytes -= taken
             if size is not None:
+                self._unknown -= 1
                 self._usual = (7 * self._usual + size) // 8
 
 
@@ -117,8 +123,8 @@ class Sftp:
 
     Attributes
     ----------
-    ahead
-        What whoever begins to read or write takes note of.
+    sent_ahead, asked_ahead
+        What whoever begins to write or read takes note of.
 
     Raises
     ------
@@ -142,7 +148,7 @@ class Sftp:
         began = system.current().monotonic()
         self._run("", _ask(wire.real_path(".")))
         self._round_trip = system.current().monotonic() - began
-        self.ahead = Ahead()
+        self.sent_ahead, self.asked_ahead = Ahead(), Ahead()
         self._unflushed: dict[str, None] = {}
         self._has_told = False
         self._lock = threading.Lock()
