@@ -127,7 +127,7 @@ def client_words(rsh: str | None) -> list[str]:
     try:
         words = shlex.split(given)
     except ValueError as error:
-        raise StoreURLError(f"the SSH client {given!r} cannot be split into words: {error}") from None
+        raise StoreURLError(f"the SSH client (rsh=, {VARIABLE}) cannot be split into words: {error}") from None
     if not words:
         raise StoreURLError("the SSH client is empty: write rsh='ssh', or leave it out")
     words[0] = os.path.expanduser(words[0])
