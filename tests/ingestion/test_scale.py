@@ -33,7 +33,7 @@ from emdstore.sets.finding import FoundSet, find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
-from emdstore.stores.identity import IDENTITY_KEY
+from emdstore.stores.identity import IDENTITY_KEY, OWN_FOLDER
 from emdstore.testing import RecordingStore
 from emdstore.transfers.plan import plan_steps
 
@@ -137,7 +137,7 @@ def test_a_replay_of_what_the_catalog_has_takes_one_listing_and_bounded_memory(t
     store, catalog = RecordingStore(Archive(MANY)), catalogs[MANY]
     report = replay(store, catalog)
     assert (report.counts["unchanged"], report.outcomes) == (MANY, ())
-    verbs = Counter(call.verb for call in store.calls)
+    verbs = Counter(call.verb for call in store.calls if call.key != OWN_FOLDER)  # for releases
     assert verbs.keys() <= {"iter_info", "exists", "read_bytes"}
     assert (verbs["iter_info"], verbs["exists"] < 10) == (1, True)
 
@@ -261,7 +261,8 @@ def test_what_a_commit_has_put_into_the_catalog_is_not_read_by_a_replay(workspac
     assert workspace.commit_pending_executions().ok
     store = RecordingStore(workspace.results)
     assert replay(store, workspace.catalog).counts["unchanged"] == 1
-    assert [call.verb for call in store.calls if call.verb != "local_path"] == ["read_bytes", "iter_found"]
+    asked = [call.verb for call in store.calls if call.verb != "local_path" and call.key != OWN_FOLDER]
+    assert asked == ["read_bytes", "iter_found"]
     assert reads(store) == [IDENTITY_KEY]
 
 

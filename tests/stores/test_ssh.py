@@ -65,7 +65,7 @@ class TestOverSSH(StreamingClauses):
         ("ssh://node/~/results", Address("ssh", "node", "results")),
         ("ssh://[2001:db8::1]:22/data", Address("ssh", "2001:db8::1", "/data", None, 22)),
         ("ssh://me@site.org@node/data", Address("ssh", "node", "/data", "me@site.org")),
-        ("ssh://node/a%20b/größe 1?#%25", Address("ssh", "node", "/a b/größe 1?#%")),
+        ("ssh://node/a%20b/größe 1%3F%23%25", Address("ssh", "node", "/a b/größe 1?#%")),
     ],
 )
 def test_a_url_says_where(url: str, address: Address) -> None:
@@ -90,6 +90,8 @@ def test_a_url_says_where(url: str, address: Address) -> None:
         ("ssh://node/%ff", "UTF-8"),
         ("ssh://node:99999/data", "port"),
         ("ssh://2001:db8::1/data", "brackets"),
+        ("ssh://node/data?token=secret", "%3F"),
+        ("sftp://node/data#secret", "%23"),
     ],
 )
 def test_what_is_no_address_is_refused_before_anything_is_started(url: str, said: str) -> None:

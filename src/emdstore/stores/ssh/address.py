@@ -53,7 +53,9 @@ class Address:
         user = "" if self.user is None else quote(self.user, safe="@") + "@"
         port = "" if self.port is None else f":{self.port}"
         path = "/~" if self.root == "." else "/~/" + self.root if self.root[0] != "/" else self.root
-        return f"{self.scheme}://{user}{host}{port}{path.replace('%', '%25')}"
+        for sign in "%?#":
+            path = path.replace(sign, quote(sign))
+        return f"{self.scheme}://{user}{host}{port}{path}"
 
 
 def parse_address(url: str) -> Address:
@@ -61,7 +63,8 @@ def parse_address(url: str) -> Address:
 
     It is ``ssh://[user@]host[:port]/path`` or ``sftp://...``; ``/~`` and ``/~/path`` start at the user's home. Escapes
     such as ``%20`` are decoded, as in any URL, so that a percent sign is ``%25``. Blanks and other characters may be
-    written as they are, ``?`` and ``#`` too: they are part of the path.
+    written as they are, but for ``?`` and ``#``, which are ``%3F`` and ``%23``: what follows them may be a secret that
+    belongs to another kind of URL.
 
     Raises
     ------
@@ -85,6 +88,8 @@ def parse_address(url: str) -> Address:
         raise refused("it holds a password: use a key or an agent, as `ssh` does, and write ssh://user@host/path")
     if _BAD_ESCAPE(url):
         raise refused("a percent sign that is meant as such is written %25")
+    if "?" in rest or "#" in rest:
+        raise refused("it has no parameters; a '?' or '#' in a path is written %3F or %23")
     if not slash:
         raise refused("it names no folder: write ssh://host/path, or ssh://host/~ for your home there")
     user = _decoded(user, refused) if user is not None else None
