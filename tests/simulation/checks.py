@@ -116,7 +116,7 @@ class Watch:
             self.wrote_last[fragment].pop(key, None)  # scratch may be removed by right, or was
 
     def _are_others(self) -> bool:
-        current = self._kernel.current
+        current = self._kernel.current or self._kernel.apart
         return any(each is not current and each.steps and not each.is_over for each in self._kernel.actors)
 
     @contextmanager
@@ -238,7 +238,8 @@ class Watch:
         self._opened_by[fragment] = actor
         if record.state != "publishing":
             self._writers.get(fragment, set()).discard(actor)
-        if actor.name == "bring" and fragment in self._behind:  # a later publication takes the place of what was
+        # A later publication takes the place of what was.
+        if actor.name == "bring" and fragment in self._behind and record.state == "publishing":
             scratch = self._world.in_scratch()
             for key, last in list(self.wrote_last[fragment].items()):
                 if scratch.get(f"{fragment}/{key}") != last:

@@ -27,7 +27,7 @@ from emdstore.system import System
 EPOCH = datetime(2040, 1, 1, tzinfo=UTC)
 """When a run begins: so late that no time of the real machine is taken for one of it."""
 
-LEASE = 60.0
+LEASE = 10.0  # short enough that to watch a silent owner takes few steps
 STOPPED_SECONDS = 3 * LEASE
 
 _STEP_SECONDS = 1e-4
@@ -155,6 +155,7 @@ class Kernel:
         self._segments, self._faults = segments, dict(faults or {})
         self.actors: list[Actor] = []
         self.current: Actor | None = None
+        self.apart: Actor | None = None  # who takes no steps for now
         self.writer: Actor | None = None
         self.clock = 0.0
         self.trace: list[tuple[int, int, str, object, str]] = []
@@ -280,6 +281,7 @@ class Kernel:
     def at_once(self) -> Iterator[None]:
         """Take no steps inside the block: it happens in one go."""
         held, self.current = self.current, None
+        self.apart = held
         try:
             yield
         finally:
@@ -363,9 +365,9 @@ class Kernel:
             actor = self.actors[number % len(self.actors)]
             if self._can_run(actor):
                 self._give_turn(actor, budget)
-            while budget is None and actor.state == "sleeping" and self.writer is None:
+            while actor.state == "sleeping" and self.writer is None and (budget is None or actor.budget > 0):
                 self.advance(max(0.0, actor.wakes - self.clock))  # meanwhile the others are slow, and live
-                self._give_turn(actor, None)
+                self._give_turn(actor, None if budget is None else int(actor.budget))
         while any(not actor.is_over for actor in self.actors):
             ready = [actor for actor in self.actors if self._can_run(actor) and actor.state != "stopped"]
             if ready:

@@ -106,6 +106,12 @@ _THEMES = (
 )
 """Who waits, and who goes on beside."""
 
+_APT = {
+    "behind": ("bring", ("gc", "gc-stale", "play-again", "mend", "commit-and-clean", "bring")),
+    "unknown": ("publish", ("play-again", "prune", "read", "publish-and-clean", "gc")),
+}
+"""What is done to sets that stand in a way of which most others make nothing."""
+
 _STEPS = {
     **{"commit": (9, 65), "commit-and-clean": (9, 95), "batch": (15, 80), "reingest": (15, 75), "gc": (5, 55)},
     **{"gc-stale": (8, 60), "publish": (9, 23), "publish-and-clean": (9, 50), "bring": (5, 45), "send": (5, 45)},
@@ -118,6 +124,8 @@ def _draw_late(chance: random.Random) -> Schedule:
     """Draw one in which somebody waits at a step until others have done some of theirs, and goes on beside them."""
     state = chance.choices(STATES, (3, 1, 4, 1, 1, 2, 2))[0]
     first, last = (chance.choice(each) for each in chance.choice(_THEMES))
+    if state in _APT and chance.random() < 0.5:
+        first, last = _APT[state][0], chance.choice(_APT[state][1])
     between = chance.choice(
         ("write", "write", "write", "idle", "spoil", "lose", "drop", "damage", "gc", "commit-and-clean")
     )
