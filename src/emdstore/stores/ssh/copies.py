@@ -174,31 +174,35 @@ class FetchFiles:
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
-        asked: deque[tuple[str, FarReader | EmdstoreError]] = deque()
+        asked: deque[tuple[FarReader, EmdstoreError | None]] = deque()
         left = deque(keys)
         with self._lines.taken() as side:
             end = _program(side)
             try:
                 while asked or left:
-                    while left and len(asked) < _AHEAD_FILES:
-                        key = left.popleft()
+                    if left and len(asked) <= _AHEAD_FILES // 2:
+                        more = [
+                            FarReader(end, validate_key(left.popleft()), ask=False)
+                            for _ in range(min(len(left), _AHEAD_FILES - len(asked)))
+                        ]
+                        failed: EmdstoreError | None = None
                         try:
-                            asked.append((key, FarReader(end, validate_key(key), begin=False)))
+                            end.send_together([reader.request for reader in more])
                         except EmdstoreError as error:
-                            asked.append((key, error))
-                    key, reader = asked.popleft()
-                    yield reader if isinstance(reader, EmdstoreError) else self._taken(reader, key, moved)
+                            failed = error
+                        asked += [(reader, failed) for reader in more]
+                    reader, unsent = asked.popleft()
+                    yield unsent or self._taken(reader, moved)
             finally:
-                for _, reader in asked:
-                    if not isinstance(reader, EmdstoreError):
-                        with contextlib.suppress(EmdstoreError):
-                            reader.__exit__(None, None, None)
+                for reader, _ in asked:
+                    with contextlib.suppress(EmdstoreError):
+                        reader.__exit__(None, None, None)
 
-    def _taken(self, reader: FarReader, key: str, moved: _Moved) -> Copied | EmdstoreError:
+    def _taken(self, reader: FarReader, moved: _Moved) -> Copied | EmdstoreError:
         try:
             with reader:
                 reader.begin()
-                return self._take(reader, key, moved)
+                return self._take(reader, reader.info.key, moved)
         except EmdstoreError as error:
             return error
 

@@ -15,7 +15,7 @@ import itertools
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -272,6 +272,18 @@ class FarEnd:
         """Take no more answers to a request."""
         self._calls.pop(number, None)
 
+    def send_together(self, requests: Sequence[tuple[int, int, dict[str, Any]]]) -> None:
+        """Send several small frames at once: each write would be a packet of its own for SSH."""
+        data = b"".join(
+            far.HEADER.pack(number, kind, len(told), 0) + told
+            for number, kind, meta in requests
+            for told in [json.dumps(meta).encode()]
+        )
+        with self._sending:
+            if self._error is not None:
+                raise copy.copy(self._error)
+            self._connection.write(data)
+
     def send(self, number: int, kind: int, meta: dict[str, Any], body: bytes | memoryview = b"") -> None:
         """Send one frame."""
         told = json.dumps(meta).encode() if meta else b""
@@ -513,16 +525,17 @@ class FarReader:
     mtime_ns: int
     is_program: bool
 
-    def __init__(self, end: FarEnd, key: str, *, begin: bool = True) -> None:
+    def __init__(self, end: FarEnd, key: str, *, ask: bool = True) -> None:
         self._end, self._key = end, key
         self._number, self._frames = end.begin()
+        self.request = self._number, far.GET, {"key": key}
         self._digest, self.size, self.sha256 = hashlib.sha256(), 0, ""
         self._rest = memoryview(b"")
         self._whole = False
         self._taken = 0
         try:
-            end.send(self._number, far.GET, {"key": key})
-            if begin:
+            if ask:
+                end.send(self._number, far.GET, {"key": key})
                 self.begin()
         except BaseException:
             end.forget(self._number)
