@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -258,7 +259,9 @@ class Folder:
 
     def _first_line(self, error: Exception) -> str:
         said = str(error).partition("\n")[0][:300] or type(error).__name__
-        return redact(said, self._secrets)
+        # A password with a `/` in it is taken to pieces by whoever reads it as a URL's port.
+        pieces = [piece for secret in self._secrets for piece in re.split("[/?#:@]", secret)]
+        return redact(said, (*self._secrets, *pieces))
 
 
 def folded(name: str) -> str:
