@@ -6,7 +6,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -189,9 +188,12 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
 
 def _ensure_datasets(connection: sa.Connection, inputs: Iterable[Input]) -> None:
     """Create missing datasets, in the order of their ids, which prevents deadlocks."""
-    named = sorted({(_dataset_id(of), *of) for of, *_ in inputs if of is not None}, key=itemgetter(0))
+    named = {_dataset_id(of): of for of, *_ in inputs if of is not None}
     if named:
-        rows = [dict(zip(("id", "name", "version", "pid", "doi", "sha256"), each, strict=True)) for each in named]
+        columns = ("name", "version", "pid", "doi", "sha256")
+        rows: list[dict[str, Any]] = [
+            {"id": each, **dict(zip(columns, named[each], strict=True))} for each in sorted(named)
+        ]
         connection.execute(_insert_new_into(dataset, connection.dialect.name), rows)
 
 
