@@ -105,7 +105,8 @@ class Watch:
         self.wrote_last[fragment][key] = data
 
     def removes(self, fragment: str, key: str) -> None:
-        del self.wrote_last[fragment][key]
+        self.spoiled.add(fragment)  # until the program has come to its end
+        self.wrote_last[fragment].pop(key, None)
 
     def damages(self, fragment: str, key: str) -> None:
         self.damaged.add(fragment)
@@ -381,7 +382,7 @@ def broken_sets(world: World, watch: Watch, *, committed: bool = False) -> Itera
         wrong = _wrong_of(world, watch, fragment)
         if not wrong:
             continue
-        lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled
+        lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled | watch.aborted
         is_hidden = fragment in watch.unopened
         may_be = is_hidden or (fragment in watch.overrun | watch.damaged and (lacks or not committed))
         if not may_be or look_at_set(world.results, fragment, every_digest=is_hidden).state != "changed":
