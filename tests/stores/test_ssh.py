@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -42,14 +43,21 @@ from emdstore.transfers.routes import digest_of
 MIB = 1024 * 1024
 
 
+@pytest.fixture(scope="module")
+def socket() -> Iterator[str]:
+    """Return where a shared connection has its socket, whose path may have 100 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ssh-", dir="/tmp") as folder:
+        yield f"{folder}/%C"
+
+
 @pytest.mark.slow
 class TestOverSSH(StreamingClauses):
     """What comes in pieces, over a connection that is shared as `ControlMaster` has it."""
 
     @pytest.fixture
-    def harness(self, sshd: SSHServer, tmp_path: Path) -> StoreHarness:
+    def harness(self, sshd: SSHServer, socket: str, tmp_path: Path) -> StoreHarness:
         root = tmp_path / "store (°C)"
-        shared = sshd.rsh_with(ControlMaster="auto", ControlPath=str(sshd.folder / "%C"), ControlPersist="10")
+        shared = sshd.rsh_with(ControlMaster="auto", ControlPath=socket, ControlPersist="10")
         return harness_of(root, sshd.url(root), rsh=shared)
 
 

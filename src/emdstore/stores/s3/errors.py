@@ -32,6 +32,8 @@ _REFUSED = Meaning(
     "check the credentials, and what they may do in this bucket: without s3:ListBucket this is the answer also where "
     "nothing is",
 )
+# An answer that says why, such as that a key of KMS refuses, says that something is there.
+_UNEXPLAINED = [meaning_of_answer(403, code, "") for code in (None, "AccessDenied")]
 _STATUS = re.compile(r"status code: (\d{3})").search
 _CODE = re.compile(r"<Code>([\w.]+)</Code>").search
 _MESSAGE = re.compile(r"<Message>([^<]*)</Message>").search
@@ -73,7 +75,7 @@ class ErrorTranslator:
         if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "NoSuchUpload")):
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
         found = self._meaning(text, status, code)
-        if verb in _LOOKS and status == 403 and code in (None, "AccessDenied") and found.kind is StoreAccessError:
+        if verb in _LOOKS and status == 403 and found in _UNEXPLAINED:
             found = _REFUSED
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
         told = redact(f"{what}: {reason}; {found.advice}", self.secrets)
