@@ -205,6 +205,12 @@ def set_back(now: int) -> int:
     return now - 3600 * 1_000_000_000
 
 
+def with_time_of_change(found: os.stat_result, nanoseconds: int) -> os.stat_result:
+    """Return what a file is, but for the time of its last change."""
+    values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_") and "time" in name}
+    return os.stat_result(found[:10], values | {"st_ctime_ns": nanoseconds})
+
+
 def test_after_a_clock_was_set_back_nothing_is_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards against a file that is changed in the hour that comes twice, and gets the time that it had."""
     store = LocalArtifactStore(tmp_path)
@@ -220,8 +226,7 @@ def test_after_a_clock_was_set_back_nothing_is_believed(tmp_path: Path, monkeypa
         found = fstat(fd)
         if Path(f"/proc/self/fd/{fd}").readlink().name in ("file", "other"):
             return found
-        values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
-        return os.stat_result(found[:10], values | {"st_ctime_ns": set_back(found.st_ctime_ns)})
+        return with_time_of_change(found, set_back(found.st_ctime_ns))
 
     monkeypatch.setattr(os, "fstat", earlier)
     for keys in (["file"], ["file", "other"]):
@@ -239,8 +244,7 @@ def test_where_a_file_system_has_no_time_of_change_nothing_is_kept(
 
     def without(fd: int) -> os.stat_result:
         found = fstat(fd)
-        values = {name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
-        return os.stat_result(found[:10], values | {"st_ctime_ns": found.st_mtime_ns})
+        return with_time_of_change(found, found.st_mtime_ns)
 
     monkeypatch.setattr(os, "fstat", without)
     time.sleep(GRAIN)
