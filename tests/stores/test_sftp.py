@@ -105,6 +105,8 @@ class TestPackets:
     def test_an_answer_is_read_as_it_was_written(
         self, number: int, answer: wire.Answer, owners: bool, more: list[bytes]
     ) -> None:
+        if isinstance(answer, Status) and answer.code == wire.OK:
+            answer = Status(wire.OK, "")  # what is said of success is not read
         assert wire.decode(encoded(number, answer, owners, more)) == (number, answer)
 
     @_quietly

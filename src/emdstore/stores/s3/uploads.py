@@ -25,12 +25,12 @@ class Upload:
     number
         The server's name for it.
     begun
-        When it was begun.
+        When it was begun; None if the server does not tell.
     """
 
     object_name: str
     number: str
-    begun: datetime
+    begun: datetime | None
 
 
 def iter_uploads(bucket: Bucket) -> Iterator[Upload]:
@@ -73,17 +73,24 @@ def _read(body: bytes) -> tuple[list[Upload], tuple[str, str] | None]:
 
 def _upload(element: ElementTree.Element) -> Upload:
     said = {_local(each.tag): each.text or "" for each in element}
-    return Upload(said["Key"], said["UploadId"], datetime.fromisoformat(said["Initiated"]))
+    begun = said.get("Initiated")
+    return Upload(said["Key"], said["UploadId"], datetime.fromisoformat(begun) if begun else None)
 
 
 def _local(tag: str) -> str:
     return tag.rpartition("}")[2]
 
 
+def _is_old(upload: Upload, now: datetime, seconds: float) -> bool:
+    if upload.begun is None:  # then nothing proves that it is, and its writer may be alive
+        return seconds <= 0
+    return (now - upload.begun).total_seconds() >= seconds
+
+
 def remove_uploads(bucket: Bucket, *, older_than: float, dry_run: bool) -> tuple[str, ...]:
     """Abort unfinished uploads, and return the keys that they were of; see `S3ArtifactStore.remove_uploads`."""
     now, removed = system.current().now(), []
-    old = [each for each in iter_uploads(bucket) if (now - each.begun).total_seconds() >= older_than]
+    old = [each for each in iter_uploads(bucket) if _is_old(each, now, older_than)]
     with ServerConnection(bucket) as connection:
         for each in old:
             key = bucket.key_of(each.object_name)
