@@ -392,7 +392,7 @@ def _call(function: Callable[[Any], Run], argument: Any) -> Callable[[], Run]:
 
 
 def _check_published(place: Place, expected: Manifest, records: int) -> None:
-    found = place.manifest()
+    found = {key: each for key, each in place.manifest().items() if not key.startswith(".emdstore/")}
     files = {key: each for key, each in found.items() if not key.endswith("/execution.json")}
     if files != expected or len(found) - len(files) != records:
         raise DifferingBytesError(f"{place.url} does not hold what was committed")
