@@ -84,9 +84,8 @@ def create(
     by
         Who makes it; by default the user and the host.
     """
-    filters: dict[str, Any] = {
-        name: value for name, value in (("provider", provider), ("diagnostic", diagnostic), ("group", group)) if value
-    }
+    given = (("provider", provider), ("diagnostic", diagnostic), ("group", group))
+    filters: dict[str, Any] = {what: list(values) for what, values in given if values}
     if latest:
         filters["latest"] = True
     if sets and (filters or prefix):
