@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,17 @@ def test_memory_that_may_be_that_of_whoever_started_a_program_is_not_told(worksp
     assert record is not None
     assert record.resources is not None
     assert record.resources.peak_memory_bytes is None
+
+
+def test_ctrl_c_while_a_program_is_being_started_ends_it(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = subprocess.Popen, []
+
+    def start(*given: Any, **options: Any) -> Any:
+        started.append(real(*given, **options))
+        signal.raise_signal(signal.SIGINT)
+        return started[0]
+
+    monkeypatch.setattr("emdstore.executions.program.subprocess.Popen", start)
+    with pytest.raises(KeyboardInterrupt), workspace.start_execution(**IDENTITY) as execution:
+        execution.run(["sleep", "60"])
+    assert started[0].poll() == -signal.SIGINT

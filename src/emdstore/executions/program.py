@@ -63,8 +63,34 @@ def run_program(command: Sequence[str], env: Mapping[str, str], started: Callabl
     """
     since = system.current().monotonic()
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    output: _Output | None = None
     with _signals_forwarded() as forward_to:
-        process = subprocess.Popen(
+        try:
+            with uninterrupted():  # nobody else could end a program that was just started
+                output = _start(command, env)
+            started(output.process.pid)
+            forward_to(output.process.pid)
+            output.show_all()
+            used = _wait(output.process)
+            code = output.process.returncode
+        except BaseException as error:
+            if output is not None:
+                _end(output, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+            raise
+        finally:
+            if output is not None:
+                output.close()
+    return Resources(
+        wall_seconds=round(system.current().monotonic() - since, 3),
+        exit_code=code if code >= 0 else SIGNALLED - code,
+        cpu_seconds=None if used is None else round(used.ru_utime + used.ru_stime, 3),
+        peak_memory_bytes=None if used is None else _peak_memory(used.ru_maxrss, own),
+    )
+
+
+def _start(command: Sequence[str], env: Mapping[str, str]) -> _Output:
+    return _Output(
+        subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -73,23 +99,6 @@ def run_program(command: Sequence[str], env: Mapping[str, str], started: Callabl
             process_group=0,
             preexec_fn=_dies_with_us(),
         )
-        output = _Output(process)
-        try:
-            started(process.pid)
-            forward_to(process.pid)
-            output.show_all()
-            used = _wait(process)
-        except BaseException as error:
-            _end(process, output, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
-            raise
-        finally:
-            output.close()
-    code = process.returncode
-    return Resources(
-        wall_seconds=round(system.current().monotonic() - since, 3),
-        exit_code=code if code >= 0 else SIGNALLED - code,
-        cpu_seconds=None if used is None else round(used.ru_utime + used.ru_stime, 3),
-        peak_memory_bytes=None if used is None else _peak_memory(used.ru_maxrss, own),
     )
 
 
@@ -133,11 +142,11 @@ def _dies_with_us() -> Callable[[], None] | None:
     return ask
 
 
-def _end(process: subprocess.Popen[bytes], output: _Output, first: int) -> None:
+def _end(output: _Output, first: int) -> None:
     """End a program and its whole group; a second Ctrl-C does not stop this, but speeds it up."""
     number = first
     while True:
-        _signal(process.pid, number)
+        _signal(output.process.pid, number)
         try:
             if output.show_until_end(_PATIENCE_SECONDS):
                 return
@@ -202,7 +211,7 @@ class _Output:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        self._process, self._stream = process, process.stdout
+        self.process, self._stream = process, process.stdout
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._poll = select.poll()
         self._poll.register(self._stream, select.POLLIN)
@@ -221,7 +230,7 @@ class _Output:
         until = machine.monotonic() + seconds
         is_open = True
         while True:
-            ended = self._process.poll() is not None
+            ended = self.process.poll() is not None
             wait = 0.0 if ended else min(_TICK_SECONDS, max(0.0, until - machine.monotonic()))
             if is_open and self._poll.poll(wait * 1000):
                 is_open = self._show_some()
