@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from tests.sets.examples import FAILURE, FRAGMENT
@@ -279,3 +280,46 @@ def test_a_transfer_does_not_change_what_a_release_of_its_destination_names(two:
     assert check_release(copy, made).findings == {FRAGMENT: "damaged"}
     transfer(two, copy, replace=True).raise_for_failures()
     assert check_release(copy, made).findings == {FRAGMENT: "changed"}
+
+
+def test_a_transfer_changes_no_release_and_moves_an_alias_only_on(two: ArtifactStore) -> None:
+    create_release(two, "2026.1")
+    point_alias(two, "production", "2026.1", by="ann")
+    copy = InMemoryArtifactStore()
+    transfer(two, copy).raise_for_failures()
+    create_release(two, "2026.2")
+    point_alias(two, "production", "2026.2", by="ann")
+    transfer(two, copy).raise_for_failures()
+    assert read_release(copy, "production").name == "2026.2"
+    point_alias(copy, "production", "2026.1", by="bob")
+    transfer(two, copy).raise_for_failures()  # what was pointed further there stays
+    assert read_release(copy, "production").name == "2026.1"
+
+    own = create_release(copy, "own", [OTHER])
+    create_release(two, "own", [FRAGMENT])
+    point_alias(two, "production", "own", by="ann")
+    report = transfer(two, copy, replace=True)
+    left = {each.key: each for each in report.failures}
+    assert list(left) == [f"{ALIASES}/production.json", f"{RELEASES}/own.json"]
+    assert all(isinstance(each.error, ReleaseError) and each.outcome == "left" for each in left.values())
+    assert read_release(copy, "own") == own
+    assert read_release(copy, "production").name == "2026.1"
+
+
+def test_a_replay_writes_nothing_where_the_catalog_knows_the_releases(two: ArtifactStore, tmp_path: Path) -> None:
+    create_release(two, "2026.1")
+    point_alias(two, "production", "2026.1")
+    with Catalog(tmp_path / "catalog.db") as catalog:
+        replay(two, catalog)
+        known, before = catalog.releases.list(), (tmp_path / "catalog.db-wal").stat()
+        replay(two, catalog)
+        after = (tmp_path / "catalog.db-wal").stat()
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        create_release(two, "2026.2")
+        point_alias(two, "production", "2026.2")
+        replay(two, catalog)
+        assert [(row.name, row.aliases) for row in catalog.releases.list()] == [
+            ("2026.1", ()),
+            ("2026.2", ("production",)),
+        ]
+        assert known != catalog.releases.list()

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from emdstore.catalog.catalog import Catalog
+from emdstore.catalog.queries import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.values import HeldValues, Labels
 
@@ -86,12 +87,12 @@ class Side:
     catalog: Catalog
     filters: Mapping[str, Any] = attrs.field(factory=dict)
 
-    def executions(self) -> list[ExecutionRow]:
+    def executions(self) -> Query[ExecutionRow]:
         """Return its executions: all of a release, otherwise the latest of each group."""
         chosen: dict[str, Any] = {**self.filters}
         if "release" not in chosen:
             chosen.setdefault("latest", True)
-        return list(self.catalog.executions(**chosen))
+        return self.catalog.executions(**chosen)
 
 
 @attrs.frozen
@@ -185,7 +186,7 @@ def compare_results(
     CatalogError
         If a catalog cannot be read; `QueryError` for filters that mean nothing.
     """
-    before, after = a.executions(), b.executions()
+    before, after = list(a.executions()), list(b.executions())
     if len(before) == len(after) == 1:
         paired = [(before[0], after[0])]
         alone: list[Pair] = []

@@ -54,7 +54,10 @@ class Releases:
         self._database = database
 
     def replace(self, releases: Iterable[ReleaseContent], aliases: Mapping[str, str]) -> None:
-        """Put all releases and aliases of a results store in place of those that were known, in one transaction."""
+        """Put all releases and aliases of a results store in place of those that were known, in one transaction.
+
+        Nothing is written where these are known already. If it fails, those that were known stay.
+        """
         contents = list(releases)
         named = [{"name": each.name, "at": each.at, "by": each.by, "note": each.note} for each in contents]
         members = [
@@ -65,14 +68,22 @@ class Releases:
         known = {each.name for each in contents}
         pointing = [{"name": name, "release": target} for name, target in aliases.items() if target in known]
 
+        tables: tuple[tuple[sa.Table, list[dict[str, Any]]], ...]
+        tables = (release, named), (release_set, members), (release_alias, pointing)
+
         def put() -> None:
             with self._database.writing() as connection:
                 connection.execute(sa.delete(release))  # takes its sets and aliases along
-                for table, rows in ((release, named), (release_set, members), (release_alias, pointing)):
+                for table, rows in tables:
                     if rows:
                         connection.execute(sa.insert(table), rows)
 
-        self._database.patiently(put)
+        if not all(self._holds(table, rows) for table, rows in tables):
+            self._database.patiently(put)
+
+    def _holds(self, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> bool:
+        held = self._database.fetch(sa.select(table))
+        return {tuple(row) for row in held} == {tuple(row[column.name] for column in table.c) for row in rows}
 
     def list(self) -> list[ReleaseRow]:
         """Return all releases, by name."""

@@ -102,7 +102,7 @@ def compare(
         own = _Own(catalog, config, access, open_ones)
         before, after = (open_ones.enter_context(_side(text, filters, own, access)) for text in (a, b))
         for text, side in ((a, before), (b, after)):
-            if not side.executions():
+            if side.executions().first() is None:
                 raise NothingMatchedError(f"{text!r} selects no execution that is complete", key=text)
         shown = list(compare_results(before, after, rules, on_progress=lambda done, of: update(None, done, of)))
     counts: Counter[Verdict] = Counter(pair.verdict for pair in shown)

@@ -372,6 +372,33 @@ def point_alias(store: StoreLike, name: str, release: str, *, why: str = "", by:
     raise ReleaseError(f"the alias {name!r} is being moved by others again and again: try again", key=name)
 
 
+def continues(later: bytes, earlier: bytes, key: str) -> bool:
+    """Tell whether one version of a release or alias may take the place of another one.
+
+    Parameters
+    ----------
+    later, earlier
+        What lies at the key in two stores.
+    key
+        A key in `RELEASES` or `ALIASES`.
+
+    Returns
+    -------
+    bool
+        True for equal bytes; otherwise only for an alias that has all moves of the other one, and more. A release never
+        changes.
+
+    Raises
+    ------
+    ReleaseError
+        If one of them is no alias.
+    """
+    if later == earlier or not in_folder(key, ALIASES):
+        return later == earlier
+    before = _decode(earlier, _alias, key).moves
+    return _decode(later, _alias, key).moves[: len(before)] == before
+
+
 def check_release(store: StoreLike, release: Release, *, executor: Executor | None = None) -> ReleaseCheck:
     """Compare a release with what a store holds, byte by byte. Nothing is changed.
 

@@ -20,12 +20,13 @@ from emdstore.errors import (
     IntegrityError,
     RecordError,
     RecordVersionError,
+    ReleaseError,
 )
 from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection, roots_of
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
-from emdstore.sets.release import Released
+from emdstore.sets.release import ALIASES, RELEASES, Released, continues
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_of
@@ -42,6 +43,7 @@ from emdstore.transfers.units import Group, Order, Unit, sealed_folders, steps_o
 
 _RANKS = {"series": 1, "output": 1, "metric": 2}
 _BARE_RANKS = {SERIES_NAME: 1, OUTPUT_NAME: 1, METRIC_NAME: 2}
+_NAMED_ONCE = (f"{RELEASES}/", f"{ALIASES}/")
 
 
 def transfer(
@@ -111,8 +113,6 @@ def transfer(
 
     Raises
     ------
-    StoreNotFoundError
-        If the source is a folder that is not there.
     SameStoreError
         If both stores are the same place, or one lies inside the other; nothing was moved.
     StoreNotFoundError
@@ -143,7 +143,7 @@ def transfer(
         on_progress=on_progress,
         dry_run=dry_run,
         flush=flush,
-        sealing=_sealing(opened, given, selection, replace=replace),
+        sealing=_sealing(opened, to, given, selection, replace=replace),
         order=order,
         max_bytes=max_bytes,
     )
@@ -179,14 +179,18 @@ def plan_transfer(
     """
     opened = as_source(source)
     given = keys if keys is None or isinstance(keys, str) else tuple(keys)
-    sealing = _sealing(opened, given, selection, replace=replace)
-    return plan_move(opened, as_store(dest), given, unchanged=unchanged, sealing=sealing)
+    to = as_store(dest)
+    sealing = _sealing(opened, to, given, selection, replace=replace)
+    return plan_move(opened, to, given, unchanged=unchanged, sealing=sealing)
 
 
-def _sealing(source: ArtifactStore, keys: Collection[str] | None, selection: Selection, *, replace: bool) -> SetSealing:
+def _sealing(
+    source: ArtifactStore, dest: ArtifactStore, keys: Collection[str] | None, selection: Selection, *, replace: bool
+) -> SetSealing:
     """Find the sets that are chosen by what they are; whatever a set is, it is moved as a whole or not."""
+    released = None if replace else Released(dest)
     if not (selection.by_meaning or selection.by_measure):
-        return SetSealing(replace, selection)
+        return SetSealing(replace, selection, released=released)
     prefixes = [""] if keys is None or selection.latest else _set_or_folder(source, roots_of(keys))
     sets = (
         each.location
@@ -194,7 +198,7 @@ def _sealing(source: ArtifactStore, keys: Collection[str] | None, selection: Sel
         # `move` reports what is left out.
         for each in find_chosen(source, prefix, selection.without_names(), left_out=lambda _: None)
     )
-    return SetSealing(replace, selection, frozenset(sets))
+    return SetSealing(replace, selection, frozenset(sets), released)
 
 
 def _set_or_folder(source: ArtifactStore, names: Iterable[str]) -> Iterator[str]:
@@ -214,12 +218,14 @@ class SetSealing:
         See `transfer`.
     sets
         The sets that are chosen; None for all.
+    released
+        What must not be replaced; None for nothing.
     """
 
     replace: bool = False
     selection: Selection = ALL
     sets: frozenset[str] | None = None
-    _released: list[Released] = attrs.field(init=False, factory=list, eq=False, repr=False)
+    released: Released | None = attrs.field(default=None, eq=False)
     name = RECORD_NAME
     hint = METRIC_NAME
 
@@ -232,10 +238,27 @@ class SetSealing:
         size, modified = (None, None) if pair.source is None else (pair.source.size, pair.source.modified)
         return self.selection.takes_measure(size, modified, what=pair.key)
 
-    def _released_in(self, dest: ArtifactStore) -> Released:
-        if not self._released:
-            self._released.append(Released(dest))
-        return self._released[0]
+    def step(self, pair: Pair, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Step:
+        """Decide for a key outside sets: a release that is there stays, and so does an alias that went another way."""
+        key, size = pair.key, None if pair.source is None else pair.source.size
+        if not (pair.there and key.startswith(_NAMED_ONCE)):
+            return step_of(pair, unchanged)
+        try:
+            here = patiently(lambda: source.read_bytes(key), source)
+            there = patiently(lambda: dest.read_bytes(key), dest)
+            if continues(there, here, key):  # the same, or pointed further over there
+                return Step(key, "unchanged", size)
+            if continues(here, there, key):
+                return Step(key, "copy", size)
+        except EmdstoreError as error:
+            return Step(key, "failed", size, error)
+        differs = ReleaseError(
+            f"{key!r} is another one in {dest!r}, and stays: a release never changes, and an alias goes on from where "
+            "it was; choose other names",
+            key=key,
+            store=repr(dest),
+        )
+        return Step(key, "left", size, differs)
 
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
         """Decide what to do for a set."""
@@ -267,8 +290,8 @@ class SetSealing:
                 )
             if unchanged == "stat" and data == standing.data and _is_whole(group.folder, standing, found):
                 return _unchanged(group)
-            if not self.replace and data != standing.data:
-                ask_to_replace(standing, partial(self._released_in(dest).refuse, group.folder))
+            if self.released is not None and data != standing.data:
+                ask_to_replace(standing, partial(self.released.refuse, group.folder))
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
 
         try:

@@ -20,7 +20,7 @@ from emdstore.keys import in_folder, join_key
 from emdstore.selection import folders_above, roots_of
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
 from emdstore.transfers.patience import patiently
-from emdstore.transfers.plan import Listing, Pair, Step, Unchanged, check_rule, pairs_of, plan_steps, step_of
+from emdstore.transfers.plan import Listing, Pair, Step, Unchanged, check_rule, pairs_of, plan_steps
 
 _MOST_WAITING = 2000
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
@@ -103,6 +103,10 @@ class Sealing(Protocol):
 
     def takes(self, pair: Pair) -> bool:
         """Tell whether a key outside such folders is to be moved."""
+        ...
+
+    def step(self, pair: Pair, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Step:
+        """Decide what to do for a key outside such folders."""
         ...
 
 
@@ -424,7 +428,7 @@ def _planned(
             if isinstance(item, Group):
                 yield sealing.plan(item, source, dest, unchanged)
             elif item.here and sealing.takes(item):
-                yield step_of(item, unchanged)
+                yield sealing.step(item, source, dest, unchanged)
         return
     ahead: deque[Step | Future[Unit]] = deque()
     with ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan") as pool:
@@ -432,7 +436,7 @@ def _planned(
             if isinstance(item, Group):
                 ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged))
             elif item.here and sealing.takes(item):
-                ahead.append(step_of(item, unchanged))
+                ahead.append(sealing.step(item, source, dest, unchanged))
             while ahead and (len(ahead) > _SEALS_AHEAD or isinstance(ahead[0], Step) or ahead[0].done()):
                 first = ahead.popleft()
                 yield first if isinstance(first, Step) else first.result()

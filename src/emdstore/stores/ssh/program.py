@@ -408,7 +408,7 @@ class Staged:
                 except IsADirectoryError:
                     raise Refusal("folder") from None
         except FileNotFoundError:
-            pass
+            pass  # nothing is there yet, as it should be
         fd = os.open(self.staged, _STAGE, 0o666, dir_fd=folder_fd)
         try:
             if root.folds is None:
@@ -1041,6 +1041,6 @@ def main() -> None:
     try:
         Program(root, 0, 1).serve()
     except (BrokenPipeError, ConnectionResetError, SystemExit):
-        pass
+        pass  # nobody is left who asks, or could be told
     finally:
         root.discard_staged()
