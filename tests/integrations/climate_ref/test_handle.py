@@ -23,6 +23,7 @@ from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactSt
 from emdstore.integrations.climate_ref import handle_execution_result, handling, materialize_execution
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
+from emdstore.sets.release import check_release, create_release
 from emdstore.testing import Fault, FaultyStore
 
 FRAGMENT = "example/global-mean/historical_g1_v1_abcdef01/1"
@@ -289,6 +290,16 @@ def test_the_record_says_what_the_execution_read_and_what_that_took(ref: Framewo
     assert (record["provider_version"], record["diagnostic_version"]) == ("1.2.3", "1")
     if is_measured:
         assert (record["resources"]["wall_seconds"], record["resources"]["peak_memory_bytes"]) == (12.5, 2**33)
+
+
+def test_what_a_release_names_stays_as_it_was_published(ref: Framework) -> None:
+    directory = run(ref)
+    execution = ref.solved(FRAGMENT)
+    ref.handle("ours", execution, ref.result(FRAGMENT))
+    released = create_release(ref.results, "2026.1")
+    (directory / "map.png").write_bytes(b"another plot")
+    ref.handle("ours", execution, ref.result(FRAGMENT))
+    assert check_release(ref.results, released).ok
 
 
 def test_scratch_as_results_is_a_wrong_call(ref: Framework) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
+from emdstore.sets.release import Released
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 
 if TYPE_CHECKING:
@@ -126,14 +128,13 @@ def _published(
 ) -> tuple[StatusDecision, RefRows, str | None]:
     """Publish a set and read it back; errors from a bad result become a decision."""
     try:
-        folder = scoped(store, fragment)
-        decision, warnings = _publish(identity, result, scratch, folder, update_dirty)
+        decision, warnings = _publish(identity, result, scratch, store, update_dirty)
         for each in warnings:
             _log.warning("%s: %s", fragment, each)
         if decision.status != "uploaded":
             return decision, RefRows(), None
         content = read_set(store, fragment)
-        rows = rows_of(content, schema, folder)
+        rows = rows_of(content, schema, scoped(store, fragment))
     except SameStoreError:
         raise
     except EmdstoreError as error:
@@ -149,14 +150,21 @@ def _published(
 
 
 def _publish(
-    identity: ExecutionRecord, result: ExecutionResult, scratch: Path, folder: ArtifactStore, update_dirty: bool
+    identity: ExecutionRecord, result: ExecutionResult, scratch: Path, store: ArtifactStore, update_dirty: bool
 ) -> tuple[StatusDecision, list[str]]:
-    """Publish a set. If it is less than the published one, or somebody else was faster, the published one counts.
+    """Publish a set. The published one counts if this one is less, a release names it, or somebody else was faster.
 
     Returns the decision, and remarks for the log.
     """
     try:
-        done = publish_set(identity, result, source=LocalArtifactStore(scratch), dest=folder, update_dirty=update_dirty)
+        done = publish_set(
+            identity,
+            result,
+            source=LocalArtifactStore(scratch),
+            dest=scoped(store, identity.fragment),
+            update_dirty=update_dirty,
+            before_replacing=partial(Released(store).refuse, identity.fragment),
+        )
     except (DemotionRefusedError, OvertakenError) as error:
         _log.error("%s", error)
         return StatusDecision("uploaded", None, None, "it stays as it was published"), []
