@@ -92,28 +92,23 @@ class SendFiles:
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
         waiting: deque[_Sent | EmdstoreError] = deque()
-        line = self._lines.take()
-        try:
+        with self._lines.taken() as line:
             side = _sftp(line)
-        except EmdstoreError:
-            self._lines.give_back(line)
-            raise
-        try:
-            for key in keys:
-                while waiting and (not side.sent_ahead.has_room or _is_settled(waiting[0])):
+            try:
+                for key in keys:
+                    while waiting and (not side.sent_ahead.has_room or _is_settled(waiting[0])):
+                        yield _settled(side, waiting.popleft(), moved)
+                    try:
+                        waiting.append(self._send(side, validate_key(key)))
+                    except EmdstoreError as error:
+                        waiting.append(error)
+                while waiting:
                     yield _settled(side, waiting.popleft(), moved)
-                try:
-                    waiting.append(self._send(side, validate_key(key)))
-                except EmdstoreError as error:
-                    waiting.append(error)
-            while waiting:
-                yield _settled(side, waiting.popleft(), moved)
-        finally:
-            for each in waiting:
-                if isinstance(each, _Sent):
-                    each.pending.give_up()
-                    side.sent_ahead.end(each.size)
-            self._lines.give_back(line)
+            finally:
+                for each in waiting:
+                    if isinstance(each, _Sent):
+                        each.pending.give_up()
+                        side.sent_ahead.end(each.size)
 
     def _send(self, side: Sftp, key: str) -> _Sent:
         with self._source.root.translating("read", key):
@@ -175,29 +170,24 @@ class FetchFiles:
         """See `CopiesMany.copy_many`."""
         asked: deque[_Asked | EmdstoreError] = deque()
         left = deque(keys)
-        line = self._lines.take()
-        try:
+        with self._lines.taken() as line:
             side = _sftp(line)
-        except EmdstoreError:
-            self._lines.give_back(line)
-            raise
-        try:
-            while asked or left:
-                while left and (not asked or side.asked_ahead.has_room):
-                    key = left.popleft()
-                    try:
-                        pending = side.begin_read(validate_key(key))
-                    except EmdstoreError as error:
-                        asked.append(error)
-                    else:
-                        asked.append(_Asked(key, pending, side.asked_ahead.begin()))
-                yield self._settled(side, asked.popleft(), moved)
-        finally:
-            for each in asked:
-                if isinstance(each, _Asked):
-                    each.pending.give_up()
-                    side.asked_ahead.end(each.taken)
-            self._lines.give_back(line)
+            try:
+                while asked or left:
+                    while left and (not asked or side.asked_ahead.has_room):
+                        key = left.popleft()
+                        try:
+                            pending = side.begin_read(validate_key(key))
+                        except EmdstoreError as error:
+                            asked.append(error)
+                        else:
+                            asked.append(_Asked(key, pending, side.asked_ahead.begin()))
+                    yield self._settled(side, asked.popleft(), moved)
+            finally:
+                for each in asked:
+                    if isinstance(each, _Asked):
+                        each.pending.give_up()
+                        side.asked_ahead.end(each.taken)
 
     def _settled(self, side: Sftp, first: _Asked | EmdstoreError, moved: _Moved) -> Copied | EmdstoreError:
         if not isinstance(first, _Asked):
