@@ -57,10 +57,6 @@ def _moment(_: object, tokens: Sequence[Token]) -> float:
     return parse_moment(tokens[0].value)
 
 
-def _words(_: object, tokens: Sequence[Token]) -> tuple[str, ...]:
-    return tuple(token.value for token in tokens)
-
-
 def _option(help: str, **how: Any) -> Parameter:
     return Parameter(group=_GROUP, help=help, **how)
 

@@ -114,14 +114,14 @@ class Lines:
     @contextlib.contextmanager
     def taken(self) -> Iterator[FarSide]:
         """Return one of the connections for the time of a block."""
-        side = self.take()
+        side = self._take()
         try:
             yield side
         finally:
-            self.give_back(side)
+            self._give_back(side)
 
-    def take(self) -> FarSide:
-        """Return the connection that has least to do; the caller gives it back."""
+    def _take(self) -> FarSide:
+        """Return the connection that has least to do."""
         with self._changing:
             self._open[:] = [side for side in self._open if not side.is_cut]
             side = min(self._open, key=lambda each: self._used.get(each, 0), default=None)
@@ -136,7 +136,7 @@ class Lines:
             threading.Thread(target=self._add, name="emdstore-ssh", daemon=True).start()
         return side
 
-    def give_back(self, side: FarSide) -> None:
+    def _give_back(self, side: FarSide) -> None:
         """Take note that one of those who use a connection is done."""
         with self._changing:
             self._used[side] -= 1

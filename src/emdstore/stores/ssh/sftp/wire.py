@@ -23,7 +23,7 @@ OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, NO_CONNECTION, C
 """What a `Status` says."""
 
 POSIX_RENAME, HARDLINK, FSYNC = "posix-rename@openssh.com", "hardlink@openssh.com", "fsync@openssh.com"
-STATVFS, LIMITS, EXPAND_PATH = "statvfs@openssh.com", "limits@openssh.com", "expand-path@openssh.com"
+STATVFS, LIMITS = "statvfs@openssh.com", "limits@openssh.com"
 
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE, _LSTAT, _FSTAT = range(1, 9)
 _FSETSTAT = 10
@@ -196,11 +196,6 @@ def statvfs(path: str) -> Request:
 def limits() -> Request:
     """Ask for the `Reply` that `limits_of` reads."""
     return _extended(LIMITS)
-
-
-def expand_path(path: str) -> Request:
-    """Ask for what ``~user/...`` means, as `real_path` does of other paths."""
-    return _extended(EXPAND_PATH, path)
 
 
 # -- what is answered ----------------------------------------------------------------------------------------------
