@@ -12,7 +12,7 @@ from tests.servers.s3 import FaultProxy, Request, S3Server
 from tests.sets.examples import FRAGMENT, SUCCESS, held, put, small_run
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import LookRefusedError, StoreAccessError, TransferError
+from emdstore.errors import LookRefusedError, ReleasedSetError, StoreAccessError, TransferError
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.record import ExecutionRecord
@@ -122,6 +122,21 @@ def test_an_execution_is_committed_and_its_values_are_in_the_catalog(site: Site,
         assert workspace.catalog.scalars().count() == 2
         assert execution.commit_output_assets().uploaded == 0
     assert look_at_set(site.all_rights, execution.fragment, every_digest=True).state == "published"
+
+
+def test_where_nobody_may_look_for_releases_a_publication_is_replaced_only_on_demand(
+    site: Site, tmp_path: Path
+) -> None:
+    site.refuse(not_listed)
+    with Workspace(scratch=tmp_path / "scratch", results=site.station, catalog=tmp_path / "catalog.db") as workspace:
+        execution = committed(workspace)
+        (execution.output_directory / "out.log").write_text("another")
+        with pytest.raises(ReleasedSetError, match="nobody may look whether a release names it"):
+            execution.commit_output_assets()
+        log = f"{execution.fragment}/out.log"
+        assert (execution.status, site.all_rights.read_bytes(log) == b"another") == ("uploaded", False)
+        execution.commit_output_assets(replace=True)
+        assert site.all_rights.read_bytes(log) == b"another"
 
 
 @pytest.mark.parametrize("verb", ["publish", "transfer"])

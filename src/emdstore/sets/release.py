@@ -24,6 +24,7 @@ from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
     ExecutorError,
+    LookRefusedError,
     ReleaseChangedError,
     ReleasedSetError,
     ReleaseError,
@@ -447,7 +448,14 @@ class Released:
             The SHA-256 of the record that is there.
         """
         if self._releases is None:
-            self._releases = list_releases(self._store)
+            try:
+                self._releases = list_releases(self._store)
+            except LookRefusedError as error:
+                raise ReleasedSetError(
+                    f"{fragment!r} is published, and nobody may look whether a release names it ({error}); it stays as "
+                    "it is. Ask for the right to list, or use --replace (replace=True)",
+                    key=fragment,
+                ) from error
         named = [each.name for each in self._releases if ReleasedSet(fragment, record) in each]
         if named:
             raise ReleasedSetError(
