@@ -6,10 +6,14 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
 # In this order: one imports the one before it, whose assertions could no longer be rewritten then.
 pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.servers.sshd", "tests.groups", "tests.places"]
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn;
 # `nohup` does so with SIGHUP.

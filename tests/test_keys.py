@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from emdstore import keys
 from emdstore.errors import InvalidKeyError
@@ -113,7 +113,6 @@ lone_surrogates = st.characters(categories=["Cs"])
 any_text = st.text(st.characters(codec=None) | lone_surrogates | st.sampled_from("/.\\\x00 aé"), max_size=12)
 
 
-@settings(deadline=None)
 @given(any_text)
 @example(f"{STAGING_PREFIX}x")
 @example("a" * 256)
@@ -126,7 +125,6 @@ def test_the_short_way_for_plain_keys_accepts_nothing_more(key: str) -> None:
         assert keys.why_invalid(key) is None
 
 
-@settings(deadline=None)
 @given(any_text, lone_surrogates, any_text)
 @example("a", "\ud83d", "\ude00")  # halves of one character, which Python does not put together
 @example("a/", os.fsdecode(b"\xff"), ".nc")
@@ -146,13 +144,11 @@ segments = st.text(st.characters(codec="utf-8", exclude_characters="/\\", exclud
 valid_keys = st.lists(segments, min_size=1, max_size=4).map("/".join).filter(is_valid_key)
 
 
-@settings(deadline=None)
 @given(st.lists(valid_keys))
 def test_sorted_text_is_in_the_order_of_its_bytes(some: list[str]) -> None:
     assert [key.encode() for key in sorted(some)] == sorted(key.encode() for key in some)
 
 
-@settings(deadline=None)
 @given(valid_keys, valid_keys)
 def test_what_is_joined_lies_in_its_folder_and_in_no_namesake(folder: str, key: str) -> None:
     joined = join_key(folder, key)

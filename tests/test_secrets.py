@@ -52,7 +52,7 @@ URL = st.builds(
 )
 # Whom to log in as is no secret to SSH, which takes passwords nowhere but from people.
 IS_USER_OF_SSH = re.compile(r"sftp://[^/?#:@]*@").match
-OFTEN = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 def assert_hidden(secret: str, text: str) -> None:
@@ -143,7 +143,7 @@ def test_no_header_shows_it(secret: str, header: str) -> None:
     assert_hidden(secret, redact(f"sent {header.format(secret)}"))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(URL, st.sampled_from(["", "--json", "-v", "-vv"]), st.sampled_from(["store", "catalog", "endpoint", "key"]))
 def test_no_command_shows_it(
     capsys: pytest.CaptureFixture[str],

@@ -457,6 +457,22 @@ def test_a_signal_is_passed_on_to_the_program(workspace: Workspace, number: sign
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("output", ["", "exec >/dev/null 2>&1; "], ids=["silent", "output-closed"])
+def test_a_signal_that_interrupts_no_wait_is_passed_on_all_the_same(workspace: Workspace, output: str) -> None:
+    # Another thread gets it, as happens to one that comes just before the main thread begins to wait.
+    script = f"{output}trap 'exit 3' USR1; touch $EMDSTORE_OUTPUT_DIR/ready; while :; do sleep 0.05; done"
+
+    def send(file: Path) -> None:
+        wait_for(file)
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    with workspace.start_execution(**IDENTITY) as execution:
+        sender = threading.Thread(target=send, args=(execution.output_directory / "ready",))
+        sender.start()
+        assert execution.run(sh(script)) == 3
+        sender.join()
+
+
 def test_ctrl_c_ends_the_program_and_the_run(workspace: Workspace) -> None:
     script = "echo $$; touch $EMDSTORE_OUTPUT_DIR/ready; exec sleep 60"
     with pytest.raises(KeyboardInterrupt), workspace.start_execution(**IDENTITY) as execution:
@@ -485,10 +501,14 @@ def test_ctrl_c_loses_nothing_that_the_program_printed(workspace: Workspace, mon
 
 
 def _send_when_there(file: Path, number: signal.Signals) -> None:
+    wait_for(file)
+    os.kill(os.getpid(), number)
+
+
+def wait_for(file: Path) -> None:
     give_up = time.monotonic() + 20
     while not file.exists() and time.monotonic() < give_up:
         time.sleep(0.01)
-    os.kill(os.getpid(), number)
 
 
 # -- materialize_execution -----------------------------------------------------------------------------------------

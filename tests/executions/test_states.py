@@ -144,7 +144,7 @@ def test_cleaning_up_never_removes_what_was_not_shipped(workspace: Workspace, st
     assert list(report.refused) == ([execution.fragment] if status in NOT_SHIPPED else [])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations=st.lists(st.sampled_from(sorted(OPERATIONS)), min_size=1, max_size=7))
 def test_whatever_is_done_in_whatever_order_ends_as_the_table_says(workspace: Workspace, operations: list[str]) -> None:
     execution = workspace.start_execution(**IDENTITY)

@@ -202,7 +202,7 @@ def sets_by_definition(keys: set[str]) -> list[tuple[str, bool]]:
     return sorted(published + bare, key=lambda each: each[0] + "/" if each[0] else "")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(keys=st.sets(_keys, max_size=12), waiting=st.integers(0, 3), told=st.booleans())
 def test_sets_are_those_of_the_definition_however_few_may_wait(keys: set[str], waiting: int, told: bool) -> None:
     store: ArtifactStore = put(InMemoryArtifactStore(), dict.fromkeys(keys, b""))

@@ -167,7 +167,7 @@ def test_whatever_a_file_system_raises_is_an_error_of_the_family(raised: Callabl
             call()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(answer=st.one_of(ENTRIES, st.lists(ENTRIES, max_size=3), ODD))
 @example(answer=[{"name": "/place/a/b", "type": "file", "size": None}])
 @example(answer={"name": "/place/a/b", "type": "file", "size": "many"})

@@ -51,7 +51,7 @@ from emdstore.stores.ssh.sftp.wire import Attributes, Data, Handle, Names, Reply
 
 # -- packets ---------------------------------------------------------------------------------------------------------
 
-_quietly = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
+_quietly = settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 
 _texts = st.text(st.characters(codec="utf-8"), max_size=30)
 _u32, _u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)

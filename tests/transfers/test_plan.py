@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.transfers.stores import FourMethods, fill
 
 from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreAccessError, StoreError, UnsafePathError
@@ -69,7 +69,6 @@ class TestDecide:
         assert decide(info(5, NOON), dest, "digest") == digest
         assert decide(info(5, NOON), dest, "never") == never
 
-    @settings(deadline=None)
     @given(
         st.integers(0, 3),
         st.integers(0, 3),
@@ -128,7 +127,6 @@ class Told:
 
 
 class TestWholeStores:
-    @settings(deadline=None)
     @given(holdings, holdings, st.sampled_from(["stat", "digest", "never"]))
     def test_the_merge_decides_as_looking_up_each_key_would(
         self, source: dict[str, tuple[int, int]], dest: dict[str, tuple[int, int]], unchanged: str

@@ -105,7 +105,10 @@ def _start(command: Sequence[str], env: Mapping[str, str]) -> _Output:
 def _wait(process: subprocess.Popen[bytes]) -> resource.struct_rusage | None:
     """Wait for a program, and return what it used, including children that it waited for; None if not known."""
     try:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        pause = 0.001
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:  # lets signals in between
+            system.current().sleep(pause)
+            pause = min(2 * pause, _TICK_SECONDS)
         with uninterrupted():  # from here on another process may get its number, which whoever ends it must know
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -218,8 +221,11 @@ class _Output:
 
     def show_all(self) -> None:
         """Print it as it comes, even without line ends, until the program closes it."""
-        while self._poll.poll() and self._show_some():
-            pass
+        is_open = True
+        while is_open:
+            # Never without end: a signal that comes just before the call does not interrupt it, and is seen after it.
+            if self._poll.poll(_TICK_SECONDS * 1000):
+                is_open = self._show_some()
 
     def show_until_end(self, seconds: float) -> bool:
         """Print it until the program has ended, or for a number of seconds; tell whether it has ended.
