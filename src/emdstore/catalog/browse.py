@@ -77,7 +77,7 @@ class Survey:
     Attributes
     ----------
     search
-        Words that must all occur in the fragment, the description, the reason or the error, in any case.
+        Words that must all occur in the fragment, the description, the reason, the cause or the error, in any case.
     concerns
         Only executions that need attention.
     newest
@@ -115,6 +115,12 @@ class Survey:
     def count_concerns(self) -> int:
         """Count those that need attention."""
         return attrs.evolve(self, concerns=True).count()
+
+    def causes(self) -> list[str]:
+        """Return the cause of each of them that failed, as far as it is known."""
+        cause = execution.c.cause
+        failed: Any = attrs.evolve(self, concerns=True)._matching().where(cause.is_not(None)).order_by(None)
+        return [each for (each,) in self._database.fetch(failed.with_only_columns(cause, maintain_column_froms=True))]
 
     def facets(self) -> Counts:
         """Count them by status, provider, diagnostic and group, the most frequent first.
@@ -161,7 +167,7 @@ class Survey:
     def _matching(self) -> sa.Select[Any]:
         texts = [
             sa.func.lower(sa.func.coalesce(execution.c[name], ""))
-            for name in ("fragment", "description", "reason", "error")
+            for name in ("fragment", "description", "reason", "cause", "error")
         ]
         statement = queries.executions(self._database, **self.filters)._statement
         for word in self.search.split():

@@ -57,7 +57,7 @@ class ExecutionContent:
         What the group's input datasets have in common, as JSON; None keeps an existing value.
     dataset_hash
         Identifies the exact input datasets of this execution.
-    description, status, failure, reason, error, retryable
+    description, status, failure, reason, cause, error, retryable
         The outcome; stored unchanged.
     state
         The state of the set that this was read from, such as ``published``, ``incomplete`` or ``bare``; None if no set
@@ -102,6 +102,7 @@ class ExecutionContent:
     description: str | None = None
     failure: str | None = None
     reason: str | None = None
+    cause: str | None = None
     error: str | None = None
     retryable: bool | None = None
     dirty: bool | None = None

@@ -44,7 +44,7 @@ class ExecutionRow:
         What the group's input datasets have in common, or None.
     group_dirty
         Whether the group still needs a run.
-    dataset_hash, description, status, state, complete, failure, reason, error, retryable, dirty
+    dataset_hash, description, status, state, complete, failure, reason, cause, error, retryable, dirty
         See `ExecutionContent`.
     owner, lease_token, lease_expires
         The owner of its claim, the number of claims so far, and when the claim expires; see `Claim`.
@@ -87,6 +87,7 @@ class ExecutionRow:
     complete: bool
     failure: str | None
     reason: str | None
+    cause: str | None
     error: str | None
     retryable: bool | None
     dirty: bool | None

@@ -118,6 +118,7 @@ execution = sa.Table(
     sa.Column("status", sa.Text, nullable=False, index=True),
     sa.Column("failure", sa.Text),
     sa.Column("reason", sa.Text),
+    sa.Column("cause", sa.Text),
     sa.Column("error", sa.Text),
     sa.Column("retryable", sa.Boolean),
     sa.Column("dirty", sa.Boolean),

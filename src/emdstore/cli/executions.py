@@ -432,7 +432,10 @@ def _listed(row: ExecutionRow) -> tuple[object, ...]:
         row.artifacts,
         row.scalars,
         row.description,
-        _word(row) or row.error or (f"held by {row.owner}" if row.owner else row.reason if row.failure else None),
+        _word(row)
+        or row.error
+        or row.cause
+        or (f"held by {row.owner}" if row.owner else row.reason if row.failure else None),
     )
 
 

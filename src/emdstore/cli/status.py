@@ -82,7 +82,7 @@ def _concern(row: ExecutionRow) -> tuple[str, bool] | None:
 
 
 def _why(row: ExecutionRow) -> str | None:
-    return row.error or row.reason or (f"held by {row.owner}" if row.owner else None)
+    return row.error or row.cause or row.reason or (f"held by {row.owner}" if row.owner else None)
 
 
 def _disks(workspace: Workspace) -> list[dict[str, Any]]:

@@ -170,6 +170,7 @@ def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabu
         status=record.status or "failed",
         failure=record.failure,
         reason=record.reason,
+        cause=record.cause or look.cause,
         retryable=record.result.retryable if record.result is not None else None,
         dirty=record.dirty,
         host=record.host,

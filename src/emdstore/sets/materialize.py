@@ -35,6 +35,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.progress import tell
+from emdstore.sets.cause import read_cause
 from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
@@ -93,6 +94,8 @@ class MaterializeOutcome:
         The output bundle's entries, with the keys of their files.
     stale
         Keys that were in the results store before and are not part of this set; not compared.
+    cause
+        What the log of a run that failed says of it, in one line; None if it says nothing.
     log_unchanged
         Whether the log was there already; not compared.
     warnings
@@ -111,6 +114,7 @@ class MaterializeOutcome:
     artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
     artifacts: tuple[RecordedArtifact, ...] = ()
     outputs: tuple[ResolvedOutput, ...] = ()
+    cause: str | None = None
     stale: tuple[str, ...] = attrs.field(default=(), eq=False)
     log_unchanged: bool = attrs.field(default=False, eq=False)
     warnings: tuple[BundleWarning, ...] = ()
@@ -254,7 +258,7 @@ def _promote(
     log = plan.outcomes[LOG_NAME]
     if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
         # Without a log nothing is promoted, and a publication is not opened for something that cannot be finished.
-        outcome = _outcome(plan.outcomes, read, source, standing, system.current().monotonic() - started)
+        outcome = _outcome(plan.outcomes, read, source, standing, known.successful, started)
         return outcome, standing, generation
     if plan.todo and (standing.data is not None or standing.is_bare or standing.is_hidden):
         who = identity or standing.record or ExecutionRecord.at(fragment or fragment_at(dest, ""))
@@ -264,7 +268,7 @@ def _promote(
     shipped = {key: each.sha256 for key in plan.todo if (each := outcomes[key]).outcome == "copied" and each.sha256}
     index.learn(source, shipped)
     index.learn_copies(source, dest, shipped)
-    return _outcome(outcomes, read, source, standing, system.current().monotonic() - started), standing, generation
+    return _outcome(outcomes, read, source, standing, known.successful, started), standing, generation
 
 
 @attrs.frozen
@@ -519,7 +523,12 @@ def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
 
 
 def _outcome(
-    outcomes: Mapping[str, KeyOutcome], read: Curated, source: ArtifactStore, standing: Standing, seconds: float
+    outcomes: Mapping[str, KeyOutcome],
+    read: Curated,
+    source: ArtifactStore,
+    standing: Standing,
+    successful: bool,
+    started: float,
 ) -> MaterializeOutcome:
     log = outcomes[LOG_NAME]
     arrived = {key: each for key, each in outcomes.items() if each.outcome in ("copied", "unchanged")}
@@ -536,6 +545,7 @@ def _outcome(
             if size is None or digest is None:  # the server copied it
                 size, digest = digest_of(source, ref.key)
             artifacts.append(RecordedArtifact(ref.key, ref.role, size, digest, ref.media_type, ref.description))
+    cause = _cause(source, artifacts) if not successful else None
     warnings = [*read.warnings]
     if not arrived:
         warnings = [BundleWarning("no-log", str(log.error), LOG_NAME)]
@@ -554,12 +564,25 @@ def _outcome(
         artifacts_unreadable=tuple(read.unreadable) if arrived else (),
         artifacts=tuple(artifacts),
         outputs=read.set.outputs if arrived else (),
+        cause=cause,
         stale=tuple(
             sorted(key for key in standing.found if key not in arrived and key not in (RECORD_NAME, RETRACTION_NAME))
         ),
         warnings=tuple(warnings),
-        seconds=seconds,
+        seconds=system.current().monotonic() - started,
     )
+
+
+def _cause(source: ArtifactStore, artifacts: Iterable[RecordedArtifact]) -> str | None:
+    """Return what the log says of the failure, if it is still the one that was shipped."""
+    log = next((each for each in artifacts if each.key == LOG_NAME), None)
+    if log is None:
+        return None
+    try:
+        cause, size, digest = read_cause(source, LOG_NAME)
+    except StoreError:
+        return None
+    return cause if (size, digest) == (log.size, log.sha256) else None
 
 
 def _with(outcomes: Mapping[str, KeyOutcome], outcome: Outcome) -> tuple[str, ...]:

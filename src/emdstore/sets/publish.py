@@ -242,6 +242,7 @@ def record_of(
         failure=decision.failure,
         dirty=decision.dirty,
         reason=decision.reason,
+        cause=outcome.cause,
         artifacts=outcome.artifacts,
         missing=outcome.artifacts_missing,
         rejected=outcome.artifacts_rejected,

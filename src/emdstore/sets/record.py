@@ -104,6 +104,8 @@ class ExecutionRecord:
         so nothing that the record names can be relied on. None in scratch.
     status, failure, dirty, reason
         The decision of `resolve_status`; None in scratch, and while the state is ``publishing``.
+    cause
+        The last exception in the log of a run that failed, in one line, or else its last line that speaks of an error.
     upload_duration
         Seconds that the commit took until the record was written.
     inputs
@@ -161,6 +163,7 @@ class ExecutionRecord:
     failure: str | None = None
     dirty: bool | None = None
     reason: str | None = None
+    cause: str | None = None
     upload_duration: float | None = None
     inputs: tuple[RecordedInput, ...] = ()
     datasets: tuple[Dataset, ...] = ()

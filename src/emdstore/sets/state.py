@@ -23,6 +23,7 @@ from emdstore.errors import (
     RecordVersionError,
 )
 from emdstore.keys import join_key
+from emdstore.sets.cause import read_cause
 from emdstore.sets.finding import Stamp, fragment_at, stamp_of
 from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
@@ -158,6 +159,8 @@ class SetLook:
         What the bundles of a set without a record name; None if it has a record.
     stamp
         What the store says of the record.
+    cause
+        What the log of a run that failed says of it, if its record does not.
     word
         The last retraction, even if it was taken back; see `retraction`.
     error
@@ -174,6 +177,7 @@ class SetLook:
     bundles: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
     named: ArtifactSet | None = attrs.field(default=None, repr=False)
     stamp: Stamp | None = None
+    cause: str | None = None
     word: Retraction | None = None
     error: EmdstoreError | None = attrs.field(default=None, eq=str)
 
@@ -299,6 +303,8 @@ def _look(
                 else:
                     digests[artifact.key] = (len(content), sha256_of(content))
                     read[artifact.role] = content
+        if record.state == "failed" and record.cause is None:  # written before records had it, or by somebody else
+            seen = attrs.evolve(seen, cause=_read_cause(folder, record, listing, digests))
     doubtful = judge(record, listing, digests).doubtful
     for key in dict.fromkeys((*wanted, *doubtful)):
         if key in digests:
@@ -309,6 +315,21 @@ def _look(
             digests[key] = error
     judgement = judge(record, listing, digests)
     return _judged(attrs.evolve(seen, judgement=judgement, listing=listing, digests=digests, bundles=read))
+
+
+def _read_cause(
+    folder: ArtifactStore, record: ExecutionRecord, listing: Listing, digests: dict[str, Digest]
+) -> str | None:
+    log = next((each for each in record.artifacts if each.role == "log" and each.key in listing), None)
+    if log is None:
+        return None
+    try:
+        cause, size, sha256 = read_cause(folder, log.key)
+    except EmdstoreError as error:
+        digests[log.key] = error
+        return None
+    digests[log.key] = (size, sha256)
+    return cause
 
 
 def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: Stamp | None, bundles: bool) -> SetLook:

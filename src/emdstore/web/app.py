@@ -156,7 +156,7 @@ class _Site:
         return _page("overview", self.places(), page=page, linked=_always, there=_always)
 
     def executions(self, request: Request) -> Response:
-        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()), self.results)
+        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))
         return _page("executions", self.places(), page=page)
 
     def execution(self, request: Request) -> Response:

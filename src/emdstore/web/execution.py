@@ -224,8 +224,12 @@ class ExecutionPage:
     @property
     def command(self) -> str:
         """The command that mends what needs attention, if one does."""
+        row = self.line.row
+        if self.line.concern == "failed":
+            named = (("provider", row.provider), ("diagnostic", row.diagnostic), ("group", row.group))
+            return f"emdstore run {' '.join(f'--{name} {shlex.quote(value)}' for name, value in named)} -- PROGRAM"
         again = {"upload_failed": "commit", "lease": "commit", "incomplete": "reingest"}.get(self.line.concern or "")
-        return f"emdstore {again} {shlex.quote(self.line.row.fragment)}" if again else ""
+        return f"emdstore {again} {shlex.quote(row.fragment)}" if again else ""
 
     @property
     def advice(self) -> str:
@@ -235,7 +239,7 @@ class ExecutionPage:
             "lease": "Whoever was committing it is gone. Commit it again:",
             "incomplete": "If scratch still has what is missing, publish it again; otherwise run it again.",
             "failed": "Run it again"
-            + (", as it is: it may succeed." if self.line.row.retryable else " once the cause is mended."),
+            + (", as it is: it may succeed:" if self.line.row.retryable else " once the cause is mended:"),
         }.get(self.line.concern or "", "")
 
     @property

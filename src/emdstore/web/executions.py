@@ -9,14 +9,13 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.catalog.browse import FACETS, concern_of
+from emdstore.sets.cause import grouped
 from emdstore.web import text
 from emdstore.web.charts import run_of
-from emdstore.web.failures import grouped
-from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Facet, Selection, facet
 
 ON_A_PAGE = 50
-_SECONDS_FOR_LOGS = 1.5
+_MOST_WORDS = 8
 
 CONCERNS = {
     "upload_failed": "not shipped",
@@ -43,8 +42,6 @@ class Line:
     size: int
     older: bool = False
     """Whether its group was run again since. Only reports ask."""
-    cause: str = ""
-    """What the end of its log says of the failure, if somebody looked."""
 
     @property
     def state(self) -> str:
@@ -85,8 +82,17 @@ class Line:
     @property
     def search_text(self) -> str:
         """The text that is searched in the browser."""
-        parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error, self.cause)
+        parts = (self.row.fragment, self.row.description, self.row.reason, self.row.error, self.row.cause)
         return " ".join(filter(None, parts)).lower()
+
+
+@attrs.frozen
+class Common:
+    """A cause of failures, how many have it, and the words that find them."""
+
+    cause: str
+    count: int
+    words: str
 
 
 @attrs.frozen
@@ -111,6 +117,8 @@ class ExecutionsPage:
         The number of pages.
     facets
         The available filters.
+    causes
+        What failures have in common, if anything.
     """
 
     selection: Selection
@@ -121,18 +129,11 @@ class ExecutionsPage:
     older: int
     pages: int
     facets: tuple[Facet, ...]
-
-    @property
-    def causes(self) -> list[tuple[str, int]]:
-        """What the failures of this page have in common: causes, and how many of each, if any is there twice."""
-        found = grouped(line.cause or line.row.error or "" for line in self.lines if line.concern == "failed")
-        return [(cause, count) for cause, count in found if cause] if any(count > 1 for _, count in found) else []
+    causes: tuple[Common, ...] = ()
 
 
-def read_executions(
-    catalog: Catalog, selection: Selection, results: ResultsReader | None = None, *, on_a_page: int = ON_A_PAGE
-) -> ExecutionsPage:
-    """Read one page of the list from the catalog, and from the results store what failed runs say in their logs."""
+def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
+    """Read one page of the list from the catalog."""
     survey = catalog.survey(
         selection.search, concerns=selection.concerns, newest=selection.newest, **selection.place_filters
     )
@@ -143,13 +144,14 @@ def read_executions(
     counts = survey.facets()
     return ExecutionsPage(
         selection=selection,
-        lines=_with_causes(catalog, lines_of(catalog, rows), results),
+        lines=lines_of(catalog, rows),
         total=total,
         concerns=survey.count_concerns(),
         retracted=attrs.evolve(survey, newest=False, filters=selection.place_filters | {"retracted": True}).count(),
         older=attrs.evolve(survey, newest=False).count() - total if selection.newest else 0,
         pages=pages,
         facets=tuple(facet(selection, name, counts[name]) for name in FACETS),
+        causes=_in_common(survey.causes()),
     )
 
 
@@ -159,16 +161,13 @@ def lines_of(catalog: Catalog, rows: Sequence[ExecutionRow]) -> tuple[Line, ...]
     return tuple(Line(row, concern_of(row), sizes.get(row.execution_id, 0)) for row in rows)
 
 
-def _with_causes(catalog: Catalog, lines: tuple[Line, ...], results: ResultsReader | None) -> tuple[Line, ...]:
-    failed = [line.row.execution_id for line in lines if line.concern == "failed" and not line.row.error]
-    if results is None or not failed:
-        return lines
-    logs = [each for each in catalog.artifacts(ids=failed, retracted=None) if each.role == "log"]
-    causes = {each: end.cause for each, end in results.logs(logs, _SECONDS_FOR_LOGS).items()}
-    return tuple(
-        line if (cause := causes.get(line.row.execution_id)) is None else attrs.evolve(line, cause=cause.short)
-        for line in lines
-    )
+def _in_common(causes: Sequence[str]) -> tuple[Common, ...]:
+    found = grouped(causes)
+    if len(found) == len(causes):
+        return ()
+    # What differs in numbers only is one cause.
+    plain = {cause: [word for word in cause.split() if not any(map(str.isdigit, word))] for cause, _ in found}
+    return tuple(Common(cause, count, " ".join(plain[cause][:_MOST_WORDS])) for cause, count in found)
 
 
 def took(row: ExecutionRow) -> str:

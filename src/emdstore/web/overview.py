@@ -492,7 +492,9 @@ def _cell(
         kind = {"failed": "failed", "incomplete": "incomplete"}.get(concern or "", "unfinished")
         kind = "failed" if row.status == "failed" and kind == "unfinished" else kind
         before = f"an older run has {text.number_text(value)} {units}".strip() if value is not None else ""
-        return Cell(kind, row.execution_id, note="; ".join(filter(None, (row.error or row.reason or "", before))))
+        return Cell(
+            kind, row.execution_id, note="; ".join(filter(None, (row.error or row.cause or row.reason or "", before)))
+        )
     if value is None or not math.isfinite(value):
         return Cell("empty", row.execution_id)
     parts = [_mean_of(values, one)[0] for one in seasons]

@@ -15,10 +15,10 @@ from emdstore import system
 from emdstore.catalog import ArtifactRow
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IncompleteSetError, StoreError, StoreUnavailableError
 from emdstore.keys import join_key
+from emdstore.sets.cause import LOG_BYTES, Cause, find_cause
 from emdstore.stores import ArtifactStore, LocalArtifactStore, SupportsInfo, SupportsStreaming, scoped
 from emdstore.stores.port import CHUNK_SIZE
 from emdstore.transfers import digest_of
-from emdstore.web.failures import Cause, find_cause
 
 T = TypeVar("T")
 
@@ -26,9 +26,7 @@ PATIENCE = 6.0
 """Seconds that a page waits for the results store before it is shown without it."""
 
 _RETRY_AFTER_SECONDS = 15.0
-_LOG_BYTES = 64 * 1024
 _LOG_LINES = 60
-_MOST_REMEMBERED = 500
 _LONGEST_LOG = 64 * 1024 * 1024
 _READ_AHEAD = 4 * 1024 * 1024
 
@@ -107,7 +105,6 @@ class ResultsReader:
         self.store = results
         self._patience = patience
         self._ask_again_at = 0.0
-        self._read: dict[str | None, LogEnd] = {}
 
     def look(self, fragment: str, log: ArtifactRow | None) -> Look:
         """List an execution's artifacts, and read the end of its log. Errors are in the result."""
@@ -126,38 +123,6 @@ class ResultsReader:
             return Look(problem=str(error))
         except EmdstoreError as error:
             return Look(problem=str(error))
-
-    def logs(self, logs: Sequence[ArtifactRow], seconds: float) -> dict[int, LogEnd]:
-        """Read the ends of some logs, by the id of their execution: as many as the time is enough for.
-
-        Those that were read before are remembered by their digest. What cannot be read is left out.
-        """
-        found = {each.execution_id: self._read[each.sha256] for each in logs if each.sha256 in self._read}
-        missing = [each for each in logs if each.execution_id not in found]
-        if not missing or system.current().monotonic() < self._ask_again_at:
-            return found
-        stop = threading.Event()
-
-        def read() -> None:
-            for each in missing:
-                if stop.is_set():
-                    return
-                try:
-                    end = _log_end(scoped(self.store, each.fragment), each)
-                except EmdstoreError:
-                    continue  # its page says why
-                if end is not None:
-                    found[each.execution_id] = end
-                    if each.sha256 is not None and len(self._read) < _MOST_REMEMBERED:
-                        self._read[each.sha256] = end
-
-        try:
-            _within(seconds, read)
-        except StoreUnavailableError:
-            pass  # the rest is read when somebody looks again
-        finally:
-            stop.set()
-        return dict(found)
 
     def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Check]:
         """Hash artifacts again and compare them with their record."""
@@ -237,16 +202,16 @@ def _listing(folder: ArtifactStore) -> Iterator[tuple[str, int | None]]:
 
 def _log_end(folder: ArtifactStore, log: ArtifactRow) -> LogEnd | None:
     if isinstance(folder, LocalArtifactStore):
-        chunks = _file_part(folder, log.key, -_LOG_BYTES - 1)
+        chunks = _file_part(folder, log.key, -LOG_BYTES - 1)
     elif (log.size or 0) > _LONGEST_LOG:
         return None
     else:
         chunks = _chunks(folder, log.key)
     end = b""
     for chunk in chunks:
-        end = (end + chunk)[-_LOG_BYTES - 1 :]
+        end = (end + chunk)[-LOG_BYTES - 1 :]
     lines = end.decode("utf-8", "replace").splitlines()
-    return LogEnd("\n".join(lines[-_LOG_LINES:]), len(end) > _LOG_BYTES or len(lines) > _LOG_LINES)
+    return LogEnd("\n".join(lines[-_LOG_LINES:]), len(end) > LOG_BYTES or len(lines) > _LOG_LINES)
 
 
 def _chunks(store: ArtifactStore, key: str) -> Iterator[bytes]:

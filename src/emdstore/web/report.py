@@ -167,7 +167,7 @@ def write_report(
     before = _earlier_files(dest, folder)
     writer = _Writer(dest, before, catalog, ResultsReader(results, patience=_PATIENCE), data)
     selection = attrs.evolve(selection or Selection(), all_runs=True)
-    listed = read_executions(catalog, selection, writer.results, on_a_page=MOST_EXECUTIONS)
+    listed = read_executions(catalog, selection, on_a_page=MOST_EXECUTIONS)
     newest = attrs.evolve(catalog.survey(**selection.place_filters), newest=True)
     current = {row.execution_id for row in newest.rows(MOST_EXECUTIONS)}
     rows = [line.row for line in listed.lines]

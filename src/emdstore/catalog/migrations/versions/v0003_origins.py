@@ -1,4 +1,4 @@
-"""What each execution read, what computed it, and what that took; and releases of sets.
+"""What each execution read, what computed it, what that took, and why it failed; and releases of sets.
 
 Revision: 0003
 """
@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("name", Name, primary_key=True),
         sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), nullable=False),
     )
+    op.add_column("execution", sa.Column("cause", sa.Text))
     op.add_column("execution", sa.Column("provider_version", sa.Text))
     op.add_column("execution", sa.Column("diagnostic_version", sa.Text))
     op.add_column("execution", sa.Column("software", sa.JSON))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
+
+from emdstore.stores.port import CHUNK_SIZE, ArtifactStore, SupportsStreaming
 
 _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning|Fault)\b.*")
@@ -15,6 +18,9 @@ _TROUBLE = re.compile(
 )
 _MOST_FRAMES = 8
 _LONGEST = 300
+
+LOG_BYTES = 64 * 1024
+"""The end of a log in which a cause is looked for."""
 
 
 @attrs.frozen
@@ -65,6 +71,26 @@ def _after_traceback(lines: Sequence[str], begin: int) -> Cause | None:
         if line.strip() and not line.startswith((" ", "\t")):
             return Cause(line.strip(), number, tuple(lines[begin + 1 : number][-_MOST_FRAMES:]))
     return None
+
+
+def read_cause(folder: ArtifactStore, log: str) -> tuple[str | None, int, str]:
+    """Read a log, in bounded memory: the cause of a failure in one line, and the size and SHA-256 of what was read."""
+    digest, size, end = hashlib.sha256(), 0, b""
+    for chunk in _chunks(folder, log):
+        digest.update(chunk)
+        size += len(chunk)
+        end = (end + chunk)[-LOG_BYTES:]
+    cause = find_cause(end.decode("utf-8", "replace"))
+    return None if cause is None else cause.short, size, digest.hexdigest()
+
+
+def _chunks(folder: ArtifactStore, key: str) -> Iterator[bytes]:
+    if not isinstance(folder, SupportsStreaming):
+        yield folder.read_bytes(key)
+        return
+    with folder.open_reader(key) as reader:
+        while chunk := reader.read(CHUNK_SIZE):
+            yield chunk
 
 
 def grouped(causes: Iterable[str]) -> list[tuple[str, int]]:
