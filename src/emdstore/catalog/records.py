@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from emdstore.catalog.database import Database
 from emdstore.catalog.queries import under
-from emdstore.catalog.schema import execution
+from emdstore.catalog.schema import execution, release_set
 from emdstore.keys import validate_prefix
 
 
@@ -102,7 +102,8 @@ class Records:
         fragment
             The execution.
         read_from
-            Only if its rows still come from the record with this digest, and nobody holds a claim.
+            Only if its rows still come from the record with this digest, no release names that, and nobody holds a
+            claim.
 
         Returns
         -------
@@ -111,6 +112,7 @@ class Records:
         """
         doomed = sa.delete(execution).where(execution.c.fragment == fragment)
         if read_from is not None:
-            doomed = doomed.where(execution.c.record_digest == read_from, execution.c.owner.is_(None))
+            released = sa.exists().where(release_set.c.fragment == fragment, release_set.c.record_digest == read_from)
+            doomed = doomed.where(execution.c.record_digest == read_from, execution.c.owner.is_(None), ~released)
         with self._database.writing() as connection:
             return bool(connection.execute(doomed).rowcount)

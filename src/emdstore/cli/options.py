@@ -41,6 +41,14 @@ Latest = Annotated[
     Parameter(negative=(), help="Only the latest complete set of each execution group."),
 ]
 
+ReleaseName = Annotated[
+    str | None,
+    Parameter(
+        name="--release",
+        help="Only the sets of this release, or of the one that this alias points at; an error if one has changed.",
+    ),
+]
+
 AcceptLeftOut = Annotated[
     bool,
     Parameter(

@@ -23,6 +23,7 @@ from emdstore.cli.options import (
     CatalogURL,
     Folder,
     Output,
+    ReleaseName,
     WrongCallError,
     fragment_of,
     open_catalog,
@@ -55,6 +56,7 @@ from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
+from emdstore.sets.release import released_around
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
 from emdstore.transfers import TransferInterrupted, Unchanged
@@ -151,16 +153,21 @@ def materialize(
         retryable=retryable,
         output_directory=output_directory,
     )
+    # Releases are kept where the whole store begins; a folder of another name is part of none.
+    above = dest.rstrip("/").removesuffix("/" + identity.fragment)
+    whole = None if above == dest.rstrip("/") else open_dest(above, access)
     said = "left out"
     try:
         with transfer_progress("materialize") as on_progress:
             how: dict[str, Any] = {"unchanged": unchanged, "replace": replace, "on_progress": on_progress}
             if record:
-                done = publish_set(identity, result, source=run, dest=results, **how)
+                refuse = None if replace else released_around(dest, results, identity.fragment, whole)
+                done = publish_set(identity, result, source=run, dest=results, before_replacing=refuse, **how)
                 outcome, decision = done.outcome, done.decision
                 said = "withheld" if done.record is None else "written" if done.record_written else "unchanged"
             else:
-                outcome = materialize_outputs(result, source=run, dest=results, fragment=identity.fragment, **how)
+                how |= {"fragment": identity.fragment, "results": whole}
+                outcome = materialize_outputs(result, source=run, dest=results, **how)
                 decision = resolve_status(result, outcome)
     except TransferInterrupted as interrupted:
         return show_transfer("materialize", interrupted.report, output, interrupted=True)
@@ -305,6 +312,7 @@ def verify_store(
     /,
     *,
     choosing: Choosing = ANYTHING,
+    release: ReleaseName = None,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -326,7 +334,9 @@ def verify_store(
     opened, selection = open_existing(store, access), choosing.of_sets()
     try:
         with on.executor() as executor, set_progress("verify") as on_progress:
-            report = verify(opened, prefix, selection=selection, executor=executor, on_progress=on_progress)
+            report = verify(
+                opened, prefix, selection=selection, release=release, executor=executor, on_progress=on_progress
+            )
     except VerifyInterrupted as interrupted:
         return _show_verified(interrupted.report, output, interrupted=True)
     refuse_unmatched(report.sets + len(report.left_out), selection, "set", store=repr(opened))

@@ -20,6 +20,7 @@ from emdstore.cli.options import (
     Access,
     Folder,
     Output,
+    ReleaseName,
     WrongCallError,
     open_dest,
     open_existing,
@@ -122,6 +123,7 @@ def transfer_artifacts(
     /,
     *keys: Folder,
     choosing: Choosing = ANYTHING,
+    release: ReleaseName = None,
     dry_run: bool = False,
     unchanged: Literal["stat", "digest", "never"] | None = None,
     checksum: bool = False,
@@ -189,7 +191,9 @@ def transfer_artifacts(
     aside = None if backup_dir is None else open_dest(backup_dir, access)
     selection, listed = choosing.selection(), choosing.names()
     named = None if not keys and listed is None else (*keys, *(listed or ()))
-    if delete and (named is not None or not selection.is_all):
+    if release is not None and named is not None:
+        raise WrongCallError("a release names its sets: leave out other names")
+    if delete and (named is not None or release is not None or not selection.is_all):
         raise WrongCallError("--delete is about all of both stores: leave out names, and what chooses some of them")
     try:
         with on.engine() as executor, transfer_progress("transfer") as on_progress:
@@ -198,6 +202,7 @@ def transfer_artifacts(
                 to,
                 named,
                 selection=selection,
+                release=release,
                 unchanged="digest" if checksum else unchanged or "stat",
                 replace=replace,
                 max_workers=on.workers,

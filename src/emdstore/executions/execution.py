@@ -608,4 +608,6 @@ def materialize_execution(
     """
     fragment = execution if isinstance(execution, str) else execution.fragment
     source, dest = scoped(workspace.scratch, fragment), scoped(workspace.results, fragment)
-    return materialize_outputs(result, source=source, dest=dest, fragment=fragment, on_progress=on_progress)
+    return materialize_outputs(
+        result, source=source, dest=dest, fragment=fragment, results=workspace.results, on_progress=on_progress
+    )

@@ -34,6 +34,7 @@ from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
 from emdstore.selection import ALL, Selection
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
+from emdstore.sets.release import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
@@ -492,7 +493,13 @@ def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: boo
     if not isinstance(folder, SupportsDelete):
         return ()
     record, keys = _find_stale(folder, force)
-    if dry_run or not keys:
+    if not keys:
+        return ()
+    if record is not None and Released(locations.results).naming(
+        row.fragment, published_digest(locations, row.fragment)
+    ):
+        return ()  # the record tells of stale files, and a release names the record as it is
+    if dry_run:
         return keys
     # A simultaneous commit brings files that no record names yet.
     with Lease(locations, row, (row.status,), to=row.status) as lease:

@@ -465,7 +465,7 @@ def _short(fragment: str) -> int:
 def _vanished(store: ArtifactStore, fragment: str) -> ExecutionNotFoundError:
     return ExecutionNotFoundError(
         f"the catalog has {fragment!r}, and {store!r} does not hold it any more: `emdstore replay --prune` removes "
-        "such rows, `emdstore forget` those of one execution",
+        "such rows unless a release names them, `emdstore forget` those of one execution",
         key=fragment,
         store=repr(store),
     )

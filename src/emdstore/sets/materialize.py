@@ -39,6 +39,7 @@ from emdstore.sets.cause import read_cause
 from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
+from emdstore.sets.release import released_around
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_of
 from emdstore.stores.memory import InMemoryArtifactStore
@@ -134,6 +135,7 @@ def materialize_outputs(
     fragment: str | None = None,
     unchanged: Unchanged = "stat",
     replace: bool = False,
+    results: StoreLike | None = None,
     on_progress: ProgressCallback | None = None,
     executor: Executor | None = None,
 ) -> MaterializeOutcome:
@@ -158,7 +160,10 @@ def materialize_outputs(
         of files that have not changed since; all others are read. ``"digest"``: files with the same bytes, which are
         always read; for an object its store's checksum is enough. ``"never"``: copy everything.
     replace
-        Whether a complete publication may be replaced by a set that is not complete.
+        Whether a complete publication may be replaced by a set that is not complete, or although a release names it.
+    results
+        The whole results store, whose releases are asked before a publication changes; the set's folder in it is
+        `fragment`. By default the folder above `dest`, where `dest` is a folder or URL that ends with the fragment.
     on_progress, executor
         See `transfer`.
 
@@ -173,6 +178,8 @@ def materialize_outputs(
         If source and destination are the same place, even through a link.
     DemotionRefusedError
         If a complete publication would be replaced by less. Nothing was changed.
+    ReleasedSetError
+        If a release of `results` names the publication as it is. Nothing was changed.
     RecordVersionError
         If a newer emdstore wrote the record that is there. Nothing was changed.
     OvertakenError
@@ -183,13 +190,16 @@ def materialize_outputs(
     TypeError
         If a store is none, and no path or URL either.
     """
+    to = as_store(dest)
+    released = None if replace or fragment is None else released_around(dest, to, fragment, results)
     outcome, _, _ = promote(
         result,
         source=as_store(source),
-        dest=as_store(dest),
+        dest=to,
         fragment=fragment,
         unchanged=unchanged,
         replace=replace,
+        before_replacing=released,
         on_progress=on_progress,
         executor=executor,
     )

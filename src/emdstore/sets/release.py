@@ -8,17 +8,19 @@ with the sets, and a catalog that is rebuilt knows them.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 import msgspec
 
 from emdstore import system
+from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactChangedError,
     ArtifactNotFoundError,
@@ -38,9 +40,9 @@ from emdstore.sets.state import SetState, look_at_set
 from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import OWN_FOLDER
-from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.replacing import put_over
-from emdstore.stores.urls import StoreLike, as_source
+from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
 RELEASE_VERSION = 1
@@ -304,6 +306,60 @@ def read_release(store: StoreLike, name: str) -> Release:
     return release
 
 
+def expect_release(store: StoreLike, name: str) -> Release:
+    """Read a release, and make sure that the record of each of its sets is the one that was released.
+
+    Only records are read; `check_release` reads every byte.
+
+    Parameters
+    ----------
+    store
+        The results store, a path or a URL.
+    name
+        The release, or an alias.
+
+    Raises
+    ------
+    ReleaseChangedError
+        If a set is not there, or has another record.
+    ReleaseNotFoundError, ReleaseError, StoreError
+        See `read_release`.
+    """
+    results = as_source(store)
+    release = read_release(results, name)
+    expected = release.records
+    findings: dict[str, ReleaseFinding] = {}
+    with (
+        executor_or_threads(None, _WORKERS, "release", only_read=True) as workers,
+        closing(map_batches(workers, _digests_of_records, results, items=expected)) as digests,
+    ):
+        for fragment, found in digests:
+            if isinstance(found, EmdstoreError | ExecutorError):
+                raise found
+            if found != expected[fragment]:
+                findings[fragment] = "missing" if found is None else "changed"
+    ReleaseCheck(release, len(expected) - len(findings), findings).raise_for_findings()
+    return release
+
+
+def _digests_of_records(store: ArtifactStore, fragments: Sequence[str]) -> list[str | EmdstoreError | None]:
+    return [_digest_of_record(store, fragment) for fragment in fragments]
+
+
+def _digest_of_record(store: ArtifactStore, fragment: str) -> str | EmdstoreError | None:
+    try:
+        data = _bytes_at(store, join_key(fragment, RECORD_NAME))
+    except EmdstoreError as error:
+        return error
+    return None if data is None else sha256_of(data)
+
+
+def own_keys(release: Release, name: str) -> list[str]:
+    """Return the keys of a release's own files; also that of the alias, if this is how it was called."""
+    keys = [_key(RELEASES, release.name)]
+    return keys if name == release.name else [*keys, _key(ALIASES, name)]
+
+
 def list_releases(store: StoreLike) -> list[Release]:
     """Read all releases of a store, by their names."""
     return list(_each(as_source(store), RELEASES, _release))
@@ -437,6 +493,12 @@ class Released:
         self._store = store
         self._releases: list[Release] | None = None
 
+    def naming(self, fragment: str, record: str) -> list[str]:
+        """Return the names of the releases that name a set as its record with this SHA-256 has it."""
+        if self._releases is None:
+            self._releases = list_releases(self._store)
+        return [each.name for each in self._releases if ReleasedSet(fragment, record) in each]
+
     def refuse(self, fragment: str, record: str) -> None:
         """Raise `ReleasedSetError` if a release names a set as it is published now.
 
@@ -447,16 +509,14 @@ class Released:
         record
             The SHA-256 of the record that is there.
         """
-        if self._releases is None:
-            try:
-                self._releases = list_releases(self._store)
-            except LookRefusedError as error:
-                raise ReleasedSetError(
-                    f"{fragment!r} is published, and nobody may look whether a release names it ({error}); it stays as "
-                    "it is. Ask for the right to list, or use --replace (replace=True)",
-                    key=fragment,
-                ) from error
-        named = [each.name for each in self._releases if ReleasedSet(fragment, record) in each]
+        try:
+            named = self.naming(fragment, record)
+        except LookRefusedError as error:
+            raise ReleasedSetError(
+                f"{fragment!r} is published, and nobody may look whether a release names it ({error}); it stays as "
+                "it is. Ask for the right to list, or use --replace (replace=True)",
+                key=fragment,
+            ) from error
         if named:
             raise ReleasedSetError(
                 f"{fragment!r} is part of the release {', '.join(named)}, and would not be what was released any more; "
@@ -464,6 +524,30 @@ class Released:
                 "--replace (replace=True) to break the release",
                 key=fragment,
             )
+
+
+def released_around(
+    place: StoreLike, folder: ArtifactStore, fragment: str, results: StoreLike | None = None
+) -> Callable[[str], None] | None:
+    """Return what refuses to change a publication that a release names; None if nobody can tell which store that is.
+
+    Parameters
+    ----------
+    place, folder
+        The set's folder as it was given, and opened.
+    fragment
+        The set's folder in the whole store.
+    results
+        The whole store; by default it begins where the folder's place no longer ends with the fragment.
+    """
+    if results is None:
+        if isinstance(folder, SupportsPath):
+            place = folder.local_path()
+        text = os.fspath(place).rstrip("/") if isinstance(place, str | os.PathLike) else ""
+        if not text.endswith("/" + fragment):
+            return None
+        results = text.removesuffix("/" + fragment)
+    return partial(Released(as_store(results)).refuse, fragment)
 
 
 # -- looking at the sets ---------------------------------------------------------------------------------------------

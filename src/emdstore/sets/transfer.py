@@ -20,17 +20,18 @@ from emdstore.errors import (
     IntegrityError,
     RecordError,
     RecordVersionError,
+    ReleaseChangedError,
     ReleaseError,
 )
 from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection, roots_of
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
-from emdstore.sets.release import ALIASES, RELEASES, Released, continues
+from emdstore.sets.release import ALIASES, RELEASES, Released, continues, expect_release, own_keys
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_of
-from emdstore.stores.checksums import has_checksum
+from emdstore.stores.checksums import has_checksum, sha256_of
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore
 from emdstore.stores.sameness import refuse_same_place
@@ -52,6 +53,7 @@ def transfer(
     keys: Iterable[str] | None = None,
     *,
     selection: Selection = ALL,
+    release: str | None = None,
     unchanged: Unchanged = "stat",
     replace: bool = False,
     max_workers: int | None = None,
@@ -81,6 +83,9 @@ def transfer(
     selection
         Which of these keys to move. Sets are selected as wholes by size, time and properties. Names may select a part
         of a set: its record is written only if everything that it names is there, and otherwise reported as ``left``.
+    release
+        A release of the source, or an alias: only its sets, and its own files, so that it can be verified at the
+        destination. It takes the place of `keys`.
     unchanged
         What need not be copied again. ``"stat"``: within a set what its record proves; outside of sets what has the
         same size and is not older at the destination (between local files: has the same time). ``"digest"``: what has
@@ -124,6 +129,11 @@ def transfer(
         emdstore.
     TransferInterrupted
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far. Sets in progress are visibly open.
+    ReleaseChangedError
+        If a set of the release is not there as it was released; nothing was moved. One that changes meanwhile is
+        refused alone.
+    ReleaseNotFoundError
+        If the source has no such release.
     SelectionError
         If keys or sets are to be selected by something that the source does not know; nothing more was moved.
     TypeError
@@ -133,6 +143,13 @@ def transfer(
     refuse_same_place(as_store(source), to)  # which may also hold for a folder that is not there yet
     opened = as_source(source)
     given = keys if keys is None or isinstance(keys, str) else tuple(keys)
+    expected: Mapping[str, str] | None = None
+    if release is not None:
+        if given is not None:
+            raise TypeError("the keys of a release are known: give keys or a release")
+        found = expect_release(opened, release)
+        expected = found.records
+        given = (*expected, *own_keys(found, release))
     return move(
         opened,
         to,
@@ -143,7 +160,7 @@ def transfer(
         on_progress=on_progress,
         dry_run=dry_run,
         flush=flush,
-        sealing=_sealing(opened, to, given, selection, replace=replace),
+        sealing=_sealing(opened, to, given, selection, expected, replace=replace),
         order=order,
         max_bytes=max_bytes,
     )
@@ -185,12 +202,18 @@ def plan_transfer(
 
 
 def _sealing(
-    source: ArtifactStore, dest: ArtifactStore, keys: Collection[str] | None, selection: Selection, *, replace: bool
+    source: ArtifactStore,
+    dest: ArtifactStore,
+    keys: Collection[str] | None,
+    selection: Selection,
+    expected: Mapping[str, str] | None = None,
+    *,
+    replace: bool,
 ) -> SetSealing:
     """Find the sets that are chosen by what they are; whatever a set is, it is moved as a whole or not."""
     released = None if replace else Released(dest)
     if not (selection.by_meaning or selection.by_measure):
-        return SetSealing(replace, selection, released=released)
+        return SetSealing(replace, selection, released=released, expected=expected)
     prefixes = [""] if keys is None or selection.latest else _set_or_folder(source, roots_of(keys))
     sets = (
         each.location
@@ -198,7 +221,7 @@ def _sealing(
         # `move` reports what is left out.
         for each in find_chosen(source, prefix, selection.without_names(), left_out=lambda _: None)
     )
-    return SetSealing(replace, selection, frozenset(sets), released)
+    return SetSealing(replace, selection, frozenset(sets), released, expected)
 
 
 def _set_or_folder(source: ArtifactStore, names: Iterable[str]) -> Iterator[str]:
@@ -220,12 +243,15 @@ class SetSealing:
         The sets that are chosen; None for all.
     released
         What must not be replaced; None for nothing.
+    expected
+        The only sets to move, with the SHA-256 that the record of each must have; None for any.
     """
 
     replace: bool = False
     selection: Selection = ALL
     sets: frozenset[str] | None = None
     released: Released | None = attrs.field(default=None, eq=False)
+    expected: Mapping[str, str] | None = None
     name = RECORD_NAME
     hint = METRIC_NAME
 
@@ -263,7 +289,7 @@ class SetSealing:
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
         """Decide what to do for a set."""
         here = [pair for pair in group.pairs if pair.here]
-        if self.sets is not None and group.folder not in self.sets:
+        if any(some is not None and group.folder not in some for some in (self.sets, self.expected)):
             here = []
         chosen = [pair for pair in here if self.selection.takes_name(pair.key)]
         if not chosen:
@@ -275,6 +301,8 @@ class SetSealing:
         record = found.get(at)
 
         def decide() -> Unit:
+            if self.expected is not None:
+                self._expect(group.folder, source)
             if record is None or not record.here:
                 guard = _standing(dest, at, found) if record is not None else None
                 return _bare(group, guard, unchanged)
@@ -298,6 +326,15 @@ class SetSealing:
             return patiently(lambda: _keep_later_word(decide(), found, source, dest), source, dest)
         except EmdstoreError as error:
             return _refused(group, error)
+
+    def _expect(self, folder: str, source: ArtifactStore) -> None:
+        assert self.expected is not None
+        try:
+            digest = sha256_of(source.read_bytes(join_key(folder, RECORD_NAME)))
+        except ArtifactNotFoundError:
+            digest = ""
+        if digest != self.expected[folder]:
+            raise ReleaseChangedError(f"{folder!r} is not what was released any more", key=folder)
 
     def _plan_part(
         self, group: Group, chosen: Sequence[Pair], source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged

@@ -17,6 +17,7 @@ from emdstore.selection import ALL, Selection
 from emdstore.sets.finding import FoundSet, fragment_at
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import RecordedArtifact
+from emdstore.sets.release import expect_release
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.stores.port import ArtifactStore, LeftOut
@@ -149,6 +150,7 @@ def verify(
     prefix: str = "",
     *,
     selection: Selection = ALL,
+    release: str | None = None,
     executor: Executor | None = None,
     on_progress: VerifyCallback | None = None,
 ) -> VerifyReport:
@@ -164,6 +166,8 @@ def verify(
         Only sets in this folder.
     selection
         Only sets that are chosen.
+    release
+        Only sets of this release, or of the one that this alias points at.
     executor
         Does the work; by default a few threads. For processes the store must pickle. The work of a lost worker is given
         to another one.
@@ -180,6 +184,10 @@ def verify(
     ------
     StoreError
         If the store cannot be listed.
+    ReleaseChangedError
+        If a set of the release is not there, or has another record than the one that was released.
+    ReleaseNotFoundError
+        If the store has no such release.
     ExecutorError
         If the executor accepts no work, the store cannot be sent to its workers, or these have another version of
         emdstore.
@@ -188,7 +196,11 @@ def verify(
     """
     store = as_source(store)
     run = _Verification(on_progress)
-    found = run.tally.count(find_chosen(store, prefix, selection, left_out=run.left_out.note))
+    chosen = find_chosen(store, prefix, selection, left_out=run.left_out.note)
+    if release is not None:
+        released = expect_release(store, release).records
+        chosen = (each for each in chosen if each.location in released)
+    found = run.tally.count(chosen)
     try:
         with (
             executor_or_threads(executor, _WORKERS, "verify", only_read=True) as workers,

@@ -54,5 +54,6 @@ def materialize_execution(
         source=LocalArtifactStore(Path(config.paths.scratch) / fragment),
         dest=scoped(store, fragment),
         fragment=fragment,
+        results=store,
         on_progress=on_progress,
     )
