@@ -52,3 +52,7 @@ class PerProcess(Generic[T]):
             return self._values[_generation]
         except KeyError:
             return self._values.setdefault(_generation, self._make())
+
+    def inherited(self) -> list[T]:
+        """Return the values of the processes that this one was forked from."""
+        return [value for generation, value in self._values.items() if generation != _generation]

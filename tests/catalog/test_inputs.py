@@ -90,7 +90,7 @@ def test_after_an_upgrade_every_set_is_read_again(url: str) -> None:
             for column in (*columns, "peak_memory_bytes", "exit_code", "n_inputs"):
                 connection.exec_driver_sql(f"ALTER TABLE execution DROP COLUMN {column}")
             connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
-        catalog._database._is_prepared = False
+        catalog._database._here.get().is_prepared = False
         assert catalog.upgrade().state == "current"
         row = catalog.execution(FULL.fragment)
         assert (row.record_size, row.inputs, row.software) == (None, 0, None)

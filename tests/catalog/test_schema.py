@@ -90,7 +90,7 @@ def test_upgrading_what_is_up_to_date_changes_nothing(catalog: Catalog) -> None:
 
 def test_an_older_schema_is_refused_with_the_way_out(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.replace_execution(FULL)
-    catalog._database._is_prepared = False
+    catalog._database._here.get().is_prepared = False
     monkeypatch.setattr("emdstore.catalog.migrate.SCHEMA_VERSION", "0004")
     monkeypatch.setattr("emdstore.catalog.database.SCHEMA_VERSION", "0004")
     assert catalog.check().state == "behind"
@@ -101,7 +101,7 @@ def test_an_older_schema_is_refused_with_the_way_out(catalog: Catalog, monkeypat
 def test_a_newer_schema_is_refused_and_left_alone(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     _execute(catalog, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-    catalog._database._is_prepared = False
+    catalog._database._here.get().is_prepared = False
     for use in (lambda: catalog.executions().count(), catalog.upgrade, lambda: catalog.replace_execution(FULL)):
         with pytest.raises(CatalogVersionError, match=r"9999.*0003.*newer"):
             use()

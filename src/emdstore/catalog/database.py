@@ -34,6 +34,7 @@ from emdstore.errors import (
     redact,
     redact_url,
 )
+from emdstore.per_process import PerProcess
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +47,23 @@ _WRITE = "emdstore_write"
 ROWS_AT_A_TIME = 1000
 """How many rows are in memory at once during a streaming query."""
 
-_inherited: list[sa.Engine] = []
-"""Engines inherited by a forked child. They are kept but not used, because closing their connections would disturb the
-parent."""
-
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 60, "application_name": "emdstore"}
 """Timeouts that libpq lacks: it waits forever for a server, and hours for one that was cut off."""
+
+
+class _Connections:
+    """What one process has of a database."""
+
+    def __init__(self, turn: AbstractContextManager[Any]) -> None:
+        self.engine: sa.Engine | None = None
+        self.is_prepared = False
+        self.opening = threading.RLock()
+        self.turn = turn
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.dispose()
+        self.engine, self.is_prepared = None, False
 
 
 class Database:
@@ -80,15 +92,11 @@ class Database:
         self.busy_timeout = busy_timeout
         self._engine_factory = engine_factory
         self._is_closed = False
-        self._forget()
+        self._here = PerProcess(self._begin)
 
-    def _forget(self) -> None:
-        self._engine: sa.Engine | None = None
-        self._pid = system.own_number()
-        self._opening = threading.RLock()
-        self._is_prepared = False
+    def _begin(self) -> _Connections:
         # An in-memory database is one connection, so threads take turns.
-        self._turn: AbstractContextManager[Any] = threading.RLock() if self.in_memory else nullcontext()
+        return _Connections(threading.RLock() if self.in_memory else nullcontext())
 
     def __getstate__(self) -> dict[str, Any]:
         if self.in_memory:
@@ -98,7 +106,7 @@ class Database:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._is_closed = False
-        self._forget()
+        self._here = PerProcess(self._begin)
 
     @property
     def safe_url(self) -> str:
@@ -154,7 +162,7 @@ class Database:
             return work()
         except CatalogUnavailableError as error:
             patience = self.busy_timeout - (system.current().monotonic() - started)
-            if patience <= 0 or not self._is_prepared:
+            if patience <= 0 or not self._here.get().is_prepared:
                 raise
             _log.warning("%s; trying again for %.0f s", error, patience)
 
@@ -239,7 +247,7 @@ class Database:
         return self.check()
 
     def _prepare(self) -> None:
-        if self._is_prepared and self._pid == system.own_number():
+        if self._here.get().is_prepared:
             return
         status = self.check()
         if status.state == "empty":
@@ -249,7 +257,7 @@ class Database:
             self.upgrade()
         else:
             self._refuse(status.state, status.version, unless=("current",))
-        self._is_prepared = True
+        self._here.get().is_prepared = True
 
     def _refuse(self, state: migrate.SchemaState, version: str | None, *, unless: tuple[str, ...]) -> None:
         if state in unless:
@@ -268,29 +276,30 @@ class Database:
     def close(self) -> None:
         """Close the connections for good; a database in memory is lost."""
         self._is_closed = True
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._engine is not None and self._pid == system.own_number():
-            self._engine.dispose()
-        self._forget()
+        self._here.get().close()
 
     def release_connections(self) -> bool:
         """Close unused connections; return whether none is left, so that this process may be forked.
 
         SQLite remembers the locks on a file for the whole process, and a fork would take them for its own.
         """
-        if self.in_memory or _inherited or self._pid != system.own_number():
+        if self.in_memory or self._is_inherited:
             return False
-        if self._engine is not None:
-            if not isinstance(self._engine.pool, QueuePool) or self._engine.pool.checkedout():
+        here = self._here.get()
+        if here.engine is not None:
+            if not isinstance(here.engine.pool, QueuePool) or here.engine.pool.checkedout():
                 return False
-            self._let_go()
+            here.close()
         return True
+
+    @property
+    def _is_inherited(self) -> bool:
+        """Whether a process that this one was forked from has connections."""
+        return any(each.engine is not None for each in self._here.inherited())
 
     @contextmanager
     def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:
-        with self._turn, self._own_errors(), self._open().connect() as connection:
+        with self._here.get().turn, self._own_errors(), self._open().connect() as connection:
             connection.execution_options(**{_WRITE: write})
             if (
                 same_instant and self.is_postgresql
@@ -305,16 +314,13 @@ class Database:
                 f"the catalog {self.safe_url} was closed: open it again, or use it inside the `with` block",
                 store=self.safe_url,
             )
-        if self._pid != system.own_number():
-            if self._engine is not None:
-                _inherited.append(self._engine)
-                if self.in_memory:
+        here = self._here.get()
+        with here.opening:
+            if here.engine is None:
+                if self.in_memory and self._is_inherited:
                     raise CatalogError("an in-memory catalog lives in the process that made it; give it a file")
-            self._forget()
-        with self._opening:
-            if self._engine is None:
-                self._engine = self._new_engine()
-            return self._engine
+                here.engine = self._new_engine()
+            return here.engine
 
     def _new_engine(self) -> sa.Engine:
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
@@ -385,7 +391,8 @@ class Database:
         except SQLAlchemyError as error:
             raise self._error(error) from error
         except Exception as error:
-            if self._engine is None or not isinstance(error, self._engine.dialect.loaded_dbapi.Error):
+            engine = self._here.get().engine
+            if engine is None or not isinstance(error, engine.dialect.loaded_dbapi.Error):
                 raise
             raise self._error(error) from error
 
