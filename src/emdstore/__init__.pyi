@@ -163,6 +163,7 @@ from .stores import (
     scoped as scoped,
 )
 from .transfers import (
+    Bandwidth as Bandwidth,
     KeyOutcome as KeyOutcome,
     SetOutcome as SetOutcome,
     TransferInterrupted as TransferInterrupted,

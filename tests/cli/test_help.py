@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[2]
 SOURCE = Path(emdstore.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# Of other programs, as pages and comments have them.
+# Of other programs, as pages and comments have them: the first line of rclone and restic.
 FOREIGN = {
-    "--min-age", "--order-by", "--read-data", "--use-json-log",  # of rclone and restic
+    "--limit-download", "--limit-upload", "--min-age", "--order-by", "--read-data", "--use-json-log",
     "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync",
     "--help", "--job-name", "--no-dev", "--output", "--quiet", "--secret-access-key", "--transform", "--user",
     "--version", "--wildcards", "--workload", "--x-s3",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from emdstore.cli.bandwidth import bandwidth_of
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched, size_of
 from emdstore.cli.deleting import Removal
 from emdstore.cli.engines import HERE, Workers
@@ -39,7 +40,7 @@ from emdstore.selection import Selection
 from emdstore.sets.listing import iter_chosen
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo
-from emdstore.transfers import TransferInterrupted, TransferReport
+from emdstore.transfers import Bandwidth, TransferInterrupted, TransferReport
 from emdstore.transfers.units import Order
 
 
@@ -129,6 +130,7 @@ def transfer_artifacts(
     checksum: bool = False,
     replace: bool = False,
     max_transfer: Annotated[int | None, Parameter(converter=size_of)] = None,
+    bwlimit: Annotated[Bandwidth | None, Parameter(converter=bandwidth_of, n_tokens=1, accepts_keys=False)] = None,
     order: Order = "name",
     delete: bool = False,
     max_delete: int | None = None,
@@ -169,6 +171,9 @@ def transfer_artifacts(
         Allow a complete set to be replaced with an incomplete or older one.
     max_transfer
         Stop before more than this would be copied (500M, 20G); sets that do not fit are left for the next run.
+    bwlimit
+        Move no more than so many bytes a second: 20M (of 1000), 512KiB, or a timetable of the local clock, "8:00,2M
+        19:00,off Sat-0:00,off". What object stores copy among themselves does not count.
     order
         What to copy first: "name", in the order of names; "smallest"; "largest".
     delete
@@ -187,6 +192,8 @@ def transfer_artifacts(
         raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
     if not delete and (max_delete is not None or backup_dir is not None or yes):
         raise WrongCallError("--max-delete, --backup-dir and --yes are about --delete: give that, too")
+    if bwlimit is not None and (on.dask or on.parsl):
+        raise WrongCallError("--bwlimit holds back the threads of this process: leave out --dask and --parsl")
     opened, to = open_existing(source, access), open_dest(dest, access)
     aside = None if backup_dir is None else open_dest(backup_dir, access)
     selection, listed = choosing.selection(), choosing.names()
@@ -211,6 +218,7 @@ def transfer_artifacts(
                 flush=flush,
                 order=order,
                 max_bytes=max_transfer,
+                bandwidth=bwlimit,
                 on_progress=on_progress,
             )
     except TransferInterrupted as interrupted:

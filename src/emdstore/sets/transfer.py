@@ -37,7 +37,17 @@ from emdstore.stores.port import ArtifactInfo, ArtifactStore
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.stores.views import scoped
-from emdstore.transfers import ProgressCallback, Step, TransferReport, Unchanged, digest_of, listing_of, move, plan_move
+from emdstore.transfers import (
+    Bandwidth,
+    ProgressCallback,
+    Step,
+    TransferReport,
+    Unchanged,
+    digest_of,
+    listing_of,
+    move,
+    plan_move,
+)
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Action, Pair, step_of
 from emdstore.transfers.units import Group, Order, Unit, sealed_folders, steps_of
@@ -63,6 +73,7 @@ def transfer(
     flush: bool = False,
     order: Order = "name",
     max_bytes: int | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> TransferReport:
     """Copy artifacts from one store to another: verified, atomic one by one, resumable, and set by set.
 
@@ -109,6 +120,8 @@ def transfer(
         The order in which to begin keys and sets: by name, or by size, which needs the whole plan in memory.
     max_bytes
         Stop before more than this would be moved. A set is begun only if all of it fits; the next call continues.
+    bandwidth
+        How many bytes a second may pass through this process at most, also those that are only compared.
 
     Returns
     -------
@@ -138,6 +151,8 @@ def transfer(
         If keys or sets are to be selected by something that the source does not know; nothing more was moved.
     TypeError
         If a store is none, and no path or URL either.
+    ValueError
+        If a bandwidth is given for an executor in other processes, which it cannot hold back.
     """
     to = as_store(dest)
     refuse_same_place(as_store(source), to)  # which may also hold for a folder that is not there yet
@@ -163,6 +178,7 @@ def transfer(
         sealing=_sealing(opened, to, given, selection, expected, replace=replace),
         order=order,
         max_bytes=max_bytes,
+        bandwidth=bandwidth,
     )
 
 

@@ -1,5 +1,6 @@
 """Copying artifacts between any two stores: planned, verified and resumable."""
 
+from emdstore.transfers.bandwidth import Bandwidth
 from emdstore.transfers.batch import move_in_order, outcome_of
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
@@ -14,6 +15,7 @@ from emdstore.transfers.run import ProgressCallback, move
 from emdstore.transfers.units import plan_move
 
 __all__ = [
+    "Bandwidth",
     "KeyOutcome",
     "Listing",
     "Outcome",

@@ -139,12 +139,12 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
         write_seal(dest, step.key, data, step.there, folder=step.key.rpartition("/")[0])
         return KeyOutcome(step.key, "copied", len(data), sha256_of(data))
     if step.doubt or step.action == "check":
-        here = digest_of(source, step.key)
+        here = route.digest_of(source, step.key)
         _check(step, source, here[1])
         if step.action == "check":
             return KeyOutcome(step.key, "copied", *here)
     if step.action in ("compare", "prove"):
-        here, same = _compare(source, dest, step)
+        here, same = _compare(source, dest, step, route)
         if same or step.action == "prove":
             return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
     if step.once:
@@ -185,7 +185,7 @@ def _hidden(dest: ArtifactStore, step: Step, why: str, needs: str) -> StoreAcces
     )
 
 
-def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tuple[int, str], bool]:
+def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) -> tuple[tuple[int, str], bool]:
     """Return the size and digest of the source's bytes, and whether the destination has the same.
 
     If the source's bytes match a checksum that the destination keeps, the destination is not read. If they do not, it
@@ -194,11 +194,11 @@ def _compare(source: ArtifactStore, dest: ArtifactStore, step: Step) -> tuple[tu
     if step.checksum is not None and step.size is not None and step.there is None:
         check = Check(step.checksum, step.size)
         if check.fits() is not None:
-            here = digest_of(source, step.key, check)
+            here = route.digest_of(source, step.key, check)
             if check.fits() and step.here in (None, here[1]):
                 return here, True
-    here = (step.size, step.here) if step.size is not None and step.here else digest_of(source, step.key)
-    return here, here == ((here[0], step.there) if step.there else _digest_or_none(dest, step.key))
+    here = (step.size, step.here) if step.size is not None and step.here else route.digest_of(source, step.key)
+    return here, here == ((here[0], step.there) if step.there else _digest_or_none(dest, step.key, route))
 
 
 def _check(step: Step, source: ArtifactStore, digest: str | None) -> None:
@@ -211,9 +211,9 @@ def _check(step: Step, source: ArtifactStore, digest: str | None) -> None:
         )
 
 
-def _digest_or_none(store: ArtifactStore, key: str) -> tuple[int, str] | None:
+def _digest_or_none(store: ArtifactStore, key: str, route: Route) -> tuple[int, str] | None:
     try:
-        return digest_of(store, key)
+        return route.digest_of(store, key)
     except ArtifactNotFoundError:  # removed since it was planned
         return None
 

@@ -11,7 +11,7 @@ There are three ways; the first that both stores support is used:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -32,7 +32,7 @@ from emdstore.stores.port import (
     SupportsSession,
     SupportsStreaming,
 )
-from emdstore.workers.watch import Monitor
+from emdstore.workers.watch import Monitor, Watch
 
 _MIB = 1024 * 1024
 
@@ -97,7 +97,9 @@ class Route:
         if self._copies is not None:
             copied = self._copies.copy(key, self._monitor)
             if copied.size is None and size is not None:  # the server copied it, and the bytes were not counted
-                if self._monitor is not None:
+                if isinstance(self._monitor, Watch):
+                    self._monitor.count(size)
+                elif self._monitor is not None:
                     self._monitor(size)
                 return Copied(size, None)
             return copied
@@ -109,6 +111,10 @@ class Route:
     def copy_many(self, keys: Sequence[str]) -> Iterator[Copied | EmdstoreError] | None:
         """Copy small artifacts that are under way at once, see `CopiesMany`; None if there is no such way."""
         return self._copies.copy_many(keys, self._monitor) if isinstance(self._copies, CopiesMany) else None
+
+    def digest_of(self, store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
+        """Hash an artifact in one of the two stores, no faster than it may be read; see `digest_of`."""
+        return digest_of(store, key, check, self._monitor.slow_down if isinstance(self._monitor, Watch) else None)
 
     def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str) -> Copied:
         digest, size = hashlib.sha256(), 0
@@ -137,7 +143,9 @@ class Route:
         return Copied(len(data), digest)
 
 
-def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
+def digest_of(
+    store: ArtifactStore, key: str, check: Check | None = None, on_read: Callable[[int], object] | None = None
+) -> tuple[int, str]:
     """Hash an artifact in its store.
 
     Parameters
@@ -146,6 +154,8 @@ def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tup
         The artifact.
     check
         Given the bytes as they pass, besides.
+    on_read
+        Called with the number of bytes as they pass; not where the store hashes them itself.
 
     Returns
     -------
@@ -163,6 +173,8 @@ def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tup
         data = store.read_bytes(key)
         if check is not None:
             check.update(data)
+        if on_read is not None:
+            on_read(len(data))
         return len(data), sha256_of(data)
     digest, size = hashlib.sha256(), 0
     with store.open_reader(key) as reader:
@@ -170,5 +182,7 @@ def digest_of(store: ArtifactStore, key: str, check: Check | None = None) -> tup
             digest.update(chunk)
             if check is not None:
                 check.update(chunk)
+            if on_read is not None:
+                on_read(len(chunk))
             size += len(chunk)
     return size, digest.hexdigest()

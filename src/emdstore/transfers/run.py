@@ -23,6 +23,7 @@ from emdstore.progress import tell
 from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.unfinished import uploads_are_under_way
+from emdstore.transfers.bandwidth import Bandwidth, Throttle
 from emdstore.transfers.batch import SMALL_SIZE, Batch, BatchResult, run_batch, run_steps
 from emdstore.transfers.ledger import Ledger
 from emdstore.transfers.outcomes import KeyOutcome
@@ -76,6 +77,7 @@ def move(
     sealing: Sealing | None = None,
     order: Order = "name",
     max_bytes: int | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> TransferReport:
     """Copy artifacts from one store to another; see `emdstore.transfer`, which also knows sets.
 
@@ -110,7 +112,7 @@ def move(
         Like `dry_run`, but the report counts as that of a real run.
     sealing
         Which folders are moved as a whole, and how.
-    order, max_bytes
+    order, max_bytes, bandwidth
         See `emdstore.transfer`.
 
     Returns
@@ -131,6 +133,8 @@ def move(
         On Ctrl-C (it is a `KeyboardInterrupt`), with the report so far; artifacts in progress were left out, not torn.
     """
     refuse_same_place(source, dest)
+    if bandwidth is not None and not isinstance(executor, ThreadPoolExecutor | None):
+        raise ValueError("the bandwidth is that of the threads of this process: leave out the executor")
     started = system.current().monotonic()
     left_out: list[LeftOut] = []
     plan = plan_move(
@@ -157,6 +161,7 @@ def move(
         only_prove=prove or dry_run,
         flush=flush,
         in_order=order != "name",
+        bandwidth=bandwidth,
     )
     try:
         run.run()
@@ -202,6 +207,7 @@ class _Run:
         only_prove: bool = False,
         flush: bool = False,
         in_order: bool = False,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
         self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be started first
@@ -217,7 +223,9 @@ class _Run:
         self._stream_bytes = (0 if isinstance(source, SupportsPath) else _DOWN_BYTES) + (
             0 if isinstance(dest, SupportsPath) else _UP_BYTES
         )
-        self._watch = Watch()
+        # This thread goes on showing progress, and forks could not wait for each other.
+        self._is_slow = bandwidth is not None
+        self._watch = Watch(None if bandwidth is None else Throttle(bandwidth))
         self._watches: list[Watch | ForkWatch] = [self._watch]
         self._ledger = Ledger(only_prove=only_prove, counts_bytes=not self._elsewhere)
         self._units = UnitRuns(dest, self._ledger, self._flushed)
@@ -231,7 +239,7 @@ class _Run:
         alone = system.current().monotonic() + _ALONE_SECONDS
         while self._plan_some() and system.current().monotonic() < alone:
             pass
-        if not self._elsewhere:
+        if not self._elsewhere and not self._is_slow:
             # The first steps, done here, show how fast these stores are, and how far away.
             if batch := self._next_batch(large=False):
                 self._run_here(batch)
@@ -288,7 +296,8 @@ class _Run:
 
     def _own_workers(self) -> tuple[Executor, Monitor]:
         """Start threads; or forks, if many small files are copied faster than threads can take turns."""
-        if len(self._ledger.waiting) >= _WORTH_FORKING and self._pace.limit > 1 and self._pace.is_bound_by_cores:
+        is_many = len(self._ledger.waiting) >= _WORTH_FORKING and not self._is_slow
+        if is_many and self._pace.limit > 1 and self._pace.is_bound_by_cores:
             from emdstore.workers.forks import MOST_FORKS, Forks, can_fork  # slow to import
 
             if can_fork():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -18,11 +19,22 @@ class Monitor(Protocol):
         ...
 
 
-class Watch:
-    """Shared by the calling thread and the threads of its pool: a count of bytes, and whether to stop."""
+class Throttle(Protocol):
+    """Makes threads wait until the bytes that they have moved were allowed."""
 
-    def __init__(self) -> None:
+    def wait(self, count: int, is_over: Callable[[], bool]) -> None:
+        """Count these bytes, and wait until they are allowed, or something is over."""
+        ...
+
+
+class Watch:
+    """Shared by the calling thread and the threads of its pool: a count of bytes, how fast they may be, and whether to
+    stop.
+    """
+
+    def __init__(self, throttle: Throttle | None = None) -> None:
         self.bytes, self._stopped = 0, False
+        self._throttle = throttle
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -31,7 +43,19 @@ class Watch:
 
     def __call__(self, count: int, /) -> None:
         """See `Monitor`."""
+        self.count(count)
+        self.slow_down(count)
+
+    def count(self, count: int) -> None:
+        """Count bytes that were copied without passing through this process."""
         if self._stopped:
             raise Stopped
         with self._lock:
             self.bytes += count
+
+    def slow_down(self, count: int) -> None:
+        """Wait for bytes that passed, whether they are copied or only compared."""
+        if self._throttle is not None:
+            self._throttle.wait(count, lambda: self._stopped)
+        if self._stopped:
+            raise Stopped
