@@ -445,12 +445,43 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         assert many - few < 8, (format, peaks)
 
 
+# -- others ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["scalars", "series", "executions"])
+def test_polars_has_the_columns_and_values_of_arrow(kind: str) -> None:
+    with Catalog("sqlite://") as catalog:
+        catalog.replace_execution(FULL)
+        query = getattr(catalog, kind)()
+        assert query.to_polars().to_arrow().to_pylist() == query.to_arrow().to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["scalars", "series"])
+def test_netcdf_has_what_xarray_has(kind: str, tmp_path: Path) -> None:
+    with Catalog("sqlite://") as catalog:
+        catalog.replace_execution(FULL)
+        query = catalog.scalars() if kind == "scalars" else catalog.series(index_name="time")
+        (tmp_path / "rows.nc").write_bytes(written(query, "nc"))
+        rows = list(query)
+        with xr.open_dataset(tmp_path / "rows.nc") as found:
+            assert found.execution_id.values.tolist() == [row.execution_id for row in rows]
+            for name in {name for row in rows for name in row.dimensions}:
+                assert found[name].values.tolist() == [row.dimensions.get(name, "") for row in rows]
+            values = [row.value for row in rows] if kind == "scalars" else query.to_xarray().value.values
+            np.testing.assert_array_equal(found.value.values, values)
+
+
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_exported_is_said_before_anything_is_read() -> None:
-    with Catalog("sqlite://") as catalog, pytest.raises(ExportError, match=r"'xls'.*csv, jsonl, parquet"):
+    with Catalog("sqlite://") as catalog, pytest.raises(ExportError, match=r"'xls'.*csv, jsonl, parquet, nc"):
         catalog.scalars().export("xls")  # type: ignore[arg-type]
+
+
+def test_what_has_no_netcdf_says_so() -> None:
+    with Catalog("sqlite://") as catalog, pytest.raises(ExportError, match="only scalars and series"):
+        catalog.executions().export("nc")
 
 
 def test_a_database_that_is_away_is_said_by_the_catalogs_own_error(tmp_path: Path) -> None:
@@ -463,12 +494,14 @@ def test_a_missing_library_is_named_by_its_extra() -> None:
     code = """
 import sys
 from emdstore import Catalog, MissingExtraError
-libraries = {"pandas", "pyarrow", "xarray"}
+libraries = {"pandas", "polars", "pyarrow", "xarray"}
 with Catalog("sqlite://") as catalog:
     for absent, ask in (
         ("pyarrow", lambda: catalog.scalars().to_arrow()),
         ("pyarrow", lambda: catalog.scalars().export("parquet")),
         ("pyarrow pandas", lambda: catalog.scalars().to_pandas()),
+        ("polars", lambda: catalog.scalars().to_polars()),
+        ("h5netcdf", lambda: catalog.scalars().export("nc")),
         ("xarray", lambda: catalog.series().to_xarray()),
     ):
         assert not {*libraries, "numpy"} & {name for name, module in sys.modules.items() if module}
@@ -480,7 +513,14 @@ with Catalog("sqlite://") as catalog:
             print(error)
 """
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert re.findall(r"pip install 'emdstore\[(\w+)\]'", said) == ["arrow", "arrow", "pandas", "xarray"]
+    assert re.findall(r"pip install 'emdstore\[(\w+)\]'", said) == [
+        "arrow",
+        "arrow",
+        "pandas",
+        "polars",
+        "xarray",
+        "xarray",
+    ]
 
 
 def test_rows_can_still_be_iterated_and_counted() -> None:

@@ -66,6 +66,28 @@ def test_series_of_chosen_executions_are_sent(home: str, catalog: Catalog) -> No
     assert httpx.get(f"{home}series.csv?e=1").text.count("\n") == 1  # there is no such execution
 
 
+def test_a_wide_file_has_a_column_for_each_metric_or_each_series(home: str, catalog: Catalog) -> None:
+    lines = list(csv.DictReader(io.StringIO(httpx.get(f"{home}values.csv?wide=1&group=cmip6_best").text)))
+    found = {line["region"] + line["season"]: line for line in lines}
+    of_best = list(catalog.scalars(latest=True, group="cmip6_best"))
+    assert 4 * len(found) == len(of_best) == 24
+    for row in of_best:
+        place = row.dimensions["region"] + row.dimensions["season"]
+        assert float(found[place][row.dimensions["metric"]]) == row.value
+    assert f"'{FORMULA}" in httpx.get(f"{home}values.csv?wide=1").text
+    rows = list(csv.reader(io.StringIO(httpx.get(f"{home}series.csv?wide=1").text)))
+    assert rows == [["index name", "index", "best"], ["year", "2000", "1.5"], ["year", "2001", ""]]
+
+
+def test_netcdf_has_them_too(home: str, catalog: Catalog) -> None:
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    with xarray.open_dataset(io.BytesIO(httpx.get(f"{home}values.nc").content)) as found:
+        wanted = list(catalog.scalars(latest=True))
+        assert found.value.values.tolist() == [each.value for each in wanted]
+        assert found.season.values.tolist() == [each.dimensions.get("season", "") for each in wanted]
+
+
 def test_the_table_of_models_is_a_wide_file_that_computes_nothing(home: str) -> None:
     rows = list(csv.reader(io.StringIO(httpx.get(f"{home}overview.csv").text)))
     assert rows[0] == ["model", "mean relative error", "a"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
     from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
-    from emdstore.catalog.queries import Query, ScalarQuery, SeriesQuery, ValueQuery
+    from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
     from emdstore.catalog.records import RecordStamp
 
 __all__ = [
@@ -45,11 +45,11 @@ _HOME = {
     "CatalogStatus": "migrate",
     "Claim": "lease",
     "Holder": "lease",
-    "Query": "queries",
+    "Query": "query",
     "RecordStamp": "records",
-    "ScalarQuery": "queries",
-    "SeriesQuery": "queries",
-    "ValueQuery": "queries",
+    "ScalarQuery": "query",
+    "SeriesQuery": "query",
+    "ValueQuery": "query",
 }
 
 

@@ -13,6 +13,7 @@ from emdstore import system
 from emdstore.catalog import queries
 from emdstore.catalog.clock import after
 from emdstore.catalog.database import Database
+from emdstore.catalog.query import Query, Row
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import artifact, diagnostic, execution, execution_group
 
@@ -215,7 +216,7 @@ def scalar_facets(database: Database, filters: Mapping[str, Any]) -> ScalarFacet
     return ScalarFacets(places, dimensions)
 
 
-def page_of(query: queries.Query[queries.Row], limit: int, offset: int = 0) -> list[queries.Row]:
+def page_of(query: Query[Row], limit: int, offset: int = 0) -> list[Row]:
     """Return some of a query's rows, in its order."""
     rows = query._database.fetch(query._statement.limit(limit).offset(offset))
     return [query.row_type(*row) for row in rows]

@@ -11,9 +11,10 @@ from emdstore.catalog import browse, queries, writing
 from emdstore.catalog.claims import Claims
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
+from emdstore.catalog.filters import Filters, SeriesFilters, ValueFilters
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
-from emdstore.catalog.queries import Filters, Query, ScalarQuery, SeriesFilters, SeriesQuery, ValueFilters, ValueQuery
+from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
 from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, WarningRow

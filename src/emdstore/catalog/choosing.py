@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Unpack
 
 from emdstore.catalog.catalog import Catalog
-from emdstore.catalog.queries import Filters
+from emdstore.catalog.filters import Filters
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.selection import Selection
 

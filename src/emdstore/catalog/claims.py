@@ -21,7 +21,8 @@ from emdstore.catalog.clock import after
 from emdstore.catalog.content import ExecutionContent
 from emdstore.catalog.database import Database
 from emdstore.catalog.lease import Claim, Holder
-from emdstore.catalog.queries import Query, execution_not_found, select_executions
+from emdstore.catalog.queries import execution_not_found, select_executions
+from emdstore.catalog.query import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import execution, execution_group, surrogate_id
 from emdstore.catalog.writing import claim_lost, ensure_group, insert_execution

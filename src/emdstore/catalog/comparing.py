@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from emdstore.catalog.catalog import Catalog
-from emdstore.catalog.queries import Query
+from emdstore.catalog.query import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.values import HeldValues, Labels
 

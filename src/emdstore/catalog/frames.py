@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +22,7 @@ from emdstore.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
     import pandas
+    import polars
     import pyarrow
     import xarray
 
@@ -87,6 +90,17 @@ def joined(schema: Any, batches: Iterable[Any]) -> pyarrow.Table:
     return load_pyarrow().Table.from_batches(batches, schema)
 
 
+# -- Polars ----------------------------------------------------------------------------------------------------------
+
+
+def to_polars(opened: AbstractContextManager[Table]) -> polars.DataFrame:
+    """Read a table into memory; see `Query.to_polars`."""
+    pl = _load("polars", "a Polars frame", "polars")
+    load_pyarrow("a Polars frame", "polars")
+    frame: polars.DataFrame = pl.from_arrow(to_arrow(opened))
+    return frame
+
+
 # -- pandas ----------------------------------------------------------------------------------------------------------
 
 
@@ -111,6 +125,7 @@ def to_pandas(opened: AbstractContextManager[Table]) -> pandas.DataFrame:
 
 # -- xarray ----------------------------------------------------------------------------------------------------------
 
+_PIECE = 1024 * 1024
 _OF_VALUES = ("value", "given")
 _DESCRIBED = ("units", "long_name", "standard_name")
 
@@ -192,6 +207,46 @@ def scalars_to_xarray(query: Iterable[ScalarRow], over: Sequence[str]) -> xarray
         attrs={"units": units.pop()} if len(units) == 1 and None not in units else {},
     )
     return data
+
+
+def scalars_in_rows(query: Iterable[ScalarRow]) -> xarray.Dataset:
+    """Return scalars one by one, whatever they are of: everything in a row is a coordinate along ``scalar``."""
+    xr = _load("xarray", "an xarray dataset", "xarray")
+    np = import_module("numpy")
+    rows = list(query)
+    fields = [*_PLACE, "execution_id", "position"]
+    columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in fields}
+    columns["attributes"] = [msgspec.json.encode(row.attributes).decode() for row in rows]
+    dimensions = {name for row in rows for name in row.dimensions}
+    for name, column in name_dimensions(dimensions, {"scalar", "value", *columns}).items():
+        columns[column] = [row.dimensions.get(name) for row in rows]
+    types = dict.fromkeys(("execution_id", "position"), np.int64)
+    coordinates = {name: ("scalar", np.array(told, dtype=types.get(name, object))) for name, told in columns.items()}
+    values = np.array([row.value for row in rows], dtype=float)
+    dataset: xarray.Dataset = xr.Dataset({"value": ("scalar", values)}, coordinates)
+    return dataset
+
+
+def to_netcdf(make: Callable[[], xarray.Dataset]) -> Iterator[bytes]:
+    """Return a dataset as a NetCDF file. Text that is missing is empty there."""
+    for module in ("h5netcdf", "h5py", "xarray"):
+        _load(module, "NetCDF", "xarray")
+    np = import_module("numpy")
+
+    def pieces() -> Iterator[bytes]:
+        dataset = make()
+        texts = {
+            name: (array.dims, np.array(["" if each is None else each for each in array.values], dtype=object))
+            for name, array in dataset.coords.items()
+            if array.dtype == object
+        }
+        with TemporaryDirectory() as folder:  # older releases of xarray write to files only
+            path = Path(folder, "rows.nc")
+            dataset.assign_coords(texts).to_netcdf(path, engine="h5netcdf")
+            with path.open("rb") as file:
+                yield from iter(lambda: file.read(_PIECE), b"")
+
+    return pieces()
 
 
 def _difference(one: ScalarRow, other: ScalarRow) -> str:

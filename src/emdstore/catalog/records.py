@@ -10,7 +10,7 @@ import attrs
 import sqlalchemy as sa
 
 from emdstore.catalog.database import Database
-from emdstore.catalog.queries import under
+from emdstore.catalog.filters import under
 from emdstore.catalog.schema import execution, release_set
 from emdstore.keys import validate_prefix
 

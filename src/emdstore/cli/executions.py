@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import Parameter
 
 from emdstore.catalog.choosing import chosen_executions
-from emdstore.catalog.queries import Filters
+from emdstore.catalog.filters import Filters
 from emdstore.catalog.rows import Status
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers

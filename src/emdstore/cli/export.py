@@ -161,7 +161,7 @@ def _open_file(file: str, access: Access) -> Iterator[ArtifactWriter | BinaryIO]
         yield writer
 
 
-_FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".nc": "nc"}
 
 
 def _format_of(file: str) -> Format:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emdstore import system
-from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow
 from emdstore.errors import (
     ArtifactNotFoundError,
     EmdstoreError,
@@ -44,6 +44,7 @@ from emdstore.web.diagnostic import read_diagnostic
 from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.metrics import Known, known_metrics
+from emdstore.web.numbers import MEDIA_TYPES, pieces_of
 from emdstore.web.overview import Memory, read_overview
 from emdstore.web.places import Places
 from emdstore.web.reading import PATIENCE, ResultsReader
@@ -75,7 +76,6 @@ _LONGEST_QUERY = 8 * 1024
 _MOST_DOWNLOADS = 4  # of values at once, because each holds a database connection while its client reads
 # A range with too many digits is ignored, and the whole artifact is sent, as HTTP requires.
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z", re.ASCII)
-_ID = re.compile(rb'^\{"execution_id":(\d+)', re.MULTILINE)
 _NUMBER = re.compile(r"\d{1,19}\Z", re.ASCII)
 
 
@@ -211,17 +211,18 @@ class _Site:
         if rows == "overview" and format in ("csv", "json"):
             page = read_overview(self.catalog, selection, self.known, self.memory)
             if format == "csv":
-                return Response(page.as_csv(), headers=headers, media_type=_MEDIA_TYPES["csv"])
+                return Response(page.as_csv(), headers=headers, media_type=MEDIA_TYPES["csv"])
             return JSONResponse(page.as_dict(), headers={**headers, "Content-Disposition": "inline"})
         ask: Any = {"values": self.catalog.scalars, "series": self.catalog.series}.get(rows)
-        if ask is None or format not in _MEDIA_TYPES:
+        if ask is None or format not in MEDIA_TYPES:
             raise HTTPException(404)
         query = ask(**selection.value_filters)
         if not self._downloads.acquire(blocking=False):
             raise HTTPException(503, "Others are downloading values; try again soon.", {"Retry-After": "10"})
-        pieces = _released(_pieces(query, format), self._downloads)
+        wide = request.query_params.get("wide") == "1"
+        pieces = _released(pieces_of(query, format, wide=wide), self._downloads)
         first = next(pieces, b"")  # raises errors before the response has begun
-        return StreamingResponse(itertools.chain([first], pieces), headers=headers, media_type=_MEDIA_TYPES[format])
+        return StreamingResponse(itertools.chain([first], pieces), headers=headers, media_type=MEDIA_TYPES[format])
 
     async def verify(self, request: Request) -> Response:
         if not same_origin(request.headers):
@@ -273,24 +274,6 @@ class _Site:
 
 
 _FILE_NAMES = {"values": "scalars", "series": "series", "overview": "overview"}
-_MEDIA_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "json": "application/json",
-    "jsonl": "application/jsonl",
-    "parquet": "application/vnd.apache.parquet",
-}
-
-
-def _pieces(query: Query[Any], format: str) -> Iterator[bytes]:
-    if format != "json":
-        yield from query.export(format, for_spreadsheets=True)  # type: ignore[arg-type]
-        return
-    before = b"["
-    for piece in query.export("jsonl"):
-        piece = _ID.sub(rb'{"execution_id":"\1"', piece)  # JavaScript would round it
-        yield before + piece.rstrip(b"\n").replace(b"\n", b",\n")
-        before = b",\n"
-    yield b"]" if before != b"[" else b"[]"
 
 
 def _always(_: object) -> bool:

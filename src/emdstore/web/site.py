@@ -12,6 +12,7 @@ from emdstore.errors import MissingExtraError
 from emdstore.stores.checksums import sha256_of
 from emdstore.web import text
 from emdstore.web.drawing import draw_chart, draw_portrait
+from emdstore.web.numbers import formats
 from emdstore.web.places import Places
 from emdstore.web.taylor import draw_taylor
 
@@ -51,7 +52,13 @@ def _environment() -> Any:
     environment.filters["drawn"] = lambda chart: markupsafe.Markup(draw_chart(chart))
     environment.filters["portrait"] = lambda cell: markupsafe.Markup(draw_portrait(cell))
     environment.filters["taylor"] = lambda points, mine: markupsafe.Markup(draw_taylor(points, mine))
-    environment.globals |= {"count": text.count_text, "version": __version__, "versions": versions(), "policy": POLICY}
+    environment.globals |= {
+        "count": text.count_text,
+        "version": __version__,
+        "versions": versions(),
+        "policy": POLICY,
+        "formats": formats(),
+    }
     return environment
 
 
