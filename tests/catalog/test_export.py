@@ -62,7 +62,7 @@ def expected(row: Any, names: list[str]) -> dict[str, Any]:
     """Return a row of the catalog as a row of a table: by its own fields, NaN as None, JSON as what it means."""
     plain = {field.name: getattr(row, field.name) for field in attrs.fields(type(row)) if field.name != "dimensions"}
     dimensions = getattr(row, "dimensions", {})
-    plain |= {name: dimensions.get(name) for name in names if name not in plain}
+    plain |= {name: dimensions.get(name.removeprefix("dimension.")) for name in names if name not in plain}
     return {name: missing(value) for name, value in plain.items()}
 
 
@@ -155,7 +155,7 @@ def test_series_keep_their_points_in_arrow_parquet_csv_and_json_lines(catalog: C
         (2, None, "0.5", -math.inf),
         (2, None, "1e+300", 1e300),
     ]
-    assert b',-90,1.0,"{}"\n' in written(query, "csv")  # a number stands without quotes
+    assert b',-90,1.0,"{}","model",,\n' in written(query, "csv")  # a number stands without quotes
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,7 @@ def test_the_real_sets_come_back_equal_from_parquet_and_csv(all_real: Catalog, k
         assert back.column("value").to_pylist() == [missing(value) for row in rows for value in row.values]
         assert back.column("index").to_pylist() == [str(entry) for row in rows for entry in row.index]
     else:
-        assert decoded(table) == decoded(back) == [expected(row, table.column_names) for row in query] or (
-            kind == "outputs"  # whose dimension `kind` has another name; see below
-        )
+        assert decoded(table) == decoded(back) == [expected(row, table.column_names) for row in query]
         assert back.equals(table)
 
 
@@ -207,7 +205,7 @@ def test_dimensions_are_columns_in_the_order_of_their_names_whatever_they_are_ca
     query = catalog.scalars()
     table = query.to_arrow()
     dimensions = sorted([*names, "all"])
-    assert table.column_names[6:] == ["value", *dimensions, "attributes"]
+    assert table.column_names[6:] == ["value", *dimensions, "attributes", "kind", "reference_id", "units"]
     assert [{n: v for n, v in row.items() if v is not None and n in dimensions} for row in table.to_pylist()] == [
         row.dimensions for row in query
     ]
@@ -221,10 +219,8 @@ def test_a_dimension_that_is_called_like_a_column_does_not_hide_it_nor_another_d
         execution_of("x", scalars=[(1.5, dimensions, None)], outputs=[("plots", "n", None, "f", "l", "d", dimensions)])
     )
     (row,) = in_memory.scalars().to_arrow().to_pylist()
-    assert (row["value"], row["fragment"], row["kind"]) == (1.5, "x", "e")
-    assert {name.removeprefix("dimension."): row[name] for name in row if name.startswith("dimension.")} == {
-        name: value for name, value in dimensions.items() if name != "kind"
-    }
+    assert (row["value"], row["fragment"], row["kind"]) == (1.5, "x", "model")
+    assert {name.removeprefix("dimension."): row[name] for name in row if name.startswith("dimension.")} == dimensions
     (row,) = in_memory.outputs().to_arrow().to_pylist()
     assert (row["kind"], row["dimension.kind"], row["value"]) == ("plots", "e", "a")
 

@@ -87,8 +87,11 @@ def test_after_an_upgrade_every_set_is_read_again(url: str) -> None:
             for table in ("execution_input", "dataset", "release_set", "release_alias", "release"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
             columns = ["provider_version", "diagnostic_version", "software", "wall_seconds", "cpu_seconds"]
-            for column in (*columns, "peak_memory_bytes", "exit_code", "n_inputs"):
+            for column in (*columns, "peak_memory_bytes", "exit_code", "n_inputs", "cause"):
                 connection.exec_driver_sql(f"ALTER TABLE execution DROP COLUMN {column}")
+            for table in ("scalar_value", "series_value"):
+                for column in ("kind", "reference_id", "units"):
+                    connection.exec_driver_sql(f"ALTER TABLE {table} DROP COLUMN {column}")
             connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '0002'")
         catalog._database._here.get().is_prepared = False
         assert catalog.upgrade().state == "current"

@@ -10,8 +10,9 @@ from tests.cli.conftest import Here
 from tests.cli.test_export import answers_to
 from tests.ensembles import GOOD
 
-from emdstore import create_release, list_releases, retract, transfer
+from emdstore import Workspace, create_release, list_releases, retract, transfer
 from emdstore.sets.listing import list_sets
+from emdstore.stores import LocalArtifactStore
 
 
 def test_a_release_is_made_promoted_and_verified_on_a_copy(demo_folder: Path, tmp_path: Path) -> None:
@@ -91,3 +92,29 @@ def test_a_manifest_is_what_sha256sum_checks(here: Here, demo_folder: Path, tmp_
     assert "is not what was released" in here("manifest", results, "--release", "2026.1", code=1).err
     record.write_bytes(record.read_bytes().replace(b'"state": "published"', b'"state": "publishing"'))
     assert "is being published" in here("manifest", results, code=1).err
+
+
+def test_only_what_a_release_names_is_copied_and_verified_and_references_are_compared(
+    here: Here, tmp_path: Path
+) -> None:
+    said = {"kind": "reference", "reference_id": "HadISST"}
+    store = LocalArtifactStore(tmp_path / "results")
+    with Workspace(scratch=tmp_path / "scratch", results=store, catalog="sqlite://") as workspace:
+        for group, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+            with workspace.start_execution(provider="p", diagnostic="d", group=group, name="1") as execution:
+                execution.add_scalar(value, metric="m")
+                dimensions = {"region": "x"}
+                execution.add_series([value], [1], index_name="time", dimensions=dimensions, attributes=said)
+            execution.commit_output_assets()
+    create_release(store, "2026.1", ["p/d/a/1", "p/d/b/1"])
+    assert "2 sets" in here("verify", "results", "--release", "2026.1", "--references").out
+    differ = here("verify", "results", "--references", code=1)
+    assert "reference  p/d: HadISST (region=x) has 2 different contents: p/d/a/1; p/d/c/1" in differ.out
+    (conflict,) = here("verify", "results", "--references", "--json", code=1).json["references"]
+    assert conflict["contents"] == [["p/d/a/1", "p/d/b/1"], ["p/d/c/1"]]
+
+    here("transfer", "results", "copy", "--release", "2026.1")
+    assert {each.fragment for each in list_sets("copy")} == {"p/d/a/1", "p/d/b/1"}
+    assert "2 of 2 sets as released" in here("release", "verify", "2026.1", "--results", "copy").out
+    assert "leave out other names" in here("transfer", "results", "copy", "p/d/c/1", "--release", "2026.1", code=2).err
+    assert "no release 'x'" in here("transfer", "results", "copy", "--release", "x", code=2).err

@@ -165,7 +165,17 @@ class OutputRow:
 
 @attrs.frozen
 class ScalarRow:
-    """One scalar of the metric bundle; NaN is a value that was computed and does not exist."""
+    """One scalar of the metric bundle; NaN is a value that was computed and does not exist.
+
+    Attributes
+    ----------
+    kind
+        ``model``, ``reference`` or ``ensemble``: what it is of.
+    reference_id
+        The reference that it is of, or was compared with; None if the bundle does not say.
+    units
+        Its units; None if the bundle does not say.
+    """
 
     execution_id: int
     fragment: str
@@ -176,11 +186,14 @@ class ScalarRow:
     value: float = attrs.field(converter=_number, eq=_comparable)
     dimensions: Mapping[str, str]
     attributes: Mapping[str, Any]
+    kind: str = "model"
+    reference_id: str | None = None
+    units: str | None = None
 
 
 @attrs.frozen
 class SeriesRow:
-    """One series; `values` is as long as `index`, with NaN where a value is missing."""
+    """One series; `values` is as long as `index`, with NaN where a value is missing. See `ScalarRow` for the rest."""
 
     execution_id: int
     fragment: str
@@ -193,6 +206,9 @@ class SeriesRow:
     index: tuple[str | float, ...] = attrs.field(converter=tuple)
     values: tuple[float, ...] = attrs.field(converter=_numbers, eq=_comparable_all)
     attributes: Mapping[str, Any]
+    kind: str = "model"
+    reference_id: str | None = None
+    units: str | None = None
 
 
 @attrs.frozen

@@ -237,11 +237,22 @@ output = _part(
     sa.Column("dimensions", Labels, nullable=False),
 )
 
+
+def _what_it_is() -> tuple[sa.Column[Any], ...]:
+    """Make the columns that tell what a value is of; see `emdstore.catalog.references`."""
+    return (
+        sa.Column("kind", sa.Text, nullable=False, server_default="model"),
+        sa.Column("reference_id", Name),
+        sa.Column("units", sa.Text),
+    )
+
+
 scalar_value = _part(
     "scalar_value",
     sa.Column("value", sa.Double),
     sa.Column("dimensions", Labels, nullable=False),
     sa.Column("attributes", Labels, nullable=False),
+    *_what_it_is(),
     sqlite_with_rowid=False,  # short rows in key order: one B-tree instead of two
 )
 
@@ -252,6 +263,7 @@ series_value = _part(
     sa.Column("index", Document, nullable=False),
     sa.Column("values", Document, nullable=False),
     sa.Column("attributes", Labels, nullable=False),
+    *_what_it_is(),
 )
 
 execution_input = _part(

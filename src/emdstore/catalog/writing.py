@@ -26,6 +26,7 @@ from emdstore.catalog.content import (
 )
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.precedence import Held, refusal
+from emdstore.catalog.references import identity_of
 from emdstore.catalog.schema import (
     PARTS,
     catalog_info,
@@ -250,6 +251,7 @@ def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, .
             [None if value != value else value for value in values],
             _to_json_each(dimensions),
             _to_json_runs(attributes),
+            *zip(*map(identity_of, dimensions, attributes), strict=True),
             strict=False,  # the first has no end
         )
         position += len(some)
@@ -282,6 +284,7 @@ def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ..
             _to_json(list(index)),
             _to_json(numbers),
             _to_json(attributes or {}),
+            *identity_of(dimensions, attributes),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import attrs
 from cyclopts import Parameter
 
 from emdstore.catalog import ExecutionRow
+from emdstore.catalog.references import REFERENCE, Conflict, conflicting_references
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
@@ -52,6 +53,7 @@ from emdstore.errors import LookRefusedError, redact_url
 from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 from emdstore.keys import validate_key
+from emdstore.selection import Selection
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.sets.publish import publish_set
@@ -59,6 +61,7 @@ from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.release import released_around
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
+from emdstore.stores import ArtifactStore
 from emdstore.transfers import TransferInterrupted, Unchanged
 from emdstore.web.text import count_text
 
@@ -313,6 +316,7 @@ def verify_store(
     *,
     choosing: Choosing = ANYTHING,
     release: ReleaseName = None,
+    references: bool = False,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -330,6 +334,9 @@ def verify_store(
         The results store.
     prefix
         Only the sets in this folder.
+    references
+        Also load all values, and name references that are not the same in all executions of a diagnostic, which is a
+        failure.
     """
     opened, selection = open_existing(store, access), choosing.of_sets()
     try:
@@ -343,16 +350,36 @@ def verify_store(
     refuse_empty(report.sets + len(report.left_out), prefix, "set", store=repr(opened))
     if not report.sets and not report.left_out:
         refuse_nothing(opened)
-    return _show_verified(report, output, accept_left_out=accept_left_out)
+    conflicts = _conflicting_references(opened, prefix, selection, release) if references else []
+    return _show_verified(report, output, conflicts, accept_left_out=accept_left_out)
+
+
+def _conflicting_references(
+    store: ArtifactStore, prefix: str, selection: Selection, release: str | None
+) -> list[Conflict]:
+    from emdstore.catalog import Catalog
+
+    filters: dict[str, Any] = {} if release is None else {"release": release}
+    with Catalog("sqlite://") as values:
+        replay_sets(store, values, prefix, selection=selection)
+        scalars, series = values.scalars(**filters), values.series(**filters)
+        return conflicting_references(scalars.where("kind", "==", REFERENCE), series.where("kind", "==", REFERENCE))
 
 
 def _show_verified(
-    report: VerifyReport, output: Output, *, interrupted: bool = False, accept_left_out: bool = False
+    report: VerifyReport,
+    output: Output,
+    conflicts: Sequence[Conflict] = (),
+    *,
+    interrupted: bool = False,
+    accept_left_out: bool = False,
 ) -> int:
-    ok = report.ok or (accept_left_out and attrs.evolve(report, left_out=()).ok)
+    ok = (report.ok or (accept_left_out and attrs.evolve(report, left_out=()).ok)) and not conflicts
     code = 130 if interrupted else 0 if ok else 1
     if output.json:
-        return show_document("verify", report.as_dict() | {"interrupted": interrupted}, code)
+        return show_document("verify", report.as_dict() | {"interrupted": interrupted, "references": conflicts}, code)
+    for conflict in conflicts:
+        say(f"reference  {conflict}", style="red")
     if report.problems:
         rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
         show_table(("finding", "fragment", "artifact", "detail"), rows)

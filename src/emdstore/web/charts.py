@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.catalog import ScalarRow, SeriesRow
+from emdstore.catalog.references import REFERENCE, kind_of
 from emdstore.web import text
 
 MOST_TOGETHER = 12
@@ -24,7 +25,6 @@ SOURCES = (
 """Dimensions that identify the data of a value. They differ between executions that are compared."""
 
 _MOST_LABELS = 40
-_REFERENCE = "reference"
 
 TOPICS = ("variable_id", "metric", "statistic")
 """Dimensions whose values are different quantities, with one chart for each."""
@@ -323,8 +323,7 @@ def _finite(value: float) -> float | None:
 
 
 def _is_reference(row: SeriesRow) -> bool:
-    marks = (row.attributes.get("kind"), row.dimensions.get("kind"))
-    return _REFERENCE in marks or row.dimensions.get("source_id", "").lower() == _REFERENCE
+    return kind_of(row.dimensions, row.attributes) == REFERENCE
 
 
 def _text(row: SeriesRow | ScalarRow, *names: str) -> str:

@@ -67,6 +67,10 @@ def upgrade() -> None:
     op.add_column("execution", sa.Column("peak_memory_bytes", sa.BigInteger))
     op.add_column("execution", sa.Column("exit_code", sa.Integer))
     op.add_column("execution", sa.Column("n_inputs", sa.Integer, nullable=False, server_default="0"))
+    for table in ("scalar_value", "series_value"):
+        op.add_column(table, sa.Column("kind", sa.Text, nullable=False, server_default="model"))
+        op.add_column(table, sa.Column("reference_id", Name))
+        op.add_column(table, sa.Column("units", sa.Text))
     # No record has this digest, so a replay reads every set again.
     op.execute(
         "UPDATE execution SET record_digest = 'read by version 0002', record_size = NULL, record_modified = NULL, "
