@@ -111,9 +111,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check that links lead somewhere, and that the code in the pages is of this emdstore."""
-    install_wheel(session, "test")
-    session.run("pytest", "-q", "tests/test_docs.py", *session.posargs)
+    """Build the documentation site in build/site; a warning is an error, and so is a link that leads nowhere."""
+    install_wheel(session, "test,docs")
+    session.run("python", "docs/site/build.py", *(session.posargs or ["build/site"]))
+    session.run("pytest", "-q", "tests/test_docs.py")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the pictures in the pages anew, from the demo's ensemble; needs a chromium."""
+    install_wheel(session, "test-all")
+    session.run("python", "-m", "tests.web.screenshots", "docs/images")
 
 
 @nox.session(python=OLDEST)

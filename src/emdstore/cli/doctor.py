@@ -95,7 +95,7 @@ def _version_of_ssh() -> str:
     return done.stderr.decode(errors="replace").strip()
 
 
-_NOT_FOR_USE = {"test", "test-all", "dev", "testing", "all"}
+_NOT_FOR_USE = {"test", "test-all", "dev", "docs", "testing", "all"}
 
 
 def _requirements() -> dict[str, list[str]]:
