@@ -45,8 +45,14 @@ def run_forked(command: list[str], *, cwd: Path, env: Mapping[str, str]) -> subp
 
 
 def _run_module(module: str, arguments: list[str], cwd: Path, env: dict[str, str], out: Path, err: Path) -> None:
-    for path, fd in ((out, 1), (err, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), fd)
+    streams = {fd: os.open(path, os.O_WRONLY | os.O_CREAT) for path, fd in ((out, 1), (err, 2))}
+    become_module(module, arguments, cwd, env, streams)
+
+
+def become_module(module: str, arguments: list[str], cwd: Path, env: dict[str, str], streams: dict[int, int]) -> None:
+    """Go on as ``python -m module ...`` with these streams, in a process that was forked for it."""
+    for fd, opened in streams.items():
+        os.dup2(opened, fd)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)

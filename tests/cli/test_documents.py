@@ -152,5 +152,5 @@ def test_every_layout_has_a_schema_in_the_package_which_schema_prints(here: Here
 
 def test_schema_prints_those_of_files_and_lists_all_names(here: Here) -> None:
     assert here("schema", "record").json == record_schema()
-    assert here("schema").out.splitlines() == ["record", "retraction", *documents.LAYOUTS]
+    assert here("schema").out.splitlines() == ["record", "retraction", "lines", *documents.LAYOUTS]
     assert "there is no document of 'nothing'" in here("schema", "nothing", code=2).err

@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Of other programs, as pages and comments have them: the first line of rclone and restic.
 FOREIGN = {
     "--limit-download", "--limit-upload", "--min-age", "--order-by", "--read-data", "--use-json-log",
-    "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync",
+    "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync", "--stats",
     "--help", "--job-name", "--no-dev", "--output", "--quiet", "--secret-access-key", "--transform", "--user",
     "--version", "--wildcards", "--workload", "--x-s3",
 }  # fmt: skip

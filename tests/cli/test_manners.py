@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import CLI, COMMAND, environment
-from tests.ensembles import GOOD, SMALL
+from tests.cli.terminal import on_a_terminal
+from tests.ensembles import GOOD
 from tests.servers.s3 import FaultProxy, S3Server
 
 import emdstore
 from emdstore import LocalArtifactStore
-from emdstore.cli.render import transfer_progress
+from emdstore.cli.progress import transfer_progress
 from emdstore.transfers import TransferProgress
 
 SECRET = "hunter2-hunter2"
@@ -151,51 +151,18 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(command: str, de
         assert running.wait(60) == 141
 
 
-def on_a_terminal(*arguments: str, cwd: Path, **env: str) -> str:
-    """Run a command on a terminal of its own and return all that it wrote there."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.chdir(cwd)
-        os.execve(COMMAND[0], [*COMMAND, *arguments], environment(TERM="xterm-256color", **env))
-    written = b""
-    while True:
-        try:
-            read = os.read(terminal, 65536)
-        except OSError:  # Linux says so when the child is gone
-            break
-        if not read:
-            break
-        written += read
-    os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, written
-    return written.decode()
-
-
-def test_a_terminal_sees_a_progress_bar_with_bytes_and_nothing_wider_than_itself(
-    demo_folder: Path, tmp_path: Path
-) -> None:
-    wide = on_a_terminal("transfer", str(demo_folder / "results"), "one", cwd=tmp_path, COLUMNS="120")
-    assert "━" in wide
-    (done, planned) = re.findall(r"(\d+) of (\d+) artifacts", wide)[-1]
-    assert done == planned
-    assert int(done) >= SMALL.counts.artifacts + SMALL.counts.executions  # each has a record
-    assert " kB" in wide
-    plain = on_a_terminal(
-        "show", GOOD, "--catalog", str(demo_folder / "catalog.db"),
-        cwd=tmp_path, COLUMNS="40", NO_COLOR="1",
-    )  # fmt: skip
-    assert "\x1b[3" not in plain
-    bold = "\x1b[1m", "\x1b[0m"
-    text = plain.replace(bold[0], "").replace(bold[1], "")
-    lines = text.splitlines()
+def test_a_narrow_terminal_gets_whole_names_and_no_colour_if_it_wants_none(demo_folder: Path, tmp_path: Path) -> None:
+    call = ["show", GOOD, "--catalog", demo_folder / "catalog.db"]
+    seen = on_a_terminal(call, cwd=tmp_path, columns=40, NO_COLOR="1")
+    assert "\x1b[3" not in seen.raw
     # What is longer than the terminal is wide is not broken here: the terminal does so, and copies it whole.
-    assert f"fragment         {GOOD}" in lines
-    assert not any(line.startswith(" ") and len(line) > 40 and "   " in line.strip() for line in lines)
+    assert f"fragment         {GOOD}" in seen.lines
+    assert not any(line.startswith(" ") and len(line) > 40 and "   " in line.strip() for line in seen.lines)
 
 
-@pytest.mark.parametrize("columns", ["80", "40"])
+@pytest.mark.parametrize("columns", [80, 40])
 def test_a_name_stands_whole_on_one_line_however_narrow_the_terminal_is(
-    demo_folder: Path, tmp_path: Path, columns: str
+    demo_folder: Path, tmp_path: Path, columns: int
 ) -> None:
     catalog = str(demo_folder / "catalog.db")
     config = f'scratch = "s"\nresults = "{demo_folder}/results"\ncatalog = "{catalog}"\n'
@@ -204,11 +171,11 @@ def test_a_name_stands_whole_on_one_line_however_narrow_the_terminal_is(
         fragments = [each.fragment for each in database.executions()]
         shown = max(fragments, key=len)
         keys = [each.key for each in database.artifacts(fragment=shown)]
-    listed = on_a_terminal("list", cwd=tmp_path, COLUMNS=columns, NO_COLOR="1").splitlines()
-    assert set(fragments) <= {line.strip() for line in listed}
-    text = on_a_terminal("show", shown, cwd=tmp_path, COLUMNS=columns, NO_COLOR="1").replace("\x1b[1m", "")
-    assert f"fragment         {shown}" in text
-    assert all(key in text for key in keys)
+    listed = on_a_terminal(["list"], cwd=tmp_path, columns=columns)
+    assert set(fragments) <= {line.strip() for line in listed.lines}
+    seen = on_a_terminal(["show", shown], cwd=tmp_path, columns=columns)
+    assert f"fragment         {shown}" in seen.lines
+    assert all(any(key in line for line in seen.lines) for key in keys)
 
 
 def test_a_progress_bar_has_no_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def replay_once():
         return replay(LocalArtifactStore(sys.argv[1]), catalog, on_progress=slowly)
 
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # as commands do
-sys.exit(watch(replay_once, 300, Output(json=True)))
+sys.exit(watch(replay_once, 300, Output(as_json=True)))
 """
 
 

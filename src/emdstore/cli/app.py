@@ -6,7 +6,6 @@ library once, renders the result, and returns its exit code. Its exceptions are 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -24,6 +23,8 @@ from cyclopts.config import Env
 from emdstore._version import __version__
 from emdstore.cli.examples import examples_of
 from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNALLED, WRONG_CALL, exit_code, table
+from emdstore.cli.logs import SAID, begin_logging
+from emdstore.cli.manners import Manners, behave, manners
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import EmdstoreError, redact, secrets_in
@@ -45,7 +46,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "unretract": ("sets:unretract_set", "Take a set's retraction back."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
-    "show": ("executions:show", "Show what the catalog holds of one execution."),
+    "show": ("listing:show", "Show what the catalog holds of one execution."),
     "inputs": ("origins:inputs", "Show what an execution read, and what computed it."),
     "affected": ("origins:affected", "List the executions that read a dataset."),
     "resources": ("origins:resources", "Tell what the runs of each diagnostic took."),
@@ -53,16 +54,16 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "serve": ("web:serve", "Look at what was ingested in a browser."),
     "report": ("web:report", "Write the pages of `serve` as files."),
     "init": ("executions:init", "Write the emdstore.toml of a new workspace."),
-    "run": ("executions:run", "Run a program as an execution."),
+    "run": ("running:run", "Run a program as an execution."),
     "commit": ("executions:commit", "Ship executions: bytes, then the record, then the rows."),
     "status": ("status:status", "Tell where the workspace stands: what runs, waits and failed."),
     "logs": ("status:logs", "Write an execution's log to stdout."),
     "history": ("status:history", "Tell what became of an execution group."),
-    "list": ("executions:list_executions", "List the executions of the workspace."),
-    "abort": ("executions:abort", "Abandon executions that were not shipped."),
-    "recover": ("executions:recover", "Stop running executions whose process is gone."),
+    "list": ("listing:list_executions", "List the executions of the workspace."),
+    "abort": ("cleaning:abort", "Abandon executions that were not shipped."),
+    "recover": ("cleaning:recover", "Stop running executions whose process is gone."),
     "reingest": ("executions:reingest", "Publish and ingest an execution's set again, as a new execution."),
-    "gc": ("executions:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
+    "gc": ("cleaning:gc", "Remove scratch folders that are not needed any more, and what was left behind."),
     "config show": ("configuring:show", "Show every setting, with where it comes from."),
     "config check": ("configuring:check", "Read the configuration, and try each named store."),
     "db check": ("database:check", "Tell which schema the catalog has."),
@@ -129,28 +130,31 @@ def run(arguments: Sequence[str]) -> int:
     if arguments[:1] == [_INSTALL_COMPLETION]:  # as other programs call it
         arguments = ["completion", *arguments[1:], "--install"]
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest belongs to a program
-    as_json = "--json" in ours
+    SAID.handlers, lines = [], "--json-lines" in ours
+    behave(Manners(json=lines or "--json" in ours, lines=lines))  # what is wrong with the call is told so, too
     for stream in (sys.stdout, sys.stderr):
         # A key that the terminal's encoding cannot show must not end a command.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        with _ended_as_by_ctrl_c(tuple(arguments[:1]), as_json=as_json) as ended_by:
+        with _ended_as_by_ctrl_c(tuple(arguments[:1])) as ended_by:
             try:
                 code = _run(arguments)
             except CycloptsError as error:
-                code = _fail(WRONG_CALL, "UsageError", _without_values(str(error)), as_json=as_json, usage=True)
+                code = _fail(WRONG_CALL, "UsageError", _without_values(str(error)), usage=True)
             except EmdstoreError as error:
                 about = {"key": error.key, "store": error.store}
-                code = _fail(exit_code(error), type(error).__name__, str(error), as_json=as_json, about=about)
+                code = _fail(exit_code(error), type(error).__name__, str(error), about=about)
             except KeyboardInterrupt as error:
-                code = _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted", as_json=as_json)
+                code = _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted")
             except BrokenPipeError:
                 raise
             except Exception as error:  # noqa: BLE001 - an error that we did not foresee must not show secrets either
-                code = _fail_unexpectedly(error, as_json=as_json, ours=ours)
+                code = _fail_unexpectedly(error, ours=ours)
             finally:
                 sys.stdout.flush()
-            return SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
+            code = SIGNALLED + ended_by[0] if code == INTERRUPTED and ended_by else code
+            SAID.info("ended with exit code %d", code)
+            return code
     except BrokenPipeError:
         # The reader of the output has seen enough. What is still buffered is discarded, without a message at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -165,7 +169,7 @@ _SECONDS_TO_END = 2.0
 
 
 @contextmanager
-def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[list[int]]:
+def _ended_as_by_ctrl_c(command: tuple[str, ...]) -> Iterator[list[int]]:
     """Treat the signals that end a batch job, or report a lost connection, like Ctrl-C; remember which one came.
 
     They are handled like SIGINT, so that code that defers it also defers these. After the first one, unfinished work is
@@ -191,7 +195,7 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...], *, as_json: bool) -> Iterator[
         code = SIGNALLED + came[0] if came else INTERRUPTED
         try:
             said = "interrupted before the work in hand came to its end; run the command again to finish"
-            _fail(code, "Interrupted", said, as_json=as_json)
+            _fail(code, "Interrupted", said)
             sys.stdout.flush()
             sys.stderr.flush()
         finally:
@@ -220,7 +224,8 @@ def _run(arguments: Sequence[str]) -> int:
     except ValueError as error:  # from a class that takes several options, and refuses the combination
         raise WrongCallError(_without_values(str(error))) from error
     output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
-    _log_to_stderr(output.verbose)
+    behave(output.manners())
+    begin_logging(output, arguments, printable, lambda text: redact(text, _known_secrets()))
     call: Callable[..., Any] = command
     return call(*bound.args, **bound.kwargs) or OK
 
@@ -230,12 +235,11 @@ def _fail(
     kind: str,
     message: str,
     *,
-    as_json: bool,
     usage: bool = False,
     about: Mapping[str, str | None] | None = None,
 ) -> int:
     message = redact(message, _known_secrets())
-    if as_json:
+    if manners().json:
         error = {"type": kind, "message": message, **(about or {})}
         return show_document("error", {"error": error, "exit_code": code}, code)
     note(f"error: {message}", style="red")
@@ -244,14 +248,14 @@ def _fail(
     return code
 
 
-def _fail_unexpectedly(error: Exception, *, as_json: bool, ours: Sequence[str]) -> int:
+def _fail_unexpectedly(error: Exception, *, ours: Sequence[str]) -> int:
     what = str(error).strip()
     message = f"unexpected {type(error).__name__}{': ' if what else ''}{what}"
     if any(each.startswith("-v") or each == "--verbose" for each in ours):
         note(redact("".join(traceback.format_exception(error)), _known_secrets()))
     else:
         message += " (this is a fault of emdstore; with -v it shows where)"
-    return _fail(FAILED, type(error).__name__, message, as_json=as_json)
+    return _fail(FAILED, type(error).__name__, message)
 
 
 _SECRET_VARIABLES = (
@@ -274,19 +278,3 @@ _VALUE_OF_OPTION = re.compile(r"(--[\w-]+=)[^\s\"']+")
 
 def _without_values(message: str) -> str:
     return redact(_VALUE_OF_OPTION.sub(r"\1***", message))
-
-
-class _ToStderr(logging.Handler):
-    """Writes to the current `sys.stderr`, which a progress bar replaces while it is shown."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(printable(redact(self.format(record), _known_secrets())), file=sys.stderr)
-
-
-def _log_to_stderr(verbose: int) -> None:
-    handler = _ToStderr()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.DEBUG if verbose > 1 else logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("emdstore").setLevel(logging.DEBUG if verbose else logging.WARNING)
-    if verbose < 2:  # for it, Ctrl-C during the return of a connection is a traceback; what matters is raised
-        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)

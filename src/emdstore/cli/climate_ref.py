@@ -17,7 +17,8 @@ from emdstore.cli.options import (
     refuse_empty,
     refuse_nothing,
 )
-from emdstore.cli.render import counts_text, note, say, set_progress, show_document, show_left_out
+from emdstore.cli.progress import set_progress
+from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, sum_up
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
@@ -113,7 +114,7 @@ def retractions(
     for each in report.failed:
         say(f"failed  {each.fragment}: {each.error}", style="red")
     retracted, back, failed = len(report.retracted), len(report.taken_back), len(report.failed)
-    say(f"{retracted} retracted, {back} taken back, {report.unchanged} unchanged, {failed} failed")
+    sum_up(f"{retracted} retracted, {back} taken back, {report.unchanged} unchanged, {failed} failed")
     return code
 
 
@@ -128,7 +129,7 @@ def _show(report: ReplayReport, output: Output, *, interrupted: bool = False, ac
         for one in each.notes:
             say(f"note  {each.fragment}: {one}", style="yellow")
     show_left_out(report.left_out)
-    say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
+    sum_up(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
     if interrupted:

@@ -17,7 +17,6 @@ from cyclopts import Parameter
 
 from emdstore.catalog import Catalog
 from emdstore.catalog.comparing import VERDICTS, Item, Pair, Rules, Side, Tolerance, Verdict, compare_results
-from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -30,7 +29,9 @@ from emdstore.cli.options import (
     open_catalog,
     open_existing,
 )
-from emdstore.cli.render import note, say, set_progress, show_document
+from emdstore.cli.progress import set_progress
+from emdstore.cli.render import note, say, show_document
+from emdstore.cli.workspaces import open_workspace
 from emdstore.ingestion.replay import replay
 from emdstore.web.text import count_text
 

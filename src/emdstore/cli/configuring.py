@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from emdstore.cli.exit_codes import FAILED, OK, exit_code
 from emdstore.cli.options import ANY, PLAIN, Access, Config, Output, open_existing
-from emdstore.cli.render import say, show_document, show_table
+from emdstore.cli.render import say, show_document, show_table, sum_up
 from emdstore.errors import EmdstoreError, redact, redact_url
 from emdstore.executions.settings import explained_settings, named_stores
 
@@ -45,7 +45,7 @@ def check(*, config: Config = None, access: Access = ANY, output: Output = PLAIN
     for each in checked:
         word, style = ("ok", None) if each["ok"] else ("not usable", "red")
         say(f"{word}  {each['name']}: {each['detail']}", style=style)
-    say("the files can be read" if not checked else f"{len(checked)} named stores")
+    sum_up("the files can be read" if not checked else f"{len(checked)} named stores")
     return code
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from emdstore.cli.executions import find_workspace
 from emdstore.cli.options import (
     ANY,
     PATIENT,
@@ -22,6 +21,7 @@ from emdstore.cli.options import (
     catalog_is_configuration,
 )
 from emdstore.cli.render import say, show_document, show_fields
+from emdstore.cli.workspaces import find_workspace
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog, CatalogStatus

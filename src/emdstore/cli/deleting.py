@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emdstore.cli.render import confirmed, note, say, size_text
+from emdstore.cli.render import confirmed, note, say, size_text, sum_up
 from emdstore.errors import EmdstoreError
 from emdstore.sets.mirroring import Leftover, find_leftovers, refuse_too_many, remove_leftovers
 from emdstore.stores import ArtifactStore
@@ -75,7 +75,7 @@ class Removal:
             self._show_waiting()
         if self._done:
             size = size_text(sum(each.size or 0 for each in self._removed))
-            say(f"{len(self._removed)} removed ({size}), {len(self._failed)} not, {len(self._found.kept)} kept")
+            sum_up(f"{len(self._removed)} removed ({size}), {len(self._failed)} not, {len(self._found.kept)} kept")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain values, for JSON."""

@@ -13,7 +13,8 @@ from cyclopts import Parameter
 
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.cli.options import PLAIN, Output
-from emdstore.cli.render import say, set_progress, show_document, show_table, size_text
+from emdstore.cli.progress import set_progress
+from emdstore.cli.render import say, show_document, show_table, size_text
 from emdstore.demo import Ensemble, EnsembleReport, open_folder, run_ensemble, write_ensemble
 from emdstore.web.text import count_text
 

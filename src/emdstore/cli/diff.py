@@ -17,7 +17,7 @@ from emdstore.cli.options import (
     open_existing,
     refuse_empty,
 )
-from emdstore.cli.render import say, show_document, show_left_out
+from emdstore.cli.render import say, show_document, show_left_out, sum_up
 from emdstore.sets.comparing import Difference, compare
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.web.text import count_text
@@ -92,7 +92,7 @@ def diff(
         return show_document("diff", document, code)
     show_left_out(left_out.kept)
     sets, keys = count_text(compared["set"], "set"), count_text(compared["key"], "other key")
-    say(f"{sets} and {keys} compared: {differ} differ" if differ else f"{sets} and {keys} compared: no difference")
+    sum_up(f"{sets} and {keys} compared: {differ} differ" if differ else f"{sets} and {keys} compared: no difference")
     return code
 
 

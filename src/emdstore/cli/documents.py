@@ -15,9 +15,13 @@ from typing import Any
 import attrs
 
 from emdstore.errors import QueryError
+from emdstore.sets.verify import HARMLESS
 
 LAYOUT = 1
 """The version of what `--json` prints. A name that is taken away, or gets another meaning, makes it the next one."""
+
+LINES = "lines"
+"""The layout of each line of `--json-lines`."""
 
 _SCHEMAS = "schemas"
 
@@ -106,7 +110,6 @@ class Layout:
     errors: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = _no_errors
 
 
-_HARMLESS = ("stale", "incomplete", "bare")
 _COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value")
 _NO_FAILURES = ("is being committed", "runs", "was started", "waits to be committed", "failed")
 _READ = ("published", "failed", "publishing", "incomplete", "changed", "bare")
@@ -174,9 +177,14 @@ LAYOUTS: Mapping[str, Layout] = {
     "transfer": Layout("artifacts", errors=_of_transfer),
     "tree": Layout("entries"),
     "unretract": Layout(),
-    "verify": Layout("problems", errors=_of_items("problems", "finding", "key", "detail", _HARMLESS)),
+    "verify": Layout("problems", errors=_of_items("problems", "finding", "key", "detail", HARMLESS)),
 }  # fmt: skip
 """Of each command that prints a document, by its name; `error` is printed where a command could not begin, or ended."""
+
+
+def schema_of(command: str) -> str:
+    """Return the name of the layout of what a command prints."""
+    return f"emdstore/{command.replace(' ', '-')}/{LAYOUT}"
 
 
 def envelope(command: str, document: Mapping[str, Any], code: int) -> dict[str, Any]:
@@ -202,7 +210,7 @@ def envelope(command: str, document: Mapping[str, Any], code: int) -> dict[str, 
     else:
         items = []
     counts = rest.pop("counts", None) or {"items": len(items), "errors": len(errors)}
-    head = {"schema": f"emdstore/{command.replace(' ', '-')}/{LAYOUT}", "ok": code == 0, "counts": counts}
+    head = {"schema": schema_of(command), "ok": code == 0, "counts": counts}
     return head | {"items": items, "errors": errors} | {name: one for name, one in rest.items() if name not in head}
 
 
@@ -213,14 +221,14 @@ def _listed(found: Any, named: tuple[str, ...]) -> list[Any]:
 
 
 def document_schema(command: str) -> Any:
-    """Return the JSON Schema of what a command prints with `--json`.
+    """Return the JSON Schema of what a command prints with `--json`, or of a line of `--json-lines`.
 
     Raises
     ------
     QueryError
         If it prints none.
     """
-    if command not in LAYOUTS:
+    if command not in (*LAYOUTS, LINES):
         raise QueryError(f"there is no document of {command!r}: there are {', '.join(LAYOUTS)}", key=command)
     file = resources.files(__package__ or "emdstore.cli") / _SCHEMAS / f"{command.replace(' ', '-')}.schema.json"
     return json.loads(file.read_text(encoding="utf-8"))

@@ -15,7 +15,6 @@ from emdstore.catalog.choosing import chosen_executions
 from emdstore.catalog.export import Format
 from emdstore.catalog.rows import Status
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
-from emdstore.cli.executions import open_catalog_of
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -28,7 +27,9 @@ from emdstore.cli.options import (
     open_dest,
     refuse_empty,
 )
-from emdstore.cli.render import note, say, set_progress, show_document, size_text
+from emdstore.cli.progress import set_progress
+from emdstore.cli.render import note, show_document, size_text, sum_up
+from emdstore.cli.workspaces import open_catalog_of
 from emdstore.errors import redact_url
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
@@ -112,7 +113,7 @@ def export(
         document = {"kind": kind, "file": redact_url(file), "format": chosen, "rows": rows, "bytes": size}
         return show_document("export", document)
     if file != _STDOUT:
-        say(f"{rows} {kind} ({size_text(size)}) written to {redact_url(file)}")
+        sum_up(f"{rows} {kind} ({size_text(size)}) written to {redact_url(file)}")
     if not rows:
         note("no rows were found")
     return 0

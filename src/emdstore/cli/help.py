@@ -66,6 +66,8 @@ EMDSTORE_CLEAN_FOLDER, EMDSTORE_CLEAN_UNNAMED, EMDSTORE_LEASE_SECONDS
                        come before what the workspace's file says
 EMDSTORE_TIMEOUT, EMDSTORE_CONNECT_TIMEOUT, EMDSTORE_RETRIES
                        how long to wait for servers
+EMDSTORE_PROGRESS, EMDSTORE_LOG_FILE, EMDSTORE_LOG_FORMAT
+                       how to report (--progress, --log-file, --log-format)
 EMDSTORE_SSH           the program that reaches ssh:// URLs (--rsh)
 EMDSTORE_TOKEN         the token of `emdstore serve` for other machines
 EMDSTORE_COMMAND_OPTION

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
+from emdstore.cli.manners import Manners
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
 from emdstore.stores import ArtifactStore, SupportsPath, open_store
 from emdstore.stores.urls import as_source
@@ -76,21 +77,53 @@ OptionalCatalogURL = Annotated[
 ]
 
 
+_OUTPUT = Group("Output", sort_key=2)
+
+
+def _said(help: str, **how: Any) -> Parameter:
+    return Parameter(group=_OUTPUT, help=help, **how)
+
+
 @Parameter(name="*")
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Output:
-    """How a command reports what it did.
+    """How a command reports what it did."""
 
-    Attributes
-    ----------
-    json
-        Write one JSON document to stdout instead of text, also for errors.
-    verbose
-        Log to stderr what the library does; with -vv also what other libraries do.
-    """
+    as_json: Annotated[
+        bool, _said("Write one JSON document to stdout instead of text, also for errors.", name="--json", negative=())
+    ] = False
+    json_lines: Annotated[
+        bool, _said("Write JSON Lines: progress and outcomes as they come, and the rest at the end.", negative=())
+    ] = False
+    quiet: Annotated[
+        bool, _said("Only results and errors: no progress, hints or summary.", alias="-q", negative=())
+    ] = False
+    verbose: Annotated[
+        int, _said("Log to stderr what emdstore does; with -vv also other libraries.", alias="-v", count=True)
+    ] = 0
+    progress: Annotated[
+        bool | None,
+        _said(
+            "Show progress, or do not: by default a line on a terminal, elsewhere one a minute.",
+            negative="--no-progress",
+            env_var="EMDSTORE_PROGRESS",
+        ),
+    ] = None
+    log_file: Annotated[
+        Path | None, _said("Append to this file what is logged and said beside results.", env_var="EMDSTORE_LOG_FILE")
+    ] = None
+    log_format: Annotated[
+        Literal["text", "json"], _said("How that is written, and what stderr gets.", env_var="EMDSTORE_LOG_FORMAT")
+    ] = "text"
 
-    json: bool = False
-    verbose: Annotated[int, Parameter(alias="-v", count=True)] = 0
+    @property
+    def json(self) -> bool:
+        """Whether stdout is for programs."""
+        return self.as_json or self.json_lines
+
+    def manners(self) -> Manners:
+        """Return them for all output."""
+        return Manners(self.json, self.json_lines, self.quiet, self.progress, self.log_format == "json")
 
 
 _SECONDS = "Seconds to wait for a server's answer (20)."

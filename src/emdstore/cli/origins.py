@@ -6,9 +6,9 @@ from typing import Any
 
 from emdstore.catalog import ExecutionRow, InputRow
 from emdstore.catalog.resources import Percentiles, resources_by_diagnostic
-from emdstore.cli.executions import open_catalog_of
 from emdstore.cli.options import PATIENT, PLAIN, Config, Folder, Latest, OptionalCatalogURL, Output, Patience
 from emdstore.cli.render import note, say, show_document, show_fields, show_table, size_text
+from emdstore.cli.workspaces import open_catalog_of
 
 
 def inputs(

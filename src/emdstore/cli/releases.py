@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -22,6 +21,7 @@ from emdstore.cli.options import (
     open_existing,
 )
 from emdstore.cli.render import say, show_document, show_fields, show_table
+from emdstore.cli.workspaces import open_workspace
 from emdstore.ingestion.replay import note_releases
 from emdstore.sets.manifest import iter_manifest
 from emdstore.sets.release import (

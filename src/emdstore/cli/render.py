@@ -1,4 +1,4 @@
-"""Output for people and programs: tables, values, progress, JSON.
+"""Output for people and programs: tables, values, JSON.
 
 Results go to stdout, everything else to stderr. Text from artifacts (names, descriptions, messages) is data: it is
 never interpreted as markup, and its control characters are shown, not sent to the terminal.
@@ -9,32 +9,32 @@ rich is imported only when something is laid out or styled, because importing it
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import attrs
 
 from emdstore import system
-from emdstore.cli.documents import envelope
+from emdstore.cli.documents import envelope, schema_of
+from emdstore.cli.logs import SAID
+from emdstore.cli.manners import manners
 from emdstore.errors import redact
 from emdstore.stores import LeftOut
-from emdstore.transfers import TransferProgress
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_SECONDS_BETWEEN_LINES = 10.0
-_DRAWN_SECONDS = 0.1
 _UNLIMITED = 10_000
-_WIDE_ENOUGH_FOR_A_BAR = 100
+_FIRST = 20
 
 
-def _console(stream: TextIO) -> Console:
+def console_of(stream: TextIO) -> Console:
+    """Return what lays out and styles text for a stream."""
     from rich.console import Console
 
     class OurConsole(Console):
@@ -76,7 +76,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in body:
         table.add_row(*(Text(_cell(value)) for value in row))
-    console = _console(sys.stdout)
+    console = console_of(sys.stdout)
     unlimited = console.options.update(width=_UNLIMITED, max_width=_UNLIMITED)
     if not sys.stdout.isatty() or Measurement.get(console, unlimited, table).maximum <= console.width:
         console.print(table)
@@ -120,13 +120,64 @@ def show_fields(fields: Mapping[str, object]) -> None:
 
 
 def say(text: str, *, style: str | None = None) -> None:
-    """Print a line of results."""
+    """Print a line of results; a red one is a failure."""
+    if style == "red":
+        SAID.error("%s", text)
     _print_line(text, sys.stdout, style)
 
 
-def note(text: str, *, style: str | None = None) -> None:
-    """Print a line that does not belong to the results."""
-    _print_line(text, sys.stderr, style)
+def sum_up(text: str) -> None:
+    """Print the line that says how it all went, unless only results are wanted."""
+    SAID.info("%s", text)
+    if not manners().quiet:
+        _print_line(text, sys.stdout, None)
+
+
+def say_first(lines: Sequence[str], total: int, what: str, *, style: str | None = "red") -> None:
+    """Print what was found. On a terminal only its beginning, and where the rest is: what follows must stay in sight.
+
+    Parameters
+    ----------
+    lines
+        A line for each.
+    total
+        How many there are, if these are only the first.
+    what
+        What they are called, in the plural.
+    style
+        Red for failures.
+    """
+    shown = len(lines) if not sys.stdout.isatty() else _FIRST
+    for each in lines[:shown]:
+        say(each, style=style)
+    for each in lines[shown:]:
+        SAID.log(logging.ERROR if style == "red" else logging.INFO, "%s", each)
+    if len(lines) > shown:
+        note(f"{len(lines) - shown} more {what}: --json, a pipe or --log-file has them", style=style)
+    if total > len(lines):
+        note(f"{total - len(lines)} more {what} are only counted", style=style)
+
+
+def note(text: str, *, style: str | None = None, always: bool = False) -> None:
+    """Print a line that does not belong to the results: a failure if it is red, otherwise a hint.
+
+    Parameters
+    ----------
+    text, style
+        The line.
+    always
+        Whether it was asked for even of a quiet command.
+    """
+    level = logging.ERROR if style == "red" else logging.INFO
+    SAID.log(level, "%s", text)
+    if manners().quiet and style != "red" and not always:
+        return
+    if manners().log_as_json:
+        said = {"time": system.current().now().isoformat(timespec="milliseconds")}
+        said |= {"level": logging.getLevelName(level).lower(), "logger": SAID.name, "message": text}
+        print(json.dumps(said), file=sys.stderr)
+    else:
+        _print_line(text, sys.stderr, style)
 
 
 def confirmed(question: str) -> bool:
@@ -143,13 +194,14 @@ def _print_line(text: str, stream: TextIO, style: str | None) -> None:
         return
     from rich.text import Text
 
-    _console(stream).print(Text(printable(text)), style=style, soft_wrap=True)
+    console_of(stream).print(Text(printable(text)), style=style, soft_wrap=True)
 
 
 def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, one_line: bool = False) -> int:
     """Print what a command has to say as one JSON document, and return its exit code.
 
-    All documents are in one envelope; see `emdstore.cli.documents`.
+    All documents are in one envelope; see `emdstore.cli.documents`. With `--json-lines` it comes in parts: an item or
+    an error a line, and the rest as the last one.
 
     Parameters
     ----------
@@ -162,10 +214,28 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
     one_line
         Without line breaks, for a command that prints one document after the other.
     """
-    whole = envelope(schema, document, code)
-    # Only ASCII: it is the same document in every locale.
-    print(json.dumps(_plain(whole), indent=None if one_line else 2, allow_nan=False))
+    whole = _plain(envelope(schema, document, code))
+    if manners().lines:
+        for each in whole.pop("items"):
+            show_event(schema, "item", {"item": each})
+        for each in whole.pop("errors"):
+            show_event(schema, "error", {"error": each})
+        show_event(schema, "end", {name: value for name, value in whole.items() if name != "schema"})
+    else:
+        _print_json(whole, indent=None if one_line else 2)
     return code
+
+
+def show_event(command: str, event: str, about: Mapping[str, Any]) -> None:
+    """Print a line of `--json-lines`, at once."""
+    now = system.current().now().isoformat(timespec="milliseconds")
+    _print_json(_plain({"schema": schema_of(command), "event": event, "time": now} | dict(about)))
+    sys.stdout.flush()
+
+
+def _print_json(document: Any, *, indent: int | None = None) -> None:
+    # Only ASCII: it is the same document in every locale.
+    print(json.dumps(document, indent=indent, allow_nan=False))
 
 
 def show_left_out(left_out: Iterable[LeftOut]) -> None:
@@ -211,85 +281,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return redact(str(value)) if isinstance(value, Exception) else value
-
-
-# -- progress ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def transfer_progress(label: str) -> Iterator[Callable[[TransferProgress], None]]:
-    """Show the progress of a transfer during the block: a bar on a terminal, otherwise a line now and then."""
-
-    def columns() -> list[Any]:
-        from rich.progress import DownloadColumn, TransferSpeedColumn
-
-        return [DownloadColumn(), TransferSpeedColumn()]
-
-    def shown(progress: TransferProgress) -> tuple[float, float | None, str]:
-        total = progress.bytes_planned if progress.complete else None
-        return progress.bytes_done, total, f"{progress.keys_done} of {progress.keys_planned} artifacts"
-
-    with _progress(label, columns, size_text) as update:
-        yield lambda progress: update(*shown(progress))
-
-
-@contextmanager
-def set_progress(label: str) -> Iterator[Callable[[object, int, int | None], None]]:
-    """Show how many sets are done during the block."""
-
-    def columns() -> list[Any]:
-        from rich.progress import MofNCompleteColumn
-
-        return [MofNCompleteColumn()]
-
-    with _progress(label, columns, lambda count: f"{count:.0f}") as update:
-        yield lambda _, done, total: update(done, total, "")
-
-
-@contextmanager
-def _progress(
-    label: str, columns: Callable[[], list[Any]], amount: Callable[[float], str]
-) -> Iterator[Callable[[float, float | None, str], None]]:
-    if sys.stderr.isatty():
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        err = _console(sys.stderr)
-        bars = [BarColumn()] if err.width >= _WIDE_ENOUGH_FOR_A_BAR else []
-        layout = [
-            TextColumn("{task.description}"),
-            *bars,
-            *columns(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[more]}"),
-        ]
-        # Drawn from this thread, because a process with several threads cannot fork workers.
-        with Progress(*layout, console=err, transient=True, auto_refresh=False) as bar:
-            task = bar.add_task(label, total=None, more="")
-            drawn = -_DRAWN_SECONDS
-
-            def update(done: float, total: float | None, more: str) -> None:
-                nonlocal drawn
-                now = system.current().monotonic()
-                draw = done == total or now - drawn >= _DRAWN_SECONDS
-                drawn = now if draw else drawn
-                bar.update(task, completed=done, total=total, more=more, refresh=draw)
-
-            yield update
-        return
-
-    started = told = system.current().monotonic()
-
-    def tell(done: float, total: float | None, more: str) -> None:
-        nonlocal told
-        now = system.current().monotonic()
-        if now - told < _SECONDS_BETWEEN_LINES:
-            return
-        told, rate = now, done / (now - started)
-        parts = [more] if more else []
-        parts.append(f"{amount(done)} of {amount(total)}" if total else amount(done))
-        parts.append(f"{amount(rate)}/s")
-        if total and rate:
-            parts.append(f"{(total - done) / rate:.0f} s left")
-        note(f"{label}: {', '.join(parts)}")
-
-    yield tell

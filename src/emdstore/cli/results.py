@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 from cyclopts import Parameter
 
-from emdstore.catalog import ExecutionRow
 from emdstore.catalog.references import REFERENCE, Conflict, conflicting_references
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
@@ -33,18 +31,17 @@ from emdstore.cli.options import (
     refuse_empty,
     refuse_nothing,
 )
+from emdstore.cli.progress import set_progress, transfer_progress
 from emdstore.cli.render import (
     counts_text,
     note,
-    say,
-    set_progress,
+    say_first,
     show_document,
     show_fields,
     show_left_out,
     show_table,
     size_text,
-    transfer_progress,
-    value_table,
+    sum_up,
 )
 from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
@@ -52,7 +49,7 @@ from emdstore.emds import load_vocabulary
 from emdstore.errors import LookRefusedError, redact_url
 from emdstore.ingestion.replay import replay as replay_sets
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
-from emdstore.keys import validate_key
+from emdstore.keys import join_key, validate_key
 from emdstore.selection import Selection
 from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
@@ -60,13 +57,13 @@ from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.release import released_around
 from emdstore.sets.result import ExecutionResult
-from emdstore.sets.verify import VerifyInterrupted, VerifyReport, verify
+from emdstore.sets.verify import HARMLESS, VerifyInterrupted, VerifyReport, verify
 from emdstore.stores import ArtifactStore
 from emdstore.transfers import TransferInterrupted, Unchanged
 from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
-    from emdstore.catalog import Catalog
+    pass
 
 
 def materialize(
@@ -292,21 +289,15 @@ def _show_replayed(
     code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document("replay", report.as_dict() | {"interrupted": interrupted}, code)
-    for each in report.failures:
-        say(f"{each.state}  {each.fragment}: {each.error}", style="red")
-    _note_not_shown(len(report.failures), report.failed, "failures")
+    failures = [f"{each.state}  {each.fragment}: {each.error}" for each in report.failures]
+    say_first(failures, report.failed, "failures")
     show_left_out(report.left_out)
-    say(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
+    sum_up(f"{counts_text(report.counts)}; {report.seconds:.1f} s")
     if not report.sets:
         note("no sets were found")
     if interrupted:
         note("interrupted: run it again to go on")
     return code
-
-
-def _note_not_shown(shown: int, total: int, what: str) -> None:
-    if shown < total:
-        note(f"{total - shown} more {what} are only counted")
 
 
 def verify_store(
@@ -378,77 +369,22 @@ def _show_verified(
     code = 130 if interrupted else 0 if ok else 1
     if output.json:
         return show_document("verify", report.as_dict() | {"interrupted": interrupted, "references": conflicts}, code)
-    for conflict in conflicts:
-        say(f"reference  {conflict}", style="red")
-    if report.problems:
-        rows = [(each.finding, each.fragment, each.key, each.detail) for each in report.problems]
-        show_table(("finding", "fragment", "artifact", "detail"), rows)
+    say_first([f"reference  {conflict}" for conflict in conflicts], len(conflicts), "references")
     findings = sum(report.counts.values())
-    _note_not_shown(len(report.problems), findings, "findings")
+    for harm, style in ((True, "red"), (False, None)):
+        some = [each for each in report.problems if (each.finding not in HARMLESS) == harm]
+        count = sum(number for finding, number in report.counts.items() if (finding not in HARMLESS) == harm)
+        lines = [f"{each.finding}  {join_key(each.fragment, each.key)}: {each.detail}" for each in some]
+        say_first(lines, count, "findings", style=style)
     show_left_out(report.left_out)
     artifacts, sets = count_text(report.artifacts, "artifact"), count_text(report.sets, "set")
     whole = f"{artifacts} ({size_text(report.bytes)}) in {sets} as recorded"
-    say(f"{whole}, {count_text(findings, 'finding')}; {report.seconds:.1f} s")
+    sum_up(f"{whole}, {count_text(findings, 'finding')}; {report.seconds:.1f} s")
     if states := [f"{count} {state}" for state, count in report.states.items() if count]:
         retracted = f"; {report.retracted} of them retracted" if report.retracted else ""
-        say(f"sets: {', '.join(states)}{retracted}")
+        sum_up(f"sets: {', '.join(states)}{retracted}")
     if not report.sets:
         note("no sets were found")
     if interrupted:
         note("interrupted: what is above was checked")
     return code
-
-
-def show_execution(database: Catalog, execution: str, *, limit: int, output: Output) -> int:
-    """Show what a catalog holds of one execution; see `emdstore.cli.executions.show`."""
-    row = database.execution(execution)
-    if output.json:
-        parts = {kind: list(rows) for kind, rows in _parts(database, row).items()}
-        return show_document("show", {"execution": row} | parts)
-    _show_execution(row, _parts(database, row), limit)
-    return 0
-
-
-def _parts(database: Catalog, row: ExecutionRow) -> dict[str, Iterator[Any]]:
-    queries: dict[str, Iterable[Any]] = {
-        "warnings": database.warnings(fragment=row.fragment, retracted=None),
-        "inputs": database.inputs(fragment=row.fragment, retracted=None),
-        "artifacts": database.artifacts(fragment=row.fragment, retracted=None),
-        "outputs": database.outputs(fragment=row.fragment, retracted=None, complete=None),
-        "scalars": database.scalars(fragment=row.fragment, retracted=None, complete=None),
-        "series": database.series(fragment=row.fragment, retracted=None, complete=None),
-    }
-    return {kind: (each for each in rows if each.execution_id == row.execution_id) for kind, rows in queries.items()}
-
-
-def _show_execution(row: ExecutionRow, parts: dict[str, Iterator[Any]], limit: int) -> None:
-    counts = ("artifacts", "outputs", "scalars", "series", "inputs", "warnings")
-    left_out = (
-        "software",
-        "selectors",
-        "record_digest",
-        "record_size",
-        "record_modified",
-        "record_version",
-        "lease_token",
-    )
-    fields = {name: value for name, value in attrs.asdict(row, recurse=False).items() if name not in left_out}
-    show_fields({name: value for name, value in fields.items() if name not in counts})
-    say(", ".join(f"{getattr(row, name)} {name}" for name in counts))
-    shown = {kind: list(islice(rows, limit or None)) for kind, rows in parts.items()}
-    tables: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
-        "warnings": (("code", "message", "place"), [(w.code, w.message, w.place) for w in shown["warnings"]]),
-        "inputs": (("role", "input", "version"), [(i.role, i.dataset or i.key, i.version) for i in shown["inputs"]]),
-        "artifacts": (("role", "size", "key"), [(a.role, a.size, a.key) for a in shown["artifacts"]]),
-        "outputs": (
-            ("kind", "name", "description"),
-            [(o.kind, o.long_name or o.name, o.description) for o in shown["outputs"]],
-        ),
-        "scalars": value_table(shown["scalars"], value=lambda scalar: scalar.value),
-        "series": value_table(shown["series"], over=lambda one: one.index_name, points=lambda one: len(one.values)),
-    }
-    for kind, (columns, rows) in tables.items():
-        if rows:
-            say("")
-            total = getattr(row, kind)
-            show_table(columns, rows, title=kind if len(rows) == total else f"{kind}: {len(rows)} of {total}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from emdstore.cli.documents import LAYOUTS, document_schema
+from emdstore.cli.documents import LAYOUTS, LINES, document_schema
 from emdstore.cli.render import say
 from emdstore.sets.schema import record_schema, retraction_schema
 
@@ -12,7 +12,7 @@ _FILES = {"record": record_schema, "retraction": retraction_schema}
 
 
 def show_schema(*name: str) -> int:
-    """Print a JSON Schema: of execution.json (record), of retraction.json (retraction), or of a command's --json.
+    """Print a JSON Schema: of execution.json (record), retraction.json (retraction), or what a command prints.
 
     Files are read for ever: a record of an older version is understood, one of a newer version is called newer-schema,
     and never overwritten. Without a name the names are listed.
@@ -20,11 +20,11 @@ def show_schema(*name: str) -> int:
     Parameters
     ----------
     name
-        record, retraction, or a command as it is called: emdstore schema db check.
+        record, retraction, lines (of --json-lines), or a command, as it is called, for its --json: db check.
     """
     wanted = " ".join(name)
     if not wanted:
-        for each in (*_FILES, *LAYOUTS):
+        for each in (*_FILES, LINES, *LAYOUTS):
             say(each)
         return 0
     schema = _FILES[wanted]() if wanted in _FILES else document_schema(wanted)

@@ -11,7 +11,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
-from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -25,7 +24,8 @@ from emdstore.cli.options import (
     open_existing,
     refuse_empty,
 )
-from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, show_table, size_text
+from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, show_table, size_text, sum_up
+from emdstore.cli.workspaces import open_workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
@@ -95,7 +95,7 @@ def show_sets(
             instead = f"; use {each.retraction.successor}" if each.retraction.successor else ""
             note(f"{each.fragment} is retracted: {each.retraction.reason}{instead}")
     show_left_out(left_out.kept)
-    say(f"{count_text(len(shown), 'set')}: {counts_text(counts)}" if shown else "no sets")
+    sum_up(f"{count_text(len(shown), 'set')}: {counts_text(counts)}" if shown else "no sets")
     return code
 
 
@@ -130,7 +130,7 @@ def repair_set(
         say(f"repaired  {key}")
     for each in report.not_repaired:
         say(f"not repaired  {each.key}: {each.reason}", style="red")
-    say(f"{report.fragment}: {len(report.repaired)} repaired, {len(report.not_repaired)} not; it is {report.state}")
+    sum_up(f"{report.fragment}: {len(report.repaired)} repaired, {len(report.not_repaired)} not; it is {report.state}")
     return code
 
 

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from emdstore import system
 from emdstore.catalog import ExecutionRow
-from emdstore.cli.executions import open_catalog_of, open_workspace
 from emdstore.cli.options import (
     PATIENT,
     PLAIN,
@@ -23,7 +22,8 @@ from emdstore.cli.options import (
     Output,
     Patience,
 )
-from emdstore.cli.render import note, say, show_document, show_table, size_text
+from emdstore.cli.render import note, say, show_document, show_table, size_text, sum_up
+from emdstore.cli.workspaces import open_catalog_of, open_workspace
 from emdstore.executions.process import is_gone
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.result import LOG_NAME
@@ -61,7 +61,7 @@ def status(*, config: Config = None, patience: Patience = PATIENT, output: Outpu
     for disk in disks:
         say(f"{disk['what']}: {disk['place']}: {size_text(disk['free'])} free of {size_text(disk['total'])}")
     if counts["stopped"] or counts["upload_failed"]:
-        say("next: emdstore commit --pending")
+        sum_up("next: emdstore commit --pending")
     return code
 
 

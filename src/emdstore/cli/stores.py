@@ -28,14 +28,8 @@ from emdstore.cli.options import (
     refuse_empty,
     refuse_nothing,
 )
-from emdstore.cli.render import (
-    note,
-    say,
-    show_document,
-    show_left_out,
-    size_text,
-    transfer_progress,
-)
+from emdstore.cli.progress import transfer_progress
+from emdstore.cli.render import note, say, say_first, show_document, show_event, show_left_out, size_text, sum_up
 from emdstore.selection import Selection
 from emdstore.sets.listing import iter_chosen
 from emdstore.sets.transfer import transfer
@@ -71,22 +65,28 @@ def ls(
     opened, selection = open_existing(store, access), choosing.selection(names=choosing.names())
     left_out: list[LeftOut] = []
     listed = _listed(opened, prefix, selection, left_out.append, with_info=long or output.json)
-    if output.json:
-        rows = list(listed)
-        _refuse_nothing_found(len(rows) + len(left_out), opened, prefix, selection)
-        told = [each.as_dict() for each in left_out]
-        return show_document("ls", {"artifacts": rows, "left_out": told}, int(bool(told) and not accept_left_out))
-    count = 0
+    rows, count = [], 0
     for each in listed:
         count += 1
-        if not long:
-            print(each["key"])
-            continue
-        when = f"{each['modified']:%Y-%m-%d %H:%M:%S}" if each["modified"] else "-"
-        print(f"{each['size']:>14} {when:>19} {each['key']}")
+        if output.json_lines:  # at once, and none is kept
+            show_event("ls", "item", {"item": each})
+        elif output.json:
+            rows.append(each)
+        else:
+            print(_line(each) if long else each["key"])
     _refuse_nothing_found(count + len(left_out), opened, prefix, selection)
+    code = int(bool(left_out) and not accept_left_out)
+    if output.json:
+        counts = {"items": count, "errors": len(left_out)}
+        told = [each.as_dict() for each in left_out]
+        return show_document("ls", {"counts": counts, "artifacts": rows, "left_out": told}, code)
     show_left_out(left_out)
-    return int(bool(left_out) and not accept_left_out)
+    return code
+
+
+def _line(each: dict[str, Any]) -> str:
+    when = f"{each['modified']:%Y-%m-%d %H:%M:%S}" if each["modified"] else "-"
+    return f"{each['size']:>14} {when:>19} {each['key']}"
 
 
 def _refuse_nothing_found(found: int, store: ArtifactStore, prefix: str, selection: Selection) -> None:
@@ -259,17 +259,16 @@ def show_transfer(
         for each in report.outcomes:
             if each.outcome == "copied":
                 say(f"would copy  {each.key}" + (f"  ({size_text(each.size)})" if each.size is not None else ""))
-    for each in report.failures:
-        say(f"{each.outcome}  {each.key}: {each.error}", style="red")
+    say_first([f"{each.outcome}  {each.key}: {each.error}" for each in report.failures], 0, "failures")
     show_left_out(report.left_out)
     copied = "would be copied" if report.dry_run else "copied"
     parts = [f"{report.counts['copied']} {copied} ({size_text(report.bytes_copied)})"]
     parts += [f"{count} {outcome}" for outcome, count in report.counts.items() if count and outcome != "copied"]
     parts += [f"{len(report.left_out)} left out"] if report.left_out else []
-    say(f"{', '.join(parts)}; {report.seconds:.1f} s")
+    sum_up(f"{', '.join(parts)}; {report.seconds:.1f} s")
     if report.sets:
         words = Counter(each.outcome for each in report.sets)
-        say("sets: " + ", ".join(f"{words[word]} {copied if word == 'copied' else word}" for word in sorted(words)))
+        sum_up("sets: " + ", ".join(f"{words[word]} {copied if word == 'copied' else word}" for word in sorted(words)))
     if interrupted:
         note("interrupted: run it again to go on")
     if removal is not None:

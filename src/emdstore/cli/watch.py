@@ -12,7 +12,7 @@ from typing import Any
 from emdstore import system
 from emdstore.cli.exit_codes import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
-from emdstore.cli.render import counts_text, note, say, show_document
+from emdstore.cli.render import counts_text, note, say, show_document, sum_up
 from emdstore.errors import CatalogVersionError, EmdstoreError
 from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
@@ -90,7 +90,8 @@ class _Rounds:
             ok = (report.ok or (self._accept_left_out and not report.failed)) and not interrupted
             self._show("replay", report.as_dict() | {"interrupted": interrupted}, ok)
             return
-        self._say(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}")
+        sum_up(_timed(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}"))
+        sys.stdout.flush()
         failures = {(each.fragment, str(each.error)): str(each.state) for each in report.failures}
         failures |= {(each.name, each.reason): "left out" for each in report.left_out}
         for (fragment, error), state in failures.items():
@@ -103,12 +104,13 @@ class _Rounds:
             about = {"type": type(error).__name__, "message": str(error), "key": error.key, "store": error.store}
             self._show("error", {"error": about}, False)
         else:
-            self._say(f"not replayed: {error}; trying again in {self._seconds:g} s")
+            say(_timed(f"not replayed: {error}; trying again in {self._seconds:g} s"), style="red")
+            sys.stdout.flush()
 
     def _show(self, schema: str, document: dict[str, Any], ok: bool) -> None:
         show_document(schema, {"time": system.current().now()} | document, 0 if ok else 1, one_line=True)
         sys.stdout.flush()
 
-    def _say(self, text: str) -> None:
-        say(f"{system.current().now():%Y-%m-%dT%H:%M:%SZ}  {text}")
-        sys.stdout.flush()
+
+def _timed(text: str) -> str:
+    return f"{system.current().now():%Y-%m-%dT%H:%M:%SZ}  {text}"

@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 from emdstore import system
 from emdstore.catalog.rows import Status
-from emdstore.cli.executions import open_workspace
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -28,7 +27,9 @@ from emdstore.cli.options import (
     open_existing,
     refuse_empty,
 )
-from emdstore.cli.render import note, say, set_progress, show_document, size_text
+from emdstore.cli.progress import set_progress
+from emdstore.cli.render import note, say, show_document, size_text, sum_up
+from emdstore.cli.workspaces import open_workspace
 from emdstore.errors import ArtifactExistsError, MissingExtraError
 from emdstore.stores import ArtifactStore
 from emdstore.web.text import count_text
@@ -180,7 +181,7 @@ def report(
     if written.left_out:
         say(f"{written.left_out} more executions were left out: select fewer for a report", style="red")
     shown = f"{count_text(written.executions, 'execution')}, {count_text(written.files, 'file')}"
-    say(f"{shown} ({size_text(written.bytes)}); open {written.index}")
+    sum_up(f"{shown} ({size_text(written.bytes)}); open {written.index}")
     return code
 
 

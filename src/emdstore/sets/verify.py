@@ -38,7 +38,7 @@ FINDINGS: tuple[Finding, ...] = (
     "bare",
     "newer-schema",
 )
-_HARMLESS: tuple[Finding, ...] = ("stale", "incomplete", "bare")
+HARMLESS: tuple[Finding, ...] = ("stale", "incomplete", "bare")
 
 VerifyCallback = Callable[["VerifiedSet", int, int | None], object]
 
@@ -120,7 +120,7 @@ class VerifyReport:
         """Whether every artifact that a record names is whole, no set is being published, and nothing was left out or
         unreadable.
         """
-        harm = sum(count for finding, count in self.counts.items() if finding not in _HARMLESS)
+        harm = sum(count for finding, count in self.counts.items() if finding not in HARMLESS)
         return not harm and not self.left_out
 
     def as_dict(self) -> dict[str, Any]:
@@ -233,8 +233,8 @@ class _Verification:
         self._bytes += checked.bytes
         for problem in checked.problems:
             self._counts[problem.finding] += 1
-            harmless = problem.finding in _HARMLESS
-            if sum(n for finding, n in self._counts.items() if (finding in _HARMLESS) == harmless) <= KEPT:
+            harmless = problem.finding in HARMLESS
+            if sum(n for finding, n in self._counts.items() if (finding in HARMLESS) == harmless) <= KEPT:
                 self._problems.append(problem)
         self.tally.done(checked)
 

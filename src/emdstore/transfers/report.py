@@ -146,6 +146,8 @@ class TransferProgress:
         How many are known so far.
     complete
         Whether planning has finished, so that these numbers are final.
+    latest
+        The key whose outcome came last.
     """
 
     keys_done: int
@@ -153,6 +155,7 @@ class TransferProgress:
     keys_planned: int
     bytes_planned: int
     complete: bool
+    latest: str = ""
 
 
 class TransferInterrupted(Interrupted):

@@ -233,6 +233,7 @@ class _Run:
         self._in_memory = 0
         self._complete = False
         self._told = -_TICK_SECONDS
+        self._latest = ""
 
     def run(self) -> None:
         # Planning takes ten times as long while threads compete with it for the lock.
@@ -385,6 +386,7 @@ class _Run:
             self._settle(position, step, outcome)
 
     def _settle(self, position: int, step: Step, outcome: KeyOutcome) -> None:
+        self._latest = step.key
         if not self._units.settle(position, step, outcome):
             self._ledger.record(position, step, outcome)
 
@@ -399,5 +401,6 @@ class _Run:
             len(self._ledger.outcomes),
             self._ledger.bytes_planned,
             self._complete,
+            self._latest,
         )
         tell(self._on_progress, progress)
