@@ -13,9 +13,8 @@ from tests.web.models import MODELS, execution, values_of
 from emdstore.catalog import Catalog
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web.app import make_app
-from emdstore.web.diagnostic import DiagnosticPage, read_diagnostic
+from emdstore.web.diagnostic import Scores, read_scores
 from emdstore.web.metrics import known_metrics
-from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Selection
 from emdstore.web.taylor import TaylorPoint, draw_taylor
 
@@ -29,23 +28,22 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Catalog]:
         yield catalog
 
 
-def page_of(catalog: Catalog, mine: str = "", **chosen: str) -> DiagnosticPage:
+def scores_of(catalog: Catalog, mine: str = "", **chosen: str) -> Scores:
     selection = Selection(chosen={f"d.{name}": (value,) for name, value in chosen.items()})
-    results = ResultsReader(InMemoryArtifactStore())
-    return read_diagnostic(catalog, results, ("p", "a"), selection, known_metrics(), mine)
+    return read_scores(catalog, ("p", "a"), selection, known_metrics(), mine)
 
 
 def test_models_by_metrics_have_the_values_of_the_chosen_season(catalog: Catalog) -> None:
-    page = page_of(catalog, season="DJF")
+    page = scores_of(catalog, season="DJF")
     assert page.heads == ("rmse", "bias", "corr", "sd_ratio")
     found = {row.name: [cell.value for cell in row.cells] for row in page.rows if row.name != "broken"}
     assert found == {model: [2 * value for value in values_of(model).values()] for model in MODELS}
-    assert [row.name for row in page_of(catalog).rows] == ["best", "typical", "worst", "broken"]
+    assert [row.name for row in scores_of(catalog).rows] == ["best", "typical", "worst", "broken"]
     assert page.rows[-1].cells[0].kind == "failed"
 
 
 def test_the_ranking_is_by_the_chosen_metric_and_marks_ones_own_model(catalog: Catalog) -> None:
-    chart = page_of(catalog, "typical", metric="corr").ranking
+    chart = scores_of(catalog, "typical", metric="corr").ranking
     assert chart is not None
     assert chart.labels == ("best", "typical", "worst")
     assert {trace.name: trace.y for trace in chart.traces} == {"others": ("best", "worst"), "typical": ("typical",)}
@@ -53,18 +51,18 @@ def test_the_ranking_is_by_the_chosen_metric_and_marks_ones_own_model(catalog: C
 
 
 def test_the_spread_has_every_model_in_every_region_and_season(catalog: Catalog) -> None:
-    (chart,) = page_of(catalog, metric="rmse").spread
+    (chart,) = scores_of(catalog, metric="rmse").spread
     assert sum(len(trace.x) for trace in chart.traces) == len(MODELS) * 2 * 3
 
 
 def test_a_taylor_diagram_is_drawn_where_its_two_metrics_are(catalog: Catalog) -> None:
-    page = page_of(catalog)
+    page = scores_of(catalog)
     assert {(each.name, each.correlation, each.deviation) for each in page.taylor} == {
         (model, values_of(model)["corr"], values_of(model)["sd_ratio"]) for model in MODELS
     }
     with Catalog("sqlite://") as other:
         other.replace_execution(execution("best", "a", scalars=[(1.0, {"metric": "corr", "source_id": "best"}, {})]))
-        assert page_of(other).taylor == ()
+        assert scores_of(other).taylor == ()
 
 
 def test_a_model_is_where_its_correlation_and_deviation_are() -> None:

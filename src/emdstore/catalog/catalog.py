@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,12 +16,14 @@ from emdstore.catalog.database import Database
 from emdstore.catalog.filters import Filters, SeriesFilters, ValueFilters
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
+from emdstore.catalog.plotting import Plots
 from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
 from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, WarningRow
 from emdstore.catalog.values import HeldValues
 from emdstore.errors import InvalidTransitionError
+from emdstore.shown import html_table
 from emdstore.stores.identity import StoreIdentity
 from emdstore.stores.port import ArtifactStore
 
@@ -76,6 +80,12 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"Catalog({self._database.safe_url!r})"
+
+    def _repr_html_(self) -> str:
+        """Return how many executions there are of each kind, for notebooks."""
+        counts = self.survey().facets()
+        rows = [(name, *each) for name in ("status", "provider", "diagnostic") for each in counts[name].items()]
+        return f"<p>{escape(repr(self))}</p>{html_table(('', '', 'executions'), rows)}"
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_seen": ()}
@@ -265,6 +275,13 @@ class Catalog:
             If there is none, or more than one.
         """
         return queries.find_execution(self._database, wanted)
+
+    @property
+    def plot(self) -> Plots:
+        """Drawings of what the catalog holds, as the site shows them: ``catalog.plot.portrait()``; see `Plots`."""
+        # By name, as pandas finds what draws for it: the pages are built on the catalog, and it does not know them.
+        plots: Plots = import_module("emdstore.web.plots").CatalogPlots(self)
+        return plots
 
     def survey(
         self, search: str = "", *, concerns: bool = False, newest: bool = False, **filters: Unpack[Filters]

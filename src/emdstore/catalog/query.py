@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from html import escape
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import attrs
@@ -20,6 +19,7 @@ from emdstore.catalog.rows import ScalarRow, SeriesRow
 from emdstore.catalog.schema import Name
 from emdstore.catalog.table import Table, open_table
 from emdstore.errors import ExportError
+from emdstore.shown import html_table
 
 if TYPE_CHECKING:
     import pandas
@@ -44,12 +44,6 @@ _TESTS: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
 }
 _LONGEST_TOLD = 500
 _SHOWN = 10
-_LONGEST_CELL = 60
-
-
-def _short(value: object) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= _LONGEST_CELL else text[:_LONGEST_CELL] + "…"
 
 
 @attrs.frozen(repr=False)
@@ -229,14 +223,11 @@ class Query(Generic[Row]):
 
     def _repr_html_(self) -> str:
         """Return the first rows as a table, for notebooks."""
-        rows = list(islice(self.limit(_SHOWN), _SHOWN))
+        rows = list(self.limit(_SHOWN))
         fields = self._fields()
-        head = "".join(f"<th>{escape(name)}</th>" for name in fields)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{escape(_short(getattr(row, name)))}</td>' for name in fields)}</tr>" for row in rows
-        )
+        table = html_table(fields, [[getattr(row, name) for name in fields] for row in rows])
         about = f"{len(rows):,} of {self.count():,}" if len(rows) == _SHOWN else f"{len(rows):,}"
-        return f"<p>{escape(repr(self))}: {about} rows</p><table><tr>{head}</tr>{body}</table>"
+        return f"<p>{escape(repr(self))}: {about} rows</p>{table}"
 
 
 @attrs.frozen(repr=False)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import attrs
 
+from emdstore.shown import Shown
+
 Status = Literal["created", "running", "stopped", "pending_upload", "uploaded", "failed", "upload_failed", "aborted"]
 """The states of an execution; `emdstore.executions.transitions` has the transitions between them."""
 
@@ -30,8 +32,8 @@ def _comparable_all(values: tuple[float, ...]) -> tuple[float | None, ...]:
     return tuple(map(_comparable, values))
 
 
-@attrs.frozen
-class ExecutionRow:
+@attrs.frozen(repr=False)
+class ExecutionRow(Shown):
     """One execution, with the counts of what belongs to it.
 
     Attributes
@@ -191,8 +193,8 @@ class ScalarRow:
     units: str | None = None
 
 
-@attrs.frozen
-class SeriesRow:
+@attrs.frozen(repr=False)
+class SeriesRow(Shown):
     """One series; `values` is as long as `index`, with NaN where a value is missing. See `ScalarRow` for the rest."""
 
     execution_id: int

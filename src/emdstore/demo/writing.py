@@ -31,6 +31,7 @@ from emdstore import (
 from emdstore.demo import climate
 from emdstore.demo.drawing import draw_lines, draw_map
 from emdstore.demo.ensemble import METRICS, Diagnostic, Ensemble, Fate, Run
+from emdstore.shown import Shown
 
 Progress = Callable[[str, int, int], object]
 """Called with the phase (``run`` or ``commit``), the number of executions done, and the total."""
@@ -54,8 +55,8 @@ class _Findings:
         )
 
 
-@attrs.frozen
-class EnsembleReport:
+@attrs.frozen(repr=False)
+class EnsembleReport(Shown):
     """What `write_ensemble` did.
 
     Attributes

@@ -15,6 +15,7 @@ import msgspec
 from emdstore.emds.jsontext import learnt
 from emdstore.emds.warning import BundleWarning
 from emdstore.errors import MissingExtraError, VocabularyError
+from emdstore.shown import Shown
 
 
 @attrs.frozen
@@ -61,8 +62,8 @@ class Dimension:
     values: tuple[DimensionValue, ...] = ()
 
 
-@attrs.frozen
-class Vocabulary:
+@attrs.frozen(repr=False)
+class Vocabulary(Shown):
     """The dimensions and values that a project has agreed on. Load it once and use it for every execution.
 
     Attributes

@@ -26,6 +26,7 @@ from emdstore.executions.process import host_name, is_group_alive, new_owner, ow
 from emdstore.executions.program import SIGNALLED, run_program
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import read_scratch_record, write_scratch_record
+from emdstore.executions.shown import execution_as_html
 from emdstore.executions.transitions import STATUSES, allowed_from, refuse_transition
 from emdstore.keys import join_key, validate_key
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
@@ -94,6 +95,10 @@ class Execution:
 
     def __repr__(self) -> str:
         return f"Execution({self.fragment!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what it is, and its published plots, for notebooks."""
+        return execution_as_html(self.workspace, self.fragment)
 
     @property
     def row(self) -> ExecutionRow:

@@ -36,6 +36,7 @@ from emdstore.selection import ALL, Selection
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.sets.release import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
+from emdstore.shown import Shown
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
@@ -70,8 +71,8 @@ class Removal:
     bytes: int = 0
 
 
-@attrs.frozen
-class GcReport:
+@attrs.frozen(repr=False)
+class GcReport(Shown):
     """What `Workspace.gc_executions` removed, or would.
 
     Attributes

@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from emdstore.shown import Shown
+
 
 @attrs.frozen
 class RoleCounts:
@@ -28,8 +30,8 @@ class UploadError:
     error: Exception = attrs.field(eq=str)
 
 
-@attrs.frozen(kw_only=True)
-class UploadReport:
+@attrs.frozen(kw_only=True, repr=False)
+class UploadReport(Shown):
     """The report on one commit, or on several.
 
     Attributes

@@ -10,6 +10,7 @@ import attrs
 from emdstore import system
 from emdstore.errors import EmdstoreError, Interrupted
 from emdstore.progress import KEPT, Tally
+from emdstore.shown import Shown
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.stores.port import LeftOut
 
@@ -90,8 +91,8 @@ class IngestOutcome:
     notes: tuple[str, ...] = ()
 
 
-@attrs.frozen
-class ReplayReport:
+@attrs.frozen(repr=False)
+class ReplayReport(Shown):
     """The outcomes of the sets that were found.
 
     Attributes

@@ -42,6 +42,7 @@ from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.release import released_around
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_of
+from emdstore.shown import Shown
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
@@ -68,8 +69,8 @@ class ArtifactProblem:
     error: Exception = attrs.field(eq=str)
 
 
-@attrs.frozen(kw_only=True)
-class MaterializeOutcome:
+@attrs.frozen(kw_only=True, repr=False)
+class MaterializeOutcome(Shown):
     """What `materialize_outputs` did.
 
     Attributes

@@ -22,6 +22,7 @@ from emdstore.keys import is_valid_key
 from emdstore.sets.origin import Dataset, Resources
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.versioned import UnreadableError, decode_versioned
+from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers.seals import overtaken, write_seal
@@ -74,8 +75,8 @@ class RecordedInput:
     asset_role: Literal["Input"] = "Input"
 
 
-@attrs.frozen(kw_only=True)
-class ExecutionRecord:
+@attrs.frozen(kw_only=True, repr=False)
+class ExecutionRecord(Shown):
     """What is kept about one execution, beside its artifacts.
 
     Attributes

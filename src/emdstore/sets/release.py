@@ -38,6 +38,7 @@ from emdstore.sets.record import Moment
 from emdstore.sets.retraction import whoever_says_so
 from emdstore.sets.state import SetState, look_at_set
 from emdstore.sets.versioned import UnreadableError, decode_versioned
+from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import OWN_FOLDER
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
@@ -69,8 +70,8 @@ class ReleasedSet:
     record: str
 
 
-@attrs.frozen(kw_only=True, slots=False)
-class Release:
+@attrs.frozen(kw_only=True, slots=False, repr=False)
+class Release(Shown):
     """Exactly these sets, as they were.
 
     Attributes
@@ -146,8 +147,8 @@ ReleaseFinding = Literal["missing", "changed", "publishing", "damaged", "unreada
 RELEASE_FINDINGS: tuple[ReleaseFinding, ...] = get_args(ReleaseFinding)
 
 
-@attrs.frozen
-class ReleaseCheck:
+@attrs.frozen(repr=False)
+class ReleaseCheck(Shown):
     """How a release compares with what a store holds.
 
     Attributes
@@ -193,8 +194,8 @@ class ReleaseCheck:
         return {"release": about, **counted, "findings": findings, "retracted": list(self.retracted)}
 
 
-@attrs.frozen
-class ReleaseDiff:
+@attrs.frozen(repr=False)
+class ReleaseDiff(Shown):
     """What is different from one release to another: the folders of sets, sorted."""
 
     added: tuple[str, ...]

@@ -10,6 +10,7 @@ import attrs
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IntegrityError, RecordError
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, read_record
 from emdstore.sets.state import SetLook, SetState, look_at_set, names_of
+from emdstore.shown import Shown
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.stores.views import scoped
@@ -27,8 +28,8 @@ class NotRepaired:
     reason: str
 
 
-@attrs.frozen(kw_only=True)
-class RepairReport:
+@attrs.frozen(kw_only=True, repr=False)
+class RepairReport(Shown):
     """What `repair` did.
 
     Attributes

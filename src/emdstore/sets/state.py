@@ -29,6 +29,7 @@ from emdstore.sets.record import ExecutionRecord, decode_record, state_of
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import list_set
+from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
@@ -137,8 +138,8 @@ def judge(
     return Judgement(state, tuple(lacking_), tuple(differing), tuple(unread), tuple(doubtful))
 
 
-@attrs.frozen(kw_only=True)
-class SetLook:
+@attrs.frozen(kw_only=True, repr=False)
+class SetLook(Shown):
     """One set, as it was when somebody looked.
 
     Attributes

@@ -19,6 +19,7 @@ from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.release import expect_release
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
+from emdstore.shown import Shown
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.stores.port import ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
@@ -79,8 +80,8 @@ class VerifiedSet:
     retracted: bool = False
 
 
-@attrs.frozen
-class VerifyReport:
+@attrs.frozen(repr=False)
+class VerifyReport(Shown):
     """What was checked.
 
     Attributes

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from emdstore.errors import Interrupted, TransferError
+from emdstore.shown import Shown
 from emdstore.stores.port import LeftOut
 from emdstore.transfers.outcomes import OUTCOMES, KeyOutcome, Outcome, Outcomes, packed
 
@@ -36,8 +37,8 @@ class SetOutcome:
     error: Exception | None = None
 
 
-@attrs.frozen(slots=False)
-class TransferReport:
+@attrs.frozen(slots=False, repr=False)
+class TransferReport(Shown):
     """One outcome for each key of a transfer.
 
     Attributes

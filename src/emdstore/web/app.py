@@ -168,7 +168,7 @@ class _Site:
         selection = Selection.of(request.query_params.multi_items())
         mine = request.query_params.get("model", "")
         page = read_diagnostic(self.catalog, self.results, (provider, diagnostic), selection, self.known, mine)
-        if not page.shown.total:
+        if not page.scores.shown.total:
             raise HTTPException(404, f"The catalog has no execution of the diagnostic {provider}/{diagnostic}.")
         places = self.places()
         more = {"model": mine} if mine else {}

@@ -19,13 +19,11 @@ from emdstore.web.taylor import TaylorPoint
 
 
 @attrs.frozen
-class DiagnosticPage:
-    """One diagnostic.
+class Scores:
+    """The scores of all models in one diagnostic.
 
     Attributes
     ----------
-    provider, diagnostic
-        Which one.
     shown
         The table of its chosen metric, with what else can be chosen.
     heads, rows
@@ -35,14 +33,10 @@ class DiagnosticPage:
         metrics.
     taylor
         The points of a Taylor diagram, where there are correlations and ratios of standard deviations.
-    compared
-        The series and plots of the models.
     mine
         The model that is marked.
     """
 
-    provider: str
-    diagnostic: str
     shown: Overview
     heads: tuple[str, ...]
     rows: tuple[ModelRow, ...]
@@ -50,8 +44,17 @@ class DiagnosticPage:
     spread: tuple[Chart, ...]
     profile: Chart | None
     taylor: tuple[TaylorPoint, ...]
-    compared: ComparePage
     mine: str = ""
+
+
+@attrs.frozen
+class DiagnosticPage:
+    """One diagnostic: the scores of the models, and their series and plots."""
+
+    provider: str
+    diagnostic: str
+    scores: Scores
+    compared: ComparePage
 
 
 def read_diagnostic(
@@ -80,6 +83,15 @@ def read_diagnostic(
     compared
         The series and plots of the models, if they were read already.
     """
+    return DiagnosticPage(
+        *place,
+        read_scores(catalog, place, selection, known, mine),
+        compared or read_comparison(catalog, results, latest(catalog, "/".join(place))),
+    )
+
+
+def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, known: Known, mine: str = "") -> Scores:
+    """Read the scores of one diagnostic from the catalog; for the parameters see `read_diagnostic`."""
     provider, diagnostic = place
     here = attrs.evolve(
         selection, chosen={**selection.place_chosen, "provider": (provider,), "diagnostic": (diagnostic,)}
@@ -96,9 +108,7 @@ def read_diagnostic(
     }
     heads, rows = _by_metric(tables)
     scores = {name: {row.name: row.cells[0] for row in table.rows} for name, table in tables.items()}
-    return DiagnosticPage(
-        provider=provider,
-        diagnostic=diagnostic,
+    return Scores(
         shown=shown,
         heads=heads,
         rows=rows,
@@ -106,7 +116,6 @@ def read_diagnostic(
         spread=_spread(gathered.values or (), shown, mine),
         profile=_profile(heads, rows),
         taylor=_taylor(scores, known),
-        compared=compared or read_comparison(catalog, results, latest(catalog, f"{provider}/{diagnostic}")),
         mine=mine,
     )
 

@@ -82,7 +82,7 @@ def _wide_series(query: SeriesQuery) -> Iterator[Sequence[object]]:
     rows = list(query)
     _refuse_too_many(sum(len(row.index) for row in rows))
     tell = text.varying([row.dimensions for row in rows])
-    names = [text.label(row.dimensions, tell) or row.group for row in rows]
+    names = [text.label(row.dimensions, tell or ("source_id", "model")) or row.group for row in rows]
     for more in (lambda row: row.group, lambda row: run_of(row.fragment), lambda row: str(row.position)):
         counts = Counter(names)
         names = [name if counts[name] == 1 else f"{name} · {more(row)}" for name, row in zip(names, rows, strict=True)]

@@ -21,6 +21,7 @@ import attrs
 from emdstore._version import __version__
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, Query as Rows, ScalarRow
 from emdstore.errors import ArtifactExistsError, ArtifactNotFoundError, StoreUnavailableError
+from emdstore.shown import Shown
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.stores.checksums import sha256_of
 from emdstore.transfers import KeyOutcome, digest_of, move
@@ -81,8 +82,8 @@ class Trouble:
     detail: str
 
 
-@attrs.frozen
-class Report:
+@attrs.frozen(repr=False)
+class Report(Shown):
     """What was written.
 
     Attributes
@@ -485,7 +486,9 @@ def _made_of(
     results: str, listed: ExecutionsPage, current: set[int], selection: Selection, known: Known, data: bool
 ) -> str:
     """Return a digest of all that decides what a report says, but for the artifacts, which records vouch for."""
-    rows = sorted((repr(line.row), line.concern, line.row.execution_id in current) for line in listed.lines)
+    rows = sorted(
+        (repr(attrs.astuple(line.row)), line.concern, line.row.execution_id in current) for line in listed.lines
+    )
     told = (__version__, versions(), results, rows, listed.retracted, selection, sorted(known.items()), data)
     return sha256_of(repr(told).encode())
 

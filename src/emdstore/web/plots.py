@@ -1,0 +1,129 @@
+"""The charts of the pages, for notebooks and files: `Catalog.plot`."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.filters import OneOrMore, as_list
+from emdstore.catalog.plotting import Chosen
+from emdstore.errors import QueryError
+from emdstore.web.charts import Line, series_charts
+from emdstore.web.diagnostic import Scores, read_scores
+from emdstore.web.metrics import known_metrics
+from emdstore.web.overview import read_overview
+from emdstore.web.places import Places
+from emdstore.web.selection import Selection, dimension_facet
+from emdstore.web.site import own_file, render
+
+_MOST_SERIES = 2000
+
+
+@attrs.frozen(repr=False)
+class Drawn:
+    """See `emdstore.catalog.plotting.Drawing`."""
+
+    title: str
+    html: str
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file."""
+        Path(path).write_text(self.html, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"<Drawing of {self.title}>"
+
+    def _repr_html_(self) -> str:
+        # In a frame, the notebook's own styles do not reach it. Its script makes the frame as high as it is.
+        style = "width: 100%; height: 30rem; border: 0; resize: vertical"
+        return f'<iframe srcdoc="{html.escape(self.html)}" title="{html.escape(self.title)}" style="{style}"></iframe>'
+
+
+@attrs.frozen(repr=False)
+class CatalogPlots:
+    """See `emdstore.catalog.plotting.Plots`."""
+
+    catalog: Catalog
+
+    def portrait(
+        self,
+        *,
+        provider: OneOrMore | None = None,
+        diagnostic: OneOrMore | None = None,
+        dimensions: Chosen | None = None,
+        metrics: Path | None = None,
+    ) -> Drawn:
+        """Draw all models against all diagnostics."""
+        selection = attrs.evolve(_selection(dimensions, provider=provider, diagnostic=diagnostic), view="portrait")
+        page = read_overview(self.catalog, selection, known_metrics(metrics))
+        return _drawn(f"{page.metric_name or 'values'} of all models", "portrait", page=page)
+
+    def taylor(
+        self,
+        diagnostic: str,
+        *,
+        provider: str | None = None,
+        dimensions: Chosen | None = None,
+        mark: str = "",
+        metrics: Path | None = None,
+    ) -> Drawn:
+        """Draw the Taylor diagram of a diagnostic."""
+        scores = self._scores(diagnostic, provider, dimensions, mark, metrics)
+        if not scores.taylor:
+            raise QueryError(f"{diagnostic!r} has no correlation beside a ratio of standard deviations", key=diagnostic)
+        return _drawn(f"{diagnostic}: Taylor diagram", "taylor", points=scores.taylor, mine=mark)
+
+    def box(
+        self,
+        diagnostic: str,
+        *,
+        provider: str | None = None,
+        dimensions: Chosen | None = None,
+        mark: str = "",
+        metrics: Path | None = None,
+    ) -> Drawn:
+        """Draw how a metric spreads over the models."""
+        scores = self._scores(diagnostic, provider, dimensions, mark, metrics)
+        return _drawn(f"{diagnostic}: spread of {scores.shown.metric_name}", "charts", charts=scores.spread)
+
+    def series(self, diagnostic: str, *, provider: str | None = None, dimensions: Chosen | None = None) -> Drawn:
+        """Draw the series of all models and their reference."""
+        place = self._place(diagnostic, provider)
+        query = self.catalog.series(
+            latest=True, provider=place, diagnostic=diagnostic, dimensions=dict(dimensions or {})
+        )
+        if (number := query.count()) > _MOST_SERIES:
+            raise QueryError(f"{number:,} series are too many to be drawn: choose some by dimensions", key=diagnostic)
+        return _drawn(f"{diagnostic}: series", "charts", charts=series_charts(map(Line, query)))
+
+    def _scores(
+        self, diagnostic: str, provider: str | None, dimensions: Chosen | None, mark: str, metrics: Path | None
+    ) -> Scores:
+        place = self._place(diagnostic, provider)
+        return read_scores(self.catalog, (place, diagnostic), _selection(dimensions), known_metrics(metrics), mark)
+
+    def _place(self, diagnostic: str, provider: str | None) -> str:
+        """Return the provider of a diagnostic."""
+        filters: dict[str, Any] = {"diagnostic": diagnostic} | ({"provider": provider} if provider else {})
+        found = self.catalog.survey(**filters).facets()["provider"]
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            raise QueryError(f"{diagnostic!r} is one of {', '.join(found)}: say which provider", key=diagnostic)
+        raise QueryError(f"there is no diagnostic {diagnostic!r} in {self.catalog.url}", key=diagnostic)
+
+
+def _selection(dimensions: Chosen | None, **places: OneOrMore | None) -> Selection:
+    chosen = {name: tuple(as_list(values)) for name, values in places.items() if values is not None}
+    named: Mapping[str, str] = dimensions or {}
+    return Selection(chosen=chosen | {dimension_facet(name): (value,) for name, value in named.items()})
+
+
+def _drawn(title: str, what: str, **values: Any) -> Drawn:
+    own = {name.partition(".")[2]: (own_file(name) or b"").decode() for name in ("site.css", "site.js")}
+    return Drawn(title, render("plot", Places(filed=True), title=title, what=what, own=own, **values))
