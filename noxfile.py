@@ -118,6 +118,26 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist twice, to the same bytes, and check what is in them, and the recipe for conda."""
+    set_up(session)
+    session.install("build", "check-wheel-contents", "packaging", "pyyaml", "twine>=6.1")
+    folder = Path(session.create_tmp())
+    made = []
+    for name in ("once", "again"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        session.run("python", "-m", "build", "--outdir", str(folder / name), ".", silent=True)
+        made.append({path.name: path.read_bytes() for path in (folder / name).iterdir()})
+    if made[0] != made[1]:
+        session.error("the same source makes other files each time")
+    files = [str(folder / "once" / name) for name in made[0]]
+    (wheel,) = (file for file in files if file.endswith(".whl"))
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", wheel)
+    session.run("python", "conda/check.py", wheel)
+
+
+@nox.session
 def screenshots(session: nox.Session) -> None:
     """Take the pictures in the pages anew, from the demo's ensemble; needs a chromium."""
     install_wheel(session, "test-all")

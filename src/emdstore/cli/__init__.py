@@ -14,9 +14,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         # Answered before anything is imported that takes its time: scripts ask this often.
-        from emdstore._version import __version__
-
-        print(__version__)
+        _show_versions()
         return 0
     gc.disable()  # what is imported stays, and looking through it for garbage takes a tenth of the time
     try:
@@ -34,6 +32,27 @@ def main() -> int:
     if code > 128:
         _leave_threads_behind(code)
     return code
+
+
+_ENGINES = ("fsspec", "obstore", "s3fs", "SQLAlchemy", "psycopg", "pyarrow")
+
+
+def _show_versions() -> None:
+    """Print the version, and in a second line those of the engines that are installed."""
+    import platform
+    import sqlite3
+    from importlib.metadata import PackageNotFoundError, version
+
+    from emdstore._version import __version__
+
+    engines = [f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
+    for name in _ENGINES:
+        try:
+            engines.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    print(__version__)
+    print(", ".join(engines))
 
 
 def _be_in_utf_8_mode() -> None:
