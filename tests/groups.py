@@ -82,6 +82,8 @@ def _on_its_python(release: Release) -> Group:
 
 GROUPS: Mapping[str, Group] = {
     "tables": Group(TEST_ALL, ("numpy", "pandas", "pyarrow", "xarray")),
+    "figures": Group(TEST_ALL, ("matplotlib", "plotly")),
+    "notebook": Group(TEST_ALL, ("ipykernel", "nbclient")),
     "dask": Group(TEST_ALL, ("distributed",), fixtures=["dask_client"]),
     "parsl": Group(TEST_ALL, ("parsl",), fixtures=["parsl_executor", "parsl_file"]),
     "mpi": Group(f"{TEST_ALL}, or an MPI and mpi4py", ("mpi4py",), lambda: bool(find_program("mpiexec"))),

@@ -123,3 +123,28 @@ def test_a_run_becomes_a_release_and_what_was_wrong_disappears(tmp_path: Path, m
         "in the mirror: 6 of 6 sets as released",
         "left of the release in a rebuilt catalog: ACCESS-ESM1-5, CanESM5",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.needs("notebook", "figures", "tables")
+def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(emdstore.__file__).parents[1]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(EXAMPLES / "ensemble.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [
+        output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "text/html" in output.get("data", {})
+    ]
+    assert len(shown) == 13
+    assert sum("<iframe srcdoc=" in each for each in shown) == 4
+    assert "11 of 11" in shown[0]
+    assert any("<td>failed</td><td>3</td>" in each for each in shown)  # the catalog
+    assert any("Error: " in each and "diagnostic" in each for each in shown)  # why runs failed
+    assert shown[-1].count("<img") == 1

@@ -44,6 +44,7 @@ _TESTS: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
 }
 _LONGEST_TOLD = 500
 _SHOWN = 10
+_NOT_SHOWN = ("execution_id", "position", "dimensions", "attributes", "provider", "diagnostic", "group")
 
 
 @attrs.frozen(repr=False)
@@ -224,8 +225,16 @@ class Query(Generic[Row]):
     def _repr_html_(self) -> str:
         """Return the first rows as a table, for notebooks."""
         rows = list(self.limit(_SHOWN))
-        fields = self._fields()
-        table = html_table(fields, [[getattr(row, name) for name in fields] for row in rows])
+        fields = [name for name in self._fields() if name not in _NOT_SHOWN]
+        dimensions = list(dict.fromkeys(name for row in rows for name in getattr(row, "dimensions", ())))
+        cells = [
+            [
+                *(getattr(row, name) for name in fields),
+                *(getattr(row, "dimensions", {}).get(name) for name in dimensions),
+            ]
+            for row in rows
+        ]
+        table = html_table([*fields, *dimensions], cells)
         about = f"{len(rows):,} of {self.count():,}" if len(rows) == _SHOWN else f"{len(rows):,}"
         return f"<p>{escape(repr(self))}: {about} rows</p>{table}"
 

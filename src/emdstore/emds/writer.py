@@ -13,24 +13,24 @@ Mistakes raise at the call that makes them, not when the file is read.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-from emdstore import system
 from emdstore.emds.artifact_set import RECORD_NAME, RETRACTION_NAME, Rejection, resolve_name
 from emdstore.emds.jsontext import parse, render
 from emdstore.emds.layout import Point, arrange, spell
 from emdstore.emds.metric import ATTRIBUTES, STRUCTURE, encode_metric_bundle
 from emdstore.emds.output import OutputBundle, OutputEntry, OutputKind, encode_output_bundle
+from emdstore.emds.saving import dataset_saver, figure_saver, staged, table_saver
 from emdstore.emds.series import Series, encode_series
 from emdstore.errors import ArtifactNotFoundError, BundleError, InvalidKeyError, UnsafePathError
-from emdstore.keys import STAGING_PREFIX, validate_key
+from emdstore.keys import validate_key
 
 
 @attrs.frozen
@@ -162,6 +162,73 @@ class OutputWriter:
         """Register an HTML page; see `add_plot`."""
         return self._add_output("html", path, long_name, description, dimensions, name)
 
+    def add_figure(
+        self,
+        figure: object,
+        path: Path | str,
+        *,
+        long_name: str,
+        description: str = "",
+        dimensions: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Save a figure in the directory, and register it.
+
+        Parameters
+        ----------
+        figure
+            A figure of matplotlib (or its axes) or of plotly.
+        path
+            Where to, in the writer's directory; an existing file is replaced. The suffix decides: an image for a plot,
+            ``.html`` for a page of plotly's.
+        long_name, description, dimensions, name
+            See `add_plot`.
+
+        Returns
+        -------
+        str
+            The file's key.
+
+        Raises
+        ------
+        BundleError
+            The figure cannot be saved so. Nothing was written.
+        InvalidKeyError, UnsafePathError
+            See `add_plot`. Nothing was written.
+        """
+        kind, save = figure_saver(figure, Path(path).suffix.lower())
+        return self._save(save, kind, path, long_name, description, dimensions, name)
+
+    def add_dataset(
+        self,
+        dataset: object,
+        path: Path | str,
+        *,
+        long_name: str,
+        description: str = "",
+        dimensions: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Save an xarray dataset or array as NetCDF (``.nc``), and register it as data; see `add_figure`."""
+        save = dataset_saver(dataset, Path(path).suffix.lower())
+        return self._save(save, "data", path, long_name, description, dimensions, name)
+
+    def add_table(
+        self,
+        table: object,
+        path: Path | str,
+        *,
+        long_name: str,
+        description: str = "",
+        dimensions: Mapping[str, str] | None = None,
+        name: str | None = None,
+    ) -> str:
+        """Save a frame of pandas or Polars as data (``.csv``, ``.parquet``) or as a page (``.html``, of pandas); see
+        `add_figure`.
+        """
+        kind, save = table_saver(table, Path(path).suffix.lower())
+        return self._save(save, kind, path, long_name, description, dimensions, name)
+
     def add_scalar(
         self,
         value: object,
@@ -278,21 +345,26 @@ class OutputWriter:
             self._files.metric: encode_metric_bundle(metric, name=self._files.metric),
         }
         for name, data in contents.items():
-            _replace(self._directory / name, data)
+            with staged(self._directory / name) as path:  # a link at the path is replaced, never followed
+                path.write_bytes(data)
         return self._files
 
     # -- outputs -----------------------------------------------------------------------------------------------------
 
-    def _add_output(
+    def _add_output(self, kind: OutputKind, path: Path | str, *about: Any) -> str:
+        entry = self._entry(kind, self._key(path), *about)
+        self._entries[kind, entry.name] = entry
+        return entry.filename
+
+    def _entry(
         self,
         kind: OutputKind,
-        path: Path | str,
+        key: str,
         long_name: str,
         description: str,
         dimensions: Mapping[str, str] | None,
         name: str | None,
-    ) -> str:
-        key = self._key(path)
+    ) -> OutputEntry:
         entry = OutputEntry(
             kind=kind,
             name=key if name is None else _text(name, "name"),
@@ -304,22 +376,34 @@ class OutputWriter:
         if (there := self._entries.get((kind, entry.name))) is not None:
             what = "was already added" if there.filename == key else f"is already {there.filename!r}, not {key!r}"
             raise BundleError(f"{kind} {entry.name!r} {what}; give each entry a name of its own", key=key)
+        return entry
+
+    def _save(self, save: Callable[[Path], object], kind: OutputKind, path: Path | str, *about: Any) -> str:
+        key = self._place(path)
+        entry = self._entry(kind, key, *about)  # before anything is written
+        (self._directory / key).parent.mkdir(parents=True, exist_ok=True)
+        with staged(self._directory / key) as file:
+            save(file)
         self._entries[kind, entry.name] = entry
         return key
 
     def _key(self, path: Path | str) -> str:
         """Return the key of an existing file that lies in the directory, also by its real path."""
+        key = self._place(path)
+        if not (self._directory / key).is_file():
+            raise ArtifactNotFoundError(f"no file {key!r} in {str(self._directory)!r}; write it first", key=key)
+        return key
+
+    def _place(self, path: Path | str) -> str:
+        """Return the key of a place in the directory, which a file may have or not."""
         real = self._directory.resolve()
         key = resolve_name(os.fspath(path), ran_in=str(self._directory))
         if isinstance(key, Rejection) and Path(path).is_absolute():
             key = resolve_name(os.fspath(path), ran_in=str(real))
         if isinstance(key, Rejection):
             raise InvalidKeyError(f"{str(path)!r} cannot be added from {str(self._directory)!r}: {key.reason}")
-        file = self._directory / key
-        if not file.resolve().is_relative_to(real):
+        if not (self._directory / key).resolve().is_relative_to(real):
             raise UnsafePathError(f"{key!r} is reached by a link that points outside {str(self._directory)!r}", key=key)
-        if not file.is_file():
-            raise ArtifactNotFoundError(f"no file {key!r} in {str(self._directory)!r}; write it first", key=key)
         return key
 
 
@@ -373,16 +457,3 @@ def _index(value: object, at: str) -> str | int | float:
     if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     raise BundleError(f"{at}: an index holds text and finite numbers, not {value!r}; write dates as text")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Replace the file atomically; a link at the path is replaced, never followed."""
-    staged = path.with_name(f"{STAGING_PREFIX}{system.current().token(8)}")
-    try:
-        with staged.open("xb") as file:
-            file.write(data)
-        staged.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            staged.unlink()
-        raise

@@ -279,6 +279,9 @@ class Execution:
     add_plot = _by_the_writer(OutputWriter.add_plot)
     add_data = _by_the_writer(OutputWriter.add_data)
     add_html = _by_the_writer(OutputWriter.add_html)
+    add_figure = _by_the_writer(OutputWriter.add_figure)
+    add_dataset = _by_the_writer(OutputWriter.add_dataset)
+    add_table = _by_the_writer(OutputWriter.add_table)
     add_scalar = _by_the_writer(OutputWriter.add_scalar)
     add_series = _by_the_writer(OutputWriter.add_series)
 
