@@ -115,14 +115,16 @@ from .sets.record import (
 from .sets.release import (
     Alias as Alias,
     Release as Release,
-    ReleaseCheck as ReleaseCheck,
     ReleaseDiff as ReleaseDiff,
-    check_release as check_release,
-    create_release as create_release,
     list_aliases as list_aliases,
     list_releases as list_releases,
     point_alias as point_alias,
     read_release as read_release,
+)
+from .sets.releasing import (
+    ReleaseCheck as ReleaseCheck,
+    check_release as check_release,
+    create_release as create_release,
 )
 from .sets.repair import (
     RepairReport as RepairReport,

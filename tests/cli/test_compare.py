@@ -60,7 +60,7 @@ def test_tolerances_of_metrics_come_from_a_file(here: Here, folder: Path) -> Non
     file.write_text(json.dumps({"rmse": {"absolute": 0.1}}))
     assert "within" in here("compare", a, b, "--group", "g1", "--tolerances", file).out
     file.write_text(json.dumps({"rmse": {"absolute": -1}}))
-    assert "is not as it should be" in here("compare", a, b, "--tolerances", file, code=2).err
+    assert "are not as they should be" in here("compare", a, b, "--tolerances", file, code=2).err
     assert "No such file" in here("compare", a, b, "--tolerances", folder / "none", code=2).err
     assert "0 or more" in here("compare", a, b, "--relative", "-1", code=2).err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "release verify", 0, ["release", "verify", "2026.1", *at]
     yield "release diff", 1, ["release", "diff", "2026.1", "2026.2", *at]
     yield "release alias", 0, ["release", "alias", "production", "2026.1", *at]
+    key = places / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    yield "release sign", 0, ["release", "sign", "2026.1", key, *at]
+    yield "release sign", 2, ["release", "sign", "nowhere", key, *at]
+    settings = Path("emdstore.toml").read_text()
+    Path("emdstore.toml").write_text(f'{settings}[targets.staging]\nstore = "{results}"\n[targets.production]\n')
+    yield "promote", 0, ["promote", "staging", "production", "--release", "2026.1", "--yes"]
+    yield "promote", 2, ["promote", "staging", "nowhere"]
     yield "retract", 0, ["retract", GOOD, "--reason", "wrong", "--results", results]
     yield "unretract", 0, ["unretract", GOOD, "--results", results]
     yield "forget", 0, ["forget", GOOD, *catalog]

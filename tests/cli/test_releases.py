@@ -118,3 +118,47 @@ def test_only_what_a_release_names_is_copied_and_verified_and_references_are_com
     assert "2 of 2 sets as released" in here("release", "verify", "2026.1", "--results", "copy").out
     assert "leave out other names" in here("transfer", "results", "copy", "p/d/c/1", "--release", "2026.1", code=2).err
     assert "no release 'x'" in here("transfer", "results", "copy", "--release", "x", code=2).err
+
+
+def test_nothing_gets_to_a_protected_target_to_which_a_check_objects(here: Here, tmp_path: Path) -> None:
+    here("init")
+    settings = Path("emdstore.toml")
+    protected = 'store = "public"\nprotected = true\nchecks = ["completeness", "tolerances"]\ntolerances = "t.toml"\n'
+    settings.write_text(f"{settings.read_text()}[targets.staging]\n[targets.production]\n{protected}")
+    Path("t.toml").write_text('"*" = {relative = 0.1}')
+    with Workspace.open() as workspace:
+
+        def run(name: str, value: float) -> None:
+            with workspace.start_execution(provider="p", diagnostic="d", group="g", name=name) as execution:
+                execution.add_scalar(value, metric="m")
+            execution.commit_output_assets()
+
+        run("1", 1.0)
+        asked = here("promote", "staging", "production", "--name", "2026.1", code=1)
+        assert "nothing was promoted; give --yes" in asked.err
+        assert "passed  tolerances" in asked.out
+        here("promote", "staging", "production", "--name", "2026.1", "--dry-run")
+        assert not Path("public").is_dir() or not list_releases("public")
+        done = here("promote", "staging", "production", "--name", "2026.1", "--yes", "-m", "first")
+        assert done.out.endswith("production is release 2026.1: 1 set\n")
+        assert "2026.1: 1 of 1 set as released" in here("release", "verify", "production", "--results", "public").out
+        shown = here("release", "show", "production", "--results", "public").out
+        assert "completeness: passed" in shown
+        assert "promoted from" in shown
+
+        run("2", 2.0)
+        refused = here("promote", "staging", "production", "--yes", code=1)
+        assert "objects  tolerances\n  p/d/g (p/d/g/1 → p/d/g/2): metric=m: 1.0 → 2.0" in refused.out
+        assert "production is protected" in refused.err
+        assert len(list_releases("public")) == 1
+        run("3", 1.05)
+        told = here("promote", "staging", "production", "--yes", "--json").json
+        assert told["promoted"]
+        assert [pair["verdict"] for pair in told["pairs"]] == ["within"]
+        assert [each.name for each in list_releases("public")] == ["2026.1", told["release"]]
+        again = here("promote", "staging", "production", "--yes")
+        assert "stands behind exactly these sets already" in again.err
+    assert "`emdstore promote` moves it" in here("release", "alias", "production", "2026.1", code=2).err
+    assert "no target 'x': there are staging, production" in here("promote", "x", "production", code=2).err
+    settings.write_text(settings.read_text().replace("protected = true", "protect = true"))
+    assert "[targets.production] has store, protected" in here("promote", "staging", "production", code=2).err

@@ -20,13 +20,12 @@ from emdstore.sets.release import (
     Release,
     ReleaseDiff,
     ReleasedSet,
-    check_release,
-    create_release,
     list_aliases,
     list_releases,
     point_alias,
     read_release,
 )
+from emdstore.sets.releasing import check_release, create_release
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore
 from emdstore.stores.checksums import sha256_of
 from emdstore.testing import FaultyStore

@@ -15,7 +15,8 @@ from emdstore.keys import join_key
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.mirroring import find_leftovers
 from emdstore.sets.record import read_record
-from emdstore.sets.release import check_release, create_release, expect_release, point_alias, read_release
+from emdstore.sets.release import point_alias, read_release
+from emdstore.sets.releasing import check_release, create_release, expect_release
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import FaultyStore
 

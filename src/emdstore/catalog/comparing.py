@@ -7,17 +7,21 @@ dimensions, so that neither folders nor times nor the order in files matter. `em
 from __future__ import annotations
 
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import attrs
+import msgspec
 
 from emdstore.catalog.catalog import Catalog
 from emdstore.catalog.query import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.values import HeldValues, Labels
+from emdstore.errors import QueryError
 
 Verdict = Literal["missing", "new", "changed", "within", "equal"]
 VERDICTS: tuple[Verdict, ...] = ("missing", "new", "changed", "within", "equal")
@@ -80,6 +84,35 @@ class Rules:
         return next(own, self.tolerance)
 
 
+_OTHERS = "*"
+
+
+def read_tolerances(file: Path, rules: Rules = Rules()) -> Rules:
+    """Return rules with the tolerances of metrics that a file has; ``*`` is for all that are not named.
+
+    Parameters
+    ----------
+    file
+        JSON, or TOML if its name ends so: ``{"rmse": {"relative": 1e-6, "absolute": 0}, "*": {"relative": 1e-9}}``.
+    rules
+        What else holds.
+
+    Raises
+    ------
+    QueryError
+        If the file cannot be read, or says something else.
+    """
+    try:
+        data = file.read_bytes()
+        told = tomllib.loads(data.decode()) if file.suffix == ".toml" else msgspec.json.decode(data)
+        of_metric = msgspec.convert(told, dict[str, Tolerance])
+    except OSError as error:
+        raise QueryError(f"the tolerances in {str(file)!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # JSON, TOML, UTF-8, and numbers below 0
+        raise QueryError(f"the tolerances in {str(file)!r} are not as they should be: {error}") from error
+    return attrs.evolve(rules, tolerance=of_metric.pop(_OTHERS, rules.tolerance), of_metric=of_metric)
+
+
 @attrs.frozen
 class Side:
     """What is compared: the executions of a catalog that some filters select; see `Catalog.executions`."""
@@ -126,6 +159,22 @@ class Item:
     distance: float | None = None
     detail: str = ""
 
+    def __str__(self) -> str:
+        """Say in a line what is different, without the verdict."""
+        if self.kind in ("execution", "artifact"):
+            return f"{self.name}{': ' + self.detail if self.detail else ''}"
+        of = ", ".join(f"{name}={value}" for name, value in self.dimensions.items())
+        if self.kind == "series":
+            told = self.detail or ("" if self.distance is None else f"up to {self.distance:.6g} apart")
+            return f"series over {self.name}, {of}{': ' + told if told else ''}"
+        if self.verdict in ("missing", "new"):
+            return f"{of}: {_number_text(self.a if self.verdict == 'missing' else self.b)}"
+        return f"{of}: {_number_text(self.a)} → {_number_text(self.b)}"
+
+
+def _number_text(value: float | None) -> str:
+    return "none" if value is None or value != value else repr(value) if abs(value) < 1e15 else f"{value:g}"
+
 
 @attrs.frozen
 class Pair:
@@ -150,6 +199,12 @@ class Pair:
     b: str | None
     counts: Mapping[Verdict, int]
     items: tuple[Item, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What they are of, and where they are."""
+        fragments = " → ".join(each for each in (self.a, self.b) if each is not None)
+        return f"{self.provider}/{self.diagnostic}/{self.group} ({fragments})"
 
     @property
     def verdict(self) -> Verdict:

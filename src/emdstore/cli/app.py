@@ -77,6 +77,8 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "release verify": ("releases:check", "Tell whether all is as it was released, byte by byte."),
     "release diff": ("releases:diff", "List what is different from one release to another."),
     "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
+    "release sign": ("releases:sign", "Sign a release with an SSH key."),
+    "promote": ("promoting:promote", "Promote results from one target to another, through checks."),
     "compare": ("compare:compare", "Tell what a new run, release or site changes, within tolerances."),
     "doctor": ("doctor:doctor", "Look at this installation, and try a store."),
     "help": ("help:show_help", "Tell about exit codes, filters, URLs, or the environment."),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
-import msgspec
 from cyclopts import Parameter
 
 from emdstore.catalog import Catalog
-from emdstore.catalog.comparing import VERDICTS, Item, Pair, Rules, Side, Tolerance, Verdict, compare_results
+from emdstore.catalog.comparing import VERDICTS, Pair, Rules, Side, Tolerance, Verdict, compare_results, read_tolerances
 from emdstore.cli.options import (
     ANY,
     PLAIN,
@@ -79,7 +77,7 @@ def compare(
     absolute
         How far apart two values may be, in their own unit; either is enough.
     tolerances
-        A JSON file with tolerances of metrics: {"rmse": {"relative": 1e-6, "absolute": 0}}.
+        A JSON or TOML file with tolerances of metrics: {"rmse": {"relative": 1e-6}, "*": {"absolute": 1e-9}}.
     artifacts
         Plots, data and html have changed if their bytes have; otherwise only if they are missing or new.
     provider
@@ -94,9 +92,11 @@ def compare(
         Write Markdown, for a pull request.
     """
     try:
-        rules = Rules(Tolerance(relative, absolute), _tolerances_in(tolerances), artifacts)
+        rules = Rules(Tolerance(relative, absolute), artifacts=artifacts)
     except ValueError as error:
         raise WrongCallError(f"tolerances are 0 or more: {error}") from error
+    if tolerances is not None:
+        rules = read_tolerances(tolerances, rules)
     named = (("provider", provider), ("diagnostic", diagnostic), ("group", group))
     filters = {name: list(values) for name, values in named if values}
     with ExitStack() as open_ones, set_progress("compare") as update:
@@ -111,24 +111,13 @@ def compare(
     if output.json:
         pairs = [attrs.asdict(pair, recurse=False) | {"verdict": pair.verdict} for pair in shown]
         return show_document("compare", {"pairs": pairs, "counts": {name: counts[name] for name in VERDICTS}}, code)
-    (_show_markdown if markdown else _show)(shown, limit or None)
+    (show_markdown if markdown else show_pairs)(shown, limit or None)
     told = ", ".join(f"{counts[name]} {_WORDS[name]}" for name in VERDICTS if counts[name])
     say(f"\n{count_text(len(shown), 'pair')} compared: {told}")
     return code
 
 
 _WORDS = {"missing": "missing", "new": "new", "changed": "changed", "within": "within tolerance", "equal": "equal"}
-
-
-def _tolerances_in(file: Path | None) -> dict[str, Tolerance]:
-    if file is None:
-        return {}
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Tolerance])
-    except OSError as error:
-        raise WrongCallError(f"--tolerances {str(file)!r} cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise WrongCallError(f"--tolerances {str(file)!r} is not as it should be: {error}") from error
 
 
 class _Own:
@@ -170,48 +159,27 @@ def _side(text: str, filters: dict[str, Any], own: _Own, access: Access) -> Iter
         yield Side(own.catalog(), chosen)
 
 
-def _show(pairs: list[Pair], limit: int | None) -> None:
+def show_pairs(pairs: Sequence[Pair], limit: int | None) -> None:
+    """Show pairs that are not equal, with at most so many of their items."""
     for pair in pairs:
         if pair.verdict == "equal":
             continue
-        say(f"{_WORDS[pair.verdict]}  {_title(pair)}", style="red" if pair.verdict != "within" else None)
+        say(f"{_WORDS[pair.verdict]}  {pair.title}", style="red" if pair.verdict != "within" else None)
         for item in islice(pair.items, limit):
             if item.kind != "execution":
-                say(f"  {_WORDS[item.verdict]}  {_said(item)}")
+                say(f"  {_WORDS[item.verdict]}  {item}")
         if limit is not None and len(pair.items) > limit:
             say(f"  ... and {len(pair.items) - limit} more; -n 0 shows all")
 
 
-def _show_markdown(pairs: list[Pair], limit: int | None) -> None:
+def show_markdown(pairs: Sequence[Pair], limit: int | None) -> None:
+    """Show the same as a table for a pull request."""
     say("| result | verdict | what |\n|---|---|---|")
     for pair in pairs:
         if pair.verdict == "equal":
             continue
-        said = [
-            f"{_WORDS[item.verdict]}: {_said(item)}" for item in islice(pair.items, limit) if item.kind != "execution"
-        ]
+        said = [f"{_WORDS[item.verdict]}: {item}" for item in islice(pair.items, limit) if item.kind != "execution"]
         if limit is not None and len(pair.items) > limit:
             said.append(f"and {len(pair.items) - limit} more")
-        cells = (_title(pair), _WORDS[pair.verdict], "; ".join(said))
+        cells = (pair.title, _WORDS[pair.verdict], "; ".join(said))
         say("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-
-
-def _title(pair: Pair) -> str:
-    fragments = " → ".join(each for each in (pair.a, pair.b) if each is not None)
-    return f"{pair.provider}/{pair.diagnostic}/{pair.group} ({fragments})"
-
-
-def _said(item: Item) -> str:
-    of = ", ".join(f"{name}={value}" for name, value in item.dimensions.items())
-    if item.kind == "artifact":
-        return f"{item.name}{': ' + item.detail if item.detail else ''}"
-    if item.kind == "series":
-        told = item.detail or ("" if item.distance is None else f"up to {item.distance:.6g} apart")
-        return f"series over {item.name}, {of}{': ' + told if told else ''}"
-    if item.verdict in ("missing", "new"):
-        return f"{of}: {_number(item.a if item.verdict == 'missing' else item.b)}"
-    return f"{of}: {_number(item.a)} → {_number(item.b)}"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None or value != value else json.dumps(value) if abs(value) < 1e15 else f"{value:g}"

@@ -151,6 +151,9 @@ LAYOUTS: Mapping[str, Layout] = {
     "logs": Layout(),
     "ls": Layout("artifacts"),
     "materialize": Layout(errors=_of_materialize),
+    "promote": Layout("checks", errors=lambda told: [
+        _error("objection", each["check"], finding) for each in told["checks"] for finding in each["findings"]
+    ]),
     "recover": Layout("recovered", named=("fragment",)),
     "reingest": _COMMIT,
     "release alias": Layout(one="alias"),
@@ -158,6 +161,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "release diff": Layout("sets"),
     "release list": Layout("releases"),
     "release show": Layout(one="release"),
+    "release sign": Layout(),
     "release verify": Layout("findings", errors=_of_items("findings", "finding", "fragment", "finding", ())),
     "repair": Layout("repaired", named=("key",), errors=lambda told: [
         _error("not repaired", each["key"], each["reason"]) for each in told["not_repaired"]

@@ -90,6 +90,14 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore release alias production 2026.1",
         "emdstore release alias production 2026.2 --why 'corrected sign'",
     ),
+    "release sign": (
+        "emdstore release sign 2026.1 ~/.ssh/id_ed25519",
+        "emdstore release sign 2026.1 ~/.ssh/id_ed25519.pub --results s3://bucket/results",
+    ),
+    "promote": (
+        "emdstore promote staging production --dry-run",
+        "emdstore promote staging production --name 2026.1 --note 'reviewed by the panel' --yes",
+    ),
     "manifest": ("emdstore manifest results", "emdstore manifest results --release 2026.1"),
     "compare": (
         "emdstore compare release:2026.1 release:2026.2 --relative 1e-6",

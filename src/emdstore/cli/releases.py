@@ -22,17 +22,12 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.render import say, show_document, show_fields, show_table
 from emdstore.cli.workspaces import open_workspace
+from emdstore.executions.settings import named_targets
 from emdstore.ingestion.replay import note_releases
 from emdstore.sets.manifest import iter_manifest
-from emdstore.sets.release import (
-    ReleaseDiff,
-    check_release,
-    create_release,
-    list_aliases,
-    list_releases,
-    point_alias,
-    read_release,
-)
+from emdstore.sets.release import ReleaseDiff, list_aliases, list_releases, point_alias, read_release
+from emdstore.sets.releasing import check_release, create_release
+from emdstore.sets.signing import check_signature, is_signed, sign_release
 from emdstore.stores.port import ArtifactStore
 from emdstore.web.text import count_text
 
@@ -53,6 +48,7 @@ def create(
     group: tuple[str, ...] = (),
     note: Annotated[str, Parameter(name=("--note", "-m"))] = "",
     by: str | None = None,
+    key: Annotated[Path | None, Parameter(name="--sign")] = None,
     results: Results = None,
     config: Config = None,
     access: Access = ANY,
@@ -83,6 +79,8 @@ def create(
         What the release is for.
     by
         Who makes it; by default the user and the host.
+    key
+        Sign it with this SSH key; see `emdstore release sign`.
     """
     given = (("provider", provider), ("diagnostic", diagnostic), ("group", group))
     filters: dict[str, Any] = {what: list(values) for what, values in given if values}
@@ -98,7 +96,7 @@ def create(
             rows = catalog.executions(fragment=prefix, status="uploaded", **filters)
             if not (fragments := [row.fragment for row in rows if row.state == "published"]):
                 raise WrongCallError("the catalog has no published set like that")
-        release = create_release(store, name, fragments, prefix=prefix, note=note, by=by)
+        release = create_release(store, name, fragments, prefix=prefix, note=note, by=by, key=key)
     if output.json:
         return show_document("release create", {"release": release})
     say(f"release {name}: {count_text(len(release.sets), 'set')}")
@@ -143,7 +141,10 @@ def show(
         release = read_release(store, name)
     if output.json:
         return show_document("release show", {"release": release})
-    show_fields({"release": release.name, "made": release.at, "by": release.by, "note": release.note})
+    about = {"release": release.name, "made": release.at, "by": release.by, "note": release.note}
+    show_fields(about | ({} if release.promoted_from is None else {"promoted from": release.promoted_from}))
+    for verdict in release.checks:
+        say(f"{verdict.check}: {'passed' if verdict.ok else f'{verdict.count} objections'}")
     say("")
     show_table(("set", "record"), [(each.fragment, each.record) for each in release.sets])
     return 0
@@ -153,6 +154,7 @@ def check(
     name: str,
     /,
     *,
+    signers: Path | None = None,
     results: Results = None,
     config: Config = None,
     access: Access = ANY,
@@ -164,14 +166,21 @@ def check(
     ----------
     name
         The release, or an alias.
+    signers
+        Also expect a signature of one of these: a file of OpenSSH's format allowed_signers.
     results
         The results store, or a copy of it; by default the workspace's.
     """
     with _store_and_catalog(results, config, access) as (store, _):
+        signed_by = None if signers is None else check_signature(store, name, signers)
+        signed = signed_by is not None or is_signed(store, name)
         found = check_release(store, read_release(store, name))
     code = 0 if found.ok else 1
     if output.json:
-        return show_document("release verify", found.as_dict(), code)
+        about = {"signed": signed, "signed_by": signed_by}
+        return show_document("release verify", found.as_dict() | about, code)
+    if signed:
+        say("signed; --signers FILE tells by whom" if signed_by is None else f"signed by {signed_by}")
     for fragment, finding in found.findings.items():
         say(f"{finding}  {fragment}", style="red")
     for fragment in found.retracted:
@@ -212,6 +221,36 @@ def diff(
     return code
 
 
+def sign(
+    name: str,
+    key: Path,
+    /,
+    *,
+    results: Results = None,
+    config: Config = None,
+    access: Access = ANY,
+    output: Output = PLAIN,
+) -> int:
+    """Sign a release with an SSH key, so that others can tell who stands behind it, also in a copy.
+
+    OpenSSH checks the signature, too: ssh-keygen -Y verify -n emdstore-release -f SIGNERS -I WHO -s 2026.1.json.sig <
+    2026.1.json, in .emdstore/releases.
+
+    Parameters
+    ----------
+    name
+        The release, or an alias.
+    key
+        The file of the private key, or of the public one if an agent holds the private one.
+    """
+    with _store_and_catalog(results, config, access) as (store, _):
+        sign_release(store, name, key)
+    if output.json:
+        return show_document("release sign", {"release": name, "key": str(key)})
+    say(f"release {name} is signed")
+    return 0
+
+
 def alias(
     name: str,
     release: str,
@@ -237,6 +276,8 @@ def alias(
     by
         Who moves it; by default the user and the host.
     """
+    if results is None and (target := named_targets(config).get(name)) is not None and target.protected:
+        raise WrongCallError(f"{name} is a protected target: `emdstore promote` moves it, after the checks")
     with _store_and_catalog(results, config, access) as (store, _):
         pointed = point_alias(store, name, release, why=why, by=by)
     if output.json:

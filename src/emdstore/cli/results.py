@@ -55,7 +55,7 @@ from emdstore.sets.decision import StatusDecision, resolve_status
 from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
-from emdstore.sets.release import released_around
+from emdstore.sets.releasing import released_around
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.verify import HARMLESS, VerifyInterrupted, VerifyReport, verify
 from emdstore.stores import ArtifactStore

@@ -32,7 +32,7 @@ from emdstore.executions.scratch import has_scratch_record, read_stopped_record,
 from emdstore.ingestion.reading import read_set
 from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
-from emdstore.sets.release import Released
+from emdstore.sets.releasing import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped

@@ -34,7 +34,7 @@ from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
 from emdstore.selection import ALL, Selection
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
-from emdstore.sets.release import Released
+from emdstore.sets.releasing import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.shown import Shown
 from emdstore.stores.local import LocalArtifactStore

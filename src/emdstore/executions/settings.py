@@ -25,8 +25,17 @@ _ENVIRONMENT = "EMDSTORE_"
 _PLACES = ("scratch", "results", "catalog", "vocabulary")
 _FLAGS = ("clean_folder", "clean_unnamed")
 _STORES = "stores"
-_SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options", _STORES)
+_TARGETS = "targets"
+_SETTINGS = (*_PLACES, *_FLAGS, "lease_seconds", "results_options", _STORES, _TARGETS)
 _DEFAULTS = {"vocabulary": None, "clean_folder": False, "clean_unnamed": False, "lease_seconds": 60.0}
+
+
+def _several(given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise TypeError(f"a list of names, not {given!r}")
+    return tuple(given)
 
 
 @attrs.frozen
@@ -56,6 +65,34 @@ class NamedStore:
         return f"{self.url.rstrip('/')}/{inside}" if inside else self.url
 
 
+@attrs.frozen(kw_only=True)
+class Target:
+    """Where results are promoted to or from; see `emdstore.gates`.
+
+    Attributes
+    ----------
+    name
+        Its name, which is that of the alias that points at what it stands behind.
+    store
+        Its results store, a place as for commands; None for the workspace's.
+    protected
+        Whether nothing gets there to which a check objects.
+    checks
+        The names of the checks; None for all that are known.
+    tolerances
+        The file of tolerances.
+    vocabulary
+        The file of the controlled vocabulary; None for the workspace's.
+    """
+
+    name: str
+    store: str | None = None
+    protected: bool = False
+    checks: tuple[str, ...] | None = attrs.field(default=None, converter=_several)
+    tolerances: Path | None = None
+    vocabulary: Path | None = None
+
+
 @attrs.frozen
 class Setting:
     """One setting of a workspace, and where its value comes from."""
@@ -70,6 +107,7 @@ def read_settings(path: str | os.PathLike[str] | None, *, catalog: str | None) -
     file = _find_config(path)
     settings = _read_config(file) if file is not None else {}
     settings.pop(_STORES, None)
+    settings.pop(_TARGETS, None)
     base = file.parent if file is not None else Path.cwd()
     settings = {name: _anchored(name, value, base) for name, value in settings.items()} | _from_environment()
     if catalog is not None:
@@ -110,6 +148,39 @@ def named_stores(path: str | os.PathLike[str] | None = None) -> dict[str, NamedS
             options = {option: value for option, value in table.items() if option != "url"}
             found[name] = NamedStore(name, url, options, file)
     return found
+
+
+def named_targets(path: str | os.PathLike[str] | None = None) -> dict[str, Target]:
+    """Return the targets that the workspace's file has: its tables ``[targets.NAME]``.
+
+    Raises
+    ------
+    WorkspaceError
+        If the file cannot be read, or a target in it is not as it should be.
+    """
+    file = _find_config(path)
+    tables = {} if file is None else _read_config(file).get(_TARGETS, {})
+    found: dict[str, Target] = {}
+    for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
+        assert file is not None
+        if not isinstance(table, dict) or not _NAME.fullmatch(name):
+            raise WorkspaceError(f"{file}: a target is a table [{_TARGETS}.NAME]")
+        try:
+            found[name] = Target(name=name, **{each: _of_target(each, value, file) for each, value in table.items()})
+        except TypeError as error:
+            known = ", ".join(field.name for field in attrs.fields(Target) if field.name != "name")
+            raise WorkspaceError(f"{file}: [{_TARGETS}.{name}] has {known}, and nothing else: {error}") from None
+    return found
+
+
+def _of_target(name: str, value: Any, file: Path) -> Any:
+    kind: type[Any] = bool if name == "protected" else list if name == "checks" else str
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is {kind.__name__}, not {value!r}")
+    if name in ("tolerances", "vocabulary"):
+        return file.parent / Path(value).expanduser()
+    is_name = ":" in value if isinstance(value, str) else False  # a URL, or a named store
+    return os.fspath(file.parent / Path(value).expanduser()) if name == "store" and not is_name else value
 
 
 def explained_settings(path: str | os.PathLike[str] | None = None) -> list[Setting]:

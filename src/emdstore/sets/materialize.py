@@ -39,7 +39,7 @@ from emdstore.sets.cause import read_cause
 from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
-from emdstore.sets.release import released_around
+from emdstore.sets.releasing import released_around
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_of
 from emdstore.shown import Shown

@@ -27,7 +27,8 @@ from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection, roots_of
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
-from emdstore.sets.release import ALIASES, RELEASES, Released, continues, expect_release, own_keys
+from emdstore.sets.release import ALIASES, RELEASES, continues, own_keys
+from emdstore.sets.releasing import Released, expect_release
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_of
@@ -164,7 +165,7 @@ def transfer(
             raise TypeError("the keys of a release are known: give keys or a release")
         found = expect_release(opened, release)
         expected = found.records
-        given = (*expected, *own_keys(found, release))
+        given = (*expected, *own_keys(opened, found, release))
     return move(
         opened,
         to,

@@ -17,7 +17,7 @@ from emdstore.selection import ALL, Selection
 from emdstore.sets.finding import FoundSet, fragment_at
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.record import RecordedArtifact
-from emdstore.sets.release import expect_release
+from emdstore.sets.releasing import expect_release
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
 from emdstore.shown import Shown
 from emdstore.stores.left_out import FirstLeftOut

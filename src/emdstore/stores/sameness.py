@@ -26,6 +26,12 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
     raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
 
 
+def is_same_place(one: ArtifactStore, other: ArtifactStore) -> bool:
+    """Tell whether two stores are the same place."""
+    here, there = place_of(one), place_of(other)
+    return (here.holder, here.path) == (there.holder, there.path)
+
+
 def server_of(store: ArtifactStore) -> Hashable | None:
     """Return what identifies the server of a store; None if there is none, or it is not known."""
     place = place_of(store)

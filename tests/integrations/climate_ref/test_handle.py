@@ -23,7 +23,7 @@ from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactSt
 from emdstore.integrations.climate_ref import handle_execution_result, handling, materialize_execution
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
-from emdstore.sets.release import check_release, create_release
+from emdstore.sets.releasing import check_release, create_release
 from emdstore.testing import Fault, FaultyStore
 
 FRAGMENT = "example/global-mean/historical_g1_v1_abcdef01/1"

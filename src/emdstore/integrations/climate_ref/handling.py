@@ -19,7 +19,7 @@ from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
-from emdstore.sets.release import Released
+from emdstore.sets.releasing import Released
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 
 if TYPE_CHECKING:
