@@ -111,6 +111,9 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "retract", 0, ["retract", GOOD, "--reason", "wrong", "--results", results]
     yield "unretract", 0, ["unretract", GOOD, "--results", results]
     yield "forget", 0, ["forget", GOOD, *catalog]
+    yield "rm", 1, ["rm", results, GOOD]
+    yield "rm", 0, ["rm", "copy", GOOD, "--copy", results, "--yes"]
+    yield "rm", 4, ["rm", results, "nowhere"]
 
 
 def test_every_command_prints_a_document_in_the_envelope_as_its_schema_says(here: Here, places: Path) -> None:

@@ -37,6 +37,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "cat": ("look:cat", "Write an artifact's bytes to stdout."),
     "du": ("look:du", "Tell how much room a store's sets take."),
     "transfer": ("stores:transfer_artifacts", "Copy artifacts from one store to another."),
+    "rm": ("removing:rm", "Remove sets and keys by their names, as far as nothing is lost."),
     "diff": ("diff:diff", "Tell which sets and keys of two stores differ, and how."),
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
     "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),

@@ -172,6 +172,7 @@ LAYOUTS: Mapping[str, Layout] = {
     ]),
     "resources": Layout("diagnostics"),
     "retract": Layout("sets"),
+    "rm": Layout("removed", errors=_of_items("removed", "outcome", "name", "refusal", ("removed", "would be removed"))),
     "run": Layout(one="execution"),
     "serve": Layout(),
     "sets": Layout("sets", errors=_of_items("sets", "state", "fragment", "reason", _READ)),

@@ -18,6 +18,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore transfer results s3://bucket/results pmp/enso --dry-run",
         "emdstore transfer results /archive/results --provider pmp --latest --max-transfer 200G",
     ),
+    "rm": (
+        "emdstore rm results pmp/enso/h/1 --copy s3://archive/results --dry-run",
+        "emdstore rm results pmp/enso/h -r --copy s3://archive/results --yes",
+    ),
     "diff": (
         "emdstore diff results s3://bucket/results pmp",
         "emdstore diff results/pmp/enso/h/1 results/pmp/enso/h/2 --values --tolerance 1e-9",

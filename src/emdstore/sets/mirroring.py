@@ -90,7 +90,7 @@ def find_leftovers(source: StoreLike, mirror: StoreLike) -> Leftovers:
     origin, copy = as_source(source), as_store(mirror)
     hidden: list[LeftOut] = []
     sets = {each.location: each.published for each in find_sets(copy)}
-    records, runs = _Records(copy, sets), _Runs(copy)
+    records, runs = Records(copy, sets), _Runs(copy)
     removable: list[Leftover] = []
     kept: dict[str, str] = {}
     held = at_source = 0
@@ -186,13 +186,13 @@ def remove_leftovers(
 def _look_again(source: ArtifactStore, mirror: ArtifactStore, leftover: Leftover) -> None:
     if patiently(lambda: source.exists(leftover.key), source):
         raise PruneRefusedError(f"{leftover.key!r} is at the source again: it stays", key=leftover.key)
-    if _set_around(mirror, leftover.key) != (leftover.folder, leftover.record):
+    if set_around(mirror, leftover.key) != (leftover.folder, leftover.record):
         raise PruneRefusedError(
             f"{leftover.key!r} lies in a set that came, went or changed meanwhile: it stays", key=leftover.key
         )
 
 
-def _set_around(store: ArtifactStore, key: str) -> tuple[str | None, str | None]:
+def set_around(store: ArtifactStore, key: str) -> tuple[str | None, str | None]:
     """Return the set in whose folder a key lies now, and the SHA-256 of its record; None for a bare one's."""
     for folder in (*folders_above(key), ""):
         record = join_key(folder, RECORD_NAME)
@@ -229,13 +229,14 @@ class _Runs:
         return self._known[folder]
 
 
-class _Records:
-    """The records of a mirror's sets, each read once."""
+class Records:
+    """The records of a store's sets, each read once."""
 
     def __init__(self, mirror: ArtifactStore, sets: dict[str, bool]) -> None:
         self._mirror, self._sets = mirror, sets
         self._folder: str | None = None
         self._named: frozenset[str] = frozenset()
+        self._before: frozenset[str] = frozenset()
         self._digest = ""
         self._doubt: str | None = None
 
@@ -244,15 +245,17 @@ class _Records:
         self._read(folder)
         return self._digest
 
-    def names(self, folder: str, key: str) -> str | None:
-        """Tell why a key in a set's folder is no leftover; None if no record names it, nor one before."""
+    def names(self, folder: str, key: str, *, only_now: bool = False) -> str | None:
+        """Tell why a key in a set's folder is no leftover; None if no record names it, nor one before if it counts."""
         if not self._sets[folder]:
             return "its set has no record that would tell what belongs to it"
         self._read(folder)
         if self._doubt is not None:
             return self._doubt
         inside = key[len(folder) + 1 :] if folder else key
-        return "the record names it, or one before it did" if inside in self._named else None
+        if inside in self._before:
+            return None if only_now else "a record that was replaced names it"
+        return "the record names it" if inside in self._named else None
 
     def _read(self, folder: str) -> None:
         if folder == self._folder:
@@ -268,5 +271,5 @@ class _Records:
         if record.state not in ("published", "failed", "incomplete"):
             self._doubt = f"its set is not settled (state {record.state})"
         artifacts = (each.key for each in record.artifacts)
-        known = {RECORD_NAME, RETRACTION_NAME, *artifacts, *record.superseded, *record.missing, *record.unreadable}
-        self._named = frozenset(known)
+        self._named = frozenset({RECORD_NAME, RETRACTION_NAME, *artifacts, *record.missing, *record.unreadable})
+        self._before = frozenset(record.superseded) - self._named
