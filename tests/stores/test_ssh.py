@@ -33,6 +33,7 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
+from emdstore.stores.port import Copied, CopiesMany
 from emdstore.stores.ssh import farend, lines
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.connection import Connection
@@ -296,6 +297,21 @@ def test_one_that_fails_among_many_stops_no_other(here: LocalArtifactStore, tmp_
     assert {key for key, outcome in outcomes.items() if outcome != "copied"} == {"runs/1/f1", "runs/2/f2"}
     back = {each.key: each.outcome for each in transfer(there, tmp_path / "back", [*keys, "gone"]).outcomes}
     assert {key for key, outcome in back.items() if outcome != "copied"} == {"runs/2/f2", "gone"}
+
+
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_what_has_grown_large_comes_with_the_small_ones(way: str, tmp_path: Path) -> None:
+    near, far = LocalArtifactStore(tmp_path / "near"), SSHArtifactStore(f"ssh://here{tmp_path}/far", rsh=NO_SSH)
+    source, dest = (near, far) if way == "up" else (far, near)
+    sizes = {"a": 3, "b": 2_500_000, "c": 700_000, "d": 0}
+    for key, size in sizes.items():
+        source.write_bytes(key, b"x" * size)
+    session = dest.copy_from(source)
+    assert isinstance(session, CopiesMany)
+    with session:
+        copied = list(session.copy_many(list(sizes)))
+    assert copied == [Copied(size, sha256(b"x" * size).hexdigest()) for size in sizes.values()]
+    assert {each.key: each.size for each in dest.iter_info()} == sizes
 
 
 def test_a_folder_of_a_store_uses_its_connection(here: LocalArtifactStore, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Files that go from this machine to the far end, or come from there, with their times.
 
-A small file would take a round trip of its own. So of a batch the next ones are sent, or asked for, before the answer
-to the first has come. A copy has the time of its source, by which the next transfer knows it again.
+Small files travel together: several in a frame, and the next frames before the answer to the first has come. A copy has
+the time of its source, by which the next transfer knows it again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
+import itertools
 import os
 import stat
 from collections import deque
@@ -28,20 +31,35 @@ from emdstore.stores.ssh.farend import LARGE, FarEnd, FarReader, FarWriter
 from emdstore.stores.ssh.lines import Lines
 
 _AHEAD_BYTES = far.WINDOW
-_AHEAD_FILES = 32
+_TOGETHER_BYTES = far.PIECE_BYTES
+_TOGETHER = 32
+"""How many small files are in one frame, at most."""
+_AHEAD_FRAMES = 4
 
 _Moved = Callable[[int], object] | None
 
 
-@attrs.define
-class _Sent:
-    """A small file that was sent, and not yet answered for."""
+@attrs.frozen
+class _Read:
+    """Small files that go together, and what became of each on this side."""
 
-    key: str
+    keys: list[str] = attrs.field(factory=list)
+    read: list[Copied | EmdstoreError] = attrs.field(factory=list)
+    told: list[dict[str, Any]] = attrs.field(factory=list)
+    parts: list[bytes] = attrs.field(factory=list)
+
+    @property
+    def bytes(self) -> int:
+        return sum(map(len, self.parts))
+
+
+@attrs.frozen
+class _Sent:
+    """Small files that were sent, and not yet answered for."""
+
+    read: _Read
     number: int
     frames: SimpleQueue[Any]
-    size: int
-    sha256: str
 
 
 class SendFiles:
@@ -83,63 +101,77 @@ class SendFiles:
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
-        waiting: deque[_Sent | EmdstoreError] = deque()
+        waiting: deque[_Sent] = deque()
         ahead = 0
         with self._lines.taken() as side:
             end = _program(side)
             try:
-                for key in keys:
-                    try:
-                        sent = self._send(end, validate_key(key))
-                        ahead += sent.size
-                        waiting.append(sent)
-                    except EmdstoreError as error:
-                        waiting.append(error)
-                    while waiting and (ahead > _AHEAD_BYTES or _is_settled(waiting[0])):
-                        first = waiting.popleft()
-                        ahead -= first.size if isinstance(first, _Sent) else 0
-                        yield _settle(end, first, moved)
+                for read in self._read_together(keys):
+                    number, frames = end.begin()
+                    waiting.append(_Sent(read, number, frames))
+                    ahead += read.bytes
+                    with contextlib.suppress(EmdstoreError):  # each of them hears of it
+                        end.send(number, far.PUT_MANY, {"files": read.told}, *read.parts)
+                    while waiting and (ahead > _AHEAD_BYTES or end.is_cut or not waiting[0].frames.empty()):
+                        ahead -= waiting[0].read.bytes
+                        yield from _settled(end, waiting.popleft(), moved)
                 while waiting:
-                    yield _settle(end, waiting.popleft(), moved)
+                    yield from _settled(end, waiting.popleft(), moved)
             finally:
                 for each in waiting:
-                    if isinstance(each, _Sent):
-                        end.forget(each.number)
+                    end.forget(each.number)
 
-    def _send(self, end: FarEnd, key: str) -> _Sent:
+    def _read_together(self, keys: Sequence[str]) -> Iterator[_Read]:
+        """Read and hash files, and yield them in frames."""
+        together, size = _Read(), 0
+        for key in keys:
+            together.keys.append(key)
+            try:
+                data, kept = self._read(validate_key(key))
+            except EmdstoreError as error:
+                together.read.append(error)
+                continue
+            digest = sha256_of(data)
+            together.read.append(Copied(len(data), digest))
+            together.told.append({"key": key, "size": len(data), "sha256": digest, **kept})
+            together.parts.append(data)
+            size += len(data)
+            if size >= _TOGETHER_BYTES or len(together.keys) >= _TOGETHER:
+                yield together
+                together, size = _Read(), 0
+        if together.keys:
+            yield together
+
+    def _read(self, key: str) -> tuple[bytes, dict[str, Any]]:
         with self._source.root.translating("read", key):
             fd, before = self._source.open(key)
             try:
-                data = read_whole(fd, before, key)
+                return read_whole(fd, before, key), _kept(before)
             finally:
                 os.close(fd)
-        digest = sha256_of(data)
-        number, frames = end.begin()
-        try:
-            end.send(number, far.PUT, {"key": key, "sha256": digest, **_kept(before)}, data)
-        except BaseException:
-            end.forget(number)
-            raise
-        return _Sent(key, number, frames, len(data), digest)
 
 
-def _is_settled(first: _Sent | EmdstoreError) -> bool:
-    return not isinstance(first, _Sent) or not first.frames.empty()
-
-
-def _settle(end: FarEnd, first: _Sent | EmdstoreError, moved: _Moved) -> Copied | EmdstoreError:
-    """Wait for the answer to a file that was sent."""
-    if not isinstance(first, _Sent):
-        return first
+def _settled(end: FarEnd, sent: _Sent, moved: _Moved) -> Iterator[Copied | EmdstoreError]:
+    """Wait for the answer to files that were sent, and yield what became of each."""
+    read, failed = sent.read, {}
+    lost: EmdstoreError | None = None
     try:
-        end.receive(first.frames, first.key, "write")
+        failed = dict(end.receive(sent.frames, "", "write")[1].get("failed", ()))
     except EmdstoreError as error:
-        return error
+        lost = error
     finally:
-        end.forget(first.number)
-    if moved is not None:
-        moved(first.size)
-    return Copied(first.size, first.sha256)
+        end.forget(sent.number)
+    places = itertools.count()
+    for key, each in zip(read.keys, read.read, strict=True):
+        if isinstance(each, Copied):
+            answer = failed.get(next(places))
+            if lost is not None:
+                each = copy.copy(lost)
+            elif answer is not None:
+                each = end.error_of(answer, key, "write")
+            elif moved is not None:
+                moved(each.size or 0)
+        yield each
 
 
 def _kept(status: os.stat_result) -> dict[str, Any]:
@@ -148,6 +180,23 @@ def _kept(status: os.stat_result) -> dict[str, Any]:
     if status.st_mode & 0o111:
         kept["program"] = True
     return kept
+
+
+def _keep(fd: int, mtime_ns: int, *, is_program: bool) -> None:
+    """Give a copy what it keeps; whoever may read a program may run it, within the umask."""
+    if is_program:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.fchmod(fd, mode | (mode & 0o444) >> 2)
+    os.utime(fd, ns=(mtime_ns, mtime_ns))
+
+
+@attrs.frozen
+class _Asked:
+    """Small files that were asked for, and have not all come."""
+
+    keys: list[str]
+    number: int
+    frames: SimpleQueue[Any]
 
 
 class FetchFiles:
@@ -165,60 +214,85 @@ class FetchFiles:
     def copy(self, key: str, moved: _Moved = None, /) -> Copied:
         """See `CopySession.copy`."""
         validate_key(key)
-
-        def fetch(side: object) -> Copied:
-            with FarReader(_program(side), key) as reader:
-                return self._take(reader, key, moved)
-
-        return self._lines.call(fetch)
+        return self._lines.call(lambda side: self._stream(_program(side), key, moved))
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
-        asked: deque[tuple[FarReader, EmdstoreError | None]] = deque()
+        asked: deque[_Asked] = deque()
         left = deque(keys)
         with self._lines.taken() as side:
             end = _program(side)
             try:
                 while asked or left:
-                    if left and len(asked) <= _AHEAD_FILES // 2:
-                        more = [
-                            FarReader(end, validate_key(left.popleft()), ask=False)
-                            for _ in range(min(len(left), _AHEAD_FILES - len(asked)))
-                        ]
-                        failed: EmdstoreError | None = None
-                        try:
-                            end.send_together([reader.request for reader in more])
-                        except EmdstoreError as error:
-                            failed = error
-                        asked += [(reader, failed) for reader in more]
-                    reader, unsent = asked.popleft()
-                    yield unsent or self._taken(reader, moved)
+                    while left and len(asked) < _AHEAD_FRAMES:
+                        together = [left.popleft() for _ in range(min(len(left), _TOGETHER))]
+                        asked.append(_Asked(together, *end.begin()))
+                        with contextlib.suppress(EmdstoreError):  # each of them hears of it
+                            end.send(asked[-1].number, far.GET_MANY, {"keys": together})
+                    yield from self._taken(end, asked[0], moved)
+                    asked.popleft()
             finally:
-                for reader, _ in asked:
-                    with contextlib.suppress(EmdstoreError):
-                        reader.__exit__(None, None, None)
+                for each in asked:
+                    end.forget(each.number)
+                    if not end.is_cut:
+                        with contextlib.suppress(EmdstoreError):
+                            end.send(each.number, far.CANCEL, {})
 
-    def _taken(self, reader: FarReader, moved: _Moved) -> Copied | EmdstoreError:
-        try:
-            with reader:
-                reader.begin()
-                return self._take(reader, reader.info.key, moved)
-        except EmdstoreError as error:
-            return error
+    def _taken(self, end: FarEnd, asked: _Asked, moved: _Moved) -> Iterator[Copied | EmdstoreError]:
+        """Put files in place as they come, and yield what became of each."""
+        left = deque(asked.keys)
+        while left:
+            try:
+                kind, told, body = end.receive(asked.frames, "", "read")
+            except EmdstoreError as error:
+                yield from (copy.copy(error) for _ in left)
+                break
+            view, at = memoryview(body), 0
+            for each in told["files"]:
+                key = left.popleft()
+                size = each.get("size", 0)
+                try:
+                    if each.get("code") == "large":
+                        yield self._stream(end, key, moved)
+                    elif "code" in each:
+                        yield end.error_of(each, key, "read")
+                    else:
+                        yield self._put(end, key, each, view[at : at + size], moved)
+                except EmdstoreError as error:
+                    yield error
+                at += size
+            if kind == far.PIECE:
+                with contextlib.suppress(EmdstoreError):
+                    end.send(asked.number, far.TAKEN, {"room": len(body)})
+        end.forget(asked.number)
 
-    def _take(self, reader: FarReader, key: str, moved: _Moved) -> Copied:
+    def _put(self, end: FarEnd, key: str, told: dict[str, Any], data: memoryview, moved: _Moved) -> Copied:
+        digest = hashlib.sha256(data).hexdigest()
+        end.check(digest, told["sha256"], key)
         dest = self._dest
         with dest.root.translating("write", key):
+            out = dest.stage(key)
+            try:
+                dest.write(out, data, key)
+                if moved is not None:
+                    moved(len(data))
+                _keep(out, told["stat"][1], is_program=told.get("program", False))
+            except BaseException:
+                dest.discard(out)
+                raise
+            dest.put_in_place(out, key)
+        return Copied(len(data), digest)
+
+    def _stream(self, end: FarEnd, key: str, moved: _Moved) -> Copied:
+        dest = self._dest
+        with FarReader(end, key) as reader, dest.root.translating("write", key):
             out = dest.stage(key)
             try:
                 while data := reader.read(far.WINDOW):
                     dest.write(out, data, key)
                     if moved is not None:
                         moved(len(data))
-                if reader.is_program:
-                    mode = stat.S_IMODE(os.fstat(out).st_mode)
-                    os.fchmod(out, mode | (mode & 0o444) >> 2)
-                os.utime(out, ns=(reader.mtime_ns, reader.mtime_ns))
+                _keep(out, reader.mtime_ns, is_program=reader.is_program)
             except BaseException:
                 dest.discard(out)
                 raise

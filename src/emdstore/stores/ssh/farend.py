@@ -15,7 +15,7 @@ import itertools
 import json
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -53,9 +53,12 @@ _PATIENCE = 15  # times as long as for other answers, for what looks at a whole 
 _BANNER_BYTES = 64 * 1024
 _TOO_OLD = 86
 # `exec sh` because the user's shell may be any; the words are such that csh and fish take them, too.
+# The system's own Python comes first: it starts fastest, and is not on a network file system. On a Mac it may be a stub
+# that would install one.
 _COMMAND = (
-    "exec sh -c 'for p in python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 "
-    "/usr/bin/python3 /usr/libexec/platform-python python; do command -v $p >/dev/null 2>&1 || continue; "
+    "exec sh -c 's=/usr/bin/python3; test -e /usr/bin/xcode-select && s=; "
+    "for p in $s python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python3.6 "
+    "/usr/libexec/platform-python python; do command -v $p >/dev/null 2>&1 || continue; "
     '$p -I -S -c "import io,sys,zlib;sys.version_info<(3,6)and sys.exit({too_old});'
     'f=io.BufferedReader(io.FileIO(0),1);exec(zlib.decompress(f.read(int(f.read(6)))))"; '
     "r=$?; test $r = {too_old} || exit $r; done; echo no Python 3.6 or newer >&2; exit 127'"
@@ -85,6 +88,9 @@ class _Bare(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._without_docstring(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module in ("typing", "collections.abc") else node
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
@@ -272,26 +278,14 @@ class FarEnd:
         """Take no more answers to a request."""
         self._calls.pop(number, None)
 
-    def send_together(self, requests: Sequence[tuple[int, int, dict[str, Any]]]) -> None:
-        """Send several small frames at once: each write would be a packet of its own for SSH."""
-        data = b"".join(
-            far.HEADER.pack(number, kind, len(told), 0) + told
-            for number, kind, meta in requests
-            for told in [json.dumps(meta).encode()]
-        )
-        with self._sending:
-            if self._error is not None:
-                raise copy.copy(self._error)
-            self._connection.write(data)
-
-    def send(self, number: int, kind: int, meta: dict[str, Any], body: bytes | memoryview = b"") -> None:
-        """Send one frame."""
+    def send(self, number: int, kind: int, meta: dict[str, Any], *body: bytes | memoryview) -> None:
+        """Send one frame, the body of which may be in parts."""
         told = json.dumps(meta).encode() if meta else b""
-        header = far.HEADER.pack(number, kind, len(told), len(body))
+        header = far.HEADER.pack(number, kind, len(told), sum(map(len, body)))
         with self._sending:
             if self._error is not None:
                 raise copy.copy(self._error)
-            self._connection.write(header + told, body)
+            self._connection.write(header + told, *body)
 
     def receive(self, frames: SimpleQueue[_Frame | EmdstoreError], key: str, verb: str, *, patience: int = 1) -> _Frame:
         """Wait for the next answer; raise the error that it is. What takes long over there is given more time."""
@@ -525,30 +519,24 @@ class FarReader:
     mtime_ns: int
     is_program: bool
 
-    def __init__(self, end: FarEnd, key: str, *, ask: bool = True) -> None:
+    def __init__(self, end: FarEnd, key: str) -> None:
         self._end, self._key = end, key
         self._number, self._frames = end.begin()
-        self.request = self._number, far.GET, {"key": key}
         self._digest, self.size, self.sha256 = hashlib.sha256(), 0, ""
         self._rest = memoryview(b"")
         self._whole = False
         self._taken = 0
         try:
-            if ask:
-                end.send(self._number, far.GET, {"key": key})
-                self.begin()
+            end.send(self._number, far.GET, {"key": key})
+            self._begin()
         except BaseException:
             end.forget(self._number)
             raise
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Wait for the first answer, which says what the file is."""
         key = self._key
-        try:
-            kind, told, body = self._end.receive(self._frames, key, "read")
-        except BaseException:
-            self._whole = True  # no more comes
-            raise
+        kind, told, body = self._end.receive(self._frames, key, "read")
         self.info = describe(key, *told["stat"])
         self.mtime_ns, self.is_program = told["stat"][1], told.get("program", False)
         if kind == far.DONE:

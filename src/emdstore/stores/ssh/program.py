@@ -19,7 +19,6 @@ import json
 import os
 import select
 import signal
-import socket
 import stat
 import struct
 import sys
@@ -27,12 +26,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-PROTOCOL = 1
-HEADER = struct.Struct("!IBHI")
+PROTOCOL = 2
+HEADER = struct.Struct("!IBII")
 """A request's number, the kind of the frame, the length of its JSON and of its bytes."""
 
 # What is asked.
 PING, STAT, GET, PUT, OPEN, CHUNK, COMMIT, ABORT, LIST, DELETE, DIGEST, SWEEP, FLUSH, TAKEN, CANCEL = range(1, 16)
+# The same of several small files in one frame.
+GET_MANY, PUT_MANY = range(16, 18)
 # What is answered: the end of a request, a piece, a failure; that of a file more was written.
 DONE, PIECE, FAILED, WRITTEN = range(64, 68)
 
@@ -41,6 +42,8 @@ SMALL_BYTES = PIECE_BYTES
 """A file of this size comes in one piece, with its digest."""
 WINDOW = 4 * 1024 * 1024
 """How many bytes of one file may be on their way."""
+MANY_WINDOW = 1024 * 1024
+"""How many bytes may be on their way of the small files that were asked for together."""
 LIST_WINDOW = 4
 """How many pieces of one listing may be on their way."""
 
@@ -76,6 +79,20 @@ class Busy(Exception):
     def __init__(self, holder: str) -> None:
         super().__init__(holder)
         self.holder = holder
+
+
+_FAILURES = (Refusal, OSError, MemoryError)
+
+
+def answer_to(error: BaseException) -> dict[str, Any]:
+    """Return what the other end is told of a failure."""
+    if isinstance(error, Refusal):
+        return error.answer
+    if not isinstance(error, OSError):
+        return {"code": "os", "errno": "ENOMEM", "said": os.strerror(errno.ENOMEM)}
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
+        return {"code": "missing"}
+    return {"code": "os", "errno": errno.errorcode.get(error.errno or 0, ""), "said": error.strerror or str(error)}
 
 
 def shown(name: bytes) -> str:
@@ -117,6 +134,16 @@ def write_all(fd: int, data: Any) -> None:
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
+class Folder:
+    """An open folder, which is closed when nobody has it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
 class Root:
     """The folder, nothing outside of which is ever opened: segment by segment, through descriptors.
 
@@ -127,24 +154,21 @@ class Root:
         self.path = os.path.join(os.path.expanduser(b"~"), path)
         self.durable, self.staging, self.digests = durable, staging, digests
         self.token, self.count = token, 0
+        self.entered: Folder | None = None
         self.folder = b""
-        self.folder_fd = -1
         self.folds: bool | None = None
-        self.staged: dict[bytes, int] = {}  # names and their folders, of what is unfinished
+        self.staged: dict[bytes, Folder] = {}  # names and their folders, of what is unfinished
 
     def forget(self) -> None:
-        """Close the folder that is open."""
-        if self.folder_fd >= 0:
-            os.close(self.folder_fd)
-        self.folder_fd = -1
+        """Let go of the folder that is open."""
+        self.entered = None
 
-    def enter(self, folder: bytes, create: bool = False) -> int:
-        """Return a descriptor of a folder, which stays open for the next request."""
-        if self.folder_fd < 0 or folder != self.folder:
-            fd = self.open_folder(folder, create)
-            self.forget()
-            self.folder, self.folder_fd, self.folds = folder, fd, None
-        return self.folder_fd
+    def enter(self, folder: bytes, create: bool = False) -> Folder:
+        """Return a folder, which stays open for the next request."""
+        if self.entered is None or folder != self.folder:
+            self.entered = Folder(self.open_folder(folder, create))
+            self.folder, self.folds = folder, None
+        return self.entered
 
     def open_folder(self, folder: bytes, create: bool = False) -> int:
         """Return a descriptor of a folder, which the caller closes."""
@@ -224,11 +248,11 @@ class Root:
         for _ in range(_MOST_LINKS):
             folder, _, name = target.rpartition(b"/")
             try:
-                fd = os.open(name, _READ, dir_fd=self.enter(folder))
+                fd = os.open(name, _READ, dir_fd=self.enter(folder).fd)
             except OSError as error:
                 self.forget()  # it may have gone stale
                 if error.errno == errno.ENOENT:  # or another folder has this one's name by now
-                    fd = os.open(name, _READ, dir_fd=self.enter(folder))
+                    fd = os.open(name, _READ, dir_fd=self.enter(folder).fd)
                 elif error.errno == errno.ELOOP:
                     target = self.inside(os.path.join(self.path, target))
                     continue
@@ -300,7 +324,7 @@ class Root:
         """Remove all unfinished files of this program."""
         for name, folder in list(self.staged.items()):
             with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=folder)
+                os.unlink(name, dir_fd=folder.fd)
 
     def sweep(self, older_than: float, dry_run: bool) -> list[str]:
         """Remove what killed writers left behind; return the names."""
@@ -376,13 +400,13 @@ class Staged:
 
     def __init__(self, root: Root, key: bytes) -> None:
         self.root, self.key, self.is_there = root, key, False
-        self.folder, _, self.name = key.rpartition(b"/")
+        folder, _, self.name = key.rpartition(b"/")
         root.count += 1
         self.staged = root.staging + root.token + b"-%x" % root.count
         for _ in range(_MOST_RACES):
             try:
-                opened = root.enter(self.folder, create=True)
-                self.fd = self.open(opened)
+                self.folder = root.enter(folder, create=True)
+                self.fd = self.open(self.folder.fd)
                 break
             except FileNotFoundError:  # another process has just pruned the folder
                 root.forget()
@@ -391,8 +415,7 @@ class Staged:
                 raise
         else:
             raise Refusal("pruned")
-        self.folder_fd = os.dup(opened)
-        root.staged[self.staged] = self.folder_fd
+        root.staged[self.staged] = self.folder
 
     def open(self, folder_fd: int) -> int:
         """Open the file, but first refuse what could not take its place."""
@@ -426,11 +449,9 @@ class Staged:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-        if self.root.staged.pop(self.staged, None) is not None:
-            if not self.is_there:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.staged, dir_fd=self.folder_fd)
-            os.close(self.folder_fd)
+        if self.root.staged.pop(self.staged, None) is not None and not self.is_there:
+            with contextlib.suppress(OSError):
+                os.unlink(self.staged, dir_fd=self.folder.fd)
 
     def put_in_place(self, how: str, over: str) -> None:
         """Close it and give it its name; whatever fails, it is gone, and what had the name keeps it.
@@ -438,7 +459,7 @@ class Staged:
         `how` is ``replace``, ``create`` (nothing may have the name) or ``over`` (what has it must have this SHA-256).
         Close comes before rename because network file systems report write errors at close.
         """
-        folder = self.folder_fd
+        folder = self.folder.fd
         try:
             fd, self.fd = self.fd, -1
             try:
@@ -468,7 +489,7 @@ class Staged:
             self.discard()
 
     def create(self) -> None:
-        folder = self.folder_fd
+        folder = self.folder.fd
         try:
             os.link(self.staged, self.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
@@ -484,6 +505,23 @@ class Staged:
                 if has(self.name, folder):
                     raise FileExistsError from None
                 os.rename(self.staged, self.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def write_small(root: Root, asked: dict[str, Any], data: Any) -> None:
+    """Write a file of which all bytes are here."""
+    key, how, over = asked["key"].encode("utf-8"), asked.get("how", "replace"), asked.get("over", "")
+    if hashlib.sha256(data).hexdigest() != asked["sha256"]:
+        raise Refusal("damaged")
+    if how == "over" and digest_at(root, key) != over:  # no folder is made for what is not there
+        raise Refusal("changed")
+    staged = Staged(root, key)
+    try:
+        write_all(staged.fd, data)
+        keep(staged.fd, asked)
+    except BaseException:
+        staged.discard()
+        raise
+    staged.put_in_place(how, over)
 
 
 def keep(fd: int, asked: dict[str, Any]) -> None:
@@ -536,7 +574,7 @@ class Lock:
         self.fd = fd
         with contextlib.suppress(OSError):
             os.fchmod(fd, 0o666)  # another user may have to wait for it
-            os.pwrite(fd, ("%s:%d" % (socket.gethostname(), os.getpid())).encode(), 0)
+            os.pwrite(fd, ("%s:%d" % (os.uname().nodename, os.getpid())).encode(), 0)
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         with contextlib.suppress(OSError):
@@ -554,6 +592,18 @@ def read_small(fd: int, before: os.stat_result) -> bytes:
         data += more
     check_unchanged(before, os.fstat(fd), len(data))
     return data
+
+
+def described_small(fd: int, before: os.stat_result) -> tuple[dict[str, Any], bytes]:
+    """Return what is told of an open file, and its bytes; the file is closed."""
+    try:
+        data = read_small(fd, before)
+    finally:
+        os.close(fd)
+    told: dict[str, Any] = {"stat": stamp(before), "sha256": hashlib.sha256(data).hexdigest()}
+    if before.st_mode & 0o111:
+        told["program"] = True
+    return told, data
 
 
 def digest_at(root: Root, key: bytes) -> str | None:
@@ -577,6 +627,8 @@ def digest_at(root: Root, key: bytes) -> str | None:
 
 class Reading:
     """A file that goes out in pieces, or (`only_digest`) is read and hashed."""
+
+    takes_turns = True
 
     def __init__(self, fd: int, before: os.stat_result, only_digest: bool) -> None:
         self.fd, self.before, self.only_digest = fd, before, only_digest
@@ -602,6 +654,41 @@ class Reading:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+class ReadingMany:
+    """Small files that go out together, in the order in which they were asked for; of each what it is, or why not."""
+
+    takes_turns = False  # or each would have another folder opened
+
+    def __init__(self, root: Root, keys: list[str]) -> None:
+        self.root, self.keys, self.at, self.room = root, keys, 0, MANY_WINDOW
+
+    def step(self) -> tuple[int, Any, bytes]:
+        """Return the next frame."""
+        files: list[dict[str, Any]] = []
+        parts: list[bytes] = []
+        size = 0
+        while self.at < len(self.keys) and size < PIECE_BYTES:
+            try:
+                fd, before = self.root.open_file(self.keys[self.at].encode("utf-8"))
+                if before.st_size > MANY_WINDOW:  # it has grown since it was listed
+                    os.close(fd)
+                    raise Refusal("large")
+                told, data = described_small(fd, before)
+            except _FAILURES as error:
+                told, data = answer_to(error), b""
+            else:
+                told["size"] = len(data)
+                parts.append(data)
+            self.at += 1
+            size += len(data)
+            files.append(told)
+        self.room -= size
+        return PIECE if self.at < len(self.keys) else DONE, {"files": files}, b"".join(parts)
+
+    def close(self) -> None:
+        """Do nothing: no file is open."""
 
 
 class Entry:
@@ -643,6 +730,8 @@ class Listing:
     An artifact is ``[key, size, mtime, ctime, inode]``; anything else is ``[name, reason]`` or, if it could not be
     read, ``[name, reason, number, text]``. A name that is no key has no reason: the other end knows it.
     """
+
+    takes_turns = True
 
     def __init__(self, root: Root, prefix: bytes) -> None:
         self.root, self.room, self.only_digest = root, LIST_WINDOW, False
@@ -816,8 +905,12 @@ class Program:
                 del self.input[: self.at]
                 self.at = 0
             for number, going in list(self.going.items()):
-                if going.room > 0:
+                while going.room > 0 and number in self.going:
                     self.attempt(number, self.proceed, number, going)
+                    if going.takes_turns:
+                        break
+                    if self.output_bytes > _OUTPUT_BYTES:
+                        self.send()
             for each in [self.later.pop(0) for _ in self.later]:
                 self.put(*each)
             self.send()
@@ -855,16 +948,8 @@ class Program:
         """Call, and answer with what fails."""
         try:
             call(*args)
-        except Refusal as refusal:
-            self.fail(number, refusal.answer)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENXIO):
-                self.fail(number, {"code": "missing"})
-            else:
-                name = errno.errorcode.get(error.errno or 0, "")
-                self.fail(number, {"code": "os", "errno": name, "said": error.strerror or str(error)})
-        except MemoryError:
-            self.fail(number, {"code": "os", "errno": "ENOMEM", "said": os.strerror(errno.ENOMEM)})
+        except _FAILURES as error:
+            self.fail(number, answer_to(error))
 
     def fail(self, number: int, answer: dict[str, Any]) -> None:
         going = self.going.pop(number, None)
@@ -907,18 +992,16 @@ class Program:
         elif kind in (GET, DIGEST):
             fd, before = root.open_file(key)
             if kind == GET and before.st_size <= SMALL_BYTES:
-                try:
-                    data = read_small(fd, before)
-                finally:
-                    os.close(fd)
-                told: dict[str, Any] = {"stat": stamp(before), "sha256": hashlib.sha256(data).hexdigest()}
-                if before.st_mode & 0o111:
-                    told["program"] = True
+                told, data = described_small(fd, before)
                 self.answer(number, DONE, told, data)
             else:
                 self.going[number] = Reading(fd, before, kind == DIGEST)
                 if kind == GET:
                     self.answer(number, PIECE, {"stat": stamp(before), "program": bool(before.st_mode & 0o111)})
+        elif kind == GET_MANY:
+            self.going[number] = ReadingMany(root, asked["keys"])
+        elif kind == PUT_MANY:
+            self.put_many(number, asked["files"], body)
         elif kind == CHUNK:
             writing = self.writing.get(number)
             if writing is not None:
@@ -992,22 +1075,21 @@ class Program:
                 self.fail(number, {"code": "locked", "holder": busy.holder, "seconds": _PATIENCE})
 
     def write(self, number: int, asked: dict[str, Any], body: Any) -> None:
-        key = asked["key"].encode("utf-8")
-        if hashlib.sha256(body).hexdigest() != asked["sha256"]:
-            raise Refusal("damaged")
-        how = asked.get("how", "replace")
-        over = asked.get("over", "")
-        if how == "over" and digest_at(self.root, key) != over:  # no folder is made for what is not there
-            raise Refusal("changed")
-        staged = Staged(self.root, key)
-        try:
-            write_all(staged.fd, body)
-            keep(staged.fd, asked)
-        except BaseException:
-            staged.discard()
-            raise
-        staged.put_in_place(how, over)
+        write_small(self.root, asked, body)
         self.answer(number, DONE)
+
+    def put_many(self, number: int, files: list[dict[str, Any]], body: Any) -> None:
+        """Write small files; the answer says which of them could not be written, and why."""
+        failed: list[tuple[int, dict[str, Any]]] = []
+        at = 0
+        for place, asked in enumerate(files):
+            with body[at : at + asked["size"]] as data:
+                try:
+                    write_small(self.root, asked, data)
+                except _FAILURES as error:
+                    failed.append((place, answer_to(error)))
+            at += asked["size"]
+        self.answer(number, DONE, {"failed": failed} if failed else None)
 
 
 def read_options(source: int) -> Any:
