@@ -131,6 +131,9 @@ class Place:
         How many artifacts may be moved at once.
     retries
         How often a caller should try again after a transient failure.
+    together
+        How many small files are best copied by one worker at a time, to a local store or from there, where many travel
+        over one connection (`CopiesMany`).
     """
 
     holder: Hashable
@@ -139,6 +142,7 @@ class Place:
     shared: bool
     requests: int
     retries: int = 4
+    together: int = 1
 
 
 @runtime_checkable

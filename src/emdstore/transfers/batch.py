@@ -80,7 +80,7 @@ def run_steps(
 ) -> Iterator[KeyOutcome]:
     """Do steps and yield their outcomes in order; errors become outcomes."""
     with Route(source, dest, monitor, far=far) as route:
-        for are_plain, group in itertools.groupby(steps, _is_plain_copy):
+        for are_plain, group in itertools.groupby(steps, is_plain_copy):
             run = list(group)
             copies = route.copy_many([step.key for step in run]) if are_plain and len(run) > 1 else None
             if copies is None:
@@ -93,7 +93,8 @@ def run_steps(
                 yield _run_step(source, dest, step, route, None if again else copied)
 
 
-def _is_plain_copy(step: Step) -> bool:
+def is_plain_copy(step: Step) -> bool:
+    """Tell whether a step is to copy something small, and nothing else, so that it can be copied with others."""
     is_certain = step.action == "copy" and not step.doubt and not step.once
     return is_certain and step.size is not None and step.size <= SMALL_SIZE
 

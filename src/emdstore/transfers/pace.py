@@ -23,6 +23,9 @@ class Pace:
     over a batch takes as long as moving an artifact to a near store. So batches for near stores are longer, and those
     for distant stores are single artifacts, which can all be on their way at once.
 
+    Where many small files travel together over one connection, few workers with long batches are faster than many with
+    short ones: they would only wait for each other.
+
     What was learned about a server is reused by other transfers of this process for a while. What each of many
     simultaneous transfers measures itself shows only how busy this machine is.
     """
@@ -39,6 +42,9 @@ class Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (MOST_KEYS if self.local else 1)
         self._least_keys = max(8, self.batch_keys)
+        self.together = 1
+        if not self.local and isinstance(source, SupportsPath) | isinstance(dest, SupportsPath):
+            self.together = max(place_of(source).together, place_of(dest).together)
         self.most = fixed or min(place_of(source).requests, place_of(dest).requests)
         self._least = self.limit = fixed or min(self.most, (os.cpu_count() or 1) if self.local else 4, 4)
         self._least_seconds = math.inf

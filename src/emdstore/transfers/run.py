@@ -24,7 +24,7 @@ from emdstore.stores.port import ArtifactStore, LeftOut, SupportsFlush, Supports
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.unfinished import uploads_are_under_way
 from emdstore.transfers.bandwidth import Bandwidth, Throttle
-from emdstore.transfers.batch import SMALL_SIZE, Batch, BatchResult, run_batch, run_steps
+from emdstore.transfers.batch import SMALL_SIZE, Batch, BatchResult, is_plain_copy, run_batch, run_steps
 from emdstore.transfers.ledger import Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
@@ -44,6 +44,8 @@ _WORTH_FORKING = _PLAN_AT_ONCE // 2
 _ALONE_SECONDS = 0.2
 _MIB = 1024 * 1024
 _BATCH_BYTES = 8 * _MIB
+_GROUPS = 2  # of small files that go together: while the last answers come to one worker, the other one sends
+_LEAST_TOGETHER = 32
 # What an artifact takes of memory while it is moved, at most, and what all of them may take.
 _COPY_BYTES = _MIB  # from file to file: a buffer
 _DOWN_BYTES = 5 * _MIB  # what comes as a stream: the first part of an object, and a buffer; readers limit the rest
@@ -230,7 +232,7 @@ class _Run:
         self._ledger = Ledger(only_prove=only_prove, counts_bytes=not self._elsewhere)
         self._units = UnitRuns(dest, self._ledger, self._flushed)
         self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
-        self._in_memory = 0
+        self._in_memory = self._together = 0
         self._complete = False
         self._told = -_TICK_SECONDS
         self._latest = ""
@@ -269,7 +271,8 @@ class _Run:
             self._settle(*batch[len(outcomes)], outcome)
             outcomes.append(outcome)
             self._tell()
-        self._pace.learn(BatchResult(outcomes, system.current().monotonic() - started))
+        if not self._goes_together(steps[0]):
+            self._pace.learn(BatchResult(outcomes, system.current().monotonic() - started))
 
     def _run_there(self) -> None:
         with ExitStack() as stack:
@@ -288,6 +291,7 @@ class _Run:
                 while len(backlog) < self._pace.limit and (batch := self._next_batch()):
                     backlog.submit(batch)
                     self._in_memory += self._most_held(batch)
+                    self._together += len(batch) * self._goes_together(batch[0][1])
                 if backlog:
                     for done, result in backlog.finished(0 if planned else _TICK_SECONDS):
                         self._collect(done, result)
@@ -349,19 +353,29 @@ class _Run:
         batch: list[tuple[int, Step]] = []
         size = 0
         room = self._most_bytes - self._in_memory
-        keys = self._pace.batch_keys
+        together = bool(self._ledger.waiting) and self._goes_together(self._ledger.waiting[0][1])
+        if together and self._together >= _GROUPS * self._pace.together:
+            return []
+        keys, workers, least = self._pace.batch_keys, self._pace.limit, 1
+        if together:
+            keys, workers, least = self._pace.together, _GROUPS, _LEAST_TOGETHER
         if not self._elsewhere:  # so that all workers have some at the end
-            keys = min(keys, max(1, len(self._ledger.waiting) // self._pace.limit))
+            keys = min(keys, max(least, len(self._ledger.waiting) // workers))
         while self._ledger.waiting and len(batch) < keys and size < _BATCH_BYTES:
             step = self._ledger.waiting[0][1]
             is_large = _is_large(step)
             if (is_large and (batch or not large)) or self._held_by(step) > room:
+                break
+            if together and not self._goes_together(step):
                 break
             size += step.size or 0
             batch.append(self._ledger.waiting.popleft())
             if is_large:
                 break
         return batch
+
+    def _goes_together(self, step: Step) -> bool:
+        return self._pace.together > 1 and is_plain_copy(step)
 
     def _held_by(self, step: Step) -> int:
         """Return how many bytes of the artifact are in memory at once while it is moved, at most."""
@@ -376,11 +390,12 @@ class _Run:
 
     def _collect(self, batch: Batch, result: BatchResult | ExecutorError) -> None:
         self._in_memory -= self._most_held(batch)
+        self._together -= len(batch) * self._goes_together(batch[0][1])
         if isinstance(result, ExecutorError):
             for position, step in batch:
                 self._settle(position, step, KeyOutcome(step.key, "failed", step.size, error=result))
             return
-        if not _is_large(batch[0][1]):
+        if not _is_large(batch[0][1]) and not self._goes_together(batch[0][1]):
             self._pace.learn(result)
         for (position, step), outcome in zip(batch, result.outcomes, strict=False):
             self._settle(position, step, outcome)

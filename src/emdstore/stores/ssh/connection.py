@@ -242,15 +242,20 @@ class Connection:
 
     def read(self, size: int) -> bytes:
         """Return some bytes from the other side, ``b""`` when no more come; waits as long as it takes."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.read_into(memoryview(buffer))])
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read like `read`, into a buffer; return how many bytes it was."""
         try:
-            data = os.read(self._out, size)
+            count = os.readv(self._out, [buffer])
         except OSError:
-            data = b""
-        if not data and self._out >= 0:
+            count = 0
+        if not count and self._out >= 0:
             self._out = -1
             assert self._process.stdout is not None
             self._process.stdout.close()  # here, since nobody may close what another thread reads
-        return data
+        return count
 
     def write(self, *parts: bytes | memoryview) -> None:
         """Send bytes, all of them; if that fails or is interrupted, the connection is of no more use, and closed.

@@ -233,27 +233,20 @@ class FarEnd:
 
     def _listen(self, rest: bytes, clock: Callable[[], float]) -> None:
         """Hand out answers, until no more come."""
-        buffer, header = bytearray(rest), far.HEADER
+        came = far.Input(self._connection.read_into)
+        came.give(rest)
         while True:
-            at = 0
-            while len(buffer) - at >= header.size:
-                number, kind, meta, body = header.unpack_from(buffer, at)
-                begin = at + header.size
-                end = begin + meta + body
-                if len(buffer) < end:
-                    break
-                told = json.loads(buffer[begin : begin + meta]) if meta else {}
+            while (header := came.header()) is not None:
+                number, kind, meta, body = header
+                came.take(far.HEADER.size)
+                told = json.loads(bytes(came.take(meta))) if meta else {}
+                data = bytes(came.take(body))
                 call = self._calls.get(number)
                 if call is not None:
-                    call.put((kind, told, bytes(memoryview(buffer)[begin + meta : end])))
-                at = end
-            if at:
-                del buffer[:at]
-            data = self._connection.read(1024 * 1024)
-            if not data:
+                    call.put((kind, told, data))
+            if not came.fill():
                 break
             self._heard = clock()
-            buffer += data
         if not self._connection.is_closed:
             words = last_words(self._connection.error("use").args[0])
             self._cut(StoreUnavailableError(f"the connection was cut: {words}", store=self._name))

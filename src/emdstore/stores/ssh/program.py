@@ -23,7 +23,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 PROTOCOL = 2
@@ -55,6 +55,8 @@ _MOST_RACES = 20
 _MOST_OPEN = 16
 _PATIENCE = 5.0
 _PAUSE = 0.002
+_INPUT_BYTES = 2 * 1024 * 1024
+_PARTS = 512  # at most so many go to the system at once
 _OUTPUT_BYTES = 128 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -664,7 +666,7 @@ class ReadingMany:
     def __init__(self, root: Root, keys: list[str]) -> None:
         self.root, self.keys, self.at, self.room = root, keys, 0, MANY_WINDOW
 
-    def step(self) -> tuple[int, Any, bytes]:
+    def step(self) -> tuple[Any, ...]:
         """Return the next frame."""
         files: list[dict[str, Any]] = []
         parts: list[bytes] = []
@@ -685,7 +687,7 @@ class ReadingMany:
             size += len(data)
             files.append(told)
         self.room -= size
-        return PIECE if self.at < len(self.keys) else DONE, {"files": files}, b"".join(parts)
+        return (PIECE if self.at < len(self.keys) else DONE, {"files": files}, *parts)
 
     def close(self) -> None:
         """Do nothing: no file is open."""
@@ -880,12 +882,63 @@ class Writing:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
+class Input:
+    """What has come and was not used yet, in one buffer that stays: fresh memory costs more than a copy.
+
+    Both ends use it. `read_into` waits for something, puts it into a buffer, and returns how much it was, 0 at the end.
+    """
+
+    def __init__(self, read_into: Callable[[memoryview], int]) -> None:
+        self.read_into = read_into
+        self.buffer = memoryview(bytearray(_INPUT_BYTES))
+        self.begin = self.end = 0
+
+    def fill(self) -> bool:
+        """Wait for more, and take it; False at the end."""
+        count = self.read_into(self.buffer[self.end :])
+        self.end += count
+        return count > 0
+
+    def give(self, data: bytes) -> None:
+        """Take what was read before."""
+        self.make_room(len(data))
+        self.buffer[self.end : self.end + len(data)] = data
+        self.end += len(data)
+
+    def make_room(self, size: int) -> None:
+        """Move what is here to the beginning, if a frame of this size would not fit behind it."""
+        if self.begin + size > len(self.buffer):
+            here = bytes(self.buffer[self.begin : self.end])
+            if size > len(self.buffer):
+                self.buffer = memoryview(bytearray(size))
+            self.buffer[: len(here)] = here
+            self.begin, self.end = 0, len(here)
+
+    def header(self) -> tuple[int, int, int, int] | None:
+        """Return the header of the next frame, if all of the frame is here."""
+        if self.begin == self.end:
+            self.begin = self.end = 0
+        here = self.end - self.begin
+        self.make_room(HEADER.size)
+        if here < HEADER.size:
+            return None
+        number, kind, meta, body = HEADER.unpack_from(self.buffer, self.begin)
+        size = HEADER.size + meta + body
+        self.make_room(size)
+        return (number, kind, meta, body) if here >= size else None
+
+    def take(self, size: int) -> memoryview:
+        """Return the next bytes; they are gone when more is filled in."""
+        self.begin += size
+        return self.buffer[self.begin - size : self.begin]
+
+
 class Program:
     """Reads requests from one descriptor and answers on another."""
 
     def __init__(self, root: Root, source: int, sink: int) -> None:
         self.root, self.source, self.sink = root, source, sink
-        self.input, self.at = bytearray(), 0
+        self.input = Input(lambda buffer: os.readv(source, [buffer]))
         self.output: list[bytes] = []
         self.output_bytes = 0
         self.going: collections.OrderedDict[int, Any] = collections.OrderedDict()
@@ -901,9 +954,6 @@ class Program:
             while self.take():
                 if self.output_bytes > _OUTPUT_BYTES:
                     self.send()
-            if self.at:
-                del self.input[: self.at]
-                self.at = 0
             for number, going in list(self.going.items()):
                 while going.room > 0 and number in self.going:
                     self.attempt(number, self.proceed, number, going)
@@ -920,28 +970,20 @@ class Program:
                 wait = _PAUSE * 1000
             else:
                 wait = None
-                if not ready.poll(0):
+                if self.input.begin == self.input.end and not ready.poll(0):
                     self.root.forget()  # whoever comes after a while is not to find another folder by this name
-            if ready.poll(wait):
-                data = os.read(self.source, 1024 * 1024)
-                if not data:
-                    return
-                self.input += data
+            if (wait is None or ready.poll(wait)) and not self.input.fill():
+                return
 
     def take(self) -> bool:
         """Do the next request, if all of it is here."""
-        here = len(self.input) - self.at
-        if here < HEADER.size:
+        header = self.input.header()
+        if header is None:
             return False
-        number, kind, meta, body = HEADER.unpack_from(self.input, self.at)
-        if here < HEADER.size + meta + body:
-            return False
-        begin = self.at + HEADER.size
-        self.at = begin + meta + body
-        with memoryview(self.input) as view:
-            details = json.loads(bytes(view[begin : begin + meta]).decode("ascii")) if meta else {}
-            with view[begin + meta : self.at] as data:
-                self.attempt(number, self.do, number, kind, details, data)
+        number, kind, meta, body = header
+        self.input.take(HEADER.size)
+        told = bytes(self.input.take(meta)).decode("ascii")
+        self.attempt(number, self.do, number, kind, json.loads(told) if told else {}, self.input.take(body))
         return True
 
     def attempt(self, number: int, call: Any, *args: Any) -> None:
@@ -961,24 +1003,30 @@ class Program:
             self.failed.add(number)
         self.answer(number, FAILED, answer)
 
-    def answer(self, number: int, kind: int, meta: Any = None, body: bytes = b"") -> None:
+    def answer(self, number: int, kind: int, meta: Any = None, *body: bytes) -> None:
         told = json.dumps(meta).encode("ascii") if meta else b""
-        self.output.append(HEADER.pack(number, kind, len(told), len(body)) + told)
-        if body:
-            self.output.append(body)
-        self.output_bytes += HEADER.size + len(told) + len(body)
+        size = sum(map(len, body))
+        self.output.append(HEADER.pack(number, kind, len(told), size) + told)
+        self.output += body
+        self.output_bytes += HEADER.size + len(told) + size
 
     def send(self) -> None:
         """Write what was answered."""
         if self.output:
-            write_all(self.sink, b"".join(self.output) if len(self.output) > 1 else self.output[0])
+            parts = [memoryview(part) for part in self.output if part]
             self.output, self.output_bytes = [], 0
+            while parts:
+                written = os.writev(self.sink, parts[:_PARTS])
+                while parts and written >= len(parts[0]):
+                    written -= len(parts.pop(0))
+                if written:
+                    parts[0] = parts[0][written:]
 
     def proceed(self, number: int, going: Any) -> None:
         """Take one step of what comes in pieces."""
-        kind, meta, body = going.step()
+        kind, meta, *body = going.step()
         if kind:
-            self.answer(number, kind, meta, body)
+            self.answer(number, kind, meta, *body)
         if kind == DONE:
             self.going.pop(number).close()
         else:
@@ -1083,11 +1131,10 @@ class Program:
         failed: list[tuple[int, dict[str, Any]]] = []
         at = 0
         for place, asked in enumerate(files):
-            with body[at : at + asked["size"]] as data:
-                try:
-                    write_small(self.root, asked, data)
-                except _FAILURES as error:
-                    failed.append((place, answer_to(error)))
+            try:
+                write_small(self.root, asked, body[at : at + asked["size"]])
+            except _FAILURES as error:
+                failed.append((place, answer_to(error)))
             at += asked["size"]
         self.answer(number, DONE, {"failed": failed} if failed else None)
 

@@ -41,6 +41,9 @@ from emdstore.stores.ssh.farend import FarEnd
 from emdstore.stores.ssh.lines import MOST_CONNECTIONS, Lines, Way, lines_of
 from emdstore.stores.ssh.side import FarSide
 
+_TOGETHER = 256
+"""How many small files a worker sends or fetches one behind the other, without waiting for answers."""
+
 
 @attrs.frozen(repr=False, kw_only=True)
 class SSHArtifactStore:
@@ -199,7 +202,13 @@ class SSHArtifactStore:
         holder = "ssh", self.address.user, self.address.host, self.address.port
         path = self.address.root.strip("/") if self.address.root.startswith("/") else "~/" + self.address.root
         return Place(
-            holder, path.removesuffix("/."), remote=True, shared=True, requests=most_requests(), retries=self.retries
+            holder,
+            path.removesuffix("/."),
+            remote=True,
+            shared=True,
+            requests=most_requests(),
+            retries=self.retries,
+            together=_TOGETHER,
         )
 
     def copy_from(self, source: ArtifactStore, /) -> CopySession | None:
