@@ -130,6 +130,7 @@ def known_names() -> set[str]:
     """Return the names of the public modules and of what their classes have, of Python and of executors."""
     found = set(FOREIGN) | set(dir(builtins)) | set(concurrent.futures.__all__)
     found |= set(said_to_be_public("emdstore.integrations.climate_ref"))
+    found |= set(dir(importlib.import_module("emdstore.testing.plugin")))  # the fixtures
     for module in map(importlib.import_module, PUBLIC):
         found |= set(module.__all__)
         found |= {each for name in module.__all__ for each in dir(getattr(module, name)) if not each.startswith("_")}

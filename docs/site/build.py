@@ -79,6 +79,7 @@ def assemble(source: Path) -> None:
     """Put the site's sources together in a new folder."""
     pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md")]
     project = [ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "changelog.d/README.md")]
+    project += ROOT.glob("examples/*/README.md")
     made: dict[str, str] = {}
     linked: set[str] = set()
     for path in (*pages, *project):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +14,9 @@ from emdstore.stores.spelling import check_endpoint, is_chain, spelled
 from emdstore.stores.views import scoped
 
 Engine = Literal["obstore", "s3fs", "fsspec"]
+
+ENTRY_POINTS = "emdstore.stores"
+"""Where packages register what opens stores of a scheme of theirs: a function of a URL and options."""
 
 _ENGINES = {"s3": ("obstore", "s3fs"), "ssh": ("fsspec",), "sftp": ("fsspec",)}
 
@@ -43,7 +48,8 @@ def open_store(
     url
         A path or ``file:///path`` for a folder of this machine; ``memory://name``, which is one store for the whole
         process, or ``memory://name/prefix``; ``s3://bucket/prefix``; ``ssh://user@host/path`` or
-        ``sftp://user@host/path``; or any URL that fsspec knows. ``S3://`` is ``s3://``.
+        ``sftp://user@host/path``; a URL that another package serves (see `docs/testing.md`); or any URL that fsspec
+        knows. ``S3://`` is ``s3://``.
     engine
         The engine for ``s3://``: obstore if it is installed, otherwise s3fs. Both take the same names for endpoint,
         region and credentials; see `S3ArtifactStore`. ``"fsspec"`` has fsspec serve ``ssh://`` or ``sftp://``, by
@@ -149,10 +155,31 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
         from emdstore.stores.local import LocalArtifactStore
 
         return LocalArtifactStore(place, **options)
+    opener = _opener_of(scheme)
+    if opener is not None:
+        return opener(place, **options)
     from emdstore.stores.fsspec import FsspecArtifactStore
 
     store: ArtifactStore = FsspecArtifactStore(place, **options)
     return store
+
+
+def _opener_of(scheme: str) -> Callable[..., ArtifactStore] | None:
+    """Return what an installed package has registered for a scheme; None if none has."""
+    found = {
+        each.dist.name if each.dist else each.value: each for each in entry_points(group=ENTRY_POINTS, name=scheme)
+    }
+    if len(found) > 1:
+        raise StoreURLError(f"{' and '.join(sorted(found))} both serve {scheme}://: uninstall all but one")
+    for package, entry in found.items():
+        try:
+            opener: Callable[..., ArtifactStore] = entry.load()
+        except Exception as error:
+            raise StoreURLError(
+                f"the package {package} serves {scheme}://, but cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
+        return opener
+    return None
 
 
 def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:

@@ -79,7 +79,7 @@ class Fault:
     """Which calls of a `FaultyStore` fail, and how.
 
     Calls that match `verbs` and `keys` are counted from 1, over all threads; `nth` and `every` select which of them
-    fail. Without either, all of them fail.
+    fail, or a `schedule` does. Without any of these, all of them fail.
 
     Attributes
     ----------
@@ -91,6 +91,8 @@ class Fault:
         The numbers of the calls that fail.
     every
         Calls whose number is a multiple of this fail.
+    schedule
+        One letter for each call, in order: ``x`` fails, anything else does not; calls after the last letter do not.
     error
         Creates the error from its message.
 
@@ -104,6 +106,7 @@ class Fault:
     keys: Collection[str] = ()
     nth: Collection[int] = ()
     every: int | None = None
+    schedule: str = ""
     error: Callable[[str], BaseException] = StoreUnavailableError
     _seen: int = attrs.field(default=0, init=False)
 
@@ -115,7 +118,8 @@ class Fault:
             self._seen += 1
             number = self._seen
         chosen = number in self.nth or (self.every is not None and number % self.every == 0)
-        if chosen or (not self.nth and self.every is None):
+        chosen = chosen or self.schedule[number - 1 : number] == "x"
+        if chosen or not (self.nth or self.every is not None or self.schedule):
             error = self.error(f"{verb} of {key!r} failed on purpose (matching call {number})")
             if isinstance(error, EmdstoreError):
                 error.key = key
