@@ -34,7 +34,7 @@ from emdstore.executions.transitions import STATUSES
 from emdstore.executions.without_catalog import publish_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
-from emdstore.sets.record import read_record
+from emdstore.sets.record import decode_record, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import FaultyStore
@@ -190,11 +190,11 @@ def test_stale_files_go_from_results_and_from_the_record(workspace: Workspace) -
 class Meanwhile:
     """Stands for a fault of a store: does something when the store is listed, and lets it be listed."""
 
-    def __init__(self, action: Callable[[], object]) -> None:
-        self._action = action
+    def __init__(self, action: Callable[[], object], verb: str = "iter_keys") -> None:
+        self._action, self._verb = action, verb
 
     def strike(self, verb: str, key: str) -> None:
-        if verb == "iter_keys":
+        if verb == self._verb:
             self._action()
 
 
@@ -211,6 +211,31 @@ def test_stale_files_of_a_set_that_is_being_committed_stay(workspace: Workspace)
     report = attrs.evolve(workspace, results=FaultyStore(workspace.results, meanwhile)).gc_executions(stale=True)
     assert "is being committed by elsewhere:1:1:ab" in report.refused[execution.fragment]
     assert "new.png" in held(workspace.results, execution.fragment)
+
+
+def test_a_folder_stays_if_its_set_is_published_again_while_it_is_looked_at(workspace: Workspace) -> None:
+    execution = committed(workspace)
+    at = f"{execution.fragment}/execution.json"
+
+    def somebody_publishes() -> None:
+        record = decode_record(workspace.results.read_bytes(at))
+        workspace.results.write_bytes(at, encode_record(attrs.evolve(record, state="publishing")))
+
+    meanwhile: Any = Meanwhile(somebody_publishes, verb="iter_info")
+    report = attrs.evolve(workspace, results=FaultyStore(workspace.results, meanwhile)).gc_executions()
+    assert "execution.json was replaced" in report.refused[execution.fragment]
+    assert execution.output_directory.exists()
+
+
+def test_results_survive_a_power_cut_before_a_folder_goes(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execution = committed(workspace)
+    there = []
+    monkeypatch.setattr(LocalArtifactStore, "flush", lambda _: there.append(execution.output_directory.exists()))
+    workspace.gc_executions()
+    assert there == [True]
+    assert not execution.output_directory.exists()
 
 
 def test_a_results_store_in_memory_has_nothing_to_clean(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.sets.examples import FAILURE, FRAGMENT
@@ -28,6 +29,7 @@ from emdstore.sets.release import (
 from emdstore.sets.releasing import check_release, create_release
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore
 from emdstore.stores.checksums import sha256_of
+from emdstore.stores.port import SupportsDelete
 from emdstore.testing import FaultyStore
 
 MAP = join_key(FRAGMENT, "plots/map (°C).png")
@@ -108,6 +110,19 @@ def test_of_two_who_make_it_at_once_one_does(two: ArtifactStore) -> None:
     with pytest.raises(ReleaseError, match="never change"):
         create_release(Late(two), "2026.1", [OTHER])
     assert read_release(two, "2026.1") == made
+
+
+def test_a_set_that_is_published_again_while_it_is_released_is_not_released(two: ArtifactStore) -> None:
+    class Meanwhile:
+        def strike(self, verb: str, key: str) -> None:
+            if verb in ("create_bytes", "write_bytes") and key.startswith(RELEASES):
+                publish_later_version(two)
+
+    meanwhile: Any = Meanwhile()
+    with pytest.raises(ReleaseError, match="was published again"):
+        create_release(FaultyStore(two, meanwhile), "2026.1")
+    assert len(list_releases(two)) == (0 if isinstance(two, SupportsDelete) else 1)
+    assert create_release(two, "2026.2").records[FRAGMENT] == sha256_of(two.read_bytes(RECORD))
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", "a b", "é", "x" * 101, "a\n"])

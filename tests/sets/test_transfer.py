@@ -407,11 +407,12 @@ def test_a_set_in_flux_at_the_source_is_left_for_the_next_run(
     assert held(archive) == held(results)
 
 
-@pytest.mark.parametrize("less", ["failed", "incomplete", "of scratch", "unreadable", "bare", "earlier"])
+@pytest.mark.parametrize("less", ["failed", "incomplete", "of scratch", "unreadable", "bare", "earlier", "older"])
 def test_a_complete_publication_is_not_replaced_by_less(archive: ArtifactStore, tmp_path: Path, less: str) -> None:
     source = LocalArtifactStore(tmp_path / "source")
+    generation = 3 if less == "older" else 2  # of equal ones the earlier is the older
+    publish(source, generation=generation, result=FAILURE if less == "failed" else publish.__kwdefaults__["result"])
     publish(archive, generation=3, map=b"the good one")
-    publish(source, generation=2, result=FAILURE if less == "failed" else publish.__kwdefaults__["result"])
     if less == "incomplete":
         amend(source, state="incomplete", status="failed", failure="result")
     elif less == "of scratch":
@@ -425,7 +426,7 @@ def test_a_complete_publication_is_not_replaced_by_less(archive: ArtifactStore, 
     assert held(archive) == before
     assert not report.ok
     assert state(archive) == "published"
-    if less in ("failed", "incomplete", "earlier"):
+    if less in ("failed", "incomplete", "earlier", "older"):
         assert isinstance(report.sets[0].error, DemotionRefusedError)
         assert "--replace" in str(report.sets[0].error)
         assert transfer(source, archive, replace=True).ok

@@ -17,6 +17,8 @@ from emdstore.executions.without_catalog import publish_execution, publish_pendi
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import content_of
 from emdstore.ingestion.replay import replay
+from emdstore.sets import retraction
+from emdstore.sets.releasing import create_release
 from emdstore.sets.repair import repair
 from emdstore.sets.state import look_at_set
 from emdstore.sets.transfer import transfer
@@ -134,7 +136,7 @@ def write(stage: Stage) -> object:
             when = stage.kernel.files_now().timestamp()
             staged.replace(path)
             os.utime(path, (when, when))
-    stage.watch.spoiled.discard(stage.fragment)  # all of it is there again
+    stage.watch.wrote_all(stage.fragment, version_of(3))
     return None
 
 
@@ -221,6 +223,27 @@ def read(stage: Stage) -> object:
     return content.state
 
 
+def retract(stage: Stage) -> object:
+    said = retraction.retract(stage.workspace.results, stage.fragment, reason="another forcing was used", by="lab")
+    stage.watch.said(stage.fragment, said)
+    return said
+
+
+def unretract(stage: Stage) -> object:
+    before = retraction.unretract(stage.workspace.results, stage.fragment, reason="it was the right one", by="lab")
+    if before is not None:
+        stage.watch.said(stage.fragment, retraction.last_word(stage.workspace.results, stage.fragment))
+    return before
+
+
+def release(stage: Stage) -> object:
+    actor = stage.kernel.running()
+    assert actor is not None
+    made = create_release(stage.workspace.results, f"r{actor.number}", [stage.fragment], by="lab")
+    stage.watch.releases(made)
+    return made
+
+
 ACTORS: Mapping[str, Callable[[Stage], object]] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -249,6 +272,9 @@ ACTORS: Mapping[str, Callable[[Stage], object]] = {
         damage,
         copy_bare,
         read,
+        retract,
+        unretract,
+        release,
     )
 }
 

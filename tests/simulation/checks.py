@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
+import msgspec
 from tests.simulation.kernel import Actor, Kernel
 from tests.simulation.worlds import World, version_of
 
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import ClaimLostError, EmdstoreError
 from emdstore.executions.transitions import TRANSITIONS
 from emdstore.sets.record import ExecutionRecord, decode_record
+from emdstore.sets.release import RELEASES, Release
+from emdstore.sets.retraction import Retraction, decode_retraction
 from emdstore.sets.state import look_at_set
 from emdstore.stores.identity import is_own
 
@@ -62,6 +65,10 @@ class Watch:
         Sets that the catalog did not know when the run began.
     pruned
         Whether rows of what is not in results were asked to go.
+    words
+        What was said last of a set by who retracted it, or took that back, and was told that it is written.
+    released
+        The digests of records that releases name, by set.
     """
 
     def __init__(self, world: World, kernel: Kernel) -> None:
@@ -82,6 +89,8 @@ class Watch:
         self.unknown: set[str] = set()
         self._behind: set[str] = set()
         self.records: dict[str, ExecutionRecord] = {}
+        self.words: dict[str, Retraction] = {}
+        self.released: dict[str, str] = {}
         self._moves: list[tuple[str, str, str]] = []
         self._standing: dict[str, bytes] = {}
         self.wrote_last: dict[str, dict[str, bytes]] = {}
@@ -107,6 +116,11 @@ class Watch:
     def removes(self, fragment: str, key: str) -> None:
         self.spoiled.add(fragment)  # until the program has come to its end
         self.wrote_last[fragment].pop(key, None)
+
+    def wrote_all(self, fragment: str, files: Mapping[str, bytes]) -> None:
+        """Take note that a program has come to its end: all is there, if nobody has removed anything meanwhile."""
+        if self.wrote_last[fragment] == files:
+            self.spoiled.discard(fragment)
 
     def damages(self, fragment: str, key: str) -> None:
         self.damaged.add(fragment)
@@ -155,8 +169,29 @@ class Watch:
         if self._are_others():
             self.meddled.add(fragment)
 
+    def said(self, fragment: str, word: Retraction | None) -> None:
+        """Take note of what was said of a set, and that it was written; its later words count."""
+        if word is not None and (fragment not in self.words or self.words[fragment].at < word.at):
+            self.words[fragment] = word
+
+    def releases(self, release: Release) -> None:
+        """Take note of a release, and judge whether it names what is there; not while somebody else is at work.
+
+        Whoever has asked for releases already, and is halted before the write, does not know of one that is made then.
+        """
+        if self._are_others():
+            return
+        for each in release.sets:
+            standing = self._standing.get(each.fragment)
+            if standing is not None and sha256(standing) == each.record:
+                self.released[each.fragment] = each.record
+            else:
+                self._blame(4, f"the release {release.name} names a record of {each.fragment} that is not there")
+
     def loses(self, fragment: str) -> None:
         self.lost.add(fragment)
+        self.words.pop(fragment, None)
+        self.released.pop(fragment, None)
         if self._are_others():
             self.meddled.add(fragment)
         if self._are_others() or not (self._world.scratch / fragment / RECORD_NAME).exists():
@@ -201,7 +236,7 @@ class Watch:
         """Judge the records that are in results now, if one may have changed."""
         actor = actor or self._kernel.running()
         if key and not key.endswith(RECORD_NAME):
-            if verb != "delete":
+            if verb != "delete" and not key.endswith(RETRACTION_NAME):
                 self._wrote_artifact(actor, key)
             return
         now = self._records_now()
@@ -239,9 +274,10 @@ class Watch:
         self._opened_by[fragment] = actor
         if record.state != "publishing":
             self._writers.get(fragment, set()).discard(actor)
-        # A later publication takes the place of what was.
+        # A later publication takes the place of what was; what is in scratch stays, unless somebody may have proved
+        # already that it was published.
         if actor.name == "bring" and fragment in self._behind and record.state == "publishing":
-            scratch = self._world.in_scratch()
+            scratch = {} if self._are_others() else self._world.in_scratch()
             for key, last in list(self.wrote_last[fragment].items()):
                 if scratch.get(f"{fragment}/{key}") != last:
                     del self.wrote_last[fragment][key]
@@ -254,11 +290,16 @@ class Watch:
         for fragment, files in self.wrote_last.items():
             for key, data in list(files.items()):
                 name = f"{fragment}/{key}"
-                if scratch.get(name) == data and left.get(name) != data:
+                if left.get(name) not in (data, scratch.get(name)):  # gone, or older bytes are back
                     self.spoiled.add(fragment)
                     del files[key]
+        for fragment, digest in list(self.released.items()):
+            if sha256(self._standing.get(fragment, b"")) != digest:
+                del self.released[fragment]  # whether its record should be there is judged below
         for fragment, row in rows_of(self._world).items():
-            data = was_standing.get(fragment)
+            data, writer = was_standing.get(fragment), self._opened_by.get(fragment)
+            if writer is not None and writer.name == "bring":
+                continue  # a transfer that is not asked to flush leaves that to the system
             if data is not None and row["record_digest"] == sha256(data) and self._standing.get(fragment) != data:
                 self._blame(3, f"{fragment} is called {row['status']}, and its record was lost when the power was cut")
 
@@ -373,17 +414,18 @@ def broken_sets(world: World, watch: Watch, *, committed: bool = False) -> Itera
     """Check 2: what a record names that says published is there, with its digest.
 
     Bytes of a writer who was halted, or has no claim, may land late, and strangers damage what they like. Readers
-    notice then, and the next commit mends it from scratch, if scratch has it still.
+    notice then, and the next commit mends it from scratch, if scratch has it still and no release names it. Only what
+    two wrote who published it for the first time at once may be hidden from readers, and no bundle of it.
     """
-    scratch = world.in_scratch()
+    scratch, released = world.in_scratch(), released_now(world)
     for fragment in world.scene.fragments:
         if fragment in watch.meddled:
             continue
         wrong = _wrong_of(world, watch, fragment)
         if not wrong:
             continue
-        lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled | watch.aborted
-        is_hidden = fragment in watch.unopened
+        lacks = f"{fragment}/{RECORD_NAME}" not in scratch or fragment in watch.spoiled | watch.aborted | released
+        is_hidden = fragment in watch.unopened and not any(each.partition(" ")[0].endswith(".json") for each in wrong)
         may_be = is_hidden or (fragment in watch.overrun | watch.damaged and (lacks or not committed))
         if not may_be or look_at_set(world.results, fragment, every_digest=is_hidden).state != "changed":
             yield Violation(2, f"{fragment} is called published, and {wrong[0]}")
@@ -402,6 +444,39 @@ def _wrong_of(world: World, watch: Watch, fragment: str) -> list[str]:
         elif sha256(there) != each.sha256:
             wrong.append(f"{each.key} has other bytes")
     return wrong
+
+
+def broken_words(world: World, watch: Watch) -> Iterator[Violation]:
+    """Check 4: what was said of a set, and what releases name, stays until somebody says otherwise by name."""
+    held = world.held()
+    for fragment, word in watch.words.items():
+        data = held.get(f"{fragment}/{RETRACTION_NAME}")
+        if data is None or decode_retraction(data).at < word.at:
+            yield Violation(4, f"the {'' if word.retracted else 'end of the '}retraction of {fragment} is gone")
+    for fragment, digest in watch.released.items():
+        if sha256(held.get(f"{fragment}/{RECORD_NAME}", b"")) != digest:
+            yield Violation(4, f"the record of {fragment} that a release names is not there any more")
+
+
+def released_now(world: World) -> set[str]:
+    """Return the sets that stand as some release names them: what is in scratch does not take their place."""
+    held = world.held()
+    releases = [msgspec.json.decode(data) for key, data in held.items() if key.startswith(f"{RELEASES}/")]
+    named = {(each["fragment"], each["record"]) for release in releases for each in release["sets"]}
+    return {each for each, digest in named if sha256(held.get(f"{each}/{RECORD_NAME}", b"")) == digest}
+
+
+def wrong_words(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
+    """Check 5: after a replay the rows say of each set that is whole whether it is retracted."""
+    held = world.held()
+    for fragment, row in rows.items():
+        data = held.get(f"{fragment}/{RECORD_NAME}")
+        if data is None or row["record_digest"] != sha256(data) or _wrong_of(world, watch, fragment):
+            continue
+        said = held.get(f"{fragment}/{RETRACTION_NAME}")
+        word = None if said is None else decode_retraction(said)
+        if (row["retracted"] is not None) != (word is not None and word.retracted):
+            yield Violation(5, f"the rows of {fragment} do not say whether it is retracted as its folder does")
 
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -453,11 +528,13 @@ def rows_of(world: World) -> dict[str, dict[str, Any]]:
                 "state": state,
                 "owner": owner,
                 "generation": generation,
+                "retracted": retracted,
                 "artifacts": {},
                 "values": [],
             }
-            for number, fragment, status, digest, state, owner, generation in connection.execute(
-                "SELECT id, fragment, status, record_digest, state, owner, generation FROM execution ORDER BY fragment"
+            for number, fragment, status, digest, state, owner, generation, retracted in connection.execute(
+                "SELECT id, fragment, status, record_digest, state, owner, generation, retracted_at FROM execution "
+                "ORDER BY fragment"
             )
         }
         for number, key, digest in connection.execute("SELECT execution_id, key, sha256 FROM artifact ORDER BY key"):
@@ -471,16 +548,22 @@ def rows_of(world: World) -> dict[str, dict[str, Any]]:
 
 def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
     """Check 6: when all is quiet and was committed once more, nothing waits and nothing is claimed."""
-    scratch = world.in_scratch()
+    scratch, released = world.in_scratch(), released_now(world)
     for fragment in world.scene.fragments:
         row = rows.get(fragment)
-        if fragment in watch.aborted or row is None:
+        if fragment in watch.aborted or row is None or f"{fragment}/{RECORD_NAME}" not in scratch:
             continue
-        there = f"{fragment}/{RECORD_NAME}" in scratch
-        if row["status"] != "uploaded" and there and fragment not in watch.spoiled | watch.meddled:
-            yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
-        if row["owner"] is not None and there:
+        if row["owner"] is not None:
             yield Violation(6, f"{fragment} is still claimed by {row['owner']} when all is quiet")
+        if row["status"] == "uploaded" or fragment in released:
+            continue
+        record = watch._decoded(world.held().get(f"{fragment}/{RECORD_NAME}", b""))
+        said = None if record is None else record.state
+        # What lacks files is published as what it is, and never in the place of a complete publication: that stays, or
+        # stays open, if its replacement was begun before the files were gone.
+        wanted = ("failed", "incomplete") if row["status"] == "failed" else ("published", "publishing")
+        if fragment not in watch.spoiled or said not in wanted:
+            yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
 
 
 def state_of(world: World) -> Mapping[str, object]:

@@ -44,5 +44,20 @@ KEPT: dict[str, str] = {
     "what only the older record names does not change before it is opened": (
         "('local', ('behind',), (('bring', 0),), (), ((0, 0, 'cut-names'),), (), 'commit')"
     ),
+    # What a transfer had brought back without a flush was taken for proof, scratch cleaned up, and the power cut.
+    "scratch goes when results survive a power cut": (
+        "('local', ('lost',), (('bring', 0), ('commit-and-clean', 0)), ((0, None), (1, None)), "
+        "((1, 0, 'cut-results'),), (), 'commit')"
+    ),
+    # A transfer put an earlier publication of the same generation in the place of a later one; no replay took its rows.
+    "of two publications of one generation the later one stays": (
+        "('local', ('behind',), (('bring', 0), ('write', 0), ('commit-and-clean', 0)), ((0, 8), (1, None), (2, 71), "
+        "(0, None), (2, None)), ((0, 8, 'stop'),), (), 'replay')"
+    ),
+    # A commit that waited for the catalog to take its last word did not renew its claim meanwhile, and lost it.
+    "a claim is renewed until it is given back": (
+        "('memory', ('behind',), (('commit', 0), ('idle', 0), ('commit-and-clean', 0)), ((0, 30), (2, 88), (0, None), "
+        "(2, None)), (), (0.0, 0.0, -3600.0), 'replay')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

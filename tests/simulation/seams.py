@@ -411,3 +411,10 @@ def quick_protocols() -> Iterator[None]:
         for name in names:
             stack.enter_context(mock.patch.object(typing, name, functools.cache(getattr(typing, name))))
         yield
+
+
+@contextmanager
+def resolved_once() -> Iterator[None]:
+    """Look once whether a path is behind a link, inside the block: in these worlds none is."""
+    with mock.patch("os.path.realpath", functools.cache(os.path.realpath)):
+        yield

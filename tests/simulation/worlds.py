@@ -94,6 +94,7 @@ class World:
         self.engines = Engines()
         self._memory, self.mirror = InMemoryArtifactStore(), InMemoryArtifactStore()
         self.scene = Scene()
+        self._seen: dict[str, dict[str, bytes]] | None = None
 
     def close(self) -> None:
         self.engines.dispose()
@@ -137,10 +138,26 @@ class World:
         """Return all that lies in results."""
         if self.scene.results == "memory":
             return {key: held.data for key, held in self._memory._objects.items()}
-        return dict(_files_in(str(self.local_results)))
+        return self._files(str(self.local_results))
 
     def in_scratch(self) -> dict[str, bytes]:
-        return dict(_files_in(str(self.scratch)))
+        return self._files(str(self.scratch))
+
+    def _files(self, folder: str) -> dict[str, bytes]:
+        if self._seen is None:
+            return dict(_files_in(folder))
+        if folder not in self._seen:
+            self._seen[folder] = dict(_files_in(folder))
+        return self._seen[folder]
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Read files once, inside the block, in which nobody changes any."""
+        self._seen = {}
+        try:
+            yield
+        finally:
+            self._seen = None
 
     @contextmanager
     def database(self) -> Iterator[sqlite3.Connection]:
@@ -291,6 +308,9 @@ def _files_in(folder: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
                 yield name, read.read()
 
 
+_scandir = os.scandir  # the real one: to look on takes no steps
+
+
 def _listed(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
+    with _scandir(folder) as entries:
         return sorted(entries, key=lambda each: each.name)

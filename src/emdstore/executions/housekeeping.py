@@ -27,6 +27,7 @@ from emdstore.executions.removal import (
     look_before_removal,
     published_status,
     remove_looked_at,
+    remove_shipped,
 )
 from emdstore.executions.report import UploadReport
 from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
@@ -143,7 +144,7 @@ def gc_executions(
         workspace says (`clean_unnamed`).
     stale
         Also files in a set's folder in the results store that are not part of the set nor, unless `force` is given, of
-        one that it replaced.
+        one that it replaced. Those of a set that a release names stay, because its record would change.
     uploads
         Also uploads to a results store on S3 that were begun and never completed, at least a day ago. A writer that is
         alive and needs longer would fail, and have to begin again.
@@ -233,8 +234,7 @@ class _Cleaning:
             reason, proof = self._judged(fragment)
             status, error = row.status, row.error
             if reason is None:
-                lease.check()
-                remove_looked_at(locations, fragment, proof.tree or tree)
+                remove_shipped(locations, fragment, proof.tree or tree, lease.check)
                 if status in NOT_SHIPPED and not _is_published(locations, fragment):
                     status, error = "aborted", "its scratch folder was removed before it was shipped, by force"
             elif proof.lost and proof.whole and status == "uploaded":

@@ -133,8 +133,10 @@ class Lease:
     def give_back(self, status: str, error: str | None = None) -> None:
         """Give the claim back without rows."""
         assert self._claim is not None
-        claim, self._claim = self._claim, None
-        self._catalog.claims.release(claim, to=status, error=error)
+        try:
+            self._catalog.claims.release(self._claim, to=status, error=error)  # renewed while that waits for its turn
+        finally:
+            self._claim = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFoundError, IncompleteSetError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    EmdstoreError,
+    ExecutionNotFoundError,
+    IncompleteSetError,
+    RecordError,
+)
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_group_alive, own_name
 from emdstore.executions.scratch import read_scratch_record
@@ -23,7 +29,7 @@ from emdstore.sets.result import ExecutionResult
 from emdstore.sets.state import Digest, look_at_set
 from emdstore.stores.checksums import Check
 from emdstore.stores.local.trees import Tree, look_at_tree, remove_tree
-from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
 
@@ -116,6 +122,8 @@ def look_before_removal(locations: Locations, fragment: str) -> Proof:
     there = listing_of(dest)
     here = _hashed(source, curated.set.keys, there)
     lost, untold = _find_lost(dest, there, published, here)
+    if not _is_still(published, dest):
+        untold = (*untold, f"the published record: {RECORD_NAME} was replaced while this was looked at")
     doubts = (*unknown, *_not_shipped(here, published), *untold)
     return Proof(tree=tree, doubts=doubts, lost=lost, unnamed=unnamed, whole=whole)
 
@@ -149,8 +157,7 @@ def remove_proved(
     proof = look_before_removal(locations, fragment)
     refusal = proof.refusal(unnamed=unnamed)
     if refusal is None and proof.tree is not None:
-        before_removal()
-        remove_looked_at(locations, fragment, proof.tree)
+        remove_shipped(locations, fragment, proof.tree, before_removal)
     return refusal
 
 
@@ -192,6 +199,19 @@ def published_status(locations: Locations, fragment: str) -> str:
     return look.record.status
 
 
+def remove_shipped(
+    locations: Locations, fragment: str, tree: Tree, before_removal: Callable[[], object] = lambda: None
+) -> None:
+    """Remove the folder of an execution whose files were found in the results store, once these survive a power cut.
+
+    Whoever brought them there, such as a transfer or ``rsync``, may have left that to the system.
+    """
+    if isinstance(locations.results, SupportsFlush):
+        locations.results.flush()
+    before_removal()
+    remove_looked_at(locations, fragment, tree)
+
+
 def remove_looked_at(locations: Locations, fragment: str, tree: Tree) -> None:
     """Remove an execution's folder from scratch, if it is unchanged since it was looked at; see `remove_tree`."""
     remove_tree(locations.scratch.ground, fragment, tree, token=own_name())
@@ -223,6 +243,14 @@ def _unknown(curated: Curated) -> Iterator[str]:
             yield f"{key}: {error}"
     for name in curated.set.rejected:
         yield f"{name.filename!r}: it is named, and was not shipped as the name leads out of the folder or is no key"
+
+
+def _is_still(published: ExecutionRecord, dest: ArtifactStore) -> bool:
+    """Tell whether the record that was gone by is still there: to hash everything may take long."""
+    try:
+        return read_record(dest) == published
+    except RecordError:
+        return False
 
 
 @attrs.frozen

@@ -195,6 +195,18 @@ class ExecutionRecord(Shown):
         told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
         return cls(**told | fields)
 
+    def is_older_than(self, other: ExecutionRecord) -> bool:
+        """Tell whether this is an older publication than another one of the same execution.
+
+        The generation decides; where two sites have published the same one, the time does. A catalog decides in the
+        same way which rows stay (`emdstore.catalog.precedence`): what a transfer brings has to get its rows.
+        """
+        if self.generation != other.generation:
+            return self.generation < other.generation
+        if self.published_at is None or other.published_at is None:
+            return False
+        return self.published_at < other.published_at
+
 
 def identity_of(fragment: str) -> tuple[str, str, str]:
     """Read provider, diagnostic and group from a fragment.

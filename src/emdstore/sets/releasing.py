@@ -30,6 +30,7 @@ from emdstore.sets.release import (
     ReleasedSet,
     encode_release,
     list_releases,
+    own_keys,
     read_release,
     refuse_taken,
     write_release,
@@ -39,7 +40,7 @@ from emdstore.sets.signing import make_signature
 from emdstore.sets.state import SetState, look_at_set
 from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsDelete, SupportsPath
 from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.workers.backlog import executor_or_threads, map_batches
 
@@ -149,8 +150,8 @@ def create_release(
     ------
     ReleaseError
         If the name is taken or makes no sense; if it cannot be signed; if a set that is named is not published, not
-        whole, retracted, or not as expected; if without names a set is in flux or damaged, or there is none. Nothing
-        was written.
+        whole, retracted, or not as expected; if without names a set is in flux or damaged, or there is none; if
+        somebody publishes one of them again meanwhile. Nothing was written, or it was removed again.
     StoreError
         If the store cannot be read or written.
     """
@@ -175,7 +176,26 @@ def create_release(
         checks=tuple(checks),
     )
     write_release(results, release, None if key is None else make_signature(encode_release(release), key))
+    _take_back_if_changed(results, release)
     return release
+
+
+def _take_back_if_changed(store: ArtifactStore, release: Release) -> None:
+    """Remove a release that was just written, if somebody has begun to replace one of its sets meanwhile.
+
+    Whoever asks from now on whether a release names the set finds this one; but they may have asked before.
+    """
+    try:
+        expect_release(store, release.name)
+    except ReleaseChangedError as error:
+        kept = f"; the release {release.name!r} is written, and worth nothing"
+        if isinstance(store, SupportsDelete):
+            for key in reversed(own_keys(store, release, release.name)):
+                store.delete(key)
+            kept = ", and nothing was released"
+        raise ReleaseError(
+            f"{error.key!r} was published again, or removed, while it was released{kept}: try again", key=error.key
+        ) from error
 
 
 def expect_release(store: StoreLike, name: str) -> Release:

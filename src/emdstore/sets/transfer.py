@@ -658,8 +658,11 @@ def _refuse_less(folder: str, record: ExecutionRecord, standing: Standing) -> No
     less = None
     if record.state != "published":
         less = f"is {record.state} at the source"
-    elif before.state == "published" and record.fragment == before.fragment and record.generation < before.generation:
-        less = f"is of an earlier claim at the source (generation {record.generation} before {before.generation})"
+    elif before.state == "published" and record.fragment == before.fragment and record.is_older_than(before):
+        less = (
+            f"is an older publication at the source (generation {record.generation}, "
+            f"{record.published_at or 'no time'}; here {before.generation}, {before.published_at or 'no time'})"
+        )
     if less is not None:
         raise DemotionRefusedError(
             f"{folder!r} is published at the destination, and {less}; the published set stays as it is. Use --replace "
