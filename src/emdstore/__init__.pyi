@@ -155,7 +155,9 @@ from .sets.verify import (
 from .stores import (
     ArtifactInfo as ArtifactInfo,
     ArtifactStore as ArtifactStore,
+    AzureArtifactStore as AzureArtifactStore,
     FsspecArtifactStore as FsspecArtifactStore,
+    GoogleArtifactStore as GoogleArtifactStore,
     InMemoryArtifactStore as InMemoryArtifactStore,
     LocalArtifactStore as LocalArtifactStore,
     ReadOnlyStore as ReadOnlyStore,

@@ -41,7 +41,7 @@ from emdstore.keys import is_left_behind
 from emdstore.sets.record import read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
-from emdstore.stores.s3 import bucket
+from emdstore.stores.objects import bucket
 
 _PATIENCE = 300
 

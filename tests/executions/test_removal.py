@@ -184,7 +184,7 @@ def test_an_object_with_other_bytes_is_seen_also_where_it_is_older_than_its_reco
     time.sleep(1.1)  # a server keeps whole seconds
     workspace.results.write_bytes(at, workspace.results.read_bytes(at))
     if not tells:
-        monkeypatch.setattr("emdstore.stores.s3.bucket.md5_of_etag", lambda etag: None)
+        monkeypatch.setattr("emdstore.stores.objects.bucket.md5_of_etag", lambda etag: None)
     dest = RecordingStore(workspace.results)
     report = attrs.evolve(workspace, results=dest).gc_executions()
     assert "its bytes are not those that were published" in report.refused[execution.fragment]

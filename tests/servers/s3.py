@@ -95,7 +95,7 @@ def run_moto() -> Iterator[S3Server]:
     """Run moto's server in a process of its own."""
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with tempfile.TemporaryFile() as log, _process(command, log, f"http://127.0.0.1:{port}/moto-api/"):
+    with tempfile.TemporaryFile() as log, run_process(command, log, f"http://127.0.0.1:{port}/moto-api/"):
         yield S3Server(f"http://127.0.0.1:{port}", "AKMOTO", "moto-checks-no-secret")
 
 
@@ -123,12 +123,12 @@ def run_seaweed() -> Iterator[S3Server]:
         command += [f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock"]
         command += ["-s3.autoCreateBucket=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += ["-webdav=false", "-admin.ui=false"]
-        with _process(command, log, f"{server.endpoint_url}/status"):
+        with run_process(command, log, f"{server.endpoint_url}/status"):
             yield server
 
 
 @contextlib.contextmanager
-def _process(command: list[str], log: Any, url: str) -> Iterator[None]:
+def run_process(command: list[str], log: Any, url: str, **options: Any) -> Iterator[None]:
     """Run a server until it answers at `url` (with whatever status), and end it, by its pid, afterwards."""
     process = subprocess.Popen(
         command,
@@ -137,6 +137,7 @@ def _process(command: list[str], log: Any, url: str) -> Iterator[None]:
         stderr=log,
         start_new_session=True,
         preexec_fn=ends_with_us(),
+        **options,
     )
     try:
         deadline = time.monotonic() + 60

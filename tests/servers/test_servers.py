@@ -13,6 +13,8 @@ import pytest
 RUN = {
     "moto": "from tests.servers.s3 import run_moto as run",
     "seaweedfs": "from tests.servers.s3 import run_seaweed as run",
+    "google": "from tests.servers.google import run_google as run",
+    "azure": "from tests.servers.azure import run_azure as run",
     "postgresql": "from tests.servers.postgres import run_postgres as run",
     "openssh": "import tempfile, pathlib; from tests.servers.sshd import run_sshd\n"
     "def run(): return run_sshd(pathlib.Path(tempfile.mkdtemp()))",
@@ -22,7 +24,13 @@ RUN = {
 @pytest.mark.skipif(sys.platform != "linux", reason="the system ends nothing by itself")
 @pytest.mark.parametrize(
     "server",
-    ["moto", *(pytest.param(name, marks=pytest.mark.needs(name)) for name in ("seaweedfs", "postgresql", "openssh"))],
+    [
+        "moto",
+        *(
+            pytest.param(name, marks=pytest.mark.needs(name))
+            for name in ("seaweedfs", "google", "azure", "postgresql", "openssh")
+        ),
+    ],
 )
 def test_a_server_ends_with_a_test_run_that_is_killed(server: str) -> None:
     code = f"{RUN[server]}\nwith run(): print('up', flush=True); input()"

@@ -24,7 +24,8 @@ from emdstore.per_process import PerProcess
 from emdstore.stores import open_store
 from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.s3 import S3ArtifactStore, bucket
+from emdstore.stores.objects import bucket
+from emdstore.stores.s3 import S3ArtifactStore
 
 
 def calls_of(store: Any, source: Any = None) -> dict[str, Callable[[], object]]:

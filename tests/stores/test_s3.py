@@ -155,7 +155,7 @@ def test_what_is_too_large_to_copy_in_one_request_is_streamed(
     assert session is not None
     with pytest.raises(StoreError, match="too large"):
         session.copy("k")
-    monkeypatch.setattr("emdstore.stores.s3.copies.LARGEST_COPY", 9)
+    monkeypatch.setattr("emdstore.stores.objects.copies.LARGEST_COPY", 9)
     proxy.fail("status", "PUT .*/two/k", status=400, body=refusal, times=1)
     copied = session.copy("k")
     assert copied.size == 10
@@ -193,7 +193,7 @@ STRANGE = ["p/b//c", "p//", "p//x", "p/z//"]
 def test_names_that_the_engine_cannot_list_hide_nothing(
     moto_server: S3Server, at_once: int, in_order: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emdstore.stores.s3.listing.SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr("emdstore.stores.objects.listing.SORTED_AT_ONCE", at_once)
     place = Place(moto_server)
     keys = ["a", "a b+c", "a%20b", "b/1", "b/2", "b/3", "f", "z/1"]
     for name in (*(f"p/{key}" for key in keys), *STRANGE, "other"):
@@ -222,7 +222,7 @@ def test_listings_are_signed_and_turn_pages(strict: Place) -> None:
 def test_the_order_is_that_of_the_keys_bytes_on_every_server(
     place: Place, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emdstore.stores.s3.listing.SORTED_AT_ONCE", at_once)
+    monkeypatch.setattr("emdstore.stores.objects.listing.SORTED_AT_ONCE", at_once)
     keys = [
         "a-b",
         "a.txt",
@@ -411,7 +411,7 @@ def test_an_upload_in_parts_that_fails_at_any_step_leaves_the_old_object(
 
 
 def test_more_parts_than_s3_allows_are_refused_with_what_to_do(strict: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emdstore.stores.s3.streams.MOST_PARTS", 2)
+    monkeypatch.setattr("emdstore.stores.objects.streams.MOST_PARTS", 2)
     with pytest.raises(StoreError, match="larger part_size"):
         strict.store(part_size=5 * MIB).write_bytes("k", b"x" * (10 * MIB + 1))
     assert strict.names() == set()

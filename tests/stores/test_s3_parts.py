@@ -11,7 +11,7 @@ import pytest
 from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
 
 from emdstore.errors import SourceChangedError, StoreUnavailableError
-from emdstore.stores.s3 import streams
+from emdstore.stores.objects import streams
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
 
 LARGE = bytes(range(251)) * (19 * MIB // 251)

@@ -8,7 +8,7 @@ import pytest
 
 from emdstore import LocalArtifactStore, S3ArtifactStore, open_store
 from emdstore.errors import StoreURLError
-from emdstore.stores.spelling import check_endpoint, spelled
+from emdstore.stores.spelling import check_endpoint, endpoint_of, spelled
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,31 @@ def test_an_unknown_scheme_is_told_without_a_list_of_all_others() -> None:
     "address", ["http://minio:9000", "https://s3.example.org/base", " http://[::1]:9000 ", "HTTP://h"]
 )
 def test_an_endpoint_may_have_blanks_around_it(address: str) -> None:
-    assert check_endpoint(address) == address.strip()
+    assert check_endpoint(address) == address.strip().replace("HTTP:", "http:")
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("s3.example.org", ("https://s3.example.org", False)),
+        ("minio:9000/", ("https://minio:9000", False)),
+        ("localhost:9000", ("http://localhost:9000", False)),
+        ("127.0.0.1:9000", ("http://127.0.0.1:9000", False)),
+        ("https://s3.example.org/base/", ("https://s3.example.org/base", False)),
+        ("https://s3.example.org/clim", ("https://s3.example.org", False)),
+        ("https://s3.example.org/base/clim/", ("https://s3.example.org/base", False)),
+        ("https://s3.example.org/clim-2", ("https://s3.example.org/clim-2", False)),
+        ("https://clim.s3.example.org", ("https://s3.example.org", True)),
+    ],
+)
+def test_an_endpoint_is_understood_as_people_type_it(given: str, used: tuple[str, bool]) -> None:
+    assert endpoint_of(given, "clim") == used
 
 
 @pytest.mark.parametrize(
     "address",
     [
-        "minio:9000", "http://", "http://:9000", "http://host:port", "ftp://host", "http://me:hidden@host",
+        "two words", "http://", "http://:9000", "http://host:port", "ftp://host", "http://me:hidden@host",
         "http://me:hid/den@host", "http://host/?key=hidden", "me:hidden@host:9000", "http://host:99999", "http://[::1",
     ],
 )  # fmt: skip

@@ -51,7 +51,7 @@ s3://bucket/prefix     S3 and what speaks it: --endpoint-url, --engine; its
                        credentials come from the environment
 ssh://host/path, sftp://host/path
                        another machine
-gs://bucket/prefix, abfs://container/prefix, zip://::file:///a.zip
+gs://bucket/prefix, az://container/prefix, zip://::file:///a.zip
                        what fsspec supports, by the library that it names
 memory://name          for trials
 

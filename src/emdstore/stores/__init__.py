@@ -31,7 +31,9 @@ from emdstore.stores.port import (
 from emdstore.stores.views import ReadOnlyStore, ScopedStore, scoped
 
 if TYPE_CHECKING:
+    from emdstore.stores.azure import AzureArtifactStore
     from emdstore.stores.fsspec import FsspecArtifactStore
+    from emdstore.stores.google import GoogleArtifactStore
     from emdstore.stores.local import LocalArtifactStore
     from emdstore.stores.memory import InMemoryArtifactStore
     from emdstore.stores.s3 import S3ArtifactStore
@@ -43,9 +45,11 @@ __all__ = [
     "ArtifactReader",
     "ArtifactStore",
     "ArtifactWriter",
+    "AzureArtifactStore",
     "Copied",
     "CopySession",
     "FsspecArtifactStore",
+    "GoogleArtifactStore",
     "InMemoryArtifactStore",
     "LeftOut",
     "LocalArtifactStore",
@@ -73,7 +77,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "AzureArtifactStore": "azure",
     "FsspecArtifactStore": "fsspec",
+    "GoogleArtifactStore": "google",
     "LocalArtifactStore": "local",
     "InMemoryArtifactStore": "memory",
     "S3ArtifactStore": "s3",

@@ -52,6 +52,8 @@ class Check:
         self._parts: list[_InParts] = []
         if kind == "crc32c":
             self._whole = _crc32c()
+        if kind == "sha256":
+            self._whole = hashlib.sha256()
         if kind != "md5":
             return
         if not parts:

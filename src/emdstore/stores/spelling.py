@@ -18,6 +18,8 @@ _CHAINED = ("blockcache", "cached", "dir", "filecache", "libarchive", "reference
 """Schemes that come before another URL."""
 
 _ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/?(?![/:])")
+_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?(/|\Z)").match
+_HOST = re.compile(r"[\w.:-]+\Z").match
 _CHAIN = re.compile(r"::|://")
 
 
@@ -62,28 +64,41 @@ def unknown_scheme(place: str) -> StoreURLError:
 
 
 def check_endpoint(address: str) -> str:
-    """Check the address of an S3 server, and return it without surrounding blanks.
+    """Return the address of a server as it is to be used: with a scheme, and without a slash at its end.
+
+    Without a scheme it is ``https://``, or ``http://`` on this machine, where nobody can listen.
 
     Raises
     ------
     StoreURLError
-        If it is not an ``http://`` or ``https://`` address, or contains a password or a query. A missing scheme is not
-        guessed, because one of the two would send everything unencrypted.
+        If it is not an ``http://`` or ``https://`` address, or contains a password or a query.
     """
     address = address.strip()
     shown = redact_url(address) if "://" in address or "@" not in address else "***"
     what = f"the endpoint {shown!r} is not the address of a server"
     if "://" not in address:
-        raise StoreURLError(f"{what}: write http:// or https:// before it")
+        address = f"{'http' if _HERE(address) else 'https'}://{address}"
     try:
         parts = urlsplit(address)
         is_address = parts.scheme.lower() in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         parts, is_address = None, False
-    if parts is None or not is_address:
+    if parts is None or not is_address or not _HOST(parts.hostname or ""):
         raise StoreURLError(f"{what}: write http://host:port or https://host")
     if parts.username is not None or parts.query or parts.fragment:
         raise StoreURLError(
             f"{what}: it holds more than scheme, host, port and path; credentials come from AWS_ACCESS_KEY_ID and so on"
         )
-    return address
+    return f"{parts.scheme.lower()}://{address.partition('://')[2].rstrip('/')}"
+
+
+def endpoint_of(address: str, bucket: str) -> tuple[str, bool]:
+    """Return the address of a server without a bucket that somebody has put into it, and whether that was its host."""
+    address = check_endpoint(address)
+    scheme, _, rest = address.partition("://")
+    host, _, path = rest.partition("/")
+    if path == bucket or path.endswith(f"/{bucket}"):
+        address = f"{scheme}://{host}/{path.removesuffix(bucket)}".rstrip("/")
+    if host.startswith(f"{bucket}."):
+        return f"{scheme}://{rest.removeprefix(bucket + '.')}", True
+    return address, False

@@ -18,7 +18,12 @@ Engine = Literal["obstore", "s3fs", "fsspec"]
 ENTRY_POINTS = "emdstore.stores"
 """Where packages register what opens stores of a scheme of theirs: a function of a URL and options."""
 
-_ENGINES = {"s3": ("obstore", "s3fs"), "ssh": ("fsspec",), "sftp": ("fsspec",)}
+_CLOUDS = {"gs": "google", "gcs": "google", "az": "azure", "azure": "azure", "abfs": "azure", "abfss": "azure"}
+_ENGINES = {
+    "s3": ("obstore", "s3fs"),
+    **dict.fromkeys(("ssh", "sftp"), ("fsspec",)),
+    **dict.fromkeys(_CLOUDS, ("obstore", "fsspec")),
+}
 
 # The options of `S3ArtifactStore`, and their names in s3fs.
 _S3FS_NAMES = {
@@ -81,8 +86,8 @@ def open_store(
     scheme = place.partition("://")[0] if "://" in place else ""
     if engine is not None and engine not in _ENGINES.get(scheme, ()):
         raise StoreURLError(
-            f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3 (obstore or s3fs), ssh and sftp "
-            "(fsspec)"
+            f"engine={engine!r} makes no sense for {safe_url(place)!r}; it is for s3 (obstore or s3fs), gs and az "
+            "(obstore or fsspec), ssh and sftp (fsspec)"
         )
     patience = {"timeout": timeout, "connect_timeout": connect_timeout, "retries": retries}
     for name, value in patience.items():
@@ -142,6 +147,8 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
     # Each engine is imported where it is needed, and only there.
     if scheme == "s3":
         return _open_s3(place, engine, options)
+    if scheme in _CLOUDS and engine != "fsspec":
+        return _open_cloud(place, scheme, options)
     if scheme == "memory":
         from emdstore.stores.memory import InMemoryArtifactStore
 
@@ -180,6 +187,18 @@ def _opener_of(scheme: str) -> Callable[..., ArtifactStore] | None:
             ) from error
         return opener
     return None
+
+
+def _open_cloud(place: str, scheme: str, options: dict[str, Any]) -> ArtifactStore:
+    if not find_spec("obstore"):
+        raise MissingExtraError.of(f"{safe_url(place)!r}", "gcs" if _CLOUDS[scheme] == "google" else "azure")
+    if _CLOUDS[scheme] == "google":
+        from emdstore.stores.google import GoogleArtifactStore
+
+        return GoogleArtifactStore(place, **options)
+    from emdstore.stores.azure import AzureArtifactStore
+
+    return AzureArtifactStore(place, **options)
 
 
 def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> ArtifactStore:

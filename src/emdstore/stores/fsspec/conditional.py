@@ -18,7 +18,7 @@ from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.systems import code_of
 from emdstore.stores.replacing import changed
 
-_TOKEN = "emdstore-token"
+_TOKEN = "emdstoretoken"  # Azure takes letters and digits only, and proxies drop headers with other signs
 _ATTEMPTS = 3
 _REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409", "404"}
 _UNKNOWN = {"NotImplemented", "501"}

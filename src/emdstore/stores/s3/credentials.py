@@ -174,7 +174,8 @@ def _answers(endpoint: str) -> bool:
     connection = http.client.HTTPConnection(parts.netloc, timeout=_SECONDS / 2)
     try:
         connection.request("PUT", "/latest/api/token", headers={"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-        connection.getresponse().read()
+        if connection.getresponse().status != 200:  # a proxy, perhaps, that lets nobody get there
+            return False
     except (OSError, http.client.HTTPException):
         return False
     finally:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from emdstore.stores.s3.bucket import Bucket
+from emdstore.stores.s3.bucket import SignedBucket
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Answer:
 class ServerConnection:
     """A connection to a bucket's server that stays open between requests, unless a proxy is on the way."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: SignedBucket) -> None:
         self._bucket = bucket
         self._open: http.client.HTTPConnection | None = None
 
@@ -109,11 +109,11 @@ class _AnyStatus(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-def _opener(bucket: Bucket) -> urllib.request.OpenerDirector:
+def _opener(bucket: SignedBucket) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_AnyStatus, urllib.request.HTTPSHandler(context=_context(bucket)))
 
 
-def _context(bucket: Bucket) -> ssl.SSLContext:
+def _context(bucket: SignedBucket) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if (trusted := bucket.ca_bundle()) is not None:
         context.load_verify_locations(cadata=trusted)

@@ -10,48 +10,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-import attrs
-
 from emdstore import system
 from emdstore.errors import StoreUnavailableError
-from emdstore.stores.s3.bucket import Bucket
+from emdstore.stores.objects.bucket import Page
+from emdstore.stores.objects.listing import Entry
+from emdstore.stores.s3.bucket import SignedBucket
 from emdstore.stores.s3.http import ServerConnection
-
-Entry = Any
-"""What a listing says of an object, under the engine's names: ``path``, ``size``, ``last_modified`` and ``e_tag``."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
 
 
-@attrs.frozen
-class Page:
-    """A page of a listing, with unchanged names.
-
-    Attributes
-    ----------
-    objects
-        The objects.
-    folders
-        If folders were asked for: their names, each with a slash at its end.
-    """
-
-    objects: list[Entry]
-    folders: list[str]
-
-
-def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str = "") -> Iterator[Page]:
+def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Iterator[Page]:
     """Yield the contents of a folder of a bucket, page by page, in the server's order.
 
     Parameters
     ----------
     bucket, folder
         What to list; ``""`` for the whole bucket.
-    after
-        The name that the listing begins after, for a server that lists in order.
     delimiter
         ``"/"`` to list the folders in the folder, instead of their contents.
 
@@ -61,7 +39,7 @@ def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str =
         If the server repeatedly does not answer, or not with a page of this listing.
     """
     prefix = folder and folder + "/"
-    query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": after, "delimiter": delimiter}
+    query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "delimiter": delimiter}
     with ServerConnection(bucket) as connection:
         while True:
             page, token = _ask(bucket, connection, folder, prefix, query)
@@ -72,7 +50,7 @@ def iter_pages(bucket: Bucket, folder: str, *, after: str = "", delimiter: str =
 
 
 def _ask(
-    bucket: Bucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
+    bucket: SignedBucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
 ) -> tuple[Page, str | None]:
     """Return the page, and the token of the next one; retry as often, and as long, as the engine would."""
     began, pause = system.current().monotonic(), _FIRST_PAUSE

@@ -10,7 +10,7 @@ import attrs
 
 from emdstore import system
 from emdstore.errors import ArtifactNotFoundError
-from emdstore.stores.s3.bucket import Bucket
+from emdstore.stores.s3.bucket import SignedBucket
 from emdstore.stores.s3.http import ServerConnection
 
 
@@ -33,7 +33,7 @@ class Upload:
     begun: datetime | None
 
 
-def iter_uploads(bucket: Bucket) -> Iterator[Upload]:
+def iter_uploads(bucket: SignedBucket) -> Iterator[Upload]:
     """Yield the unfinished uploads in a store's folder.
 
     Raises
@@ -87,7 +87,7 @@ def _is_old(upload: Upload, now: datetime, seconds: float) -> bool:
     return (now - upload.begun).total_seconds() >= seconds
 
 
-def remove_uploads(bucket: Bucket, *, older_than: float, dry_run: bool) -> tuple[str, ...]:
+def remove_uploads(bucket: SignedBucket, *, older_than: float, dry_run: bool) -> tuple[str, ...]:
     """Abort unfinished uploads, and return the keys that they were of; see `S3ArtifactStore.remove_uploads`."""
     now, removed = system.current().now(), []
     old = [each for each in iter_uploads(bucket) if _is_old(each, now, older_than)]

@@ -1,4 +1,4 @@
-"""Reading and writing S3 objects without holding them in memory."""
+"""Reading and writing objects without holding them in memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from typing import Any, NoReturn, Self
 from emdstore import system
 from emdstore.errors import SourceChangedError, StoreError
 from emdstore.per_process import PerProcess
+from emdstore.stores.objects.bucket import MOST_PARTS, Bucket
+from emdstore.stores.objects.errors import has_no_such_range, is_of_engine
+from emdstore.stores.objects.proof import ObjectProof
 from emdstore.stores.port import CHUNK_SIZE
-from emdstore.stores.s3.bucket import Bucket
-from emdstore.stores.s3.errors import has_no_such_range, is_of_engine
-from emdstore.stores.s3.proof import ObjectProof
 from emdstore.stores.unfinished import forget_upload, note_upload
 from emdstore.stores.waiting import briefly, heard
 
 _log = logging.getLogger(__name__)
 
-MOST_PARTS = 10_000
 _LAST_SECONDS = 1.5
 _FIRST_PART = 4 * 1024 * 1024
 _NEAR_SECONDS = 0.03  # for the first part: a connection as fast as this is as good as several
@@ -62,7 +61,7 @@ class ObjectReader:
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
         self._left = self.info.size
-        self._proof = ObjectProof(bucket, self.info)
+        self._proof = ObjectProof(bucket, self.info, found.attributes)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
@@ -156,44 +155,71 @@ def _stream(found: Any) -> Iterator[bytes]:
     return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
 
 
+def put_whole(bucket: Bucket, key: str, data: bytes) -> None:
+    """Put an object by one request."""
+    name = bucket.object_name(key)
+    obs, client = bucket.client(len(data))
+    with bucket.errors.translating("write", key):
+        obs.put(client, name, data, use_multipart=False, **bucket.sent_with(key, data))
+
+
 class ObjectWriter:
     """See `ArtifactWriter`: a multipart upload, which shows when it is completed, or one request if it is small."""
 
+    _file: Any = None
+
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._size = bucket, key, 0
-        name = bucket.object_name(key)
-        obs, client = bucket.client(bucket.part_size)
-        with bucket.errors.translating("write", key):
-            self._file = obs.open_writer(
-                client,
-                name,
-                attributes=bucket.attributes_of(key),
-                buffer_size=bucket.part_size,
-                max_concurrency=bucket.part_uploads,
-            )
+        self._name = bucket.object_name(key)
+        self._part_size = bucket.part_size
+        self._head = bytearray()
+
+    def expect(self, size: int, /) -> None:
+        """See `ExpectsSize.expect`: an object has at most 10,000 parts, so those of a very large one are larger."""
+        self._part_size = self._bucket.part_size_for(self._key, size)
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""
         self._size += len(data)
-        if self._size > MOST_PARTS * self._bucket.part_size:
+        if self._size > MOST_PARTS * self._part_size:
             raise StoreError(
                 f"cannot write {self._key!r} in {self._bucket!r}: it needs more than {MOST_PARTS} parts of "
-                f"{self._bucket.part_size} bytes; open the store with a larger part_size",
+                f"{self._part_size} bytes; open the store with a larger part_size",
                 key=self._key,
                 store=repr(self._bucket),
             )
-        if self._size > self._bucket.part_size:
-            note_upload(self)
+        if self._file is None:
+            self._head += data
+            if len(self._head) <= self._part_size:
+                return
+            data, self._head = bytes(self._head), bytearray()
+            self._start()
         with self._bucket.errors.translating("write", self._key):
             heard(self._file.write, data)
 
+    def _start(self) -> None:
+        obs, client = self._bucket.client(self._part_size)
+        with self._bucket.errors.translating("write", self._key):
+            self._file = obs.open_writer(
+                client,
+                self._name,
+                buffer_size=self._part_size,
+                max_concurrency=self._bucket.part_uploads,
+                **self._bucket.sent_with(self._key),
+            )
+            self._file.__enter__()
+        note_upload(self)
+
     def __enter__(self) -> Self:
-        self._file.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._file is None:
+            if kind is None:
+                put_whole(self._bucket, self._key, bytes(self._head))
+            return
         try:
             self._finish(kind, error, traceback)
         finally:

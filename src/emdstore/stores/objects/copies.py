@@ -6,15 +6,19 @@ import hashlib
 from collections.abc import Callable
 
 from emdstore.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
+from emdstore.stores.objects.bucket import SHA256, Bucket
+from emdstore.stores.objects.streams import ObjectReader, ObjectWriter
 from emdstore.stores.port import ArtifactInfo, Copied
-from emdstore.stores.s3.bucket import Bucket
-from emdstore.stores.s3.streams import ObjectReader, ObjectWriter
 
 LARGEST_COPY = 5 * 1024**3
 
 
 class ServerCopies:
-    """See `CopySession`: copies from one folder of a bucket to another."""
+    """See `CopySession`: copies from one folder of a bucket to another.
+
+    Where ETags do not tell the contents, only an object that carries its SHA-256 is copied on the server, because
+    nothing else would prove that the copy is the same; others are streamed.
+    """
 
     def __init__(self, source: Bucket, dest: Bucket) -> None:
         self._source, self._dest = source, dest
@@ -23,6 +27,9 @@ class ServerCopies:
         """See `CopySession.copy`; objects that are too large for one request are streamed instead."""
         from_name, to_name = self._source.object_name(key), self._dest.object_name(key)
         obs, client = self._dest.client()
+        digest = None
+        if not self._dest.tags_tell_content and (digest := self._digest_of(self._source, key)) is None:
+            return self._stream(key, moved)
         try:
             with self._source.errors.translating("copy", key):
                 obs.copy(client, from_name, to_name)
@@ -32,15 +39,25 @@ class ServerCopies:
             if self._source.look_at(key).size <= LARGEST_COPY:
                 raise
             return self._stream(key, moved)
-        self._check(key)
+        self._check(key, digest)
         return Copied(None, None)
 
-    def _check(self, key: str) -> None:
+    def _digest_of(self, bucket: Bucket, key: str) -> str | None:
+        """Return the SHA-256 that an object carries, if it does."""
+        obs, client = bucket.client()
+        with bucket.errors.translating("look at", key):
+            found = obs.get(client, bucket.object_name(key), options={"head": True})
+        bucket.described(key, found.meta)
+        return str(found.attributes.get(SHA256) or "") or None
+
+    def _check(self, key: str, digest: str | None) -> None:
         """Check that the copy is there, because the engine trusts any answer with a success status."""
         here, there = self._source.look_at(key), self._look_at_copy(key)
         if there is not None and here.size == there.size:
+            if digest is not None and self._digest_of(self._dest, key) == digest:
+                return
             in_parts = "-" in f"{here.version}{there.version}"  # the copy of a multipart upload is not one
-            if here.version == there.version or (in_parts and there.modified >= here.modified):
+            if digest is None and (here.version == there.version or (in_parts and there.modified >= here.modified)):
                 return
         raise StoreUnavailableError(
             f"cannot copy {key!r} in {self._dest!r}: the server says that it did, and what is there is not the copy; "

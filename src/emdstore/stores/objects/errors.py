@@ -1,7 +1,7 @@
-"""The meaning of obstore's errors about S3.
+"""The meaning of obstore's errors.
 
 obstore has few kinds of exceptions, and even fewer for streams and writers. But their texts always contain the server's
-whole answer: the status, and S3's own code, which alone tells a missing bucket from a missing object.
+whole answer: the status, and the service's own code, which alone tells a missing bucket from a missing object.
 """
 
 from __future__ import annotations
@@ -26,12 +26,10 @@ from emdstore.errors import (
 from emdstore.stores.answers import Meaning, meaning_of_answer
 
 _NOT_THE_SERVER = re.compile(r"Unable to extract metadata from headers|invalid multipart response").search
+_METADATA = re.compile(r"/latest/api/token|security-credentials|169\.254\.169\.254|metadata\.google|/metadata/").search
 _LOOKS = frozenset({"look at", "read", "list"})
-_REFUSED = Meaning(
-    LookRefusedError,
-    "check the credentials, and what they may do in this bucket: without s3:ListBucket this is the answer also where "
-    "nothing is",
-)
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_NO_OBJECT = ("NoSuchKey", "NoSuchUpload", "BlobNotFound")
 # An answer that says why, such as that a key of KMS refuses, says that something is there.
 _UNEXPLAINED = [meaning_of_answer(403, code, "") for code in (None, "AccessDenied")]
 _STATUS = re.compile(r"status code: (\d{3})").search
@@ -51,11 +49,20 @@ class ErrorTranslator:
         Its bucket.
     secrets
         What no message may contain.
+    credentials
+        How to pass credentials, as the rest of a sentence.
+    listing
+        What one needs the right for to be told that there is no object.
+    endpoint
+        The options that say where the bucket is.
     """
 
     name: str
     bucket: str
     secrets: Sequence[str] = attrs.field(repr=False)
+    credentials: str = "pass them, or set AWS_ACCESS_KEY_ID and so on"
+    listing: str = "s3:ListBucket"
+    endpoint: str = "endpoint_url and region"
 
     def translating(self, verb: str, key: str) -> Translating:
         """Return a context that translates the engine's errors."""
@@ -72,11 +79,15 @@ class ErrorTranslator:
         if engine_kind == "PreconditionError":
             said = f"{key!r} in {self.name} is not what was seen there before; it was left as it is"
             return ArtifactChangedError(said, key=key, store=self.name)
-        if code != "NoSuchBucket" and (isinstance(error, FileNotFoundError) or code in ("NoSuchKey", "NoSuchUpload")):
+        if code not in _NO_BUCKET and (isinstance(error, FileNotFoundError) or code in _NO_OBJECT):
             return ArtifactNotFoundError(f"no artifact {key!r} in {self.name}", key=key, store=self.name)
         found = self._meaning(text, status, code)
         if verb in _LOOKS and status == 403 and found in _UNEXPLAINED:
-            found = _REFUSED
+            advice = (
+                f"check the credentials, and what they may do in this bucket: without {self.listing} this is the "
+                "answer also where nothing is"
+            )
+            found = Meaning(LookRefusedError, advice)
         what = f"cannot {verb} {key!r} in {self.name}" if key else f"cannot {verb} {self.name}"
         told = redact(f"{what}: {reason}; {found.advice}", self.secrets)
         translated = found.kind(told, key=key or None, store=self.name)
@@ -89,11 +100,10 @@ class ErrorTranslator:
         return StoreError(f"{what}: the engine broke down; please report it", key=key or None, store=self.name)
 
     def _meaning(self, text: str, status: int | None, code: str | None) -> Meaning:
-        if code == "NoSuchBucket":
-            return Meaning(StoreError, f"there is no bucket {self.bucket!r}: check its name, endpoint_url and region")
-        if "/latest/api/token" in text or "security-credentials" in text:
-            advice = "no credentials were found: pass them, or set AWS_ACCESS_KEY_ID and so on"
-            return Meaning(StoreAccessError, advice)
+        if code in _NO_BUCKET:
+            return Meaning(StoreError, f"there is no bucket {self.bucket!r}: check its name, {self.endpoint}")
+        if _METADATA(text):
+            return Meaning(StoreAccessError, f"no credentials were found: {self.credentials}")
         if (found := meaning_of_answer(status, code, text)) is not None:
             return found
         if status is None and _NOT_THE_SERVER(text):
@@ -101,6 +111,8 @@ class ErrorTranslator:
             return Meaning(StoreUnavailableError, advice)
         if status is None and "HTTP error" in text:
             return Meaning(StoreUnavailableError, "check endpoint_url and the network, or try again later")
+        if "object with invalid path" in text:
+            return Meaning(StoreError, "the listing cannot go past a name that no key can spell: rename that object")
         if "redirect" in text.lower():
             return Meaning(StoreError, "the bucket is probably in another region: set AWS_REGION, or pass region=")
         return Meaning(StoreError, "nothing was changed")
@@ -127,7 +139,7 @@ class Translating:
 
 def is_of_engine(error: Exception) -> bool:
     """Tell whether an error is obstore's."""
-    # By name, since every copy of the engine (see `emdstore.stores.s3.engine`) has classes of its own.
+    # By name, since every copy of the engine (see `emdstore.stores.objects.engine`) has classes of its own.
     by_engine = isinstance(error, OSError | ValueError) or type(error).__module__.startswith("obstore")
     return by_engine and not isinstance(error, EmdstoreError)
 

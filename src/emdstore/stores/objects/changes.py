@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 
 from emdstore import system
 from emdstore.errors import (
@@ -15,11 +16,11 @@ from emdstore.errors import (
     UnsupportedError,
 )
 from emdstore.stores.checksums import sha256_of
+from emdstore.stores.objects.bucket import Bucket
+from emdstore.stores.objects.proof import read_object
 from emdstore.stores.replacing import changed
-from emdstore.stores.s3.bucket import Bucket
-from emdstore.stores.s3.proof import read_object
 
-_TOKEN = "emdstore-token"
+_TOKEN = "emdstoretoken"  # Azure takes letters and digits only, and proxies drop headers with other signs
 _NOTHING = "nothing is seen there"
 _ATTEMPTS = 3
 
@@ -58,15 +59,15 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
     refused: ArtifactChangedError | StoreUnavailableError = changed(bucket, key)
     for _ in range(_ATTEMPTS if bucket.retries else 1):
         try:
-            there, info, attributes = read_object(bucket, key)
+            there = read_object(bucket, key)
         except ArtifactNotFoundError:
             raise changed(bucket, key) from None
-        if attributes.get(_TOKEN) == token:
+        if there.attributes.get(_TOKEN) == token:
             return None
-        if sha256_of(there) != seen:
+        if sha256_of(there.data) != seen:
             raise changed(bucket, key)
         try:
-            return _put(bucket, key, data, token, over=info.version or "")
+            return _put(bucket, key, data, token, over=there.version)
         except (ArtifactChangedError, StoreUnavailableError) as error:
             refused = error
     if _look(bucket, key) != token:
@@ -74,8 +75,8 @@ def replace(bucket: Bucket, key: str, data: bytes, seen: str) -> None:
     return None
 
 
-def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: str | None = None) -> None:
-    """Put the bytes where nothing lies, or over the version with an ETag."""
+def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: Mapping[str, str] | None = None) -> None:
+    """Put the bytes where nothing lies, or over a version."""
     if not bucket.connection.knows_conditions:  # finding out takes as many retries as any other request
         raise UnsupportedError(
             f"cannot put {key!r} in {bucket!r} on a condition: this server does not support that; nothing was changed",
@@ -84,11 +85,11 @@ def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: str | None 
         )
     name = bucket.object_name(key)
     obs, client = bucket.client(len(data))
-    attributes = bucket.attributes_of(key) | {_TOKEN: token}
-    mode = "create" if over is None else {"e_tag": over}
+    mode = "create" if over is None else dict(over)
     try:
         with bucket.errors.translating("create" if over is None else "replace", key):
-            obs.put(client, name, data, mode=mode, use_multipart=False, attributes=attributes)
+            more = bucket.sent_with(key, data, **{_TOKEN: token})
+            obs.put(client, name, data, mode=mode, use_multipart=False, **more)
     except UnsupportedError:
         bucket.connection.knows_conditions = False
         raise

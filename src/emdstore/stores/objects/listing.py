@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
 from emdstore.errors import StoreError
 from emdstore.keys import in_folder, why_invalid
+from emdstore.stores.objects.bucket import Bucket
 from emdstore.stores.port import LeftOut
-from emdstore.stores.s3.bucket import Bucket
-from emdstore.stores.s3.pages import Entry, iter_pages
 
 SORTED_AT_ONCE = 5_000
+
+Entry = Any
+"""What a listing says of an object, under the engine's names: ``path``, ``size``, ``last_modified`` and ``e_tag``."""
 
 
 @attrs.frozen
@@ -76,19 +79,13 @@ class Listing:
                 yield LeftOut(self.bucket.key_of(name), f"is no key: {why_invalid(self.bucket.key_of(name))}")
 
     def _objects(self, folder: str) -> Iterator[Entry]:
-        if not self.bucket.name.endswith("--x-s3"):
-            yield from itertools.chain.from_iterable(page.objects for page in iter_pages(self.bucket, folder))
-            return
-        obs, client = self.bucket.client()  # only the engine can sign requests to a directory bucket
-        with self.bucket.errors.translating("list", folder):
-            for page in obs.list(client, folder or None, chunk_size=1000):
-                yield from page
+        return itertools.chain.from_iterable(page.objects for page in self.bucket.iter_pages(folder))
 
     def _children(self, folder: str) -> tuple[dict[str, Entry], set[str]]:
         """Return the objects directly in a folder by name, and the names of its folders with a slash."""
         objects: dict[str, Entry] = {}
         folders: set[str] = set()
-        for page in iter_pages(self.bucket, folder, delimiter="/"):
+        for page in self.bucket.iter_pages(folder, delimiter="/"):
             objects.update((entry["path"], entry) for entry in page.objects)
             folders.update(page.folders)
         return objects, folders

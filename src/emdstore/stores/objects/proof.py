@@ -1,0 +1,74 @@
+"""Reading objects whole, and comparing the bytes that arrive with the checksum that came along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from emdstore.stores.checksums import Proof
+from emdstore.stores.objects.bucket import SHA256, Bucket
+from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.waiting import heard
+
+
+@attrs.frozen
+class Whole:
+    """A whole object.
+
+    Attributes
+    ----------
+    data
+        Its checked bytes.
+    info
+        What the server said of it.
+    attributes
+        What was uploaded with it.
+    version
+        What the engine must be given to replace just this version.
+    """
+
+    data: bytes
+    info: ArtifactInfo
+    attributes: Mapping[str, str]
+    version: Mapping[str, str]
+
+
+def read_object(bucket: Bucket, key: str) -> Whole:
+    """Read an object by one request."""
+    name = bucket.object_name(key)
+    obs, client = bucket.client()
+    with bucket.errors.translating("read", key):
+        found = obs.get(client, name)
+        data: bytes = heard(found.bytes).to_bytes()
+    info = bucket.described(key, found.meta)
+    proof = ObjectProof(bucket, info, found.attributes)
+    proof.update(data)
+    proof.finish()
+    said = {"e_tag": info.version, "version": found.meta["version"]}
+    return Whole(data, info, found.attributes, {name: value for name, value in said.items() if value})
+
+
+class ObjectProof(Proof):
+    """See `Proof`.
+
+    Parameters
+    ----------
+    bucket
+        Where the object is.
+    info
+        The server's info of the object.
+    attributes
+        What was uploaded with it. The SHA-256 among them counts if the server has no checksum of its own.
+    """
+
+    def __init__(self, bucket: Bucket, info: ArtifactInfo, attributes: Mapping[str, Any]) -> None:
+        if info.checksum is None and (digest := attributes.get(SHA256)):
+            info = attrs.evolve(info, checksum=f"sha256:{digest}")
+        super().__init__(info, repr(bucket), bucket.part_size_for(info.key, info.size))
+        self._bucket = bucket
+
+    def _is_something_else(self) -> bool:
+        own = str(self._check.checksum).startswith(SHA256)
+        return not own and self._bucket.is_no_checksum(self._info.key, self._check)
