@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -416,6 +417,27 @@ def test_more_parts_than_s3_allows_are_refused_with_what_to_do(strict: Place, mo
         strict.store(part_size=5 * MIB).write_bytes("k", b"x" * (10 * MIB + 1))
     assert strict.names() == set()
     assert strict.uploads() == []
+
+
+def test_the_parts_of_an_object_that_is_known_to_be_large_are_larger(strict: Place) -> None:
+    ground = strict.store(part_size=5 * MIB).ground
+    assert ground.part_size_for("k", 52 * 10**9) == 5 * MIB
+    for size in (53 * 10**9, 5 * 1024**4):
+        part = ground.part_size_for("k", size)
+        assert part % MIB == 0
+        assert (part - MIB) * 10_000 < size <= part * 10_000
+    with pytest.raises(StoreError, match="5 TiB at most"):
+        ground.part_size_for("k", 5 * 1024**4 + 1)
+
+
+def test_a_transfer_tells_the_size_of_what_comes(
+    strict: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emdstore.stores.objects.bucket.MOST_PARTS", 2)
+    with (tmp_path / "k").open("wb") as file:
+        file.write(b"x" * (11 * MIB))
+    transfer(tmp_path, strict.store(part_size=5 * MIB)).raise_for_failures()
+    assert strict.client.head_object(Bucket=strict.bucket, Key="k")["ETag"].endswith('-2"')
 
 
 def test_a_part_size_that_s3_would_refuse_is_refused_at_once() -> None:

@@ -266,6 +266,15 @@ class ArtifactWriter(AbstractContextManager["ArtifactWriter"], Protocol):
 
 
 @runtime_checkable
+class ExpectsSize(Protocol):
+    """What a writer has besides if it matters to it how much will come."""
+
+    def expect(self, size: int, /) -> None:
+        """Tell, before the first bytes, how many there will be; it is no error if there are others."""
+        ...
+
+
+@runtime_checkable
 class SupportsStreaming(Protocol):
     """Artifacts larger than memory."""
 

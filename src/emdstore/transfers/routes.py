@@ -24,6 +24,7 @@ from emdstore.stores.port import (
     Copied,
     CopiesMany,
     CopySession,
+    ExpectsSize,
     StoreSession,
     SupportsCopyFrom,
     SupportsDigest,
@@ -119,6 +120,8 @@ class Route:
     def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str) -> Copied:
         digest, size = hashlib.sha256(), 0
         with source.open_reader(key) as reader, dest.open_writer(key) as writer:
+            if isinstance(writer, ExpectsSize):
+                writer.expect(reader.info.size)
             while chunk := reader.read(CHUNK_SIZE):
                 digest.update(chunk)
                 writer.write(chunk)

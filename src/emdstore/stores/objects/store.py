@@ -328,7 +328,8 @@ class ObjectArtifactStore:
         """See `SupportsCopyFrom.copy_from`: on the server, from the same bucket with the same credentials."""
         same = ("anonymous", *self.secret)
         if (
-            type(source) is type(self)
+            isinstance(source, ObjectArtifactStore)
+            and type(source) is type(self)
             and source._holder() == self._holder()
             and all(getattr(source, each) == getattr(self, each) for each in same)
         ):

@@ -193,22 +193,23 @@ class ObjectWriter:
             if len(self._head) <= self._part_size:
                 return
             data, self._head = bytes(self._head), bytearray()
-            self._start()
+            self._file = self._started()
         with self._bucket.errors.translating("write", self._key):
             heard(self._file.write, data)
 
-    def _start(self) -> None:
+    def _started(self) -> Any:
         obs, client = self._bucket.client(self._part_size)
         with self._bucket.errors.translating("write", self._key):
-            self._file = obs.open_writer(
+            file = obs.open_writer(
                 client,
                 self._name,
                 buffer_size=self._part_size,
                 max_concurrency=self._bucket.part_uploads,
                 **self._bucket.sent_with(self._key),
             )
-            self._file.__enter__()
+            file.__enter__()
         note_upload(self)
+        return file
 
     def __enter__(self) -> Self:
         return self
