@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 import attrs
 import msgspec
@@ -271,6 +271,22 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
     return attrs.evolve(record, state=state_of(record.status, record.failure), record_version=RECORD_VERSION)
 
 
+def named_sizes(data: bytes) -> dict[str, int] | None:
+    """Return the artifacts that a final record names, with their sizes, and do not check the rest of it.
+
+    None for whatever is no final record: an open one, one of a run in scratch, of a newer version, or something else.
+    """
+    try:
+        names = _names.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    if names.record_version < RECORD_VERSION:
+        is_final = names.status is not None
+    else:
+        is_final = names.record_version == RECORD_VERSION and names.state in ("published", "failed", "incomplete")
+    return {each["key"]: each["size"] for each in names.artifacts} if is_final else None
+
+
 def read_record(store: ArtifactStore) -> ExecutionRecord | None:
     """Return the record of a fragment's store, or None if the set is not published."""
     try:
@@ -396,6 +412,20 @@ class _Head:
     record_version: int
 
 
+class _Named(TypedDict):
+    key: str
+    size: int
+
+
+@attrs.frozen
+class _Names:
+    record_version: int
+    state: str | None = None
+    status: str | None = None
+    artifacts: tuple[_Named, ...] = ()
+
+
 # Made here and not on first use, because msgspec crashes if several threads introduce a class at the same time.
 _head = msgspec.json.Decoder(_Head)
+_names = msgspec.json.Decoder(_Names)
 _record = msgspec.json.Decoder(ExecutionRecord)

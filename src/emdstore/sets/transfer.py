@@ -26,7 +26,7 @@ from emdstore.errors import (
 from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection, roots_of
 from emdstore.sets.listing import find_chosen
-from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record
+from emdstore.sets.record import ExecutionRecord, RecordedArtifact, decode_record, encode_record, named_sizes
 from emdstore.sets.release import ALIASES, RELEASES, continues, own_keys
 from emdstore.sets.releasing import Released, expect_release
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
@@ -283,7 +283,7 @@ class SetSealing:
 
     def step(self, pair: Pair, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Step:
         """Decide for a key outside sets: a release that is there stays, and so does an alias that went another way."""
-        key, size = pair.key, None if pair.source is None else pair.source.size
+        key, size = pair.key, pair.size
         if not (pair.there and key.startswith(_NAMED_ONCE)):
             return step_of(pair, unchanged)
         try:
@@ -308,7 +308,7 @@ class SetSealing:
         here = [pair for pair in group.pairs if pair.here]
         if any(some is not None and group.folder not in some for some in (self.sets, self.expected)):
             here = []
-        chosen = [pair for pair in here if self.selection.takes_name(pair.key)]
+        chosen = here if self.selection.is_all else [pair for pair in here if self.selection.takes_name(pair.key)]
         if not chosen:
             return Unit(group.folder)  # the destination alone holds it, or it is not chosen
         if len(chosen) < len(here):
@@ -323,9 +323,9 @@ class SetSealing:
             if record is None or not record.here:
                 guard = _standing(dest, at, found) if record is not None else None
                 return _bare(group, guard, unchanged)
-            if unchanged == "stat" and _is_same(source, record, group.pairs):
-                return _unchanged(group)
             data = source.read_bytes(at)
+            if unchanged == "stat" and _is_whole(group.folder, data, record, found) and _has_it(dest, record, data):
+                return Unit(group.folder, unchanged=tuple(here))
             standing = _standing(dest, at, found)
             if standing.was_open:  # who opened it may have come after the listing, which proves nothing then
                 listed = _listed_anew(group, dest)
@@ -333,8 +333,6 @@ class SetSealing:
                 return _sealed(
                     listed, source, data, attrs.evolve(standing, found=there), unchanged, replace=self.replace
                 )
-            if unchanged == "stat" and data == standing.data and _is_whole(group.folder, standing, found):
-                return _unchanged(group)
             if self.released is not None and data != standing.data:
                 ask_to_replace(standing, partial(self.released.refuse, group.folder))
             return _sealed(group, source, data, standing, unchanged, replace=self.replace)
@@ -551,39 +549,37 @@ def _listed_anew(group: Group, dest: ArtifactStore) -> Group:
     return attrs.evolve(group, pairs=(*pairs, *(Pair(key, False, True, None, info) for key, info in there.items())))
 
 
-def _is_same(source: ArtifactStore, record: Pair, pairs: Iterable[Pair]) -> bool:
-    """Tell whether equal records vouch for all that lies on both sides, without reading the destination's.
-
-    The two are equal if the source's bytes have the checksum that the destination keeps.
-    """
-    if record.source is None or record.dest is None or record.source.size != record.dest.size:
-        return False
-    kept = record.dest.checksum
-    if kept is None or not all(_untouched(each, record) for each in pairs):
-        return False
-    if record.source.checksum == kept:
+def _has_it(dest: ArtifactStore, record: Pair, data: bytes) -> bool:
+    """Tell whether the destination has the same record; it is not read if it keeps the checksum of these bytes."""
+    if record.dest is not None and has_checksum(record.dest.checksum, record.dest.size, [data]):
         return True
-    return bool(has_checksum(kept, record.dest.size, [source.read_bytes(record.key)]))
+    try:
+        return dest.read_bytes(record.key) == data
+    except ArtifactNotFoundError:
+        return False
 
 
-def _is_whole(folder: str, standing: Standing, found: Mapping[str, Pair]) -> bool:
-    """Tell whether equal records prove that both sides hold all that they name, and nothing else is to be moved.
+def _is_whole(folder: str, data: bytes, record: Pair, found: Mapping[str, Pair]) -> bool:
+    """Tell whether, if the destination has the same record, both sides hold all that it names, and nothing is to be
+    moved.
 
     The bytes at the destination are those of the record if nothing touched them since it was written. Then those at the
     source need not be looked at: whatever they are by now, nothing of them is moved.
     """
-    record, listed = standing.record, found[join_key(folder, RECORD_NAME)]
-    if record is None or record.state in (None, "publishing") or listed.dest is None:
+    if record.source is None or record.dest is None or not record.source.size == record.dest.size == len(data):
         return False
-    named = set()
-    for artifact in record.artifacts:
-        pair = found.get(join_key(folder, artifact.key))
-        if pair is None or pair.source is None or pair.dest is None or pair.dest.is_newer(listed.dest):
+    if (sizes := named_sizes(data)) is None:
+        return False
+    inside, named = len(folder) + 1 if folder else 0, 0
+    for key, pair in found.items():
+        here, there = pair.source, pair.dest
+        if (size := sizes.get(key[inside:])) is not None:
+            named += 1
+            if here is None or there is None or not here.size == there.size == size or there.is_newer(record.dest):
+                return False
+        elif pair.here and not _untouched(pair, record):
             return False
-        if not pair.source.size == pair.dest.size == artifact.size:
-            return False
-        named.add(pair.key)
-    return all(not pair.here or _untouched(pair, listed) for key, pair in found.items() if key not in named)
+    return named == len(sizes)
 
 
 def _keep_later_word(unit: Unit, found: Collection[str], source: ArtifactStore, dest: ArtifactStore) -> Unit:
@@ -825,17 +821,6 @@ def _beside(pair: Pair, folder: str, *, named: bool, unchanged: Unchanged) -> St
         key=pair.key,
     )
     return Step(pair.key, "left", error=error)
-
-
-def _unchanged(group: Group) -> Unit:
-    steps = [
-        Step(pair.key, "unchanged", None if pair.source is None else pair.source.size)
-        for pair in group.pairs
-        if pair.here
-    ]
-    at = join_key(group.folder, RECORD_NAME)
-    unsealed = tuple(step for step in steps if step.key != at)
-    return Unit(group.folder, (unsealed,), seal=Step(at, "unchanged"), sealed=True)
 
 
 def _refused(group: Group, error: EmdstoreError) -> Unit:

@@ -8,7 +8,7 @@ import attrs
 
 from emdstore.transfers.batch import foreseen
 from emdstore.transfers.outcomes import KeyOutcome, Outcomes
-from emdstore.transfers.plan import Step
+from emdstore.transfers.plan import Pair, Step
 
 SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 """Actions that need no work."""
@@ -51,6 +51,14 @@ class Ledger:
             self.conclude(position, step, foreseen(step))
         else:
             self.waiting.append((position, step))
+
+    def keep(self, pair: Pair) -> None:
+        """Record that a key is unchanged, without a step."""
+        size = pair.size
+        self.outcomes.keep(pair.key, size)
+        self.keys_done += 1
+        self.bytes_planned += size or 0
+        self.bytes_done += size or 0
 
     def reserve(self, step: Step) -> int:
         """Return the position of a step's outcome."""

@@ -17,7 +17,7 @@ Outcome = Literal["copied", "unchanged", "missing", "rejected", "failed", "left"
 OUTCOMES: tuple[Outcome, ...] = ("copied", "unchanged", "missing", "rejected", "failed", "left")
 
 _CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
-_PENDING = len(OUTCOMES)
+_PENDING, _UNCHANGED = len(OUTCOMES), _CODES["unchanged"]
 _UNKNOWN = -1
 _LARGEST = 2**63 - 1
 _SHA256_BYTES = 32
@@ -107,6 +107,16 @@ class Outcomes(Sequence[KeyOutcome]):
         self._codes.append(_PENDING)
         self._sizes.append(_UNKNOWN)
         return len(self._codes) - 1
+
+    def keep(self, key: str, size: int | None) -> None:
+        """Record that the next key is unchanged, as many are: without the value that would say so."""
+        position = self.reserve(key)
+        if not _packs_size(size):
+            self.put(position, KeyOutcome(key, "unchanged", size))
+            return
+        self._codes[position] = _UNCHANGED
+        if size is not None:
+            self._sizes[position] = size
 
     def put(self, position: int, outcome: KeyOutcome) -> None:
         """Record the outcome of a key."""

@@ -145,6 +145,11 @@ class Pair:
     source: ArtifactInfo | None = None
     dest: ArtifactInfo | None = None
 
+    @property
+    def size(self) -> int | None:
+        """Bytes at the source, if known."""
+        return None if self.source is None else self.source.size
+
 
 def pairs_of(
     source: ArtifactStore,
@@ -213,7 +218,7 @@ def _listed(
 
 def step_of(pair: Pair, unchanged: Unchanged) -> Step:
     """Decide for one key at the source that no record vouches for."""
-    size = None if pair.source is None else pair.source.size
+    size = pair.size
     if not pair.there or unchanged == "never":
         return Step(pair.key, "copy", size)
     if pair.source is None or pair.dest is None:

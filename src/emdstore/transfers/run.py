@@ -341,7 +341,7 @@ class _Run:
                 self._complete = True
                 break
             if isinstance(item, Unit):
-                planned += 1 + len(item.loose) + sum(map(len, item.ranks))
+                planned += 1 + len(item.unchanged) + len(item.loose) + sum(map(len, item.ranks))
                 self._units.begin(item)
             else:
                 planned += 1

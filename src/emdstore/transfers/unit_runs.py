@@ -115,6 +115,11 @@ class UnitRuns:
 
     def begin(self, unit: Unit) -> None:
         """Take a unit in."""
+        if unit.unchanged:  # as nearly all are in a second run
+            for pair in unit.unchanged:
+                self._ledger.keep(pair)
+            self.sets.append(SetOutcome(unit.folder, "unchanged"))
+            return
         loose = {step.key for step in unit.loose}
         positions = {}
         for step in steps_of(unit):

@@ -62,6 +62,8 @@ class Unit:
         Why nothing is done, or for a part, why the rest is not.
     is_part
         Whether only part of the folder is moved, so that it is not complete at the end.
+    unchanged
+        All of its keys at the source, if the folder is as it should be; then there is nothing else.
     """
 
     folder: str
@@ -73,6 +75,7 @@ class Unit:
     read_back: tuple[Step, ...] = ()
     error: EmdstoreError | None = None
     is_part: bool = False
+    unchanged: tuple[Pair, ...] = ()
 
 
 class Sealing(Protocol):
@@ -336,7 +339,8 @@ class Limited:
 
 def steps_of(unit: Unit) -> Sequence[Step]:
     """Return the steps of a unit that have their own outcomes, in the order of their keys."""
-    steps = [step for rank in unit.ranks for step in rank]
+    steps = [Step(pair.key, "unchanged", pair.size) for pair in unit.unchanged]
+    steps += (step for rank in unit.ranks for step in rank)
     steps += unit.loose
     if unit.seal is not None:
         steps.append(unit.seal)

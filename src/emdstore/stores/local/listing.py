@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import os
 import stat
@@ -18,6 +19,8 @@ from emdstore.stores.port import ArtifactInfo, LeftOut
 _Entry = os.DirEntry[str]
 _Found = tuple[str, _Entry]
 """The key of a file, or that of a folder with a slash. In this order a folder stands where its contents do."""
+
+_Place = tuple[int, int]
 
 _key_of = operator.itemgetter(0)
 
@@ -35,8 +38,7 @@ def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
             fd = root.open_folder(prefix, prefix)
         except ArtifactNotFoundError:
             return
-        here = os.fstat(fd)
-        yield from _iter_folder(root, fd, prefix + "/" if prefix else "", ((here.st_dev, here.st_ino),))
+        yield from _iter_below(root, fd, prefix + "/" if prefix else "")
 
 
 def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
@@ -64,60 +66,114 @@ def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
 _LEADS_OUT = "is a link that leads out of the store"
 
 
-def _iter_folder(root: Root, fd: int, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[_Found | LeftOut]:
-    """Yield what is below an open folder, which is closed at the end, or earlier if many are open."""
+class _Folder:
+    """A folder that is being listed.
+
+    Parameters
+    ----------
+    root
+        The store's root.
+    fd
+        The open folder, which is closed with this one.
+    place
+        Its device and inode.
+    prefix
+        What the keys in it begin with.
+
+    Attributes
+    ----------
+    rest
+        What is still to be yielded.
+    """
+
+    def __init__(self, root: Root, fd: int, place: _Place, prefix: str) -> None:
+        self.fd, self.place = fd, place
+        try:
+            left_out, self._listed = _read_folder(root, fd, prefix)
+        except BaseException:
+            self.close()
+            raise
+        self.rest: Iterator[_Found | LeftOut] = itertools.chain(left_out, self._listed)
+
+    def close_early(self) -> None:
+        """Close it while it is listed, as many are open: what its entries tell is asked now, and they remember it."""
+        for _, entry in self._listed:
+            with contextlib.suppress(FileNotFoundError):
+                entry.stat(follow_symlinks=False)
+        self.close()
+
+    def close(self) -> None:
+        """Close it, if it is open."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _iter_below(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]:
+    """Yield what is below an open folder, which is closed at the end."""
+    open_ones: list[_Folder] = []
     try:
-        listed: list[_Found] = []
-        for found in _read_folder(root, fd, prefix):
-            if isinstance(found, LeftOut):
-                yield found
+        open_ones.append(_Folder(root, fd, _place_of(fd), prefix))
+        while open_ones:
+            last = open_ones[-1]
+            for found in last.rest:
+                if isinstance(found, LeftOut) or found[0][-1] != "/":
+                    yield found
+                    continue
+                below = _open_below(root, last, *found)
+                if isinstance(below, LeftOut):
+                    yield below
+                elif below is not None:
+                    place = _place_of(below)
+                    if any(place == each.place for each in open_ones):
+                        os.close(below)
+                        yield LeftOut(found[0][:-1], "is a link to a folder that holds it")
+                        continue
+                    open_ones.append(_Folder(root, below, place, found[0]))
+                    if len(open_ones) > _MOST_OPEN:
+                        open_ones[-1].close_early()
+                    break
             else:
-                listed.append(found)
-        listed.sort(key=_key_of)
-        if len(above) > _MOST_OPEN:
-            for _, entry in listed:
-                with contextlib.suppress(FileNotFoundError):
-                    entry.stat(follow_symlinks=False)  # which it remembers
-            os.close(fd)
-            fd = -1
-        for found in listed:
-            key, entry = found
-            if key[-1] != "/":
-                yield found
-                continue
-            try:
-                if fd < 0 or entry.is_symlink():
-                    below = root.open_folder(key[:-1], key[:-1])
-                else:
-                    below = os.open(entry.name, FOLDER, dir_fd=fd)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # gone or swapped since the folder was read
-            except UnsafePathError:
-                yield LeftOut(key, _LEADS_OUT)
-                continue
-            except OSError as error:
-                unreadable = root.error_of(error, key[:-1], "list")
-                yield LeftOut(key, f"cannot be read: {error.strerror or error}", unreadable)
-                continue
-            status = os.fstat(below)
-            if (status.st_dev, status.st_ino) in above:
-                os.close(below)
-                yield LeftOut(key[:-1], "is a link to a folder that holds it")
-                continue
-            yield from _iter_folder(root, below, key, (*above, (status.st_dev, status.st_ino)))
+                open_ones.pop().close()
     finally:
-        if fd >= 0:
-            os.close(fd)
+        for each in open_ones:
+            each.close()
 
 
-def _read_folder(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]:
+def _place_of(fd: int) -> _Place:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _open_below(root: Root, folder: _Folder, key: str, entry: _Entry) -> int | LeftOut | None:
+    """Open a folder in another one; None if it is gone."""
+    try:
+        if folder.fd < 0 or entry.is_symlink():
+            return root.open_folder(key[:-1], key[:-1])
+        return os.open(entry.name, FOLDER, dir_fd=folder.fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # gone or swapped since the folder was read
+    except UnsafePathError:
+        return LeftOut(key, _LEADS_OUT)
+    except OSError as error:
+        unreadable = root.error_of(error, key[:-1], "list")
+        return LeftOut(key, f"cannot be read: {error.strerror or error}", unreadable)
+
+
+def _read_folder(root: Root, fd: int, prefix: str) -> tuple[list[LeftOut], list[_Found]]:
+    """Return what a folder holds: what is left out, and the rest in the order of the keys."""
+    left_out: list[LeftOut] = []
+    listed: list[_Found] = []
     with os.scandir(fd) as entries:
         for entry in entries:
-            key = prefix + entry.name
+            name = entry.name
+            key = prefix + name
             if entry.is_file(follow_symlinks=False) and is_valid_key(key):  # nearly all are
-                yield key, entry
+                listed.append((key, entry))
             elif (found := _look_at(root, key, entry)) is not None:
-                yield found
+                (left_out if isinstance(found, LeftOut) else listed).append(found)
+    listed.sort(key=_key_of)
+    return left_out, listed
 
 
 def _look_at(root: Root, key: str, entry: _Entry) -> _Found | LeftOut | None:

@@ -27,6 +27,7 @@ from emdstore.stores.local.files import (
     FileSession,
     FileWriter,
     describe,
+    read_whole,
     sync_file_system,
 )
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
@@ -99,8 +100,12 @@ class LocalArtifactStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`; `SourceChangedError` if the file was changed in place meanwhile."""
-        with self.session() as session:
-            return session.read_bytes(key)
+        with self.ground.translating("read", key):
+            fd, status = self.ground.open_file(validate_key(key))
+            try:
+                return read_whole(fd, status, key)
+            finally:
+                os.close(fd)
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""
