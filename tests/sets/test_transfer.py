@@ -114,6 +114,15 @@ def test_the_second_run_writes_nothing_and_says_so(results: LocalArtifactStore, 
     assert words(report) == {FRAGMENT: "unchanged", OTHER: "unchanged"}
 
 
+@pytest.mark.parametrize("data", [b'{"of": "another program"}', b"no JSON"])
+def test_a_file_that_is_called_like_a_record_is_copied_once(archive: ArtifactStore, data: bytes) -> None:
+    source = put(InMemoryArtifactStore(), {"run/execution.json": data, "run/notes.txt": b"notes"})
+    assert transfer(source, archive).counts["copied"] == 2
+    again = transfer(source, archive, unchanged="digest")
+    assert again.counts["copied"] == 0
+    assert words(again) == {"run": "unchanged"}
+
+
 @pytest.mark.parametrize("kind", ["memory", "s3"])
 def test_a_set_that_nobody_touched_is_not_looked_at_again(
     results: LocalArtifactStore, kind: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -124,6 +133,19 @@ def test_a_set_that_nobody_touched_is_not_looked_at_again(
     assert transfer(source, dest).counts["copied"] == 0
     read = {call.key for store in (source, dest) for call in store.calls if call.verb in ("read_bytes", "open_reader")}
     assert {key for key in read if key.startswith((FRAGMENT, OTHER))} <= {AT, f"{OTHER}/{RECORD_NAME}"}
+
+
+def test_what_a_set_has_lost_on_both_sides_is_missing_and_not_unchanged(
+    results: LocalArtifactStore, archive: Any
+) -> None:
+    transfer(results, archive)
+    results.delete(PLOT)
+    inner: Any = archive.inner if isinstance(archive, FourMethods) else archive
+    inner.delete(PLOT)
+    report = transfer(results, archive)
+    assert report.keys("missing") == (PLOT,)
+    assert words(report) == {FRAGMENT: "failed", OTHER: "unchanged"}
+    assert not report.ok
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])

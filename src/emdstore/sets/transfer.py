@@ -34,7 +34,7 @@ from emdstore.sets.retraction import Retraction, last_word
 from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, standing_of
 from emdstore.stores.checksums import has_checksum, sha256_of
 from emdstore.stores.place import place_of
-from emdstore.stores.port import ArtifactInfo, ArtifactStore
+from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.stores.views import scoped
@@ -303,6 +303,26 @@ class SetSealing:
         )
         return Step(key, "left", size, differs)
 
+    def plan_at_once(
+        self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+    ) -> Unit | None:
+        """Find a set to be unchanged by a local record and the checksum that the destination keeps of its own."""
+        if unchanged != "stat" or self.sets is not None or not self.selection.is_all:
+            return None
+        if not isinstance(source, SupportsPath):
+            return None
+        found = {pair.key: pair for pair in group.pairs}
+        record = found.get(join_key(group.folder, RECORD_NAME))
+        if record is None or not record.here or record.dest is None or record.dest.checksum is None:
+            return None
+        try:
+            data = source.read_bytes(record.key)
+        except EmdstoreError:
+            return None  # told by `plan`
+        if not (_is_whole(group.folder, data, record, found) and _has_checksum_of(record.dest, data)):
+            return None
+        return Unit(group.folder, unchanged=tuple(pair for pair in group.pairs if pair.here))
+
     def plan(self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Unit:
         """Decide what to do for a set."""
         here = [pair for pair in group.pairs if pair.here]
@@ -551,12 +571,16 @@ def _listed_anew(group: Group, dest: ArtifactStore) -> Group:
 
 def _has_it(dest: ArtifactStore, record: Pair, data: bytes) -> bool:
     """Tell whether the destination has the same record; it is not read if it keeps the checksum of these bytes."""
-    if record.dest is not None and has_checksum(record.dest.checksum, record.dest.size, [data]):
+    if record.dest is not None and _has_checksum_of(record.dest, data):
         return True
     try:
         return dest.read_bytes(record.key) == data
     except ArtifactNotFoundError:
         return False
+
+
+def _has_checksum_of(there: ArtifactInfo, data: bytes) -> bool:
+    return bool(has_checksum(there.checksum, there.size, [data]))
 
 
 def _is_whole(folder: str, data: bytes, record: Pair, found: Mapping[str, Pair]) -> bool:
@@ -627,7 +651,7 @@ def _sealed(
         if standing.record is not None:
             raise
         del error  # of some other program, perhaps: it vouches for nothing, and is a file like others
-        return _unvouched(group, Step(at, "write", len(data), data=data, there=standing.digest), unchanged)
+        return _unvouched(group, data, standing, unchanged)
     if record.state == "publishing":
         raise RecordError(
             f"{group.folder!r} is in flux at the source (publishing since {record.opened_at}, by {record.opened_by}): "
@@ -641,7 +665,7 @@ def _sealed(
                 "commit it instead",
                 key=at,
             )
-        return _unvouched(group, Step(at, "write", len(data), data=data, there=standing.digest), unchanged)
+        return _unvouched(group, data, standing, unchanged)
     if not replace:
         _refuse_less(group.folder, record, standing)
     return _vouched(group, source, data, record, standing, unchanged)
@@ -777,20 +801,28 @@ def _step(
     return attrs.evolve(told, action="compare", checksum=None if dest is None else dest.checksum)
 
 
-def _unvouched(group: Group, seal: Step | None, unchanged: Unchanged) -> Unit:
-    """Move a folder that looks like a set: its bundles after everything else, the metric bundle at the very end."""
+def _unvouched(group: Group, data: bytes | None, standing: Standing | None, unchanged: Unchanged) -> Unit:
+    """Move a folder that looks like a set: its bundles after everything else, the metric bundle at the very end.
+
+    If it has a record all the same, with this data, that comes after them.
+    """
     ranks: tuple[list[Step], ...] = ([], [], [])
+    at = join_key(group.folder, RECORD_NAME)
     for pair in group.pairs:
-        if pair.here and (seal is None or pair.key != seal.key):
+        if pair.here and (data is None or pair.key != at):
             name = pair.key[len(group.folder) + 1 :] if group.folder else pair.key
             ranks[_BARE_RANKS.get(name, 0)].append(step_of(pair, unchanged))
-    return Unit(group.folder, tuple(map(tuple, ranks)), seal=seal)
+    unit = Unit(group.folder, tuple(map(tuple, ranks)))
+    if data is None or standing is None:
+        return unit
+    seal = Step(at, "write", len(data), data=data, there=standing.digest)
+    return attrs.evolve(unit, seal=seal, sealed=standing.data == data)
 
 
 def _bare(group: Group, standing: Standing | None, unchanged: Unchanged) -> Unit:
     """Move a folder without a record. Over one that has a record it only brings back what that record names."""
     if standing is None or standing.data is None:
-        return _unvouched(group, None, unchanged)
+        return _unvouched(group, None, standing, unchanged)
     record, inside = standing.record, len(group.folder) + 1 if group.folder else 0
     named = {} if record is None or record.state == "publishing" else {each.key: each for each in record.artifacts}
     proved = _proved(group.folder, standing)

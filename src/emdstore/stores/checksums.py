@@ -60,7 +60,8 @@ class Check:
             self._whole = hashlib.md5(usedforsecurity=False)
             return
         tried = dict.fromkeys((*([part_size] if part_size else ()), *_PART_SIZES))
-        self._parts = [_InParts(each) for each in tried if -(-size // each) == int(parts)]
+        likely = [each for each in tried if -(-size // each) == int(parts)]
+        self._parts = [_InParts(each) for each in (likely[:1] if parts == "1" else likely)]  # one part is the whole
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""

@@ -140,7 +140,7 @@ class UnitRuns:
                     self._ledger.conclude(positions[step.key], step, foreseen(step))
                     if step.action != "unchanged":
                         run.error = run.error or step.error
-                elif step.action == "compare" and (unit.opening is not None or self._ledger.only_prove):
+                elif step.action == "compare" and (unit.opening is not None or unit.sealed or self._ledger.only_prove):
                     now.append(attrs.evolve(step, action="prove"))
                 elif step.action == "copy" and step.doubt and unit.opening is not None:
                     now.append(attrs.evolve(step, action="check"))

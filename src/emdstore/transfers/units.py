@@ -95,6 +95,12 @@ class Sealing(Protocol):
         """Decide what to do for a folder. Its seals are read; nothing is written."""
         ...
 
+    def plan_at_once(
+        self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+    ) -> Unit | None:
+        """Decide without a request to a store, where that proves that nothing is to be done; otherwise None."""
+        ...
+
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
         """Decide what to do if only some keys of a folder are to be moved, given the plan for each key alone."""
         ...
@@ -434,15 +440,16 @@ def _planned(
             elif item.here and sealing.takes(item):
                 yield sealing.step(item, source, dest, unchanged)
         return
-    ahead: deque[Step | Future[Unit]] = deque()
+    ahead: deque[Step | Unit | Future[Unit]] = deque()
     with ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan") as pool:
         for item in items:
             if isinstance(item, Group):
-                ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged))
+                unit = sealing.plan_at_once(item, source, dest, unchanged)  # a thread's turn takes longer than that
+                ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged) if unit is None else unit)
             elif item.here and sealing.takes(item):
                 ahead.append(sealing.step(item, source, dest, unchanged))
-            while ahead and (len(ahead) > _SEALS_AHEAD or isinstance(ahead[0], Step) or ahead[0].done()):
+            while ahead and (len(ahead) > _SEALS_AHEAD or not isinstance(ahead[0], Future) or ahead[0].done()):
                 first = ahead.popleft()
-                yield first if isinstance(first, Step) else first.result()
+                yield first.result() if isinstance(first, Future) else first
         for first in ahead:
-            yield first if isinstance(first, Step) else first.result()
+            yield first.result() if isinstance(first, Future) else first

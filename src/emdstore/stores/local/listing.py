@@ -170,8 +170,10 @@ def _read_folder(root: Root, fd: int, prefix: str) -> tuple[list[LeftOut], list[
             key = prefix + name
             if entry.is_file(follow_symlinks=False) and is_valid_key(key):  # nearly all are
                 listed.append((key, entry))
-            elif (found := _look_at(root, key, entry)) is not None:
-                (left_out if isinstance(found, LeftOut) else listed).append(found)
+            elif isinstance(found := _look_at(root, key, entry), LeftOut):
+                left_out.append(found)
+            elif found is not None:
+                listed.append(found)
     listed.sort(key=_key_of)
     return left_out, listed
 
