@@ -84,7 +84,7 @@ def test_after_an_upgrade_every_set_is_read_again(url: str) -> None:
     with Catalog(url) as catalog:
         catalog.replace_execution(FULL)
         with catalog._database.writing() as connection:
-            for table in ("execution_input", "dataset", "release_set", "release_alias", "release"):
+            for table in ("execution_input", "dataset", "release_set", "release_alias", "release", "last_replay"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
             columns = ["provider_version", "diagnostic_version", "software", "wall_seconds", "cpu_seconds"]
             for column in (*columns, "peak_memory_bytes", "exit_code", "n_inputs", "cause"):

@@ -16,8 +16,8 @@ from tests.ensembles import GOOD, INCOMPLETE
 from emdstore.cli import app, documents
 from emdstore.sets.schema import record_schema
 
-NOT_RUN_HERE = {"serve", "climate-ref replay", "climate-ref retractions", "demo"}
-"""A server, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
+NOT_RUN_HERE = {"serve", "watch", "climate-ref replay", "climate-ref retractions", "demo"}
+"""Servers, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
 WITHOUT_DOCUMENT = {"manifest", "schema", "cat", "help", "completion"}
 
 

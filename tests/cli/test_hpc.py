@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +14,16 @@ from tests.cli.conftest import environment
 from tests.sets.examples import encode, metric_bundle
 
 from emdstore.catalog import Catalog
+from emdstore.cli.app import make_app
+from emdstore.cli.exit_codes import WRONG_CALL
 from emdstore.executions.settings import write_config
 from emdstore.ingestion.replay import replay
 from emdstore.stores import LocalArtifactStore
 
 PAGE = (Path(__file__).parents[2] / "docs/hpc.md").read_text()
 SCRIPTS = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-SLURM, PBS, LEFT, WATCH = SCRIPTS
+SLURM, PBS, LEFT, WATCH, _ = SCRIPTS
+(UNIT,) = re.findall(r"^```ini\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 VARIABLES = {
     SLURM: {"SLURM_SUBMIT_DIR": "{here}", "SLURM_ARRAY_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"},
@@ -96,3 +101,19 @@ def test_what_a_killed_job_left_is_shipped_later(here: Path) -> None:
     assert not (here / "results").exists()
     assert run(LEFT, here).returncode == 0
     assert taken_in(here) == [("member-3", "uploaded", None, 3)]
+
+
+def test_the_service_is_as_systemd_wants_it_and_its_command_can_be_called(tmp_path: Path) -> None:
+    command = next(line for line in UNIT.splitlines() if line.startswith("ExecStart=")).partition("=")[2].split()
+    calls = [command, *(shlex.split(line, comments=True) for line in WATCH.splitlines() if line.startswith("emdstore"))]
+    for program, *call in calls:
+        assert Path(program).name == "emdstore"
+        make_app(call).parse_args(call, exit_on_error=False, print_error=False)
+    assert int(UNIT.partition("RestartPreventExitStatus=")[2].split()[0]) == WRONG_CALL
+    if (systemd := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not there")
+    unit = tmp_path / "emdstore.service"
+    for text, accepted in ((UNIT, True), (UNIT.replace("Restart=on-failure", "Restart=never-ever"), False)):
+        unit.write_text(text.replace(command[0], "/bin/true"))
+        done = subprocess.run([systemd, "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+        assert ((done.returncode, done.stderr) == (0, "")) == accepted, done

@@ -100,6 +100,12 @@ def test_status_tells_what_waits_and_what_failed(here: Here) -> None:
     document = here("status", "--json").json
     assert (document["ok"], document["counts"]) == (True, {"stopped": 1})
     assert [each["what"] for each in document["disks"]] == ["scratch"]  # there are no results yet
+    assert document["last_replay"] is None
+    assert "% full" in said
+    Path("results").mkdir()
+    here("replay", "results", "--catalog", "catalog.db")
+    assert "last replay: " in here("status").out
+    assert here("status", "--json").json["last_replay"]["sets"] == 0
     with Workspace.open() as workspace:
         (row,) = workspace.list_executions()
         workspace.catalog.claims.claim(row.fragment, owner="me", lease_seconds=60, allowed_from=("stopped",))

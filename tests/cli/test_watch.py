@@ -203,6 +203,39 @@ def test_a_server_that_does_not_answer_yet_is_waited_for(start: Start, results: 
     assert watch.end(signal.SIGTERM)[0] == 0
 
 
+def test_the_service_has_the_workspaces_places_reads_them_anew_and_begins_a_round_when_told(
+    results: LocalArtifactStore, tmp_path: Path
+) -> None:
+    config = tmp_path / "emdstore.toml"
+    places = 'scratch = "scratch"\nresults = "results"\ncatalog = "{}"\n'
+    config.write_text(places.format("one.db"))
+    process = subprocess.Popen(
+        [*COMMAND, "watch", "--every", "1h", "--json"],
+        cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    watch = Watch(process)
+    try:
+        first = json.loads(watch.line())
+        assert (first["schema"], first["counts"]["ingested"]) == ("emdstore/watch/1", 1)
+        publish(results, FRAGMENTS[1])
+        watch.send(signal.SIGHUP)
+        assert json.loads(watch.line())["counts"]["ingested"] == 1
+        config.write_text("nonsense")
+        watch.send(signal.SIGHUP)
+        assert "emdstore.toml" in json.loads(watch.line())["error"]["message"]
+        config.write_text(places.format("two.db"))
+        watch.send(signal.SIGHUP)
+        assert json.loads(watch.line())["counts"]["ingested"] == 2
+        assert watch.end(signal.SIGTERM) == (0, "")
+    finally:
+        process.kill()
+        process.communicate()
+    with Catalog(tmp_path / "two.db") as catalog:
+        last = catalog.replays.last()
+        assert last is not None
+        assert (last.sets, last.failed, last.prefix, last.whole) == (2, 0, "", True)
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_a_number_of_seconds_that_makes_no_sense_is_a_wrong_call(
     results: LocalArtifactStore, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]

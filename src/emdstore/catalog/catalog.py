@@ -20,6 +20,7 @@ from emdstore.catalog.plotting import Plots
 from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
 from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
+from emdstore.catalog.replays import Replays
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, WarningRow
 from emdstore.catalog.values import HeldValues
 from emdstore.errors import InvalidTransitionError
@@ -57,6 +58,8 @@ class Catalog:
         Which record each execution's rows came from.
     releases
         Which sets each release of the results store names.
+    replays
+        When the catalog was last brought up to date with the results store.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Catalog:
         self.claims = Claims(self._database)
         self.records = Records(self._database)
         self.releases = Releases(self._database)
+        self.replays = Replays(self._database)
         self._seen: tuple[ArtifactStore, ...] = ()  # its results store does not change once it was found
 
     def __repr__(self) -> str:

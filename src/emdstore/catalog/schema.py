@@ -200,6 +200,18 @@ release_alias = sa.Table(
     sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), nullable=False),
 )
 
+last_replay = sa.Table(
+    "last_replay",
+    metadata,
+    sa.Column("id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False),
+    sa.Column("at", UTCDateTime, nullable=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+    sa.Column("sets", sa.BigInteger, nullable=False),
+    sa.Column("failed", sa.BigInteger, nullable=False),
+    sa.Column("prefix", Name, nullable=False),
+    sa.Column("whole", sa.Boolean, nullable=False),
+)
+
 
 def _part(name: str, *columns: sa.Column[Any], identity: sa.Column[Any] | None = None, **options: Any) -> sa.Table:
     """Make a table of things that belong to one execution, are removed with it, and are identified by their position in

@@ -47,6 +47,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "unretract": ("sets:unretract_set", "Take a set's retraction back."),
     "materialize": ("results:materialize", "Promote one execution's artifact set, and publish it."),
     "replay": ("results:replay_store", "Load every set of a results store into the catalog."),
+    "watch": ("watching:watch", "Replay a results store again and again, as a service."),
     "show": ("listing:show", "Show what the catalog holds of one execution."),
     "inputs": ("origins:inputs", "Show what an execution read, and what computed it."),
     "affected": ("origins:affected", "List the executions that read a dataset."),

@@ -182,6 +182,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "transfer": Layout("artifacts", errors=_of_transfer),
     "tree": Layout("entries"),
     "unretract": Layout(),
+    "watch": _REPLAY,
     "verify": Layout("problems", errors=_of_items("problems", "finding", "key", "detail", HARMLESS)),
 }  # fmt: skip
 """Of each command that prints a document, by its name; `error` is printed where a command could not begin, or ended."""

@@ -49,6 +49,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore replay results --catalog catalog.db",
         "emdstore replay s3://bucket/results --catalog postgresql://host/name --watch 300",
     ),
+    "watch": ("emdstore watch", "emdstore watch results --catalog catalog.db --every 1m --json"),
     "show": ("emdstore show pmp/enso/h/1", "emdstore show pmp/enso/h/1 --catalog catalog.db --limit 0"),
     "export": (
         "emdstore export scalars -o scalars.parquet --provider pmp --latest",

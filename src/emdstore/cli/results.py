@@ -308,6 +308,7 @@ def verify_store(
     choosing: Choosing = ANYTHING,
     release: ReleaseName = None,
     references: bool = False,
+    state_file: Path | None = None,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -325,6 +326,9 @@ def verify_store(
         The results store.
     prefix
         Only the sets in this folder.
+    state_file
+        Keep in this file which sets are proved, and do not read them again after an interruption, or after a repair.
+        When all is well it is removed, and the next call begins anew.
     references
         Also load all values, and name references that are not the same in all executions of a diagnostic, which is a
         failure.
@@ -333,7 +337,13 @@ def verify_store(
     try:
         with on.executor() as executor, set_progress("verify") as on_progress:
             report = verify(
-                opened, prefix, selection=selection, release=release, executor=executor, on_progress=on_progress
+                opened,
+                prefix,
+                selection=selection,
+                release=release,
+                executor=executor,
+                on_progress=on_progress,
+                state_file=state_file,
             )
     except VerifyInterrupted as interrupted:
         return _show_verified(interrupted.report, output, interrupted=True)
@@ -386,5 +396,5 @@ def _show_verified(
     if not report.sets:
         note("no sets were found")
     if interrupted:
-        note("interrupted: what is above was checked")
+        note("interrupted: what is above was checked; with --state-file the next call goes on from there")
     return code

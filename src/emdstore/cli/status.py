@@ -29,6 +29,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.sets.result import LOG_NAME
 from emdstore.stores import ArtifactStore, SupportsPath
 from emdstore.stores.views import scoped
+from emdstore.web.text import count_text
 
 _SHOWN = 20
 _LIVE = ("created", "running")
@@ -36,13 +37,13 @@ _FOLLOW_SECONDS = 0.5
 
 
 def status(*, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN) -> int:
-    """Tell where the workspace stands: what runs, waits and failed, what is held by whom, and how full its disks are.
+    """Tell where the workspace stands: what runs, waits and failed, who holds it, the disks, and the last replay.
 
     Exit code 1 if something failed to upload, or is held by a process that is gone: commit it again.
     """
     with open_workspace(config, patience) as workspace:
         rows = list(workspace.list_executions())
-        disks = _disks(workspace)
+        disks, replayed = _disks(workspace), workspace.catalog.replays.last()
     counts = Counter(row.status for row in rows)
     concerns = [(row, word) for row in rows if (word := _concern(row)) is not None]
     code = int(any(is_failure for _, (_, is_failure) in concerns))
@@ -51,7 +52,8 @@ def status(*, config: Config = None, patience: Patience = PATIENT, output: Outpu
             {"fragment": row.fragment, "status": row.status, "concern": word, "owner": row.owner, "reason": _why(row)}
             for row, (word, _) in concerns
         ]
-        return show_document("status", {"counts": dict(counts), "executions": told, "disks": disks}, code)
+        document = {"counts": dict(counts), "executions": told, "disks": disks, "last_replay": replayed}
+        return show_document("status", document, code)
     say(", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "no executions")
     if concerns:
         shown = [(row.fragment, row.status, word, _why(row)) for row, (word, _) in concerns[:_SHOWN]]
@@ -59,7 +61,12 @@ def status(*, config: Config = None, patience: Patience = PATIENT, output: Outpu
     if len(concerns) > _SHOWN:
         note(f"{len(concerns) - _SHOWN} more: `emdstore list` shows them")
     for disk in disks:
-        say(f"{disk['what']}: {disk['place']}: {size_text(disk['free'])} free of {size_text(disk['total'])}")
+        full = f"{100 * (1 - disk['free'] / disk['total']):.0f}% full" if disk["total"] else "of unknown size"
+        say(f"{disk['what']}: {disk['place']}: {full}, {size_text(disk['free'])} free of {size_text(disk['total'])}")
+    if replayed is not None:
+        sets = f"{count_text(replayed.sets, 'set')}{f' in {replayed.prefix}' if replayed.prefix else ''}"
+        some = "" if replayed.whole else ", chosen ones only"
+        say(f"last replay: {replayed.at:%Y-%m-%d %H:%M:%S %Z}, {sets}, {replayed.failed} not loaded{some}")
     if counts["stopped"] or counts["upload_failed"]:
         sum_up("next: emdstore commit --pending")
     return code

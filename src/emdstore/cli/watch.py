@@ -18,7 +18,13 @@ from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
 
 
 def watch(
-    replay_once: Callable[[], ReplayReport], seconds: float, output: Output, *, accept_left_out: bool = False
+    replay_once: Callable[[], ReplayReport],
+    seconds: float,
+    output: Output,
+    *,
+    accept_left_out: bool = False,
+    command: str = "replay",
+    reloads: bool = False,
 ) -> int:
     """Replay in rounds until SIGTERM or Ctrl-C, with one line of output for each.
 
@@ -35,6 +41,10 @@ def watch(
         With `json` a line is a JSON document.
     accept_left_out
         Whether a round is a success even if something was left out.
+    command
+        What it is called in its documents.
+    reloads
+        Whether SIGHUP begins the next round at once, instead of ending it.
 
     Returns
     -------
@@ -44,43 +54,73 @@ def watch(
     """
     if not (seconds > 0 and math.isfinite(seconds)):
         raise WrongCallError(f"--watch takes a number of seconds above 0, not {seconds:g}")
-    rounds = _Rounds(seconds, output, accept_left_out)
-    with _terminated() as signals:
+    rounds = _Rounds(command, seconds, output, accept_left_out)
+    with _terminated(reloads) as signals:
         try:
-            while not signals:
+            while not signals.came:
                 try:
                     rounds.show(replay_once())
                 except EmdstoreError as error:
                     if isinstance(error, CatalogVersionError) or (rounds.is_first and exit_code(error) == WRONG_CALL):
                         raise
                     rounds.show_error(error)
-                system.current().sleep(seconds)
+                signals.sleep(seconds)
         except ReplayInterrupted as interrupted:
             rounds.show(interrupted.report, interrupted=True)
         except KeyboardInterrupt:
             pass  # between two rounds, or for the second time
-    return OK if signals else INTERRUPTED
+    return OK if signals.came else INTERRUPTED
+
+
+class _Woken(Exception):
+    """SIGHUP came while nothing was done."""
+
+
+class _Signals:
+    """What came while it watches."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._is_woken = self._sleeps = False
+
+    def end(self, _: int, __: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+    def wake(self, _: int, __: object) -> None:
+        self._is_woken = True
+        if self._sleeps:
+            raise _Woken
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for the next round, unless it was asked for at once."""
+        try:
+            self._sleeps = True
+            if not self._is_woken:
+                system.current().sleep(seconds)
+        except _Woken:
+            pass
+        finally:
+            self._sleeps = self._is_woken = False
 
 
 @contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """Treat SIGTERM like Ctrl-C, and remember that it came."""
-    came: list[int] = []
-
-    def end(number: int, _: object) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
+def _terminated(reloads: bool) -> Iterator[_Signals]:
+    """Treat SIGTERM like Ctrl-C, and remember that it came; have SIGHUP begin the next round, if it is to."""
+    signals = _Signals()
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, signals.end)}
+    if reloads and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signals.wake)
     try:
-        yield came
+        yield signals
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Rounds:
-    def __init__(self, seconds: float, output: Output, accept_left_out: bool) -> None:
-        self.is_first = True
+    def __init__(self, command: str, seconds: float, output: Output, accept_left_out: bool) -> None:
+        self.is_first, self._command = True, command
         self._seconds, self._json, self._accept_left_out = seconds, output.json, accept_left_out
         self._told: set[tuple[str, str]] = set()
 
@@ -88,7 +128,7 @@ class _Rounds:
         self.is_first = False
         if self._json:
             ok = (report.ok or (self._accept_left_out and not report.failed)) and not interrupted
-            self._show("replay", report.as_dict() | {"interrupted": interrupted}, ok)
+            self._show(self._command, report.as_dict() | {"interrupted": interrupted}, ok)
             return
         sum_up(_timed(f"{counts_text(report.counts)}; {report.seconds:.1f} s{', interrupted' if interrupted else ''}"))
         sys.stdout.flush()

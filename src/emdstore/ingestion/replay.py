@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
 
+from emdstore import system
 from emdstore.catalog import ExecutionContent, RecordStamp, ReplaceResult
+from emdstore.catalog.replays import ReplayNote
 from emdstore.emds import RECORD_NAME, Vocabulary
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -203,6 +205,8 @@ def replay(
         outcome = IngestOutcome(error.key or RELEASES, "invalid", error=error)
         counts = {**report.counts, "invalid": report.counts.get("invalid", 0) + 1}
         report = attrs.evolve(report, counts=counts, outcomes=(*report.outcomes, outcome))
+    at, failed = system.current().now(), report.failed + len(report.left_out)
+    catalog.replays.note(ReplayNote(at, report.seconds, report.sets, failed, prefix, selection.is_all))
     return report
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import Any, Literal
 
 import attrs
@@ -16,6 +17,7 @@ from emdstore.progress import KEPT, Tally
 from emdstore.selection import ALL, Selection
 from emdstore.sets.finding import FoundSet, fragment_at
 from emdstore.sets.listing import find_chosen
+from emdstore.sets.proved import Proved
 from emdstore.sets.record import RecordedArtifact
 from emdstore.sets.releasing import expect_release
 from emdstore.sets.state import SET_STATES, SetLook, SetState, look_at_set
@@ -68,8 +70,8 @@ class Problem:
 
 @attrs.frozen
 class VerifiedSet:
-    """What was checked in one set: its state, the artifacts and bytes that match its record, the findings, and whether
-    it was retracted.
+    """What was checked in one set: its state, the artifacts and bytes that match its record, the findings, whether it
+    was retracted, and the SHA-256 of its record.
     """
 
     fragment: str
@@ -78,6 +80,13 @@ class VerifiedSet:
     bytes: int = 0
     problems: tuple[Problem, ...] = ()
     retracted: bool = False
+    record: str | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that its record names is there with its digest."""
+        settled = self.record is not None and self.state in ("published", "failed", "incomplete")
+        return settled and all(each.finding in HARMLESS for each in self.problems)
 
 
 @attrs.frozen(repr=False)
@@ -154,10 +163,11 @@ def verify(
     release: str | None = None,
     executor: Executor | None = None,
     on_progress: VerifyCallback | None = None,
+    state_file: str | os.PathLike[str] | None = None,
 ) -> VerifyReport:
     """Hash every artifact again and compare it with its record. Nothing is changed.
 
-    Memory does not grow with the store.
+    Memory does not grow with the store, except for what a state file holds.
 
     Parameters
     ----------
@@ -175,6 +185,10 @@ def verify(
     on_progress
         Called after each set with what was checked, the number done, and the number found, which is None until the
         listing has ended. Its exceptions are logged.
+    state_file
+        A file that keeps which sets were found whole. The next call with it reads none of them again whose record is
+        the same, and whose files are there, in their sizes, and were not written since. When all is well it is removed,
+        and the next call reads everything.
 
     Returns
     -------
@@ -189,6 +203,8 @@ def verify(
         If a set of the release is not there, or has another record than the one that was released.
     ReleaseNotFoundError
         If the store has no such release.
+    SelectionError
+        If the state file is about another store, or cannot be used.
     ExecutorError
         If the executor accepts no work, the store cannot be sent to its workers, or these have another version of
         emdstore.
@@ -201,17 +217,26 @@ def verify(
     if release is not None:
         released = expect_release(store, release).records
         chosen = (each for each in chosen if each.location in released)
-    found = run.tally.count(chosen)
+    proved = Proved(state_file, repr(store)) if state_file is not None else None
+    found = ((each, proved and proved.record_of(each.location)) for each in run.tally.count(chosen))
     try:
         with (
+            proved or nullcontext(),
             executor_or_threads(executor, _WORKERS, "verify", only_read=True) as workers,
             closing(map_batches(workers, _verify_sets, store, items=found)) as sets,
         ):
-            for each, checked in sets:
-                run.add(_unchecked(store, each, checked) if isinstance(checked, ExecutorError) else checked)
+            for (each, _), checked in sets:
+                if isinstance(checked, ExecutorError):
+                    checked = _unchecked(store, each, checked)
+                if proved is not None and checked.is_whole:
+                    proved.note(each.location, checked.record or "")
+                run.add(checked)
     except KeyboardInterrupt:
         raise VerifyInterrupted(run.report()) from None
-    return run.report()
+    report = run.report()
+    if proved is not None and report.ok:
+        proved.forget()
+    return report
 
 
 class _Verification:
@@ -254,8 +279,8 @@ class _Verification:
         )
 
 
-def _verify_sets(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[VerifiedSet]:
-    return [verify_set(store, each) for each in batch]
+def _verify_sets(store: ArtifactStore, batch: Sequence[tuple[FoundSet, str | None]]) -> list[VerifiedSet]:
+    return [verify_set(store, each, proved) for each, proved in batch]
 
 
 def _unchecked(store: ArtifactStore, found: FoundSet, error: ExecutorError) -> VerifiedSet:
@@ -263,18 +288,26 @@ def _unchecked(store: ArtifactStore, found: FoundSet, error: ExecutorError) -> V
     return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
 
 
-def verify_set(store: ArtifactStore, found: FoundSet) -> VerifiedSet:
-    """Check one set; see `verify`."""
+def verify_set(store: ArtifactStore, found: FoundSet, proved: str | None = None) -> VerifiedSet:
+    """Check one set; see `verify`. If it was proved with this record, only what was touched since is read again."""
     try:
-        look = look_at_set(store, found.location, bundles=False, every_digest=True)
+        look = look_at_set(store, found.location, bundles=False, every_digest=proved is None)
+        verdict = look.judgement
+        if proved is not None and (
+            look.record_digest != proved or verdict.lacking or verdict.differing or verdict.unread
+        ):
+            return verify_set(store, found)
     except EmdstoreError as error:  # it was removed meanwhile
         fragment = found.location
         return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
     problems = [*_of_artifacts(look), *_of_set(look), *_stale(look)]
     wrong = {*look.judgement.lacking, *look.judgement.differing, *look.judgement.unread}
-    whole = [each.size for each in _recorded(look) if each.key not in wrong and each.key in look.digests]
+    known = look.digests if proved is None else {each.key for each in _recorded(look)}
+    whole = [each.size for each in _recorded(look) if each.key not in wrong and each.key in known]
     retracted = look.retraction is not None
-    return VerifiedSet(look.fragment, look.state, len(whole), sum(whole), tuple(problems), retracted)
+    return VerifiedSet(
+        look.fragment, look.state, len(whole), sum(whole), tuple(problems), retracted, look.record_digest
+    )
 
 
 def _recorded(look: SetLook) -> tuple[RecordedArtifact, ...]:

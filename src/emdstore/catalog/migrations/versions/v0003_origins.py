@@ -58,6 +58,18 @@ def upgrade() -> None:
         sa.Column("name", Name, primary_key=True),
         sa.Column("release", Name, sa.ForeignKey("release.name", ondelete="CASCADE"), nullable=False),
     )
+    op.create_table(
+        "last_replay",
+        sa.Column(
+            "id", sa.Integer, sa.CheckConstraint("id = 1", name="one_row"), primary_key=True, autoincrement=False
+        ),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seconds", sa.Double, nullable=False),
+        sa.Column("sets", sa.BigInteger, nullable=False),
+        sa.Column("failed", sa.BigInteger, nullable=False),
+        sa.Column("prefix", Name, nullable=False),
+        sa.Column("whole", sa.Boolean, nullable=False),
+    )
     op.add_column("execution", sa.Column("cause", sa.Text))
     op.add_column("execution", sa.Column("provider_version", sa.Text))
     op.add_column("execution", sa.Column("diagnostic_version", sa.Text))
