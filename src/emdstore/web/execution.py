@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -137,7 +138,7 @@ class ScalarTable:
         places = {"provider": row.provider, "diagnostic": row.diagnostic, "group": row.group, "in": row.fragment}
         return places | {dimension_facet(name): value for name, value in row.dimensions.items()}
 
-    @property
+    @cached_property
     def one_diagnostic(self) -> bool:
         """Whether all are of one diagnostic."""
         return len({(row.provider, row.diagnostic) for row in self.rows}) == 1

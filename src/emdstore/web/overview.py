@@ -242,6 +242,8 @@ class Gathered:
         The executions.
     values
         All these scalars, for whoever makes many tables; None to ask for those of one.
+    found
+        Those that tables were made of, by what was chosen: tables of other seasons are made of the same.
     """
 
     places: Mapping[str, Any]
@@ -250,6 +252,7 @@ class Gathered:
     total: int
     retracted: Mapping[_Key, ExecutionRow]
     values: Sequence[ScalarRow] | None = None
+    found: dict[frozenset[tuple[str, str]], list[ScalarRow]] = attrs.field(factory=dict, repr=False)
 
 
 Facets = Mapping[str, Mapping[str, int]]
@@ -400,6 +403,13 @@ def _seasons(facets: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
 def _values(gathered: Gathered, catalog: Catalog, chosen: Mapping[str, str]) -> list[ScalarRow]:
     """Return the scalars of the metric, of all seasons; a row that lacks a dimension is of all its values."""
     wanted = {name: value for name, value in chosen.items() if name != _SEASON}
+    key = frozenset(wanted.items())
+    if key not in gathered.found:
+        gathered.found[key] = _values_of(gathered, catalog, wanted)
+    return gathered.found[key]
+
+
+def _values_of(gathered: Gathered, catalog: Catalog, wanted: Mapping[str, str]) -> list[ScalarRow]:
     rows: Iterable[ScalarRow]
     if gathered.values is not None:
         rows, others = gathered.values, wanted
@@ -413,7 +423,7 @@ def _values(gathered: Gathered, catalog: Catalog, chosen: Mapping[str, str]) -> 
         for row in rows
         if all(row.dimensions.get(name, value) == value for name, value in others.items())
         and not any(row.dimensions.get(name, "").lower() == _REFERENCE for name in ("kind", "source_id"))
-        and all(name in row.dimensions for name in chosen if name in NAMES)
+        and all(name in row.dimensions for name in wanted if name in NAMES)
     ]
 
 
