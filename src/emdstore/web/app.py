@@ -51,6 +51,7 @@ from emdstore.web.reading import PATIENCE, ResultsReader
 from emdstore.web.selection import Selection
 from emdstore.web.site import OWN_FILES, POLICY, own_file, render, versions
 from emdstore.web.values import read_values
+from emdstore.web.views import View, Views, cards_of, read_view
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def make_app(
     return Starlette(
         routes=[
             Route("/", site.overview, middleware=small),
+            Route("/view/{name}", site.view, middleware=small),
             Route("/executions", site.executions, middleware=small),
             Route("/execution/{execution_id}", site.execution, middleware=small),
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
@@ -146,6 +148,7 @@ class _Site:
     def __init__(self, catalog: Catalog, results: ResultsReader, secret: bytes, known: Known) -> None:
         self.catalog, self.results, self.secret, self.known = catalog, results, secret, known
         self.memory = Memory()
+        self.views = Views(catalog, results)
         self._downloads = threading.BoundedSemaphore(_MOST_DOWNLOADS)
 
     def places(self, root: str = "") -> Places:
@@ -153,7 +156,25 @@ class _Site:
 
     def overview(self, request: Request) -> Response:
         page = read_overview(self.catalog, Selection.of(request.query_params.multi_items()), self.known, self.memory)
-        return _page("overview", self.places(), page=page, linked=_always, there=_always)
+        cards, problem = ([], None) if request.query_params else self._cards()
+        told: dict[str, Any] = {"cards": cards, "views_problem": problem, "linked": _always, "there": _always}
+        return _page("overview", self.places(), page=page, **told)
+
+    def view(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        view = next((each for each in self.views.read() if each.name == name), None)
+        if view is None:
+            raise HTTPException(404, f"There is no view {name!r}.")
+        page = read_view(self.catalog, view, self.known, self.memory)
+        return _page("view", self.places("../"), page=page, there=_always)
+
+    def _cards(self) -> tuple[list[tuple[View, int]], str | None]:
+        """Return the views, and how many gaps each has; or why they cannot be read."""
+        try:
+            views = self.views.read()
+        except EmdstoreError as error:
+            return [], str(error)
+        return cards_of(self.catalog, views, self.known, self.memory), None
 
     def executions(self, request: Request) -> Response:
         page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))

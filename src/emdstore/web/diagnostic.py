@@ -8,14 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from emdstore.catalog import Catalog, ScalarRow
+from emdstore.errors import QueryError
 from emdstore.web import text
-from emdstore.web.charts import Chart, Dot, Trace, dot_chart, scalar_charts
+from emdstore.web.charts import Chart, Dot, Line, Trace, dot_chart, scalar_charts, series_charts
 from emdstore.web.compare import ComparePage, latest, read_comparison
 from emdstore.web.metrics import NAMES, Known, Metric, normal_name
 from emdstore.web.overview import Cell, Head, ModelRow, Overview, gather, lay_out, mean_of_cells
 from emdstore.web.reading import ResultsReader
 from emdstore.web.selection import Selection, dimension_facet
 from emdstore.web.taylor import TaylorPoint
+
+_MOST_SERIES = 2000
 
 
 @attrs.frozen
@@ -118,6 +121,21 @@ def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, 
         taylor=_taylor(scores, known),
         mine=mine,
     )
+
+
+def series_of(catalog: Catalog, place: tuple[str, str], dimensions: Mapping[str, str]) -> tuple[Chart, ...]:
+    """Draw the series of all models and their reference, a chart for each region and season.
+
+    Raises
+    ------
+    QueryError
+        If there are too many.
+    """
+    provider, diagnostic = place
+    query = catalog.series(latest=True, provider=provider, diagnostic=diagnostic, dimensions=dict(dimensions))
+    if (number := query.count()) > _MOST_SERIES:
+        raise QueryError(f"{number:,} series are too many to be drawn: choose some by dimensions", key=diagnostic)
+    return series_charts(map(Line, query))
 
 
 def _by_metric(tables: Mapping[str, Overview]) -> tuple[tuple[str, ...], tuple[ModelRow, ...]]:

@@ -6,10 +6,10 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -29,6 +29,8 @@ from emdstore.web.metrics import (
     relative_errors,
 )
 from emdstore.web.selection import Selection, dimension_facet
+
+T = TypeVar("T")
 
 MOST_EXECUTIONS = 20_000
 """More than this are not laid out as a table: a selection of them is."""
@@ -260,21 +262,26 @@ Facets = Mapping[str, Mapping[str, int]]
 
 @attrs.define
 class Memory:
-    """The counts of scalars that were asked for last, which cost the most, and what the catalog was like then."""
+    """What was computed last and costs much, by what it is, and what the catalog was like then."""
 
     signs: tuple[Any, ...] = ()
-    facets: dict[str, Facets] = attrs.field(factory=dict)
+    found: dict[str, Any] = attrs.field(factory=dict)
+
+    def recall(self, catalog: Catalog, what: object, compute: Callable[[], T]) -> T:
+        """Return something from memory if nothing has changed, and otherwise compute it."""
+        signs = catalog.survey().signs_of_change()
+        if signs != self.signs or len(self.found) > _MOST_REMEMBERED:
+            self.signs, self.found = signs, {}
+        found = self.found  # another thread may begin anew meanwhile
+        key = repr(what)
+        if key not in found:
+            found[key] = compute()
+        value: T = found[key]
+        return value
 
     def facets_of(self, catalog: Catalog, places: Mapping[str, Any]) -> Facets:
-        """Return the counts, from memory if nothing has changed."""
-        signs = catalog.survey().signs_of_change()
-        if signs != self.signs or len(self.facets) > _MOST_REMEMBERED:
-            self.signs, self.facets = signs, {}
-        facets = self.facets  # another thread may begin anew meanwhile
-        key = repr(sorted(places.items()))
-        if key not in facets:
-            facets[key] = catalog.scalars(latest=True, **places).facets()
-        return facets[key]
+        """Return the counts of scalars."""
+        return self.recall(catalog, sorted(places.items()), lambda: catalog.scalars(latest=True, **places).facets())
 
 
 def gather(

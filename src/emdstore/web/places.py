@@ -42,6 +42,10 @@ class Places:
             return self._address(overview_key(query or {}))
         return self._address("", query)
 
+    def view(self, name: str) -> str:
+        """Return the link to a view."""
+        return self._page(f"view/{quote(name)}")
+
     def executions(self, query: Query | None = None) -> str:
         """Return the link to the list of executions."""
         return self._page("executions", query)

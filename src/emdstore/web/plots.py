@@ -13,15 +13,12 @@ from emdstore.catalog import Catalog
 from emdstore.catalog.filters import OneOrMore, as_list
 from emdstore.catalog.plotting import Chosen
 from emdstore.errors import QueryError
-from emdstore.web.charts import Line, series_charts
-from emdstore.web.diagnostic import Scores, read_scores
+from emdstore.web.diagnostic import Scores, read_scores, series_of
 from emdstore.web.metrics import known_metrics
 from emdstore.web.overview import read_overview
 from emdstore.web.places import Places
 from emdstore.web.selection import Selection, dimension_facet
 from emdstore.web.site import own_file, render
-
-_MOST_SERIES = 2000
 
 
 @attrs.frozen(repr=False)
@@ -93,13 +90,8 @@ class CatalogPlots:
 
     def series(self, diagnostic: str, *, provider: str | None = None, dimensions: Chosen | None = None) -> Drawn:
         """Draw the series of all models and their reference."""
-        place = self._place(diagnostic, provider)
-        query = self.catalog.series(
-            latest=True, provider=place, diagnostic=diagnostic, dimensions=dict(dimensions or {})
-        )
-        if (number := query.count()) > _MOST_SERIES:
-            raise QueryError(f"{number:,} series are too many to be drawn: choose some by dimensions", key=diagnostic)
-        return _drawn(f"{diagnostic}: series", "charts", charts=series_charts(map(Line, query)))
+        charts = series_of(self.catalog, (self._place(diagnostic, provider), diagnostic), dimensions or {})
+        return _drawn(f"{diagnostic}: series", "charts", charts=charts)
 
     def _scores(
         self, diagnostic: str, provider: str | None, dimensions: Chosen | None, mark: str, metrics: Path | None

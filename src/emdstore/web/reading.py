@@ -108,8 +108,6 @@ class ResultsReader:
 
     def look(self, fragment: str, log: ArtifactRow | None) -> Look:
         """List an execution's artifacts, and read the end of its log. Errors are in the result."""
-        if system.current().monotonic() < self._ask_again_at:
-            return Look(problem="the results store did not answer a moment ago")
         folder = scoped(self.store, fragment)
 
         def ask() -> Look:
@@ -117,12 +115,19 @@ class ResultsReader:
             return Look(sizes, _log_end(folder, log) if log is not None and log.key in sizes else None)
 
         try:
-            return _within(self._patience, ask)
-        except StoreUnavailableError as error:
-            self._ask_again_at = system.current().monotonic() + _RETRY_AFTER_SECONDS
-            return Look(problem=str(error))
+            return self.ask(ask)
         except EmdstoreError as error:
             return Look(problem=str(error))
+
+    def ask(self, call: Callable[[], T]) -> T:
+        """Return the answer to a question to the store, if it comes in time; otherwise `StoreUnavailableError`."""
+        if system.current().monotonic() < self._ask_again_at:
+            raise StoreUnavailableError("the results store did not answer a moment ago")
+        try:
+            return _within(self._patience, call)
+        except StoreUnavailableError:
+            self._ask_again_at = system.current().monotonic() + _RETRY_AFTER_SECONDS
+            raise
 
     def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Check]:
         """Hash artifacts again and compare them with their record."""

@@ -38,6 +38,7 @@ from emdstore.web.reading import Check, ResultsReader
 from emdstore.web.selection import Facet, Selection, dimension_facet, facet, pairs_of
 from emdstore.web.site import OWN_FILES, own_file, render, require_extra, versions
 from emdstore.web.values import ValuesPage, lines_by_id
+from emdstore.web.views import View, read_view, read_views
 
 MANIFEST = "report.json"
 """Marks a folder as a report, and lists its files."""
@@ -160,7 +161,7 @@ def write_report(
     CatalogError
         If the catalog cannot be read.
     WorkspaceError
-        If the file of metrics is none. Nothing was written.
+        If the file of metrics or of views is none. Nothing was written.
     """
     require_extra()
     known = known_metrics(metrics)
@@ -172,7 +173,8 @@ def write_report(
     newest = attrs.evolve(catalog.survey(**selection.place_filters), newest=True)
     current = {row.execution_id for row in newest.rows(MOST_EXECUTIONS)}
     rows = [line.row for line in listed.lines]
-    made_of = _made_of(repr(results), listed, current, selection, known, data)
+    views = read_views(catalog, results)
+    made_of = _made_of(repr(results), listed, current, selection, known, data, views)
     if (same := _unchanged(dest, folder, before, made_of)) is not None:
         return same
     dest.write_bytes(MANIFEST, _manifest(before))  # first, so that a partial report can be continued
@@ -189,7 +191,7 @@ def write_report(
     writer.page("changes.html", "changes", page=read_changes(catalog, selection))
     latest = attrs.evolve(selection, all_runs=False)
     writer.diagnostics(rows, latest, known)
-    writer.overviews(latest, known)
+    writer.overviews(latest, known, views)
     writer.executions(attrs.evolve(listed, lines=lines, older=older, concerns=concerns))
     report = Report(
         index=folder / "index.html",
@@ -374,7 +376,7 @@ class _Writer:
                 file.write(piece)
         self.written.add(key)
 
-    def overviews(self, selection: Selection, known: Known) -> None:
+    def overviews(self, selection: Selection, known: Known, views: Sequence[View]) -> None:
         """Write the table of models and diagnostics for each metric, region and so on; the first page comes last."""
         gathered = gather(self.catalog, selection, with_values=True)
         first = lay_out(gathered, self.catalog, Selection(), known)
@@ -387,8 +389,14 @@ class _Writer:
 
         for key, query in wanted.items():
             page = lay_out(gathered, self.catalog, Selection.of(pairs_of(query)), known)
-            self.page(key, "overview", page=page, linked=linked, there=self.there)
-        self.page("index.html", "overview", page=first, linked=linked, there=self.there)
+            self.page(key, "overview", page=page, linked=linked, there=self.there, cards=(), views_problem=None)
+        cards = []
+        for view in views:
+            shown = read_view(self.catalog, view, known)
+            self.page(Places(filed=True).view(view.name), "view", page=shown, there=self.there)
+            cards.append((view, len(shown.gaps)))
+        told: dict[str, Any] = {"linked": linked, "there": self.there, "views_problem": None}
+        self.page("index.html", "overview", page=first, cards=cards, **told)
 
     def executions(self, page: ExecutionsPage) -> None:
         facets = _facets([line.facets for line in page.lines if not line.older], [each.name for each in page.facets])
@@ -483,13 +491,13 @@ def _earlier_files(dest: LocalArtifactStore, folder: Path) -> set[str]:
 
 
 def _made_of(
-    results: str, listed: ExecutionsPage, current: set[int], selection: Selection, known: Known, data: bool
+    results: str, listed: ExecutionsPage, current: set[int], selection: Selection, known: Known, *more: object
 ) -> str:
     """Return a digest of all that decides what a report says, but for the artifacts, which records vouch for."""
     rows = sorted(
         (repr(attrs.astuple(line.row)), line.concern, line.row.execution_id in current) for line in listed.lines
     )
-    told = (__version__, versions(), results, rows, listed.retracted, selection, sorted(known.items()), data)
+    told = (__version__, versions(), results, rows, listed.retracted, selection, sorted(known.items()), more)
     return sha256_of(repr(told).encode())
 
 
