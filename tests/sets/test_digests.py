@@ -294,6 +294,29 @@ def test_what_changes_while_it_is_read_is_not_believed(tmp_path: Path) -> None:
     assert DigestIndex(str(tmp_path)).look(store, ["file"]) == {}
 
 
+@pytest.mark.parametrize("meanwhile", ["nothing", "it-changed", "it-is-young"])
+def test_only_a_copy_that_nobody_changed_since_has_the_digest_of_what_was_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    source, dest = (LocalArtifactStore(tmp_path / name) for name in ("scratch", "results"))
+    put(source, {"file": b"1"})
+    time.sleep(GRAIN)
+    with DigestIndex(str(source.root)) as index:
+        index.look(source, ["file"])
+        copy = dest.root / "file"
+        copy.parent.mkdir()
+        shutil.copy2(source.root / "file", copy)
+        if meanwhile == "it-changed":
+            copy.write_bytes(b"2")
+        time.sleep(GRAIN)
+        if meanwhile == "it-is-young":
+            monkeypatch.setattr(DigestIndex, "_clock", lambda *_: copy.stat().st_ctime_ns)
+        index.learn_copies(source, dest, {"file": "of 1"})
+        monkeypatch.undo()
+    known = DigestIndex(str(source.root)).look(dest, ["file"])
+    assert known == ({"file": "of 1"} if meanwhile == "nothing" else {})
+
+
 # -- the index is only there to save time ------------------------------------------------------------------------------
 
 
