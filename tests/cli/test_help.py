@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[2]
 SOURCE = Path(emdstore.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
-# Of other programs, as pages and comments have them: the first line of rclone and restic.
+# Of other programs, as pages and comments have them.
 FOREIGN = {
-    "--limit-download", "--limit-upload", "--min-age", "--order-by", "--read-data", "--use-json-log",
-    "--array", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url", "--fault", "--fsync", "--stats",
-    "--help", "--job-name", "--no-dev", "--output", "--quiet", "--secret-access-key", "--transform", "--user",
-    "--version", "--wildcards", "--workload", "--x-s3",
+    "--array", "--artifact-stores", "--chdir", "--decorate", "--dependency", "--draft", "--extra-index-url",
+    "--fault", "--fsync", "--help", "--job-name", "--limit-download", "--limit-upload", "--min-age",
+    "--no-dev", "--order-by", "--output", "--quiet", "--read-data", "--secret-access-key", "--stats",
+    "--transform", "--use-json-log", "--user", "--version", "--wildcards", "--workload", "--x-s3",
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def taken_in(here: Path) -> list[tuple[str, str, str | None, int]]:
         return [(row.group, row.status, row.failure, row.scalars) for row in catalog.executions()]
 
 
-@pytest.mark.parametrize("text", SCRIPTS, ids=["slurm", "pbs", "left", "watch"])
+@pytest.mark.parametrize("text", SCRIPTS, ids=["slurm", "pbs", "left", "watch", "service"])
 def test_every_script_is_one_that_bash_understands(text: str) -> None:
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
 
