@@ -17,13 +17,14 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tests.servers.sshd import NO_SSH, SSHServer, run_sshd
 from tests.stores.test_contract_ssh import harness_of
 
-from emdstore import LocalArtifactStore, SSHArtifactStore, open_store, scoped, transfer
+from emdstore import InMemoryArtifactStore, LocalArtifactStore, SSHArtifactStore, open_store, scoped, transfer
 from emdstore.errors import (
     ArtifactChangedError,
     DamagedOnTheWayError,
@@ -33,8 +34,8 @@ from emdstore.errors import (
     StoreUnavailableError,
     StoreURLError,
 )
-from emdstore.stores.port import Copied, CopiesMany
-from emdstore.stores.ssh import farend, lines
+from emdstore.stores.port import ArtifactInfo, Copied, CopiesMany
+from emdstore.stores.ssh import connection, farend, lines
 from emdstore.stores.ssh.address import Address, parse_address
 from emdstore.stores.ssh.connection import Connection
 from emdstore.testing import StoreHarness
@@ -350,6 +351,40 @@ def test_as_many_connections_are_opened_as_help(
     assert opened() == most
     store.close()
     assert ends(lambda: set(children()) <= others)
+
+
+def test_the_source_is_listed_while_the_user_is_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = threading.Semaphore(0)
+
+    class Listed(InMemoryArtifactStore):
+        def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+            for info in super().iter_info(prefix):
+                listed.release()
+                yield info
+
+    def open_after_listing(*asked: Any, **options: Any) -> Connection:
+        assert all(listed.acquire(timeout=10) for _ in range(50))
+        return connection.open_connection(*asked, **options)
+
+    monkeypatch.setattr(lines, "open_connection", open_after_listing)
+    source = Listed()
+    for number in range(50):
+        source.write_bytes(f"a{number:02}", b"x")
+    report = transfer(source, SSHArtifactStore(f"ssh://here{tmp_path}/data", rsh=NO_SSH))
+    assert report.counts["copied"] == 50
+
+
+def test_a_connection_that_was_begun_and_failed_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def refuse(*asked: Any, **options: Any) -> Connection:
+        tried.append(1)
+        raise StoreAccessError("not you")
+
+    monkeypatch.setattr(lines, "open_connection", refuse)
+    with pytest.raises(StoreAccessError, match="not you"):
+        list(SSHArtifactStore(f"ssh://here{tmp_path}/data", rsh=NO_SSH).iter_keys())
+    assert len(tried) == 1
 
 
 def test_a_digest_comes_without_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

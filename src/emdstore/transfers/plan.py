@@ -35,6 +35,7 @@ Listing = Mapping[str, ArtifactInfo | None]
 Action = Literal["copy", "compare", "prove", "check", "write", "unchanged", "missing", "rejected", "failed", "left"]
 
 _LOOK_UP = 1000
+_LISTED_AHEAD = 1000
 # Two changes within one tick of the clock may leave the same time.
 _FINE_GRAIN, _COARSE_GRAIN = 0.02, 2.0
 _LISTING_PER_KEY = 4
@@ -176,8 +177,9 @@ def pairs_of(
         A name that is reported even if it comes later at the destination's root.
     """
     # A copy is another store, so the identity is not copied.
-    listed = _listed(source, prefix, left_out)
-    sides = (each for each in listed if each[0] != IDENTITY_KEY), _listed(dest, prefix, left_out if whole else None)
+    listed = (each for each in _listed(source, prefix, left_out) if each[0] != IDENTITY_KEY)
+    below = _listed(dest, prefix, left_out if whole else None)  # which begins to connect
+    sides = itertools.chain(list(itertools.islice(listed, _LISTED_AHEAD)), listed), below
     here, there = (next(each, None) for each in sides)
     last = ""
     while here is not None:

@@ -77,6 +77,8 @@ class Lines:
         self._open: list[FarSide] = []
         weakref.finalize(self, _close, self._open)
         self._opening = threading.Lock()
+        self._begun: threading.Thread | None = None
+        self._failed: BaseException | None = None
         self._used: dict[FarSide, int] = {}
         self._has_another = False
         self._without_program = False
@@ -90,6 +92,25 @@ class Lines:
                 return isinstance(side, FarEnd)
         except EmdstoreError:
             return False  # whoever asks for something hears why
+
+    def begin(self) -> None:
+        """Begin to open a connection, if there is none. Whoever asks first waits for it, and hears why it failed."""
+        with self._changing:
+            if self._open or (self._begun is not None and self._begun.is_alive()):
+                return
+            self._failed = None
+            self._begun = threading.Thread(target=self._begin, name="emdstore-ssh", daemon=True)
+            self._begun.start()
+
+    def _begin(self) -> None:
+        try:
+            side = self._connect()
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            self._failed = error
+            return
+        with self._changing:
+            self._open.append(side)
+            self._has_another = False
 
     def call(self, ask: Callable[[FarSide], Result], *, again: bool = True) -> Result:
         """Ask over one of the connections.
@@ -157,6 +178,12 @@ class Lines:
 
     def _take_new(self) -> FarSide:
         with self._opening:
+            begun, self._begun = self._begun, None
+            if begun is not None:
+                begun.join()
+                failed, self._failed = self._failed, None
+                if failed is not None:
+                    raise failed
             with self._changing:
                 if self._open and not self._open[0].is_cut:  # another thread has just opened it
                     side = self._open[0]

@@ -143,6 +143,7 @@ class SSHArtifactStore:
     def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
         """See `SupportsLeftOut.iter_found`."""
         validate_prefix(prefix)
+        self._lines.get().begin()  # what the caller does before it reads on is done while the user is logged in
         return self._iter_found(prefix)
 
     def _iter_found(self, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
