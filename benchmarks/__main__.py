@@ -79,18 +79,15 @@ def _run(bench: Bench, workload: str, routes: Sequence[str]) -> list[Row]:
         "startup": bench.startup,
         "costs": bench.costs,
         "scale": partial(scale.measure, bench),
+        "ssh": partial(over_ssh.measure, bench),
     }
     if workload in simple:
-        return simple[workload]()
+        try:
+            return simple[workload]()
+        except MissingServerError as error:
+            bench.report(f"skipped: {workload}: {error}")
+            return []
     rows: list[Row] = []
-    if workload == "ssh":
-        for route in over_ssh.ROUTES:
-            for name in ("W1", "W2"):
-                try:
-                    rows += bench.over_ssh(name, route)
-                except MissingServerError as error:
-                    bench.report(f"skipped: {workload} {route}: {error}")
-        return rows
     for route in routes:
         try:
             if workload == "commit":

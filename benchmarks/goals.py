@@ -7,12 +7,13 @@ import attrs
 RSYNC, DURABLE_RSYNC, CP = "rsync -a", "rsync -a --fsync", "cp -a"
 S5CMD, S3FS, RCLONE = "s5cmd", "s3fs", "rclone, tuned"
 
-SSH_RSYNC, SFTP_RCLONE, SCP = "rsync -a -e ssh", "rclone, sftp", "scp -r"
+SSH_RSYNC, DURABLE_SSH_RSYNC = "rsync -a -e ssh", "rsync -a --fsync -e ssh"
+SFTP_RCLONE, SCP = "rclone, sftp", "scp -r"
 
 EMDSTORE, FLUSHED, COMMIT = "emdstore", "emdstore --flush", "emdstore commit"
 LIBRARY = " (library)"
 
-BY_SFTP = "emdstore, sftp"
+BY_SFTP, HELD = "emdstore, sftp", "emdstore, held (library)"
 
 THEIRS, INTO_THEIRS, INTO_OURS = "climate-ref", "emdstore, their schema", "emdstore, own catalog"
 
@@ -82,6 +83,16 @@ GOALS: list[Goal] = [
         for goal in _both("W1", route, SFTP_RCLONE, 0.4, subject)
     ),
     *(goal for route in ("local-ssh", "ssh-local") for goal in _both("W1 again", route, SSH_RSYNC, 1.0)),
+    *(Goal("W1 again", route, HELD, SSH_RSYNC, 0.3) for route in ("local-ssh", "ssh-local")),
+    *_both("W1", "local-ssh", DURABLE_SSH_RSYNC, 0.85, FLUSHED),
+    Goal("W3", "local-ssh", COMMIT + LIBRARY, SSH_RSYNC, 1.0),
+    *(
+        goal
+        for route, small in (("local-ssh", 0.9), ("ssh-local", 0.8))
+        for workload, most, by_sftp in (("W1", 0.65, small), ("W2", 0.55, 0.6))
+        for subject, ratio in ((EMDSTORE, most), (BY_SFTP, by_sftp))
+        for goal in _both(f"{workload} distant", route, SSH_RSYNC, ratio, subject)
+    ),
     Goal("100,000 scalars", "ingest", "emdstore ingest", "raw executemany", 1.5),
     *(
         goal

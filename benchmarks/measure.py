@@ -32,12 +32,15 @@ class Run:
         Peak resident memory of the process in MB (10^6 bytes). The floor is this program's own, some 30 MB.
     told
         What the process said on stdout, where that is JSON.
+    there_seconds
+        CPU time of another machine, where one takes part.
     """
 
     seconds: float
     cpu_seconds: float
     peak_mb: float
     told: Mapping[str, Any] = attrs.field(factory=dict)
+    there_seconds: float = 0.0
 
 
 def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
@@ -90,6 +93,10 @@ class Summary:
         return statistics.median(each.cpu_seconds for each in self.runs)
 
     @property
+    def there_seconds(self) -> float:
+        return statistics.median(each.there_seconds for each in self.runs)
+
+    @property
     def peak_mb(self) -> float:
         return max(each.peak_mb for each in self.runs)
 
@@ -100,6 +107,7 @@ class Summary:
             "max": round(self.most, 4),
             "cpu_seconds": round(self.cpu_seconds, 4),
             "cpu_us_per_file": round(self.cpu_seconds / self.files * 1e6, 1) if self.files else None,
+            "cpu_there_seconds": round(self.there_seconds, 4),
             "peak_mb": round(self.peak_mb, 1),
             "seconds": [round(each.seconds, 4) for each in self.runs],
         }

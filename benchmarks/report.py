@@ -14,13 +14,17 @@ def table(rows: Sequence[Row]) -> str:
     lines = []
     for (workload, route), group in itertools.groupby(rows, lambda row: (row.workload, row.route)):
         lines += [f"### {workload}, {route}", ""]
-        lines += ["| | median | min-max | CPU | CPU per file | peak memory |", "|---|---|---|---|---|---|"]
+        lines += [
+            "| | median | min-max | CPU | CPU there | CPU per file | peak memory |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for row in group:
             each = row.summary
             per_file = f"{each.cpu_seconds / each.files * 1e6:,.0f} µs" if each.files > 1 else ""
+            there = f"{each.there_seconds:.2f} s" if each.there_seconds else ""
             lines.append(
                 f"| {row.contender} | {each.median:.3f} s | {each.least:.3f}-{each.most:.3f} "
-                f"| {each.cpu_seconds:.2f} s | {per_file} | {each.peak_mb:.0f} MB |"
+                f"| {each.cpu_seconds:.2f} s | {there} | {per_file} | {each.peak_mb:.0f} MB |"
             )
         lines.append("")
     return "\n".join(lines)

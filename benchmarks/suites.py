@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from tests.servers.sshd import SSHServer
 
 from benchmarks import goals, over_ssh, workloads
 from benchmarks.contenders import Contender, emdstore, environment
@@ -92,7 +93,7 @@ class Bench:
 
             somewhere = Folder(Path("/")) if route.endswith("local") else Objects(endpoint, "dest", "fresh")
             calls = {each.name: _call(once, each) for each in contenders if each.copy(source, somewhere)}
-            return self._in_turn(name + label, route, calls, workload)
+            return self.in_turn(name + label, route, calls, workload)
 
     def again(self, name: str, route: str) -> list[Row]:
         """Copy what was copied already, everybody in turn."""
@@ -110,53 +111,20 @@ class Bench:
                     run(first, env)
                     check(dest, workload.manifest)
                     calls[contender.name] = _call(lambda command: run(command, env), second)
-            return self._in_turn(f"{name} again", route, calls, workload)
+            return self.in_turn(f"{name} again", route, calls, workload)
 
-    def over_ssh(self, name: str, route: str) -> list[Row]:
-        """Copy a workload to or from another machine, everybody in turn; small files a second time, too."""
-        workload = self.workload(name)
-        with (
-            tempfile.TemporaryDirectory(dir=self.disks.work, prefix="sshd-") as keys,
-            over_ssh.run_server(Path(keys) / "server") as server,
-        ):
-            env = environment(None, self.cache) | over_ssh.environment(server)
-            contenders = over_ssh.contenders(server, self.report)
-            check(workload.folder, workload.manifest)  # also reads it into the cache
-            far = over_ssh.FarFolder(workload.folder.path, server)
-            source = workload.folder if route == "local-ssh" else far
-
-            def place(path: Path) -> Folder:
-                return over_ssh.FarFolder(path, server) if route == "local-ssh" else Folder(path)
-
-            def once(contender: Contender) -> Run:
-                with self.disks.fresh(workload.bytes) as root:
-                    done = run(contender.copy(source, place(root / "dest")) or (), env)
-                    check(Folder(root / "dest"), workload.manifest)
-                    return done
-
-            rows = self._in_turn(name, route, {each.name: _call(once, each) for each in contenders}, workload)
-            if name != "W1":
-                return rows
-            with self.disks.fresh(len(contenders) * workload.bytes) as root:
-                calls: dict[str, Callable[[], Run]] = {}
-                for number, contender in enumerate(contenders):
-                    dest = place(root / str(number))
-                    second = (contender.again or contender.copy)(source, dest)
-                    if second is not None:
-                        run(contender.copy(source, dest) or (), env)
-                        calls[contender.name] = _call(lambda command: run(command, env), second)
-                return rows + self._in_turn(f"{name} again", route, calls, workload)
-
-    def commit(self, route: str, *, server: Sequence[str] = LOOPBACK, label: str = "") -> list[Row]:
+    def commit(
+        self, route: str, *, server: Sequence[str] = LOOPBACK, far: SSHServer | None = None, label: str = ""
+    ) -> list[Row]:
         """Commit the executions of W3: files, records and rows."""
         workload = self.workload("W3")
         with (
             self._server(route, server) as endpoint,
             tempfile.TemporaryDirectory(dir=self.disks.work, prefix="commit-") as staged,
         ):
-            env = environment(endpoint, self.cache)
+            env = environment(endpoint, self.cache) | ({} if far is None else over_ssh.access(far))
             scratch, template = (os.path.join(staged, name) for name in ("scratch", "template.db"))
-            with self._dest(workload, route, endpoint) as dest:
+            with self._dest(workload, route, endpoint, far) as dest:
                 told = run([*_INSIDE, "stage-executions", workload.folder.url, scratch, dest.url, template], env).told
             expected = {
                 f"{fragment}/{key.removeprefix(folder + '/')}": each
@@ -166,7 +134,7 @@ class Bench:
             }
 
             def once() -> Run:
-                with self._dest(workload, route, endpoint) as dest, self._beside(dest) as folder:
+                with self._dest(workload, route, endpoint, far) as dest, self._beside(dest) as folder:
                     catalog = os.fspath(shutil.copy(template, folder))
                     done = run([*_INSIDE, "commit", scratch, dest.url, catalog], env)
                     _check_published(dest, expected, len(told["fragments"]))
@@ -175,20 +143,17 @@ class Bench:
                 return done
 
             # The peers' time for the files alone, in the same turns.
-            wanted = {goals.RSYNC, goals.S5CMD}
+            peers = self.peers if far is None else over_ssh.peers(far, self.report)
+            wanted = {"local-local": goals.RSYNC, "local-s3": goals.S5CMD, "local-ssh": goals.SSH_RSYNC}[route]
             source = workload.folder
 
             def peer(contender: Contender) -> Run:
-                with self._dest(workload, route, endpoint) as dest:
+                with self._dest(workload, route, endpoint, far) as dest:
                     return run(contender.copy(source, dest) or (), env)
 
-            calls = {
-                each.name: _call(peer, each)
-                for each in self.peers
-                if each.name in wanted and (each.name == goals.RSYNC) == (route == "local-local")
-            }
+            calls = {each.name: _call(peer, each) for each in peers if each.name == wanted}
             calls[goals.COMMIT + goals.LIBRARY] = once
-            return self._in_turn(f"W3{label}", f"{route} commit", calls, workload)
+            return self.in_turn(f"W3{label}", f"{route} commit", calls, workload)
 
     # -- the catalog ---------------------------------------------------------------------------------------------
 
@@ -205,7 +170,7 @@ class Bench:
             count = 10_000 // less
             run([*_INSIDE, "publish-many", folder, str(count)], env)
             calls = {"emdstore replay": lambda: run([*_INSIDE, "replay", folder], env)}
-            rows += self._in_turn(f"{count:,} small executions", "replay", calls, count)
+            rows += self.in_turn(f"{count:,} small executions", "replay", calls, count)
         return rows
 
     def _ingest(self, name: str, publish: list[str], table: str, env: Mapping[str, str]) -> list[Row]:
@@ -216,7 +181,7 @@ class Bench:
                 "emdstore ingest": lambda: run([*_INSIDE, "ingest", folder], env),
                 "raw executemany": lambda: run([*_INSIDE, "insert-raw", folder, table], env),
             }
-            return self._in_turn(name, "ingest", calls, ingested)
+            return self.in_turn(name, "ingest", calls, ingested)
 
     def climate_ref(self) -> list[Row]:
         """Ingest into Climate-REF's database, by their handler and by ours, and into a catalog; and handle it all."""
@@ -248,7 +213,7 @@ class Bench:
                     counts = {each: call().told["rows"] for each, call in calls.items()}
                     if len(set(counts.values())) != 1:
                         raise RunFailedError(f"{name}, {what}: not the same number of rows: {counts}")
-                    rows += self._in_turn(name, f"climate-ref {what}", calls, counts[goals.THEIRS])
+                    rows += self.in_turn(name, f"climate-ref {what}", calls, counts[goals.THEIRS])
         return rows
 
     @contextlib.contextmanager
@@ -270,9 +235,7 @@ class Bench:
             "emdstore --version": [*start, "--version"],
             "emdstore --help": [*start, "--help"],
         }
-        return self._in_turn(
-            "start", "-", {name: _call(lambda c: run(c, env), each) for name, each in calls.items()}, 0
-        )
+        return self.in_turn("start", "-", {name: _call(lambda c: run(c, env), each) for name, each in calls.items()}, 0)
 
     def memory(self) -> list[Row]:
         """Copy one file of 10 GiB."""
@@ -311,12 +274,12 @@ class Bench:
                     check(dest, workload.manifest)
                     return done
 
-            rows += self._in_turn(name, "costs", {each: _call(once, each) for each in PROMISES}, workload)
+            rows += self.in_turn(name, "costs", {each: _call(once, each) for each in PROMISES}, workload)
         return rows
 
     # -- in turn -------------------------------------------------------------------------------------------------
 
-    def _in_turn(self, name: str, route: str, calls: Mapping[str, Callable[[], Run]], of: Workload | int) -> list[Row]:
+    def in_turn(self, name: str, route: str, calls: Mapping[str, Callable[[], Run]], of: Workload | int) -> list[Row]:
         """Run everybody once to warm up, and then in turn; each time somebody else begins.
 
         A peer that cannot do it at all is reported and left out.
@@ -366,10 +329,10 @@ class Bench:
         return source
 
     @contextlib.contextmanager
-    def _dest(self, workload: Workload, route: str, endpoint: str) -> Iterator[Place]:
-        if route.endswith("local"):
+    def _dest(self, workload: Workload, route: str, endpoint: str, far: SSHServer | None = None) -> Iterator[Place]:
+        if route.endswith(("local", "ssh")):
             with self.disks.fresh(workload.bytes) as root:
-                yield Folder(root / "dest")
+                yield Folder(root / "dest") if far is None else over_ssh.FarFolder(root / "dest", far)
             return
         dest = Objects(endpoint, "dest", "fresh")
         try:

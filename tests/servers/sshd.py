@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import attrs
+import psutil
 import pytest
 from tests.processes import ends_with_us
 
@@ -32,11 +33,14 @@ class SSHServer:
         Where its keys and those of its user are, and the client's configuration (``config``).
     log
         What it says.
+    number
+        Its process.
     """
 
     port: int
     folder: Path
     log: Path
+    number: int
 
     @property
     def rsh(self) -> str:
@@ -46,6 +50,18 @@ class SSHServer:
     def url(self, path: Path | str, scheme: str = "ssh") -> str:
         """Return the URL of a folder there."""
         return f"{scheme}://{getpass.getuser()}@127.0.0.1:{self.port}{quote(str(path))}"
+
+    def through(self, port: int) -> SSHServer:
+        """Return the server as it is reached at another port, that of a proxy."""
+        key = (self.folder / "host_key.pub").read_text()
+        with (self.folder / "known_hosts").open("a") as known:
+            known.write(f"[127.0.0.1]:{port} {key}")
+        return attrs.evolve(self, port=port)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the server and of all that ran for those who have left."""
+        times = psutil.Process(self.number).cpu_times()
+        return times.user + times.system + times.children_user + times.children_system
 
     def rsh_with(self, **options: str) -> str:
         """Return a client that gets in, or not, with other options of OpenSSH."""
@@ -76,7 +92,7 @@ def run_sshd(
     if not port:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
-    server = SSHServer(port, folder, folder / "log")
+    log = folder / "log"
     known = (folder / "host_key.pub").read_text()
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {known}")
     (folder / "config").write_text(
@@ -96,17 +112,18 @@ def run_sshd(
         "PermitRootLogin yes",
         "MaxStartups 100",
         "MaxSessions 100",
+        "Subsystem sftp internal-sftp",
         *settings,
     ]
-    if not any(line.startswith("Subsystem") for line in settings):
-        lines.insert(12, "Subsystem sftp internal-sftp")
+    set_here = {line.split()[0] for line in settings}  # sshd takes the first of two lines
+    lines = [line for line in lines if line in settings or line.split()[0] not in set_here]
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")
-    with server.log.open("ab") as log:
+    with log.open("ab") as said:
         process = subprocess.Popen(
             [program, "-D", "-e", "-f", str(folder / "sshd_config")],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
             preexec_fn=ends_with_us(),
         )
@@ -114,9 +131,9 @@ def run_sshd(
         deadline = time.monotonic() + 20
         while not _listens(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"sshd did not start: {server.log.read_text(errors='replace')[-2000:]}")
+                raise RuntimeError(f"sshd did not start: {log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.02)
-        yield server
+        yield SSHServer(port, folder, log, process.pid)
     finally:
         process.terminate()
         try:

@@ -109,7 +109,15 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         Meaning(StoreUnavailableError, "the server takes no more sessions: try again later, or with connections=1"),
     ),
     (
-        r"Connection (?:closed|reset)|closed by remote host|Broken pipe|kex_exchange_identification|disconnect",
+        r"kex_exchange_identification",
+        Meaning(
+            StoreUnavailableError,
+            "the server closed the connection before it asked who you are: it has as many logins under way as it "
+            "takes (MaxStartups), or turns this address away for a while; try again later",
+        ),
+    ),
+    (
+        r"Connection (?:closed|reset)|closed by remote host|Broken pipe|disconnect",
         Meaning(StoreUnavailableError, "the connection was cut: " + _PASSES),
     ),
 )
@@ -133,11 +141,17 @@ def error_of_client(place: str, host: str, said: str, code: int | None, *, doing
     code
         Its exit code; negative for a signal; None while it runs.
     doing
-        What was being done, to follow "cannot".
+        What was being done, to follow "cannot"; ``"open"`` before the other side has greeted.
     """
     meaning = meaning_of(said)
     if meaning is None:
-        if code == SSH_FAILED or code is None or code < 0:
+        if doing == "open" and code not in (SSH_FAILED, None) and code >= 0:
+            meaning = Meaning(
+                StoreAccessError,
+                f"the server does not start it for this account but something else, which ended with {code}: the "
+                "account may be limited to other uses, as by rrsync, git-shell or scponly; ask its operators",
+            )
+        elif code == SSH_FAILED or code is None or code < 0:
             meaning = Meaning(StoreUnavailableError, "the connection was cut: " + _PASSES)
         else:
             meaning = Meaning(

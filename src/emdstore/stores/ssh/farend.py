@@ -216,7 +216,8 @@ class FarEnd:
             raise error
         if code is not None and code < 0:
             raise error
-        words = last_words(said) or last_words(came[:300].decode(errors="replace"))
+        told = said.replace(RECEIVE.line, "...") or came[:300].decode(errors="replace")
+        words = last_words(told)
         raise NoProgramError(words or f"exit code {code}")
 
     # -- asking and answering ------------------------------------------------------------------------------------

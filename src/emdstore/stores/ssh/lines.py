@@ -236,10 +236,12 @@ class Lines:
             raise
         try:
             side = self._connect_sftp()
+        except StoreUnavailableError:
+            raise
         except EmdstoreError as error:
             raise StoreAccessError(
-                f"cannot open {self._name}: the machine lets you in, and offers neither Python 3.6 ({why}) nor SFTP "
-                f"({error}); ask its operators for one of them",
+                f"cannot open {self._name}: the machine lets you in, and offers neither Python 3.6 ({why}) nor SFTP; "
+                "the account may be limited to other uses, as by rrsync, git-shell or scponly: ask its operators",
                 store=self._name,
             ) from error
         self._without_program = True

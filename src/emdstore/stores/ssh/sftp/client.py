@@ -26,6 +26,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from emdstore import system
 from emdstore.errors import EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.keys import shown_name
+from emdstore.stores.ssh.errors import meaning_of
 from emdstore.stores.ssh.sftp import wire
 from emdstore.stores.ssh.sftp.wire import Answer, Packet, Request, WireError
 
@@ -61,7 +62,7 @@ class Pipes(Protocol):
         ...
 
     def error(self, doing: str) -> EmdstoreError:
-        """Return why the connection has ended, while something was being done to the store."""
+        """Return why the connection has ended, while something was being done to the store; ``"open"`` at first."""
         ...
 
     def close(self) -> None:
@@ -363,7 +364,7 @@ class Client:
                 raise self._silence(seconds)
             if not _is_readable(self._in, min(left, _TICK)):
                 continue
-            data = self._read()
+            data = self._read("open")
             begun = (begun + data)[:200]
             try:
                 packets = self._splitter.feed(data)
@@ -379,6 +380,8 @@ class Client:
 
     def _no_greeting(self, begun: bytes, error: WireError) -> StoreError:
         said = shown_name(begun.decode("utf-8", "replace").strip())[:100]
+        if (meaning := meaning_of(said)) is not None and meaning.kind is not StoreUnavailableError:
+            return meaning.kind(f"cannot open {self._name}: {said}; {meaning.advice}", store=self._name)
         return StoreError(
             f"cannot use {self._name}: what comes first is no greeting of SFTP but {said!r} ({str(error)[:60]}); if "
             "that is a message of the account's shell, have its start-up files print nothing without a terminal",
@@ -464,13 +467,13 @@ class Client:
         if self._unsent:
             self._send()
 
-    def _read(self) -> bytes:
+    def _read(self, doing: str = "go on with") -> bytes:
         try:
             data = os.read(self._in, _RECEIVED)
         except OSError:
             data = b""
         if not data:
-            raise self._pipes.error("go on with")
+            raise self._pipes.error(doing)
         return data
 
     def _take(self, packet: Packet) -> None:
