@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -107,6 +108,18 @@ def test_values_of_incomplete_sets_are_left_out_unless_asked_for_and_marked_then
     assert asked.count('<td class="number" data-value=') == 1
     assert 'data-value="9.0"' in asked
     assert "something is missing" in asked
+
+
+def test_the_tables_of_models_mark_what_is_of_an_incomplete_set_if_it_is_asked_for(home: str) -> None:
+    cells = {row["name"]: row["cells"][0] for row in httpx.get(f"{home}overview.json").json()["models"]}
+    assert (cells["lost"]["kind"], cells["lost"]["value"]) == ("incomplete", None)
+    asked = {row["name"]: row["cells"][0] for row in httpx.get(f"{home}overview.json?incomplete=1").json()["models"]}
+    assert (asked["lost"]["kind"], asked["lost"]["value"]) == ("value", 9.0)
+    assert asked["best"]["value"] == cells["best"]["value"]
+    for path in ("?", "diagnostic?d=p/a&"):
+        assert "incomplete=1" in httpx.get(home + path).text
+        page = httpx.get(f"{home}{path}incomplete=1").text
+        assert len(re.findall(r"\d\*</(?:a|span)>", page)) == 1
 
 
 def test_the_call_that_a_page_shows_gives_what_it_shows(home: str, catalog: Catalog) -> None:

@@ -50,6 +50,7 @@ from emdstore.web.places import Places
 from emdstore.web.reading import PATIENCE, ResultsReader
 from emdstore.web.selection import Selection
 from emdstore.web.site import OWN_FILES, POLICY, own_file, render, versions
+from emdstore.web.thumbnails import has_thumbnail, make_thumbnail
 from emdstore.web.values import read_values
 from emdstore.web.views import View, Views, cards_of, read_view
 
@@ -73,6 +74,7 @@ _ARTIFACT_POLICY = (
 
 _LONGEST_FORM = 256 * 1024
 _SECONDS_FOR_A_FORM = 20.0
+_MOST_THUMBNAILS = 2000
 _LONGEST_QUERY = 8 * 1024
 _MOST_DOWNLOADS = 4  # of values at once, because each holds a database connection while its client reads
 # A range with too many digits is ignored, and the whole artifact is sent, as HTTP requires.
@@ -149,6 +151,7 @@ class _Site:
         self.catalog, self.results, self.secret, self.known = catalog, results, secret, known
         self.memory = Memory()
         self.views = Views(catalog, results)
+        self.thumbnails: dict[str | None, bytes] = {}
         self._downloads = threading.BoundedSemaphore(_MOST_DOWNLOADS)
 
     def places(self, root: str = "") -> Places:
@@ -276,7 +279,28 @@ class _Site:
         artifact = next((each for each in artifacts_of(self.catalog, row) if each.key == key), None)
         if artifact is None:
             raise HTTPException(404, f"{key!r} is not in the record of this execution.")
+        if request.query_params.get("small") == "1" and has_thumbnail(artifact):
+            return self._small(request, artifact)
         return _send(request, self.results, artifact)
+
+    def _small(self, request: Request, picture: ArtifactRow) -> Response:
+        """Send a thumbnail, which is remembered; a picture that has none is sent as it is."""
+        small = self.thumbnails.get(picture.sha256)
+        if small is None:
+            try:
+                small = make_thumbnail(self.results.read(picture)) or b""
+            except ArtifactNotFoundError:
+                raise HTTPException(404, f"{picture.key!r} is missing from the results store.") from None
+            if picture.sha256 is not None:
+                if len(self.thumbnails) >= _MOST_THUMBNAILS:
+                    self.thumbnails.clear()
+                self.thumbnails[picture.sha256] = small
+        if not small:
+            return _send(request, self.results, picture)
+        is_version = picture.sha256 and request.query_params.get("v") == picture.sha256[:16]
+        kept = "max-age=31536000, immutable" if is_version else "no-cache"
+        headers = {"Cache-Control": f"private, {kept}", "X-Content-Type-Options": "nosniff"}
+        return Response(small, media_type="image/webp", headers=headers)
 
     def own_file(self, request: Request) -> Response:
         name = request.path_params["name"]

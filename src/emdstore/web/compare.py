@@ -296,6 +296,8 @@ def _columns(
     names = [text.label(sources.get(number, {}), tell) or row.group for number, row in enumerate(rows)]
     if len({row.diagnostic for row in rows}) > 1:
         names = [f"{name} · {row.diagnostic}" for name, row in zip(names, rows, strict=True)]
+    marks = [" (incomplete)" if line.concern == "incomplete" else "" for line in lines]
+    names = list(map("".join, zip(names, marks, strict=True)))
     counts = Counter(names)
     return tuple(
         Column(_letter(i), name if counts[name] == 1 else f"{name} · {line.run}", line, sources.get(i, {}))

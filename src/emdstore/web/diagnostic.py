@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from emdstore.catalog import Catalog, ScalarRow
+from emdstore.catalog import Catalog, ExecutionRow, ScalarRow
+from emdstore.catalog.browse import concern_of
 from emdstore.errors import QueryError
 from emdstore.web import text
 from emdstore.web.charts import Chart, Dot, Line, Trace, dot_chart, scalar_charts, series_charts
@@ -19,6 +20,7 @@ from emdstore.web.selection import Selection, dimension_facet
 from emdstore.web.taylor import TaylorPoint
 
 _MOST_SERIES = 2000
+_MOST_INCOMPLETE = 1000
 
 
 @attrs.frozen
@@ -86,10 +88,14 @@ def read_diagnostic(
     compared
         The series and plots of the models, if they were read already.
     """
+    also: list[ExecutionRow] = []
+    if selection.incomplete:
+        newest = catalog.survey(provider=place[0], diagnostic=place[1], newest=True).rows(_MOST_INCOMPLETE)
+        also = [row for row in newest if concern_of(row) == "incomplete"]
     return DiagnosticPage(
         *place,
         read_scores(catalog, place, selection, known, mine),
-        compared or read_comparison(catalog, results, latest(catalog, "/".join(place))),
+        compared or read_comparison(catalog, results, [*latest(catalog, "/".join(place)), *also]),
     )
 
 
@@ -101,7 +107,7 @@ def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, 
     )
     gathered = gather(catalog, here, with_values=True)
     of_dimensions = {dimension_facet(name): values for name, values in selection.dimensions.items()}
-    shown = lay_out(gathered, catalog, Selection(chosen=of_dimensions), known)
+    shown = lay_out(gathered, catalog, Selection(chosen=of_dimensions, incomplete=selection.incomplete), known)
     facet = next((dimension_facet(name) for name in NAMES if name in shown.options), "")
     tables = {
         option.value: lay_out(

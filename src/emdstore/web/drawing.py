@@ -134,7 +134,12 @@ def _draw_lines(chart: Chart) -> str:
         (f'<p class="y-title">{escape(chart.y_title)}</p>' if chart.y_title else "")
         + f'<div class="drawing"><svg class="y-axis" width="{width}" height="{HEIGHT}">{labels}</svg>'
         + _area(
-            across, x_scale, "".join(paths), HEIGHT, _HIGH, f'data-low="{y_scale.low!r}" data-high="{y_scale.high!r}"'
+            across,
+            x_scale,
+            "".join(paths),
+            HEIGHT,
+            _HIGH,
+            f'data-low="{y_scale.low!r}" data-high="{y_scale.high!r}"',
         )
         + _x_axis(x_scale)
         + f'</div><p class="x-title">{escape(chart.x_title)}</p>{_legend(chart)}'

@@ -28,7 +28,7 @@ Row = TypeVar("Row", bound=_OfExecution)
 
 MOST_SCALARS = 500
 MOST_SERIES = 120
-MOST_OTHERS = 12
+MOST_OTHERS = 500
 
 ROLES = {
     "log": "log",
@@ -188,6 +188,8 @@ class ExecutionPage:
         Its series, and the number of those that are not drawn.
     others
         Other executions of its diagnostic, to compare it with.
+    more_others
+        How many more there are.
     """
 
     line: Line
@@ -200,6 +202,7 @@ class ExecutionPage:
     charts: tuple[Chart, ...]
     more_series: int
     others: tuple[Line, ...]
+    more_others: int = 0
 
     @property
     def plots(self) -> tuple[Item, ...]:
@@ -275,7 +278,8 @@ def read_execution(
         islice(own(catalog.scalars(fragment=row.fragment, retracted=None, complete=None), row), MOST_SCALARS)
     )
     series = islice(own(catalog.series(fragment=row.fragment, retracted=None, complete=None), row), MOST_SERIES)
-    others = catalog.survey(provider=row.provider, diagnostic=row.diagnostic).rows(MOST_OTHERS + 1)
+    survey = catalog.survey(provider=row.provider, diagnostic=row.diagnostic)
+    others = [each for each in survey.rows(MOST_OTHERS + 1) if each.execution_id != row.execution_id][:MOST_OTHERS]
     items, unresolved = pair(artifacts, outputs, look, checks)
     (line,) = lines_of(catalog, [row])
     return ExecutionPage(
@@ -288,7 +292,8 @@ def read_execution(
         scalars=ScalarTable.of(scalars, row.scalars),
         charts=series_charts(map(Drawn, series)),
         more_series=max(0, row.series - MOST_SERIES),
-        others=lines_of(catalog, [each for each in others if each.execution_id != row.execution_id][:MOST_OTHERS]),
+        others=lines_of(catalog, others),
+        more_others=survey.count() - 1 - len(others) if len(others) == MOST_OTHERS else 0,
     )
 
 

@@ -56,7 +56,11 @@ class Line:
         if self.row.retraction_reason is not None:
             instead = f" (use {self.row.superseded_by})" if self.row.superseded_by else ""
             return f"retracted: {self.row.retraction_reason}{instead}"
-        return "" if self.concern is None else self.row.error or self.row.reason or _EXPLAINED[self.concern]
+        return (
+            ""
+            if self.concern is None
+            else self.row.error or self.row.cause or self.row.reason or _EXPLAINED[self.concern]
+        )
 
     @property
     def when(self) -> datetime | None:

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -73,6 +74,8 @@ class Cell:
         That error relative to the median of all models.
     note
         More about it.
+    is_incomplete
+        Whether the value is of an incomplete set.
     parts
         By season: the relative errors of the portrait plot.
     """
@@ -85,6 +88,7 @@ class Cell:
     relative: float | None = None
     note: str = ""
     parts: tuple[float | None, ...] = ()
+    is_incomplete: bool = False
 
     @property
     def colour(self) -> str:
@@ -96,9 +100,10 @@ class Cell:
         """What it says."""
         if self.kind != "value":
             return KINDS[self.kind]
+        mark = "*" if self.is_incomplete else ""
         if self.relative is None:
-            return text.number_text(self.value)
-        return "∞" if math.isinf(self.relative) else f"{self.relative:+.2f}".replace("-", "−")
+            return text.number_text(self.value) + mark
+        return ("∞" if math.isinf(self.relative) else f"{self.relative:+.2f}".replace("-", "−")) + mark
 
     @property
     def title(self) -> str:
@@ -244,6 +249,8 @@ class Gathered:
         The executions.
     values
         All these scalars, for whoever makes many tables; None to ask for those of one.
+    incomplete
+        The scalars of the newest sets that are incomplete, if they were asked for.
     found
         Those that tables were made of, by what was chosen: tables of other seasons are made of the same.
     """
@@ -254,6 +261,7 @@ class Gathered:
     total: int
     retracted: Mapping[_Key, ExecutionRow]
     values: Sequence[ScalarRow] | None = None
+    incomplete: Sequence[ScalarRow] = ()
     found: dict[frozenset[tuple[str, str]], list[ScalarRow]] = attrs.field(factory=dict, repr=False)
 
 
@@ -291,10 +299,13 @@ def gather(
     places = {name: values for name, values in selection.place_filters.items() if name != "retracted"}
     survey = catalog.survey(newest=True, **places)
     retracted: dict[str, Any] = {**places, "retracted": True}
+    newest = survey.rows(MOST_EXECUTIONS)
+    gappy = [row.execution_id for row in newest if selection.incomplete and not row.complete]
     return Gathered(
         places=places,
         facets=(memory or Memory()).facets_of(catalog, places),
-        newest=survey.rows(MOST_EXECUTIONS),
+        newest=newest,
+        incomplete=list(catalog.scalars(ids=gappy, complete=False)) if gappy else (),
         total=survey.count(),
         retracted={_key(row): row for row in catalog.executions(**retracted)},
         values=list(catalog.scalars(latest=True, **places)) if with_values else None,
@@ -424,10 +435,10 @@ def _values_of(gathered: Gathered, catalog: Catalog, wanted: Mapping[str, str]) 
         total = max((sum(counts.values()) for counts in gathered.facets.values()), default=0)
         everywhere = {name: value for name, value in wanted.items() if sum(gathered.facets[name].values()) == total}
         rows = catalog.scalars(latest=True, dimensions=everywhere, **gathered.places)
-        others = {name: value for name, value in wanted.items() if name not in everywhere}
+        others = wanted if gathered.incomplete else {n: v for n, v in wanted.items() if n not in everywhere}
     return [
         row
-        for row in rows
+        for row in chain(rows, gathered.incomplete)
         if all(row.dimensions.get(name, value) == value for name, value in others.items())
         and not any(row.dimensions.get(name, "").lower() == _REFERENCE for name in ("kind", "source_id"))
         and all(name in row.dimensions for name in wanted if name in NAMES)
@@ -503,9 +514,12 @@ def _cells(
 def _cell(
     row: ExecutionRow, values: Sequence[ScalarRow], metric: Metric | None, season: str | None, seasons: Sequence[str]
 ) -> Cell:
-    value, units, note = _mean_of(values, season)
     concern = concern_of(row)
-    if concern is not None or row.status != "uploaded":
+    own = [each for each in values if each.execution_id == row.execution_id]
+    is_incomplete = concern == "incomplete" and bool(own)  # of which there are values only if somebody asked
+    values = own if is_incomplete else values
+    value, units, note = _mean_of(values, season)
+    if not is_incomplete and (concern is not None or row.status != "uploaded"):
         kind = {"failed": "failed", "incomplete": "incomplete"}.get(concern or "", "unfinished")
         kind = "failed" if row.status == "failed" and kind == "unfinished" else kind
         before = f"an older run has {text.number_text(value)} {units}".strip() if value is not None else ""
@@ -519,7 +533,9 @@ def _cell(
     def error(one: float | None) -> float | None:
         return None if metric is None or one is None or not math.isfinite(one) else metric.error(one)
 
-    return Cell("value", row.execution_id, value, units, error(value), note=note, parts=tuple(map(error, parts)))
+    note = "; ".join(filter(None, (note, f"an incomplete set: {row.reason}" if is_incomplete else "")))
+    told = tuple(map(error, parts))
+    return Cell("value", row.execution_id, value, units, error(value), None, note, told, is_incomplete)
 
 
 def _mean_of(values: Sequence[ScalarRow], season: str | None) -> tuple[float | None, str, str]:

@@ -12,7 +12,9 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
+from emdstore.catalog import ArtifactRow
 from emdstore.stores.checksums import sha256_of
+from emdstore.web.thumbnails import has_thumbnail
 
 Query = Mapping[str, str | Sequence[str]]
 
@@ -106,6 +108,15 @@ class Places:
             return self._address(f"artifacts/{execution_id}/{quote(framed_key(key) if framed else key)}")
         query = {"v": digest[:16]} if digest else None
         return self._address(f"artifacts/{execution_id}-{self.seal(execution_id)}/{quote(key)}", query)
+
+    def thumbnail(self, picture: ArtifactRow) -> str:
+        """Return the link to a small picture, or to the picture itself if that is small enough."""
+        if not has_thumbnail(picture):
+            return self.artifact(picture.execution_id, picture.key, picture.sha256)
+        if self.filed:
+            return self._address(f"thumbnails/{picture.execution_id}/{quote(picture.key)}.webp")
+        address = self.artifact(picture.execution_id, picture.key, picture.sha256)
+        return address + ("&" if "?" in address else "?") + "small=1"
 
     def seal(self, execution_id: int) -> str:
         """Return the signature that proves that an artifact's address comes from a page of this site."""

@@ -37,6 +37,7 @@ from emdstore.web.places import Places, Query, framed_key, overview_key
 from emdstore.web.reading import Check, ResultsReader
 from emdstore.web.selection import Facet, Selection, dimension_facet, facet, pairs_of
 from emdstore.web.site import OWN_FILES, own_file, render, require_extra, versions
+from emdstore.web.thumbnails import has_thumbnail, make_thumbnail
 from emdstore.web.values import ValuesPage, lines_by_id
 from emdstore.web.views import View, read_view, read_views
 
@@ -283,10 +284,20 @@ class _Writer:
         whole = {key: artifacts[key] for key, check in checks.items() if check.outcome in ("ok", "unrecorded")}
         types = {key: each.media_type or "" for key, each in whole.items()}
         images = {key: media_type for key, media_type in types.items() if media_type.startswith("image/")}
+        copied = {each.key for each in outcomes if each.outcome == "copied"}
         for key in whole:
+            if has_thumbnail(whole[key]):
+                self._thumbnail(whole[key], dest, is_new=key in copied)
             if types[key] in _HTML:
                 self.file(f"{folder}/{framed_key(key)}", _framed(dest.read_bytes(key), key, images, dest))
         return checks
+
+    def _thumbnail(self, picture: ArtifactRow, folder: ArtifactStore, *, is_new: bool) -> None:
+        key = f"thumbnails/{picture.execution_id}/{picture.key}.webp"
+        if is_new or key not in self.before:
+            data = folder.read_bytes(picture.key)
+            self.dest.write_bytes(key, make_thumbnail([data]) or data)
+        self.written.add(key)
 
     def diagnostics(self, rows: Sequence[ExecutionRow], selection: Selection, known: Known) -> None:
         """Write for each diagnostic its own page, and the one that compares its executions."""

@@ -51,12 +51,12 @@ function explore(figure) {
   const look = (event) => {
     const box = area.getBoundingClientRect();
     const view = area.querySelector(".lines").viewBox.baseVal;
-    const across = box.width / wide, down = box.height / view.height;
+    const across = box.width / view.width, down = box.height / view.height;
     let best = null, least = 40;
     for (const path of paths) {
       if (path.hasAttribute("hidden")) continue;
       pointsOf(path).forEach(([x, y], place) => {
-        const far = Math.hypot(x * across - (event.clientX - box.left), y * down - (event.clientY - box.top));
+        const far = Math.hypot((x - view.x) * across - (event.clientX - box.left), y * down - (event.clientY - box.top));
         if (far < least) [best, least] = [{ path, x, y, place }, far];
       });
     }
@@ -65,18 +65,69 @@ function explore(figure) {
     if (!best) return;
     tip.textContent = tell(figure, best, names, view.height);
     const canvas = tip.parentElement.getBoundingClientRect();
-    const left = box.left - canvas.left + best.x * across;
+    const left = box.left - canvas.left + (best.x - view.x) * across;
     tip.style.left = Math.max(0, Math.min(left + 12, canvas.width - tip.offsetWidth)) + "px";
     tip.style.top = Math.max(0, box.top - canvas.top + best.y * down - tip.offsetHeight - 10) + "px";
   };
   area.addEventListener("pointermove", look);
   area.addEventListener("pointerleave", () => { bring(null); tip.hidden = true; });
-  area.addEventListener("click", (event) => { look(event); pin(front); });
+  area.addEventListener("click", (event) => {
+    if (area.dragged) area.dragged = false;
+    else { look(event); pin(front); }
+  });
+  if (figure.dataset.kind !== "dots") zoomable(figure);
   for (const each of names) {
     each.addEventListener("pointerenter", () => bring(each.dataset.n));
     each.addEventListener("pointerleave", () => bring(null));
     each.addEventListener("click", () => pin(each.dataset.n));
   }
+}
+
+// A stretch that the pointer is drawn along is shown in the whole width; Escape or two clicks show all again.
+function zoomable(figure) {
+  const area = figure.querySelector(".area"), lines = area.querySelector(".lines"), high = lines.viewBox.baseVal.height;
+  const marks = [...area.querySelectorAll(".grid line")].filter((line) => line.getAttribute("x1") === line.getAttribute("x2"));
+  const labels = [...figure.querySelectorAll(".x-axis text")];
+  const first = new Map([...marks, ...labels].map((each) => [each, parseFloat(each.getAttribute("x") ?? each.getAttribute("x1"))]));
+  const band = document.createElementNS(area.namespaceURI, "rect"), all = document.createElement("button");
+  Object.assign(all, { type: "button", className: "small all", textContent: "Show all", hidden: true });
+  band.setAttribute("class", "band");
+  figure.querySelector("h3").append(all);
+  let start = null, view = [0, wide];
+  const show = (from, to) => {
+    view = [from, to];
+    lines.setAttribute("viewBox", `${from} 0 ${to - from} ${high}`);
+    for (const [each, place] of first) {
+      const there = (100 * (place * wide / 100 - from)) / (to - from), name = each.tagName === "line" ? ["x1", "x2"] : ["x"];
+      each.toggleAttribute("hidden", there < -0.1 || there > 100.1);
+      for (const one of name) each.setAttribute(one, there + "%");
+    }
+    all.hidden = from === 0 && to === wide;
+    lines.classList.toggle("zoomed", !all.hidden);
+  };
+  const at = (event) => {
+    const box = area.getBoundingClientRect();
+    return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  };
+  area.addEventListener("pointerdown", (event) => { if (event.button === 0 && event.pointerType === "mouse") start = at(event); });
+  area.addEventListener("pointermove", (event) => {
+    if (start === null || Math.abs(at(event) - start) < 0.02) return;
+    const [from, to] = [start, at(event)].sort((a, b) => a - b);
+    for (const [name, value] of [["x", `${100 * from}%`], ["width", `${100 * (to - from)}%`], ["height", "100%"]]) band.setAttribute(name, value);
+    area.append(band);
+  });
+  addEventListener("pointerup", (event) => {
+    if (start === null) return;
+    const [from, to] = [start, at(event)].sort((a, b) => a - b), width = view[1] - view[0];
+    start = null;
+    band.remove();
+    if (to - from < 0.02) return;
+    area.dragged = true;  // the click that follows pins nothing
+    show(view[0] + from * width, view[0] + to * width);
+  });
+  area.addEventListener("dblclick", () => show(0, wide));
+  all.addEventListener("click", () => show(0, wide));
+  addEventListener("keydown", (event) => { if (event.key === "Escape") show(0, wide); });
 }
 
 function tell(figure, found, names, high) {
@@ -255,7 +306,7 @@ function lightbox() {
     title.textContent = `${image.alt} (${here + 1} of ${links.length})`;
   };
   const open = (link) => {
-    links = [...link.closest(".gallery").querySelectorAll("[data-look]")];
+    links = [...link.closest(".gallery, .pair, section").querySelectorAll("[data-look]")];
     if (!dialog) {
       const button = (text, step) => make("button", { type: "button", textContent: text, onclick: step });
       dialog = make("dialog", { className: "look" },
@@ -407,6 +458,11 @@ document.addEventListener("pointerover", ({ target }) => {
 });
 for (const table of document.querySelectorAll("table.sortable")) sortable(table);
 for (const table of document.querySelectorAll("table.matrix")) if (document.querySelector("[data-tools]")) matrix(table);
+for (const button of document.querySelectorAll("[data-copy]")) if (navigator.clipboard) {
+  button.hidden = false;
+  button.addEventListener("click", () => navigator.clipboard.writeText(button.nextElementSibling.textContent)
+    .then(() => { button.textContent = "Copied"; }));
+}
 lightbox();
 for (const table of document.querySelectorAll("table[data-choose]")) choose(table);
 compared();
