@@ -31,14 +31,17 @@ from tests.executions.runs import (
     snapshot,
     work,
 )
-from tests.sets.examples import held, put, rows_of
+from tests.sets.examples import encode, held, metric_bundle, put, rows_of
+from tests.sets.late import Halting, Turn
 
+from emdstore import system
 from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
     CatalogError,
     ClaimHeldError,
+    ClaimLostError,
     EmdstoreError,
     RecordError,
     RecordVersionError,
@@ -57,6 +60,7 @@ from emdstore.ingestion.reading import read_set
 from emdstore.ingestion.replay import ingest
 from emdstore.sets.record import ExecutionRecord, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
+from emdstore.sets.state import look_at_set
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.stores.identity import is_own
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
@@ -310,6 +314,31 @@ def test_late_bytes_with_the_time_of_the_record_are_shipped_anew(tmp_path: Path)
 
 def claim(workspace: Workspace, execution: Execution, owner: str, seconds: float = 3600) -> None:
     workspace.catalog.claims.claim(execution.fragment, owner=owner, lease_seconds=seconds, allowed_from=("stopped",))
+
+
+def test_a_late_owner_whose_last_bytes_damage_what_came_meanwhile_has_it_shipped_again(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    execution = ran(workspace)
+    nobody_lives = attrs.evolve(system.REAL, is_alive=lambda process, /, *, group=False: False)
+
+    def commit_something_later() -> None:
+        put(workspace.scratch, {"diagnostic.json": encode(metric_bundle({}))}, execution.fragment)
+        with system.using(nobody_lives):
+            again(workspace, execution).commit_output_assets()
+
+    halting = Halting(workspace.results, Turn("diagnostic.json", commit_something_later))
+    with pytest.raises(ClaimLostError):
+        again(attrs.evolve(workspace, results=halting), execution).commit_output_assets()
+    look = look_at_set(workspace.results, execution.fragment)
+    assert (look.state, look.judgement.differing) == ("changed", ("diagnostic.json",))
+    assert execution.row.status == "stopped"
+    assert "diagnostic.json" in (execution.row.error or "")
+    assert "too late" in caplog.text
+    assert workspace.commit_pending_executions().statuses == {execution.fragment: "uploaded"}
+    assert look_at_set(workspace.results, execution.fragment, every_digest=True).state == "published"
+    assert workspace.results.read_bytes(f"{execution.fragment}/diagnostic.json") == encode(metric_bundle({}))
+    assert execution.row.error is None
 
 
 def test_who_holds_it_is_told_and_nothing_changes(workspace: Workspace) -> None:

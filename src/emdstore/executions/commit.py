@@ -6,7 +6,9 @@ is killed between any two steps, another run reaches the same end.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from functools import partial
@@ -14,13 +16,17 @@ from functools import partial
 import attrs
 
 from emdstore import system
+from emdstore.catalog import ExecutionRow
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
     ClaimHeldError,
+    ClaimLostError,
     DemotionRefusedError,
+    EmdstoreError,
     IncompleteSetError,
     InvalidTransitionError,
+    OvertakenError,
     SourceChangedError,
     UploadFailedError,
 )
@@ -34,9 +40,12 @@ from emdstore.sets.materialize import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.releasing import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
+from emdstore.sets.state import look_at_set
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Unchanged
+
+_log = logging.getLogger(__name__)
 
 _SHIPPED = frozenset({"uploaded", "failed"})
 
@@ -75,6 +84,19 @@ def commit_execution(
     if before.status in _SHIPPED.intersection(states) and not has_scratch_record(locations.scratch, fragment):
         # Shipped and cleaned up since; the catalog cannot be sure of that.
         return UploadReport(statuses={fragment: published_status(locations, fragment)})
+    try:
+        report = _ship(locations, before, shipping, states)
+    except (ClaimLostError, OvertakenError):
+        _have_it_shipped_again(locations, fragment)
+        raise
+    is_there = shipping.clean_folder and has_scratch_record(locations.scratch, fragment)
+    kept = _clean_up(locations, fragment, shipping) if is_there else {}
+    return attrs.evolve(report, seconds=system.current().monotonic() - started, kept=kept)
+
+
+def _ship(locations: Locations, before: ExecutionRow, shipping: Shipping, states: Collection[str]) -> UploadReport:
+    """Ship an execution under a claim of its own."""
+    fragment = before.fragment
     with Lease(locations, before, states) as lease:
         try:
             locations.bind(publishing=True)
@@ -107,8 +129,26 @@ def commit_execution(
             lease.finish(content)
         else:
             lease.give_back(publication.decision.status)  # the catalog already has these rows
-    kept = _clean_up(locations, fragment, shipping) if shipping.clean_folder else {}
-    return attrs.evolve(report, seconds=system.current().monotonic() - started, kept=kept)
+    return report
+
+
+def _have_it_shipped_again(locations: Locations, fragment: str) -> None:
+    """Look whether this commit, which came too late, has damaged what somebody else has published.
+
+    Its last bytes may have landed after that. If scratch still has the run, the status says ``stopped`` again, so that
+    the next commit ships it.
+    """
+    with contextlib.suppress(EmdstoreError):
+        row = locations.catalog.execution(fragment)
+        if row.status != "uploaded" or not has_scratch_record(locations.scratch, fragment):
+            return
+        with Lease(locations, row, ("uploaded",), to="uploaded") as lease:
+            look = look_at_set(locations.results, fragment, bundles=False, every_digest=True)
+            if look.state != "changed":
+                lease.give_back("uploaded", row.error)
+                return
+            lease.give_back("stopped", str(look.error))
+        _log.warning("a commit that came too late has damaged %r: it is called stopped again, commit it", fragment)
 
 
 def _clean_up(locations: Locations, fragment: str, shipping: Shipping) -> dict[str, str]:
