@@ -188,8 +188,8 @@ def test_a_transfer_leaves_a_set_to_who_has_published_it_meanwhile(results: Arti
 
 def test_a_transfer_that_goes_on_with_a_killed_one_keeps_that_one_from_ending_it() -> None:
     source, results = InMemoryArtifactStore(), InMemoryArtifactStore()
-    publish(source, 1)
     publish(results, 0)
+    publish(source, 1)
     turn = Turn(RECORD_NAME, lambda: transfer(source, results).raise_for_failures(), nth=2)
     report = transfer(source, Halting(results, turn), max_workers=1)
     assert report.ok  # the record that it would have written is there
