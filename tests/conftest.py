@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.servers.s3",
     "tests.servers.google",
     "tests.servers.azure",
+    "tests.servers.webdav",
     "tests.servers.postgres",
     "tests.servers.sshd",
     "tests.groups",

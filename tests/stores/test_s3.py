@@ -683,7 +683,7 @@ def test_a_trailing_slash_is_no_other_place() -> None:
 
 def test_an_option_that_obstore_does_not_know_is_named() -> None:
     with pytest.raises(StoreURLError, match="nonsense"):
-        S3ArtifactStore("s3://b", config={"nonsense": "1"}).exists("k")
+        S3ArtifactStore("s3://b", anonymous=True, config={"nonsense": "1"}).exists("k")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from emdstore.errors import StoreURLError, redact_url
 
 _USUAL = (
-    "abfs", "abfss", "adl", "az", "box", "file", "ftp", "gcs", "github", "gs", "hdfs", "http", "https", "local",
-    "memory", "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webdavs", "webhdfs", "zip",
+    "abfs", "abfss", "adl", "az", "box", "dav", "davs", "file", "ftp", "gcs", "github", "gs", "hdfs", "http", "https",
+    "local", "memory", "oci", "oss", "s3", "s3a", "sftp", "smb", "ssh", "webdav", "webdavs", "webhdfs", "zip",
 )  # fmt: skip
 """Schemes in use, so that no library has to be asked for them."""
 

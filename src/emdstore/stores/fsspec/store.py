@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import unquote
 
@@ -34,7 +35,7 @@ from emdstore.stores.fsspec.conditional import create, replace
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter, read_whole
-from emdstore.stores.fsspec.systems import LACKS, PATIENCE, SEND
+from emdstore.stores.fsspec.systems import LACKS, PATIENCE, SEND, WEBDAV
 from emdstore.stores.left_out import only_artifacts
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.place import most_requests
@@ -91,8 +92,11 @@ class FsspecArtifactStore:
             raise StoreURLError(
                 f"{redact_url(url)!r} is a cache, whose listings may be stale; open what it caches instead"
             )
+        if scheme in WEBDAV and not find_spec("webdav4"):
+            raise MissingExtraError.of(f"{redact_url(url)!r}", "webdav")
         try:
-            fsspec.get_filesystem_class(scheme)
+            if scheme not in WEBDAV:
+                fsspec.get_filesystem_class(scheme)
         except ValueError:
             raise unknown_scheme(str(url)) from None
         except ImportError as error:

@@ -21,8 +21,12 @@ from emdstore.per_process import PerProcess
 from emdstore.stores.answers import Meaning, meaning_of_answer
 from emdstore.stores.port import ArtifactInfo
 
+WEBDAV = ("dav", "davs", "webdav", "webdavs")
+
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "ocilake", "cos", "swift"}
 _SECRET_OPTION = re.compile(r"key|secret|token|pass|credential|sas|connection_string", re.IGNORECASE).search
+
+_LOST_IN_MOVES = re.compile("[?;]").search
 
 Mechanics = Literal["memory", "whole", "rename", "read"]
 """How a file system can be written to: see `emdstore.stores.fsspec`."""
@@ -56,6 +60,10 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
         fs, root = fsspec.core.url_to_fs(url, **options)
         return fs, str(root)
     scheme = url.partition("://")[0]
+    if scheme in WEBDAV:
+        from emdstore.stores.fsspec.webdav import open_webdav  # whose library is an extra
+
+        return open_webdav(url, _with_patience(url, given))
     # The environment, because credentials may come from it.
     opened = _file_systems.get()
     environment = frozenset(each for each in os.environ.items() if each[0] not in _NO_CONFIGURATION)
@@ -89,6 +97,8 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
         case "sftp" | "ssh":
             waits = {"timeout": connect_timeout, "banner_timeout": timeout, "auth_timeout": timeout}
             options = waits | options
+        case each if each in WEBDAV:
+            options = {"timeout": timeout, "connect_timeout": connect_timeout} | options
         case "ftp":
             options = {"timeout": timeout} | options
     return options
@@ -156,6 +166,8 @@ def why_not_a_path(fs: Any, path: str, mechanics: Mechanics) -> str | None:
     """Return why this path cannot be that of a key, or None."""
     if fs._strip_protocol(path) != path:
         return "it would be read as another name"
+    if protocols(fs) & set(WEBDAV) and (lost := _LOST_IN_MOVES(path)):
+        return f"some WebDAV servers lose what follows {lost[0]!r} when a file is renamed"
     if mechanics != "whole":
         return None
     if "?versionId=" in path:  # s3fs takes what follows as a version, even if versions were not asked for
@@ -214,7 +226,7 @@ def _modified(found: Mapping[str, Any]) -> float:
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ESTALE, errno.EPIPE}
 _PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # s3fs's number for an internal error; not on every system
 _PASSING_TEXT = re.compile(r"reduce your request rate|Could not connect|Connection was closed|Connection reset").search
-_PASSING_MODULES = ("aiohttp", "urllib3", "botocore.httpsession", "fsspec.exceptions")
+_PASSING_MODULES = ("aiohttp", "httpx", "httpcore", "urllib3", "botocore.httpsession", "fsspec.exceptions")
 _PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
 
 
@@ -230,6 +242,11 @@ def meaning(error: Exception) -> Meaning:
     if name == "FlexibleChecksumError":  # from botocore, which compares the server's other checksums
         return Meaning(DamagedOnTheWayError, "the bytes were damaged on the way; try again")
     code = code_of(error)
+    status = getattr(error, "status_code", getattr(error, "status", None))  # of HTTP
+    if status in (401, 403):
+        return Meaning(StoreAccessError, "check the credentials and permissions")
+    if isinstance(status, int) and status > 403 and (found := meaning_of_answer(status, None, "")) is not None:
+        return found
     if code:
         said = f"{error} {error.__cause__}"
         if (found := meaning_of_answer(int(code) if code.isdigit() else None, code, said)) is not None:
