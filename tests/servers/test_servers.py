@@ -14,6 +14,7 @@ RUN = {
     "moto": "from tests.servers.s3 import run_moto as run",
     "seaweedfs": "from tests.servers.s3 import run_seaweed as run",
     "google": "from tests.servers.google import run_google as run",
+    "webdav": "from tests.servers.webdav import run_webdav as run",
     "azure": "from tests.servers.azure import run_azure as run",
     "postgresql": "from tests.servers.postgres import run_postgres as run",
     "openssh": "import tempfile, pathlib; from tests.servers.sshd import run_sshd\n"
@@ -28,7 +29,7 @@ RUN = {
         "moto",
         *(
             pytest.param(name, marks=pytest.mark.needs(name))
-            for name in ("seaweedfs", "google", "azure", "postgresql", "openssh")
+            for name in ("seaweedfs", "google", "azure", "webdav", "postgresql", "openssh")
         ),
     ],
 )

@@ -59,11 +59,12 @@ def _netrc(address: str) -> tuple[str, str] | None:
     return None
 
 
-class _Client(Client):
+class _Client(Client):  # type: ignore[misc]
     def join_url(self, path: str, add_trailing_slash: bool = False) -> httpx.URL:
         """Quote a path, which httpx leaves as it is where it looks quoted."""
         whole = join_url_path(self.base_url.path, path) + "/" * add_trailing_slash
-        return self.base_url.copy_with(raw_path=quote(whole).encode())
+        joined: httpx.URL = self.base_url.copy_with(raw_path=quote(whole).encode())
+        return joined
 
 
 @contextlib.contextmanager
@@ -104,7 +105,7 @@ class _Download:
         self._stack.close()
 
 
-class DavFileSystem(WebdavFileSystem):
+class DavFileSystem(WebdavFileSystem):  # type: ignore[misc]
     """See `WebdavFileSystem`; only what the store asks for."""
 
     protocol = ("dav", "davs", "webdav", "webdavs")
@@ -156,7 +157,7 @@ class DavFileSystem(WebdavFileSystem):
         with _translated(path):
             self.client.upload_fileobj(io.BytesIO(value), path, overwrite=True, size=len(value))
 
-    def mv(self, path1: str, path2: str, **kwargs: Any) -> None:
+    def mv(self, path1: str, path2: str, recursive: bool = False, maxdepth: bool | None = None, **kwargs: Any) -> None:
         """Rename a file, over another one, in one step."""
         with _translated(path1):
             self.client.move(path1, path2, overwrite=True)
