@@ -118,7 +118,12 @@ def _shipped(scene: Scene) -> tuple[dict[str, bytes], list[object]]:
     files = held(scene.workspace.results, scene.fragment)
     del files[RECORD_NAME]
     catalog = scene.workspace.catalog
-    return files, [*catalog.artifacts(), *catalog.outputs(), *catalog.scalars(), *catalog.series()]
+    return files, [
+        *catalog.artifacts(),
+        *catalog.outputs(superseded=True),
+        *catalog.scalars(superseded=True),
+        *catalog.series(superseded=True),
+    ]
 
 
 def test_a_commit_to_s3_that_is_killed_at_any_time_is_completed_by_the_next(

@@ -116,7 +116,12 @@ def change(scene: Scene) -> None:
 
 def rows(scene: Scene) -> list[object]:
     catalog = scene.workspace.catalog
-    return [*catalog.artifacts(), *catalog.outputs(), *catalog.scalars(), *catalog.series()]
+    return [
+        *catalog.artifacts(),
+        *catalog.outputs(superseded=True),
+        *catalog.scalars(superseded=True),
+        *catalog.series(superseded=True),
+    ]
 
 
 def test_a_second_commit_that_is_cut_off_anywhere_is_completed_by_the_next(scene: Scene) -> None:

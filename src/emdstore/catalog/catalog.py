@@ -13,7 +13,7 @@ from emdstore.catalog import browse, queries, writing
 from emdstore.catalog.claims import Claims
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
 from emdstore.catalog.database import Database
-from emdstore.catalog.filters import Filters, SeriesFilters, ValueFilters
+from emdstore.catalog.filters import Filters, ScalarFilters, SeriesFilters, ValueFilters
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
 from emdstore.catalog.plotting import Plots
@@ -242,8 +242,8 @@ class Catalog:
         """Return the entries of the output bundles, in the bundles' order; see `ValueFilters`."""
         return queries.outputs(self._database, **filters)
 
-    def scalars(self, **filters: Unpack[ValueFilters]) -> ScalarQuery:
-        """Return the scalars, in the bundles' order; see `ValueFilters`."""
+    def scalars(self, **filters: Unpack[ScalarFilters]) -> ScalarQuery:
+        """Return the scalars, in the bundles' order; see `ScalarFilters`."""
         return queries.scalars(self._database, **filters)
 
     def series(self, **filters: Unpack[SeriesFilters]) -> SeriesQuery:

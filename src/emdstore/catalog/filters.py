@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -75,10 +75,30 @@ class ValueFilters(Filters, total=False):
     complete
         True, the default: rows of complete sets; False: rows of sets of which something is missing for good; None:
         both.
+    superseded
+        False: no rows of a set after which a complete one of its execution group was published; True: these, too. By
+        default, False, unless somebody asks for certain versions: by `ids`, `release`, `provider_version`,
+        `diagnostic_version`, or by `fragment` for the set in this very folder.
     """
 
     dimensions: Mapping[str, OneOrMore]
     complete: bool | None
+    superseded: bool | None
+
+
+class ScalarFilters(ValueFilters, total=False):
+    """The filters of queries of scalars, in addition to `ValueFilters`.
+
+    Attributes
+    ----------
+    outliers
+        What to do with models whose values of a metric lie far from those of the others, by the interquartile range
+        over the models that the other filters choose; see `emdstore.catalog.outliers`. None, the default: nothing;
+        ``"hide"``: leave their rows out; ``"flag"``: tell of each row, by `FlaggedScalarRow.outlier`. They are looked
+        for when the query is made.
+    """
+
+    outliers: Literal["flag", "hide"] | None
 
 
 class SeriesFilters(ValueFilters, total=False):
@@ -105,7 +125,17 @@ def of_dimensions(database: Database, table: sa.Table, filters: Mapping[str, Any
     complete: bool | None = filters.get("complete", True)
     if complete is not None:
         chosen.append(execution.c.complete if complete else sa.not_(execution.c.complete))
+    superseded: bool | None = filters.get("superseded")
+    if superseded is None and any(filters.get(name) is not None for name in _CERTAIN_VERSIONS):
+        superseded = True
+    if not superseded:
+        latest = execution.c.id.not_in(_SUPERSEDED)
+        fragment = filters.get("fragment") if superseded is None else None
+        chosen.append(sa.or_(latest, execution.c.fragment == fragment) if fragment else latest)
     return chosen
+
+
+_CERTAIN_VERSIONS = ("ids", "release", "provider_version", "diagnostic_version")
 
 
 def conditions(
@@ -155,7 +185,8 @@ def conditions(
     return [*under(fragment or ""), *chosen]
 
 
-def _latest_of_each_group() -> sa.Select[Any]:
+def _by_age() -> sa.Subquery:
+    """Return the complete sets, each with its place among those of its group: the latest is 1."""
     candidates = sa.select(
         execution.c.id,
         sa.func.row_number()
@@ -169,11 +200,12 @@ def _latest_of_each_group() -> sa.Select[Any]:
         )
         .label("age"),
     ).where(execution.c.state.in_(("published", "bare")), execution.c.complete, execution.c.retracted_at.is_(None))
-    ranked = candidates.subquery("ranked")
-    return sa.select(ranked.c.id).where(ranked.c.age == 1)
+    return candidates.subquery("ranked")
 
 
-_LATEST = _latest_of_each_group()
+_ranked = _by_age()
+_LATEST = sa.select(_ranked.c.id).where(_ranked.c.age == 1)
+_SUPERSEDED = sa.select(_ranked.c.id).where(_ranked.c.age > 1)
 
 
 _reading = sa.select(execution_input.c.execution_id).select_from(execution_input.outerjoin(dataset))

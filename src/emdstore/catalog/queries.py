@@ -9,9 +9,19 @@ import attrs
 import sqlalchemy as sa
 
 from emdstore.catalog.database import ROWS_AT_A_TIME, Database
-from emdstore.catalog.filters import OneOrMore, as_list, conditions, is_called, of_dimensions
+from emdstore.catalog.filters import OneOrMore, as_list, conditions, is_called, of_dimensions, refuse_unknown
+from emdstore.catalog.outliers import find_outliers
 from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, SeriesRow, WarningRow
+from emdstore.catalog.rows import (
+    ArtifactRow,
+    ExecutionRow,
+    FlaggedScalarRow,
+    InputRow,
+    OutputRow,
+    ScalarRow,
+    SeriesRow,
+    WarningRow,
+)
 from emdstore.catalog.schema import (
     artifact,
     dataset,
@@ -66,12 +76,22 @@ def outputs(database: Database, **filters: Any) -> ValueQuery[OutputRow]:
     return ValueQuery(OutputRow, _parts_with_dimensions(database, output, filters), database, ROWS_AT_A_TIME, told)
 
 
-def scalars(database: Database, **filters: Any) -> ScalarQuery:
+def scalars(database: Database, *, outliers: str | None = None, **filters: Any) -> ScalarQuery:
     """Return one row per scalar."""
-    told = _as_told(filters)
-    return ScalarQuery(
-        ScalarRow, _parts_with_dimensions(database, scalar_value, filters), database, ROWS_AT_A_TIME, told
-    )
+    told = _as_told({**filters, "outliers": outliers})
+    statement = _parts_with_dimensions(database, scalar_value, filters)
+    found = ScalarQuery(ScalarRow, statement, database, ROWS_AT_A_TIME, told)
+    if outliers is None:
+        return found
+    refuse_unknown("way to treat outliers", [outliers], ("flag", "hide"))
+    places = list(find_outliers(found))
+    key = sa.tuple_(scalar_value.c.execution_id, scalar_value.c.position)
+    is_outlier: Any = key.in_(sa.bindparam("outliers", places, expanding=True, literal_execute=True))
+    is_outlier = is_outlier if places else sa.false()
+    if outliers == "hide":
+        return attrs.evolve(found, statement=statement.where(sa.not_(is_outlier)))
+    flagged = statement.add_columns(sa.cast(is_outlier, sa.Boolean).label("outlier"))
+    return attrs.evolve(found, row_type=FlaggedScalarRow, statement=flagged)
 
 
 def series(database: Database, *, index_name: OneOrMore | None = None, **filters: Any) -> SeriesQuery:
@@ -168,6 +188,9 @@ def _parts(
     )
 
 
+_OF_DIMENSIONS = ("dimensions", "complete", "superseded")
+
+
 def _parts_with_dimensions(database: Database, table: sa.Table, filters: Mapping[str, Any]) -> sa.Select[Any]:
-    rest = {name: value for name, value in filters.items() if name not in ("dimensions", "complete")}
+    rest = {name: value for name, value in filters.items() if name not in _OF_DIMENSIONS}
     return _parts(database, table, list(table.c)[1:], rest).where(*of_dimensions(database, table, filters))

@@ -194,6 +194,13 @@ class ScalarRow:
 
 
 @attrs.frozen(repr=False)
+class FlaggedScalarRow(ScalarRow):
+    """A scalar, and whether it is of a model whose values lie far from those of the others."""
+
+    outlier: bool = attrs.field(default=False, converter=bool)
+
+
+@attrs.frozen(repr=False)
 class SeriesRow(Shown):
     """One series; `values` is as long as `index`, with NaN where a value is missing. See `ScalarRow` for the rest."""
 

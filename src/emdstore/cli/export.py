@@ -53,6 +53,8 @@ def export(
     release: str | None = None,
     dataset: tuple[str, ...] = (),
     retracted: bool = False,
+    superseded: bool = False,
+    outliers: Literal["flag", "hide"] | None = None,
     catalog: OptionalCatalogURL = None,
     config: Config = None,
     access: Access = ANY,
@@ -83,6 +85,11 @@ def export(
         Only rows of executions that read this dataset: its name, PID or DOI; `*` stands for any text.
     retracted
         Also rows of retracted sets.
+    superseded
+        Also values of sets after which a complete one of the same execution group was published.
+    outliers
+        Tell of each scalar whether its model's values lie far from those of the others, or leave those out; by the
+        interquartile range over models, for each metric.
     """
     chosen = format or _format_of(file)
     if file == _STDOUT and output.json:
@@ -96,6 +103,12 @@ def export(
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:
         filters["dimensions"] = _dimensions(where)
+    if kind in _WITH_DIMENSIONS and release is None:
+        filters["superseded"] = True if superseded else None
+    if outliers is not None:
+        if kind != "scalars":
+            raise WrongCallError(f"--outliers is about scalars, not {kind}")
+        filters["outliers"] = outliers
     with open_catalog_of(catalog, config, access) as database:
         if fragment:
             refuse_empty(
@@ -107,6 +120,8 @@ def export(
         if not selection.is_all:
             chosen_rows = chosen_executions(database, selection)
             filters["ids"] = [row.execution_id for row in chosen_rows]
+            if kind in _WITH_DIMENSIONS:
+                filters["superseded"] = superseded or release is not None
             refuse_unmatched(len(filters["ids"]), selection, "execution", store=database.url)
         rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
     if output.json:

@@ -237,7 +237,8 @@ class _Site:
             if format == "csv":
                 return Response(page.as_csv(), headers=headers, media_type=MEDIA_TYPES["csv"])
             return JSONResponse(page.as_dict(), headers={**headers, "Content-Disposition": "inline"})
-        ask: Any = {"values": self.catalog.scalars, "series": self.catalog.series}.get(rows)
+        asks: dict[str, Any] = {"values": self.catalog.scalars, "series": self.catalog.series}
+        ask = asks.get(rows)
         if ask is None or format not in MEDIA_TYPES:
             raise HTTPException(404)
         query = ask(**selection.value_filters)

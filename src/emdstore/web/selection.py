@@ -156,8 +156,8 @@ class Selection:
         if self.ids:  # whoever asks for an execution gets all that is known of it
             return filters | {"ids": list(self.ids), "retracted": None, "complete": None}
         if self.incomplete:
-            return filters | {"complete": False}
-        return filters | ({"latest": True} if self.newest else {})
+            return filters | {"complete": False, "superseded": True}
+        return filters | ({"latest": True} if self.newest else {"superseded": True})
 
 
 @attrs.frozen

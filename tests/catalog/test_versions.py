@@ -1,0 +1,79 @@
+"""Which versions of results queries give, and what they do with outliers: both are for whoever reads to say."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.catalog.examples import NOON, execution_of
+
+from emdstore.catalog import Catalog
+from emdstore.catalog.releases import ReleaseContent
+from emdstore.catalog.rows import FlaggedScalarRow
+from emdstore.errors import QueryError
+
+
+def put(catalog: Catalog, fragment: str, day: int, *values: tuple[float, dict[str, str]], **changes: Any) -> int:
+    scalars = [(value, labels, None) for value, labels in values] or [(float(day), {"metric": "m"}, None)]
+    content = execution_of(
+        fragment,
+        **{"state": "published", "published_at": NOON + timedelta(days=day), "record_digest": fragment} | changes,
+        scalars=scalars,
+    )
+    return catalog.replace_execution(content).execution_id
+
+
+def test_values_are_of_the_latest_set_of_each_group_unless_somebody_asks_for_others(catalog: Catalog) -> None:
+    old = put(catalog, "x/old", 1, provider_version="1")
+    put(catalog, "x/new", 2, provider_version="2")
+    put(catalog, "x/bad", 3, complete=False, state="incomplete")
+    put(catalog, "y/only", 1, group="other")
+
+    def found(**filters: Any) -> list[str]:
+        return [row.fragment for row in catalog.scalars(**filters)]
+
+    assert found() == ["x/new", "y/only"]
+    assert found(superseded=True) == ["x/new", "x/old", "y/only"]
+    assert found(fragment="x") == ["x/new"]
+    assert found(fragment="x/old") == found(ids=[old]) == found(provider_version="1") == ["x/old"]
+    assert found(ids=[old], superseded=False) == []
+    assert found(complete=None) == ["x/bad", "x/new", "y/only"]
+    catalog.releases.replace([ReleaseContent("r", NOON, "ann", "", [("x/old", "x/old")])], {})
+    assert found(release="r") == ["x/old"]
+    assert [row.fragment for row in catalog.executions()] == ["x/bad", "x/new", "x/old", "y/only"]
+    put(catalog, "x/new", 2, retracted_at=NOON)
+    assert found() == ["x/old", "y/only"]  # what replaced it is not to be used
+
+
+def model(name: str, value: float, **more: str) -> tuple[float, dict[str, str]]:
+    return value, {"source_id": name, "metric": "rmse", **more}
+
+
+def test_models_far_from_the_others_are_flagged_or_hidden_and_stay_by_default(catalog: Catalog) -> None:
+    usual = [model(f"m{n}", 1 + n / 10, region=region) for n in range(6) for region in ("a", "b")]
+    far = [model("far", 9.0, region="a"), model("far", 1.3, region="b"), model("endless", math.inf)]
+    aside = [(50.0, {"metric": "rmse", "source_id": "Reference"}), model("none", math.nan)]
+    put(catalog, "x", 1, *usual, *far, *aside, model("far", 1.0, metric="bias"))
+    assert catalog.scalars().count() == 18
+    flagged = catalog.scalars(outliers="flag")
+    assert flagged.row_type is FlaggedScalarRow
+    assert [(row.dimensions["source_id"], row.value) for row in flagged if row.outlier] == [  # type: ignore[attr-defined]
+        ("far", 9.0),
+        ("far", 1.3),  # its mean is far, so all of it is
+        ("endless", math.inf),
+    ]
+    assert flagged.count() == 18
+    hidden = catalog.scalars(outliers="hide")
+    assert hidden.count() == 15
+    assert [row.value for row in hidden][-3:-1] == [50.0, pytest.approx(math.nan, nan_ok=True)]
+    assert catalog.scalars(outliers="hide", dimensions={"region": "b"}).count() == 7  # of these alone none is far
+    assert b"outlier" in b"".join(flagged.export("csv")).splitlines()[0]
+    with pytest.raises(QueryError, match="no way to treat outliers 'drop'"):
+        catalog.scalars(outliers="drop")  # type: ignore[arg-type]
+
+
+def test_of_few_models_none_is_an_outlier(catalog: Catalog) -> None:
+    put(catalog, "x", 1, *(model(f"m{n}", 1.0) for n in range(3)), model("far", 9.0))
+    assert catalog.scalars(outliers="hide").count() == 4
