@@ -10,6 +10,7 @@ import pytest
 from tests.catalog.examples import NOON, execution_of
 
 from emdstore.catalog import Catalog
+from emdstore.catalog.history import history_of
 from emdstore.catalog.releases import ReleaseContent
 from emdstore.catalog.rows import FlaggedScalarRow
 from emdstore.errors import QueryError
@@ -77,3 +78,30 @@ def test_models_far_from_the_others_are_flagged_or_hidden_and_stay_by_default(ca
 def test_of_few_models_none_is_an_outlier(catalog: Catalog) -> None:
     put(catalog, "x", 1, *(model(f"m{n}", 1.0) for n in range(3)), model("far", 9.0))
     assert catalog.scalars(outliers="hide").count() == 4
+
+
+def test_a_groups_history_tells_what_changed_from_each_version_to_the_next_and_why(catalog: Catalog) -> None:
+    def read(version: str) -> Any:
+        return (("CMIP6.tas", version, None, None, None), "model", "tas", None)
+
+    same = (1.0, {"metric": "m"})
+    of = {"provider": "p", "diagnostic": "d", "group": "g"}
+    put(catalog, "v1", 1, same, (2.0, {"metric": "n"}), **of, provider_version="1", inputs=[read("2019")])
+    put(catalog, "broken", 2, **of, status="failed", state="failed")
+    said = {"retracted_at": NOON, "retraction_reason": "wrong sign"}
+    put(catalog, "v2", 3, same, **of, provider_version="1", inputs=[read("2019")], **said)
+    put(catalog, "v3", 4, (1.5, {"metric": "m"}), **of, provider_version="2", inputs=[read("2020")])
+    third, second, broken, first = history_of(catalog, "p", "d", "g")
+    assert [each.row.fragment for each in (third, second, broken, first)] == ["v3", "v2", "broken", "v1"]
+    assert [each.is_latest for each in (third, second, broken, first)] == [True, False, False, False]
+    assert (first.changed, broken.changed) == ("", "")
+    assert (second.before, second.changed, second.why) == ("v1", "1 missing", ())
+    assert (third.before, third.changed) == ("v2", "1 changed")
+    assert third.why == (
+        "v2 was retracted: wrong sign",
+        "p 1 → 2",
+        "no longer reads CMIP6.tas 2019",
+        "now reads CMIP6.tas 2020",
+    )
+    put(catalog, "v4", 5, (1.5, {"metric": "m"}), **of, provider_version="2", inputs=[read("2020")])
+    assert history_of(catalog, "p", "d", "g")[0].changed == "nothing"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from html import escape
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from emdstore.catalog import browse, queries, writing
 from emdstore.catalog.claims import Claims
@@ -80,6 +81,7 @@ class Catalog:
         self.records = Records(self._database)
         self.releases = Releases(self._database)
         self.replays = Replays(self._database)
+        self._always: Mapping[str, Any] = {}
         self._seen: tuple[ArtifactStore, ...] = ()  # its results store does not change once it was found
 
     def __repr__(self) -> str:
@@ -230,36 +232,55 @@ class Catalog:
 
     # -- asking --------------------------------------------------------------------------------------------------
 
+    def of_release(self, name: str) -> Catalog:
+        """Return this catalog with nothing but the sets of a release, or of the one that an alias points at.
+
+        It shares the connections of this one, and cannot be asked for another release. All its queries raise
+        `ReleaseChangedError` if the catalog does not have a set as it was released. In it, `latest` means nothing: what
+        a release names is what is meant.
+        """
+        if self._always:
+            return self
+        narrowed = copy(self)
+        narrowed._always = {"release": name}
+        return narrowed
+
+    def _narrow(self, filters: Mapping[str, Any]) -> dict[str, Any]:
+        merged = {**filters, **self._always}
+        if self._always:
+            merged.pop("latest", None)
+        return merged
+
     def executions(self, **filters: Unpack[Filters]) -> Query[ExecutionRow]:
         """Return the executions, by fragment; see `Filters`."""
-        return queries.executions(self._database, **filters)
+        return queries.executions(self._database, **self._narrow(filters))
 
     def artifacts(self, **filters: Unpack[Filters]) -> Query[ArtifactRow]:
         """Return the files of the executions' sets, in curated order; see `Filters`."""
-        return queries.artifacts(self._database, **filters)
+        return queries.artifacts(self._database, **self._narrow(filters))
 
     def outputs(self, **filters: Unpack[ValueFilters]) -> ValueQuery[OutputRow]:
         """Return the entries of the output bundles, in the bundles' order; see `ValueFilters`."""
-        return queries.outputs(self._database, **filters)
+        return queries.outputs(self._database, **self._narrow(filters))
 
     def scalars(self, **filters: Unpack[ScalarFilters]) -> ScalarQuery:
         """Return the scalars, in the bundles' order; see `ScalarFilters`."""
-        return queries.scalars(self._database, **filters)
+        return queries.scalars(self._database, **self._narrow(filters))
 
     def series(self, **filters: Unpack[SeriesFilters]) -> SeriesQuery:
         """Return the series, in the files' order; see `SeriesFilters`."""
-        return queries.series(self._database, **filters)
+        return queries.series(self._database, **self._narrow(filters))
 
     def inputs(self, **filters: Unpack[Filters]) -> Query[InputRow]:
         """Return what the executions read, in the order of their records; see `Filters`.
 
         With `dataset`, only inputs of this name, of everything that these executions read.
         """
-        return queries.inputs(self._database, **filters)
+        return queries.inputs(self._database, **self._narrow(filters))
 
     def warnings(self, **filters: Unpack[Filters]) -> Query[WarningRow]:
         """Return the warnings of ingest, in the order in which they were found; see `Filters`."""
-        return queries.warnings(self._database, **filters)
+        return queries.warnings(self._database, **self._narrow(filters))
 
     def values_of(self, executions: Sequence[int]) -> HeldValues:
         """Return the values of some executions, by their ids; all of them are loaded into memory."""
@@ -278,7 +299,10 @@ class Catalog:
         ExecutionNotFoundError
             If there is none, or more than one.
         """
-        return queries.find_execution(self._database, wanted)
+        row = queries.find_execution(self._database, wanted)
+        if self._always and self.executions(ids=[row.execution_id], retracted=None).first() is None:
+            raise queries.execution_not_found(self._database, str(wanted))
+        return row
 
     @property
     def plot(self) -> Plots:
@@ -291,11 +315,13 @@ class Catalog:
         self, search: str = "", *, concerns: bool = False, newest: bool = False, **filters: Unpack[Filters]
     ) -> browse.Survey:
         """Return the executions for browsing, those that need attention first; see `Survey`."""
-        return browse.Survey(self._database, search, concerns, newest, filters)
+        return browse.Survey(
+            self._database, search, concerns, newest and "release" not in self._always, self._narrow(filters)
+        )
 
     def scalar_facets(self, **filters: Unpack[ValueFilters]) -> browse.ScalarFacets:
         """Count scalars by provider, diagnostic and group, and by each of their dimensions.
 
         Each count ignores the filter on what it counts, so it shows what another choice would select.
         """
-        return browse.scalar_facets(self._database, filters)
+        return browse.scalar_facets(self._database, self._narrow(filters))

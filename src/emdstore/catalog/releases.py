@@ -10,6 +10,7 @@ import attrs
 import sqlalchemy as sa
 
 from emdstore.catalog.database import Database
+from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.schema import execution, release, release_alias, release_set
 from emdstore.errors import ReleaseChangedError, ReleaseNotFoundError
 
@@ -96,6 +97,13 @@ class Releases:
         statement = sa.select(*release.c, count).outerjoin(release_set).group_by(*release.c).order_by(release.c.name)
         rows = self._database.fetch(statement)
         return [ReleaseRow(name, at, by, note, sets, tuple(aliases.get(name, ()))) for name, at, by, note, sets in rows]
+
+    def naming(self, row: ExecutionRow) -> Sequence[ReleaseRow]:
+        """Return the releases that name a set as the catalog has it, by name."""
+        of = release_set.c
+        same = (of.fragment == row.fragment, of.record_digest == row.record_digest)
+        names = {name for (name,) in self._database.fetch(sa.select(of.release).where(*same))}
+        return tuple(each for each in self.list() if each.name in names) if names else ()
 
 
 def sets_of(database: Database, name: str) -> sa.ColumnElement[bool]:

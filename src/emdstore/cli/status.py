@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from emdstore import system
 from emdstore.catalog import ExecutionRow
+from emdstore.catalog.history import history_of, when
 from emdstore.cli.options import (
     PATIENT,
     PLAIN,
@@ -163,41 +163,52 @@ def history(
 ) -> int:
     """Tell what became of an execution group: each of its executions, the newest first, and which one is the latest.
 
+    Each is compared with the version before it: how many values and outputs are missing, new or changed, and what of
+    its software and inputs is different.
+
     Parameters
     ----------
     group
         The group, alone or after its provider and diagnostic, as provider/diagnostic/group.
     """
     with open_catalog_of(catalog, config, patience) as database:
-        rows = [row for row in database.executions(retracted=None) if _is_of(row, group)]
-        latest = {row.execution_id for row in database.executions(latest=True)}
+        groups = {
+            (row.provider, row.diagnostic, row.group): None
+            for row in database.executions(retracted=None)
+            if _is_of(row, group)
+        }
+        versions = [each for of in groups for each in history_of(database, *of)]
         where = database.url
-    if not rows:
+    if not versions:
         raise NothingMatchedError(f"there is no execution of a group {group!r} in {where}", key=group)
-    rows.sort(key=lambda row: (_when(row), row.fragment), reverse=True)
+    versions.sort(key=lambda each: (when(each.row), each.row.fragment), reverse=True)
     if output.json:
-        told = [{"latest": row.execution_id in latest, "execution": row} for row in rows]
+        told = [
+            {
+                "latest": each.is_latest,
+                "execution": each.row,
+                "before": each.before,
+                "changes": each.changes,
+                "why": each.why,
+            }
+            for each in versions
+        ]
         return show_document("history", {"executions": told})
     shown = [
         (
-            row.fragment,
-            "latest" if row.execution_id in latest else None,
-            row.status,
-            _when(row),
-            row.generation,
-            row.scalars,
-            row.superseded_by or row.retraction_reason or row.reason,
+            each.row.fragment,
+            "latest" if each.is_latest else None,
+            each.row.status,
+            when(each.row),
+            each.row.scalars,
+            each.changed,
+            "; ".join(filter(None, (each.row.retraction_reason or each.row.reason, *each.why))),
         )
-        for row in rows
+        for each in versions
     ]
-    show_table(("execution", "latest", "status", "when", "generation", "scalars", "note"), shown)
+    show_table(("execution", "latest", "status", "when", "scalars", "changed", "why"), shown)
     return 0
 
 
 def _is_of(row: ExecutionRow, group: str) -> bool:
     return group in (row.group, f"{row.diagnostic}/{row.group}", f"{row.provider}/{row.diagnostic}/{row.group}")
-
-
-def _when(row: ExecutionRow) -> datetime:
-    moment = row.published_at or row.stopped_at or row.started_at or row.created_at
-    return moment or datetime.min.replace(tzinfo=UTC)

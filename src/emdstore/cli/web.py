@@ -22,6 +22,7 @@ from emdstore.cli.options import (
     Folder,
     OptionalCatalogURL,
     Output,
+    ReleaseName,
     WrongCallError,
     open_catalog,
     open_existing,
@@ -31,6 +32,8 @@ from emdstore.cli.progress import set_progress
 from emdstore.cli.render import note, say, show_document, size_text, sum_up
 from emdstore.cli.workspaces import open_workspace
 from emdstore.errors import ArtifactExistsError, MissingExtraError
+from emdstore.ingestion.replay import note_releases
+from emdstore.sets.releasing import expect_release
 from emdstore.stores import ArtifactStore
 from emdstore.web.text import count_text
 
@@ -42,9 +45,24 @@ _TOKEN = "EMDSTORE_TOKEN"
 
 @contextmanager
 def _opened(
+    store: str | None, catalog: str | None, release: str | None, config: Path | None, access: Access
+) -> Iterator[tuple[Catalog, ArtifactStore]]:
+    """Open what to show: a results store with its catalog, or the workspace; or only the sets of a release."""
+    with _whole(store, catalog, config, access) as (database, results):
+        if release is None:
+            yield database, results
+            return
+        note_releases(results, database)
+        expect_release(results, release)
+        narrowed = database.of_release(release)
+        narrowed.executions(retracted=None).first()
+        yield narrowed, results
+
+
+@contextmanager
+def _whole(
     store: str | None, catalog: str | None, config: Path | None, access: Access
 ) -> Iterator[tuple[Catalog, ArtifactStore]]:
-    """Open what to show: a results store with its catalog, or the workspace."""
     if store is None:
         with open_workspace(config, access, instead="STORE and --catalog") as workspace:
             yield workspace.catalog, workspace.results
@@ -61,6 +79,7 @@ def serve(
     /,
     *,
     catalog: OptionalCatalogURL = None,
+    release: ReleaseName = None,
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(alias="-p")] = 8000,
     metrics: Path | None = None,
@@ -94,7 +113,7 @@ def serve(
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("`emdstore serve`", "web") from error
     admitted = access_to.Access.to(host, os.environ.get(_TOKEN) or None)
-    with _opened(store, catalog, config, access) as (database, results), _listening(host, port) as listening:
+    with _opened(store, catalog, release, config, access) as (database, results), _listening(host, port) as listening:
         server = make_server(make_app(database, results, access=admitted, metrics=metrics))
         url = _url(listening, admitted.token)
         if output.json:
@@ -116,6 +135,7 @@ def report(
     *,
     folder: Annotated[Path, Parameter(name=("--output", "-o"))],
     catalog: OptionalCatalogURL = None,
+    release: ReleaseName = None,
     status: tuple[Status, ...] = (),
     provider: tuple[str, ...] = (),
     diagnostic: tuple[str, ...] = (),
@@ -158,7 +178,7 @@ def report(
 
     chosen = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group}
     selection = Selection(chosen={name: values for name, values in chosen.items() if values}, fragment=fragment)
-    with _opened(store, catalog, config, access) as (database, results):
+    with _opened(store, catalog, release, config, access) as (database, results):
         if fragment:
             refuse_empty(
                 database.executions(fragment=fragment, retracted=None).count(),

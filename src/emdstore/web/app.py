@@ -9,10 +9,10 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -128,6 +128,7 @@ def make_app(
             Route("/execution/{execution_id}/verify", site.verify, methods=["POST"]),
             Route("/diagnostic", site.diagnostic, middleware=small),
             Route("/changes", site.changes, middleware=small),
+            Route("/releases", site.releases, middleware=small),
             Route("/compare", site.compare, middleware=small),
             Route("/values", site.values, middleware=small),
             Route("/{rows}.{format}", site.export, middleware=small),
@@ -157,8 +158,14 @@ class _Site:
     def places(self, root: str = "") -> Places:
         return Places(root=root, secret=self.secret)
 
+    def _catalog(self, request: Request) -> Catalog:
+        """Return the catalog, or what it has of the release that is asked for."""
+        release = request.query_params.get("release", "").strip()
+        return self.catalog.of_release(release) if release else self.catalog
+
     def overview(self, request: Request) -> Response:
-        page = read_overview(self.catalog, Selection.of(request.query_params.multi_items()), self.known, self.memory)
+        selection = Selection.of(request.query_params.multi_items())
+        page = read_overview(self._catalog(request), selection, self.known, self.memory)
         cards, problem = ([], None) if request.query_params else self._cards()
         told: dict[str, Any] = {"cards": cards, "views_problem": problem, "linked": _always, "there": _always}
         return _page("overview", self.places(), page=page, **told)
@@ -180,18 +187,20 @@ class _Site:
         return cards_of(self.catalog, views, self.known, self.memory), None
 
     def executions(self, request: Request) -> Response:
-        page = read_executions(self.catalog, Selection.of(request.query_params.multi_items()))
+        page = read_executions(self._catalog(request), Selection.of(request.query_params.multi_items()))
         return _page("executions", self.places(), page=page)
 
     def execution(self, request: Request) -> Response:
         row = self._row(request.path_params["execution_id"])
-        return self._execution(self.places("../"), read_execution(self.catalog, self.results, row))
+        return self._execution(self.places("../"), read_execution(self._catalog(request), self.results, row))
 
     def diagnostic(self, request: Request) -> Response:
         provider, _, diagnostic = request.query_params.get("d", "").partition("/")
         selection = Selection.of(request.query_params.multi_items())
         mine = request.query_params.get("model", "")
-        page = read_diagnostic(self.catalog, self.results, (provider, diagnostic), selection, self.known, mine)
+        page = read_diagnostic(
+            self._catalog(request), self.results, (provider, diagnostic), selection, self.known, mine
+        )
         if not page.scores.shown.total:
             raise HTTPException(404, f"The catalog has no execution of the diagnostic {provider}/{diagnostic}.")
         places = self.places()
@@ -209,19 +218,22 @@ class _Site:
         selection = Selection.of(asked.multi_items())
         percent = _percent(asked.get("over", ""))
         page = read_changes(
-            self.catalog, selection, asked.get("from", "").strip(), asked.get("to", "").strip(), percent
+            self._catalog(request), selection, asked.get("from", "").strip(), asked.get("to", "").strip(), percent
         )
         return _page("changes", self.places(), page=page)
 
+    def releases(self, request: Request) -> Response:
+        return _page("releases", self.places(), releases=self.catalog.releases.list())
+
     def compare(self, request: Request) -> Response:
-        rows, unknown = choose(self.catalog, request.query_params.multi_items())
+        rows, unknown = choose(self._catalog(request), request.query_params.multi_items())
         part = Selection.of(request.query_params.multi_items()).page
-        page = read_comparison(self.catalog, self.results, rows, unknown, part)
+        page = read_comparison(self._catalog(request), self.results, rows, unknown, part)
         places = self.places()
         return _page("compare", places, page=page, parts_at=lambda n: places.compare({**page.query, "page": str(n)}))
 
     def values(self, request: Request) -> Response:
-        page = read_values(self.catalog, Selection.of(request.query_params.multi_items()))
+        page = read_values(self._catalog(request), Selection.of(request.query_params.multi_items()))
         return _page("values", self.places(), page=page)
 
     def export(self, request: Request) -> Response:
@@ -233,11 +245,11 @@ class _Site:
             "Cache-Control": "private, no-cache",
         }
         if rows == "overview" and format in ("csv", "json"):
-            page = read_overview(self.catalog, selection, self.known, self.memory)
+            page = read_overview(self._catalog(request), selection, self.known, self.memory)
             if format == "csv":
                 return Response(page.as_csv(), headers=headers, media_type=MEDIA_TYPES["csv"])
             return JSONResponse(page.as_dict(), headers={**headers, "Content-Disposition": "inline"})
-        asks: dict[str, Any] = {"values": self.catalog.scalars, "series": self.catalog.series}
+        asks: dict[str, Any] = {"values": self._catalog(request).scalars, "series": self._catalog(request).series}
         ask = asks.get(rows)
         if ask is None or format not in MEDIA_TYPES:
             raise HTTPException(404)
@@ -282,7 +294,7 @@ class _Site:
             raise HTTPException(404, f"{key!r} is not in the record of this execution.")
         if request.query_params.get("small") == "1" and has_thumbnail(artifact):
             return self._small(request, artifact)
-        return _send(request, self.results, artifact)
+        return _send(request, self.results, artifact, _warning_of(row, artifact))
 
     def _small(self, request: Request, picture: ArtifactRow) -> Response:
         """Send a thumbnail, which is remembered; a picture that has none is sent as it is."""
@@ -297,7 +309,7 @@ class _Site:
                     self.thumbnails.clear()
                 self.thumbnails[picture.sha256] = small
         if not small:
-            return _send(request, self.results, picture)
+            return _send(request, self.results, picture, {})
         is_version = picture.sha256 and request.query_params.get("v") == picture.sha256[:16]
         kept = "max-age=31536000, immutable" if is_version else "no-cache"
         headers = {"Cache-Control": f"private, {kept}", "X-Content-Type-Options": "nosniff"}
@@ -356,7 +368,19 @@ async def _form(request: Request) -> bytes:
 # -- artifacts -------------------------------------------------------------------------------------------------------
 
 
-def _send(request: Request, results: ResultsReader, artifact: ArtifactRow) -> Response:
+def _warning_of(row: ExecutionRow, artifact: ArtifactRow) -> dict[str, str]:
+    """Return the headers that warn of an artifact of a retracted set; its name when it is saved does so, too."""
+    if row.retracted_at is None:
+        return {}
+    name = quote(artifact.key.rpartition("/")[2])
+    reason = quote(row.retraction_reason or "", safe=" ,.;:()-")
+    return {
+        "Warning": f'299 emdstore "retracted: {reason}"',
+        "Content-Disposition": f"inline; filename*=UTF-8''RETRACTED-{name}",
+    }
+
+
+def _send(request: Request, results: ResultsReader, artifact: ArtifactRow, warning: Mapping[str, str]) -> Response:
     """Send an artifact or the requested range, or say that the browser's copy is current."""
     media_type = artifact.media_type or "application/octet-stream"
     headers = {
@@ -364,10 +388,11 @@ def _send(request: Request, results: ResultsReader, artifact: ArtifactRow) -> Re
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "private, no-cache",
+        **warning,
     }
     if artifact.sha256:
         headers["ETag"] = f'"{artifact.sha256}"'
-        if request.query_params.get("v") == artifact.sha256[:16]:
+        if request.query_params.get("v") == artifact.sha256[:16] and not warning:
             headers["Cache-Control"] = "private, max-age=31536000, immutable"
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)

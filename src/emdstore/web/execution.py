@@ -11,7 +11,9 @@ from typing import Protocol, TypeVar
 
 import attrs
 
-from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog.history import Version, history_of
+from emdstore.catalog.releases import ReleaseRow
 from emdstore.web import text
 from emdstore.web.charts import Chart, Line as Drawn, series_charts, units_of
 from emdstore.web.executions import Line, lines_of
@@ -29,6 +31,7 @@ Row = TypeVar("Row", bound=_OfExecution)
 MOST_SCALARS = 500
 MOST_SERIES = 120
 MOST_OTHERS = 500
+MOST_VERSIONS = 10
 
 ROLES = {
     "log": "log",
@@ -190,6 +193,12 @@ class ExecutionPage:
         Other executions of its diagnostic, to compare it with.
     more_others
         How many more there are.
+    versions
+        The versions of its group, the newest first; empty if it is the only one.
+    inputs
+        What it read.
+    releases
+        The releases that name its set as it is.
     """
 
     line: Line
@@ -203,6 +212,9 @@ class ExecutionPage:
     more_series: int
     others: tuple[Line, ...]
     more_others: int = 0
+    versions: tuple[Version, ...] = ()
+    inputs: tuple[InputRow, ...] = ()
+    releases: tuple[ReleaseRow, ...] = ()
 
     @property
     def plots(self) -> tuple[Item, ...]:
@@ -280,6 +292,7 @@ def read_execution(
     series = islice(own(catalog.series(fragment=row.fragment, retracted=None, complete=None), row), MOST_SERIES)
     survey = catalog.survey(provider=row.provider, diagnostic=row.diagnostic)
     others = [each for each in survey.rows(MOST_OTHERS + 1) if each.execution_id != row.execution_id][:MOST_OTHERS]
+    versions = history_of(catalog, row.provider, row.diagnostic, row.group, most=MOST_VERSIONS)
     items, unresolved = pair(artifacts, outputs, look, checks)
     (line,) = lines_of(catalog, [row])
     return ExecutionPage(
@@ -294,6 +307,9 @@ def read_execution(
         more_series=max(0, row.series - MOST_SERIES),
         others=lines_of(catalog, others),
         more_others=survey.count() - 1 - len(others) if len(others) == MOST_OTHERS else 0,
+        versions=tuple(versions) if len(versions) > 1 else (),
+        releases=tuple(catalog.releases.naming(row)),
+        inputs=tuple(own(catalog.inputs(fragment=row.fragment, retracted=None), row)),
     )
 
 

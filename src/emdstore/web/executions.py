@@ -151,7 +151,7 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
         lines=lines_of(catalog, rows),
         total=total,
         concerns=survey.count_concerns(),
-        retracted=attrs.evolve(survey, newest=False, filters=selection.place_filters | {"retracted": True}).count(),
+        retracted=attrs.evolve(survey, newest=False, filters={**survey.filters, "retracted": True}).count(),
         older=attrs.evolve(survey, newest=False).count() - total if selection.newest else 0,
         pages=pages,
         facets=tuple(facet(selection, name, counts[name]) for name in FACETS),

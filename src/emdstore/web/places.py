@@ -71,6 +71,10 @@ class Places:
         """Return the link to what changed between two days."""
         return self._page("changes", query)
 
+    def releases(self) -> str:
+        """Return the link to the list of releases."""
+        return self._page("releases")
+
     def compare(self, query: Query | None = None) -> str:
         """Return the link to the comparison of executions."""
         return self._page("compare", query)

@@ -42,6 +42,10 @@ class Selection:
         Only the values of incomplete sets; otherwise they are left out.
     fragment
         Only this folder.
+    release
+        Only the sets of this release, or of the one that this alias points at.
+    dataset
+        Only what read this dataset.
     ids
         Only these executions.
     by
@@ -59,6 +63,8 @@ class Selection:
     retracted: bool = False
     incomplete: bool = False
     fragment: str = ""
+    release: str = ""
+    dataset: str = ""
     ids: tuple[int, ...] = ()
     by: str = ""
     view: str = ""
@@ -94,6 +100,8 @@ class Selection:
             incomplete=plain.get("incomplete") == "1",
             ids=tuple(dict.fromkeys(ids)),
             fragment=_folder(plain.get("in", "")),
+            release=plain.get("release", ""),
+            dataset=plain.get("dataset", ""),
             by=plain.get("by", ""),
             view=plain.get("view", ""),
             page=int(page) or 1 if page.isascii() and page.isdecimal() and len(page) <= _MOST_DIGITS else 1,
@@ -110,6 +118,8 @@ class Selection:
             "retracted": "1" if there.retracted else "",
             "incomplete": "1" if there.incomplete else "",
             "in": there.fragment,
+            "release": there.release,
+            "dataset": there.dataset,
             "by": there.by,
             "view": there.view,
             "page": str(there.page) if there.page > 1 else "",
@@ -127,13 +137,13 @@ class Selection:
     @property
     def newest(self) -> bool:
         """Whether only the newest run of each group is shown, unless a folder or what was retracted is asked for."""
-        return not (self.all_runs or self.retracted or self.fragment or self.ids)
+        return not (self.all_runs or self.retracted or self.fragment or self.release or self.ids)
 
     @property
     def place_filters(self) -> dict[str, Any]:
         """The filters for the catalog's queries that say where."""
         filters: dict[str, Any] = {name: list(self.chosen[name]) for name in PLACES if name in self.chosen}
-        for name in ("fragment", "retracted"):
+        for name in ("fragment", "retracted", "release", "dataset"):
             if given := getattr(self, name):
                 filters[name] = given
         return filters

@@ -448,6 +448,41 @@ function compared() {
 }
 
 // What a page of the set runs or loads, it does when somebody wants to see it.
+/** Lay two pictures over each other: a slider shows more of one or of the other, or only what differs is bright. */
+function overlay(pair) {
+  const images = [...pair.querySelectorAll(".side-by-side img")];
+  if (images.length !== 2 || pair.querySelectorAll(".side-by-side > div").length !== 2) return;
+  const tools = document.createElement("p");
+  tools.className = "overlay-tools";
+  const over = document.createElement("div");
+  over.className = "over";
+  over.hidden = true;
+  const slider = document.createElement("input");
+  Object.assign(slider, { type: "range", min: 0, max: 100, value: 50 });
+  slider.setAttribute("aria-label", "How much of the first picture is shown");
+  slider.addEventListener("input", () => over.style.setProperty("--at", `${slider.value}%`));
+  const show = (how) => {
+    if (!over.childElementCount) for (const image of images) over.append(image.cloneNode());
+    pair.querySelector(".side-by-side").hidden = how !== "side by side";
+    over.hidden = how === "side by side";
+    over.dataset.how = how;
+    slider.hidden = how !== "swipe";
+    for (const button of tools.querySelectorAll("button")) button.setAttribute("aria-pressed", button.value === how);
+  };
+  for (const how of ["side by side", "swipe", "difference"]) {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", className: "small", value: how, textContent: how });
+    button.setAttribute("aria-pressed", how === "side by side");
+    button.addEventListener("click", () => show(how));
+    tools.append(button, " ");
+  }
+  slider.hidden = true;
+  tools.append(slider);
+  pair.querySelector(".side-by-side").before(tools);
+  pair.querySelector(".side-by-side").after(over);
+}
+
+for (const each of document.querySelectorAll(".pair")) overlay(each);
 for (const each of document.querySelectorAll("details.framed")) {
   const frame = each.querySelector("iframe");
   each.addEventListener("toggle", () => { frame.src ||= frame.dataset.src; });

@@ -1,0 +1,105 @@
+"""The site tells what results came from, what changed from version to version, and which releases name them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from emdstore import Workspace, create_release, point_alias, replay, retract
+from emdstore.errors import ReleaseChangedError
+from emdstore.stores import scoped
+from emdstore.web.app import make_app
+
+DATASET = "CMIP6.CMIP.MIROC6.historical.Amon.tas"
+
+
+@pytest.fixture
+def workspace() -> Iterator[Workspace]:
+    """Two versions of one group, and one of another; a release names the first version alone."""
+    with Workspace.in_memory() as opened:
+        for group, name, value in (("a", "v1", 1.0), ("a", "v2", 2.0), ("b", "v1", 3.0)):
+            with opened.start_execution(
+                provider="p", diagnostic="d", group=group, name=name, provider_version=name
+            ) as execution:
+                execution.add_input(DATASET, version="2019", role="model", variable="tas")
+                execution.add_scalar(value, metric="m")
+                (execution.output_directory / "map.png").write_bytes(b"\x89PNG" + name.encode())
+                execution.add_plot("map.png", long_name="a map")
+            execution.commit_output_assets()
+        create_release(opened.results, "2026.1", ["p/d/a/v1"], note="the report")
+        point_alias(opened.results, "production", "2026.1")
+        replay(opened.results, opened.catalog)
+        yield opened
+
+
+def site(workspace: Workspace, release: str | None = None) -> TestClient:
+    catalog = workspace.catalog if release is None else workspace.catalog.of_release(release)
+    return TestClient(make_app(catalog, workspace.results), base_url="http://127.0.0.1")
+
+
+def page_of(workspace: Workspace, fragment: str) -> str:
+    return f"/execution/{workspace.catalog.execution(fragment).execution_id}"
+
+
+def test_an_execution_tells_what_it_came_from_what_changed_and_which_releases_name_it(workspace: Workspace) -> None:
+    text = site(workspace).get(page_of(workspace, "p/d/a/v2")).text
+    assert DATASET in text
+    assert "dataset=CMIP6" in text
+    assert re.search(r"v2</strong> <span class=\"quiet\">latest", text)
+    assert "2 changed" in text
+    assert "p v1 → v2" in text
+    assert "Part of" not in text
+    first = site(workspace).get(page_of(workspace, "p/d/a/v1")).text
+    assert 'href="../executions?release=2026.1&amp;provider=p&amp;diagnostic=d&amp;group=a"' in first
+    assert "(production)" in first
+
+
+@pytest.mark.parametrize("release", ["2026.1", "production"])
+def test_an_address_that_names_a_release_shows_exactly_its_sets(workspace: Workspace, release: str) -> None:
+    visitor = site(workspace)
+    listed = visitor.get(f"/executions?release={release}").text
+    assert "of the release" in listed
+    assert "v1" in listed
+    assert "1 execution<" in listed
+    values = visitor.get(f"/values.csv?release={release}").text
+    assert [line.split(",")[6] for line in values.splitlines()[1:]] == ["1.0"]
+    assert visitor.get(f"/?release={release}").status_code == 200
+    assert f"release={release}" in visitor.get(f"/values?release={release}").text
+    assert "2026.1" in visitor.get("/releases").text
+    assert "knows no release" in visitor.get("/executions?release=x").text
+
+
+def test_a_site_of_a_release_has_nothing_else(workspace: Workspace) -> None:
+    visitor = site(workspace, "production")
+    assert "1 execution<" in visitor.get("/executions?runs=all").text
+    assert "1 execution<" in visitor.get("/executions?release=x").text  # and nobody gets out by an address
+    assert visitor.get(page_of(workspace, "p/d/a/v1")).status_code == 200
+    assert visitor.get(page_of(workspace, "p/d/b/v1")).status_code == 404
+    execution = workspace.resume_execution("p/d/a/v1")
+    (execution.output_directory / "out.log").write_text("another log")
+    execution.commit_output_assets(replace=True)
+    with pytest.raises(ReleaseChangedError):
+        workspace.catalog.of_release("production").scalars()
+
+
+def test_what_read_a_dataset_is_listed(workspace: Workspace) -> None:
+    assert "2 executions<" in site(workspace).get("/executions?dataset=cmip6.*.MIROC6.*").text
+    assert "0 executions<" in site(workspace).get("/executions?dataset=other").text
+
+
+def test_a_download_of_a_retracted_set_warns(workspace: Workspace) -> None:
+    visitor = site(workspace)
+    page = visitor.get(page_of(workspace, "p/d/b/v1")).text
+    (address,) = set(re.findall(r'"\.\./(artifacts/[^"]+map\.png[^"]*)', page))
+    assert "warning" not in visitor.get(f"/{address}").headers
+    retract(workspace.results, "p/d/b/v1", reason="wrong sign", successor="p/d/b/v2")
+    replay(workspace.results, workspace.catalog)
+    assert "Retracted: do not use it" in visitor.get(page_of(workspace, "p/d/b/v1")).text
+    answer = visitor.get(f"/{address}")
+    assert answer.headers["warning"] == '299 emdstore "retracted: wrong sign"'
+    assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''RETRACTED-map.png"
+    assert "immutable" not in answer.headers["cache-control"]
+    assert answer.content == scoped(workspace.results, "p/d/b/v1").read_bytes("map.png")
