@@ -1,77 +1,79 @@
-"""From run to release: what a new run changes, a name for results that others rely on, and an input that was wrong.
+"""From run to release: what a new run changes, results that others rely on, and an input that was wrong.
 
     pip install emdstore
-    python from_run_to_release.py [MIRROR]
+    python from_run_to_release.py [PUBLIC]
 
-It runs two small diagnostics over three models twice, in a temporary folder. The second run has one value that moved,
-one plot that was lost, and a model that is withdrawn later. MIRROR is where the results are published to: a folder or a
-URL such as s3://bucket/results; by default another folder.
+It runs the ensemble of the demo twice, in a temporary folder. In the second run one diagnostic gives other values, and
+one plot is lost. Both are promoted to PUBLIC, a folder or a URL such as s3://bucket/results (by default a folder), after a
+look at what changed. Then the data of one model turn out to be wrong.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
 
-from emdstore import (
-    Catalog,
-    ReleasedSetError,
-    Workspace,
-    check_release,
-    create_release,
-    point_alias,
-    read_release,
-    replay,
-    retract,
-    transfer,
-)
+import attrs
+
+from emdstore import Catalog, ReleasedSetError, Workspace, check_release, read_release, replay, retract, transfer
 from emdstore.catalog.comparing import Rules, Side, Tolerance, compare_results
+from emdstore.demo import Ensemble, write_set
+from emdstore.gates.promotion import promote, propose
 
-MODELS = {"ACCESS-ESM1-5": 0.5, "CanESM5": 1.2, "MIROC6": -0.3}
-PNG = b"\x89PNG\r\n\x1a\n"  # a real diagnostic would draw
+ENSEMBLE = Ensemble(models=3, diagnostics=2, regions=1, years=10, pixels=1, troubles=0)
+CHANGED, LOST = "gross-primary-production", ("surface-temperature", "CESM2")
+WITHDRAWN = "CESM2"
+RULES = Rules(Tolerance(relative=1e-9))
 
 
-def run(workspace: Workspace, version: str, *, moved: float = 0.0, lost_plot: bool = False) -> list[str]:
+def run(workspace: Workspace, version: str) -> list[str]:
     """Evaluate all models with both diagnostics, and publish; return the fragments."""
     fragments = []
-    for diagnostic in ("bias", "trend"):
-        for model, value in MODELS.items():
-            with workspace.start_execution(
-                provider="example", diagnostic=diagnostic, group=model, name=version, diagnostic_version=version
-            ) as execution:
-                execution.add_input(f"CMIP6.CMIP.{model}.historical.r1i1p1f1.Amon.tas", role="model", variable="tas")
-                execution.add_input("HadCRUT5", doi="10.1029/2019JD032361", role="reference")
-                is_other = diagnostic == "trend" and model == "CanESM5"
-                execution.add_scalar(value + (moved if is_other else 1e-12), metric=diagnostic, region="global")
-                if not (lost_plot and diagnostic == "bias" and model == "MIROC6"):
-                    (execution.output_directory / "map.png").write_bytes(PNG)
-                    execution.add_plot("map.png", long_name=f"{diagnostic} of {model}")
-            execution.commit_output_assets()
-            fragments.append(execution.fragment)
+    for each in ENSEMBLE.runs():
+        provider, diagnostic = each.diagnostic.provider, each.diagnostic.name
+        about = {"provider": provider, "diagnostic": diagnostic, "group": each.group, "name": version}
+        if version == "v2" and diagnostic == CHANGED:
+            each = attrs.evolve(each, ensemble=attrs.evolve(ENSEMBLE, seed=1))
+        with workspace.start_execution(**about, diagnostic_version=version) as execution:
+            execution.add_input(f"CMIP6.CMIP.{each.model}.historical.r1i1p1f1", role="model", version="20190308")
+            execution.add_input(each.diagnostic.reference, role="reference")
+            result = write_set(execution.output_directory, each)
+            if version == "v2" and (diagnostic, each.model) == LOST:
+                lose_a_plot(execution.output_directory)
+            execution.stop(result)
+        execution.commit_output_assets()
+        fragments.append(execution.fragment)
     return fragments
 
 
-def main(folder: Path, mirror: str) -> None:
+def lose_a_plot(folder: Path) -> None:
+    bundle = json.loads((folder / "output.json").read_text())
+    bundle["plots"].popitem()
+    (folder / "output.json").write_text(json.dumps(bundle))
+
+
+def main(folder: Path, public: str) -> None:
     with Workspace(scratch=folder / "scratch", results=folder / "results", catalog=folder / "catalog.db") as workspace:
+        results, catalog = workspace.results, workspace.catalog
+        how = {"from_target": "staging", "to_target": "production", "rules": RULES}
         first = run(workspace, "v1")
-        create_release(workspace.results, "2026.1", first, note="the report")
-        second = run(workspace, "v2", moved=0.25, lost_plot=True)
-        replay(workspace.results, workspace.catalog)  # it learns of the release
+        promote(propose(results, public, **how), "2026.1", note="the report")
+        second = run(workspace, "v2")
+        replay(results, catalog)  # it learns of the release
 
         # What did the second run change?
-        before = Side(workspace.catalog, {"release": "2026.1"})
-        for pair in compare_results(before, Side(workspace.catalog), Rules(Tolerance(relative=1e-9))):
-            for item in pair.items:
-                if item.verdict != "within":
-                    what = item.name or f"{item.a} -> {item.b}"
-                    print(f"{item.verdict}: {pair.diagnostic} of {pair.group}: {what}")
+        for pair in compare_results(Side(catalog, {"release": "2026.1"}), Side(catalog), RULES):
+            if pair.verdict != "equal":
+                told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(pair.counts.items()))
+                print(f"{pair.diagnostic} of {pair.group.split('_')[1]}: {told}")
 
-        # The value is right, and the plot can be spared: this is what we stand behind now.
-        release = create_release(workspace.results, "2026.2", second)
-        point_alias(workspace.results, "production", "2026.1", why="the report")
-        point_alias(workspace.results, "production", "2026.2", why="the trend of CanESM5 was wrong")
-        print(f"release {release.name}: {len(release.sets)} sets")
+        # The checks object to that. Here somebody has looked at it; a protected target would let nothing in.
+        proposal = propose(results, public, **how)
+        print("objections:", ", ".join(f"{each.count} by {each.check}" for each in proposal.verdicts if not each.ok))
+        release = promote(proposal, "2026.2", note="the plot can be spared, and the values were wrong before")
+        assert [each.fragment for each in release.sets] == sorted(second)
 
         # It stays what it is: a later commit cannot change it by mistake.
         execution = workspace.resume_execution(second[0])
@@ -81,21 +83,20 @@ def main(folder: Path, mirror: str) -> None:
         except ReleasedSetError:
             print("refused: a commit that would change the release")
 
-        # Published elsewhere, and verified there byte by byte.
-        transfer(workspace.results, mirror).raise_for_failures()
-        check = check_release(mirror, read_release(mirror, "production"))
-        print(f"in the mirror: {check.whole} of {len(check.release.sets)} sets as released")
+        # In public it is verified byte by byte.
+        check = check_release(public, read_release(public, "production"))
+        print(f"public: {check.whole} of {len(check.release.sets)} sets as released in {check.release.name}")
 
         # A model's data turn out to be wrong: whatever depends on them is retracted, and a rebuilt catalog knows it.
-        for row in workspace.catalog.executions(dataset="CMIP6.*.MIROC6.*"):
-            retract(workspace.results, row.fragment, reason="the model's data were withdrawn")
-    transfer(folder / "results", mirror).raise_for_failures()
+        for row in catalog.executions(dataset=f"CMIP6.*.{WITHDRAWN}.*"):
+            retract(results, row.fragment, reason="the model's data were withdrawn")
+    transfer(folder / "results", public, [*first, *second]).raise_for_failures()
     with Catalog("sqlite://") as rebuilt:
-        replay(mirror, rebuilt)
-        left = sorted({row.group for row in rebuilt.executions(release="production")})
+        replay(public, rebuilt)
+        left = sorted({row.group.split("_")[1] for row in rebuilt.executions(release="production")})
         print(f"left of the release in a rebuilt catalog: {', '.join(left)}")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        main(Path(temporary), sys.argv[1] if len(sys.argv) > 1 else f"{temporary}/mirror")
+        main(Path(temporary), sys.argv[1] if len(sys.argv) > 1 else f"{temporary}/public")

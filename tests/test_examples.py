@@ -116,12 +116,15 @@ def test_a_run_becomes_a_release_and_what_was_wrong_disappears(tmp_path: Path, m
     mirror = f"s3://{moto_server.make_bucket()}/results"
     out = run(str(EXAMPLES / "from_run_to_release.py"), mirror, cwd=tmp_path, **at)
     assert out.splitlines() == [
-        "missing: bias of MIROC6: map.png",
-        "changed: trend of CanESM5: 1.2 -> 1.45",
-        "release 2026.2: 6 sets",
+        *(
+            f"gross-primary-production of {model}: 23 changed, 6 equal"
+            for model in ("ACCESS-ESM1-5", "BCC-CSM2-MR", "CESM2")
+        ),
+        "surface-temperature of CESM2: 28 equal, 1 missing",
+        "objections: 1 by completeness, 69 by tolerances",
         "refused: a commit that would change the release",
-        "in the mirror: 6 of 6 sets as released",
-        "left of the release in a rebuilt catalog: ACCESS-ESM1-5, CanESM5",
+        "public: 6 of 6 sets as released in 2026.2",
+        "left of the release in a rebuilt catalog: ACCESS-ESM1-5, BCC-CSM2-MR",
     ]
 
 
