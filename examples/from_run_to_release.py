@@ -4,8 +4,8 @@
     python from_run_to_release.py [PUBLIC]
 
 It runs the ensemble of the demo twice, in a temporary folder. In the second run one diagnostic gives other values, and
-one plot is lost. Both are promoted to PUBLIC, a folder or a URL such as s3://bucket/results (by default a folder), after a
-look at what changed. Then the data of one model turn out to be wrong.
+one plot is lost. Both are promoted to PUBLIC, a folder or a URL such as s3://bucket/results (else a folder), after
+a look at what changed. Then the data of one model turn out to be wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -33,7 +34,7 @@ def run(workspace: Workspace, version: str) -> list[str]:
     fragments = []
     for each in ENSEMBLE.runs():
         provider, diagnostic = each.diagnostic.provider, each.diagnostic.name
-        about = {"provider": provider, "diagnostic": diagnostic, "group": each.group, "name": version}
+        about: Any = {"provider": provider, "diagnostic": diagnostic, "group": each.group, "name": version}
         if version == "v2" and diagnostic == CHANGED:
             each = attrs.evolve(each, ensemble=attrs.evolve(ENSEMBLE, seed=1))
         with workspace.start_execution(**about, diagnostic_version=version) as execution:
@@ -57,7 +58,7 @@ def lose_a_plot(folder: Path) -> None:
 def main(folder: Path, public: str) -> None:
     with Workspace(scratch=folder / "scratch", results=folder / "results", catalog=folder / "catalog.db") as workspace:
         results, catalog = workspace.results, workspace.catalog
-        how = {"from_target": "staging", "to_target": "production", "rules": RULES}
+        how: Any = {"from_target": "staging", "to_target": "production", "rules": RULES}
         first = run(workspace, "v1")
         promote(propose(results, public, **how), "2026.1", note="the report")
         second = run(workspace, "v2")
