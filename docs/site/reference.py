@@ -16,7 +16,7 @@ from typing import Any
 from sphinx.ext.autodoc.mock import mock
 
 import emdstore
-from emdstore.cli.app import _COMMANDS, make_app
+from emdstore.cli.app import COMMANDS, make_app
 from emdstore.cli.documents import LAYOUTS, document_schema
 from emdstore.cli.examples import EXAMPLES
 from emdstore.cli.exit_codes import MEANINGS
@@ -166,12 +166,12 @@ def _raised(docstring: str) -> Iterator[str]:
 
 
 def _commands() -> Iterator[tuple[str, str]]:
-    names = {f"{name.replace(' ', '-')}.md": f"`{name}`" for name in _COMMANDS}
+    names = {f"{name.replace(' ', '-')}.md": f"`{name}`" for name in COMMANDS}
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in MEANINGS.items())
     table = f"\n## Exit codes\n\n| code | meaning |\n|---|---|\n{codes}\n"
     words = "As `emdstore COMMAND --help` tells it; [the command line](../../cli.md) says how they work together."
     yield "reference/cli/index.md", listing("Commands", words, names) + table
-    for name in _COMMANDS:
+    for name in COMMANDS:
         yield f"reference/cli/{name.replace(' ', '-')}.md", _command(name)
 
 

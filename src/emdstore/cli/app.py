@@ -13,11 +13,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env
 
 from emdstore._version import __version__
@@ -29,7 +29,7 @@ from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import EmdstoreError, redact, secrets_in
 
-_COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
+COMMANDS = {  # name: where it is, and its first line; a command is imported when it is called
     "demo": ("demo:demo", "Evaluate a made-up ensemble of climate models: run, publish, load a catalog."),
     "ls": ("stores:ls", "List the artifacts of a store."),
     "tree": ("look:tree", "Show how a store is laid out: folders, with the artifacts in each."),
@@ -85,6 +85,7 @@ _COMMANDS = {  # name: where it is, and its first line; a command is imported wh
     "doctor": ("doctor:doctor", "Look at this installation, and try a store."),
     "help": ("help:show_help", "Tell about exit codes, filters, URLs, or the environment."),
     "completion": ("help:completion", "Print or install what a shell needs to complete commands and options."),
+    "man": ("manual:man", "Print or install the manual pages."),
     "schema": ("schema:show_schema", "Print the JSON Schema of a file, or of what a command prints with --json."),
     "climate-ref retractions": (
         "climate_ref:retractions",
@@ -98,6 +99,21 @@ _GROUPS = {
     "release": "Name sets, stand behind them, and see that they stay what they were.",
     "climate-ref": "Work with a Climate-REF's own database: replay, retractions.",
 }
+
+SECTIONS = {
+    "Look at a store": ("ls", "tree", "stat", "cat", "du", "sets", "diff", "manifest"),
+    "Move, prove and mend": ("transfer", "materialize", "verify", "repair", "check", "rm", "retract", "unretract"),
+    "Run and publish, in a workspace": (
+        "init", "run", "commit", "status", "logs", "list", "history", "abort", "recover", "reingest", "gc",
+    ),
+    "Load and ask a catalog": (
+        "replay", "watch", "show", "inputs", "affected", "resources", "compare", "export", "forget", "db",
+    ),
+    "Stand behind results": ("release", "promote"),
+    "Look in a browser": ("serve", "report"),
+    "About emdstore": ("demo", "doctor", "config", "help", "man", "completion", "schema", "climate-ref"),
+}  # fmt: skip
+"""The commands by what they are about; a group counts as one."""
 
 
 def make_app(called: Sequence[str] = ()) -> App:
@@ -114,25 +130,31 @@ def make_app(called: Sequence[str] = ()) -> App:
         default_parameter=Parameter(negative=()),
         config=Env("EMDSTORE_", command=True),
     )
+    sections = [(Group(title, sort_key=position), names) for position, (title, names) in enumerate(SECTIONS.items())]
+    section_of = {name: section for section, names in sections for name in names}
     groups = {"": app}
     for name, summary in _GROUPS.items():
-        groups[name] = App(name=name, help=summary, sort_key=len(_COMMANDS))
+        groups[name] = App(name=name, help=summary, sort_key=len(COMMANDS), group=section_of.get(name))
         app.command(groups[name])
-    for position, (name, (place, summary)) in enumerate(_COMMANDS.items()):
+    for position, (name, (place, summary)) in enumerate(COMMANDS.items()):
         group, _, last = name.rpartition(" ")
         is_called = name.split() == list(called[: name.count(" ") + 1])
-        told = {"help_epilogue": examples_of(name)} if is_called else {"help": summary}
+        told: dict[str, Any] = {"help_epilogue": examples_of(name)} if is_called else {"help": summary}
+        if not group and name in section_of:
+            told["group"] = section_of[name]
         groups[group].command(f"emdstore.cli.{place}", name=last, sort_key=position, **told)
     return app
 
 
-_INSTALL_COMPLETION = "--install-completion"
+_INSTALL_COMPLETION, _COMPLETE = "--install-completion", "--complete"
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. No user error leaves a traceback."""
     if arguments[:1] == [_INSTALL_COMPLETION]:  # as other programs call it
         arguments = ["completion", *arguments[1:], "--install"]
+    if arguments[:1] == [_COMPLETE]:  # as the scripts of `emdstore completion` call it
+        return _complete(arguments[1:])
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest belongs to a program
     SAID.handlers, lines = [], "--json-lines" in ours
     behave(Manners(json=lines or "--json" in ours, lines=lines))  # what is wrong with the call is told so, too
@@ -232,6 +254,15 @@ def _run(arguments: Sequence[str]) -> int:
     begin_logging(output, arguments, printable, lambda text: redact(text, _known_secrets()))
     call: Callable[..., Any] = command
     return call(*bound.args, **bound.kwargs) or OK
+
+
+def _complete(words: Sequence[str]) -> int:
+    from emdstore.cli.completing import complete
+
+    with suppress(Exception):
+        for each in complete(words[0], words[1:], make_app(), list(COMMANDS)):
+            print(each)
+    return OK
 
 
 def _fail(

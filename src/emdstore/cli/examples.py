@@ -110,6 +110,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "doctor": ("emdstore doctor", "emdstore doctor s3://bucket/results --json"),
     "schema": ("emdstore schema record", "emdstore schema transfer"),
+    "man": ("emdstore man transfer", "emdstore man --install"),
     "help": ("emdstore help filters", "emdstore help exit-codes"),
     "completion": ("emdstore completion bash", "emdstore completion zsh --install"),
     "climate-ref retractions": (

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Literal, get_args
 
+from emdstore.cli.completing import SCRIPTS, Shell
 from emdstore.cli.exit_codes import table
 from emdstore.cli.options import WrongCallError
 from emdstore.cli.render import say
 
 Topic = Literal["exit-codes", "filters", "urls", "environment"]
-Shell = Literal["bash", "zsh", "fish"]
 
 _FILTERS = """\
 ls, tree, du, transfer, diff, verify, replay, sets, commit --pending, gc,
@@ -101,7 +101,7 @@ def show_help(topic: Topic | None = None, /) -> int:
 
 
 def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
-    """Print what a shell needs to complete commands and options, or install it for this user.
+    """Print what a shell needs to complete commands, options, stores and sets, or install it for this user.
 
     Parameters
     ----------
@@ -110,16 +110,20 @@ def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
     install
         Write it where the shell looks for it, and tell where that is.
     """
-    from emdstore.cli.app import make_app
+    from cyclopts.completion.install import add_to_rc_file, get_default_completion_path
 
     name = shell or Path(os.environ.get("SHELL", "")).name
     wanted = next((each for each in get_args(Shell) if each == name), None)
     if wanted is None:
         shells = ", ".join(get_args(Shell))
         raise WrongCallError(f"{name or 'SHELL'!r} is no shell that can complete: name one of {shells}")
-    app = make_app()
     if not install:
-        print(app.generate_completion(shell=wanted))
+        print(SCRIPTS[wanted], end="")
         return 0
-    say(f"{app.install_completion(shell=wanted, add_to_startup=True)} is read by new shells")
+    file = get_default_completion_path(wanted, "emdstore").absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(SCRIPTS[wanted], encoding="utf-8")
+    if wanted != "fish":  # which looks there by itself
+        add_to_rc_file(file, "emdstore", wanted)
+    say(f"{file} is read by new shells")
     return 0
