@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import msgspec
 from tests.simulation.kernel import Actor, Kernel
-from tests.simulation.worlds import World, version_of
+from tests.simulation.worlds import FIRST, World, version_of
 
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import ClaimLostError, EmdstoreError
@@ -95,7 +95,7 @@ class Watch:
         self._standing: dict[str, bytes] = {}
         self.wrote_last: dict[str, dict[str, bytes]] = {}
         for fragment, state in zip(world.scene.fragments, world.scene.sets, strict=True):
-            self.wrote_last[fragment] = dict(version_of(2 if state == "edited" else 1))
+            self.wrote_last[fragment] = dict(version_of(FIRST.get(state, 1)))
             if state == "lost":
                 self.lost.add(fragment)
             if state == "unknown":
@@ -236,7 +236,9 @@ class Watch:
         """Judge the records that are in results now, if one may have changed."""
         actor = actor or self._kernel.running()
         if key and not key.endswith(RECORD_NAME):
-            if verb != "delete" and not key.endswith(RETRACTION_NAME):
+            if verb == "delete":
+                self._removed_artifact(actor, key)
+            elif not key.endswith(RETRACTION_NAME):
                 self._wrote_artifact(actor, key)
             return
         now = self._records_now()
@@ -266,6 +268,24 @@ class Watch:
         if not any(each.may_overrun for each in (actor, *others)):
             names = " and ".join(sorted(each.name for each in (actor, *others)))
             self._blame(6, f"{names} write {fragment} at once, though each has a claim")
+
+    def _removed_artifact(self, actor: Actor | None, key: str) -> None:
+        """Judge that a file was removed from results: no published record may name it.
+
+        Whoever looks at its claim and is halted between that and the removal does not know of a later publication, nor
+        of one without a claim.
+        """
+        fragment = next((each for each in self._world.scene.fragments if key.startswith(each + "/")), None)
+        record = None if fragment is None else self._decoded(self._standing.get(fragment, b""))
+        if actor is None or fragment is None or record is None or record.state != "published":
+            return
+        if all(f"{fragment}/{each.key}" != key for each in record.artifacts):
+            return
+        writer = self._opened_by.get(fragment)
+        if actor.stopped_at == actor.steps or actor.was_disturbed or (writer is not None and not writer.has_claims):
+            self.overrun.add(fragment)
+        else:
+            self._blame(2, f"{self._who()} removed {key}, which the published record names")
 
     def _wrote_record(self, actor: Actor | None, fragment: str, data: bytes) -> None:
         record = self._decoded(data)

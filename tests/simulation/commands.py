@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import re
 import secrets
@@ -25,6 +26,7 @@ _MANUAL = Path(__file__).parents[2] / "docs" / "reliability.md"
 _TABLE = re.compile(r"(?<=<!-- faults -->\n).*?(?=<!-- end -->)", re.DOTALL)
 _STARTS_APART = 1_000_000
 _MOST_ACTORS, _MOST_TURNS = 3, 4
+_TOLD = 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     every = verbs.add_parser(
         "pairs", help="play each ordered pair of actors, with each fault at each step of the first"
     )
-    every.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    every.add_argument("--seconds", type=float, default=float("inf"), help="stop each first one after so long")
+    every.add_argument("--first", nargs="+", metavar="ACTOR", help="only pairs that begin with these")
+    every.add_argument("--one-of", type=int, default=1, metavar="N", help="play one of so many, evenly")
     again = verbs.add_parser("replay", help="play one again, and show all of its steps")
     again.add_argument("schedule", help="a seed, or a value as a failure shows it")
     again.add_argument("--shrink", action="store_true")
@@ -96,17 +100,19 @@ def _search(given: argparse.Namespace, seeds: range) -> _Found:
 
 
 def _pairs_all(given: argparse.Namespace) -> int:
-    from tests.simulation.search import PAIRED
+    from tests.simulation.exhaustive import PAIRED
 
-    parts = [(given, first) for first in PAIRED]
+    parts = [(given, first) for first in given.first or PAIRED]
     return _sum(_in_processes(given.jobs, _pairs, parts))
 
 
 def _pairs(given: argparse.Namespace, first: str) -> _Found:
-    from tests.simulation.search import Stageplay, every_pair
+    from tests.simulation.exhaustive import every_pair
+    from tests.simulation.search import Stageplay
 
     with Stageplay() as stage:
-        found = _played(stage, given, ((f"{first} first", each) for each in every_pair(stage, first)))
+        schedules = itertools.islice(every_pair(stage, [first]), 0, None, given.one_of)
+        found = _played(stage, given, ((f"{first} first", each) for each in schedules))
         print(f"{first} first: {found.played} schedules, {found.failed.total()} failed", flush=True)
         return found
 
@@ -124,6 +130,8 @@ def _played(stage: Stageplay, given: argparse.Namespace, schedules: Iterator[tup
         result = stage.play(schedule)
         played += 1
         steps += sum(result.steps)
+        if played % _TOLD == 0:
+            print(f"{played} schedules, {failed.total()} failed so far", flush=True)
         if not result.violations:
             continue
         failed[str(result.violations[0].check)] += 1
@@ -187,22 +195,35 @@ def _show(stage: Stageplay, schedule: Schedule) -> bool:
 
 @attrs.frozen
 class _Hunted:
-    """How a fault was found: after how many schedules from each first seed, None for not at all; and the smallest."""
+    """How a fault was found.
+
+    Attributes
+    ----------
+    name
+        The fault.
+    finds
+        From each first seed, after how many schedules, and the schedule; None for not at all.
+    smallest
+        What one of them was made to.
+    """
 
     name: str
-    after: tuple[int | None, ...]
-    actors: int = 0
-    turns: int = 0
-    smallest: str = ""
+    finds: tuple[tuple[int, Schedule] | None, ...]
+    smallest: Schedule | None = None
 
     @property
     def is_found(self) -> bool:
-        return None not in self.after and self.actors <= _MOST_ACTORS and self.turns <= _MOST_TURNS
+        small = self.smallest
+        is_small = small is not None and len(small.actors) <= _MOST_ACTORS and len(small.segments) <= _MOST_TURNS
+        return is_small and None not in self.finds
 
     def __str__(self) -> str:
-        found = [each for each in self.after if each is not None]
-        median = f"{statistics.median(found):.0f}" if found else "-"
-        return f"| {self.name} | {len(found)} of {len(self.after)} | {median} | {self.actors} | {self.turns} |"
+        after = [each[0] for each in self.finds if each is not None]
+        median = f"{statistics.median(after):.0f}" if after else "-"
+        actors, turns = (
+            ("-", "-") if self.smallest is None else (len(self.smallest.actors), len(self.smallest.segments))
+        )
+        return f"| {self.name} | {len(after)} of {len(self.finds)} | {median} | {actors} | {turns} |"
 
 
 def _hunt_all(given: argparse.Namespace) -> int:
@@ -210,8 +231,8 @@ def _hunt_all(given: argparse.Namespace) -> int:
     wanted = [each for each in given.only or faults if not faults[each].equivalent]
     hunted = []
     for each in _in_processes(given.jobs, _hunt, [(given, name) for name in wanted]):
-        hunted.append(each)
-        print(f"{each}  {each.smallest}", flush=True)
+        hunted.append(_without_what_the_right_code_shows(each))
+        print(f"{hunted[-1]}  {each.smallest}", flush=True)
     hunted.sort(key=lambda each: each.name)
     missed = [each.name for each in hunted if not each.is_found]
     head = f"| Fault | Found | After schedules, median | Actors | Turns |\n|{'---|' * 5}\n"
@@ -222,25 +243,30 @@ def _hunt_all(given: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
+def _without_what_the_right_code_shows(hunted: _Hunted) -> _Hunted:
+    """Strike out finds that say nothing of the fault, as the library as it is, which this process has, fails there."""
+    from tests.simulation.search import Stageplay
+
+    with Stageplay() as stage:
+        finds = tuple(None if each is None or stage.play(each[1]).violations else each for each in hunted.finds)
+        small = hunted.smallest
+        return attrs.evolve(
+            hunted, finds=finds, smallest=None if small is None or stage.play(small).violations else small
+        )
+
+
 def _hunt(given: argparse.Namespace, name: str) -> _Hunted:
     plant(all_faults()[name])
     from tests.simulation.search import Stageplay, draw, first_failure, shrink
 
-    after: list[int | None] = []
-    smallest: Schedule | None = None
+    finds: list[tuple[int, Schedule] | None] = []
     with Stageplay() as stage:
         for start in range(0, given.starts * _STARTS_APART, _STARTS_APART):
             failed = first_failure(stage, map(draw, range(start, start + given.schedules)))
-            if failed is None:
-                after.append(None)
-                continue
-            after.append(failed[2])
-            small = shrink(stage, failed[0], given.shrink_seconds)
-            if smallest is None or _size(small) < _size(smallest):
-                smallest = small
-    if smallest is None:
-        return _Hunted(name, tuple(after))
-    return _Hunted(name, tuple(after), len(smallest.actors), len(smallest.segments), str(smallest))
+            finds.append(None if failed is None else (failed[2], failed[0]))
+        found = [each[1] for each in finds if each is not None]
+        smallest = shrink(stage, min(found, key=_size), given.shrink_seconds) if found else None
+    return _Hunted(name, tuple(finds), smallest)
 
 
 def _size(schedule: Schedule) -> tuple[int, int, int]:

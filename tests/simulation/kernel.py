@@ -109,6 +109,7 @@ class Actor:
     stuck: set[tuple[str, str]] = attrs.field(factory=set)
     to_stop: bool = False
     was_stopped: bool = False
+    stopped_at: int = 0
     was_disturbed: bool = False
     lost_catalog: bool = False
     greenlet: Any = None
@@ -158,7 +159,7 @@ class Kernel:
         self.apart: Actor | None = None  # who takes no steps for now
         self.writer: Actor | None = None
         self.clock = 0.0
-        self.trace: list[tuple[int, int, str, object, str]] = []
+        self.trace: list[tuple[int, int, str, object, str, bool]] = []
         self._tokens = 1_000_000 * nth
         self._hub = getcurrent()
         self._ran_last: Actor | None = None
@@ -233,7 +234,7 @@ class Kernel:
         actor.steps += 1
         self.clock += _STEP_SECONDS
         fault = self._faults.get((actor.number, actor.steps))
-        self.trace.append((actor.number, actor.steps, what, about, fault or ""))
+        self.trace.append((actor.number, actor.steps, what, about, fault or "", changes))
         if actor.steps > _MOST_STEPS:
             raise Deadlock(f"{actor.name} does not come to an end")
         if fault == "kill":
@@ -260,7 +261,7 @@ class Kernel:
         if fault in ("gone", "full"):
             actor.lasting = fault
         if actor.to_stop and self.writer is not actor:  # in a transaction of SQLite it would stop everybody
-            actor.to_stop, actor.was_stopped = False, True
+            actor.to_stop, actor.was_stopped, actor.stopped_at = False, True, actor.steps
             actor.state = "stopped"
             self._ran_last = actor
             self.advance(STOPPED_SECONDS)

@@ -67,8 +67,8 @@ class Schedule:
         return cls(Scene(results, sets), *rest)
 
 
-Step = tuple[int, int, str, object, str]
-"""Who, its how manieth step, what it did, with what, and what happened to it there."""
+Step = tuple[int, int, str, object, str, bool]
+"""Who, its how manieth step, what it did, with what, what happened to it there, and whether it may change anything."""
 
 
 @attrs.frozen
@@ -79,6 +79,11 @@ class Played:
     steps: tuple[int, ...]
     ends: tuple[str, ...]
     _trace: tuple[Step | str, ...]
+
+    def steps_of(self, number: int) -> list[Step]:
+        """Return the steps of one actor, without those of whoever heals afterwards."""
+        mine = (each for each in self._trace if not isinstance(each, str) and each[0] == number)
+        return [*itertools.islice(mine, self.steps[number])]
 
     @property
     def trace(self) -> tuple[str, ...]:
@@ -107,10 +112,13 @@ _THEMES = (
 """Who waits, and who goes on beside."""
 
 _APT = {
-    "behind": ("bring", ("gc", "gc-stale", "play-again", "mend", "commit-and-clean", "bring")),
-    "unknown": ("publish", ("play-again", "prune", "read", "publish-and-clean", "gc")),
+    "behind": ("bring", (5, 45), ("gc", "gc-stale", "play-again", "mend", "commit-and-clean", "bring")),
+    "unknown": ("publish", (9, 23), ("play-again", "prune", "read", "publish-and-clean", "gc")),
+    "littered": ("gc-stale", (63, 66), ("commit", "commit-and-clean", "batch")),
 }
-"""What is done to sets that stand in a way of which most others make nothing."""
+"""What is done to sets that stand in a way of which most others make nothing, about where it matters that it waits, and
+what is done meanwhile.
+"""
 
 _STEPS = {
     **{"commit": (9, 65), "commit-and-clean": (9, 95), "batch": (15, 80), "reingest": (15, 75), "gc": (5, 55)},
@@ -123,17 +131,18 @@ _STEPS = {
 
 def _draw_late(chance: random.Random) -> Schedule:
     """Draw one in which somebody waits at a step until others have done some of theirs, and goes on beside them."""
-    state = chance.choices(STATES, (3, 1, 4, 1, 1, 2, 2))[0]
+    state = chance.choices(STATES, (3, 1, 4, 1, 1, 2, 2, 2))[0]
     first, last = (chance.choice(each) for each in chance.choice(_THEMES))
-    if state in _APT and chance.random() < 0.5:
-        first, last = _APT[state][0], chance.choice(_APT[state][1])
+    begins, ends = _STEPS[first]
+    if state in _APT and chance.random() < 0.7:
+        first, (begins, ends), others = _APT[state]
+        last = chance.choice(others)
     between = chance.choice(
         ("write", "write", "write", "idle", "spoil", "lose", "drop", "damage", "gc", "commit-and-clean", "release")
     )
     actors = ((first, 0), (between, 0), (last, 0))
-    begins, ends = _STEPS[first]
     step, ends_at = chance.randrange(begins, ends), _STEPS[last][1]
-    begun: tuple[int, int | None] = (2, None) if chance.random() < 0.3 else (2, chance.randrange(1, ends_at))
+    begun: tuple[int, int | None] = (2, None) if chance.random() < 0.5 else (2, chance.randrange(1, ends_at))
     segments = ((0, step), (1, None), begun, (0, None), (2, None))
     if chance.random() < 0.3:  # nobody between
         segments = (segments[0], *segments[2:])
@@ -150,7 +159,7 @@ def _draw_late(chance: random.Random) -> Schedule:
 
 def _draw_damaged(chance: random.Random) -> Schedule:
     """Draw one in which something is wrong with a set already, and somebody comes upon it."""
-    state = chance.choices(STATES, (1, 5, 2, 1, 1, 1, 1))[0]
+    state = chance.choices(STATES, (1, 5, 2, 1, 1, 1, 1, 1))[0]
     first = chance.choice(("drop", "damage", "lose", "spoil", "write", "copy-bare", "retract", "release"))
     then = chance.choice(
         chance.choice((_CLEANERS, _READERS, _CLAIMERS, _OTHERS, ("mend", "recover", "abort", "unretract")))
@@ -168,7 +177,7 @@ def _draw_any(chance: random.Random) -> Schedule:
     kinds = list(ACTORS)
     count = chance.choices((1, 2, 3, 4), (2, 8, 4, 1))[0]
     sets = tuple(
-        chance.choices(STATES, (5, 2, 3, 2, 1, 1, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0])
+        chance.choices(STATES, (5, 2, 3, 2, 1, 1, 1, 1))[0] for _ in range(chance.choices((1, 2, 3), (8, 2, 1))[0])
     )
     scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], sets)
     actors = tuple((chance.choices(kinds, _WEIGHTS)[0], chance.randrange(len(sets))) for _ in range(count))
@@ -377,7 +386,7 @@ def _differences(before: object, after: object) -> Iterator[Violation]:
                 yield Violation(7, f"a second quiet round changed {what} of {key}: {old.get(key)} to {new.get(key)}")
 
 
-def _line(number: int, step: int, what: str, about: object, fault: str) -> str:
+def _line(number: int, step: int, what: str, about: object, fault: str, _changes: bool) -> str:
     said = " ".join(str(about).split())[:90]
     return f"{number}.{step:<4} {what:22} {said}{f'   <- {fault.upper()}' if fault else ''}"
 
@@ -397,78 +406,6 @@ def fingerprint(played: Played) -> str:
 
 
 _ANYWHERE = re.compile(r"emdstore-simulation-\w+")
-
-
-# -- which schedules ---------------------------------------------------------------------------------------------------
-
-
-def single_kills(stage: Stageplay, kind: str, scene: Scene) -> Iterator[Schedule]:
-    """Yield, for one actor alone, every schedule in which it is killed at one step."""
-    alone = Schedule(scene, ((kind, 0),))
-    (steps,) = stage.play(alone).steps
-    for step in range(1, steps + 1):
-        yield attrs.evolve(alone, faults=((0, step, "kill"),), heal="commit" if step % 2 else "replay")
-
-
-def spread(stage: Stageplay, schedule: Schedule) -> Iterator[Schedule]:
-    """Yield a schedule; one with a fault at step 0 with that fault at each step in turn."""
-    for at, (number, step, kind) in enumerate(schedule.faults):
-        if step == 0:
-            faults = _left_out(schedule.faults, at)
-            steps = stage.play(attrs.evolve(schedule, faults=faults)).steps[number]
-            for each in range(1, steps + 1):
-                yield from spread(stage, attrs.evolve(schedule, faults=(*faults, (number, each, kind))))
-            return
-    yield schedule
-
-
-def pairs(stage: Stageplay, first: str, second: str, scene: Scene, fault: str | None) -> Iterator[Schedule]:
-    """Yield, for two actors, every schedule in which the second comes to its end at one step of the first."""
-    (steps,) = stage.play(Schedule(scene, ((first, 0),))).steps
-    for step in range(1, steps + 1):
-        if fault is None:
-            segments: tuple[tuple[int, int | None], ...] = ((0, step - 1), (1, None))
-            yield Schedule(scene, ((first, 0), (second, 0)), segments, heal="commit" if step % 2 else "replay")
-        else:
-            actors = ((first, 0), (second, 0))
-            yield Schedule(scene, actors, ((0, None), (1, None)), ((0, step, fault),))
-
-
-PAIRED = (
-    *("commit", "commit-and-clean", "publish", "publish-and-clean", "batch-and-clean", "play-again", "prune", "gc"),
-    *("gc-stale", "bring", "send", "reingest", "abort", "recover", "mend", "write", "lose", "spoil", "drop", "damage"),
-    *("release", "retract", "unretract"),
-)
-"""Who is paired with whom; what the others do is part of what these do."""
-
-
-def every_pair(stage: Stageplay, first: str) -> Iterator[Schedule]:
-    """Yield, for one actor beside each other one, every schedule in which at one of its steps something happens to it.
-
-    It is halted there until the other has come to its end, for a moment or beyond its lease, or killed.
-    """
-    for second, state, fault in itertools.product(PAIRED, STATES, (None, "stop", "kill")):
-        yield from pairs(stage, first, second, Scene("memory", (state,)), fault)
-
-
-def overtaken(stage: Stageplay, late: str, other: str, scene: Scene) -> Iterator[Schedule]:
-    """Yield, for two who publish, every schedule in which one is halted before a write, and goes on beside the other.
-
-    What it ships then is what scratch held before a program wrote there again.
-    """
-    alone = stage.play(Schedule(scene, ((late, 0),)))
-    actors = ((late, 0), ("write", 0), (other, 0))
-    both = stage.play(Schedule(scene, actors, ((1, None), (2, None))))
-    writes = [step for step, line in enumerate(_of_actor(alone, 0), 1) if "results.write" in line]
-    calls = [step for step, line in enumerate(_of_actor(both, 2), 1) if "results." in line]
-    for first, second in itertools.product(writes, calls):
-        segments = ((0, first - 1), (1, None), (2, second - 1), (0, None), (2, None))
-        yield Schedule(scene, actors, segments)
-
-
-def _of_actor(played: Played, number: int) -> list[str]:
-    """Return the steps of one actor, without those of whoever heals afterwards."""
-    return [line for line in played.trace if line.startswith(f"{number}.")][: played.steps[number]]
 
 
 def shrink(stage: Stageplay, schedule: Schedule, seconds: float = 60.0) -> Schedule:

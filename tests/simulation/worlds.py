@@ -26,14 +26,18 @@ from emdstore.sets.transfer import transfer
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 from emdstore.stores.port import ArtifactStore
 
-STATES = ("stopped", "published", "edited", "cleaned", "lost", "unknown", "behind")
+STATES = ("stopped", "published", "edited", "cleaned", "lost", "unknown", "behind", "littered")
 """How a set stands when a run begins.
 
 ``stopped``: it waits to be committed. ``published``: it was committed. ``edited``: it was, and scratch has other bytes
 since. ``cleaned``: it was, and scratch is empty. ``lost``: it was, and somebody removed it from the results.
 ``unknown``: scratch has it, and the catalog does not know it. ``behind``: it was committed, and another site has a
-later publication of it.
+later publication of it. ``littered``: it was committed beside a file that no record ever named, as an unfinished commit
+leaves one, and scratch has other bytes since, with an artifact of that name.
 """
+
+FIRST = {"edited": 2, "littered": 5}
+"""The version in scratch when a run begins; of the other states the first."""
 
 _RESULT = ExecutionResult(
     successful=True, metric_bundle_filename="diagnostic.json", output_bundle_filename="output.json"
@@ -225,16 +229,18 @@ class World:
                 kernel.clock += 10
                 execution = workspace.start_execution(provider=provider, diagnostic=diagnostic, group=group, name=name)
                 execution._move("running", started_at=kernel.now(), host="here", pid=1)
-                for key, data in version_of(1).items():
+                for key, data in version_of(6 if state == "littered" else 1).items():
                     workspace.scratch.write_bytes(f"{fragment}/{key}", data)
+                if state == "littered":
+                    results.write_bytes(f"{fragment}/data/tas.nc", b"what was shipped of another version")
                 execution.stop(_RESULT)
                 kernel.clock += 10
                 self._age(kernel)
                 if state not in ("stopped", "unknown"):
                     execution.commit_output_assets(clean_folder=state == "cleaned")
                 kernel.clock += 10
-                if state == "edited":
-                    self._run_again(workspace, fragment, 2)
+                if state in FIRST:
+                    self._run_again(workspace, fragment, FIRST[state])
                 self._age(kernel)
             if not {"stopped", "unknown"}.issuperset(scene.sets):
                 transfer(results, self.mirror)
@@ -261,7 +267,7 @@ class World:
     def _run_again(self, workspace: Workspace, fragment: str, number: int) -> None:
         for key, data in version_of(number).items():
             workspace.scratch.write_bytes(f"{fragment}/{key}", data)
-        for key in version_of(1).keys() - version_of(number).keys():
+        for key in version_of(number + 1).keys() - version_of(number).keys():
             workspace.scratch.delete(f"{fragment}/{key}")
 
     def _age(self, kernel: Kernel) -> None:
