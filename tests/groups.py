@@ -86,6 +86,7 @@ GROUPS: Mapping[str, Group] = {
     "tables": Group(TEST_ALL, ("numpy", "pandas", "pyarrow", "xarray")),
     "figures": Group(TEST_ALL, ("matplotlib", "plotly")),
     "notebook": Group(TEST_ALL, ("ipykernel", "nbclient")),
+    "exchange": Group(TEST_ALL, ("bibtexparser", "intake_esm", "xarray")),
     "dask": Group(TEST_ALL, ("distributed",), fixtures=["dask_client"]),
     "parsl": Group(TEST_ALL, ("parsl",), fixtures=["parsl_executor", "parsl_file"]),
     "mpi": Group(f"{TEST_ALL}, or an MPI and mpi4py", ("mpi4py",), lambda: bool(find_program("mpiexec"))),

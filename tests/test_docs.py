@@ -114,7 +114,15 @@ def said_to_be_public(module: str) -> list[str]:
     return list(ast.literal_eval(public))
 
 
-PUBLIC = ["emdstore", "emdstore.catalog", "emdstore.demo", "emdstore.emds", "emdstore.stores", "emdstore.testing"]
+PUBLIC = [
+    "emdstore",
+    "emdstore.catalog",
+    "emdstore.demo",
+    "emdstore.emds",
+    "emdstore.exchange",
+    "emdstore.stores",
+    "emdstore.testing",
+]
 # Of systemd, of floating point, of PostgreSQL, of OpenSSH; rights of S3.
 FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
 FOREIGN |= {"BatchMode", "ConnectTimeout", "ControlMaster", "ServerAliveInterval"}

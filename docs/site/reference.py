@@ -32,6 +32,7 @@ PACKAGES = {
     "emdstore.stores": "The port, its optional capabilities, and the adapters.",
     "emdstore.emds": "The format of a set: reading, checking and writing its bundles.",
     "emdstore.catalog": "The database: what queries return, and what a framework writes.",
+    "emdstore.exchange": "Published sets in the formats of others; most needs the extra `exchange`.",
     "emdstore.testing": "For tests: the contract of stores, and stores that fail on demand.",
     "emdstore.demo": "A made-up ensemble of climate models.",
     "emdstore.integrations.climate_ref": "Climate-REF on emdstore; it needs the extra `climate-ref`.",

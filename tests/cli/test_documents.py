@@ -18,7 +18,7 @@ from emdstore.sets.schema import record_schema
 
 NOT_RUN_HERE = {"serve", "watch", "climate-ref replay", "climate-ref retractions", "demo"}
 """Servers, Climate-REF's database, and what takes long: their layouts are tested by a document each."""
-WITHOUT_DOCUMENT = {"manifest", "schema", "cat", "help", "completion", "man"}
+WITHOUT_DOCUMENT = {"manifest", "schema", "cat", "help", "completion", "man", "cite", "provenance"}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,9 @@ def calls(here: Here, places: Path) -> Iterator[tuple[str, int, list[Any]]]:
     yield "db rebind", 0, ["db", "rebind", results, *catalog]
     yield "compare", 0, ["compare", results, catalog[1]]
     yield "compare", 1, ["compare", results, results / GOOD.partition("/")[0]]
+    yield "deposit", 0, ["deposit", results, "-o", "crate"]
+    yield "deposit", 2, ["deposit", "nowhere", "-o", "crate-of-nothing"]
+    yield "datastore", 0, ["datastore", results, "-o", "catalogs"]
     yield "doctor", 0, ["doctor", results]
     yield "ls", 0, ["ls", results]
     yield "ls", 2, ["ls", "nowhere"]

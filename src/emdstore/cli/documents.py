@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from emdstore.errors import QueryError
+from emdstore.exchange.chosen import EXPECTED
 from emdstore.sets.verify import HARMLESS
 
 LAYOUT = 1
@@ -64,6 +65,10 @@ def _of_commit(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _of_check(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_error("invalid", each["file"], "not as EMDS says") for each in document["bundles"] if not each["ok"]]
+
+
+def _left_of(left: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [_error(state, name, f"the set is {state}") for name, state in left.items() if state not in EXPECTED]
 
 
 def _of_database(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -131,10 +136,12 @@ LAYOUTS: Mapping[str, Layout] = {
     ]),
     "config check": Layout("stores", errors=_of_items("stores", "ok", "name", "detail", (True,))),
     "config show": Layout("settings"),
+    "datastore": Layout(errors=lambda told: _left_of(told["left"])),
     "db check": Layout(errors=_of_database),
     "db rebind": Layout(),
     "db upgrade": Layout(errors=_of_database),
     "demo": Layout("executions", errors=lambda told: _of_commit(told["committed"])),
+    "deposit": Layout(one="deposit", errors=lambda told: _left_of(told["deposit"].left)),
     "diff": Layout("differences", errors=_of_items("differences", "how", "name", "a", _COMPARED)),
     "doctor": Layout("checks", errors=lambda told: [
         _error("problem", each.name, each.detail) for each in told["checks"] if each.outcome == "problem"

@@ -108,6 +108,16 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "emdstore compare release:2026.1 release:2026.2 --relative 1e-6",
         "emdstore compare pmp/enso/historical/1 pmp/enso/historical/2 --markdown",
     ),
+    "deposit": (
+        "emdstore deposit results -o crate --release 2026.1",
+        "emdstore deposit s3://bucket/results pmp/enso -o bag --bag --title 'ENSO metrics'",
+    ),
+    "cite": ("emdstore cite results pmp/enso", "emdstore cite results --release 2026.1 --format cff"),
+    "provenance": ("emdstore provenance results pmp/enso", "emdstore provenance s3://bucket/results --latest"),
+    "datastore": (
+        "emdstore datastore results -o catalogs",
+        "emdstore datastore s3://bucket/results pmp -o catalogs --name pmp",
+    ),
     "doctor": ("emdstore doctor", "emdstore doctor s3://bucket/results --json"),
     "schema": ("emdstore schema record", "emdstore schema transfer"),
     "man": ("emdstore man transfer", "emdstore man --install"),
