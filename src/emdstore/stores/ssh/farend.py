@@ -234,6 +234,7 @@ class FarEnd:
 
     def _listen(self, rest: bytes, clock: Callable[[], float]) -> None:
         """Hand out answers, until no more come."""
+        far.keep_memory()
         came = far.Input(self._connection.read_into)
         came.give(rest)
         while True:
@@ -517,7 +518,7 @@ class FarReader:
         self._end, self._key = end, key
         self._number, self._frames = end.begin()
         self._digest, self.size, self.sha256 = hashlib.sha256(), 0, ""
-        self._rest = memoryview(b"")
+        self._rest = b""
         self._whole = False
         self._taken = 0
         try:
@@ -537,7 +538,7 @@ class FarReader:
             self._whole = True
             self.size, self.sha256 = len(body), sha256_of(body)
             self._end.check(self.sha256, told["sha256"], key)
-            self._rest = memoryview(body)
+            self._rest = body
             if len(body) != self.info.size:  # a file that says it has 0 bytes
                 self.info = attrs.evolve(self.info, size=len(body))
 
@@ -545,16 +546,15 @@ class FarReader:
         """See `ArtifactReader.read`."""
         if not self._rest and not self._whole:
             self._receive()
-        data = self._rest[:size]
-        self._rest = self._rest[len(data) :]
-        return bytes(data)
+        whole, self._rest = self._rest, self._rest[size:]
+        return whole if len(whole) <= size else whole[:size]
 
     def _receive(self) -> None:
         kind, told, body = self._end.receive(self._frames, self._key, "read")
         if kind == far.PIECE:
             self._digest.update(body)
             self.size += len(body)
-            self._rest = memoryview(body)
+            self._rest = body
             self._taken += len(body)
             if self._taken >= _ACKNOWLEDGED:
                 self._end.send(self._number, far.TAKEN, {"room": self._taken})
