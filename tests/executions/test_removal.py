@@ -217,9 +217,10 @@ def test_what_scratch_lost_too_is_not_called_stopped(workspace: Workspace) -> No
 
 
 @pytest.mark.parametrize("workspace", ["local"], indirect=True)
-def test_results_that_do_not_answer_prove_nothing_and_change_nothing(workspace: Workspace) -> None:
+@pytest.mark.parametrize("silent", ["all", "one object"])
+def test_results_that_do_not_answer_prove_nothing_and_change_nothing(workspace: Workspace, silent: str) -> None:
     execution = committed(workspace)
-    away = faulty(workspace)
+    away = faulty(workspace) if silent == "all" else faulty(workspace, "read_bytes", "open_reader", keys=(PLOT,))
     assert "failed on purpose" in away.gc_executions().refused[execution.fragment]
     assert (execution.status, execution.row.owner) == ("uploaded", None)
     assert execution.output_directory.is_dir()
