@@ -26,7 +26,7 @@ from tests.executions.runs import (
 from tests.sets.examples import held, put, rows_of
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ExecutionNotFoundError, TransferError
+from emdstore.errors import ExecutionNotFoundError, IncompleteSetError, TransferError
 from emdstore.executions.execution import Execution
 from emdstore.executions.housekeeping import Removal
 from emdstore.executions.process import host_name
@@ -36,6 +36,7 @@ from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.record import decode_record, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
+from emdstore.sets.seal import open_set, standing_of
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import FaultyStore
 
@@ -389,6 +390,17 @@ def test_what_was_not_published_cannot_be_ingested_again(workspace: Workspace) -
     execution = ran(workspace)
     with pytest.raises(ExecutionNotFoundError, match="has no published set to ingest again: commit it first"):
         workspace.reingest(execution.fragment)
+    assert workspace.list_executions().count() == 1
+
+
+def test_a_set_that_is_being_published_is_not_ingested_again(workspace: Workspace) -> None:
+    old = committed(workspace)
+    folder = scoped(workspace.results, old.fragment)
+    standing = standing_of(folder)
+    assert standing.record is not None
+    open_set(folder, standing, standing.record, ["plots/map.png"])
+    with pytest.raises(IncompleteSetError, match="is being published"):
+        workspace.reingest(old.fragment)
     assert workspace.list_executions().count() == 1
 
 

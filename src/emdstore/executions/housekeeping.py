@@ -14,7 +14,13 @@ from emdstore import system
 from emdstore.catalog import ExecutionRow
 from emdstore.catalog.choosing import takes_execution
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import EmdstoreError, ExecutionNotFoundError, RecordError, UnsafePathError
+from emdstore.errors import (
+    EmdstoreError,
+    ExecutionNotFoundError,
+    IncompleteSetError,
+    RecordError,
+    UnsafePathError,
+)
 from emdstore.executions.commit import published_digest
 from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import arriving
@@ -418,6 +424,8 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
     ------
     ExecutionNotFoundError
         If there is no such execution, or its set is not published.
+    IncompleteSetError
+        If its set is being published, or whoever did so was stopped.
     """
     locations.bind()
     fragment = locations.catalog.execution(execution).fragment
@@ -426,6 +434,10 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
     if old is None or old.result is None:
         raise ExecutionNotFoundError(
             f"execution {fragment!r} has no published set to ingest again: commit it first", key=fragment
+        )
+    if old.state == "publishing":  # what it says is of the new version, and what it names of the one before
+        raise IncompleteSetError(
+            f"{fragment!r} is being published, or whoever did so was stopped: wait, or commit it again", key=fragment
         )
     new = start_execution(
         locations,
