@@ -115,6 +115,7 @@ GROUPS: Mapping[str, Group] = {
         everywhere=sys.platform == "linux",
     ),
     "azure": Group("npm install -g azurite", has_program=lambda: bool(find_azurite()), fixtures=["azure_server"]),
+    "ssh-by-fsspec": Group(TEST_ALL, ("paramiko", "sshfs")),
     "webdav": Group(TEST_ALL, ("cheroot", "webdav4", "wsgidav"), fixtures=["webdav_server"]),
     "climate-ref": Group(
         TEST_ALL, has_program=lambda: bool(find_program("uv")) and any(release.python for release in RELEASES)

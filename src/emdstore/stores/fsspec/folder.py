@@ -31,6 +31,7 @@ from emdstore.stores.fsspec.systems import (
     CHECK,
     Mechanics,
     describe,
+    is_of_one_thread,
     meaning,
     mechanics_of,
     open_file_system,
@@ -56,12 +57,15 @@ class Opened:
         How it can be written to.
     keeps_checksums
         Whether its server's checksums can be trusted.
+    is_of_one_thread
+        Whether each thread has to open one of its own.
     """
 
     fs: Any
     base: str
     mechanics: Mechanics
     keeps_checksums: bool
+    is_of_one_thread: bool
 
 
 class ChangedMeanwhileError(EmdstoreError):
@@ -90,7 +94,8 @@ class Folder:
 
     def open(self) -> Opened:
         """Return the file system of this process."""
-        return self._opened.get()
+        here = self._opened.get()
+        return self._open() if here.is_of_one_thread else here
 
     def _open(self) -> Opened:
         if self.lacks and not (self.url.startswith(("s3://", "s3a://")) and FOUND_AGAIN.issuperset(self.lacks)):
@@ -99,7 +104,8 @@ class Folder:
             fs, root = open_file_system(self.url, self.options)
             # Some file systems have a slash before the first name, some have none.
             base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
-            return Opened(fs, base, mechanics_of(fs), bool(protocols(fs) & CHECKED) and self.options.get(CHECK, True))
+            keeps_checksums = bool(protocols(fs) & CHECKED) and self.options.get(CHECK, True)
+            return Opened(fs, base, mechanics_of(fs), keeps_checksums, is_of_one_thread(fs))
         except EmdstoreError:
             raise
         except Exception as error:  # noqa: BLE001 - each library has its own

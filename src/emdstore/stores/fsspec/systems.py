@@ -7,15 +7,17 @@ import errno
 import os
 import pickle
 import re
+import threading
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import fsspec
 from fsspec.asyn import sync
 from fsspec.implementations.memory import MemoryFileSystem
 
-from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, StoreUnavailableError
+from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, StoreUnavailableError, StoreURLError
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.per_process import PerProcess
 from emdstore.stores.answers import Meaning, meaning_of_answer
@@ -55,10 +57,10 @@ _NO_CONFIGURATION = {"PYTEST_CURRENT_TEST"}
 
 def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     """Return a file system of this process, shared by stores of the same options, and the path that the URL names."""
-    options = {**_with_patience(url, given), "use_listings_cache": False, "skip_instance_cache": True}
+    options = {**_with_patience(url, given), "skip_instance_cache": True}
     if "::" in url:  # a chain's file system depends on the paths in it
         fs, root = fsspec.core.url_to_fs(url, **options)
-        return fs, str(root)
+        return _uncached(fs), str(root)
     scheme = url.partition("://")[0]
     if scheme in WEBDAV:
         from emdstore.stores.fsspec.webdav import open_webdav  # whose library is an extra
@@ -67,16 +69,50 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     # The environment, because credentials may come from it.
     opened = _file_systems.get()
     environment = frozenset(each for each in os.environ.items() if each[0] not in _NO_CONFIGURATION)
-    key = scheme, pickle.dumps(sorted(given.items())), environment
+    key: tuple[object, ...] = scheme, pickle.dumps(sorted(given.items())), environment
+    if scheme in ("sftp", "ssh"):
+        key = (*key, threading.get_ident())  # see `is_of_one_thread`
     fs = opened.get(key)
     if fs is None:
         fs, _ = fsspec.core.url_to_fs(url, **options)
         if is_s3(fs):
             fs.retries = 1  # s3fs retries what botocore has retried
-        fs = opened.setdefault(key, fs)
+        fs = opened.setdefault(key, _uncached(fs))
         for oldest in list(opened)[:-_MOST_KEPT]:
             opened.pop(oldest, None)  # the stores that use it keep it alive
     return fs, str(fs._strip_protocol(url))
+
+
+def is_of_one_thread(fs: Any) -> bool:
+    """Tell whether a file system has one connection that two threads cannot use at once, as Paramiko's."""
+    return bool(protocols(fs) & {"sftp", "ssh"}) and type(fs).__module__ == "fsspec.implementations.sftp"
+
+
+def _known_hosts() -> Any:
+    """Return what has Paramiko accept the host keys that the user's OpenSSH knows, and no others."""
+    import paramiko
+    from fsspec.implementations import sftp
+
+    if not hasattr(sftp, "HOST_KEY_POLICIES"):
+        raise StoreURLError("this fsspec accepts any host key: upgrade it, or leave out engine='fsspec'")
+
+    class Known(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+        def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
+            file = Path.home() / ".ssh" / "known_hosts"
+            known = paramiko.HostKeys(str(file)) if file.exists() else paramiko.HostKeys()
+            if not known.check(hostname, key):
+                raise PermissionError(f"the host key of {hostname} is not the one in ~/.ssh/known_hosts")
+
+    return Known()
+
+
+def _uncached(fs: Any) -> Any:
+    """Return a file system that keeps no listings; an option for that is refused by some of them."""
+    cache: Any = getattr(fs, "dircache", None)
+    if hasattr(cache, "use_listings_cache"):
+        cache.use_listings_cache = False
+        cache.clear()
+    return fs
 
 
 def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +131,12 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
             waits = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)}
             options["client_kwargs"] = waits | dict(options.get("client_kwargs") or {})
         case "sftp" | "ssh":
-            waits = {"timeout": connect_timeout, "banner_timeout": timeout, "auth_timeout": timeout}
+            if fsspec.get_filesystem_class(url.partition("://")[0]).__module__.startswith("sshfs"):
+                # Both clients would accept any host key.
+                waits = {"connect_timeout": connect_timeout, "login_timeout": timeout, "known_hosts": ()}
+            else:
+                waits = {"timeout": connect_timeout, "banner_timeout": timeout, "auth_timeout": timeout}
+                waits["host_key_policy"] = _known_hosts()
             options = waits | options
         case each if each in WEBDAV:
             options = {"timeout": timeout, "connect_timeout": connect_timeout} | options
@@ -191,7 +232,8 @@ def mechanics_of(fs: Any) -> Mechanics:
     if protocols(fs) & _OBJECT_STORES:
         return "whole"
     # A file system without its own rename inherits one from fsspec that copies and removes.
-    return "read" if type(fs).mv is fsspec.AbstractFileSystem.mv else "rename"
+    renames = type(fs).mv is not fsspec.AbstractFileSystem.mv or hasattr(type(fs), "_mv")
+    return "rename" if renames else "read"
 
 
 def secret_options(options: object, named: bool = False) -> list[str]:
@@ -251,7 +293,7 @@ def meaning(error: Exception) -> Meaning:
         said = f"{error} {error.__cause__}"
         if (found := meaning_of_answer(int(code) if code.isdigit() else None, code, said)) is not None:
             return found
-    if isinstance(error, PermissionError) or "Credentials" in name:
+    if isinstance(error, PermissionError) or "Credentials" in name or "HostKey" in name:
         return Meaning(StoreAccessError, "check the credentials and permissions")
     if isinstance(error, FileNotFoundError):
         return Meaning(StoreUnavailableError, "its folder was removed meanwhile; try again")
