@@ -84,6 +84,7 @@ def _on_its_python(release: Release) -> Group:
 
 GROUPS: Mapping[str, Group] = {
     "tables": Group(TEST_ALL, ("numpy", "pandas", "pyarrow", "xarray")),
+    "pictures": Group(TEST_ALL, ("imagehash",)),
     "figures": Group(TEST_ALL, ("matplotlib", "plotly")),
     "notebook": Group(TEST_ALL, ("ipykernel", "nbclient")),
     "exchange": Group(TEST_ALL, ("bibtexparser", "intake_esm", "xarray")),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from tests.catalog.examples import FULL, execution_of
-from tests.cli.conftest import CLI
+from tests.cli.conftest import CLI, Here
 from tests.cli.test_export import answers_to
 
-from emdstore import Catalog
+from emdstore import Catalog, Workspace
 
 ERA5 = (("ERA5", None, None, None, None), "reference", None, None)
 
@@ -88,3 +88,21 @@ def test_all_that_read_a_dataset_is_retracted(cli: CLI, tmp_path: Path) -> None:
     assert "no set that is not retracted" in cli("retract", "--dataset", "ERA5", "--reason", "x", code=4).err
     for wrong in ((), ("p/one/default/1", "--dataset", "x"), ("--dataset", "x", "--successor", "y")):
         cli("retract", *wrong, "--reason", "x", code=2)
+
+
+def test_sets_are_retracted_by_what_they_are_with_the_latest_of_their_group_instead(here: Here, tmp_path: Path) -> None:
+    here("init")
+    with Workspace.open() as workspace:
+        for diagnostic, name in (("one", "1"), ("one", "2"), ("two", "1")):
+            with workspace.start_execution(provider="p", diagnostic=diagnostic, group="g", name=name) as execution:
+                execution.add_input("ERA5")
+                execution.add_scalar(1.0, metric="m")
+            execution.commit_output_assets()
+    said = ("--reason", "wrong sign")
+    shown = here("retract", "--dataset", "era5", "--diagnostic", "one", *said, "--dry-run", "--json").json["items"]
+    assert [(each["fragment"], each["retraction"]) for each in shown] == [("p/one/g/1", None), ("p/one/g/2", None)]
+    assert "nobody" in here("retract", "--provider", "nobody", *said, code=4).err
+    one = here("retract", "p/one/g/1", *said, "--successor", "latest").out
+    assert one == "p/one/g/1 is retracted: wrong sign; use p/one/g/2\n"
+    rest = here("retract", "--provider", "p", "--successor", "latest", *said, "--results", "results").out
+    assert rest.splitlines() == ["p/one/g/2 is retracted: wrong sign", "p/two/g/1 is retracted: wrong sign"]

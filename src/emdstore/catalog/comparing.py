@@ -18,10 +18,13 @@ import attrs
 import msgspec
 
 from emdstore.catalog.catalog import Catalog
+from emdstore.catalog.contents import Seen, compare_contents
 from emdstore.catalog.query import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.values import HeldValues, Labels
-from emdstore.errors import QueryError
+from emdstore.errors import EmdstoreError, QueryError
+from emdstore.stores.port import ArtifactStore
+from emdstore.stores.views import scoped
 
 Verdict = Literal["missing", "new", "changed", "within", "equal"]
 VERDICTS: tuple[Verdict, ...] = ("missing", "new", "changed", "within", "equal")
@@ -32,6 +35,7 @@ Identity: TypeAlias = "tuple[str, str, str]"
 
 _AT_ONCE = 200  # pairs whose values are in memory together
 _METRIC = "metric"
+_MOST_BYTES = 64 * 1024 * 1024  # of an artifact that is looked into
 
 
 @attrs.frozen
@@ -72,11 +76,18 @@ class Rules:
     artifacts
         Whether an artifact with other bytes has changed. They often have times in them, so that is not so by default:
         then only those that are missing or new count.
+    contents
+        Whether to look into artifacts with other bytes, where both sides have a store: pictures by a perceptual hash,
+        tables by their cells, text without dates, hosts and paths. What nobody can look into is as `artifacts` says.
+    bits
+        In how many of 256 bits the hashes of two pictures may differ.
     """
 
     tolerance: Tolerance = Tolerance()
     of_metric: Mapping[str, Tolerance] = attrs.field(factory=dict)
     artifacts: bool = False
+    contents: bool = False
+    bits: int = attrs.field(default=0, validator=[attrs.validators.ge(0)])
 
     def tolerance_of(self, labels: Labels) -> Tolerance:
         """Return the tolerance of a value with these dimensions."""
@@ -115,10 +126,19 @@ def read_tolerances(file: Path, rules: Rules = Rules()) -> Rules:
 
 @attrs.frozen
 class Side:
-    """What is compared: the executions of a catalog that some filters select; see `Catalog.executions`."""
+    """What is compared: the executions of a catalog that some filters select; see `Catalog.executions`.
+
+    Attributes
+    ----------
+    catalog, filters
+        The catalog, and the filters.
+    store
+        Its results store, to look into artifacts; None if nobody knows it.
+    """
 
     catalog: Catalog
     filters: Mapping[str, Any] = attrs.field(factory=dict)
+    store: ArtifactStore | None = None
 
     def executions(self) -> Query[ExecutionRow]:
         """Return its executions: all of a release, otherwise the latest of each group."""
@@ -257,7 +277,7 @@ def compare_results(
         held_a = a.catalog.values_of([one.execution_id for one, _ in some])
         held_b = b.catalog.values_of([other.execution_id for _, other in some])
         for one, other in some:
-            yield _pair(one, other, held_a, held_b, rules)
+            yield _pair(one, other, held_a, held_b, rules, _Looking.into(a, one, b, other, rules))
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
@@ -275,7 +295,9 @@ def _alone(one: ExecutionRow | None, other: ExecutionRow | None) -> Pair:
     return Pair(*_identity(row), *fragments, {verdict: 1}, (Item("execution", verdict, row.fragment),))
 
 
-def _pair(one: ExecutionRow, other: ExecutionRow, a: HeldValues, b: HeldValues, rules: Rules) -> Pair:
+def _pair(
+    one: ExecutionRow, other: ExecutionRow, a: HeldValues, b: HeldValues, rules: Rules, looking: _Looking | None
+) -> Pair:
     items: list[Item] = []
     counts: Counter[Verdict] = Counter()
 
@@ -298,7 +320,7 @@ def _pair(one: ExecutionRow, other: ExecutionRow, a: HeldValues, b: HeldValues, 
 
     settle("scalar", *held("scalars"), lambda *told: _judge_scalar(rules, *told))
     settle("series", *held("series"), lambda *told: _judge_series(rules, *told))
-    settle("artifact", *held("artifacts"), lambda *told: _judge_artifact(rules, *told))
+    settle("artifact", *held("artifacts"), lambda *told: _judge_artifact(rules, looking, *told))
     items.sort(key=lambda item: VERDICTS.index(item.verdict))
     return Pair(*_identity(other), one.fragment, other.fragment, dict(counts), tuple(items))
 
@@ -339,11 +361,46 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)  # infinity is a word in JSON
 
 
+@attrs.frozen
+class _Looking:
+    """Where the artifacts of two executions are."""
+
+    a: ArtifactStore
+    b: ArtifactStore
+    rules: Rules
+    hosts: tuple[str, ...]
+
+    @classmethod
+    def into(cls, a: Side, one: ExecutionRow, b: Side, other: ExecutionRow, rules: Rules) -> _Looking | None:
+        if not rules.contents or a.store is None or b.store is None:
+            return None
+        hosts = tuple({row.host for row in (one, other) if row.host})
+        return cls(scoped(a.store, one.fragment), scoped(b.store, other.fragment), rules, hosts)
+
+    def compare(self, key: str) -> Seen:
+        try:
+            one, other = self.a.read_bytes(key), self.b.read_bytes(key)
+        except EmdstoreError as error:
+            return Seen("changed", detail=f"it cannot be read: {error}")
+        rules = self.rules
+        return compare_contents(key, one, other, close=rules.tolerance.allows, bits=rules.bits, hosts=self.hosts)
+
+
 def _judge_artifact(
-    rules: Rules, name: tuple[str, int], a: tuple[int | None, str | None], b: tuple[int | None, str | None]
+    rules: Rules,
+    looking: _Looking | None,
+    name: tuple[str, int],
+    a: tuple[int | None, str | None],
+    b: tuple[int | None, str | None],
 ) -> Item | None:
-    if not rules.artifacts or a == b or (None not in (a[1], b[1]) and a[1] == b[1]):
+    if a == b or (None not in (a[1], b[1]) and a[1] == b[1]):
         return None
-    if None in (a[1], b[1]) and a[0] == b[0]:
-        return None  # a bare set: nobody knows more than the size
+    size = max(a[0] or 0, b[0] or 0)
+    seen = looking.compare(name[0]) if looking is not None and size <= _MOST_BYTES else Seen("unknown")
+    if seen.closeness == "equal":
+        return None
+    if seen.closeness != "unknown":
+        return Item("artifact", seen.closeness, name[0], distance=seen.distance, detail=seen.detail)
+    if not rules.artifacts or (None in (a[1], b[1]) and a[0] == b[0]):
+        return None  # of a bare set nobody knows more than the size
     return Item("artifact", "changed", name[0], detail=f"{a[0]} bytes and {b[0]}" if a[0] != b[0] else "other bytes")

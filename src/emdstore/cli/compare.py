@@ -31,6 +31,7 @@ from emdstore.cli.progress import set_progress
 from emdstore.cli.render import note, say, show_document
 from emdstore.cli.workspaces import open_workspace
 from emdstore.ingestion.replay import replay
+from emdstore.stores import ArtifactStore
 from emdstore.web.text import count_text
 
 _RELEASE = "release:"
@@ -46,6 +47,8 @@ def compare(
     absolute: float = 0.0,
     tolerances: Path | None = None,
     artifacts: bool = False,
+    contents: bool = False,
+    bits: int = 0,
     provider: tuple[str, ...] = (),
     diagnostic: tuple[str, ...] = (),
     group: tuple[str, ...] = (),
@@ -80,6 +83,11 @@ def compare(
         A JSON or TOML file with tolerances of metrics: {"rmse": {"relative": 1e-6}, "*": {"absolute": 1e-9}}.
     artifacts
         Plots, data and html have changed if their bytes have; otherwise only if they are missing or new.
+    contents
+        Look into plots, tables and text whose bytes differ: plots by a perceptual hash, tables by their cells, text
+        without dates, hosts and paths. Catalogs other than the workspace's do not know where the artifacts are.
+    bits
+        In how many of 256 bits the hashes of two plots may differ.
     provider
         Only of this provider; may be given several times.
     diagnostic
@@ -92,7 +100,7 @@ def compare(
         Write Markdown, for a pull request.
     """
     try:
-        rules = Rules(Tolerance(relative, absolute), artifacts=artifacts)
+        rules = Rules(Tolerance(relative, absolute), artifacts=artifacts, contents=contents, bits=bits)
     except ValueError as error:
         raise WrongCallError(f"tolerances are 0 or more: {error}") from error
     if tolerances is not None:
@@ -105,6 +113,8 @@ def compare(
         for text, side in ((a, before), (b, after)):
             if side.executions().first() is None:
                 raise NothingMatchedError(f"{text!r} selects no execution that is complete", key=text)
+            if contents and side.store is None:
+                note(f"nobody knows where the artifacts of {text} are: they are not looked into")
         shown = list(compare_results(before, after, rules, on_progress=lambda done, of: update(None, done, of)))
     counts: Counter[Verdict] = Counter(pair.verdict for pair in shown)
     code = 1 if counts["missing"] + counts["new"] + counts["changed"] else 0
@@ -125,38 +135,47 @@ class _Own:
 
     def __init__(self, url: str | None, config: Path | None, access: Access, open_ones: ExitStack) -> None:
         self._url, self._config, self._access, self._open_ones = url, config, access, open_ones
-        self._catalog: Catalog | None = None
+        self._opened: tuple[Catalog, ArtifactStore | None] | None = None
+
+    def side(self, **filters: Any) -> Side:
+        catalog, store = self._open()
+        return Side(catalog, filters, store)
 
     def catalog(self) -> Catalog:
-        if self._catalog is None and self._url is not None:
-            self._catalog = self._open_ones.enter_context(open_catalog(self._url, create=False))
-        elif self._catalog is None:
-            workspace = open_workspace(self._config, self._access, instead="--catalog")
-            self._catalog = self._open_ones.enter_context(workspace).catalog
-        return self._catalog
+        return self._open()[0]
+
+    def _open(self) -> tuple[Catalog, ArtifactStore | None]:
+        if self._opened is None and self._url is not None:
+            self._opened = self._open_ones.enter_context(open_catalog(self._url, create=False)), None
+        elif self._opened is None:
+            opening = open_workspace(self._config, self._access, instead="--catalog")
+            workspace = self._open_ones.enter_context(opening)
+            self._opened = workspace.catalog, workspace.results
+        return self._opened
 
 
 @contextmanager
 def _side(text: str, filters: dict[str, Any], own: _Own, access: Access) -> Iterator[Side]:
     scheme = text.partition("://")[0].partition("+")[0] if "://" in text else ""
     if text.startswith(_RELEASE):
-        yield Side(own.catalog(), {**filters, "release": text.removeprefix(_RELEASE)})
+        yield own.side(**filters, release=text.removeprefix(_RELEASE))
     elif scheme in _DATABASES or (not scheme and os.path.isfile(text)):
         with open_catalog(text, create=False) as catalog:
             yield Side(catalog, filters)
     elif scheme or os.path.isdir(text):
         with Catalog("sqlite://") as catalog:
-            report = replay(open_existing(text, access), catalog)
+            store = open_existing(text, access)
+            report = replay(store, catalog)
             for each in report.failures:
                 note(f"left aside  {text}: {each.fragment}: {each.error}")
-            yield Side(catalog, filters)
+            yield Side(catalog, filters, store)
     else:
         folder = text.removesuffix("/")
         chosen = {**filters, "fragment": folder}
         single = own.catalog().executions(fragment=folder).first()
         if single is not None and single.fragment == folder:
             chosen["latest"] = False  # this very one, also if there is a later one
-        yield Side(own.catalog(), chosen)
+        yield own.side(**chosen)
 
 
 def show_pairs(pairs: Sequence[Pair], limit: int | None) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -27,6 +27,7 @@ from emdstore.cli.options import (
 from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, show_table, size_text, sum_up
 from emdstore.cli.workspaces import open_workspace
 from emdstore.ingestion.replay import replay
+from emdstore.selection import Selection
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
 from emdstore.sets.retraction import retract, unretract
@@ -36,6 +37,7 @@ from emdstore.web.text import count_text
 
 Results = Annotated[str | None, Parameter(help="The results store; by default the workspace's.")]
 
+_LATEST = "latest"
 _NOT_READ = ("unreadable", "newer-schema")
 
 
@@ -138,7 +140,9 @@ def retract_set(
     *fragments: Folder,
     reason: str,
     dataset: tuple[str, ...] = (),
+    choosing: Choosing = ANYTHING,
     successor: str | None = None,
+    dry_run: bool = False,
     by: str | None = None,
     results: Results = None,
     config: Config = None,
@@ -146,6 +150,8 @@ def retract_set(
     output: Output = PLAIN,
 ) -> int:
     """Say that published sets are not to be used any more. Their records and artifacts stay as they are.
+
+    Sets are named, or chosen: by what they read (--dataset), by what they are (--provider, --older and so on), or both.
 
     The retraction is kept beside each record, and travels with the set. Queries, exports and pages leave the sets out,
     unless they are asked for retracted sets.
@@ -164,14 +170,17 @@ def retract_set(
         All sets that read this dataset, by the workspace's catalog: its name, PID or DOI; `*` stands for any text. May
         be given several times; `emdstore affected` shows which they are.
     successor
-        The set to use instead of a single one.
+        The set to use instead of a single one; "latest" for the latest set of the execution group of each.
+    dry_run
+        Only tell which sets would be retracted.
     by
         Who says so; by default the user and the host.
     """
-    if bool(fragments) == bool(dataset):
-        raise WrongCallError("name the sets to retract, or give --dataset for all that read it")
-    if successor is not None and len(fragments) != 1:
-        raise WrongCallError("--successor is for a single set")
+    chosen = choosing.of_sets()
+    if bool(fragments) == bool(dataset or not chosen.is_all):
+        raise WrongCallError("name the sets to retract, or choose them: by --dataset, --provider, --older and so on")
+    if successor not in (None, _LATEST) and len(fragments) != 1:
+        raise WrongCallError(f"--successor is for a single set, or {_LATEST!r}")
     if dataset and results is not None:
         raise WrongCallError("--dataset asks the catalog of a workspace, which --results has not: name the sets")
     wanted = list(fragments)
@@ -180,17 +189,41 @@ def retract_set(
             wanted = [row.fragment for row in workspace.catalog.executions(dataset=list(dataset)) if row.state]
         if not wanted:
             raise NothingMatchedError(f"no set that is not retracted is known to have read {', '.join(dataset)}")
-    said = []
+    said: list[dict[str, Any]] = []
     with _results_store(results, config, access, wanted) as store:
+        if not chosen.is_all:
+            listed = [each.fragment for each in list_sets(store, selection=chosen) if each.retraction is None]
+            wanted[:] = [each for each in listed if not dataset or each in wanted]
+            if not wanted:
+                raise NothingMatchedError(f"no set of {store!r} that is not retracted matches {chosen}")
+        instead = _successors(store, wanted) if successor == _LATEST else dict.fromkeys(wanted, successor)
         for fragment in wanted:
+            if dry_run:
+                said.append({"fragment": fragment, "retraction": None})
+                if not output.json:
+                    say(f"would be retracted  {fragment}")
+                continue
             try:
-                word = retract(store, fragment, reason=reason, successor=successor, by=by)
+                word = retract(store, fragment, reason=reason, successor=instead[fragment], by=by)
             except ValueError as error:
                 raise WrongCallError(str(error)) from error
             said.append({"fragment": fragment, "retraction": word})
             if not output.json:
-                say(f"{fragment} is retracted: {reason}")
+                use = f"; use {word.successor}" if word.successor else ""
+                say(f"{fragment} is retracted: {reason}{use}")
     return show_document("retract", {"sets": said}) if output.json else 0
+
+
+def _successors(store: ArtifactStore, fragments: Sequence[str]) -> dict[str, str | None]:
+    """Return the latest set of the group of each set; None where there is none, or it is to go with it."""
+    sets = {each.fragment: each for each in list_sets(store)}
+    latest = {
+        (each.provider, each.diagnostic, each.group): each.fragment
+        for each in list_sets(store, selection=Selection(latest=True))
+        if each.fragment not in fragments
+    }
+    of = {name: (sets[name].provider, sets[name].diagnostic, sets[name].group) for name in fragments if name in sets}
+    return {name: latest.get(of[name]) if name in of else None for name in fragments}
 
 
 def unretract_set(
