@@ -94,7 +94,7 @@ class Played:
 def draw(seed: int) -> Schedule:
     """Draw a schedule; the same one from the same seed."""
     chance = random.Random(seed)
-    return chance.choices((_draw_late, _draw_damaged, _draw_any), (9, 3, 8))[0](chance)
+    return chance.choices((_draw_late, _draw_damaged, _draw_apart, _draw_any), (9, 3, 2, 8))[0](chance)
 
 
 _CLAIMERS = ("commit", "commit", "commit-and-clean", "batch", "reingest", "gc-stale")
@@ -171,6 +171,18 @@ def _draw_damaged(chance: random.Random) -> Schedule:
         faults = ((1, at, chance.choices(list(FAULTS), list(FAULTS.values()))[0]),)
     scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
     return Schedule(scene, actors, ((0, None),), faults, (), chance.choice(("commit", "replay")))
+
+
+def _draw_apart(chance: random.Random) -> Schedule:
+    """Draw one in which two publish one after the other, on machines with different times."""
+    state = chance.choices(STATES, (3, 2, 3, 1, 1, 2, 2, 1))[0]
+    first, last = (chance.choice(_CLAIMERS + _OTHERS) for _ in range(2))
+    skew = chance.choice((3600.0, 0.0)), 0.0, chance.choice((-3600.0, -3600.0, 0.0, 3600.0))
+    faults: tuple[tuple[int, int, str], ...] = ()
+    if chance.random() < 0.3:
+        faults = ((chance.choice((0, 2)), chance.randrange(1, 70), chance.choice(("kill", "ahead", "back"))),)
+    scene = Scene(chance.choices(("memory", "local"), (2, 1))[0], (state,))
+    return Schedule(scene, ((first, 0), ("write", 0), (last, 0)), (), faults, skew, chance.choice(("commit", "replay")))
 
 
 def _draw_any(chance: random.Random) -> Schedule:

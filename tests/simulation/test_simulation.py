@@ -81,7 +81,9 @@ TOLD = {
     "lease-is-not-renewed": (
         "('memory', ('stopped',), (('commit', 0), ('idle', 0), ('commit', 0)), ((0, 30), (1, None), (2, None)))"
     ),
-    "generations-do-not-grow": "('local', ('edited',), (('publish-and-clean', 0), ('bring', 0)))",
+    "generations-do-not-grow": (
+        "('memory', ('stopped',), (('commit', 0), ('write', 0), ('publish', 0)), (), (), (3600.0, 0.0, 0.0), 'replay')"
+    ),
     "removal-ignores-what-results-lack": "('memory', ('lost',), (('gc', 0),))",
     "less-may-replace-a-publication": "('memory', ('published',), (('spoil', 0), ('commit', 0)))",
 }
