@@ -146,9 +146,13 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def simulate(session: nox.Session) -> None:
-    """Play orders of events that are drawn, by default for some minutes: ``nox -s simulate -- --schedules 100000``."""
+    """Play orders of events that are drawn, by default for some minutes: ``nox -s simulate -- --schedules 100000``.
+
+    With ``pairs`` or ``faults`` as the first argument: these; see ``python -m tests.simulation --help``.
+    """
     install_wheel(session, "test")
-    session.run("python", "-m", "tests.simulation", "search", *session.posargs, env={"PYTHONHASHSEED": "0"})
+    verb = () if session.posargs[:1] in (["pairs"], ["faults"], ["replay"]) else ("search",)
+    session.run("python", "-m", "tests.simulation", *verb, *session.posargs, env={"PYTHONHASHSEED": "0"})
 
 
 @nox.session(python=OLDEST)
