@@ -159,3 +159,22 @@ def test_a_file_adds_metrics_and_replaces_some(tmp_path: Path) -> None:
             known_metrics(file)
     with pytest.raises(WorkspaceError, match="no table of metrics"):
         known_metrics(tmp_path / "none.toml")
+
+
+def test_the_list_of_executions_is_ordered_by_what_a_visitor_clicks(served: Callable[..., str]) -> None:
+    with Catalog("sqlite://") as catalog:
+        for number, name in enumerate(("b", "c", "a"), 1):
+            scalars = [(1.0, {"metric": str(n)}, {}) for n in range(number)]
+            catalog.replace_execution(execution(name, name, day=number, scalars=scalars))
+        home = served(make_app(catalog, InMemoryArtifactStore()))
+
+        def order(query: str) -> str:
+            page = httpx.get(f"{home}executions?{query}").text
+            return "".join(re.findall('<span class="group">cmip6_(.)</span>', page))
+
+        found = {
+            query: order(query) for query in ("", "sort=diagnostic", "sort=-diagnostic", "sort=-scalars", "sort=when")
+        }
+        assert list(found.values()) == ["acb", "abc", "cba", "acb", "bca"]
+        assert order("sort=nothing") == "acb"
+        assert 'aria-sort="descending"' in httpx.get(f"{home}executions?sort=-scalars").text

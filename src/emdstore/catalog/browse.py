@@ -28,6 +28,19 @@ _FACET_COLUMNS = dict(
 )
 _CALM = 9
 
+ORDERS = ("diagnostic", "when", "outputs", "scalars", "series")
+"""What a page of executions can be ordered by."""
+
+
+def _in_order(order: str, when: sa.ColumnElement[Any]) -> list[sa.ColumnElement[Any]]:
+    c = execution.c
+    columns = (diagnostic.c.slug, when, c.n_outputs, c.n_scalars, c.n_series)
+    known: dict[str, sa.ColumnElement[Any]] = dict(zip(ORDERS, columns, strict=True))
+    column = known.get(order.removeprefix("-"))
+    return (
+        [] if column is None else [column.desc().nulls_last() if order.startswith("-") else column.asc().nulls_last()]
+    )
+
 
 def concern_of(row: ExecutionRow, now: datetime | None = None) -> str | None:
     """Return why an execution needs attention; None if it does not.
@@ -94,15 +107,15 @@ class Survey:
     newest: bool = False
     filters: Mapping[str, Any] = attrs.field(factory=dict)
 
-    def rows(self, limit: int, offset: int = 0) -> list[ExecutionRow]:
-        """Return one page of them."""
+    def rows(self, limit: int, offset: int = 0, order: str = "") -> list[ExecutionRow]:
+        """Return one page of them, in another order if it is one of `ORDERS`, with ``-`` before it to count down."""
         when = sa.func.coalesce(
             execution.c.published_at, execution.c.stopped_at, execution.c.started_at, execution.c.created_at
         )
         statement = (
             self._matching()
             .order_by(None)
-            .order_by(self._rank(), when.desc().nulls_last(), execution.c.fragment)
+            .order_by(*_in_order(order, when), self._rank(), when.desc().nulls_last(), execution.c.fragment)
             .limit(limit)
             .offset(offset)
         )

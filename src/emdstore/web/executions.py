@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -78,6 +79,12 @@ class Line:
         return took(self.row)
 
     @property
+    def seconds(self) -> float:
+        """Its run time; NaN if it is not known."""
+        began, ended = self.row.started_at, self.row.stopped_at
+        return math.nan if began is None or ended is None else (ended - began).total_seconds()
+
+    @property
     def facets(self) -> Mapping[str, str]:
         """Its filter values, for pages that filter in the browser."""
         facets = {name: getattr(self.row, name) for name in FACETS}
@@ -144,7 +151,7 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
     total = survey.count()
     pages = max(1, -(-total // on_a_page))
     selection = attrs.evolve(selection, page=min(selection.page, pages))
-    rows = survey.rows(on_a_page, (selection.page - 1) * on_a_page)
+    rows = survey.rows(on_a_page, (selection.page - 1) * on_a_page, selection.sort)
     counts = survey.facets()
     return ExecutionsPage(
         selection=selection,

@@ -52,6 +52,8 @@ class Selection:
         The dimension to colour by.
     view
         How to draw it, of several ways.
+    sort
+        By what to order it.
     page
         The page number, from 1.
     """
@@ -68,6 +70,7 @@ class Selection:
     ids: tuple[int, ...] = ()
     by: str = ""
     view: str = ""
+    sort: str = ""
     page: int = 1
 
     @classmethod
@@ -104,6 +107,7 @@ class Selection:
             dataset=plain.get("dataset", ""),
             by=plain.get("by", ""),
             view=plain.get("view", ""),
+            sort=plain.get("sort", ""),
             page=int(page) or 1 if page.isascii() and page.isdecimal() and len(page) <= _MOST_DIGITS else 1,
         )
 
@@ -122,6 +126,7 @@ class Selection:
             "dataset": there.dataset,
             "by": there.by,
             "view": there.view,
+            "sort": there.sort,
             "page": str(there.page) if there.page > 1 else "",
         }
         if there.ids:

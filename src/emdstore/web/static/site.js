@@ -195,6 +195,7 @@ function charts() {
 function sortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
+    if (head.querySelector(".unseen")) return;
     const button = document.createElement("button");
     button.type = "button";
     const link = head.querySelector("a");
