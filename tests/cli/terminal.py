@@ -10,6 +10,7 @@ import select
 import struct
 import sys
 import termios
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,8 +42,11 @@ def on_a_terminal(arguments: Sequence[object], *, cwd: Path, columns: int, **env
     call = (COMMAND[2], [*map(str, arguments)], cwd, variables, os.ttyname(theirs))
     process = FORKS.Process(target=_on_terminal, args=call)
     process.start()
-    written = b""
+    os.write(ours, b"n\n")  # to whatever is asked
+    written, until = b"", time.monotonic() + 60
     while True:
+        if time.monotonic() > until:
+            process.kill()
         ended = process.exitcode is not None
         if select.select([ours], [], [], 0 if ended else 0.02)[0]:
             written += os.read(ours, 65536)
