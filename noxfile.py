@@ -148,11 +148,13 @@ def screenshots(session: nox.Session) -> None:
 def simulate(session: nox.Session) -> None:
     """Play orders of events that are drawn, by default for some minutes: ``nox -s simulate -- --schedules 100000``.
 
-    With ``pairs`` or ``faults`` as the first argument: these; see ``python -m tests.simulation --help``.
+    ``pairs`` and ``faults`` do something else, if they come first: see ``python -m tests.simulation --help``.
     """
     install_wheel(session, "test")
-    verb = () if session.posargs[:1] in (["pairs"], ["faults"], ["replay"]) else ("search",)
-    session.run("python", "-m", "tests.simulation", *verb, *session.posargs, env={"PYTHONHASHSEED": "0"})
+    what = [*session.posargs] or ["search"]
+    if what[0].startswith("-"):
+        what.insert(0, "search")
+    session.run("python", "-m", "tests.simulation", *what, env={"PYTHONHASHSEED": "0"})
 
 
 @nox.session(python=OLDEST)
