@@ -117,6 +117,22 @@ def test_units_that_are_missing_or_others_than_before_are_objected_to(workspace:
     assert objections(proposed(workspace))["units"] == ("p/d: bias is in degC, and somewhere without units",)
 
 
+def test_plots_and_tables_that_show_something_else_are_objected_to_where_that_is_asked_for(
+    workspace: Workspace,
+) -> None:
+    for name, cell in (("1", "1.0"), ("2", "1.5")):
+        with workspace.start_execution(provider="p", diagnostic="d", group="a", name=name) as execution:
+            (execution.output_directory / "table.csv").write_text(f"bias\n{cell}\n")
+            execution.add_data("table.csv", long_name="a table")
+            execution.add_scalar(1.0, metric="bias")
+        execution.commit_output_assets()
+        if name == "1":
+            promote(proposed(workspace), "2026.1")
+    assert proposed(workspace).ok
+    (found,) = objections(proposed(workspace, rules=Rules(contents=True)))["tolerances"]
+    assert found.endswith("table.csv: 1 cell differs; row 2, bias: 1.0 → 1.5")
+
+
 def test_a_check_of_another_package_is_run_like_the_others(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

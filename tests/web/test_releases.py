@@ -103,3 +103,18 @@ def test_a_download_of_a_retracted_set_warns(workspace: Workspace) -> None:
     assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''RETRACTED-map.png"
     assert "immutable" not in answer.headers["cache-control"]
     assert answer.content == scoped(workspace.results, "p/d/b/v1").read_bytes("map.png")
+
+
+def test_the_page_of_values_hides_outliers_for_who_asks_and_says_how_many() -> None:
+    with Workspace.in_memory() as workspace:
+        with workspace.start_execution(provider="p", diagnostic="d", group="g") as execution:
+            for number, value in enumerate((1.0, 1.1, 1.2, 1.3, 1.4, 99.5)):
+                execution.add_scalar(value, metric="m", source_id=f"model-{number}")
+        execution.commit_output_assets()
+        visitor = site(workspace)
+        assert "99.5" in visitor.get("/values").text
+        hidden = visitor.get("/values?outliers=hide").text
+        assert "1 scalar of outliers hidden" in hidden
+        assert "99.5" not in hidden
+        assert "outliers=&#39;hide&#39;" in hidden
+        assert len(visitor.get("/values.csv?outliers=hide").text.splitlines()) == 6

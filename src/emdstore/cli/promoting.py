@@ -73,13 +73,14 @@ def promote(
         stores: list[ArtifactStore] = [
             workspace.results if each.store is None else open_dest(each.store, access) for each in (one, other)
         ]
+        rules = Rules(contents=other.contents)
         promotion = propose(
             *stores,
             from_target=one.name,
             to_target=other.name,
             release=release,
             checks=other.checks,
-            rules=Rules() if other.tolerances is None else read_tolerances(other.tolerances),
+            rules=rules if other.tolerances is None else read_tolerances(other.tolerances, rules),
             vocabulary=workspace.vocabulary if other.vocabulary is None else load_vocabulary(other.vocabulary),
         )
         called = name or f"{other.name}-{system.current().now():%Y-%m-%d}"

@@ -83,6 +83,8 @@ class Target:
         The file of tolerances.
     vocabulary
         The file of the controlled vocabulary; None for the workspace's.
+    contents
+        Whether to look into plots, tables and text whose bytes differ.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Target:
     checks: tuple[str, ...] | None = attrs.field(default=None, converter=_several)
     tolerances: Path | None = None
     vocabulary: Path | None = None
+    contents: bool = False
 
 
 @attrs.frozen
@@ -174,7 +177,7 @@ def named_targets(path: str | os.PathLike[str] | None = None) -> dict[str, Targe
 
 
 def _of_target(name: str, value: Any, file: Path) -> Any:
-    kind: type[Any] = bool if name == "protected" else list if name == "checks" else str
+    kind: type[Any] = bool if name in ("protected", "contents") else list if name == "checks" else str
     if not isinstance(value, kind):
         raise TypeError(f"{name} is {kind.__name__}, not {value!r}")
     if name in ("tolerances", "vocabulary"):

@@ -114,7 +114,11 @@ def propose(
         earlier = None
         if before is not None:
             earlier, _ = open_ones.enter_context(_loaded(to, list(before.records), vocabulary))
-        pairs = () if earlier is None else tuple(compare_results(Side(earlier), Side(now), rules or Rules()))
+        pairs = (
+            ()
+            if earlier is None
+            else tuple(compare_results(Side(earlier, store=to), Side(now, store=results), rules or Rules()))
+        )
         verdicts = run_checks(Proposal(catalog=now, before=earlier, pairs=pairs), checks)
     return Promotion(
         source=results,

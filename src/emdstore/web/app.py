@@ -253,7 +253,7 @@ class _Site:
         ask = asks.get(rows)
         if ask is None or format not in MEDIA_TYPES:
             raise HTTPException(404)
-        query = ask(**selection.value_filters)
+        query = ask(**(selection.scalar_filters if rows == "values" else selection.value_filters))
         if not self._downloads.acquire(blocking=False):
             raise HTTPException(503, "Others are downloading values; try again soon.", {"Retry-After": "10"})
         wide = request.query_params.get("wide") == "1"

@@ -40,6 +40,8 @@ class Selection:
         Only sets that were retracted; otherwise they are left out.
     incomplete
         Only the values of incomplete sets; otherwise they are left out.
+    hide_outliers
+        No scalars of models that lie far from the others.
     fragment
         Only this folder.
     release
@@ -64,6 +66,7 @@ class Selection:
     all_runs: bool = False
     retracted: bool = False
     incomplete: bool = False
+    hide_outliers: bool = False
     fragment: str = ""
     release: str = ""
     dataset: str = ""
@@ -101,6 +104,7 @@ class Selection:
             all_runs=plain.get("runs") == "all",
             retracted=plain.get("retracted") == "1",
             incomplete=plain.get("incomplete") == "1",
+            hide_outliers=plain.get("outliers") == "hide",
             ids=tuple(dict.fromkeys(ids)),
             fragment=_folder(plain.get("in", "")),
             release=plain.get("release", ""),
@@ -121,6 +125,7 @@ class Selection:
             "runs": "all" if there.all_runs else "",
             "retracted": "1" if there.retracted else "",
             "incomplete": "1" if there.incomplete else "",
+            "outliers": "hide" if there.hide_outliers else "",
             "in": there.fragment,
             "release": there.release,
             "dataset": there.dataset,
@@ -162,6 +167,11 @@ class Selection:
     def dimensions(self) -> Mapping[str, tuple[str, ...]]:
         """What was chosen of each dimension."""
         return {name.removeprefix(_DIMENSION): values for name, values in self.chosen.items() if name not in PLACES}
+
+    @property
+    def scalar_filters(self) -> dict[str, Any]:
+        """The filters for the catalog's queries of scalars."""
+        return self.value_filters | ({"outliers": "hide"} if self.hide_outliers else {})
 
     @property
     def value_filters(self) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class ValuesPage:
         The dimensions by which dots can be coloured.
     incomplete
         How many scalars of incomplete sets match, which are left out.
+    hidden
+        How many are hidden as outliers.
     python
         The call that gives the same scalars.
     """
@@ -56,13 +58,14 @@ class ValuesPage:
     lines: Mapping[int, Line]
     dimensions: tuple[str, ...]
     incomplete: int = 0
+    hidden: int = 0
     python: str = ""
 
 
 def read_values(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ValuesPage:
     """Read one page of scalars from the catalog."""
     filters = selection.value_filters
-    query = catalog.scalars(**filters)
+    query = catalog.scalars(**selection.scalar_filters)
     total = query.count()
     pages = max(1, -(-total // on_a_page))
     selection = attrs.evolve(selection, page=min(selection.page, pages))
@@ -87,6 +90,7 @@ def read_values(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A
         lines=lines_by_id(catalog, rows),
         dimensions=table.columns,
         incomplete=_count_incomplete(catalog, selection),
+        hidden=catalog.scalars(**filters).count() - total if selection.hide_outliers else 0,
         python=as_python(catalog, "scalars", selection),
     )
 
@@ -99,7 +103,8 @@ def _count_incomplete(catalog: Catalog, selection: Selection) -> int:
 
 def as_python(catalog: Catalog, rows: str, selection: Selection) -> str:
     """Return the call of the library that gives the rows of a selection."""
-    told = ", ".join(f"{name}={value!r}" for name, value in selection.value_filters.items())
+    filters = selection.scalar_filters if rows == "scalars" else selection.value_filters
+    told = ", ".join(f"{name}={value!r}" for name, value in filters.items())
     return f"import emdstore\n\nrows = emdstore.Catalog({catalog.url!r}).{rows}({told}).to_pandas()"
 
 
