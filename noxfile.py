@@ -139,9 +139,14 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def screenshots(session: nox.Session) -> None:
-    """Take the pictures in the pages anew, from the demo's ensemble; needs a chromium."""
+    """Take the pictures in the pages anew, from the demo's ensemble; needs a chromium.
+
+    Every page of the site at three widths, light, dark and printed, comes into a folder to be looked at.
+    """
     install_wheel(session, "test-all")
-    session.run("python", "-m", "tests.web.screenshots", "docs/images")
+    every = Path(session.create_tmp()) / "screenshots"
+    session.run("python", "-m", "tests.web.screenshots", "docs/images", str(every))
+    session.log(f"look at {every}")
 
 
 @nox.session(python=OLDEST)

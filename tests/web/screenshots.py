@@ -1,6 +1,8 @@
 """Takes the pictures in docs/looking.md, of the demo's ensemble.
 
-From the project's folder: python -m tests.web.screenshots docs/images
+From the project's folder: python -m tests.web.screenshots docs/images [FOLDER]
+
+FOLDER gets every page as it looks on screens of three widths, light and dark, and printed.
 """
 
 from __future__ import annotations
@@ -9,17 +11,19 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import uvicorn
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from tests.groups import find_browser
 
 from emdstore.demo import Ensemble, open_folder, write_ensemble
 from emdstore.web.app import make_app
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, every: Path | None = None) -> None:
     """Write the ensemble, serve it, and take the pictures."""
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as root, open_folder(root) as workspace:
@@ -67,10 +71,27 @@ def main(folder: Path) -> None:
                 page.wait_for_timeout(1500)
                 page.screenshot(path=folder / f"looking-{name}.png")
                 page.close()
+            if every is not None:
+                take_all(
+                    browser, {name: url for name, (url, *_) in shots.items()} | {"changes": f"{home}changes"}, every
+                )
             browser.close()
         server.should_exit = True
         thread.join()
 
 
+def take_all(browser: Browser, pages: Mapping[str, str], folder: Path) -> None:
+    """Take every page on screens of three widths, light and dark, and printed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, url in pages.items():
+        for width, scheme in product((1440, 1024, 390), ("light", "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.goto(url)
+            page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+            if width == 1440:
+                page.pdf(path=folder / f"{name}-{scheme}.pdf", format="A4")
+            page.close()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))

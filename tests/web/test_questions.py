@@ -80,3 +80,24 @@ def test_what_changed_takes_two_clicks(sites: Callable[[str], Site], visit: Visi
     page.click("button:text-is('Show')")
     groups = {(row.provider, row.diagnostic, row.group) for row in site.library.catalog.executions()}
     expect(page.locator("#new tbody tr")).to_have_count(len(groups))
+
+
+def test_a_stretch_of_a_chart_is_shown_in_the_whole_width_until_escape(home: str, visit: Visit) -> None:
+    page = visit(home)
+    page.click(".matrix thead th:nth-child(3) a")
+    area = page.locator("#series .area").first
+    area.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#series figure .tip')")
+    box = area.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + 0.25 * box["width"], middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.5 * box["width"], middle, steps=3)
+    page.mouse.up()
+    lines = area.locator(".lines")
+    left, _, width, _ = map(float, (lines.get_attribute("viewBox") or "").split())
+    assert (round(left, -1), round(width, -1)) == (250, 250)
+    assert not page.locator("#series .pinned").count()
+    page.keyboard.press("Escape")
+    expect(lines).to_have_attribute("viewBox", "0 0 1000 500")
