@@ -220,7 +220,7 @@ def scalars_in_rows(query: Iterable[ScalarRow]) -> xarray.Dataset:
     dimensions = {name for row in rows for name in row.dimensions}
     for name, column in name_dimensions(dimensions, {"scalar", "value", *columns}).items():
         columns[column] = [row.dimensions.get(name) for row in rows]
-    types = dict.fromkeys(("execution_id", "position"), np.int64)
+    types: dict[str, Any] = dict.fromkeys(("execution_id", "position"), np.int64)
     coordinates = {name: ("scalar", np.array(told, dtype=types.get(name, object))) for name, told in columns.items()}
     values = np.array([row.value for row in rows], dtype=float)
     dataset: xarray.Dataset = xr.Dataset({"value": ("scalar", values)}, coordinates)
