@@ -168,6 +168,28 @@ def test_compare_shows_plots_side_by_side_and_the_difference_that_the_data_has(a
     assert percent == pytest.approx(100 * (b - a) / abs(a) if a * b > 0 else math.nan, nan_ok=True)
 
 
+def test_two_plots_are_laid_over_each_other_under_a_slider_or_as_their_difference(
+    sites: Callable[[str], Site], visit: Visit
+) -> None:
+    site = sites("local")
+    ids = [site.library.id_of(each) for each in (TEMPERATURE, OTHER_TEMPERATURE)]
+    page = visit(site.url("compare", "&".join(f"e={each}" for each in ids)))
+    pair = page.locator(".pair").first
+    expect(pair.locator(".over")).to_be_hidden()
+    pair.get_by_role("button", name="swipe").click()
+    expect(pair.locator(".side-by-side")).to_be_hidden()
+    expect(pair.locator(".over img")).to_have_count(2)
+    pair.get_by_role("slider").fill("20")
+    second = pair.locator(".over img").nth(1)
+    assert second.evaluate("(image) => getComputedStyle(image).clipPath") == "inset(0px 0px 0px 20%)"
+    pair.get_by_role("button", name="difference").click()
+    assert second.evaluate("(image) => getComputedStyle(image).mixBlendMode") == "difference"
+    expect(pair.get_by_role("slider")).to_be_hidden()
+    pair.get_by_role("button", name="side by side").click()
+    expect(pair.locator(".over")).to_be_hidden()
+    expect(pair.locator(".side-by-side")).to_be_visible()
+
+
 def test_compare_has_the_differences_of_all_scalars_and_overlays_the_series(site: Site, visit: Visit) -> None:
     page = visit(site.url("compare"))
     page.click("text=surface-temperature")
