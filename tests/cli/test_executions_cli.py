@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import signal
 import sqlite3
 import stat
@@ -19,6 +20,7 @@ from tests.executions.runs import committed, gone_pid, in_state, ran
 from emdstore.executions.process import host_name
 from emdstore.executions.transitions import STATUSES
 from emdstore.executions.workspace import Workspace
+from emdstore.stores import LocalArtifactStore
 
 BUNDLE = '{"DIMENSIONS": {"json_structure": ["m"], "m": {"bias": {}}}, "RESULTS": {"bias": 0.5}}'
 PROGRAM = ("sh", "-c", f"echo computing; printf '%s' '{BUNDLE}' > $EMDSTORE_OUTPUT_DIR/diagnostic.json")
@@ -249,6 +251,15 @@ def test_gc_previews_and_removes_only_with_yes(here: Here, workspace: Workspace)
     assert list(refused["refused"]) == [waiting.fragment]
     assert here("gc", "--status", "stopped", "--yes", "--force", "--json").json["items"][0]["what"] == "scratch"
     assert "--older-than" in here("gc", "--older-than", "soon", code=2).err
+
+
+def test_gc_is_no_success_where_results_lack_what_was_published(here: Here, workspace: Workspace) -> None:
+    execution = committed(workspace)
+    results = workspace.results
+    assert isinstance(results, LocalArtifactStore)
+    shutil.rmtree(results.local_path(execution.fragment))
+    assert "the results store lacks what was published" in here("gc", "--yes", code=1).out
+    assert here("gc", "--json", "--status", "stopped").json["lost"] == []  # as it is called by now
 
 
 @pytest.mark.parametrize(("answer", "removed"), [("y", True), ("n", False), ("", False)])

@@ -184,7 +184,7 @@ def test_an_object_with_other_bytes_is_seen_also_where_it_is_older_than_its_reco
     time.sleep(1.1)  # a server keeps whole seconds
     workspace.results.write_bytes(at, workspace.results.read_bytes(at))
     if not tells:
-        monkeypatch.setattr("emdstore.stores.objects.bucket.md5_of_etag", lambda etag: None)
+        monkeypatch.setattr("emdstore.stores.s3.bucket.md5_of_etag", lambda etag: None)
     dest = RecordingStore(workspace.results)
     report = attrs.evolve(workspace, results=dest).gc_executions()
     assert "its bytes are not those that were published" in report.refused[execution.fragment]
@@ -198,7 +198,9 @@ def test_what_results_lost_is_shipped_again(workspace: Workspace, loss: str) -> 
     execution = committed(workspace)
     good = held(workspace.results, execution.fragment)
     LOSSES[loss][0](workspace, execution)
-    assert "called stopped again: commit it" in workspace.gc_executions().refused[execution.fragment]
+    report = workspace.gc_executions()
+    assert "called stopped again: commit it" in report.refused[execution.fragment]
+    assert (report.ok, report.lost) == (False, (execution.fragment,))
     assert execution.status == "stopped"
     assert workspace.commit_pending_executions().statuses == {execution.fragment: "uploaded"}
     again = held(workspace.results, execution.fragment)
@@ -212,7 +214,10 @@ def test_what_scratch_lost_too_is_not_called_stopped(workspace: Workspace) -> No
     execution = committed(workspace)
     missing_in_results(workspace, execution)
     in_scratch(execution, PLOT).unlink()
-    assert "plots/map.png: it is not there" in workspace.gc_executions().refused[execution.fragment]
+    report = workspace.gc_executions(dry_run=True)
+    assert "plots/map.png: it is not there" in report.refused[execution.fragment]
+    assert not report.ok
+    assert workspace.gc_executions() == attrs.evolve(report, dry_run=False)
     assert execution.status == "uploaded"
 
 

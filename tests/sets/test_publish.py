@@ -85,3 +85,16 @@ def test_what_is_shipped_by_half_says_so_where_no_record_was(also: list[str]) ->
         assert (record.state, record.reason) == ("publishing", publication.decision.reason)
         assert "data/tas.nc" in str(record.reason)
         assert set(record.planned) == {key for key in small_run() if not key.startswith("climate_data")}
+
+
+def test_who_promotes_the_same_bytes_again_makes_the_record_tell_no_less_of_the_run() -> None:
+    run, results = put(InMemoryArtifactStore(), small_run()), InMemoryArtifactStore()
+    known = ExecutionRecord.at("p/d/g/1", dataset_hash="abc", software={"numpy": "2.1"}, extra={"ours": 1})
+    first = publish_set(known, SUCCESS, source=run, dest=results)
+    again = publish_set(ExecutionRecord.at("p/d/g/1"), SUCCESS, source=run, dest=results)
+    assert (again.record_written, read_record(results)) == (False, first.record)
+    put(run, {"index.html": b"<p>another run"})
+    assert publish_set(ExecutionRecord.at("p/d/g/1"), SUCCESS, source=run, dest=results).record_written
+    other = read_record(results)
+    assert other is not None
+    assert (other.dataset_hash, other.software, other.extra) == (None, {}, {})

@@ -73,20 +73,22 @@ def gc(
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)
             _refuse_unmatched(preview, selection, workspace)
+            code = 0 if preview.ok else 1
             if output.json:
-                return show_document("gc", preview.as_dict())
+                return show_document("gc", preview.as_dict(), code)
             _show_gc(preview)
             if not preview.removed:
-                return 0
+                return code
             if not confirmed("remove it?"):
                 note("nothing was removed; give --yes to remove it")
-                return 0
+                return code
         report = workspace.gc_executions(**what)
         _refuse_unmatched(report, selection, workspace)
+    code = 0 if report.ok else 1
     if output.json:
-        return show_document("gc", report.as_dict())
+        return show_document("gc", report.as_dict(), code)
     _show_gc(report)
-    return 0
+    return code
 
 
 def _refuse_unmatched(report: GcReport, selection: Selection, workspace: Workspace) -> None:

@@ -92,12 +92,20 @@ class GcReport(Shown):
         Whether nothing was removed.
     unnamed
         By execution, the files in scratch that no bundle names.
+    lost
+        The executions of which the results store lacks something that was published; `refused` names the files.
     """
 
     removed: tuple[Removal, ...]
     refused: dict[str, str]
     dry_run: bool
     unnamed: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    lost: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether results hold what was published, as far as it was looked at. To keep something is no failure."""
+        return not self.lost
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values, for JSON."""
@@ -106,6 +114,7 @@ class GcReport(Shown):
             "removed": [attrs.asdict(each) for each in self.removed],
             "refused": self.refused,
             "unnamed": {fragment: list(names) for fragment, names in self.unnamed.items()},
+            "lost": list(self.lost),
             "bytes": sum(each.bytes for each in self.removed),
         }
 
@@ -197,7 +206,7 @@ def gc_executions(
             ]
         except EmdstoreError as error:
             refused[repr(locations.results)] = f"its unfinished uploads stay: {error}"
-    return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed)
+    return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed, tuple(dict.fromkeys(cleaning.lost)))
 
 
 class _Cleaning:
@@ -208,6 +217,7 @@ class _Cleaning:
         self.removed: list[Removal] = []
         self.refused: dict[str, str] = {}
         self.unnamed: dict[str, tuple[str, ...]] = {}
+        self.lost: list[str] = []
 
     def clean(self, row: ExecutionRow) -> None:
         """Remove the folder of an execution, or return why it stays."""
@@ -235,9 +245,9 @@ class _Cleaning:
                 remove_looked_at(locations, fragment, tree)
             return reason
         if self._dry_run:
-            return self._judged(fragment)[0]
+            return self._judged(row)[0]
         with Lease(locations, row, (row.status,), to=row.status) as lease:
-            reason, proof = self._judged(fragment)
+            reason, proof = self._judged(row)
             status, error = row.status, row.error
             if reason is None:
                 remove_shipped(locations, fragment, proof.tree or tree, lease.check)
@@ -249,13 +259,16 @@ class _Cleaning:
             lease.give_back(status, error)
         return reason
 
-    def _judged(self, fragment: str) -> tuple[str | None, Proof]:
+    def _judged(self, row: ExecutionRow) -> tuple[str | None, Proof]:
+        fragment = row.fragment
         if self._force:
             proof = Proof(tree=look_at_tree(self._locations.scratch.ground, fragment))
             return _still_writes(self._locations, fragment), proof
         proof = look_before_removal(self._locations, fragment)
         if proof.unnamed:
             self.unnamed[fragment] = proof.unnamed
+        if proof.lost and row.status not in NOT_SHIPPED:
+            self.lost.append(fragment)
         return proof.refusal(unnamed=self._with_unnamed), proof
 
     def finish_what_was_killed(self) -> None:

@@ -22,6 +22,25 @@ from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfers import ProgressCallback, Unchanged, move_in_order
 from emdstore.transfers.seals import ATTEMPTS, overtaken, write_seal
 
+_TOLD_OF_THE_RUN = (
+    "selectors",
+    "dataset_hash",
+    "description",
+    "created_at",
+    "started_at",
+    "stopped_at",
+    "host",
+    "pid",
+    "reingest_of",
+    "inputs",
+    "datasets",
+    "provider_version",
+    "diagnostic_version",
+    "software",
+    "resources",
+    "extra",
+)
+
 
 @attrs.frozen
 class Publication:
@@ -174,7 +193,7 @@ def _publish(
         # It resolved absolute names in the bundles, and whoever reads the record must be able to do the same.
         known = attrs.evolve(known, output_directory=os.fspath(source.local_path()))
     record = attrs.evolve(
-        record_of(identity, known, outcome, decision),
+        _no_less(record_of(identity, known, outcome, decision), standing.record),
         replaces=_replaced(standing),
         superseded=_superseded(standing, outcome),
         published_at=system.current().now(),
@@ -185,6 +204,17 @@ def _publish(
     ask_to_replace(standing, before_replacing)
     written = put_record(record, dest, standing.digest, before_write=before_record)
     return Publication(outcome, decision, record, written), standing.was_open
+
+
+def _no_less(record: ExecutionRecord, before: ExecutionRecord | None) -> ExecutionRecord:
+    """Let a record of the same bytes tell no less of the run than the one before.
+
+    Whoever promotes a folder again may know nothing but the folder.
+    """
+    if before is None or before.state == "publishing" or before.artifacts != record.artifacts:
+        return record
+    untold = (name for name in _TOLD_OF_THE_RUN if not getattr(record, name))
+    return attrs.evolve(record, **{name: getattr(before, name) for name in untold})
 
 
 def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, ...]:
