@@ -15,7 +15,7 @@ from tests.ensembles import GOOD, INCOMPLETE
 from emdstore.cli import app
 
 COLUMNS = 80
-NOT_CALLED = {"serve", "watch", "demo", "promote", "release sign"}
+NOT_CALLED = {"serve", "watch", "demo", "promote", "release sign", "deposit"}
 """Servers, what takes long, and what has tests of its own in both ways."""
 
 
@@ -78,6 +78,7 @@ def calls() -> Iterator[tuple[str, int, str]]:
     yield "release verify", 0, "release verify r1"
     yield "release diff", 0, "release diff r1 r1"
     yield "release alias", 0, "release alias current r1"
+    yield "cite", 0, f"cite results {GOOD}"
     yield "retract", 0, f"retract {INCOMPLETE} --reason why"
     yield "unretract", 0, f"unretract {INCOMPLETE}"
     yield "compare", 0, f"compare {GOOD} {GOOD}"

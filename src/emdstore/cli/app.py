@@ -111,13 +111,20 @@ SECTIONS = {
         "init", "run", "commit", "status", "logs", "list", "history", "abort", "recover", "reingest", "gc",
     ),
     "Load and ask a catalog": (
-        "replay", "watch", "show", "inputs", "affected", "resources", "compare", "export", "forget", "db",
+        "replay", "watch", "show", "inputs", "affected", "resources", "compare", "export", "datastore", "forget", "db",
     ),
-    "Stand behind results": ("release", "promote"),
+    "Stand behind results": ("release", "promote", "cite", "deposit", "provenance"),
     "Look in a browser": ("serve", "report"),
     "About emdstore": ("demo", "doctor", "config", "help", "man", "completion", "schema", "climate-ref"),
 }  # fmt: skip
 """The commands by what they are about; a group counts as one."""
+
+
+def sections() -> dict[str, tuple[str, ...]]:
+    """Return `SECTIONS`, with what none of them names as the last one."""
+    listed = {name for names in SECTIONS.values() for name in names}
+    rest = dict.fromkeys(name.split()[0] for name in COMMANDS if name.split()[0] not in listed)
+    return SECTIONS | ({"More": tuple(rest)} if rest else {})
 
 
 def make_app(called: Sequence[str] = ()) -> App:
@@ -134,8 +141,11 @@ def make_app(called: Sequence[str] = ()) -> App:
         default_parameter=Parameter(negative=()),
         config=Env("EMDSTORE_", command=True),
     )
-    sections = [(Group(title, sort_key=position), names) for position, (title, names) in enumerate(SECTIONS.items())]
-    section_of = {name: section for section, names in sections for name in names}
+    section_of = {
+        name: Group(title, sort_key=position)
+        for position, (title, names) in enumerate(sections().items())
+        for name in names
+    }
     groups = {"": app}
     for name, summary in _GROUPS.items():
         groups[name] = App(name=name, help=summary, sort_key=len(COMMANDS), group=section_of.get(name))

@@ -33,7 +33,7 @@ def man(*command: str, install: bool = False, folder: Path = _FOLDER) -> int:
     folder
         Where to write them.
     """
-    from emdstore.cli.app import COMMANDS, SECTIONS, make_app
+    from emdstore.cli.app import COMMANDS, make_app, sections
 
     summaries = {name: summary for name, (_, summary) in COMMANDS.items()}
     name = " ".join(command)
@@ -41,13 +41,13 @@ def man(*command: str, install: bool = False, folder: Path = _FOLDER) -> int:
         target = folder.expanduser()
         target.mkdir(parents=True, exist_ok=True)
         for each in ("", *COMMANDS):
-            text = _page_of(each, summaries[each], make_app(each.split())) if each else _overview(summaries, SECTIONS)
+            text = _page_of(each, summaries[each], make_app(each.split())) if each else _overview(summaries, sections())
             (target / f"{_title(each)}.1").write_text(text, encoding="utf-8")
         say(f"{len(COMMANDS) + 1} pages are in {target}: man emdstore-transfer")
         return 0
     if name and name not in COMMANDS:
         raise WrongCallError(f"there is no command {name!r}: `emdstore --help` lists them")
-    print(_page_of(name, summaries[name], make_app(command)) if name else _overview(summaries, SECTIONS), end="")
+    print(_page_of(name, summaries[name], make_app(command)) if name else _overview(summaries, sections()), end="")
     return 0
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 from cyclopts import Parameter
 
 from emdstore.cli.options import (
@@ -34,7 +35,18 @@ from emdstore.web.text import count_text
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog
 
-Results = Annotated[str | None, Parameter(name="--results", help="The results store; by default the workspace's.")]
+
+@Parameter(name="*")
+@attrs.frozen
+class Place:
+    """In which results store releases are."""
+
+    results: Annotated[str | None, Parameter(help="The results store, or a copy; by default the workspace's.")] = None
+    config: Config = None
+    access: Access = ANY
+
+
+OWN = Place()
 
 
 def create(
@@ -49,9 +61,7 @@ def create(
     note: Annotated[str, Parameter(name=("--note", "-m"))] = "",
     by: str | None = None,
     key: Annotated[Path | None, Parameter(name="--sign")] = None,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Name exactly these sets, as they are, in a list that never changes. Every byte of them is read before.
@@ -88,7 +98,7 @@ def create(
         filters["latest"] = True
     if sets and (filters or prefix):
         raise WrongCallError("give the sets by name, or choose them by options")
-    with _store_and_catalog(results, config, access) as (store, catalog):
+    with _store_and_catalog(place) as (store, catalog):
         fragments = list(sets) or None
         if filters:
             if catalog is None:
@@ -103,9 +113,9 @@ def create(
     return 0
 
 
-def list_all(*, results: Results = None, config: Config = None, access: Access = ANY, output: Output = PLAIN) -> int:
+def list_all(*, place: Place = OWN, output: Output = PLAIN) -> int:
     """List the releases of a results store, and the aliases that point at them."""
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         releases, aliases = list_releases(store), list_aliases(store)
     if output.json:
         about = [{"name": r.name, "at": r.at, "by": r.by, "note": r.note, "sets": len(r.sets)} for r in releases]
@@ -125,9 +135,7 @@ def show(
     name: str,
     /,
     *,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Show which sets a release names.
@@ -137,7 +145,7 @@ def show(
     name
         The release, or an alias.
     """
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         release = read_release(store, name)
     if output.json:
         return show_document("release show", {"release": release})
@@ -155,9 +163,7 @@ def check(
     /,
     *,
     signers: Path | None = None,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Read every byte that a release names, and tell whether all is as it was released. Exit code 1 if it is not.
@@ -168,10 +174,8 @@ def check(
         The release, or an alias.
     signers
         Also expect a signature of one of these: a file of OpenSSH's format allowed_signers.
-    results
-        The results store, or a copy of it; by default the workspace's.
     """
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         signed_by = None if signers is None else check_signature(store, name, signers)
         signed = signed_by is not None or is_signed(store, name)
         found = check_release(store, read_release(store, name))
@@ -194,9 +198,7 @@ def diff(
     other: str,
     /,
     *,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """List what is different from one release to another. Exit code 1 if anything is.
@@ -208,7 +210,7 @@ def diff(
     other
         Another one.
     """
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         found = ReleaseDiff.between(read_release(store, one), read_release(store, other))
     code = 1 if found.added or found.removed or found.changed else 0
     if output.json:
@@ -226,9 +228,7 @@ def sign(
     key: Path,
     /,
     *,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Sign a release with an SSH key, so that others can tell who stands behind it, also in a copy.
@@ -243,7 +243,7 @@ def sign(
     key
         The file of the private key, or of the public one if an agent holds the private one.
     """
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         sign_release(store, name, key)
     if output.json:
         return show_document("release sign", {"release": name, "key": str(key)})
@@ -258,9 +258,7 @@ def alias(
     *,
     why: Annotated[str, Parameter(name=("--why", "-m"))] = "",
     by: str | None = None,
-    results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    place: Place = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Point an alias, such as production, at a release. Where it pointed before is kept, with who moved it and why.
@@ -276,9 +274,10 @@ def alias(
     by
         Who moves it; by default the user and the host.
     """
-    if results is None and (target := named_targets(config).get(name)) is not None and target.protected:
+    target = named_targets(place.config).get(name) if place.results is None else None
+    if target is not None and target.protected:
         raise WrongCallError(f"{name} is a protected target: `emdstore promote` moves it, after the checks")
-    with _store_and_catalog(results, config, access) as (store, _):
+    with _store_and_catalog(place) as (store, _):
         pointed = point_alias(store, name, release, why=why, by=by)
     if output.json:
         return show_document("release alias", {"alias": pointed})
@@ -287,14 +286,12 @@ def alias(
 
 
 @contextmanager
-def _store_and_catalog(
-    place: str | None, config: Path | None, access: Access
-) -> Iterator[tuple[ArtifactStore, Catalog | None]]:
+def _store_and_catalog(place: Place) -> Iterator[tuple[ArtifactStore, Catalog | None]]:
     """Open a results store, and the workspace's catalog where it is the workspace's; the catalog learns of releases."""
-    if place is not None:
-        yield open_existing(place, access), None
+    if place.results is not None:
+        yield open_existing(place.results, place.access), None
         return
-    with open_workspace(config, access, instead="--results") as workspace:
+    with open_workspace(place.config, place.access, instead="--results") as workspace:
         yield workspace.results, workspace.catalog
         note_releases(workspace.results, workspace.catalog)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
@@ -83,7 +82,7 @@ class Rule:
         Whether to read and hash every artifact, also what the records prove.
     tolerance
         To compare the scalars of sets instead of their bytes: how far apart two values may be, relative to the larger
-        one; None for bytes.
+        one, as for `compare`; None for bytes.
     """
 
     every_digest: bool = False
@@ -277,11 +276,13 @@ def _of_key(
 def _of_values(
     one: ArtifactStore, other: ArtifactStore, folder: str, a: Standing, b: Standing, tolerance: float
 ) -> Iterator[Difference]:
-    before, after = _values(one, folder, a), _values(other, folder, b)
+    from emdstore.catalog.comparing import Tolerance  # only for values, because it takes a database along
+
+    before, after, allowed = _values(one, folder, a), _values(other, folder, b), Tolerance(relative=tolerance)
     for told in dict.fromkeys((*before, *after)):
         left, right = before.get(told), after.get(told)
         how: How = "value" if told in before and told in after else "only-in-a" if told in before else "only-in-b"
-        if how != "value" or not _is_close(left, right, tolerance):
+        if how != "value" or not allowed.allows(left, right):
             yield Difference("value", folder, how, left, right, dict(told))
 
 
@@ -294,10 +295,3 @@ def _values(store: ArtifactStore, folder: str, standing: Standing) -> dict[tuple
     key = join_key(folder, name)
     bundle = decode_metric_bundle(patiently(lambda: store.read_bytes(key), store), name=key)
     return {tuple(sorted(dimensions.items())): value for value, dimensions, _ in bundle.iter_rows()}
-
-
-def _is_close(a: float | None, b: float | None, tolerance: float) -> bool:
-    """Tell whether two values are as good as equal; two that are missing are."""
-    if a is None or b is None:
-        return a is b
-    return a == b or math.isclose(a, b, rel_tol=tolerance)
