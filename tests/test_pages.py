@@ -32,6 +32,7 @@ from emdstore import (
     StoreError,
     Workspace,
     create_release,
+    open_store,
     point_alias,
     replay,
     transfer,
@@ -104,10 +105,11 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 execution.add_input(f"CMIP6.CMIP.{provider}.MIROC6.{name}")
                 execution.add_input("CMIP6.CMIP.CSIRO.ACCESS-ESM1-5.historical", doi="10.22033/ESGF/CMIP6.4272")
             execution.commit_output_assets()
-        create_release(workspace.results, "2026.1")
-        create_release(workspace.results, "2026.2")
+        for name in ("1", "2"):
+            create_release(workspace.results, f"2026.{name}", [f"pmp/enso_tel/historical/{name}"])
         point_alias(workspace.results, "production", "2026.1")
         replay(workspace.results, workspace.catalog)
+    shutil.rmtree(folder / "scratch/pmp/enso")  # as after `gc`
     for name in ("before.db", "after.db", "emdstore-demo/catalog.db"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(folder / "catalog.db", folder / name)
@@ -172,6 +174,7 @@ class World:
 
 COMMAND = """#!/bin/sh
 case "$*" in
+  watch*) timeout -s TERM 2 {python} -m emdstore "$@"; test $? = 124 ;;
   serve*) timeout -s INT 1 {python} -m emdstore "$@" --port 0; test $? = 124 ;;
   *--watch*) timeout -s TERM 2 {python} -m emdstore "$@"; test $? = 124 ;;
   *) exec {python} -m emdstore "$@" ;;
@@ -197,7 +200,7 @@ def world(
         shutil.copytree(furnished / "results", elsewhere / place)
     (elsewhere / "home/me").mkdir(parents=True)
     bucket = moto_server.make_bucket()
-    places = {f"s3://{name}": f"s3://{bucket}" for name in ("my-bucket", "bucket", "public")}
+    places = {f"s3://{name}": f"s3://{bucket}" for name in ("my-bucket", "bucket", "public", "archive")}
     places |= {f"/{name}/": f"{elsewhere}/{name}/" for name in ("data", "scratch", "archive", "mirror", "home/me")}
     settings = {
         "AWS_ACCESS_KEY_ID": moto_server.access_key,
@@ -220,6 +223,8 @@ def world(
         monkeypatch.delenv(name)
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    if page == "docs/cli.md":
+        transfer(furnished / "results", open_store(f"s3://{bucket}/results", **moto_server.options))
     made = World(furnished, tmp_path / "here", places, dict(os.environ))
     made.furnish()
     for name in WITHOUT.get(page, ()):

@@ -51,7 +51,7 @@ def moved(text: str, file: str, linked: set[str]) -> str:
     def link(found: re.Match[str]) -> str:
         target, mark, anchor = found[1].partition("#")
         wanted = posixpath.normpath(str(here / target))
-        if wanted.startswith("src/"):
+        if place_of(wanted).startswith("project/") and (ROOT / wanted).is_file() and not wanted.endswith(".md"):
             linked.add(wanted)
         return posixpath.relpath(place_of(wanted), place) + mark + anchor
 
