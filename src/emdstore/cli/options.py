@@ -179,13 +179,13 @@ class Access(Patience):
     profile
         The profile in ~/.aws whose credentials to use for S3, whatever the environment says.
     anonymous
-        Sign nothing, for public buckets on S3.
+        Sign nothing, for public buckets.
     requester_pays
         Pay for the requests, as some buckets on S3 demand.
     ca_bundle
-        A file with certificates to trust for S3 beside those of the system; also AWS_CA_BUNDLE.
+        A file with certificates of servers to trust beside those of the system; also AWS_CA_BUNDLE.
     verify
-        Whether to verify the certificates of S3 servers.
+        Whether to verify the certificates of servers.
     """
 
     endpoint_url: Annotated[str | None, Parameter(env_var=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))] = None
@@ -199,7 +199,12 @@ class Access(Patience):
     def options_for(self, place: str) -> dict[str, Any]:
         """Return the options for `open_store`."""
         who: dict[str, Any] = {}
-        if place[:5].lower() == "s3://":
+        scheme = place.partition("://")[0].lower()
+        if scheme in _CERTIFIED:
+            who = {"ca_bundle": self.ca_bundle, "verify": None if self.verify else False}
+        if scheme in _OBJECT_STORES:
+            who["anonymous"] = self.anonymous or None
+        if scheme == "s3":
             who = {
                 "endpoint_url": self.endpoint_url,
                 "engine": self.engine,
@@ -211,6 +216,9 @@ class Access(Patience):
             }
         return self.bounds() | {name: value for name, value in who.items() if value is not None}
 
+
+_OBJECT_STORES = ("gs", "gcs", "az", "azure", "abfs", "abfss")
+_CERTIFIED = (*_OBJECT_STORES, "http", "https", "dav", "davs", "webdav", "webdavs")
 
 PLAIN = Output()
 PATIENT = Patience()

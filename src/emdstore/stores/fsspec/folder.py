@@ -26,11 +26,13 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX, validate_key
 from emdstore.per_process import PerProcess
+from emdstore.stores.fsspec.manifest import read_manifest
 from emdstore.stores.fsspec.proof import CHECKED, FileProof, checksum_of
 from emdstore.stores.fsspec.systems import (
     CHECK,
     Mechanics,
     describe,
+    hidden_cause,
     is_of_one_thread,
     meaning,
     mechanics_of,
@@ -86,6 +88,7 @@ class Folder:
         self._secrets = (*secrets_in(url), *secret_options(options))
         self.name = f"FsspecArtifactStore({redact(redact_url(url), self._secrets)!r})"
         self.root_seen = False
+        self._digests: dict[str, str] | None = None
         self.lacks: tuple[str, ...] = ()
         self._opened = PerProcess(self._open)
 
@@ -141,7 +144,34 @@ class Folder:
             if found["size"] is None:
                 found["size"] = len(fs.cat_file(path))
         here = self.open()
-        return describe(key, found, checksum_of(protocols(here.fs), found) if here.keeps_checksums else None)
+        checksum = checksum_of(protocols(here.fs), found) if here.keeps_checksums else self._digest(key)
+        return describe(key, found, checksum)
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is on a web server."""
+        return bool(protocols(self.open().fs) & {"http", "https"})
+
+    def manifest(self) -> dict[str, str] | None:
+        """Read the publisher's list of files anew; None if there is none."""
+        here = self.open()
+        if not self.is_web:
+            return None
+        with self.translating("list", ""):
+            found = read_manifest(here.fs, here.base)
+        self._digests = found or {}
+        return found
+
+    def _digest(self, key: str) -> str | None:
+        if self._digests is None:
+            self.manifest()
+        digest = (self._digests or {}).get(key)
+        return digest and f"sha256:{digest}"
+
+    @property
+    def proves(self) -> bool:
+        """Whether checksums are known, by which what is read is proved."""
+        return self.open().keeps_checksums or self.is_web
 
     def proof_of(self, info: ArtifactInfo) -> FileProof:
         """Return what checks an artifact's bytes as they arrive."""
@@ -219,6 +249,8 @@ class Folder:
 
     def raise_error(self, error: Exception, verb: str, key: str) -> NoReturn:
         """Raise the emdstore error for an error of the file system."""
+        if isinstance(error, FileNotFoundError) and (hidden := hidden_cause(error)) is not None:
+            error = hidden
         if isinstance(error, FileNotFoundError):
             self._look_for_root(key, verb)
             if verb != "write":

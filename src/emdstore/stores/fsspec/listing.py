@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emdstore.errors import ArtifactNotFoundError, StoreAccessError, StoreError, StoreUnavailableError
-from emdstore.keys import is_staging, why_invalid
+from emdstore.keys import in_folder, is_staging, why_invalid
 from emdstore.stores.fsspec.folder import ChangedMeanwhileError, Folder
 from emdstore.stores.port import ArtifactInfo, LeftOut
 
@@ -19,6 +19,11 @@ Found = tuple[str, Mapping[str, Any]]
 def iter_files(root: Folder, prefix: str) -> Iterator[Found | LeftOut]:
     """Yield the files below a prefix in the order of their keys, and what else lies there."""
     root.open().fs.invalidate_cache()
+    if (listed := root.manifest()) is not None:
+        for key in sorted(listed, key=str.encode):
+            if in_folder(key, prefix):
+                yield key, {"name": root.open().base + key, "size": None, "type": "file"}
+        return
     yield from _iter_folder(root, prefix + "/" if prefix else "")
 
 
@@ -79,6 +84,15 @@ def _list(root: Folder, path: str, folder: str) -> list[Mapping[str, Any]]:
             return []
         except ChangedMeanwhileError:
             continue
+        except StoreAccessError as error:
+            if not root.is_web:
+                raise
+            raise StoreAccessError(
+                f"{error}; a site without index pages is read by the list of its files that its publisher puts beside "
+                "them: `emdstore manifest FOLDER > FOLDER/SHA256SUMS`",
+                key=error.key,
+                store=root.name,
+            ) from None
         if all(isinstance(each, Mapping) and isinstance(each.get("name"), str) and "type" in each for each in listed):
             return listed
         raise StoreError(

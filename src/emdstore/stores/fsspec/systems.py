@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import os
 import pickle
 import re
+import ssl
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -128,8 +130,21 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
         case "http" | "https":
             import aiohttp  # those that serve these schemes
 
-            waits = {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)}
-            options["client_kwargs"] = waits | dict(options.get("client_kwargs") or {})
+            patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)
+            # Proxies come from the environment, and passwords from the user's .netrc.
+            client: dict[str, Any] = {"timeout": patience, "trust_env": True}
+            headers = dict(options.pop("headers", None) or {})
+            if token := options.pop("token", None):
+                headers["Authorization"] = f"Bearer {token}"
+            if user := options.pop("user", None):
+                told = f"{user}:{options.pop('password', '')}".encode()
+                headers["Authorization"] = f"Basic {base64.b64encode(told).decode()}"
+            if headers:
+                client["headers"] = headers
+            bundle, verify = options.pop("ca_bundle", None), options.pop("verify", True)
+            if bundle is not None or not verify:
+                options["ssl"] = ssl.create_default_context(cafile=bundle) if verify else False
+            options["client_kwargs"] = client | dict(options.get("client_kwargs") or {})
         case "sftp" | "ssh":
             if fsspec.get_filesystem_class(url.partition("://")[0]).__module__.startswith("sshfs"):
                 # Both clients would accept any host key.
@@ -270,6 +285,15 @@ _PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # s3fs's number for an i
 _PASSING_TEXT = re.compile(r"reduce your request rate|Could not connect|Connection was closed|Connection reset").search
 _PASSING_MODULES = ("aiohttp", "httpx", "httpcore", "urllib3", "botocore.httpsession", "fsspec.exceptions")
 _PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
+
+
+def hidden_cause(error: FileNotFoundError) -> Exception | None:
+    """Return why a web server did not answer, where fsspec says that there is no such file; None if there is none."""
+    cause = error.__cause__
+    if not isinstance(cause, Exception) or getattr(cause, "status", None) in (404, 410):
+        return None
+    is_of_client = type(cause).__module__.startswith("aiohttp") or isinstance(cause, TimeoutError | ConnectionError)
+    return cause if is_of_client else None
 
 
 def code_of(error: Exception) -> str:
