@@ -110,6 +110,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def capabilities(session: nox.Session) -> None:
+    """Print what each kind of store can do, for docs/sites.md."""
+    install_wheel(session, "s3,s3fs,webdav,testing")
+    session.run("python", "docs/site/capabilities.py")
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation site in build/site; a warning is an error, and so is a link that leads nowhere."""
     install_wheel(session, "test,docs")
