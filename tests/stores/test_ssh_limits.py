@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-import psutil
 import pytest
-from tests.servers.sshd import NO_SSH, SSHServer, run_sshd
+from tests.servers.sshd import SSHServer, run_sshd
 
 from emdstore import LocalArtifactStore, SSHArtifactStore, transfer
 from emdstore.errors import EmdstoreError, StoreAccessError, StoreError, StoreUnavailableError
@@ -162,23 +159,3 @@ def test_a_full_disk_over_there_is_told_and_keeps_the_old_value(
         assert "intact" in str(failure.error)
     assert (small_disk / "data" / "a").read_bytes() == bytes(600_000)
     assert [each.name for each in (small_disk / "data").iterdir()] == ["a"]
-
-
-def test_what_a_killed_program_left_is_swept_by_its_age(tmp_path: Path) -> None:
-    others = set(psutil.Process().children(recursive=True))
-    store = SSHArtifactStore(f"ssh://here{tmp_path}/data", rsh=NO_SSH)
-    with pytest.raises(StoreUnavailableError), store.open_writer("runs/a") as writer:  # noqa: PT012
-        writer.write(bytes(2 * MIB))
-        store.exists("a")
-        for child in set(psutil.Process().children(recursive=True)) - others:
-            child.send_signal(signal.SIGKILL)
-        while True:
-            writer.write(bytes(MIB))
-            time.sleep(0.01)
-    (left,) = (tmp_path / "data" / "runs").iterdir()
-    assert list(store.iter_keys()) == []
-    assert store.remove_staging() == ()
-    assert store.remove_staging(older_than=0, dry_run=True) == (f"runs/{left.name}",)
-    assert store.remove_staging(older_than=0) == (f"runs/{left.name}",)
-    assert not left.exists()
-    store.close()

@@ -63,6 +63,17 @@ def read_whole(fd: int, before: os.stat_result, key: str) -> bytes:
     return data
 
 
+def is_program(status: os.stat_result) -> bool:
+    """Tell whether somebody may run a file, which its copy keeps."""
+    return bool(status.st_mode & 0o111)
+
+
+def let_run(fd: int) -> None:
+    """Let whoever may read an open file run it, within the umask."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    os.fchmod(fd, mode | (mode & 0o444) >> 2)
+
+
 def check_unchanged(before: os.stat_result, after: os.stat_result, size: int, key: str) -> None:
     """Raise `SourceChangedError` if a file of which `size` bytes were read has changed meanwhile.
 
@@ -528,10 +539,8 @@ class CopyFiles:
             out = self._dest.stage(key)
             try:
                 size, digest = self._pour(fd, out, before, key, moved)
-                if before.st_mode & 0o111:
-                    # Whoever may read a program may run it, within the umask.
-                    mode = stat.S_IMODE(os.fstat(out).st_mode)
-                    os.fchmod(out, mode | (mode & 0o444) >> 2)
+                if is_program(before):
+                    let_run(out)
                 check_unchanged(before, os.fstat(fd), size, key)
                 # The copy keeps the time of the source; a different time means different bytes: see `decide`.
                 os.utime(out, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -11,24 +11,21 @@ import copy
 import hashlib
 import itertools
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import attrs
 
-from emdstore.errors import EmdstoreError, StoreUnavailableError
+from emdstore.errors import EmdstoreError
 from emdstore.keys import validate_key
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.local.files import FileSession, check_unchanged, read_whole
-from emdstore.stores.local.root import Root
+from emdstore.stores.local.files import check_unchanged, is_program, let_run, read_whole
 from emdstore.stores.port import CHUNK_SIZE, Copied
 from emdstore.stores.ssh import program as far
 from emdstore.stores.ssh.farend import LARGE, FarEnd, FarReader, FarWriter
-from emdstore.stores.ssh.lines import Lines
+from emdstore.stores.ssh.sessions import Session
 
 _AHEAD_BYTES = far.WINDOW
 _TOGETHER_BYTES = far.PIECE_BYTES
@@ -62,34 +59,23 @@ class _Sent:
     frames: SimpleQueue[Any]
 
 
-class SendFiles:
+class SendFiles(Session[FarEnd]):
     """See `CopiesMany`: from a folder of this machine to the far end."""
 
-    def __init__(self, source: Root, lines: Lines) -> None:
-        self._source, self._lines = FileSession(source), lines
+    kind = FarEnd
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._source.close()
-
-    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
-        """See `CopySession.copy`."""
-        validate_key(key)
-        return self._lines.call(lambda side: self._copy(_program(side), key, moved))
-
-    def _copy(self, end: FarEnd, key: str, moved: _Moved) -> Copied:
-        with self._source.root.translating("read", key):
-            fd, before = self._source.open(key)
+    def copy_over(self, side: FarEnd, key: str, moved: _Moved) -> Copied:
+        """See `Session.copy_over`."""
+        with self.files.root.translating("read", key):
+            fd, before = self.files.open(key)
             try:
                 if 0 < before.st_size <= LARGE:
                     data = read_whole(fd, before, key)
-                    end.put(key, data, **_kept(before))
+                    side.put(key, data, **_kept(before))
                     if moved is not None:
                         moved(len(data))
                     return Copied(len(data), sha256_of(data))
-                with FarWriter(end, key, **_kept(before)) as writer:
+                with FarWriter(side, key, **_kept(before)) as writer:
                     while data := os.read(fd, CHUNK_SIZE):
                         writer.write(data)
                         if moved is not None:
@@ -103,8 +89,7 @@ class SendFiles:
         """See `CopiesMany.copy_many`."""
         waiting: deque[_Sent] = deque()
         ahead = 0
-        with self._lines.taken() as side:
-            end = _program(side)
+        with self.connected() as end:
             try:
                 for read in self._read_together(keys):
                     number, frames = end.begin()
@@ -143,8 +128,8 @@ class SendFiles:
             yield together
 
     def _read(self, key: str) -> tuple[bytes, dict[str, Any]]:
-        with self._source.root.translating("read", key):
-            fd, before = self._source.open(key)
+        with self.files.root.translating("read", key):
+            fd, before = self.files.open(key)
             try:
                 return read_whole(fd, before, key), _kept(before)
             finally:
@@ -177,17 +162,9 @@ def _settled(end: FarEnd, sent: _Sent, moved: _Moved) -> Iterator[Copied | Emdst
 def _kept(status: os.stat_result) -> dict[str, Any]:
     """Return what a copy keeps of a file besides its bytes: its time, and that it is a program."""
     kept: dict[str, Any] = {"mtime": status.st_mtime_ns}
-    if status.st_mode & 0o111:
+    if is_program(status):
         kept["program"] = True
     return kept
-
-
-def _keep(fd: int, mtime_ns: int, *, is_program: bool) -> None:
-    """Give a copy what it keeps; whoever may read a program may run it, within the umask."""
-    if is_program:
-        mode = stat.S_IMODE(os.fstat(fd).st_mode)
-        os.fchmod(fd, mode | (mode & 0o444) >> 2)
-    os.utime(fd, ns=(mtime_ns, mtime_ns))
 
 
 @attrs.frozen
@@ -199,29 +176,26 @@ class _Asked:
     frames: SimpleQueue[Any]
 
 
-class FetchFiles:
+class FetchFiles(Session[FarEnd]):
     """See `CopiesMany`: from the far end to a folder of this machine."""
 
-    def __init__(self, lines: Lines, dest: Root) -> None:
-        self._lines, self._dest = lines, FileSession(dest)
+    kind = FarEnd
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._dest.close()
-
-    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
-        """See `CopySession.copy`."""
-        validate_key(key)
-        return self._lines.call(lambda side: self._stream(_program(side), key, moved))
+    def copy_over(self, side: FarEnd, key: str, moved: _Moved) -> Copied:
+        """See `Session.copy_over`."""
+        with FarReader(side, key) as reader, self.put(key) as out:
+            while data := reader.read(far.WINDOW):
+                self.files.write(out, data, key)
+                if moved is not None:
+                    moved(len(data))
+            _keep(out, reader.mtime_ns, is_program=reader.is_program)
+        return Copied(reader.size, reader.sha256)
 
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
         asked: deque[_Asked] = deque()
         left = deque(keys)
-        with self._lines.taken() as side:
-            end = _program(side)
+        with self.connected() as end:
             try:
                 while asked or left:
                     while left and len(asked) < _AHEAD_FRAMES:
@@ -253,11 +227,11 @@ class FetchFiles:
                 size = each.get("size", 0)
                 try:
                     if each.get("code") == "large":
-                        yield self._stream(end, key, moved)
+                        yield self.copy_over(end, key, moved)
                     elif "code" in each:
                         yield end.error_of(each, key, "read")
                     else:
-                        yield self._put(end, key, each, view[at : at + size], moved)
+                        yield self._put_small(end, key, each, view[at : at + size], moved)
                 except EmdstoreError as error:
                     yield error
                 at += size
@@ -266,42 +240,19 @@ class FetchFiles:
                     end.send(asked.number, far.TAKEN, {"room": len(body)})
         end.forget(asked.number)
 
-    def _put(self, end: FarEnd, key: str, told: dict[str, Any], data: memoryview, moved: _Moved) -> Copied:
+    def _put_small(self, end: FarEnd, key: str, told: dict[str, Any], data: memoryview, moved: _Moved) -> Copied:
         digest = hashlib.sha256(data).hexdigest()
         end.check(digest, told["sha256"], key)
-        dest = self._dest
-        with dest.root.translating("write", key):
-            out = dest.stage(key)
-            try:
-                dest.write(out, data, key)
-                if moved is not None:
-                    moved(len(data))
-                _keep(out, told["stat"][1], is_program=told.get("program", False))
-            except BaseException:
-                dest.discard(out)
-                raise
-            dest.put_in_place(out, key)
+        with self.put(key) as out:
+            self.files.write(out, data, key)
+            if moved is not None:
+                moved(len(data))
+            _keep(out, told["stat"][1], is_program=told.get("program", False))
         return Copied(len(data), digest)
 
-    def _stream(self, end: FarEnd, key: str, moved: _Moved) -> Copied:
-        dest = self._dest
-        with FarReader(end, key) as reader, dest.root.translating("write", key):
-            out = dest.stage(key)
-            try:
-                while data := reader.read(far.WINDOW):
-                    dest.write(out, data, key)
-                    if moved is not None:
-                        moved(len(data))
-                _keep(out, reader.mtime_ns, is_program=reader.is_program)
-            except BaseException:
-                dest.discard(out)
-                raise
-            dest.put_in_place(out, key)
-        return Copied(reader.size, reader.sha256)
 
-
-def _program(side: object) -> FarEnd:
-    """Return the far side as the program that it is; a store that fell back to SFTP in between has none."""
-    if not isinstance(side, FarEnd):
-        raise StoreUnavailableError("the other side can only do SFTP by now; try again")
-    return side
+def _keep(fd: int, mtime_ns: int, *, is_program: bool) -> None:
+    """Give a copy what it keeps of its source."""
+    if is_program:
+        let_run(fd)
+    os.utime(fd, ns=(mtime_ns, mtime_ns))

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 import attrs
 
-from emdstore.errors import EmdstoreError, StoreUnavailableError
+from emdstore.errors import EmdstoreError
 from emdstore.keys import validate_key
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.local.files import FileSession, check_unchanged, read_whole
-from emdstore.stores.local.root import Root
+from emdstore.stores.local.files import check_unchanged, is_program, let_run, read_whole
 from emdstore.stores.port import CHUNK_SIZE, Copied
-from emdstore.stores.ssh.lines import Lines
+from emdstore.stores.ssh.sessions import Session
 from emdstore.stores.ssh.sftp import Pending, Sftp
 
 _SMALL = 1024 * 1024
@@ -49,35 +45,24 @@ class _Asked:
     taken: int
 
 
-class SendFiles:
+class SendFiles(Session[Sftp]):
     """See `CopiesMany`: from a folder of this machine to an SFTP server."""
 
-    def __init__(self, source: Root, lines: Lines) -> None:
-        self._source, self._lines = FileSession(source), lines
+    kind = Sftp
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._source.close()
-
-    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
-        """See `CopySession.copy`."""
-        validate_key(key)
-        return self._lines.call(lambda side: self._copy(_sftp(side), key, moved))
-
-    def _copy(self, side: Sftp, key: str, moved: _Moved) -> Copied:
-        with self._source.root.translating("read", key):
-            fd, before = self._source.open(key)
+    def copy_over(self, side: Sftp, key: str, moved: _Moved) -> Copied:
+        """See `Session.copy_over`."""
+        with self.files.root.translating("read", key):
+            fd, before = self.files.open(key)
             try:
                 if 0 < before.st_size <= _SMALL:
                     data = read_whole(fd, before, key)
-                    side.begin_write(key, data, is_program=_is_program(before)).result()
+                    side.begin_write(key, data, is_program=is_program(before)).result()
                     if moved is not None:
                         moved(len(data))
                     return Copied(len(data), sha256_of(data))
                 digest, size = hashlib.sha256(), 0
-                with side.open_writer(key, is_program=_is_program(before)) as writer:
+                with side.open_writer(key, is_program=is_program(before)) as writer:
                     while data := os.read(fd, CHUNK_SIZE):
                         digest.update(data)
                         size += len(data)
@@ -92,8 +77,7 @@ class SendFiles:
     def copy_many(self, keys: Sequence[str], moved: _Moved = None, /) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`."""
         waiting: deque[_Sent | EmdstoreError] = deque()
-        with self._lines.taken() as line:
-            side = _sftp(line)
+        with self.connected() as side:
             try:
                 for key in keys:
                     while waiting and (not side.sent_ahead.has_room or _is_settled(waiting[0])):
@@ -111,19 +95,15 @@ class SendFiles:
                         side.sent_ahead.end(each.size)
 
     def _send(self, side: Sftp, key: str) -> _Sent:
-        with self._source.root.translating("read", key):
-            fd, before = self._source.open(key)
+        with self.files.root.translating("read", key):
+            fd, before = self.files.open(key)
             try:
                 data = read_whole(fd, before, key)
             finally:
                 os.close(fd)
-        pending = side.begin_write(key, data, is_program=_is_program(before))
+        pending = side.begin_write(key, data, is_program=is_program(before))
         side.sent_ahead.begin(len(data))
         return _Sent(pending, len(data), sha256_of(data))
-
-
-def _is_program(status: os.stat_result) -> bool:
-    return bool(status.st_mode & 0o111)
 
 
 def _is_settled(first: _Sent | EmdstoreError) -> bool:
@@ -145,24 +125,13 @@ def _settled(side: Sftp, first: _Sent | EmdstoreError, moved: _Moved) -> Copied 
     return Copied(first.size, first.sha256)
 
 
-class FetchFiles:
+class FetchFiles(Session[Sftp]):
     """See `CopiesMany`: from an SFTP server to a folder of this machine."""
 
-    def __init__(self, lines: Lines, dest: Root) -> None:
-        self._lines, self._dest = lines, FileSession(dest)
+    kind = Sftp
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self._dest.close()
-
-    def copy(self, key: str, moved: _Moved = None, /) -> Copied:
-        """See `CopySession.copy`."""
-        validate_key(key)
-        return self._lines.call(lambda side: self._copy(_sftp(side), key, moved))
-
-    def _copy(self, side: Sftp, key: str, moved: _Moved) -> Copied:
+    def copy_over(self, side: Sftp, key: str, moved: _Moved) -> Copied:
+        """See `Session.copy_over`."""
         with side.open_reader(key) as reader:
             return self._write(key, iter(reader.read, b""), reader.is_program, moved)
 
@@ -170,8 +139,7 @@ class FetchFiles:
         """See `CopiesMany.copy_many`."""
         asked: deque[_Asked | EmdstoreError] = deque()
         left = deque(keys)
-        with self._lines.taken() as line:
-            side = _sftp(line)
+        with self.connected() as side:
             try:
                 while asked or left:
                     while left and (not asked or side.asked_ahead.has_room):
@@ -194,37 +162,23 @@ class FetchFiles:
             return first
         size = None
         try:
-            data, is_program = first.pending.result()
+            data, runs = first.pending.result()
             size = len(data)
-            return self._write(first.key, iter((data,)), is_program, moved)
+            return self._write(first.key, iter((data,)), runs, moved)
         except EmdstoreError as error:
             return error
         finally:
             side.asked_ahead.end(first.taken, size)
 
-    def _write(self, key: str, parts: Iterator[bytes], is_program: bool, moved: _Moved) -> Copied:
-        digest, size, dest = hashlib.sha256(), 0, self._dest
-        with dest.root.translating("write", key):
-            out = dest.stage(key)
-            try:
-                for data in parts:
-                    digest.update(data)
-                    size += len(data)
-                    dest.write(out, data, key)
-                    if moved is not None:
-                        moved(len(data))
-                if is_program:
-                    mode = stat.S_IMODE(os.fstat(out).st_mode)
-                    os.fchmod(out, mode | (mode & 0o444) >> 2)
-            except BaseException:
-                dest.discard(out)
-                raise
-            dest.put_in_place(out, key)
+    def _write(self, key: str, parts: Iterator[bytes], runs: bool, moved: _Moved) -> Copied:
+        digest, size = hashlib.sha256(), 0
+        with self.put(key) as out:
+            for data in parts:
+                digest.update(data)
+                size += len(data)
+                self.files.write(out, data, key)
+                if moved is not None:
+                    moved(len(data))
+            if runs:
+                let_run(out)
         return Copied(size, digest.hexdigest())
-
-
-def _sftp(side: object) -> Sftp:
-    """Return the far side as the one that it is; a program may run there by now."""
-    if not isinstance(side, Sftp):
-        raise StoreUnavailableError("the other side runs the program by now; try again")
-    return side

@@ -222,7 +222,7 @@ class SSHArtifactStore:
     def files_to(self, root: Root, /) -> CopySession | None:
         """See `BringsFiles.files_to`."""
         lines = self._lines.get()
-        return (FetchFiles if lines.run_program else sftp_copies.FetchFiles)(lines, root)
+        return (FetchFiles if lines.run_program else sftp_copies.FetchFiles)(root, lines)
 
     def flush(self) -> None:
         """See `SupportsFlush.flush`: the file system over there, as far as that can be asked."""
