@@ -141,11 +141,9 @@ def make_app(called: Sequence[str] = ()) -> App:
         default_parameter=Parameter(negative=()),
         config=Env("EMDSTORE_", command=True),
     )
-    section_of = {
-        name: Group(title, sort_key=position)
-        for position, (title, names) in enumerate(sections().items())
-        for name in names
-    }
+    section_of: dict[str, Group] = {}
+    for position, (title, names) in enumerate(sections().items()):
+        section_of |= dict.fromkeys(names, Group(title, sort_key=position))
     groups = {"": app}
     for name, summary in _GROUPS.items():
         groups[name] = App(name=name, help=summary, sort_key=len(COMMANDS), group=section_of.get(name))
