@@ -83,7 +83,7 @@ def _on_its_python(release: Release) -> Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "tables": Group(TEST_ALL, ("numpy", "pandas", "pyarrow", "xarray")),
+    "tables": Group(TEST_ALL, ("h5netcdf", "numpy", "pandas", "polars", "pyarrow", "xarray")),
     "pictures": Group(TEST_ALL, ("imagehash",)),
     "figures": Group(TEST_ALL, ("matplotlib", "plotly")),
     "notebook": Group(TEST_ALL, ("ipykernel", "nbclient")),

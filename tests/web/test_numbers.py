@@ -95,6 +95,12 @@ def test_the_table_of_models_is_a_wide_file_that_computes_nothing(home: str) -> 
     assert {row[0]: row[2] for row in rows[1:]} == {
         "best": "0.4", "typical": "1.0", "worst": "3.0", f"'{FORMULA}": "7.0", "lost": "",
     }  # fmt: skip
+    parquet, xarray = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("xarray")
+    table = parquet.read_table(io.BytesIO(httpx.get(f"{home}overview.parquet").content)).to_pydict()
+    values = {row[0].removeprefix("'"): float(row[2]) if row[2] else None for row in rows[1:]}
+    assert dict(zip(table["model"], table["a"], strict=True)) == values
+    with xarray.open_dataset(io.BytesIO(httpx.get(f"{home}overview.nc").content)) as found:
+        assert float(found["a"].sel(model="best")) == 0.4
     told = httpx.get(f"{home}overview.json?d.metric=corr").json()
     assert (told["metric"], told["perfect"]) == ("corr", 1.0)
     assert {row["name"] for row in told["models"]} >= set(MODELS)
@@ -131,6 +137,6 @@ def test_the_call_that_a_page_shows_gives_what_it_shows(home: str, catalog: Cata
     assert len(found["rows"]) == catalog.scalars(latest=True, dimensions={"metric": "rmse", "season": "DJF"}).count()
 
 
-@pytest.mark.parametrize("path", ["nope.csv", "values.exe", "overview.parquet", "executions.csv"])
+@pytest.mark.parametrize("path", ["nope.csv", "values.exe", "overview.jsonl", "executions.csv"])
 def test_what_is_no_file_of_numbers_is_not_there(path: str, home: str) -> None:
     assert httpx.get(home + path).status_code == 404

@@ -44,7 +44,7 @@ from emdstore.web.diagnostic import read_diagnostic
 from emdstore.web.execution import ExecutionPage, artifacts_of, read_execution
 from emdstore.web.executions import read_executions
 from emdstore.web.metrics import Known, known_metrics
-from emdstore.web.numbers import MEDIA_TYPES, pieces_of
+from emdstore.web.numbers import MEDIA_TYPES, formats, overview_file, pieces_of
 from emdstore.web.overview import Memory, read_overview
 from emdstore.web.places import Places
 from emdstore.web.reading import PATIENCE, ResultsReader
@@ -244,10 +244,10 @@ class _Site:
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "private, no-cache",
         }
-        if rows == "overview" and format in ("csv", "json"):
+        if rows == "overview" and format in dict(formats()):
             page = read_overview(self._catalog(request), selection, self.known, self.memory)
-            if format == "csv":
-                return Response(page.as_csv(), headers=headers, media_type=MEDIA_TYPES["csv"])
+            if format != "json":
+                return Response(overview_file(page, format), headers=headers, media_type=MEDIA_TYPES[format])
             return JSONResponse(page.as_dict(), headers={**headers, "Content-Disposition": "inline"})
         asks: dict[str, Any] = {"values": self._catalog(request).scalars, "series": self._catalog(request).series}
         ask = asks.get(rows)

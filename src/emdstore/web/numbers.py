@@ -9,15 +9,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from emdstore.catalog import Query, ScalarQuery, ScalarRow, SeriesQuery
+from emdstore.catalog import Query, ScalarQuery, ScalarRow, SeriesQuery, frames
 from emdstore.catalog.export import defused
 from emdstore.errors import QueryError
 from emdstore.web import text
 from emdstore.web.charts import run_of, units_of
 from emdstore.web.metrics import NAMES
+from emdstore.web.overview import Overview
 
 MEDIA_TYPES = {
     "csv": "text/csv; charset=utf-8",
@@ -54,6 +56,32 @@ def pieces_of(query: Query[Any], format: str, *, wide: bool = False) -> Iterator
         yield before + piece.rstrip(b"\n").replace(b"\n", b",\n")
         before = b",\n"
     yield b"]" if before != b"[" else b"[]"
+
+
+def overview_file(page: Overview, format: str) -> bytes:
+    """Return the values in the table of models as ``csv``, ``parquet`` or ``nc``."""
+    if format == "csv":
+        return page.as_csv().encode()
+    models = [row.name for row in page.rows]
+    columns: dict[str, list[float | None]] = {"mean relative error": [row.mean for row in page.rows]}
+    for number, head in enumerate(page.heads):
+        name = head.name if head.name not in columns else f"{head.provider} {head.name}"
+        cells = [row.cells[number] for row in page.rows]
+        columns[name] = [cell.value if cell.kind == "value" else None for cell in cells]
+    if format == "parquet":
+        file = io.BytesIO()
+        table = frames.load_pyarrow("Parquet").table({"model": models, **columns})
+        import_module("pyarrow.parquet").write_table(table, file)
+        return file.getvalue()
+
+    def dataset() -> Any:
+        xarray = import_module("xarray")
+        numbers = {
+            name: ("model", [math.nan if one is None else one for one in told]) for name, told in columns.items()
+        }
+        return xarray.Dataset(numbers, {"model": models}, {"metric": page.metric_name or ""})
+
+    return b"".join(frames.to_netcdf(dataset))
 
 
 def _wide_scalars(query: Query[Any]) -> Iterator[Sequence[object]]:
