@@ -1,4 +1,4 @@
-"""What executions took, summed up by diagnostic: the numbers that somebody who asks for nodes and hours needs."""
+"""What executions took, summed up by diagnostic: for whoever has to ask for nodes and hours."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _MEASURED = ("wall_seconds", "cpu_seconds", "peak_memory_bytes")
 
 @attrs.frozen
 class Percentiles:
-    """How one measure is spread over executions: by nearest rank, so that each number is one that was measured.
+    """How one measure is spread over executions, by nearest rank: each number is one that was measured.
 
     Attributes
     ----------
     count
         How many executions it was measured for.
     median, p90, most
-        What a half of them, nine out of ten, and all of them did not go beyond.
+        What half of the executions, nine out of ten, and all of them stayed within.
     """
 
     count: int

@@ -47,12 +47,12 @@ class Difference:
     name
         The set's folder, or the key; of a value the set's folder.
     how
-        ``only-in-a``, ``only-in-b``; ``size``; ``digest``; ``record``: other words on the same bytes; ``state``;
-        ``value``; ``unreadable``: it could not be compared.
+        ``only-in-a``, ``only-in-b``; ``size``; ``digest``; ``record``: the artifacts are equal, and the records are
+        not; ``state``; ``value``; ``unreadable``: it could not be compared.
     a, b
-        What each side has, where that is a word or a number.
+        What each side has, if that is a word or a number.
     dimensions
-        Of a value.
+        The dimensions of a value.
     """
 
     kind: Kind
@@ -81,8 +81,8 @@ class Rule:
     every_digest
         Whether to read and hash every artifact, also what the records prove.
     tolerance
-        To compare the scalars of sets instead of their bytes: how far apart two values may be, relative to the larger
-        one, as for `compare`; None for bytes.
+        How far apart two scalars may be, relative to the larger one, as for `compare`. Then the scalars of sets are
+        compared, and not their bytes. None to compare bytes.
     """
 
     every_digest: bool = False

@@ -47,7 +47,7 @@ from emdstore.workers.backlog import executor_or_threads, map_batches
 _WORKERS = 8
 _NAMED = 5
 
-# In these a set is about to change or is damaged: to leave it out without a word would hide that.
+# A set in one of these states is about to change, or is damaged. To leave it out without a word would hide that.
 _UNFIT: tuple[SetState, ...] = ("publishing", "changed", "unreadable", "newer-schema")
 
 ReleaseFinding = Literal["missing", "changed", "publishing", "damaged", "unreadable"]
