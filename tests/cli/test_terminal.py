@@ -15,7 +15,7 @@ from tests.ensembles import GOOD, INCOMPLETE
 from emdstore.cli import app
 
 COLUMNS = 80
-NOT_CALLED = {"serve", "watch", "demo", "promote", "release sign", "deposit"}
+NOT_CALLED = {"serve", "watch", "demo", "promote", "release sign", "deposit", "datastore"}
 """Servers, what takes long, and what has tests of its own in both ways."""
 
 
@@ -79,6 +79,7 @@ def calls() -> Iterator[tuple[str, int, str]]:
     yield "release diff", 0, "release diff r1 r1"
     yield "release alias", 0, "release alias current r1"
     yield "cite", 0, f"cite results {GOOD}"
+    yield "provenance", 0, f"provenance results {GOOD}"
     yield "retract", 0, f"retract {INCOMPLETE} --reason why"
     yield "unretract", 0, f"unretract {INCOMPLETE}"
     yield "compare", 0, f"compare {GOOD} {GOOD}"
