@@ -125,7 +125,7 @@ PUBLIC = [
 ]
 # Of systemd, of floating point, of PostgreSQL, of OpenSSH; rights of S3.
 FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
-FOREIGN |= {"BatchMode", "ConnectTimeout", "ControlMaster", "ServerAliveInterval"}
+FOREIGN |= {"BatchMode", "ConnectTimeout", "ControlMaster", "MaxSessions", "MaxStartups", "ServerAliveInterval"}
 FOREIGN |= {"DeleteObject", "GetObject", "ListBucket", "PutObject"}
 
 
