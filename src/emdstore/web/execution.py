@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import attrs
 
 from emdstore.catalog import ArtifactRow, Catalog, ExecutionRow, InputRow, OutputRow, ScalarRow, WarningRow
+from emdstore.catalog.browse import Survey
 from emdstore.catalog.history import Version, history_of
 from emdstore.catalog.releases import ReleaseRow
 from emdstore.web import text
@@ -270,7 +271,11 @@ class ExecutionPage:
 
 
 def read_execution(
-    catalog: Catalog, results: ResultsReader, row: ExecutionRow, checks: Mapping[str, Check] | None = None
+    catalog: Catalog,
+    results: ResultsReader,
+    row: ExecutionRow,
+    checks: Mapping[str, Check] | None = None,
+    others: Sequence[Line] | None = None,
 ) -> ExecutionPage:
     """Read one execution from the catalog, and from the results store if it answers.
 
@@ -282,6 +287,8 @@ def read_execution(
         The execution.
     checks
         What came of hashing artifacts again, by key.
+    others
+        The executions of its diagnostic, if they were read already; see `read_others`.
     """
     artifacts = artifacts_of(catalog, row)
     look = results.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
@@ -290,8 +297,9 @@ def read_execution(
         islice(own(catalog.scalars(fragment=row.fragment, retracted=None, complete=None), row), MOST_SCALARS)
     )
     series = islice(own(catalog.series(fragment=row.fragment, retracted=None, complete=None), row), MOST_SERIES)
-    survey = catalog.survey(provider=row.provider, diagnostic=row.diagnostic)
-    others = [each for each in survey.rows(MOST_OTHERS + 1) if each.execution_id != row.execution_id][:MOST_OTHERS]
+    others = read_others(catalog, row) if others is None else others
+    shown = tuple(each for each in others if each.row.execution_id != row.execution_id)[:MOST_OTHERS]
+    is_cut = len(shown) == MOST_OTHERS
     versions = history_of(catalog, row.provider, row.diagnostic, row.group, most=MOST_VERSIONS)
     items, unresolved = pair(artifacts, outputs, look, checks)
     (line,) = lines_of(catalog, [row])
@@ -305,12 +313,21 @@ def read_execution(
         scalars=ScalarTable.of(scalars, row.scalars),
         charts=series_charts(map(Drawn, series)),
         more_series=max(0, row.series - MOST_SERIES),
-        others=lines_of(catalog, others),
-        more_others=survey.count() - 1 - len(others) if len(others) == MOST_OTHERS else 0,
+        others=shown,
+        more_others=_of_diagnostic(catalog, row).count() - 1 - MOST_OTHERS if is_cut else 0,
         versions=tuple(versions) if len(versions) > 1 else (),
         releases=tuple(catalog.releases.naming(row)),
         inputs=tuple(own(catalog.inputs(fragment=row.fragment, retracted=None), row)),
     )
+
+
+def read_others(catalog: Catalog, row: ExecutionRow) -> tuple[Line, ...]:
+    """Return the executions of the same diagnostic, this one among them: as many as a page lists."""
+    return lines_of(catalog, _of_diagnostic(catalog, row).rows(MOST_OTHERS + 1))
+
+
+def _of_diagnostic(catalog: Catalog, row: ExecutionRow) -> Survey:
+    return catalog.survey(provider=row.provider, diagnostic=row.diagnostic)
 
 
 def own(rows: Iterable[Row], of: ExecutionRow) -> Iterator[Row]:

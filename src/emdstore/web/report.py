@@ -29,8 +29,8 @@ from emdstore.web.changes import read_changes
 from emdstore.web.charts import scalar_charts
 from emdstore.web.compare import ComparePage, peers, read_comparison
 from emdstore.web.diagnostic import read_diagnostic
-from emdstore.web.execution import ScalarTable, artifacts_of, read_execution
-from emdstore.web.executions import ExecutionsPage, read_executions
+from emdstore.web.execution import ScalarTable, artifacts_of, read_execution, read_others
+from emdstore.web.executions import ExecutionsPage, Line, read_executions
 from emdstore.web.metrics import Known, known_metrics
 from emdstore.web.overview import gather, lay_out
 from emdstore.web.places import Places, Query, framed_key, overview_key
@@ -224,6 +224,7 @@ class _Writer:
         self.dest, self.catalog, self.results, self.data = dest, catalog, results, data
         self.written: set[str] = set()
         self.shown: set[int] = set()
+        self.others: dict[tuple[str, str], tuple[Line, ...]] = {}
         self.troubles: list[Trouble] = []
         self.files = self.bytes = 0
 
@@ -252,7 +253,10 @@ class _Writer:
             self.file(f"static/{name}", own_file(name) or b"")
 
     def execution(self, row: ExecutionRow, values: str | None) -> None:
-        page = read_execution(self.catalog, self.results, row, self._artifacts(row))
+        place = row.provider, row.diagnostic
+        if place not in self.others:
+            self.others[place] = read_others(self.catalog, row)
+        page = read_execution(self.catalog, self.results, row, self._artifacts(row), self.others[place])
         others = tuple(line for line in page.others if self.there(line.row.execution_id))
         query = urlencode({"in": row.fragment})
         self.page(
