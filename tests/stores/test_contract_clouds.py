@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from tests.servers.s3 import FaultProxy
 from tests.stores.test_contract_s3 import CLAIMS
 
+from emdstore.errors import DamagedOnTheWayError
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.stores.objects.store import ObjectArtifactStore
 from emdstore.stores.urls import open_store
@@ -57,9 +62,55 @@ class TestAzureStore(StoreContract):
         return harness_on(azure_server, azure_bucket, gateway)
 
 
-@pytest.fixture(params=["google", "azure"])
-def store(request: pytest.FixtureRequest) -> ObjectArtifactStore:
-    server = request.getfixturevalue(f"{request.param}_server")
-    opened = open_store(f"{server.scheme}://{server.make_bucket()}", **server.options)
-    assert isinstance(opened, ObjectArtifactStore)
-    return opened
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in ("google", "azure")])
+def cloud(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{request.param}_server")
+
+
+def test_an_object_carries_its_digest_and_is_compared_with_it(cloud: Any) -> None:
+    url = f"{cloud.scheme}://{cloud.make_bucket()}"
+    store = open_store(url, **cloud.options, metadata={"sha256": sha256(b"another").hexdigest()})
+    assert isinstance(store, ObjectArtifactStore)
+    store.write_bytes("a", b"value")  # its own digest counts
+    assert store.read_bytes("a") == b"value"
+    with store.open_writer("large") as writer:  # whose digest is not known beforehand
+        writer.write(b"x" * (6 * 1024 * 1024))
+    with pytest.raises(DamagedOnTheWayError):
+        store.read_bytes("large")
+    with store.open_reader("large") as reader, pytest.raises(DamagedOnTheWayError):
+        list(iter(reader.read, b""))
+
+
+def test_only_what_carries_its_digest_is_copied_by_the_server(cloud: Any) -> None:
+    url = f"{cloud.scheme}://{cloud.make_bucket()}"
+    source, dest = open_store(f"{url}/from", **cloud.options), open_store(f"{url}/to", **cloud.options)
+    assert isinstance(dest, ObjectArtifactStore)
+    source.write_bytes("a", b"value")
+    cloud.hooks(url.partition("://")[2], "from")["raw_put"]("foreign", b"another")
+    session = dest.copy_from(source)
+    assert session is not None
+    assert session.copy("a").sha256 is None  # no byte came here
+    assert session.copy("foreign").sha256 == sha256(b"another").hexdigest()
+    assert {key: dest.read_bytes(key) for key in dest.iter_keys()} == {"a": b"value", "foreign": b"another"}
+
+
+@pytest.mark.parametrize("kind", ["status", "cut-request", "cut-response", "drop-response"])
+def test_a_request_that_fails_once_is_tried_again(cloud: Any, kind: Any) -> None:
+    place = f"{cloud.scheme}://{cloud.make_bucket()}/place"
+    with FaultProxy(cloud) as proxy:
+        options = cloud.options | {"endpoint_url": proxy.server.endpoint_url + urlsplit(cloud.endpoint_url).path}
+        store = open_store(place, **options)
+        assert isinstance(store, ObjectArtifactStore)
+        calls: list[Callable[[], object]] = [
+            lambda: store.write_bytes("a", b"value"),
+            lambda: store.create_bytes("b", b"first"),
+            lambda: store.replace_bytes("b", b"second", sha256(b"first").hexdigest()),
+            lambda: store.info("a"),
+            lambda: list(store.iter_keys()),
+            lambda: store.read_bytes("b"),
+            lambda: store.delete("a"),
+        ]
+        for call in calls:
+            proxy.fail(kind, times=1)
+            call()
+        assert {key: store.read_bytes(key) for key in store.iter_keys()} == {"b": b"second"}

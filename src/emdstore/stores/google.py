@@ -98,6 +98,8 @@ class GoogleArtifactStore(ObjectArtifactStore):
 class GoogleFolder(Bucket):
     """See `Bucket`."""
 
+    resumes: ClassVar[bool] = True
+
     def iter_pages(self, folder: str, *, delimiter: str = "") -> Iterator[Page]:
         """See `Bucket.iter_pages`."""
         yield from super().iter_pages(folder, delimiter=delimiter)

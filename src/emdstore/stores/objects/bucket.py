@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from emdstore import system
 from emdstore.errors import (
     ArtifactNotFoundError,
     InvalidKeyError,
@@ -192,6 +193,9 @@ class Bucket:
     patience: ClassVar[float] = 60.0
     """Seconds after which no request is tried again; an outage of about a minute does no harm."""
 
+    resumes: ClassVar[bool] = False
+    """Whether the server's order is that of the names' bytes, so that a listing can go on after a name."""
+
     def __repr__(self) -> str:
         return self.errors.name
 
@@ -207,13 +211,26 @@ class Bucket:
         delimiter
             ``"/"`` to list the folders in the folder, instead of their contents.
         """
+        last: str | None = None
+        for attempt in range(self.retries + 1):  # the engine does not ask again for a body that was cut off
+            try:
+                for page in self._pages(folder, delimiter, last if self.resumes else None):
+                    yield page
+                    last = page.objects[-1]["path"] if page.objects else last
+                return
+            except StoreUnavailableError:
+                if attempt == self.retries:
+                    raise
+                system.current().sleep(min(0.1 * 2**attempt, 10.0))
+
+    def _pages(self, folder: str, delimiter: str, after: str | None) -> Iterator[Page]:
         obs, client = self.client()
         with self.errors.translating("list", folder):
             if delimiter:
                 found = obs.list_with_delimiter(client, folder or None)
                 yield Page(found["objects"], [each.rstrip("/") + "/" for each in found["common_prefixes"]])
                 return
-            for objects in obs.list(client, folder or None, chunk_size=1000):
+            for objects in obs.list(client, folder or None, offset=after, chunk_size=1000):
                 yield Page([each for each in objects if each["size"] or self._is_there(each["path"])], [])
 
     def _is_there(self, name: str) -> bool:

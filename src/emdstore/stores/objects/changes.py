@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 
 from emdstore import system
@@ -20,9 +21,14 @@ from emdstore.stores.objects.bucket import Bucket
 from emdstore.stores.objects.proof import read_object
 from emdstore.stores.replacing import changed
 
+_log = logging.getLogger(__name__)
+
 _TOKEN = "emdstoretoken"  # Azure takes letters and digits only, and proxies drop headers with other signs
 _NOTHING = "nothing is seen there"
 _ATTEMPTS = 3
+_ANSWER_LOST = (
+    "bulk delete"  # on Azure the engine deletes by a batch, and does not ask again for a body that was cut off
+)
 
 
 def create(bucket: Bucket, key: str, data: bytes) -> None:
@@ -92,6 +98,7 @@ def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: Mapping[str
             obs.put(client, name, data, mode=mode, use_multipart=False, **more)
     except UnsupportedError:
         bucket.connection.knows_conditions = False
+        _log.warning("the server of %r has no conditional writes: what is there is compared before and after", bucket)
         raise
 
 
@@ -135,6 +142,10 @@ def remove(bucket: Bucket, key: str) -> None:
             there = bucket.look_at(key)
         except ArtifactNotFoundError:
             return
+        except StoreUnavailableError as error:
+            if _ANSWER_LOST not in str(error) or not bucket.retries:
+                raise
+            continue
         if before is not None and there.version != before:
             return  # somebody else keeps writing it
         before = there.version
