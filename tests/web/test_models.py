@@ -198,7 +198,12 @@ def test_a_selection_survives_its_own_address() -> None:
         for each in ([value] if isinstance(value, str) else value)
     ]
     assert Selection.of(pairs) == selection
-    assert selection.value_filters == {"provider": ["a&b"], "fragment": "p/d", "dimensions": {"region": ["x", "y"]}}
+    assert selection.value_filters == {
+        "provider": ["a&b"],
+        "fragment": "p/d",
+        "dimensions": {"region": ["x", "y"]},
+        "superseded": True,  # whoever opens a folder sees all of its runs
+    }
     assert attrs.evolve(selection, fragment="").value_filters["latest"] is True
     assert "page" not in selection.toggled("provider", "a&b")
     assert "provider" not in selection.toggled("provider", "a&b")
