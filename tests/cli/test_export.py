@@ -216,8 +216,8 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(large_catalog: Path, tmp_pa
 def test_a_terminal_sees_how_many_rows_are_done(large_catalog: Path, tmp_path: Path) -> None:
     call = ["export", "scalars", "-o", "out.jsonl", "--catalog", large_catalog]
     seen = on_a_terminal(call, cwd=tmp_path, columns=120).raw
-    assert "export" in seen
-    assert "/40000" in seen
+    assert "40000 scalars" in seen
+    assert "of 40000" in seen
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 40_000
 
 
