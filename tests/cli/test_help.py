@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -59,6 +60,18 @@ def test_every_option_that_is_named_anywhere_is_there() -> None:
         if named:
             unknown[path.name] = named
     assert unknown == {}
+
+
+def test_no_message_shows_a_private_name() -> None:
+    told = {"say", "note", "sum_up"}
+    shown = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_said = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in told
+            if isinstance(node, ast.Raise) or is_said:
+                texts = (each.value for each in ast.walk(node) if isinstance(each, ast.Constant))
+                shown += [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w.])_[a-z]\w*\(", text)]
+    assert shown == []
 
 
 def test_every_command_has_two_examples_that_can_be_parsed() -> None:
