@@ -471,11 +471,22 @@ def broken_words(world: World, watch: Watch) -> Iterator[Violation]:
     held = world.held()
     for fragment, word in watch.words.items():
         data = held.get(f"{fragment}/{RETRACTION_NAME}")
-        if data is None or decode_retraction(data).at < word.at:
+        there = _word_in(data)
+        if there is None or there.at < word.at:
             yield Violation(4, f"the {'' if word.retracted else 'end of the '}retraction of {fragment} is gone")
     for fragment, digest in watch.released.items():
         if sha256(held.get(f"{fragment}/{RECORD_NAME}", b"")) != digest:
             yield Violation(4, f"the record of {fragment} that a release names is not there any more")
+
+
+def _word_in(data: bytes | None) -> Retraction | None:
+    """Return what a retraction says; None without one, or if it cannot be read."""
+    if data is None:
+        return None
+    try:
+        return decode_retraction(data)
+    except EmdstoreError:
+        return None
 
 
 def released_now(world: World) -> set[str]:
@@ -494,7 +505,9 @@ def wrong_words(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
         if data is None or row["record_digest"] != sha256(data) or _wrong_of(world, watch, fragment):
             continue
         said = held.get(f"{fragment}/{RETRACTION_NAME}")
-        word = None if said is None else decode_retraction(said)
+        word = _word_in(said)
+        if said is not None and word is None:
+            continue  # the power was cut while it was written, and nobody was told that it is
         if (row["retracted"] is not None) != (word is not None and word.retracted):
             yield Violation(5, f"the rows of {fragment} do not say whether it is retracted as its folder does")
 
