@@ -33,7 +33,6 @@ def test_a_named_store_and_a_folder_of_it_are_used_wherever_a_store_is(here: Her
     here("transfer", "archive:pmp", "mine:copy")
     assert here("diff", "archive:pmp/enso", "mine:copy/enso").out.endswith("no difference\n")
     assert "does not exist" in here("ls", "archive:nothing", code=2).err
-    assert "does not exist" in here("ls", "unknown:pmp", code=2).err
 
 
 def test_a_folder_with_a_colon_is_a_folder(here: Here, stores: Path) -> None:
@@ -43,6 +42,14 @@ def test_a_folder_with_a_colon_is_a_folder(here: Here, stores: Path) -> None:
     Path("archive:x").mkdir()
     Path("archive:x/c.txt").write_text("c")
     assert here("ls", "./archive:x").out == "c.txt\n"
+
+
+@pytest.mark.parametrize("place", ["nowhere:", "nowhere:copy", "user:secret@host/copy"])
+def test_a_store_that_nobody_named_is_no_new_folder(here: Here, stores: Path, place: str) -> None:
+    refused = here("transfer", "archive:", place, code=2).err
+    assert f"no store named {place.partition(':')[0]!r} (there are archive, mine)" in refused
+    assert "secret" not in refused
+    assert not list(Path().glob("*:*"))
 
 
 def test_the_fragment_of_a_set_in_a_named_store_is_its_folder(here: Here, stores: Path) -> None:

@@ -15,6 +15,7 @@ from cyclopts import Group, Parameter, Token
 from emdstore.cli.manners import Manners
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
 from emdstore.stores import ArtifactStore, SupportsPath, open_store
+from emdstore.stores.spelling import spelled
 from emdstore.stores.urls import as_source
 
 if TYPE_CHECKING:
@@ -232,8 +233,16 @@ def located(place: str) -> tuple[str, dict[str, Any]]:
         return place, {}
     from emdstore.executions.settings import named_stores  # asked only if it may be such a name
 
-    store = named_stores().get(name)
-    return (place, {}) if store is None else (store.at(folder), dict(store.options))
+    stores = named_stores()
+    if name in stores:
+        return stores[name].at(folder), dict(stores[name].options)
+    if not os.path.lexists(spelled(place)):
+        known = f"there are {', '.join(stores)}" if stores else "no file names any"
+        raise WrongCallError(
+            f"there is no store named {name!r} ({known}); see `emdstore help urls`. A folder of such a name is written "
+            f"./{name}:..., a folder on another machine ssh://{name}/..."
+        )
+    return place, {}
 
 
 def open_existing(place: str, access: Access) -> ArtifactStore:
