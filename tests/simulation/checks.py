@@ -492,7 +492,8 @@ def _word_in(data: bytes | None) -> Retraction | None:
 def released_now(world: World) -> set[str]:
     """Return the sets that stand as some release names them: what is in scratch does not take their place."""
     held = world.held()
-    releases = [msgspec.json.decode(data) for key, data in held.items() if key.startswith(f"{RELEASES}/")]
+    # One that a power cut has torn names nothing; nobody was told that it is written.
+    releases = [msgspec.json.decode(data) for key, data in held.items() if key.startswith(f"{RELEASES}/") and data]
     named = {(each["fragment"], each["record"]) for release in releases for each in release["sets"]}
     return {each for each, digest in named if sha256(held.get(f"{each}/{RECORD_NAME}", b"")) == digest}
 
