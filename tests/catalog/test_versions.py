@@ -26,7 +26,7 @@ def put(catalog: Catalog, fragment: str, day: int, *values: tuple[float, dict[st
     return catalog.replace_execution(content).execution_id
 
 
-def test_values_are_of_the_latest_set_of_each_group_unless_somebody_asks_for_others(catalog: Catalog) -> None:
+def test_values_are_of_the_latest_version_of_each_group_unless_somebody_asks_for_others(catalog: Catalog) -> None:
     old = put(catalog, "x/old", 1, provider_version="1")
     put(catalog, "x/new", 2, provider_version="2")
     put(catalog, "x/bad", 3, complete=False, state="incomplete")
@@ -46,6 +46,24 @@ def test_values_are_of_the_latest_set_of_each_group_unless_somebody_asks_for_oth
     assert [row.fragment for row in catalog.executions()] == ["x/bad", "x/new", "x/old", "y/only"]
     put(catalog, "x/new", 2, retracted_at=NOON)
     assert found() == ["x/old", "y/only"]  # what replaced it is not to be used
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "both"),
+    [
+        ({}, {}, True),
+        ({}, {"provider_version": "2"}, True),
+        ({"provider_version": "2"}, {"provider_version": "2"}, True),
+        ({"diagnostic_version": "1"}, {"diagnostic_version": "2"}, False),
+        ({"provider_version": "2"}, {"provider_version": "1"}, False),
+    ],
+)
+def test_a_run_is_superseded_only_by_one_that_is_known_to_be_of_another_version(
+    catalog: Catalog, before: dict[str, str], after: dict[str, str], both: bool
+) -> None:
+    put(catalog, "first", 1, **before)
+    put(catalog, "second", 2, **after)
+    assert [row.fragment for row in catalog.scalars()] == (["first", "second"] if both else ["second"])
 
 
 def model(name: str, value: float, **more: str) -> tuple[float, dict[str, str]]:

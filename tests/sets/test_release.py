@@ -101,6 +101,18 @@ def test_a_release_never_changes(two: ArtifactStore) -> None:
     assert read_release(two, "2026.1") == made
 
 
+def test_what_a_power_cut_left_empty_is_no_release_and_no_alias(two: ArtifactStore) -> None:
+    for key in (".emdstore/releases/2026.1.json", ".emdstore/aliases/production.json"):
+        two.write_bytes(key, b"")
+    assert list_releases(two) == []
+    assert list_aliases(two) == []
+    with pytest.raises(ReleaseNotFoundError):
+        read_release(two, "production")
+    made = create_release(two, "2026.1")
+    point_alias(two, "production", "2026.1", why="reviewed")
+    assert read_release(two, "production") == made
+
+
 def test_of_two_who_make_it_at_once_one_does(two: ArtifactStore) -> None:
     class Late(FaultyStore):
         def exists(self, key: str, /) -> bool:

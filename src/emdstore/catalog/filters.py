@@ -76,9 +76,9 @@ class ValueFilters(Filters, total=False):
         True, the default: rows of complete sets; False: rows of sets of which something is missing for good; None:
         both.
     superseded
-        False: no rows of a set after which a complete one of its execution group was published; True: these, too. By
-        default, False, unless somebody asks for certain versions: by `ids`, `release`, `provider_version`,
-        `diagnostic_version`, or by `fragment` for the set in this very folder.
+        False: no rows of a set if the latest complete one of its execution group is known to be of another version of
+        the provider or the diagnostic; True: these, too. By default, False, unless somebody asks for certain versions:
+        by `ids`, `release`, `provider_version`, `diagnostic_version`, or by `fragment` for the set in this very folder.
     """
 
     dimensions: Mapping[str, OneOrMore]
@@ -155,13 +155,12 @@ def conditions(
     retracted: bool | None = False,
 ) -> list[sa.ColumnElement[bool]]:
     """Return the conditions of the filters that all queries have; see `Filters`."""
-    versions = (execution.c.provider_version, execution.c.diagnostic_version)
     columns = (
         diagnostic_table.c.provider,
         diagnostic_table.c.slug,
         execution_group.c.key,
         execution.c.status,
-        *versions,
+        *_VERSIONS,
     )
     asked = (provider, diagnostic, group, status, provider_version, diagnostic_version)
     wanted = zip(columns, asked, strict=True)
@@ -185,27 +184,32 @@ def conditions(
     return [*under(fragment or ""), *chosen]
 
 
+_VERSIONS = (execution.c.provider_version, execution.c.diagnostic_version)
+
+
 def _by_age() -> sa.Subquery:
-    """Return the complete sets, each with its place among those of its group: the latest is 1."""
+    """Return the complete sets, each with its place among those of its group (the latest is 1), and whether it is known
+    to be of another version than that.
+    """
+    window: dict[str, Any] = {
+        "partition_by": execution.c.group_id,
+        "order_by": (
+            execution.c.published_at.desc().nulls_last(),
+            execution.c.started_at.desc().nulls_last(),
+            execution.c.fragment.desc(),
+        ),
+    }
     candidates = sa.select(
         execution.c.id,
-        sa.func.row_number()
-        .over(
-            partition_by=execution.c.group_id,
-            order_by=(
-                execution.c.published_at.desc().nulls_last(),
-                execution.c.started_at.desc().nulls_last(),
-                execution.c.fragment.desc(),
-            ),
-        )
-        .label("age"),
+        sa.func.row_number().over(**window).label("age"),
+        sa.or_(*(each != sa.func.first_value(each).over(**window) for each in _VERSIONS)).label("is_other"),
     ).where(execution.c.state.in_(("published", "bare")), execution.c.complete, execution.c.retracted_at.is_(None))
     return candidates.subquery("ranked")
 
 
 _ranked = _by_age()
 _LATEST = sa.select(_ranked.c.id).where(_ranked.c.age == 1)
-_SUPERSEDED = sa.select(_ranked.c.id).where(_ranked.c.age > 1)
+_SUPERSEDED = sa.select(_ranked.c.id).where(_ranked.c.is_other)  # null, and so not, where a version is unknown
 
 
 _reading = sa.select(execution_input.c.execution_id).select_from(execution_input.outerjoin(dataset))

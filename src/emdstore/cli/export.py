@@ -86,7 +86,7 @@ def export(
     retracted
         Also rows of retracted sets.
     superseded
-        Also values of sets after which a complete one of the same execution group was published.
+        Also values of sets after which another version was published in the same execution group.
     outliers
         Tell of each scalar whether its model's values lie far from those of the others, or leave those out; by the
         interquartile range over models, for each metric.

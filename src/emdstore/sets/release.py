@@ -355,9 +355,9 @@ def _refuse_name(name: str) -> None:
 def refuse_taken(store: ArtifactStore, name: str) -> None:
     """Raise `ReleaseError` if a new release cannot have this name."""
     _refuse_name(name)
-    if store.exists(_key(RELEASES, name)):
+    if _bytes_at(store, _key(RELEASES, name)) is not None:
         raise _taken(name)
-    if store.exists(_key(ALIASES, name)):
+    if _bytes_at(store, _key(ALIASES, name)) is not None:
         raise ReleaseError(f"{name!r} is an alias: a release needs a name of its own", key=name)
 
 
@@ -374,7 +374,8 @@ def encode_release(value: Release | Alias) -> bytes:
 
 def _bytes_at(store: ArtifactStore, key: str) -> bytes | None:
     try:
-        return store.read_bytes(key)
+        # An empty file is none: the power was cut while it was written, before anybody was told of it.
+        return store.read_bytes(key) or None
     except ArtifactNotFoundError:
         return None
 

@@ -13,6 +13,8 @@ from emdstore.errors import (
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsCreate, SupportsReplaceIf
 
+_EMPTY = sha256_of(b"")
+
 
 def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> None:
     """Put bytes at a key, in place of what their writer has seen there.
@@ -28,7 +30,8 @@ def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> N
         What to put. If the same bytes lie there already, nothing happens, so it is safe to call this again after an
         error.
     seen
-        The SHA-256 of what the writer has seen, as a hex digest; None if there was nothing.
+        The SHA-256 of what the writer has seen, as a hex digest; None if there was nothing. An empty artifact is
+        nothing, too: the power was cut before the bytes of whoever wrote it were on the disk.
 
     Raises
     ------
@@ -46,8 +49,11 @@ def put_over(store: ArtifactStore, key: str, data: bytes, seen: str | None) -> N
         pass  # this server has no conditional puts; nothing was changed
     except (ArtifactChangedError, ArtifactExistsError):
         try:
-            if digest_at(store, key) == sha256_of(data):
+            there = digest_at(store, key)
+            if there == sha256_of(data):
                 return None
+            if seen is None and there == _EMPTY:
+                return put_over(store, key, data, _EMPTY)
         except LookRefusedError:
             raise _hidden(store, key, "something is there that may not be read, so it is not replaced") from None
         raise changed(store, key) from None
@@ -71,7 +77,7 @@ def _look_and_put(store: ArtifactStore, key: str, data: bytes, seen: str | None)
     ours, there = sha256_of(data), digest_at(store, key)
     if there == ours:
         return
-    if there != seen:
+    if there != seen and not (seen is None and there == _EMPTY):
         raise changed(store, key)
     store.write_bytes(key, data)
     try:
