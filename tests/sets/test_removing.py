@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import pytest
@@ -17,7 +18,7 @@ from emdstore.sets.releasing import create_release
 from emdstore.sets.removing import Rules, expand, look_before_removal, remove
 from emdstore.sets.retraction import retract
 from emdstore.sets.transfer import transfer
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, ReadOnlyStore, scoped
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore, scoped
 from emdstore.stores.identity import IDENTITY_KEY
 from emdstore.testing import Fault, FaultyStore
 
@@ -111,6 +112,20 @@ def test_bytes_that_are_not_what_was_published_stay(
     for unchecked in (results, copy):
         assert remove(results, FRAGMENT, Rules(unchecked)).refusal
     assert held(results) == before
+
+
+@pytest.mark.parametrize("kind", ["ours", "bare"])
+def test_a_store_is_no_copy_of_itself_whatever_it_is_called(tmp_path: Path, kind: str) -> None:
+    store = LocalArtifactStore(tmp_path / "results")
+    publish(store)
+    if kind == "bare":
+        store.delete(f"{FRAGMENT}/{RECORD_NAME}")
+    (tmp_path / "copy").symlink_to("results")
+    before = held(store)
+    assert remove(store, FRAGMENT, Rules(LocalArtifactStore(tmp_path / "copy"))).refusal
+    assert held(store) == before
+    assert transfer(store, tmp_path / "other").ok
+    assert remove(store, FRAGMENT, Rules(LocalArtifactStore(tmp_path / "other"))).refusal is None
 
 
 def test_the_only_copy_stays_unless_somebody_insists(results: InMemoryArtifactStore) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -28,7 +29,7 @@ from emdstore.sets.result import METRIC_NAME
 from emdstore.sets.seal import opened, standing_at
 from emdstore.sets.state import SetLook, look_at_set
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.identity import is_own
+from emdstore.stores.identity import OWN_FOLDER, is_own
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.urls import StoreLike, as_source, as_store
 from emdstore.stores.views import scoped
@@ -282,7 +283,9 @@ def _unproved(
     except ExecutionNotFoundError:
         return [f"{copy!r} has no set {doomed.name!r}"]
     own = [join_key(doomed.name, name) for name in (RECORD_NAME, RETRACTION_NAME)]
-    if record is None:
+    if record is None:  # which would have been opened, and the copy seen to be open, too, if it is this very store
+        if _is_seen_in(store, copy):
+            return [f"{copy!r} is this very store"]
         return [key for key in doomed.keys if key not in own and _digest(store, key) != _digest(copy, key)]
     if theirs.state not in _SETTLED or theirs.record is None:
         return [f"in {copy!r} it is {theirs.state}"]
@@ -298,6 +301,17 @@ def _unproved(
         elif known.get(each.key) != wanted:
             doubts.append(f"{each.key}: the copy has other bytes, or none")
     return doubts
+
+
+def _is_seen_in(store: ArtifactStore, copy: ArtifactStore) -> bool:
+    """Tell whether what is written to a store appears in another one, whatever road or link leads there."""
+    probe = f"{OWN_FOLDER}/probe-{system.current().token(8)}"
+    store.write_bytes(probe, b"")
+    try:
+        return copy.exists(probe)
+    finally:
+        if isinstance(store, SupportsDelete):
+            store.delete(probe)
 
 
 def _digest(store: ArtifactStore, key: str) -> tuple[int, str] | None:
