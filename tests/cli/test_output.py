@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 from jsonschema import Draft202012Validator
-from tests.cli.conftest import Here
+from tests.cli.conftest import Here, run_command
 from tests.cli.terminal import on_a_terminal
 from tests.ensembles import GOOD
 
@@ -223,3 +223,10 @@ def test_what_programs_print_is_told_apart_and_the_log_is_as_printed(here: Here)
     assert "two" not in quiet.out
     name = next(line.split()[1] for line in quiet.out.splitlines() if line.startswith("execution "))
     assert "two" in (Path("scratch") / name / "out.log").read_text()
+
+
+def test_a_wrong_call_is_told_once_and_names_what_is_wrong(tmp_path: Path) -> None:
+    done = run_command("release", "list", "results", "token=abc", cwd=tmp_path)
+    told, hint = done.stderr.splitlines()
+    assert (done.returncode, told) == (2, "error: there is no use for 'results', 'token=***'")
+    assert hint.startswith("`emdstore --help`")

@@ -17,13 +17,13 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cyclopts.config import Env
 
 from emdstore._version import __version__
 from emdstore.cli.examples import examples_of
 from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNALLED, WRONG_CALL, exit_code, table
-from emdstore.cli.logs import SAID, begin_logging
+from emdstore.cli.logs import SAID, begin_logging, keep_nothing_said
 from emdstore.cli.manners import Manners, behave, manners
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, printable, show_document
@@ -168,7 +168,8 @@ def run(arguments: Sequence[str]) -> int:
     if arguments[:1] == [_COMPLETE]:  # as the scripts of `emdstore completion` call it
         return _complete(arguments[1:])
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments  # the rest belongs to a program
-    SAID.handlers, lines = [], "--json-lines" in ours
+    keep_nothing_said()
+    lines = "--json-lines" in ours
     behave(Manners(json=lines or "--json" in ours, lines=lines))  # what is wrong with the call is told so, too
     for stream in (sys.stdout, sys.stderr):
         # A key that the terminal's encoding cannot show must not end a command.
@@ -178,7 +179,7 @@ def run(arguments: Sequence[str]) -> int:
             try:
                 code = _run(arguments)
             except CycloptsError as error:
-                code = _fail(WRONG_CALL, "UsageError", _without_values(str(error)), usage=True)
+                code = _fail(WRONG_CALL, "UsageError", _what_is_wrong(error), usage=True)
             except EmdstoreError as error:
                 about = {"key": error.key, "store": error.store}
                 code = _fail(exit_code(error), type(error).__name__, str(error), about=about)
@@ -321,6 +322,12 @@ def _known_secrets() -> list[str]:
 
 # Somebody may try `--secret-access-key=...`, whose value is a secret, too.
 _VALUE_OF_OPTION = re.compile(r"(--[\w-]+=)[^\s\"']+")
+
+
+def _what_is_wrong(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"there is no use for {', '.join(map(repr, error.unused_tokens))}"
+    return _without_values(str(error))
 
 
 def _without_values(message: str) -> str:

@@ -20,6 +20,12 @@ SAID = logging.getLogger("emdstore.said")
 _TEXT = "%(levelname)s %(name)s: %(message)s"
 
 
+def keep_nothing_said() -> None:
+    """Have what is said go nowhere else, until `begin_logging` knows of a file for it."""
+    SAID.handlers = []
+    SAID.setLevel(logging.CRITICAL + 1)  # without handlers Python would print it
+
+
 def begin_logging(
     output: Output, arguments: Sequence[str], printable: Callable[[str], str], redact: Callable[[str], str]
 ) -> None:
