@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import CLI, environment
+from tests.cli.conftest import CLI
 from tests.ensembles import FAILED, INCOMPLETE, KILLED, SMALL
 
 from emdstore.demo import Ensemble
@@ -112,20 +109,3 @@ def test_the_demo_stays_in_its_folder_whatever_the_environment_says(cli: CLI, tm
     cli("demo", *OPTIONS, env=places)
     assert not (tmp_path / "mine").exists()
     assert len(cli("list", "--config", "emdstore-demo", "--json").json["items"]) == 7
-
-
-def test_what_getting_started_says_works(cli: CLI, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text()
-    _, *blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    cli("demo")
-    (tmp_path / "emdstore").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m emdstore "$@"\n')
-    (tmp_path / "emdstore").chmod(0o755)
-    ours = environment(PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    done = subprocess.run(["sh", "-e", "-c", "\n".join(blocks)], cwd=tmp_path, env=ours, capture_output=True, text=True)
-    assert done.returncode == 0, done
-    assert "1 ingested" in done.stdout.splitlines()[-1]
-    assert not list((tmp_path / "my-results").rglob("settings.json"))
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=ours, check=True)
-    assert (tmp_path / "run" / "diagnostic.json").exists()

@@ -69,7 +69,7 @@ def test_the_schema_is_the_packages(cli: CLI) -> None:
 
 def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArtifactStore) -> None:
     said = cli("retract", FRAGMENT, "--reason", "wrong sign", "--successor", "a/b/c/2", "--results", "results")
-    assert said.out == f"{FRAGMENT} is retracted: wrong sign\n"
+    assert said.out == f"{FRAGMENT} is retracted: wrong sign; use a/b/c/2\n"
     assert "emdstore replay" in said.err
     shown = cli("sets", "results")
     assert f"{FRAGMENT} is retracted: wrong sign; use a/b/c/2" in shown.err

@@ -148,7 +148,7 @@ class TransferProgress:
     complete
         Whether planning has finished, so that these numbers are final.
     latest
-        The key whose outcome came last.
+        The key whose outcome came last; no part of equality.
     """
 
     keys_done: int
@@ -156,7 +156,7 @@ class TransferProgress:
     keys_planned: int
     bytes_planned: int
     complete: bool
-    latest: str = ""
+    latest: str = attrs.field(default="", eq=False)
 
 
 class TransferInterrupted(Interrupted):
