@@ -87,7 +87,7 @@ def test_a_stretch_of_a_chart_is_shown_in_the_whole_width_until_escape(home: str
     page.click(".matrix thead th:nth-child(3) a")
     area = page.locator("#series .area").first
     area.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#series figure .tip')")
+    page.locator("#series figure .tip").first.wait_for(state="attached")
     box = area.bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
