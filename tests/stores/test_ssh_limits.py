@@ -7,6 +7,7 @@ import errno
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def test_a_server_that_takes_no_login_now_is_told(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("sshd")
 def test_a_shared_connection_without_room_is_done_without(tmp_path: Path) -> None:
     with run_sshd(tmp_path / "server", "MaxSessions 1") as server, contextlib.ExitStack() as stores:
-        rsh = server.rsh_with(ControlMaster="auto", ControlPath=str(tmp_path / "control"))
+        short = stores.enter_context(tempfile.TemporaryDirectory(prefix="ssh-", dir="/tmp"))  # 100 bytes at most
+        rsh = server.rsh_with(ControlMaster="auto", ControlPath=f"{short}/control")
         for name in ("one", "two"):
             store = stores.enter_context(SSHArtifactStore(server.url(tmp_path / name), rsh=rsh))
             store.write_bytes("a", b"x")
