@@ -231,6 +231,9 @@ class CatalogError(EmdstoreError, RuntimeError):
 class CatalogUnavailableError(CatalogError, ConnectionError):
     """The database cannot be reached, or another transaction blocks it. Trying again may help."""
 
+    # By the order of its bases it would be that of `RuntimeError`, which cannot make one. Dask unpickles errors by it.
+    __new__ = ConnectionError.__new__  # type: ignore[assignment]
+
 
 class CatalogVersionError(CatalogError):
     """The catalog's schema is not the one that this emdstore uses."""
