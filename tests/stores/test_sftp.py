@@ -598,10 +598,14 @@ class TestErrors:
         with pytest.raises(StoreError, match=r"cannot make|no artifact"):
             side.write_bytes("a", b"x")
 
-    def test_ctrl_c_while_the_server_thinks_leaves_nothing(self, opened: Open, prepared: Path) -> None:
+    @pytest.mark.parametrize("wakes", [True, False])
+    def test_ctrl_c_while_the_server_thinks_leaves_nothing(self, opened: Open, prepared: Path, wakes: bool) -> None:
+        """Even one that comes right before the wait, which therefore goes on as if there had been none."""
+
         def interrupt(request: Request) -> bytes:
             if request.kind == "WRITE":
-                os.kill(os.getpid(), signal.SIGINT)
+                woken = threading.main_thread() if wakes else threading.current_thread()
+                signal.pthread_kill(woken.ident or 0, signal.SIGINT)
                 wait_for_given_up(side)
             return request.packet
 

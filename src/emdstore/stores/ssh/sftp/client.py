@@ -42,6 +42,7 @@ _MOST_TASKS = 256
 _RECEIVED = 256 * 1024
 _BUFFERS = 256  # at most so many go to the system at once
 _CLEAN_UP = 1.0
+_NOTICE = 0.5  # Python does not wake a wait for a signal that came right before it
 _PAUSE = 0.005
 _TICK = 10.0
 _SMALL = 32 * 1024  # what every server reads and writes at once
@@ -127,7 +128,8 @@ class Task(Generic[T]):
         If the waiting is interrupted, they clean up after themselves.
         """
         try:
-            self._finished.acquire()
+            while not self._finished.acquire(timeout=_NOTICE):
+                pass
         except BaseException:
             self.given_up = True
             self._finished.acquire(timeout=_CLEAN_UP)
