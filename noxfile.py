@@ -69,7 +69,7 @@ def tests(session: nox.Session) -> None:
 def tests_again(session: nox.Session) -> None:
     """Run the tests that another Python may change, where all of them have been run with one."""
     install_wheel(session, "test-all")
-    session.run(*test_command(), "--whole", "-m", "not once", *session.posargs)
+    session.run(*test_command(), "--whole", "-m", "not once and not pages", *session.posargs)
 
 
 @nox.session(python=OLDEST, venv_backend="uv")
@@ -78,7 +78,7 @@ def tests_lowest(session: nox.Session) -> None:
     set_up(session)
     session.install("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "test")
     install_wheel(session, "test", "--no-deps")
-    session.run(*test_command(), "-m", "not slow", *session.posargs)
+    session.run(*test_command(), "-m", "not slow and not pages", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -118,10 +118,13 @@ def capabilities(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation site in build/site; a warning is an error, and so is a link that leads nowhere."""
-    install_wheel(session, "test,docs")
+    """Build the documentation site in build/site, and run the code in the pages.
+
+    A warning is an error, and so is a link that leads nowhere.
+    """
+    install_wheel(session, "test-all,docs")
     session.run("python", "docs/site/build.py", *(session.posargs or ["build/site"]))
-    session.run("pytest", "-q", "tests/test_docs.py")
+    session.run(*test_command(), "-m", "pages or not pages", "tests/test_docs.py", "tests/test_pages.py")
 
 
 @nox.session

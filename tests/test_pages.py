@@ -261,8 +261,7 @@ def names(world: World) -> Iterator[dict[str, Any]]:
         }
 
 
-@pytest.mark.slow
-@pytest.mark.once
+@pytest.mark.pages
 @pytest.mark.parametrize(
     "page", [pytest.param(name, marks=[pytest.mark.needs(each) for each in NEEDS.get(name, ())]) for name in RUN]
 )
