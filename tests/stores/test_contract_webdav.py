@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 
+import httpx
 import pytest
 from tests.servers.webdav import WebdavServer
 from tests.stores.test_contract_fsspec import CLAIMS
 from tests.stores.test_contract_local import files_in
+from webdav4.client import Client, HTTPError
 
 from emdstore.errors import InvalidKeyError
+from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import open_store
 from emdstore.testing import StoreContract, StoreHarness
@@ -51,3 +54,28 @@ class TestWebdav(StoreContract):
 
     def test_a_folder_emptied_is_no_obstacle(self) -> None:  # type: ignore[override]
         pytest.skip("a folder stays: DELETE would remove what somebody has just put into it")
+
+    def test_no_folder_is_listed_to_write_to_it(self, store: FsspecArtifactStore) -> None:
+        """Guards against requests that take as long as the folder is full."""
+        depths: list[str | None] = []
+        client = store.ground.open().fs.client.http
+        client.event_hooks = {"request": [lambda request: depths.append(request.headers.get("depth"))]}
+        store.write_bytes("a/b", b"value")
+        assert store.read_bytes("a/b") == b"value"
+        assert "0" in depths
+        assert "1" not in depths
+
+    def test_a_folder_that_another_writer_makes_just_then(
+        self, harness: StoreHarness, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As the server looks whether it is there, and fails if it is there after all."""
+        make = Client.mkdir
+
+        def lose_the_race(client: Client, path: str) -> None:
+            make(client, path)
+            raise HTTPError(httpx.Response(500, request=httpx.Request("MKCOL", path)))
+
+        store.write_bytes("old", b"value")
+        monkeypatch.setattr(Client, "mkdir", lose_the_race)
+        store.write_bytes("folder/new", b"value")
+        assert set(harness.raw_keys()) == {"old", "folder/new"}

@@ -66,6 +66,11 @@ class _Client(Client):  # type: ignore[misc]
         joined: httpx.URL = self.base_url.copy_with(raw_path=quote(whole).encode())
         return joined
 
+    def info(self, path: str) -> dict[str, Any]:
+        """Describe what is at a path; webdav4 would have all told that lies in it, too."""
+        found = self.propfind(path, headers={"Depth": "0"}).responses[self.join_url(path).path]
+        return {"name": found.path_relative_to(self.base_url), **found.properties.as_dict()}
+
 
 @contextlib.contextmanager
 def _translated(path: str) -> Iterator[None]:
@@ -172,6 +177,10 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc]
         except ResourceAlreadyExists:
             if self.info(path)["type"] != "directory":
                 raise NotADirectoryError(path) from None
+        except HTTPError as error:
+            # So some servers answer where another writer makes it just then.
+            if error.status_code < 500 or not self.isdir(path):
+                raise
 
     def rmdir(self, path: str) -> None:
         """Keep a folder: see above."""
