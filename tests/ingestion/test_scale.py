@@ -113,19 +113,19 @@ def test_plans_are_made_in_bounded_memory() -> None:
 @pytest.mark.parametrize("kind", ["local", "memory"])
 def test_real_stores_list_and_plan_in_bounded_memory(tmp_path: Path, kind: str) -> None:
     stores: dict[int, ArtifactStore] = {}
-    for folders in (3, 30):
+    for folders in (22, 66):  # a plan reads 1,000 keys of the source ahead: both stores have more
         store = LocalArtifactStore(tmp_path / str(folders))
         for n in range(folders):
-            (store.root / f"{n:02}").mkdir(parents=True)
+            (store.root / f"{n:03}").mkdir(parents=True)
             for m in range(50):
-                (store.root / f"{n:02}" / f"{m:04}").touch()
+                (store.root / f"{n:03}" / f"{m:04}").touch()
         stores[folders] = (
             store if kind == "local" else put(InMemoryArtifactStore(), dict.fromkeys(store.iter_keys(), b""))
         )
     for call in (lambda each: count(each.iter_keys()), lambda each: count(plan_steps(each, each))):
-        assert [call(stores[folders]) for folders in (3, 30)] == [150, 1500]
+        assert [call(stores[folders]) for folders in (22, 66)] == [1_100, 3_300]
         # The least of some: other threads of this process, such as the test runner's, allocate when they like.
-        few, many = (min(peak_of(partial(call, stores[folders])) for _ in range(3)) for folders in (3, 30))
+        few, many = (min(peak_of(partial(call, stores[folders])) for _ in range(3)) for folders in (22, 66))
         assert many - few < 60_000, (few, many)
 
 

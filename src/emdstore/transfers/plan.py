@@ -36,6 +36,8 @@ Action = Literal["copy", "compare", "prove", "check", "write", "unchanged", "mis
 
 _LOOK_UP = 1000
 _LISTED_AHEAD = 1000
+"""How many keys of the source are read while the destination connects; some 250 kB."""
+
 # Two changes within one tick of the clock may leave the same time.
 _FINE_GRAIN, _COARSE_GRAIN = 0.02, 2.0
 _LISTING_PER_KEY = 4
