@@ -302,8 +302,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
         put(results, {"diagnostic.json": small_run()["diagnostic.json"], "out.log": encode(n)}, f"p/bare/g/{n:03}")
     with start_python(CHILD, results.root, tmp_path / "catalog.db") as child:
         assert child.stdout is not None
-        for line in itertools.islice(child.stdout, 18):
-            last = int(line)
+        last = [int(line) for line in itertools.islice(child.stdout, 18)][-1]
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert last == 18

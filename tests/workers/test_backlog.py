@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +66,15 @@ class Gone(Executor):
         return Future()
 
 
+class Prompt(ThreadPoolExecutor):
+    """Has done each batch before it takes the next one."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+        wait([future])
+        return future
+
+
 def test_results_come_in_order_whatever_is_done_first() -> None:
     def slow_at_first(numbers: Sequence[int]) -> list[int]:
         time.sleep(0.1 if numbers[0] == 0 else 0)
@@ -85,6 +94,18 @@ def test_a_million_items_are_never_a_million_futures() -> None:
             ahead.append(next(taken) - item)
             taken = itertools.count(ahead[-1] + item)
     assert 0 < max(ahead) <= 10 * (4 + 1) + 10
+
+
+def test_that_there_are_no_more_items_is_known_before_the_last_result() -> None:
+    ended = []
+
+    def items() -> Iterator[int]:
+        yield from range(8)
+        ended.append(True)
+
+    with Prompt(1) as pool:
+        known = [bool(ended) for _ in map_batches(pool, doubled, items=items(), given=4)]
+    assert (known[0], known[-1]) == (False, True)
 
 
 def test_nothing_is_begun_after_the_end(processes: ProcessPoolExecutor) -> None:

@@ -267,7 +267,7 @@ def map_batches(
     executor, function, common
         See `Backlog`; the function returns one result for each item.
     items
-        Consumed lazily, so there may be any number of them.
+        Consumed lazily, so there may be any number of them. Their end is reached before the last result is yielded.
     size
         How many items make a batch.
     given
@@ -291,12 +291,12 @@ def map_batches(
     due = 0
     with Backlog[tuple[int, Item], Sequence[Result]](executor, _unnumbered, function, *common) as backlog:
         try:
-            while True:
+            taken = tuple(itertools.islice(numbered, size))
+            while taken or backlog:
                 # Results that wait for their turn count, too: a slow early batch must not let the rest pile up.
-                while len(backlog) + len(back) // size < given and (taken := tuple(itertools.islice(numbered, size))):
+                while taken and len(backlog) + len(back) // size < given:
                     backlog.submit(taken)
-                if not backlog:
-                    return
+                    taken = tuple(itertools.islice(numbered, size))  # so the end is known before the last result
                 for batch, results in backlog.finished():
                     for at, (number, item) in enumerate(batch):
                         back[number] = (item, results if isinstance(results, ExecutorError) else results[at])
