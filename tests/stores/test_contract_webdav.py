@@ -27,10 +27,19 @@ class TestWebdav(StoreContract):
     def harness(self, webdav_server: WebdavServer, gateway: str) -> StoreHarness:
         folder = f"place {next(_folders)} (°C)"
         url = webdav_server.url(folder)
-        files = {name: hook for name, hook in files_in(webdav_server.root / folder).items() if name != "link"}
+        root = webdav_server.root / folder
+        files = {name: hook for name, hook in files_in(root).items() if name != "link"}
+
+        def put(key: str, data: bytes) -> None:
+            """Put it there as the store does: what is changed in place has its ETag for another second."""
+            new = webdav_server.root.parent / "new"
+            new.write_bytes(data)
+            (root / key).parent.mkdir(parents=True, exist_ok=True)
+            new.replace(root / key)
+
         return StoreHarness(
             lambda: open_store(url, **webdav_server.options),
-            **files,
+            **files | {"raw_put": put},
             unreachable=lambda: open_store(f"dav://127.0.0.1:1/{folder}", retries=0),
             garbled=lambda: open_store(f"{gateway.replace('http', 'dav')}/{folder}", retries=0),
             secrets=[webdav_server.password],
