@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-
-from cyclopts import Token
 
 from emdstore.cli.choosing import parse_size
 from emdstore.cli.options import WrongCallError
@@ -35,11 +32,6 @@ def parse_bandwidth(text: str) -> Bandwidth:
     if not changes:
         raise WrongCallError("--bwlimit takes a limit, such as 20M")
     return Bandwidth(tuple(sorted(changes.items())))
-
-
-def bandwidth_of(_: object, tokens: Sequence[Token]) -> Bandwidth:
-    """Read a limit for an option."""
-    return parse_bandwidth(" ".join(token.value for token in tokens))
 
 
 def _rate(text: str) -> float | None:

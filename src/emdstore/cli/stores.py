@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from emdstore.cli.bandwidth import bandwidth_of
+from emdstore.cli.bandwidth import parse_bandwidth
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched, size_of
 from emdstore.cli.deleting import Removal
 from emdstore.cli.engines import HERE, Workers
@@ -34,7 +34,7 @@ from emdstore.selection import Selection
 from emdstore.sets.listing import iter_chosen
 from emdstore.sets.transfer import transfer
 from emdstore.stores import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo
-from emdstore.transfers import Bandwidth, TransferInterrupted, TransferReport
+from emdstore.transfers import TransferInterrupted, TransferReport
 from emdstore.transfers.units import Order
 
 
@@ -130,7 +130,7 @@ def transfer_artifacts(
     checksum: bool = False,
     replace: bool = False,
     max_transfer: Annotated[int | None, Parameter(converter=size_of)] = None,
-    bwlimit: Annotated[Bandwidth | None, Parameter(converter=bandwidth_of, n_tokens=1, accepts_keys=False)] = None,
+    bwlimit: str | None = None,
     order: Order = "name",
     delete: bool = False,
     max_delete: int | None = None,
@@ -192,7 +192,8 @@ def transfer_artifacts(
         raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
     if not delete and (max_delete is not None or backup_dir is not None or yes):
         raise WrongCallError("--max-delete, --backup-dir and --yes are about --delete: give that, too")
-    if bwlimit is not None and (on.dask or on.parsl):
+    bandwidth = None if bwlimit is None else parse_bandwidth(bwlimit)
+    if bandwidth is not None and (on.dask or on.parsl):
         raise WrongCallError("--bwlimit holds back the threads of this process: leave out --dask and --parsl")
     opened, to = open_existing(source, access), open_dest(dest, access)
     aside = None if backup_dir is None else open_dest(backup_dir, access)
@@ -218,7 +219,7 @@ def transfer_artifacts(
                 flush=flush,
                 order=order,
                 max_bytes=max_transfer,
-                bandwidth=bwlimit,
+                bandwidth=bandwidth,
                 on_progress=on_progress,
             )
     except TransferInterrupted as interrupted:
