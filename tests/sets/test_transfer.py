@@ -556,7 +556,7 @@ def test_all_keys_of_a_set_by_name_are_the_set(results: LocalArtifactStore, arch
     report = transfer(results, dest, ["README.md", *keys_of(FRAGMENT, results)])
     assert report.ok
     assert words(report) == {FRAGMENT: "copied"}
-    assert writes(dest)[-1] == AT
+    assert [key for key in writes(dest) if key != "README.md"][-1] == AT
     assert held(archive, FRAGMENT) == held(results, FRAGMENT)
 
 
