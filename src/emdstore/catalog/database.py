@@ -155,6 +155,17 @@ class Database:
         with self._transaction(write=True) as connection:
             yield connection
 
+    @contextmanager
+    def replacing(self, table: sa.Table) -> Iterator[sa.Connection]:
+        """Write as `writing` does, while nobody else writes to a table.
+
+        So whoever puts rows in place of all others is not met by rows that another one has just put there.
+        """
+        with self.writing() as connection:
+            if self.is_postgresql:  # SQLite has one writer at a time anyway
+                connection.exec_driver_sql(f"LOCK TABLE {table.name} IN SHARE ROW EXCLUSIVE MODE")
+            yield connection
+
     def patiently(self, work: Callable[[], T]) -> T:
         """Call a repeatable function; retry for a while if a server that has answered goes away."""
         started = system.current().monotonic()

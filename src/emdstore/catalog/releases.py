@@ -73,7 +73,7 @@ class Releases:
         tables = (release, named), (release_set, members), (release_alias, pointing)
 
         def put() -> None:
-            with self._database.writing() as connection:
+            with self._database.replacing(release) as connection:
                 connection.execute(sa.delete(release))  # takes its sets and aliases along
                 for table, rows in tables:
                     if rows:

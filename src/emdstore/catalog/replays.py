@@ -49,7 +49,7 @@ class Replays:
         """Keep that a replay came to its end, in place of the one before."""
 
         def put() -> None:
-            with self._database.writing() as connection:
+            with self._database.replacing(last_replay) as connection:
                 connection.execute(sa.delete(last_replay))
                 connection.execute(sa.insert(last_replay).values(id=1, **attrs.asdict(replay)))
 
