@@ -87,7 +87,7 @@ def compare_contents(key: str, a: bytes, b: bytes, *, close: Close, bits: int = 
         if suffix in _TEXTS:
             return _texts(a.decode(), b.decode(), hosts)
     except (UnicodeDecodeError, csv.Error):
-        pass
+        pass  # it is not what its name says, so nothing is known of it but its digest
     return Seen("unknown")
 
 

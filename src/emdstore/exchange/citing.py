@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from emdstore._version import __version__
+from emdstore.errors import MissingExtraError
 from emdstore.sets.origin import Dataset
 from emdstore.sets.record import ExecutionRecord
 
@@ -77,41 +77,39 @@ def as_cff(records: Mapping[str, ExecutionRecord], *, title: str) -> str:
         The records; see `choose_records`.
     title
         What the results are called.
+
+    Raises
+    ------
+    MissingExtraError
+        If the extra ``exchange`` is not installed.
     """
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise MissingExtraError.of("a CITATION.cff", "exchange") from error
     references: list[dict[str, Any]] = []
-    nobody = [{"name": "unknown"}]  # who they are, no record tells; the format wants somebody
     for dataset in cited_datasets(records.values()):
-        about = {"type": "data", "title": dataset.name, "authors": nobody, "version": dataset.version}
+        about = {"type": "data", "title": dataset.name, "authors": _nobody(), "version": dataset.version}
         identifiers = [{"type": "doi", "value": dataset.doi}] if dataset.doi else []
         identifiers += [{"type": "other", "value": dataset.pid}] if dataset.pid else []
         references.append(_told(about | {"identifiers": identifiers}))
     for name, version in cited_software(records.values()).items():
-        references.append(_told({"type": "software", "title": name, "authors": nobody, "version": version}))
+        references.append(_told({"type": "software", "title": name, "authors": _nobody(), "version": version}))
     whole = {
         "cff-version": "1.2.0",
         "message": "Please cite the datasets and the software behind these results.",
         "type": "dataset",
         "title": title,
-        "authors": nobody,
+        "authors": _nobody(),
         "references": references,
     }
-    return "".join(_as_yaml(whole))
+    return str(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
+
+
+def _nobody() -> list[dict[str, str]]:
+    # Who they are, no record tells; the format wants somebody. A list of its own each time, or YAML would refer to it.
+    return [{"name": "unknown"}]
 
 
 def _told(about: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value}
-
-
-def _as_yaml(found: Any, indent: str = "") -> Iterator[str]:
-    """Write plain data as YAML, each text quoted as in JSON, which YAML reads."""
-    if isinstance(found, dict):
-        for name, value in found.items():
-            nested = isinstance(value, dict | list)
-            yield f"{indent}{name}:" + ("\n" if nested else f" {json.dumps(value, ensure_ascii=False)}\n")
-            if nested:
-                yield from _as_yaml(value, indent)
-    else:
-        for value in found:
-            first, *rest = _as_yaml(value, f"{indent}  ")
-            yield f"{indent}- {first.removeprefix(indent + '  ')}"
-            yield from rest

@@ -39,6 +39,11 @@ def write_datastore(
     -------
     int
         How many NetCDF files and Zarr groups it has.
+
+    Raises
+    ------
+    StoreError
+        If one of the two cannot be written. The JSON file is then as it was before; call it again.
     """
     selectors = sorted({name for record in records.values() for name in record.selectors} - set(_COLUMNS))
     columns = [*selectors, *_COLUMNS]

@@ -22,7 +22,6 @@ import msgspec
 from emdstore import system
 from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, LookRefusedError, StoreError, redact
 from emdstore.keys import in_folder
-from emdstore.stores.checksums import sha256_of
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.replacing import put_over
@@ -76,7 +75,7 @@ def identity_of(store: ArtifactStore) -> StoreIdentity:
         data = store.read_bytes(IDENTITY_KEY)
     except (ArtifactNotFoundError, LookRefusedError):
         return StoreIdentity(None, url)
-    if not data:  # the power was cut before it was on the disk, so nobody has relied on it; see `give_identity`
+    if not data:  # the power was cut before it was on the disk, so nobody has relied on it; see `put_over`
         return StoreIdentity(None, url)
     try:
         return StoreIdentity(_decoder.decode(data).id, url)
@@ -106,13 +105,8 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
     """
     told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
     data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
-    with contextlib.suppress(LookRefusedError):
-        try:
-            put_over(store, IDENTITY_KEY, data, None)
-        except ArtifactChangedError:  # somebody was quicker: theirs counts, if it came to the disk
-            if identity_of(store).id is None:
-                with contextlib.suppress(ArtifactChangedError):
-                    put_over(store, IDENTITY_KEY, data, sha256_of(b""))
+    with contextlib.suppress(LookRefusedError, ArtifactChangedError):  # somebody was quicker: theirs counts
+        put_over(store, IDENTITY_KEY, data, None)
     if isinstance(store, SupportsFlush):
         store.flush()  # a catalog that goes by it must not outlive it
     return identity_of(store)

@@ -35,14 +35,19 @@ class ProcessClauses(Clauses):
         file under the name of a whole one.
         """
         needs_other_processes(harness)
-        for milliseconds in (0, 7, 19):
+        moments = (0, 7, 19)
+        for milliseconds in moments:
             with Child(children.overwrite, store, "a/value", 0, patience=harness.patience) as writer:
                 assert writer.answer() == "ready"
                 time.sleep(milliseconds / 1000)
                 writer.kill()
             assert is_whole(store.read_bytes("a/value"))
             assert list(store.iter_keys()) == ["a/value"]
-        store.write_bytes("a/value", b"goes on")
+        # A server may carry out what a killed writer had sent when the next one is done: once for each.
+        for _ in range(1 + len(moments)):
+            store.write_bytes("a/value", b"goes on")
+            if harness.raw_get("a/value") == b"goes on":
+                break
         assert harness.raw_get("a/value") == b"goes on"
 
     @pytest.mark.parametrize("limit", [0, 100_000])
