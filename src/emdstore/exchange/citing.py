@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emdstore._version import __version__
@@ -47,20 +48,12 @@ def as_bibtex(records: Mapping[str, ExecutionRecord]) -> str:
 
 
 def _entry(kind: str, name: str, fields: Mapping[str, str | None], taken: set[str]) -> str:
-    key = base = re.sub(r"[^A-Za-z0-9.:-]+", "-", name).strip("-") or "dataset"
-    for number in _numbers():
-        if key.lower() not in taken:
-            break
-        key = f"{base}-{number}"
+    base = re.sub(r"[^A-Za-z0-9.:-]+", "-", name).strip("-") or "dataset"
+    keys = itertools.chain([base], (f"{base}-{number}" for number in itertools.count(2)))
+    key = next(each for each in keys if each.lower() not in taken)
     taken.add(key.lower())
     lines = "".join(f"  {what} = {{{_escaped(value)}}},\n" for what, value in fields.items() if value)
     return f"@{kind}{{{key},\n{lines}}}\n"
-
-
-def _numbers() -> Iterator[int]:
-    number = 1
-    while True:
-        yield (number := number + 1)
 
 
 def _escaped(text: str) -> str:
