@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import psutil
 import pytest
@@ -46,6 +46,7 @@ from emdstore.stores.port import ArtifactInfo, Copied, LeftOut
 from emdstore.stores.replacing import put_over
 from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.ssh.sftp import Sftp, wire
+from emdstore.stores.ssh.sftp.client import Task
 from emdstore.stores.ssh.sftp.store import Ahead
 from emdstore.stores.ssh.sftp.wire import Attributes, Data, Handle, Names, Reply, Splitter, Status, WireError
 
@@ -612,6 +613,25 @@ class TestErrors:
         side = opened(tampering(interrupt), prepared)
         with pytest.raises(KeyboardInterrupt):
             side.write_bytes("a/old", b"new")
+        assert files_of(prepared / "a") == {"old": b"old" * 200_000}
+        assert side.read_bytes("a/old") == b"old" * 200_000
+
+    def test_ctrl_c_before_the_wait_leaves_nothing(
+        self, opened: Open, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def hold(request: Request) -> bytes:
+            if request.kind == "WRITE":
+                wait_for_given_up(side)
+            return request.packet
+
+        def interrupted(task: Task[Any]) -> NoReturn:
+            raise KeyboardInterrupt
+
+        side = opened(tampering(hold), prepared)
+        with monkeypatch.context() as patch:
+            patch.setattr(Task, "result", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                side.write_bytes("a/old", b"new")
         assert files_of(prepared / "a") == {"old": b"old" * 200_000}
         assert side.read_bytes("a/old") == b"old" * 200_000
 

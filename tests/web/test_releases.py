@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
+import httpx
 import pytest
-from starlette.testclient import TestClient
 
 from emdstore import Workspace, create_release, point_alias, replay, retract
 from emdstore.errors import ReleaseChangedError
@@ -35,16 +36,25 @@ def workspace() -> Iterator[Workspace]:
         yield opened
 
 
-def site(workspace: Workspace, release: str | None = None) -> TestClient:
-    catalog = workspace.catalog if release is None else workspace.catalog.of_release(release)
-    return TestClient(make_app(catalog, workspace.results), base_url="http://127.0.0.1")
+@pytest.fixture
+def site(served: Callable[..., str]) -> Iterator[Callable[..., httpx.Client]]:
+    """Serves a workspace, or what a release of it has, and returns a visitor."""
+    with ExitStack() as visitors:
+
+        def visit(workspace: Workspace, release: str | None = None) -> httpx.Client:
+            catalog = workspace.catalog if release is None else workspace.catalog.of_release(release)
+            return visitors.enter_context(httpx.Client(base_url=served(make_app(catalog, workspace.results))))
+
+        yield visit
 
 
 def page_of(workspace: Workspace, fragment: str) -> str:
     return f"/execution/{workspace.catalog.execution(fragment).execution_id}"
 
 
-def test_an_execution_tells_what_it_came_from_what_changed_and_which_releases_name_it(workspace: Workspace) -> None:
+def test_an_execution_tells_what_it_came_from_what_changed_and_which_releases_name_it(
+    workspace: Workspace, site: Callable[..., httpx.Client]
+) -> None:
     text = site(workspace).get(page_of(workspace, "p/d/a/v2")).text
     assert DATASET in text
     assert "dataset=CMIP6" in text
@@ -58,7 +68,9 @@ def test_an_execution_tells_what_it_came_from_what_changed_and_which_releases_na
 
 
 @pytest.mark.parametrize("release", ["2026.1", "production"])
-def test_an_address_that_names_a_release_shows_exactly_its_sets(workspace: Workspace, release: str) -> None:
+def test_an_address_that_names_a_release_shows_exactly_its_sets(
+    workspace: Workspace, release: str, site: Callable[..., httpx.Client]
+) -> None:
     visitor = site(workspace)
     listed = visitor.get(f"/executions?release={release}").text
     assert "of the release" in listed
@@ -72,7 +84,7 @@ def test_an_address_that_names_a_release_shows_exactly_its_sets(workspace: Works
     assert "knows no release" in visitor.get("/executions?release=x").text
 
 
-def test_a_site_of_a_release_has_nothing_else(workspace: Workspace) -> None:
+def test_a_site_of_a_release_has_nothing_else(workspace: Workspace, site: Callable[..., httpx.Client]) -> None:
     visitor = site(workspace, "production")
     assert "1 execution<" in visitor.get("/executions?runs=all").text
     assert "1 execution<" in visitor.get("/executions?release=x").text  # and nobody gets out by an address
@@ -85,12 +97,12 @@ def test_a_site_of_a_release_has_nothing_else(workspace: Workspace) -> None:
         workspace.catalog.of_release("production").scalars()
 
 
-def test_what_read_a_dataset_is_listed(workspace: Workspace) -> None:
+def test_what_read_a_dataset_is_listed(workspace: Workspace, site: Callable[..., httpx.Client]) -> None:
     assert "2 executions<" in site(workspace).get("/executions?dataset=cmip6.*.MIROC6.*").text
     assert "0 executions<" in site(workspace).get("/executions?dataset=other").text
 
 
-def test_a_download_of_a_retracted_set_warns(workspace: Workspace) -> None:
+def test_a_download_of_a_retracted_set_warns(workspace: Workspace, site: Callable[..., httpx.Client]) -> None:
     visitor = site(workspace)
     page = visitor.get(page_of(workspace, "p/d/b/v1")).text
     (address,) = set(re.findall(r'"\.\./(artifacts/[^"]+map\.png[^"]*)', page))
@@ -105,7 +117,7 @@ def test_a_download_of_a_retracted_set_warns(workspace: Workspace) -> None:
     assert answer.content == scoped(workspace.results, "p/d/b/v1").read_bytes("map.png")
 
 
-def test_the_page_of_values_hides_outliers_for_who_asks_and_says_how_many() -> None:
+def test_the_page_of_values_hides_outliers_for_who_asks_and_says_how_many(site: Callable[..., httpx.Client]) -> None:
     with Workspace.in_memory() as workspace:
         with workspace.start_execution(provider="p", diagnostic="d", group="g") as execution:
             for number, value in enumerate((1.0, 1.1, 1.2, 1.3, 1.4, 99.5)):

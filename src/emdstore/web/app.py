@@ -438,7 +438,6 @@ def _range(request: Request, artifact: ArtifactRow, tag: str | None) -> tuple[in
 def _segments(request: Request) -> list[str]:
     """Return the segments of the path, decoded separately: an encoded slash is not a separator."""
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
-    raw, _, _ = raw.partition(b"?")  # some servers leave the query in it
     root = request.scope.get("root_path", "").encode()
     try:
         segments = [unquote_to_bytes(each).decode() for each in raw.removeprefix(root).split(b"/")[1:]]

@@ -109,14 +109,14 @@ class GivenUpError(Exception):
 class Task(Generic[T]):
     """Steps that are under way."""
 
-    __slots__ = ("_error", "_finished", "_value", "answers", "given_up", "is_single", "missing", "steps")
+    __slots__ = ("_error", "_finished", "_is_left", "_value", "answers", "given_up", "is_single", "missing", "steps")
 
     def __init__(self, steps: Steps[T]) -> None:
         self.steps = steps
         self.answers: list[Any] = []
         self.missing = 0
         self.is_single = False
-        self.given_up = False
+        self.given_up = self._is_left = False
         self._value: Any = None
         self._error: BaseException | None = None
         self._finished = threading.Lock()
@@ -131,8 +131,7 @@ class Task(Generic[T]):
             while not self._finished.acquire(timeout=_NOTICE):
                 pass
         except BaseException:
-            self.given_up = True
-            self._finished.acquire(timeout=_CLEAN_UP)
+            self.leave()
             raise
         self._finished.release()
         if self._error is not None:
@@ -142,6 +141,13 @@ class Task(Generic[T]):
                 self._error = None  # the frame and the error would keep each other alive
         value: T = self._value
         return value
+
+    def leave(self) -> None:
+        """Have the steps clean up after themselves if they have not ended, and wait for that, but not for long."""
+        if not self._is_left:
+            self._is_left = self.given_up = True
+            if self._finished.acquire(timeout=_CLEAN_UP):
+                self._finished.release()
 
     @property
     def is_done(self) -> bool:
@@ -240,13 +246,20 @@ class Client:
     # -- asking ----------------------------------------------------------------------------------------------------
 
     def run(self, steps: Steps[T]) -> T:
-        """Take steps, and wait for the end of them."""
-        return self.start(steps).result()
+        """Take steps, and wait for the end of them; if that is interrupted, they clean up after themselves."""
+        task = Task(steps)
+        try:
+            return self._begin(task).result()
+        except BaseException:  # perhaps before it waited
+            task.leave()
+            raise
 
     def start(self, steps: Steps[T]) -> Task[T]:
         """Begin to take steps. Waits while very many are under way."""
+        return self._begin(Task(steps))
+
+    def _begin(self, task: Task[T]) -> Task[T]:
         self._room.acquire()
-        task = Task(steps)
         self._advance(task, None)
         self._send()
         return task

@@ -186,7 +186,7 @@ class Sftp:
 
     def read_bytes(self, key: str) -> bytes:
         """See `ArtifactStore.read_bytes`; `SourceChangedError` if the file was changed in place meanwhile."""
-        return self.begin_read(key).result()[0]
+        return self._run(key, self._read(key))[0]
 
     def begin_read(self, key: str) -> Pending[tuple[bytes, bool]]:
         """Begin to read an artifact; the result is its bytes, and whether it is a program."""
@@ -212,12 +212,13 @@ class Sftp:
             with self.open_writer(key) as writer:
                 writer.write(data)
         else:
-            self.begin_write(key, data).result()
+            self._flush_if_much()
+            self._run(key, self._write(key, data, False, False))
 
-    def begin_write(self, key: str, data: bytes, *, create: bool = False, is_program: bool = False) -> Pending[None]:
-        """Begin to write an artifact, perhaps only where none is, perhaps as a program."""
+    def begin_write(self, key: str, data: bytes, *, is_program: bool = False) -> Pending[None]:
+        """Begin to write an artifact, perhaps as a program."""
         self._flush_if_much()
-        return Pending(self._ground, key, self._client.start(self._write(key, data, create, is_program)))
+        return Pending(self._ground, key, self._client.start(self._write(key, data, False, is_program)))
 
     def _write(self, key: str, data: bytes, create: bool, is_program: bool) -> Steps[None]:
         yield from files.write_whole(self._ground, key, data, create=create, is_program=is_program)
@@ -225,7 +226,8 @@ class Sftp:
 
     def create_bytes(self, key: str, data: bytes) -> None:
         """See `SupportsCreate.create_bytes`; `UnsupportedError` where the server, or the folder, has no hard links."""
-        self.begin_write(key, data, create=True).result()
+        self._flush_if_much()
+        self._run(key, self._write(key, data, True, False))
 
     def replace_bytes(self, key: str, data: bytes, seen: str) -> None:
         """Raise `UnsupportedError`: SFTP cannot compare and put at once."""
