@@ -40,7 +40,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.local.files import discard_staged
+from emdstore.stores.local.files import CopyFiles, discard_staged
 from emdstore.stores.local.locking import LOCK, FolderLock
 from emdstore.stores.port import LeftOut
 
@@ -1056,3 +1056,39 @@ def test_a_process_that_ends_early_takes_its_staging_files_with_it(tmp_path: Pat
         discard_staged()
         assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     assert store.read_bytes("a/b") == b"old"
+
+
+def _stream(store: LocalArtifactStore) -> None:
+    with store.open_writer("a/value") as writer:
+        writer.write(b"new")
+
+
+def _copy(store: LocalArtifactStore) -> None:
+    source = LocalArtifactStore(store.root.parent / "source")
+    source.write_bytes("a/value", b"new")
+    with CopyFiles(source.ground, store.ground) as copies:
+        copies.copy("a/value")
+
+
+@pytest.mark.parametrize(
+    "write", [lambda store: store.write_bytes("a/value", b"new"), _stream, _copy], ids=["bytes", "stream", "copy"]
+)
+def test_ctrl_c_right_after_the_unfinished_file_was_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[LocalArtifactStore], None]
+) -> None:
+    store = LocalArtifactStore(tmp_path / "store")
+    store.write_bytes("a/value", b"old")
+    make = os.open
+
+    def interrupted(path: Any, *more: Any, **how: Any) -> int:
+        fd = make(path, *more, **how)
+        if list((store.root / "a").glob(f"{STAGING_PREFIX}*")):
+            raise KeyboardInterrupt
+        return fd
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(store)
+    assert [path.name for path in (store.root / "a").iterdir()] == ["value"]
+    assert store.read_bytes("a/value") == b"old"

@@ -160,8 +160,8 @@ class FileWriter:
         with self._session.root.translating("write", self._key):
             try:
                 self._fd = self._session.stage(self._key)
-            except BaseException:
-                self._session.close()
+            except BaseException as error:
+                self._session.__exit__(type(error), error, None)
                 raise
         return self
 
@@ -211,6 +211,8 @@ class FileSession:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
+        if kind is not None:  # Ctrl-C comes between any two steps, also between those that make the file and know of it
+            self.discard_staged()
         self.close()
 
     def close(self) -> None:
@@ -526,7 +528,7 @@ class CopyFiles:
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self._source.close()
-        self._dest.close()
+        self._dest.__exit__(kind, error, traceback)
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`."""

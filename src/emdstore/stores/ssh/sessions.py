@@ -38,7 +38,7 @@ class Session(Generic[Side]):
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
-        self.files.close()
+        self.files.__exit__(kind, error, traceback)
 
     def copy(self, key: str, moved: Any = None, /) -> Copied:
         """See `CopySession.copy`."""
