@@ -125,6 +125,23 @@ def test_the_short_way_for_plain_keys_accepts_nothing_more(key: str) -> None:
         assert keys.why_invalid(key) is None
 
 
+@given(st.sampled_from(["", "a/", f"{'x' * 200}/"]), st.lists(any_text.filter(lambda name: name and "/" not in name)))
+@example("", ["out.log", "\n"])
+@example("a/", [f"{STAGING_PREFIX}x"])
+@example("a/", ["b", "\udcff"])
+@example(f"{'x' * 200}/", ["x" * 56])
+def test_the_short_way_for_the_names_of_a_folder_accepts_nothing_more(folder: str, names: list[str]) -> None:
+    if keys.are_plain(folder, names):
+        assert names
+        assert all(is_valid_key(folder + name) and not keys.is_staging(name) for name in names)
+
+
+def test_the_names_of_a_usual_folder_are_looked_at_once() -> None:
+    assert keys.are_plain(
+        "pmp/enso_tel/historical/23/", ["diagnostic.json", "execution.json", "out.log", "tas (a).png"]
+    )
+
+
 @given(any_text, lone_surrogates, any_text)
 @example("a", "\ud83d", "\ude00")  # halves of one character, which Python does not put together
 @example("a/", os.fsdecode(b"\xff"), ".nc")

@@ -11,6 +11,7 @@ Python orders `str` by code point, which is the order of the UTF-8 bytes: ``sort
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from emdstore.errors import InvalidKeyError, redact_url
 
@@ -27,6 +28,7 @@ DIGESTS_NAME = STAGING_PREFIX + "digests"
 # with a dot, short enough for every limit. Ranges beyond Latin-1 would take milliseconds to compile.
 _NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
 _SEGMENT = rf"[^.{_NO_LETTER}][^{_NO_LETTER}]*"
+_SEGMENTS = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z").match
 _PLAIN = re.compile(rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z){_SEGMENT}(?:/{_SEGMENT})*\Z").match
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL = _CONTROLS.search
@@ -76,6 +78,21 @@ def _is_plain(key: str) -> bool:
         return False
 
 
+def are_plain(folder: str, names: Collection[str]) -> bool:
+    """Tell at once, of the names in a folder, whether all are keys of the plain kind, as nearly all are.
+
+    Parameters
+    ----------
+    folder
+        What their keys begin with: ``""``, or a valid key with a ``/`` at its end.
+    names
+        Segments, without ``/``. If any of them is no key, or a rare one, the answer is False.
+    """
+    joined = "/".join(names)
+    longest = MAX_SEGMENT_BYTES - len(folder)
+    return joined.isascii() and folder.isascii() and _SEGMENTS(joined) is not None and max(map(len, names)) <= longest
+
+
 def validate_prefix(prefix: str) -> str:
     """Check a prefix: ``""`` for everything, otherwise a folder, spelled like a key.
 
@@ -95,6 +112,11 @@ def join_key(*parts: str) -> str:
 def in_folder(key: str, prefix: str) -> bool:
     """Tell whether the key lies under the prefix: ``run1/x`` lies under ``run1``, ``run10/x`` does not."""
     return prefix == "" or key.startswith(prefix + "/")
+
+
+def key_below(key: str, folder: str) -> str:
+    """Return a key of a folder as the folder's own store names it; ``""`` is the folder of all keys."""
+    return key[len(folder) + 1 :] if folder else key
 
 
 def is_staging(name: str) -> bool:

@@ -161,7 +161,10 @@ class _Front(http.server.BaseHTTPRequestHandler):
     def _put(self, body: bytes) -> None:
         if upload := self._query.get("uploadId"):
             with self._lock:
-                self.uploads[upload][int(self._query["partNumber"])] = body
+                parts = self.uploads.get(upload)
+                if parts is None:  # aborted, or completed: the client saw no answer, and sends this part once more
+                    return self._missing("NoSuchUpload")
+                parts[int(self._query["partNumber"])] = body
             return self._answer(200, b"", {"ETag": f'"part-{self._query["partNumber"]}"'})
         if source := self.headers.get("x-goog-copy-source"):
             source_bucket, _, source_name = source.partition("/")
@@ -205,7 +208,9 @@ class _Front(http.server.BaseHTTPRequestHandler):
             said = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
             return self._answer(200, said.encode())
         with self._lock:
-            parts = self.uploads.pop(self._query["uploadId"])
+            parts = self.uploads.pop(self._query["uploadId"], None)
+            if parts is None:
+                return self._missing("NoSuchUpload")
             described = _kept.pop(self._query["uploadId"])
         said = "<CompleteMultipartUploadResult><ETag>&quot;whole&quot;</ETag></CompleteMultipartUploadResult>"
         return self._store(b"".join(parts[number] for number in sorted(parts)), described, said)

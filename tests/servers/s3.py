@@ -187,7 +187,9 @@ class Request:
     size: int
 
 
-Kind = Literal["status", "cut-request", "cut-response", "drop-response", "flip", "flip-response", "stall"]
+Kind = Literal[
+    "status", "cut-request", "cut-response", "drop-response", "flip", "flip-response", "shorten-response", "stall"
+]
 
 
 @attrs.define
@@ -200,11 +202,14 @@ class Fault:
         ``status``: answer with `status` and forward nothing. ``cut-request``: drop the connection after half of the
         request's body. ``cut-response``: forward, then drop the connection after half of the response's body.
         ``drop-response``: forward, and drop the connection before the response. ``flip``, ``flip-response``: flip a bit
-        of the request's or the response's body on its way. ``stall``: say nothing for `seconds`, then hang up.
+        of the request's or the response's body on its way. ``shorten-response``: leave out the last byte of the
+        response's body, and say that it has one less. ``stall``: say nothing for `seconds`, then hang up.
     matching
         A regular expression that ``"METHOD /path?query"`` must match.
     times
         How many requests it hits; None: all.
+    once_each
+        Whether it hits each request (a method and a path) once only, so that the next attempt gets through.
     """
 
     kind: Kind
@@ -213,8 +218,15 @@ class Fault:
     status: int = 503
     body: bytes = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
     seconds: float = 0.0
+    once_each: bool = False
+    _hit: set[tuple[str, str]] = attrs.field(factory=set, init=False)
 
     def hits(self, request: Request) -> bool:
+        if self.once_each:
+            asked = request.method, re.sub(r"\.emdstore-\w+", "staged", request.path.partition("?")[0])
+            if asked in self._hit:
+                return False
+            self._hit.add(asked)
         if self.times == 0 or not re.search(self.matching, f"{request.method} {request.path}"):
             return False
         if self.times is not None:
@@ -228,12 +240,12 @@ class FaultProxy:
     What `refuses` returns for a request, before it goes on (without a status) or after, is the answer instead.
     """
 
-    def __init__(self, behind: S3Server) -> None:
+    def __init__(self, behind: Any) -> None:
         self._behind = urlsplit(behind.endpoint_url)
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.withheld: set[str] = set()
-        self.before: Callable[[Request], None] = lambda request: None
+        self.before: Callable[[Request], object] = lambda request: None
         self.refuses: Callable[[Request, int | None], tuple[int, bytes] | None] = lambda request, status: None
         self._lock = threading.Lock()
         outer = self
@@ -246,23 +258,43 @@ class FaultProxy:
                 pass
 
             def handle_any(self) -> None:
+                outer._open.add(self.connection)
                 with contextlib.suppress(OSError):
                     outer._handle(self)
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
+            do_PROPFIND = do_MKCOL = do_MOVE = do_OPTIONS = handle_any  # WebDAV's
 
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.server = attrs.evolve(behind, endpoint_url=f"http://127.0.0.1:{self._http.server_port}")
+        self._kind = Handler
+        self._open: set[socket.socket] = set()
+        self._http = self._listen(0)
+        self.server = attrs.evolve(behind, endpoint_url=f"http://127.0.0.1:{self._http.server_port}{self._behind.path}")
+
+    def _listen(self, port: int) -> http.server.ThreadingHTTPServer:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._kind)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return server
 
     def __enter__(self) -> FaultProxy:
-        self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._http.shutdown()
         self._http.server_close()
+
+    def go_away(self, seconds: float) -> None:
+        """End as a server that is restarted: every connection, and for some time nobody answers at the port."""
+        port = self._http.server_port
+        self.__exit__()
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+        def come_back() -> None:
+            self._http = self._listen(port)
+
+        threading.Timer(seconds, come_back).start()
 
     def fail(self, kind: Kind, matching: str = "", **more: Any) -> Fault:
         """Let something go wrong from now on."""
@@ -313,7 +345,10 @@ class FaultProxy:
             return self._hang_up(handler)
         if kind == "flip-response" and content:
             content = flipped(content)
-        self._answer(handler, answer.status, answer.getheaders(), content, cut=kind == "cut-response")
+        headers = answer.getheaders()
+        if kind == "shorten-response":
+            headers, content = [each for each in headers if each[0].lower() != "content-length"], content[:-1]
+        self._answer(handler, answer.status, headers, content, cut=kind == "cut-response")
         return None
 
     def _answer(

@@ -22,6 +22,8 @@ RUN = {
 }
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform != "linux", reason="the system ends nothing by itself")
 @pytest.mark.parametrize(
     "server",

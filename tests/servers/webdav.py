@@ -20,17 +20,22 @@ class WebdavServer:
 
     Attributes
     ----------
-    address
-        Its host and port.
+    endpoint_url
+        Where it is, as a web server.
     root
         The folder behind it.
     password
         That of the user ``me``.
     """
 
-    address: str
+    endpoint_url: str
     root: Path
     password: str = attrs.field(default="dav p@ss", repr=False)
+
+    @property
+    def address(self) -> str:
+        """Its host and port."""
+        return self.endpoint_url.removeprefix("http://")
 
     @property
     def options(self) -> dict[str, str]:
@@ -49,11 +54,11 @@ def run_webdav() -> Iterator[WebdavServer]:
     with tempfile.TemporaryDirectory(prefix="webdav-") as folder, tempfile.TemporaryFile() as log:
         root = Path(folder) / "root"
         root.mkdir()
-        server = WebdavServer(f"127.0.0.1:{port}", root)
+        server = WebdavServer(f"http://127.0.0.1:{port}", root)
         settings = {
             "host": "127.0.0.1",
             "port": port,
-            "provider_mapping": {"/": str(root)},
+            "provider_mapping": {"/": {"class": "tests.servers.webdav_moves.Provider", "args": [str(root)]}},
             "simple_dc": {"user_mapping": {"*": {"me": {"password": server.password}}}},
             "logging": {"enable": False},
             "verbose": 0,
@@ -61,7 +66,7 @@ def run_webdav() -> Iterator[WebdavServer]:
         config = Path(folder) / "wsgidav.json"
         config.write_text(json.dumps(settings))
         command = [sys.executable, "-m", "wsgidav.server.server_cli", "--config", str(config)]
-        with run_process(command, log, f"http://{server.address}/"):
+        with run_process(command, log, f"http://{server.address}/", cwd=Path(__file__).parents[2]):
             yield server
 
 

@@ -168,7 +168,7 @@ def test_whatever_a_file_system_raises_is_an_error_of_the_family(raised: Callabl
             call()
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(answer=st.one_of(ENTRIES, st.lists(ENTRIES, max_size=3), ODD))
 @example(answer=[{"name": "/place/a/b", "type": "file", "size": None}])
 @example(answer={"name": "/place/a/b", "type": "file", "size": "many"})
@@ -208,6 +208,8 @@ CAUSES: list[tuple[int, str, str, type[StoreError], str]] = [
     (429, "TooManyRequests", "slower", StoreUnavailableError, "fewer workers"),
     (403, "QuotaExceeded", "quota", StoreError, "quota is used up"),
     (507, "XMinioStorageFull", "full", StoreError, "no room left"),
+    (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten", StoreAccessError, "is retained"),
+    (403, "AccessDenied", "forbidden by object lock", StoreAccessError, "is retained"),
     (404, "NoSuchBucket", "there is none", StoreError, "there is no bucket"),
 ]
 

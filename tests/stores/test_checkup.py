@@ -8,11 +8,20 @@ from pathlib import Path
 
 import attrs
 import pytest
+from tests.servers.s3 import S3Server
+from tests.servers.sshd import SSHServer
 from tests.sets.examples import FourMethods
 
 from emdstore import system
 from emdstore.errors import StoreError
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore
+from emdstore.stores import (
+    ArtifactStore,
+    InMemoryArtifactStore,
+    LocalArtifactStore,
+    ReadOnlyStore,
+    S3ArtifactStore,
+    SSHArtifactStore,
+)
 from emdstore.stores.checkup import Checked, try_store
 from emdstore.testing import Fault, FaultyStore
 
@@ -21,15 +30,39 @@ def tried(store: ArtifactStore) -> dict[str, Checked]:
     return {each.name: each for each in try_store(store)}
 
 
-@pytest.mark.parametrize("kind", ["memory", "local"])
-def test_a_good_store_has_no_problem_and_is_left_as_it_was(tmp_path: Path, kind: str) -> None:
-    store = InMemoryArtifactStore() if kind == "memory" else LocalArtifactStore(tmp_path / "results")
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [
+        ("memory", {"checksums"}),
+        ("local", {"checksums"}),
+        ("s3", set()),
+        ("ssh", {"checksums"}),
+        ("sftp", {"checksums", "compare-and-put"}),
+    ],
+)
+def test_a_good_store_has_no_problem_and_is_left_as_it_was(
+    tmp_path: Path, kind: str, lacks: set[str], request: pytest.FixtureRequest
+) -> None:
+    store = store_of(kind, tmp_path, request)
     store.write_bytes("a/b", b"there")
     found = tried(store)
-    assert {each.outcome for name, each in found.items() if name != "checksums"} == {"ok"}
+    assert {name for name, each in found.items() if each.outcome == "note"} == lacks
+    assert {each.outcome for each in found.values()} <= {"ok", "note"}
     assert [*found][:: len(found) - 1] == ["reading", "removal"]
     assert "'a/b'" in found["reading"].detail
     assert list(store.iter_keys()) == ["a/b"]
+
+
+def store_of(kind: str, folder: Path, request: pytest.FixtureRequest) -> ArtifactStore:
+    if kind == "memory":
+        return InMemoryArtifactStore()
+    if kind == "local":
+        return LocalArtifactStore(folder / "results")
+    if kind == "s3":
+        server: S3Server = request.getfixturevalue("moto_server")
+        return S3ArtifactStore(f"s3://{server.make_bucket()}/results", **server.options)
+    sshd: SSHServer = request.getfixturevalue("sshd")
+    return SSHArtifactStore(sshd.url(folder / "results", kind), rsh=sshd.rsh)
 
 
 def test_a_store_of_four_methods_is_told_what_it_lacks() -> None:

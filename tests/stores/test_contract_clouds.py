@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import os
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from tests.servers.s3 import FaultProxy
 from tests.stores.test_contract_s3 import CLAIMS
 
 from emdstore.errors import DamagedOnTheWayError
 from emdstore.keys import MAX_KEY_BYTES
+from emdstore.sets.transfer import transfer
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.objects.store import ObjectArtifactStore
 from emdstore.stores.urls import open_store
 from emdstore.testing import StoreContract, StoreHarness
@@ -94,23 +95,14 @@ def test_only_what_carries_its_digest_is_copied_by_the_server(cloud: Any) -> Non
     assert {key: dest.read_bytes(key) for key in dest.iter_keys()} == {"a": b"value", "foreign": b"another"}
 
 
-@pytest.mark.parametrize("kind", ["status", "cut-request", "cut-response", "drop-response"])
-def test_a_request_that_fails_once_is_tried_again(cloud: Any, kind: Any) -> None:
-    place = f"{cloud.scheme}://{cloud.make_bucket()}/place"
-    with FaultProxy(cloud) as proxy:
-        options = cloud.options | {"endpoint_url": proxy.server.endpoint_url + urlsplit(cloud.endpoint_url).path}
-        store = open_store(place, **options)
-        assert isinstance(store, ObjectArtifactStore)
-        calls: list[Callable[[], object]] = [
-            lambda: store.write_bytes("a", b"value"),
-            lambda: store.create_bytes("b", b"first"),
-            lambda: store.replace_bytes("b", b"second", sha256(b"first").hexdigest()),
-            lambda: store.info("a"),
-            lambda: list(store.iter_keys()),
-            lambda: store.read_bytes("b"),
-            lambda: store.delete("a"),
-        ]
-        for call in calls:
-            proxy.fail(kind, times=1)
-            call()
-        assert {key: store.read_bytes(key) for key in store.iter_keys()} == {"b": b"second"}
+def test_when_the_bytes_were_written_goes_along_as_a_date(cloud: Any, tmp_path: Path) -> None:
+    """As rclone has it on these services."""
+    url = f"{cloud.scheme}://{cloud.make_bucket()}"
+    source, store = LocalArtifactStore(tmp_path), open_store(url, **cloud.options)
+    source.write_bytes("a", b"value")
+    os.utime(tmp_path / "a", ns=(0, 1_000_000_000_123_456_789))
+    transfer(source, store).raise_for_failures()
+    assert isinstance(store, ObjectArtifactStore)
+    obs, client = store.ground.client()
+    assert obs.get(client, "a").attributes["mtime"] == "2001-09-09T01:46:40.123456789Z"
+    assert store.written_ns("a") == 1_000_000_000_123_456_789

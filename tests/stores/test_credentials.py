@@ -43,7 +43,7 @@ def test_where_no_metadata_service_answers_it_is_told_at_once_what_is_missing(mo
         began = time.monotonic()
         with pytest.raises(StoreAccessError, match="set AWS_ACCESS_KEY_ID"):
             S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:1").exists("a")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # by itself the engine would ask for minutes
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import io
 import multiprocessing
 import os
 import pickle
+import tarfile
 import weakref
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +42,7 @@ from emdstore.errors import (
 )
 from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
+from emdstore.stores.urls import open_store
 
 MIB = 1024 * 1024
 
@@ -189,6 +191,21 @@ def test_a_file_system_that_can_only_be_read_says_so(tmp_path: Path) -> None:
     ):
         with pytest.raises(StoreError, match="neither put whole objects nor rename"):
             write()
+
+
+def test_a_tar_of_a_folder_is_listed_by_plain_names_and_read_by_many_threads(tmp_path: Path) -> None:
+    files = {f"run/{number}.dat": bytes([number]) * 100_000 for number in range(20)}
+    for name, data in files.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).write_bytes(data)
+    (tmp_path / "set/same").hardlink_to(tmp_path / "set/run/1.dat")
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(tmp_path / "set", arcname=".")
+    store = open_store(f"tar::{tmp_path}/set.tar")
+    assert list(store.iter_keys()) == sorted([*files, "same"])
+    with ThreadPoolExecutor(8) as pool:
+        assert dict(zip(files, pool.map(store.read_bytes, files), strict=True)) == files
+    assert store.read_bytes("same") == files["run/1.dat"]
 
 
 # -- S3 by s3fs --------------------------------------------------------------------------------------------------------
@@ -472,7 +489,8 @@ def test_a_cache_is_refused(url: str) -> None:
 
 
 def test_secrets_in_urls_and_options_are_not_shown() -> None:
-    store = FsspecArtifactStore("memory://user:pass@x", password="PASS-OPTION", client={"api_key": "DEEP"})
+    options = {"password": "PASS-OPTION", "client_kwargs": {"api_key": "DEEP"}}
+    store = FsspecArtifactStore("http://user:pass@x", **options)
     assert "pass@" not in repr(store)
     assert not {"PASS-OPTION", "DEEP"} & set(repr(store).split("'"))
 

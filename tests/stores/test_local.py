@@ -40,8 +40,9 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.local import LocalArtifactStore
-from emdstore.stores.local.files import CopyFiles, discard_staged
+from emdstore.stores.local.copies import CopyFiles
 from emdstore.stores.local.locking import LOCK, FolderLock
+from emdstore.stores.local.sessions import discard_staged
 from emdstore.stores.port import LeftOut
 
 SECRET = b"not for you"
@@ -764,7 +765,8 @@ def test_what_fails_leaves_nothing_open(root: Path) -> None:
 def test_a_session_opens_a_folder_anew_that_has_gone_stale(
     store: LocalArtifactStore, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    store.write_bytes("a/x", b"value")
+    for key in ("a/x", "a/y"):
+        store.write_bytes(key, b"value")
     stale: set[int | None] = set()
     real_open, real_stat, real_close = os.open, os.stat, os.close
 
@@ -785,9 +787,14 @@ def test_a_session_opens_a_folder_anew_that_has_gone_stale(
         real_close(fd)
 
     arguments = [b"new"] if call == "write_bytes" else []
+    before = set(os.listdir("/proc/self/fd"))
     with store.session() as session:
-        session.read_bytes("a/x")
-        stale.add(session._folder_fd)
+        session.write_bytes("b/y", b"")
+        session.read_bytes("b/y")
+        session.read_bytes("a/y")  # some are closed again
+        session.write_bytes("a/y", b"")
+        opened_since = {*os.listdir("/proc/self/fd")} - before
+        stale |= {int(fd) for fd in opened_since if os.path.exists(f"/proc/self/fd/{fd}")}
         monkeypatch.setattr(os, "open", opened)  # there is no network file system here to go stale
         monkeypatch.setattr(os, "stat", looked_at)
         monkeypatch.setattr(os, "close", closed)
@@ -1003,7 +1010,7 @@ class TestFilesAsSitesHaveThem:
         store = LocalArtifactStore(tmp_path)
         store.write_bytes("TAS.png", b"first")
         os.link(tmp_path / "TAS.png", tmp_path / "tas.png")
-        monkeypatch.setattr("emdstore.stores.local.files.folds_names", lambda *_: True)
+        monkeypatch.setattr("emdstore.stores.local.sessions.folds_names", lambda *_: True)
         monkeypatch.setattr("os.listdir", lambda fd: ["TAS.png"])
         for write in (store.write_bytes, store.create_bytes):
             with pytest.raises(KeyConflictError, match="takes the two for one"):

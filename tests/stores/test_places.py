@@ -10,9 +10,10 @@ from emdstore.errors import SameStoreError
 from emdstore.stores.fsspec import FsspecArtifactStore
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.s3 import S3ArtifactStore
-from emdstore.stores.sameness import is_shared, refuse_same_place, server_of
+from emdstore.stores.sameness import is_shared, refuse_same_place
 from emdstore.stores.views import ReadOnlyStore, scoped
 from emdstore.testing import RecordingStore
 
@@ -77,7 +78,7 @@ def test_a_store_that_does_not_say_where_it_is_is_a_place_of_its_own() -> None:
         exists = read_bytes = write_bytes = iter_keys = None
 
     one: Any = Stranger()
-    assert server_of(one) is None
+    assert place_of(one).server is None
     assert not is_shared(one)
     refuse_same_place(one, cast("Any", Stranger()))
     with pytest.raises(SameStoreError):
@@ -101,11 +102,12 @@ def test_where_few_files_may_be_open_few_artifacts_are_under_way(
 
 
 def test_what_one_server_holds_is_far_away_alike(tmp_path: Path) -> None:
-    server = server_of(_BUCKET)
+    server = place_of(_BUCKET).server
     assert server is not None
-    assert server_of(_BUCKET.scope("a")) == server
+    assert place_of(_BUCKET.scope("a")).server == server
     others = (S3ArtifactStore("s3://bucket", endpoint_url="http://127.0.0.1:2"), S3ArtifactStore("s3://other"))
-    assert server not in [server_of(each) for each in others]
+    assert server not in [place_of(each).server for each in others]
     assert [
-        server_of(each) for each in (_MEMORY, LocalArtifactStore(tmp_path), scoped(LocalArtifactStore(tmp_path), "a"))
+        place_of(each).server
+        for each in (_MEMORY, LocalArtifactStore(tmp_path), scoped(LocalArtifactStore(tmp_path), "a"))
     ] == [None] * 3

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pytest
 from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
 
-from emdstore.errors import SourceChangedError, StoreUnavailableError
+from emdstore.errors import DamagedOnTheWayError, SourceChangedError, StoreError, StoreUnavailableError
+from emdstore.stores.local.store import LocalArtifactStore
 from emdstore.stores.objects import streams
+from emdstore.stores.port import Copied
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
+from emdstore.transfers.routes import Route
 
 LARGE = bytes(range(251)) * (19 * MIB // 251)
 PARTS = r"^GET /[^/]*/large$"
@@ -125,9 +130,65 @@ def test_a_part_of_another_version_is_an_error(bucket: Bucket, where: str, reque
         bucket.read("large")
 
 
-def read_while_parts_fail(bucket: Bucket, kind: Kind) -> None:
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_server_that_stops_to_heed_ranges_leads_to_no_wrong_bytes(
+    bucket: Bucket, where: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(where)
     with bucket.store.open_reader("large") as reader:
-        bucket.proxy.fail(kind, PARTS)  # none but the first has been asked for
+        bucket.proxy.withheld.add("range")
+        with pytest.raises(StoreError, match="'large'"):
+            b"".join(iter(reader.read, b""))
+
+
+@pytest.mark.parametrize(("where", "said"), [("near", "did not have"), ("far", "1048575 bytes where 1048576 were")])
+def test_a_part_that_is_shorter_than_its_range_is_an_error(
+    bucket: Bucket, where: str, said: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(where)
+    with pytest.raises(SourceChangedError, match=f"'large' .* {said}"):
+        read_while_parts_fail(bucket, "shorten-response", times=1)
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_flipped_bit_in_a_later_part_is_found(bucket: Bucket, where: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(where)
+    with pytest.raises(DamagedOnTheWayError, match="'large'"):
+        read_while_parts_fail(bucket, "flip-response", times=1)
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_a_part_whose_connection_breaks_is_asked_for_again(
+    bucket: Bucket, where: str, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue(where)
+    with attrs.evolve(bucket.store, retries=2).open_reader("large") as reader:
+        bucket.proxy.fail("cut-response", PARTS, times=1)
+        assert b"".join(iter(reader.read, b"")) == LARGE
+
+
+def test_bytes_whose_digest_is_known_are_not_compared_with_another_checksum(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dest, digest = LocalArtifactStore(tmp_path), hashlib.sha256(LARGE).hexdigest()
+    bucket.proxy.fail("flip-response", PARTS, times=1)  # then the whole is read again, with the checksum
+    with Route(bucket.store, dest) as route:
+        assert route.copy("large", len(LARGE), digest) == Copied(len(LARGE), digest)
+        assert dest.read_bytes("large") == LARGE
+        monkeypatch.setattr(hashlib, "md5", None)
+        assert route.copy("large", len(LARGE), digest) == Copied(len(LARGE), digest)
+
+
+def test_bytes_that_are_not_what_is_known_are_compared_with_the_stores_checksum(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.proxy.fail("flip-response", PARTS)
+    with Route(bucket.store, LocalArtifactStore(tmp_path)) as route, pytest.raises(DamagedOnTheWayError):
+        route.copy("large", len(LARGE), hashlib.sha256(LARGE).hexdigest())
+    assert not list(tmp_path.iterdir())
+
+
+def read_while_parts_fail(bucket: Bucket, kind: Kind, times: int | None = None) -> None:
+    with bucket.store.open_reader("large") as reader:
+        bucket.proxy.fail(kind, PARTS, times=times)  # none but the first has been asked for
         while reader.read():
             pass
 

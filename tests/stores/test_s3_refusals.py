@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -19,6 +20,7 @@ from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.state import look_at_set
 from emdstore.sets.transfer import transfer
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
+from emdstore.stores.checkup import try_store
 
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 CANNOT = b"<Error><Code>NotImplemented</Code><Message>A header is not implemented</Message></Error>"
@@ -154,6 +156,33 @@ def test_a_record_that_may_not_be_read_is_not_replaced_nor_any_byte_beside_it(
     with pytest.raises((LookRefusedError, TransferError), match="may not be read, so it is not replaced"):
         ship[verb]()
     assert held(site.all_rights) == before
+
+
+def test_who_may_only_write_puts_new_artifacts_by_name_and_each_carries_what_proves_it(site: Site) -> None:
+    site.refuse(not_read)
+    source = put(InMemoryArtifactStore(), {"2026/a.dat": b"a" * 10, "log.txt": b"up"})
+    names = list(source.iter_keys())
+    transfer(source, site.station, names).raise_for_failures()
+    assert held(site.all_rights) == held(source)
+    for sent in site.proxy.seen("^PUT"):  # else the server would keep what was there, or what arrived damaged
+        assert sent.headers["if-none-match"] == "*"
+        assert "x-amz-checksum-sha256" in sent.headers
+    again = transfer(source, site.station, names)
+    assert again.counts["failed"] == 2  # whether it is the same nobody can see
+    with pytest.raises(LookRefusedError):
+        transfer(source, site.station)
+
+
+@pytest.mark.parametrize(("rule", "outcome"), [(not_listed, "ok"), (not_read, "note")])
+def test_what_can_be_done_without_listing_is_tried(site: Site, rule: Any, outcome: str) -> None:
+    site.refuse(rule)
+    found = {each.name: each for each in try_store(site.station)}
+    assert {name: each.outcome for name, each in found.items()} == {
+        "reading": "note",
+        "writing": outcome,
+        "removal": "note",
+    }
+    assert not held(site.all_rights)
 
 
 def test_an_artifact_that_may_not_be_looked_at_is_replaced_only_on_demand(site: Site) -> None:

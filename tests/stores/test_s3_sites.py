@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.servers.s3 import FaultProxy, Request, S3Server
 
-from emdstore.errors import StoreError, StoreURLError
+from emdstore.errors import ArtifactChangedError, ArtifactRetainedError, StoreError, StoreURLError
+from emdstore.sets.transfer import transfer
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.objects.store import MIB
+from emdstore.stores.port import TellsWritten
 from emdstore.stores.s3 import S3ArtifactStore
 from emdstore.stores.urls import open_store
 
@@ -28,16 +34,17 @@ def of_object(server: S3Server, bucket: str, key: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("size", [9, 6 * MIB], ids=["one request", "parts"])
-def test_what_a_site_wants_goes_along_with_each_object(moto_server: S3Server, size: int) -> None:
+@pytest.mark.parametrize(("engine", "size"), [("obstore", 9), ("obstore", 6 * MIB), ("s3fs", 9)])
+def test_what_a_site_wants_goes_along_with_each_object(moto_server: S3Server, engine: Any, size: int) -> None:
     bucket = moto_server.make_bucket()
-    more = {"storage_class": "STANDARD_IA", "tags": {"project": "enso+more"}, "metadata": {"centre": "exp"}}
-    store = S3ArtifactStore(f"s3://{bucket}", **moto_server.options, **more, encryption="AES256")
+    more: dict[str, Any] = {"tags": {"project": "enso+more"}, "metadata": {"centre": "exp"}, "encryption": "AES256"}
+    more |= {"storage_class": "STANDARD_IA", "addressing": "path", "checksum": "off"}
+    store: Any = open_store(f"s3://{bucket}", engine=engine, **moto_server.options, **more)
     store.write_bytes("a.json", b"x" * size)
     found = of_object(moto_server, bucket, "a.json")
     assert (found["StorageClass"], found["ServerSideEncryption"]) == ("STANDARD_IA", "AES256")
     assert found["Metadata"]["centre"] == "exp"
-    assert found["ContentType"] == "application/json"
+    assert engine == "s3fs" or found["ContentType"] == "application/json"
     tags = moto_server.client().get_object_tagging(Bucket=bucket, Key="a.json")["TagSet"]
     assert tags == [{"Key": "project", "Value": "enso+more"}]
     store.create_bytes("new", b"value")
@@ -59,17 +66,6 @@ def test_an_object_carries_its_digest_and_is_compared_with_it_where_the_etag_is_
     )
     with pytest.raises(StoreError, match="damaged"):
         store.read_bytes("a")
-
-
-def test_a_key_of_ones_own_is_sent_with_each_request(site: tuple[FaultProxy, str]) -> None:
-    proxy, bucket = site
-    key = base64.b64encode(bytes(range(32))).decode()
-    store = S3ArtifactStore(f"s3://{bucket}", **proxy.server.options, customer_key=key)
-    store.write_bytes("a", b"value")
-    assert store.read_bytes("a") == b"value"
-    name = "x-amz-server-side-encryption-customer-key"
-    assert [each.headers.get(name) for each in proxy.seen("^(PUT|GET) .*/a$")] == [key, key]
-    assert key not in repr(store)
 
 
 @pytest.mark.parametrize("how", ["off", "when-required", None, "environment"])
@@ -115,7 +111,95 @@ def test_virtual_style_has_the_bucket_in_the_host(moto_server: S3Server) -> None
     assert store._address() == ("https://s3.example.org", False)
 
 
-@pytest.mark.parametrize("options", [{"checksum": "md5"}, {"addressing": "both"}, {"tags": {"a": 1}}])
+def test_when_the_bytes_were_written_goes_along_as_rclone_has_it(moto_server: S3Server, tmp_path: Path) -> None:
+    bucket, source = moto_server.make_bucket(), LocalArtifactStore(tmp_path)
+    sizes = {"small": 9, "large": 6 * MIB}
+    for nth, (key, size) in enumerate(sizes.items()):
+        source.write_bytes(key, b"x" * size)
+        os.utime(tmp_path / key, ns=(0, 1_000_000_000_123_456_789 + nth))
+    first, second = (S3ArtifactStore(f"s3://{bucket}/{name}", **moto_server.options) for name in ("a", "b"))
+    transfer(source, first).raise_for_failures()
+    assert of_object(moto_server, bucket, "a/small")["Metadata"]["mtime"] == "1000000000.123456789"
+    transfer(first, second).raise_for_failures()  # on the server
+    third = open_store(f"s3://{moto_server.make_bucket()}", **moto_server.options)
+    transfer(second, third).raise_for_failures()
+    for store in (first, second, third):
+        assert isinstance(store, TellsWritten)
+        assert [store.written_ns(key) for key in sizes] == [(tmp_path / key).stat().st_mtime_ns for key in sizes]
+    first.write_bytes("own", b"written here")
+    assert first.written_ns("own") is None
+
+
+def test_where_old_versions_are_locked_a_delete_marker_is_a_removal(moto_server: S3Server) -> None:
+    client, bucket = moto_server.client(), f"{moto_server.make_bucket()}-locked"
+    client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    store = S3ArtifactStore(f"s3://{bucket}/p", **moto_server.options, retries=0)
+    store.write_bytes("a", b"first")
+    until = datetime.now(UTC) + timedelta(days=1)
+    client.put_object_retention(Bucket=bucket, Key="p/a", Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until})
+    store.replace_bytes("a", b"second", sha256(b"first").hexdigest())
+    store.delete("a")
+    assert (store.exists("a"), list(store.iter_keys())) == (False, [])
+    with pytest.raises(ArtifactChangedError):
+        store.replace_bytes("a", b"third", sha256(b"second").hexdigest())
+    store.create_bytes("a", b"again")
+    assert store.read_bytes("a") == b"again"
+    versions = client.list_object_versions(Bucket=bucket)
+    assert (len(versions["Versions"]), len(versions["DeleteMarkers"])) == (3, 1)  # nothing is lost
+
+
+@pytest.mark.parametrize("engine", ["obstore", "s3fs"])
+def test_what_a_server_keeps_by_a_lock_is_called_retained(site: tuple[FaultProxy, str], engine: Any) -> None:
+    proxy, bucket = site
+    store: Any = open_store(f"s3://{bucket}", engine=engine, retries=0, **proxy.server.options)
+    store.write_bytes("a", b"value")
+    said = b"<Error><Code>AccessDenied</Code><Message>forbidden by object lock</Message></Error>"
+    proxy.refuses = lambda request, status: (403, said) if request.method == "DELETE" else None
+    with pytest.raises(ArtifactRetainedError, match=r"'a'.*it is retained"):
+        store.delete("a")
+    assert store.read_bytes("a") == b"value"
+
+
+@pytest.mark.parametrize("engine", ["obstore", "s3fs"])
+def test_a_key_of_ones_own_and_an_acl_are_sent_or_refused(site: tuple[FaultProxy, str], engine: Any) -> None:
+    proxy, bucket = site
+    key = base64.b64encode(bytes(range(32))).decode()
+    store = open_store(f"s3://{bucket}", engine=engine, **proxy.server.options, customer_key=key)
+    store.write_bytes("a", b"value")
+    assert store.read_bytes("a") == b"value"
+    name = "x-amz-server-side-encryption-customer-key"
+    assert {each.headers.get(name) for each in proxy.seen("^(PUT|GET|HEAD) .*/a$")} == {key}
+    assert key not in repr(store)
+    acl: dict[str, Any] = {"engine": engine, "acl": "bucket-owner-full-control"}
+    if engine == "obstore":
+        with pytest.raises(StoreURLError, match="sends no ACL; pass engine='s3fs'"):
+            open_store(f"s3://{bucket}", **acl)
+        return
+    open_store(f"s3://{bucket}", **proxy.server.options, **acl).write_bytes("b", b"value")
+    assert [each.headers["x-amz-acl"] for each in proxy.seen("^PUT .*/b$")] == ["bucket-owner-full-control"]
+
+
+_NO_ENCRYPTION: list[dict[str, Any]] = [
+    {"customer_key": "no base64!"},
+    {"customer_key": "c2hvcnQ="},
+    {"customer_key": base64.b64encode(bytes(32)).decode(), "encryption": "AES256"},
+    {"kms_key_id": "some/key"},
+    {"encryption": "rot13"},
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"checksum": "md5"},
+        {"addressing": "both"},
+        {"tags": {"a": 1}},
+        {"engine": "s3fs", "part_size": 6 * MIB},
+        *({"engine": engine, **each} for engine in ("obstore", "s3fs") for each in _NO_ENCRYPTION),
+    ],
+)
 def test_an_option_that_makes_no_sense_is_told(options: dict[str, Any]) -> None:
-    with pytest.raises(StoreURLError):
+    with pytest.raises(StoreURLError) as raised:
         open_store("s3://bucket", **options)
+    assert "c2hvcnQ" not in str(raised.value)
+    assert "no base64" not in str(raised.value)

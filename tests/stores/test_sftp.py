@@ -4,6 +4,7 @@ contract.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
 import logging
@@ -11,6 +12,7 @@ import os
 import shutil
 import signal
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +48,7 @@ from emdstore.stores.port import ArtifactInfo, Copied, LeftOut
 from emdstore.stores.replacing import put_over
 from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.ssh.sftp import Sftp, wire
-from emdstore.stores.ssh.sftp.client import Task
+from emdstore.stores.ssh.sftp.client import Task, first_of
 from emdstore.stores.ssh.sftp.store import Ahead
 from emdstore.stores.ssh.sftp.wire import Attributes, Data, Handle, Names, Reply, Splitter, Status, WireError
 
@@ -1206,3 +1208,28 @@ class TestOverSSH:
                     if child.name() == "ssh":
                         child.kill()
             assert far.read_bytes("a") == b"x"
+
+
+def test_what_is_sent_is_taken_while_other_threads_ask_for_more(request: pytest.FixtureRequest) -> None:
+    """Guards against an iterator over the queue, which fails if anything is appended before it is read."""
+    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
+    queue: collections.deque[int] = collections.deque()
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.is_set():
+            queue.append(0)
+            if len(queue) > 100:
+                for _ in range(50):
+                    queue.pop()
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(100_000):
+                assert len(first_of(queue, 5)) <= 5
+        finally:
+            ended.set()
+        asking.result()

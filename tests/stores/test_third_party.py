@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import subprocess
@@ -13,7 +14,6 @@ import pytest
 
 import emdstore
 from emdstore import InMemoryArtifactStore, StoreURLError, open_store
-from emdstore.stores import urls
 
 EXAMPLE = Path(__file__).parents[2] / "examples/emdstore-sqlar"
 
@@ -57,7 +57,7 @@ def open_there(url: str, **options: object) -> InMemoryArtifactStore:
 def registered(monkeypatch: pytest.MonkeyPatch) -> list[EntryPoint]:
     """What other packages have registered; a test adds to it."""
     found: list[EntryPoint] = []
-    monkeypatch.setattr(urls, "entry_points", lambda **chosen: EntryPoints(found).select(**chosen))
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **chosen: EntryPoints(found).select(**chosen))
     return found
 
 

@@ -76,9 +76,9 @@ def test_an_interrupt_ends_the_waiting_for_a_silent_server(silent: str, subtests
             began = time.monotonic()
             os.kill(child.pid, signal.SIGINT)
             assert ours.recv() == "heard"
-            child.join(10)
+            child.join(15)
             assert child.exitcode == 0
-            assert time.monotonic() - began < 4  # two seconds, on a machine that has nothing else to do
+            assert time.monotonic() - began < 15  # two seconds, on a machine that has nothing else to do
         child.kill()
         child.join()
 
@@ -94,8 +94,8 @@ def test_what_a_call_returns_or_raises_comes_back() -> None:
 
 def test_what_takes_too_long_is_left_to_itself() -> None:
     began = time.monotonic()
-    assert briefly(0.1, time.sleep, 3) is None
-    assert time.monotonic() - began < 2
+    assert briefly(0.1, time.sleep, 30) is None
+    assert time.monotonic() - began < 15
 
 
 def test_other_threads_call_for_themselves() -> None:

@@ -1,4 +1,4 @@
-"""What the codes in an S3 server's errors mean, and what to do about each, whatever engine asked."""
+"""The error codes of S3 servers: what each means, and what to do about it, for every engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import attrs
 
-from emdstore.errors import StoreAccessError, StoreError, StoreUnavailableError, UnsupportedError
+from emdstore.errors import ArtifactRetainedError, StoreAccessError, StoreError, StoreUnavailableError, UnsupportedError
 
 
 @attrs.frozen
@@ -52,6 +52,10 @@ _KMS = Meaning(
 _FULL = Meaning(StoreError, "its quota is used up: remove something, or ask for more", errno.EDQUOT)
 _NO_SPACE = Meaning(StoreError, "the server has no room left: remove something, or ask its operators", errno.ENOSPC)
 _LOCKED = Meaning(StoreAccessError, "the bucket or the account is closed: ask its owner")
+_RETAINED = Meaning(
+    ArtifactRetainedError,
+    "it is retained: a rule or a hold (object lock) keeps it as it is, and whoever made that knows until when",
+)
 _CANNOT = Meaning(UnsupportedError, "this server does not support such requests; nothing was changed")
 
 _BY_CODE = {
@@ -82,9 +86,16 @@ _BY_CODE = {
     **dict.fromkeys(("InsufficientStorage", "InsufficientCapacity", "XMinioStorageFull", "StorageFull"), _NO_SPACE),
     **dict.fromkeys(("AllAccessDisabled", "AccountProblem", "NotSignedUp"), _LOCKED),
     "NotImplemented": _CANNOT,
+    **dict.fromkeys(
+        ("ObjectLocked", "ObjectUnderActiveHold", "RetentionPolicyNotMet", "BlobImmutableDueToPolicy"), _RETAINED
+    ),
 }  # fmt: skip
 
 _BUSY_STATUS = {408, 500, 502, 503, 504}
+_SAID_RETAINED = re.compile(
+    r"object[ -]?lock\b|\bWORM\b|\bretention (period|policy)|\bretained\b", re.IGNORECASE
+).search
+"""What servers say that have no code for it: AWS, Ceph, MinIO."""
 _REGION_SAID = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'").search
 
 
@@ -103,6 +114,8 @@ def meaning_of_answer(status: int | None, code: str | None, text: str) -> Meanin
     code = code or ""
     if code.startswith("KMS.") or "kms:" in text or "KMSKeyNotFound" in code:
         return _KMS
+    if (status == 403 or code in ("AccessDenied", "InvalidRequest")) and _SAID_RETAINED(text):
+        return _RETAINED
     found = _BY_CODE.get(code)
     if found is _REGION and (said := _REGION_SAID(text)) is not None:
         region = said[1] or said[2]

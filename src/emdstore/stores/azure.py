@@ -17,7 +17,7 @@ import attrs
 
 from emdstore.errors import InvalidKeyError, StoreURLError, redact_url
 from emdstore.keys import validate_prefix
-from emdstore.stores.objects.bucket import Bucket, Connection, Opening
+from emdstore.stores.objects.bucket import Bucket, BucketClients, Opening
 from emdstore.stores.objects.errors import ErrorTranslator
 from emdstore.stores.objects.store import ObjectArtifactStore
 from emdstore.stores.secrecy import send_to_children
@@ -75,7 +75,7 @@ class AzureArtifactStore(ObjectArtifactStore):
         except InvalidKeyError as error:
             raise StoreURLError(f"not the URL of a container: {redact_url(self.url)!r}: {error}") from None
 
-    def _stand(self, connection: Connection | None) -> Bucket:
+    def _stand(self, connection: BucketClients | None) -> Bucket:
         errors = ErrorTranslator(
             repr(self),
             self.bucket,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -17,9 +19,47 @@ _MD5 = re.compile(r'"?([0-9a-fA-F]{32})(?:-([1-9][0-9]{0,4}))?"?\Z').match
 _PART_SIZES = tuple(each * _MIB for each in (5, 8, 10, 15, 16, 20, 25, 32, 50, 64, 100, 128, 256, 512))
 
 
-def sha256_of(data: bytes) -> str:
+class _Known(threading.local):
+    data: bytes | None = None
+    digest = ""
+    written_ns: int | None = None
+    is_expected: bool = False
+
+
+_known = _Known()
+
+
+def sha256_of(data: bytes | bytearray) -> str:
     """Return the SHA-256 of bytes as a hex digest; `emdstore.transfers.digest_of` hashes what lies in a store."""
-    return hashlib.sha256(data).hexdigest()
+    return _known.digest if data is _known.data else hashlib.sha256(data).hexdigest()
+
+
+def written_ns_of(data: bytes | bytearray) -> int | None:
+    """Return when bytes were written at their source, in POSIX nanoseconds; None if `knowing` does not say."""
+    return _known.written_ns if data is _known.data else None
+
+
+@contextlib.contextmanager
+def knowing(data: bytes, digest: str, written_ns: int | None = None) -> Iterator[None]:
+    """Let `sha256_of` and `written_ns_of` know these bytes in this thread, for stores that send either along."""
+    _known.data, _known.digest, _known.written_ns = data, digest, written_ns
+    try:
+        yield
+    finally:
+        _known.data = None
+
+
+@contextlib.contextmanager
+def expecting(sha256: str | None) -> Iterator[None]:
+    """Let what is opened in this thread leave out the comparison with the store's own checksum, if a SHA-256 is known.
+
+    The caller compares it, and if it differs reads again without this, to tell whether that happened on the way.
+    """
+    _known.is_expected = sha256 is not None
+    try:
+        yield
+    finally:
+        _known.is_expected = False
 
 
 def md5_of_etag(etag: str | None) -> str | None:
@@ -144,7 +184,7 @@ READS = 3
 """How often an artifact is read, at most, if it arrives damaged."""
 
 
-class Proof:
+class ArrivalCheck:
     """Checks an artifact's bytes as they arrive, and raises at the end if they are not right.
 
     Parameters
@@ -155,11 +195,17 @@ class Proof:
         The store, for errors.
     part_size
         See `Check`.
+
+    Attributes
+    ----------
+    is_empty
+        Whether nothing can be checked.
     """
 
     def __init__(self, info: ArtifactInfo, store: str, part_size: int | None = None) -> None:
         self._info, self._store = info, store
-        self._check = Check(info.checksum, info.size, part_size)
+        self._check = Check(None if _known.is_expected else info.checksum, info.size, part_size)
+        self.is_empty = self._check.fits() is None
 
     def update(self, data: bytes) -> None:
         """Take the next bytes."""

@@ -1,4 +1,4 @@
-"""Trying a store: what it can do, what it cannot, and how far it is away, found out in a folder of its own.
+"""Trying a store in a folder of its own: what it can do, what it cannot, and how long it takes to answer.
 
 The contract suite of `emdstore.testing` says whether an adapter keeps its promises. This says whether a *site* does: a
 disk that folds case, a server whose clock is an hour ahead, credentials that may read and not write.
@@ -18,6 +18,7 @@ from emdstore.errors import (
     ArtifactChangedError,
     ArtifactExistsError,
     EmdstoreError,
+    LookRefusedError,
     StoreAccessError,
     UnsupportedError,
 )
@@ -78,7 +79,8 @@ def try_store(store: ArtifactStore) -> Iterator[Checked]:
     ------
     Checked
         One after the other, as each is tried. What a store refuses is told, not raised; if it cannot be read at all,
-        or cannot be written, that is the last one. What was written is removed where the store can do that.
+        or cannot be written, that is the last one. If it may not be listed, what can be done by name is tried. What was
+        written is removed where the store can do that.
     """
     reading = _try("reading", lambda: _read(store))
     yield reading
@@ -86,6 +88,9 @@ def try_store(store: ArtifactStore) -> Iterator[Checked]:
         return
     folder = join_key(OWN_FOLDER, f"tried-{system.current().token(6)}")
     inside = scoped(store, folder)
+    if reading.outcome == "note":
+        yield from _try_unseen(inside, folder)
+        return
     writing = _try("writing", lambda: _write(inside))
     yield writing
     if writing.outcome != "ok":
@@ -105,7 +110,10 @@ def _try(name: str, attempt: Callable[[], Checked]) -> Checked:
 
 
 def _read(store: ArtifactStore) -> Checked:
-    first = next(iter(store.iter_keys()), None)
+    try:
+        first = next(iter(store.iter_keys()), None)
+    except LookRefusedError as error:
+        return Checked("reading", "note", f"only what is named is reached: {error}", "to list, ask for s3:ListBucket")
     if first is None:
         return Checked("reading", "ok", "it is empty")
     try:
@@ -136,6 +144,30 @@ def _write(inside: ArtifactStore) -> Checked:
     if inside.read_bytes("small") != b"" or not inside.exists("small") or inside.exists("absent"):
         return Checked("writing", "problem", "it mistakes what is empty for what is absent")
     return Checked("writing", "ok", "an artifact is written, read and replaced")
+
+
+def _try_unseen(inside: ArtifactStore, folder: str) -> Iterator[Checked]:
+    """Try a store that may not be listed: put something where nothing lies, read it by its name, remove it."""
+    if not isinstance(inside, SupportsCreate):
+        return
+    try:
+        inside.create_bytes("small", b"emdstore")
+    except StoreAccessError as error:
+        yield Checked("writing", "note", f"for reading only: {error}")
+        return
+    try:
+        inside.read_bytes("small")
+    except LookRefusedError:
+        detail = "for writing only: new artifacts of up to 64 MiB arrive by name; a set is read while it is published"
+        yield Checked("writing", "note", detail, "to publish sets here, ask for s3:GetObject")
+    else:
+        yield Checked("writing", "ok", "an artifact is created, and read by its name: named sets can be published")
+    try:
+        if isinstance(inside, SupportsDelete):
+            inside.delete("small")
+    except StoreAccessError:
+        detail = f"whether the 8 bytes at '{folder}/small' are gone cannot be seen"
+        yield Checked("removal", "note", detail, "have somebody remove them who may")
 
 
 def _order(inside: ArtifactStore) -> Checked:

@@ -30,5 +30,10 @@ def _table() -> mimetypes.MimeTypes:
 
 def content_type(key: str) -> str | None:
     """Return the media type for a key's suffix; None if it is unknown or a compressed file's."""
-    kind, encoding = _table().guess_type("x/" + key.rpartition("/")[2], strict=False)
+    return _type_of(key.rpartition("/")[2])
+
+
+@functools.lru_cache(1000)  # the files of one set are named like those of the next
+def _type_of(name: str) -> str | None:
+    kind, encoding = _table().guess_type("x/" + name, strict=False)
     return kind if encoding is None else None

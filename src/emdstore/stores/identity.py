@@ -20,8 +20,16 @@ import attrs
 import msgspec
 
 from emdstore import system
-from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, LookRefusedError, StoreError, redact
-from emdstore.keys import in_folder
+from emdstore.errors import (
+    ArtifactChangedError,
+    ArtifactNotFoundError,
+    LookRefusedError,
+    StoreError,
+    redact,
+    redact_url,
+)
+from emdstore.keys import in_folder, is_valid_key
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush, SupportsPath
 from emdstore.stores.replacing import put_over
@@ -40,10 +48,13 @@ class StoreIdentity:
         The number; None if there is none.
     url
         The real path of a local store, or the server and the path there, without secrets; None for a store in memory.
+    keeps_log
+        Whether events are to be written in its log; see `emdstore.sets.events`.
     """
 
     id: str | None
     url: str | None
+    keeps_log: bool = attrs.field(default=True, eq=False)
 
 
 def is_own(key: str) -> bool:
@@ -59,7 +70,8 @@ def url_of(store: ArtifactStore) -> str | None:
     if not place.remote:
         return None
     holder = place.holder if isinstance(place.holder, tuple) else (place.holder,)
-    return redact(" ".join([*(str(part) for part in holder if part), place.path]))
+    path = redact_url(f"place:///{place.path}").removeprefix("place:///")  # which may end with a query
+    return redact(" ".join([*(str(part) for part in holder if part), path]))
 
 
 def identity_of(store: ArtifactStore) -> StoreIdentity:
@@ -77,9 +89,17 @@ def identity_of(store: ArtifactStore) -> StoreIdentity:
         return StoreIdentity(None, url)
     if not data:  # the power was cut before it was on the disk, so nobody has relied on it; see `put_over`
         return StoreIdentity(None, url)
+    told = _decode(data, store)
+    return StoreIdentity(told.id, url, told.events)
+
+
+def _decode(data: bytes, store: ArtifactStore) -> _Told:
     try:
-        return StoreIdentity(_decoder.decode(data).id, url)
-    except msgspec.MsgspecError as error:
+        told = _decoder.decode(data)
+        if not is_valid_key(told.id) or "/" in told.id:  # it is also the name of a folder
+            raise ValueError(f"{told.id!r} is no name")
+        return told
+    except (msgspec.MsgspecError, ValueError) as error:
         raise StoreError(
             f"{IDENTITY_KEY!r} in {store!r} is no identity of a store ({error}): put it back from a backup, or remove "
             "it and run `emdstore db rebind`",
@@ -104,11 +124,26 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
         If the store cannot be read or written. Its identity is unchanged.
     """
     told = _Told(number or str(uuid.UUID(hex=system.current().token(16), version=4)), system.current().now())
-    data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
     with contextlib.suppress(LookRefusedError, ArtifactChangedError):  # somebody was quicker: theirs counts
-        put_over(store, IDENTITY_KEY, data, None)
+        put_over(store, IDENTITY_KEY, _encoded(told), None)
     if isinstance(store, SupportsFlush):
         store.flush()  # a catalog that goes by it must not outlive it
+    return identity_of(store)
+
+
+def switch_log(store: ArtifactStore, on: bool) -> StoreIdentity:
+    """Say in a store's identity whether events are to be written in its log. It gets an identity if it has none.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be read or written, or somebody else has switched it at the same moment.
+    """
+    here = give_identity(store)
+    if here.id is None or here.keeps_log == on:
+        return here
+    data = store.read_bytes(IDENTITY_KEY)
+    put_over(store, IDENTITY_KEY, _encoded(attrs.evolve(_decode(data, store), events=on)), sha256_of(data))
     return identity_of(store)
 
 
@@ -116,6 +151,11 @@ def give_identity(store: ArtifactStore, number: str | None = None) -> StoreIdent
 class _Told:
     id: str
     created_at: datetime
+    events: bool = True
+
+
+def _encoded(told: _Told) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
 
 
 _decoder = msgspec.json.Decoder(_Told)

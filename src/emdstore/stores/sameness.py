@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 from emdstore.errors import SameStoreError
 from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore
@@ -19,23 +17,22 @@ def refuse_same_place(source: ArtifactStore, dest: ArtifactStore) -> None:
     SameStoreError
         With both stores' names. Nothing was read or written.
     """
-    one, other = place_of(source), place_of(dest)
-    if one.holder != other.holder or not (_holds(one.path, other.path) or _holds(other.path, one.path)):
+    if not overlap(source, dest):
         return
-    how = "the same place" if one.path == other.path else "one inside the other"
+    how = "the same place" if is_same_place(source, dest) else "one inside the other"
     raise SameStoreError(f"source {source!r} and destination {dest!r} are {how}; choose another destination")
+
+
+def overlap(one: ArtifactStore, other: ArtifactStore) -> bool:
+    """Tell whether two stores are the same place, or one lies inside the other."""
+    here, there = place_of(one), place_of(other)
+    return here.holder == there.holder and (_holds(here.path, there.path) or _holds(there.path, here.path))
 
 
 def is_same_place(one: ArtifactStore, other: ArtifactStore) -> bool:
     """Tell whether two stores are the same place."""
     here, there = place_of(one), place_of(other)
     return (here.holder, here.path) == (there.holder, there.path)
-
-
-def server_of(store: ArtifactStore) -> Hashable | None:
-    """Return what identifies the server of a store; None if there is none, or it is not known."""
-    place = place_of(store)
-    return place.holder if place.remote else None
 
 
 def is_shared(store: ArtifactStore) -> bool:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from emdstore import system
@@ -39,6 +38,8 @@ def credentials_go_along() -> Iterator[None]:
 
 def send_to_children(kind: type) -> None:
     """Let stores of a class keep their credentials on the way to child processes of `multiprocessing`."""
+    from multiprocessing.reduction import ForkingPickler  # slow to import
+
     ForkingPickler.register(kind, _with_credentials)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from emdstore.errors import MissingExtraError, StoreNotFoundError, StoreURLError, redact_url
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.stores.spelling import check_endpoint, is_chain, spelled
 from emdstore.stores.views import scoped
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Engine = Literal["obstore", "s3fs", "fsspec"]
 
@@ -23,16 +25,6 @@ _ENGINES = {
     "s3": ("obstore", "s3fs"),
     **dict.fromkeys(("ssh", "sftp"), ("fsspec",)),
     **dict.fromkeys(_CLOUDS, ("obstore", "fsspec")),
-}
-
-# The options of `S3ArtifactStore`, and their names in s3fs.
-_S3FS_NAMES = {
-    "access_key_id": "key",
-    "secret_access_key": "secret",
-    "session_token": "token",
-    "anonymous": "anon",
-    "requester_pays": "requester_pays",
-    "endpoint_url": "endpoint_url",
 }
 
 
@@ -95,8 +87,12 @@ def open_store(
             raise StoreURLError(f"{name}={value!r} makes no sense for {safe_url(place)!r}")
     if "://" in place and scheme != "memory":
         options |= {name: value for name, value in patience.items() if value is not None}
-    if rsh is not None and scheme in ("ssh", "sftp") and engine is None:
+    if rsh is not None and scheme in ("ssh", "sftp"):
+        if engine is not None:
+            raise StoreURLError(f"rsh= makes no sense for {safe_url(place)!r} by fsspec, which starts no SSH client")
         options["rsh"] = rsh
+    if isinstance(bundle := options.get("ca_bundle"), str):
+        options["ca_bundle"] = os.path.expanduser(bundle)
     try:
         return _open(place, scheme, engine, options)
     except TypeError as error:  # an option that this store does not have
@@ -138,6 +134,15 @@ def as_source(place: StoreLike) -> ArtifactStore:
     return store
 
 
+def knows_scheme(scheme: str) -> bool:
+    """Tell whether `open_store` knows what to do with URLs of a scheme."""
+    from fsspec import available_protocols
+
+    scheme = scheme.lower()
+    own = {"file", "memory", "ssh", "sftp", *_ENGINES}
+    return scheme in own or "::" in scheme or scheme in available_protocols() or bool(_registered(scheme))
+
+
 def safe_url(url: str) -> str:
     """Return a URL that is safe to show: without ``user:password@`` and without secrets in its query."""
     return redact_url(url)
@@ -171,11 +176,16 @@ def _open(place: str, scheme: str, engine: Engine | None, options: dict[str, Any
     return store
 
 
+def _registered(scheme: str) -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # slow to import
+
+    found = entry_points(group=ENTRY_POINTS, name=scheme)
+    return {each.dist.name if each.dist else each.value: each for each in found}
+
+
 def _opener_of(scheme: str) -> Callable[..., ArtifactStore] | None:
     """Return what an installed package has registered for a scheme; None if none has."""
-    found = {
-        each.dist.name if each.dist else each.value: each for each in entry_points(group=ENTRY_POINTS, name=scheme)
-    }
+    found = _registered(scheme)
     if len(found) > 1:
         raise StoreURLError(f"{' and '.join(sorted(found))} both serve {scheme}://: uninstall all but one")
     for package, entry in found.items():
@@ -209,19 +219,16 @@ def _open_s3(place: str, engine: Engine | None, options: dict[str, Any]) -> Arti
         if engine is None:
             raise MissingExtraError.of(f"{safe_url(place)!r}", "s3")
     if engine == "obstore":
+        if "acl" in options:
+            raise StoreURLError(
+                f"cannot open {safe_url(place)!r}: obstore sends no ACL; pass engine='s3fs', or have the bucket own "
+                "whatever is put there (Object Ownership: bucket owner enforced), which needs no ACL"
+            )
         from emdstore.stores.s3 import S3ArtifactStore
 
         return S3ArtifactStore(place, **options)
     from emdstore.stores.fsspec import FsspecArtifactStore
+    from emdstore.stores.fsspec.s3_options import s3fs_options
 
-    of_client = {"region_name": options.get("region"), "verify": options.get("ca_bundle") or options.get("verify")}
-    of_client = {name: value for name, value in of_client.items() if value not in (None, True)}
-    renamed = {
-        _S3FS_NAMES.get(name, name): value
-        for name, value in options.items()
-        if name not in ("region", "ca_bundle", "verify")
-    }
-    if of_client:
-        renamed["client_kwargs"] = {**of_client, **renamed.get("client_kwargs", {})}
-    store: ArtifactStore = FsspecArtifactStore(place, **renamed)
+    store: ArtifactStore = FsspecArtifactStore(place, **s3fs_options(place, options))
     return store

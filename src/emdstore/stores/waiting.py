@@ -33,7 +33,7 @@ def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
 
 
 def briefly(seconds: float, call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R | None:
-    """Call an engine and wait for it for a limited time; None if it takes longer, and then it goes on by itself."""
+    """Call an engine and wait for a limited time; None if it takes longer, and then it goes on in the background."""
     helper = _Helper()
     try:
         value: R = helper.call(lambda: call(*args, **options), seconds)

@@ -86,7 +86,8 @@ def _put(folder: Folder, key: str, data: bytes, token: str, condition: Mapping[s
                 store=folder.name,
             )
         try:
-            fs.pipe_file(path, data, Metadata={_TOKEN: token}, **condition)
+            also = fs.s3_additional_kwargs.get("Metadata", {})
+            fs.pipe_file(path, data, Metadata={**also, _TOKEN: token}, **condition)
         except Exception as error:
             if (code := code_of(error)) in _REFUSED:
                 raise changed(folder, key) from None

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any, NoReturn
+from urllib.parse import quote, unquote
 
 import attrs
 
@@ -19,6 +20,7 @@ from emdstore.errors import (
     KeyConflictError,
     StoreAccessError,
     StoreError,
+    StoreNotFoundError,
     StoreURLError,
     redact,
     redact_url,
@@ -34,6 +36,7 @@ from emdstore.stores.fsspec.systems import (
     describe,
     hidden_cause,
     is_of_one_thread,
+    is_web,
     meaning,
     mechanics_of,
     open_file_system,
@@ -61,6 +64,8 @@ class Opened:
         Whether its server's checksums can be trusted.
     is_of_one_thread
         Whether each thread has to open one of its own.
+    is_web
+        Whether it is a web server, whose paths are parts of URLs.
     """
 
     fs: Any
@@ -68,6 +73,16 @@ class Opened:
     mechanics: Mechanics
     keeps_checksums: bool
     is_of_one_thread: bool
+    is_web: bool
+
+    def path_of(self, key: str) -> str:
+        """Return the file system's path of a key, or of a folder with a slash at its end."""
+        return self.base + (quote(key) if self.is_web else key)
+
+    def name_of(self, path: str, folder: str) -> str:
+        """Return how a path, which was listed in a folder, goes on behind the folder."""
+        name = path[len(folder) :]
+        return unquote(name) if self.is_web else name
 
 
 class ChangedMeanwhileError(EmdstoreError):
@@ -106,13 +121,23 @@ class Folder:
         try:
             fs, root = open_file_system(self.url, self.options)
             # Some file systems have a slash before the first name, some have none.
-            base = str(fs._strip_protocol(root.rstrip("/") + "/x"))[:-1]
+            inside = f"{root.rstrip('/')}/x" if root.strip("/") or fs.root_marker else "x"
+            base = str(fs._strip_protocol(inside))[:-1]
             keeps_checksums = bool(protocols(fs) & CHECKED) and self.options.get(CHECK, True)
-            return Opened(fs, base, mechanics_of(fs), keeps_checksums, is_of_one_thread(fs))
+            return Opened(fs, base, mechanics_of(fs), keeps_checksums, is_of_one_thread(fs), is_web(fs))
         except EmdstoreError:
             raise
         except Exception as error:  # noqa: BLE001 - each library has its own
+            if isinstance(error, FileNotFoundError):
+                if (hidden := hidden_cause(error)) is None:
+                    raise StoreNotFoundError(
+                        f"cannot open {self!r}: nothing is there ({self._first_line(error)}); check how it is written",
+                        store=self.name,
+                    ) from None
+                error = hidden
             found = meaning(error)
+            if found.kind is StoreError and isinstance(error.__cause__, OSError):
+                found = meaning(error.__cause__)
             said = self._first_line(error)
             if found.kind is not StoreError:
                 raise found.kind(f"cannot open {self!r}: {said}; {found.advice}", store=self.name) from None
@@ -122,7 +147,7 @@ class Folder:
         """Check a key; return the file system, the key's path, and how it can be written to."""
         validate_key(key)
         here = self.open()
-        path = here.base + key
+        path = here.path_of(key)
         if (reason := why_not_a_path(here.fs, path, here.mechanics)) is not None:
             raise InvalidKeyError(f"not a valid key: {key!r}: {reason} in {self!r}", key=key, store=self.name)
         return here.fs, path, here.mechanics
@@ -150,7 +175,7 @@ class Folder:
     @property
     def is_web(self) -> bool:
         """Whether it is on a web server."""
-        return bool(protocols(self.open().fs) & {"http", "https"})
+        return self.open().is_web
 
     def manifest(self) -> dict[str, str] | None:
         """Read the publisher's list of files anew; None if there is none."""

@@ -9,8 +9,7 @@ from emdstore.errors import ArtifactNotFoundError, StoreAccessError, StoreError,
 from emdstore.keys import in_folder, is_staging, why_invalid
 from emdstore.stores.fsspec.folder import ChangedMeanwhileError, Folder
 from emdstore.stores.port import ArtifactInfo, LeftOut
-
-_MOST_RACES = 20
+from emdstore.stores.races import races
 
 Found = tuple[str, Mapping[str, Any]]
 """A key, and the file system's info of the file."""
@@ -22,7 +21,7 @@ def iter_files(root: Folder, prefix: str) -> Iterator[Found | LeftOut]:
     if (listed := root.manifest()) is not None:
         for key in sorted(listed, key=str.encode):
             if in_folder(key, prefix):
-                yield key, {"name": root.open().base + key, "size": None, "type": "file"}
+                yield key, {"name": root.open().path_of(key), "size": None, "type": "file"}
         return
     yield from _iter_folder(root, prefix + "/" if prefix else "")
 
@@ -41,12 +40,19 @@ def iter_infos(root: Folder, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
 def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
     """Yield what is below a folder, given with a slash at its end."""
     found: dict[str, Mapping[str, Any]] = {}
-    base = root.open().base + folder
+    here = root.open()
+    base = here.path_of(folder)
     for entry in _list(root, base.rstrip("/"), folder):
-        if not entry["name"].startswith(base) or entry["name"] == base:
+        if entry["name"].rstrip("/") == base.rstrip("/"):
             continue  # the folder itself, or a file of its name
+        if not entry["name"].startswith(base):
+            raise StoreError(
+                f"cannot list {folder.rstrip('/')!r} in {root!r}: {entry['name']!r} does not lie in {base!r}",
+                key=folder.rstrip("/") or None,
+                store=root.name,
+            )
         kind = entry["type"]
-        name = entry["name"][len(base) :]
+        name = here.name_of(entry["name"], base)
         if kind == "directory":
             name = name.removesuffix("/")
         if is_staging(name):
@@ -76,7 +82,7 @@ def _iter_folder(root: Folder, folder: str) -> Iterator[Found | LeftOut]:
 
 
 def _list(root: Folder, path: str, folder: str) -> list[Mapping[str, Any]]:
-    for _ in range(_MOST_RACES):
+    for _ in races():
         try:
             with root.translating("list", folder.rstrip("/")):
                 listed = list(root.open().fs.ls(path, detail=True))

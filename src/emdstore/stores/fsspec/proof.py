@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from emdstore.stores.checksums import Proof, md5_of_etag
+from emdstore.stores.checksums import ArrivalCheck, md5_of_etag
 from emdstore.stores.port import ArtifactInfo
 
 _log = logging.getLogger(__name__)
@@ -49,8 +49,8 @@ def _of(kind: str, value: object) -> str | None:
     return f"{kind}:{value.hex()}"
 
 
-class FileProof(Proof):
-    """See `Proof`.
+class FileProof(ArrivalCheck):
+    """See `ArrivalCheck`.
 
     Parameters
     ----------

@@ -34,6 +34,7 @@ from emdstore.stores.checksums import read_undamaged
 from emdstore.stores.fsspec.conditional import create, replace
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.listing import iter_files, iter_infos
+from emdstore.stores.fsspec.options import file_system_options
 from emdstore.stores.fsspec.streams import RemoteReader, RemoteWriter, read_whole
 from emdstore.stores.fsspec.systems import LACKS, PATIENCE, SEND, WEBDAV
 from emdstore.stores.left_out import only_artifacts
@@ -45,6 +46,7 @@ from emdstore.stores.spelling import unknown_scheme
 
 _LOCAL = ("file", "local")
 _S3 = ("s3", "s3a")
+_WRAPPING = ("async_wrapper", "asyncwrapper", "dask", "dir", "generic")
 _CACHING = ("blockcache", "cached", "filecache", "simplecache")
 
 
@@ -92,6 +94,8 @@ class FsspecArtifactStore:
             raise StoreURLError(
                 f"{redact_url(url)!r} is a cache, whose listings may be stale; open what it caches instead"
             )
+        if scheme in _WRAPPING:
+            raise StoreURLError(f"{redact_url(url)!r} only wraps another file system; open that one")
         if scheme in WEBDAV and not find_spec("webdav4"):
             raise MissingExtraError.of(f"{redact_url(url)!r}", "webdav")
         try:
@@ -99,11 +103,14 @@ class FsspecArtifactStore:
                 fsspec.get_filesystem_class(scheme)
         except ValueError:
             raise unknown_scheme(str(url)) from None
+        except AttributeError as error:  # so a package says that it has given something up
+            raise StoreURLError(f"cannot open {redact_url(url)!r}: {error}") from None
         except ImportError as error:
             if scheme in _S3:
                 raise MissingExtraError.of(f"{redact_url(url)!r} by fsspec", "s3fs") from error
             raise MissingExtraError(f"{redact_url(url)!r} needs another package: {error}") from error
-        self.ground = Folder(url, {name: value for name, value in storage_options.items() if name != LACKS})
+        options = {name: value for name, value in storage_options.items() if name != LACKS}
+        self.ground = Folder(url, options if scheme in WEBDAV else file_system_options(url, options))
         self.ground.lacks = tuple(storage_options.get(LACKS, ()))
 
     def __repr__(self) -> str:

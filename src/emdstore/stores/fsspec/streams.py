@@ -12,14 +12,14 @@ from emdstore.errors import DamagedOnTheWayError, SourceChangedError
 from emdstore.stores.fsspec.folder import Folder
 from emdstore.stores.fsspec.systems import get_object, is_s3
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo
+from emdstore.stores.races import races
 
-_MOST_RACES = 20
 BLOCK = 8 * 1024 * 1024
 
 
 def read_whole(folder: Folder, key: str) -> bytes:
     """Return an artifact's bytes; `DamagedOnTheWayError` if they do not match the server's checksum."""
-    for _ in range(_MOST_RACES):
+    for _ in races():
         info, data = _read_with_info(folder, key)
         if info is None:
             return data

@@ -23,6 +23,8 @@ from emdstore.errors import DamagedOnTheWayError, StoreAccessError, StoreError, 
 from emdstore.keys import MAX_KEY_BYTES
 from emdstore.per_process import PerProcess
 from emdstore.stores.answers import Meaning, meaning_of_answer
+from emdstore.stores.fsspec.archives import usable
+from emdstore.stores.fsspec.gateways import checking_session
 from emdstore.stores.port import ArtifactInfo
 
 WEBDAV = ("dav", "davs", "webdav", "webdavs")
@@ -52,6 +54,7 @@ PATIENCE = {"timeout": 20.0, "connect_timeout": 5.0, "retries": 5}
 # caches on.
 _file_systems: PerProcess[dict[tuple[object, ...], Any]] = PerProcess(dict)
 _MOST_KEPT = 16  # some hold megabytes
+_OF_ONE_THREAD = {"fsspec.implementations.sftp", "emdstore.stores.fsspec.ftp"}
 
 # pytest changes it with every test.
 _NO_CONFIGURATION = {"PYTEST_CURRENT_TEST"}
@@ -59,24 +62,28 @@ _NO_CONFIGURATION = {"PYTEST_CURRENT_TEST"}
 
 def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     """Return a file system of this process, shared by stores of the same options, and the path that the URL names."""
-    options = {**_with_patience(url, given), "skip_instance_cache": True}
     if "::" in url:  # a chain's file system depends on the paths in it
-        fs, root = fsspec.core.url_to_fs(url, **options)
-        return _uncached(fs), str(root)
+        patience = {name: value for name, value in given.items() if name in PATIENCE}
+        chained = {each: _with_patience(each, {**given.get(each, {}), **patience}) for each in schemes_of(url)}
+        fs, root = fsspec.core.url_to_fs(url, **chained, skip_instance_cache=True)
+        return usable(_uncached(fs)), str(root)
     scheme = url.partition("://")[0]
+    options = _with_patience(scheme, given)
     if scheme in WEBDAV:
         from emdstore.stores.fsspec.webdav import open_webdav  # whose library is an extra
 
-        return open_webdav(url, _with_patience(url, given))
+        return open_webdav(url, options)
     # The environment, because credentials may come from it.
     opened = _file_systems.get()
     environment = frozenset(each for each in os.environ.items() if each[0] not in _NO_CONFIGURATION)
-    key: tuple[object, ...] = scheme, pickle.dumps(sorted(given.items())), environment
-    if scheme in ("sftp", "ssh"):
-        key = (*key, threading.get_ident())  # see `is_of_one_thread`
+    kind = class_of(scheme)
+    named = kind._get_kwargs_from_urls(url)  # a host, a repository, an account
+    key: tuple[object, ...] = scheme, pickle.dumps([sorted(given.items()), sorted(named.items())]), environment
+    if kind.__module__ in _OF_ONE_THREAD:
+        key = (*key, threading.get_ident())
     fs = opened.get(key)
     if fs is None:
-        fs, _ = fsspec.core.url_to_fs(url, **options)
+        fs = kind(**named | options | {"skip_instance_cache": True})
         if is_s3(fs):
             fs.retries = 1  # s3fs retries what botocore has retried
         fs = opened.setdefault(key, _uncached(fs))
@@ -85,13 +92,22 @@ def open_file_system(url: str, given: Mapping[str, Any]) -> tuple[Any, str]:
     return fs, str(fs._strip_protocol(url))
 
 
+def class_of(scheme: str) -> Any:
+    """Return the class of the file system that serves a scheme."""
+    if scheme != "ftp":
+        return fsspec.get_filesystem_class(scheme)
+    from emdstore.stores.fsspec.ftp import FTP  # which is rarely needed
+
+    return FTP
+
+
 def is_of_one_thread(fs: Any) -> bool:
     """Tell whether a file system has one connection that two threads cannot use at once, as Paramiko's."""
-    return bool(protocols(fs) & {"sftp", "ssh"}) and type(fs).__module__ == "fsspec.implementations.sftp"
+    return type(fs).__module__ in _OF_ONE_THREAD
 
 
 def _known_hosts() -> Any:
-    """Return what has Paramiko accept the host keys that the user's OpenSSH knows, and no others."""
+    """Return a policy by which Paramiko accepts the host keys that the user's OpenSSH knows, and no others."""
     import paramiko
     from fsspec.implementations import sftp
 
@@ -117,13 +133,19 @@ def _uncached(fs: Any) -> Any:
     return fs
 
 
-def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def schemes_of(url: str) -> list[str]:
+    """Return the scheme of a URL, or those of a chain, which may end with a path."""
+    parts = url.split("::")
+    return [part.partition("://")[0] for part in parts if "://" in part or part is not parts[-1]]
+
+
+def _with_patience(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options with `timeout`, `connect_timeout` and `retries` under the file system's names."""
     options = {name: value for name, value in given.items() if name not in PATIENCE and name not in (CHECK, SEND)}
     timeout, connect_timeout, retries = (given.get(name, default) for name, default in PATIENCE.items())
-    match url.partition("://")[0].rpartition("::")[2]:
+    match scheme:
         case "s3" | "s3a":
-            options.setdefault("session", _checking_session(options.get("profile")))
+            options.setdefault("session", checking_session(options.get("profile")))
             retried = {"mode": "standard", "total_max_attempts": retries + 1}
             waits = {"read_timeout": timeout, "connect_timeout": connect_timeout, "retries": retried}
             options["config_kwargs"] = waits | dict(options.get("config_kwargs") or {})
@@ -146,7 +168,7 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
                 options["ssl"] = ssl.create_default_context(cafile=bundle) if verify else False
             options["client_kwargs"] = client | dict(options.get("client_kwargs") or {})
         case "sftp" | "ssh":
-            if fsspec.get_filesystem_class(url.partition("://")[0]).__module__.startswith("sshfs"):
+            if fsspec.get_filesystem_class(scheme).__module__.startswith("sshfs"):
                 # Both clients would accept any host key.
                 waits = {"connect_timeout": connect_timeout, "login_timeout": timeout, "known_hosts": ()}
             else:
@@ -157,44 +179,19 @@ def _with_patience(url: str, given: Mapping[str, Any]) -> dict[str, Any]:
             options = {"timeout": timeout, "connect_timeout": connect_timeout} | options
         case "ftp":
             options = {"timeout": timeout} | options
+        case "gs" | "gcs":
+            import aiohttp
+
+            patience = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout, sock_read=timeout)
+            options = {"requests_timeout": patience} | options
+        case "az" | "abfs" | "abfss":
+            options = {"connection_timeout": connect_timeout, "read_timeout": timeout} | options
     return options
 
 
-_SAID_BY_S3 = {
-    "ListObjectsV2": "IsTruncated",
-    "ListObjects": "IsTruncated",
-    "HeadObject": "ETag",
-    "GetObject": "ETag",
-    "PutObject": "ETag",
-    "UploadPart": "ETag",
-    "CreateMultipartUpload": "UploadId",
-    "CompleteMultipartUpload": "ETag",
-    "CopyObject": "CopyObjectResult",
-}
-"""What the answer to each request certainly contains if an S3 server has given it."""
-
-
-def _checking_session(profile: str | None) -> Any:
-    """Return a botocore session that does not take a gateway's page for an answer, as botocore does by itself."""
-    from aiobotocore.session import AioSession  # of s3fs
-
-    session = AioSession(profile=profile)
-
-    def check(model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
-        status = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        if status >= 300:
-            return  # an error that botocore understands
-        if (said := _SAID_BY_S3.get(model.name)) is not None and said not in parsed:
-            raise NotTheServerError(f"the answer to {model.name} is not one of an S3 server")
-        if model.name == "DeleteObject" and status != 204:
-            raise NotTheServerError(f"the answer to {model.name} has the status {status}")
-
-    session.register("after-call.s3", check)
-    return session
-
-
-class NotTheServerError(ConnectionError):
-    """Something other than the server has answered, such as a network's gateway."""
+def is_web(fs: Any) -> bool:
+    """Tell whether a file system is a web server."""
+    return bool(protocols(fs) & {"http", "https"})
 
 
 def is_s3(fs: Any) -> bool:
@@ -282,9 +279,11 @@ def _modified(found: Mapping[str, Any]) -> float:
 
 _PASSING = {errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ESTALE, errno.EPIPE}
 _PASSING |= {getattr(errno, "EREMOTEIO", errno.EPIPE)}  # s3fs's number for an internal error; not on every system
-_PASSING_TEXT = re.compile(r"reduce your request rate|Could not connect|Connection was closed|Connection reset").search
+_PASSING_TEXT = re.compile(
+    "reduce your request rate|Could not connect|Connection was closed|Connection reset|not a multistatus response"
+).search
 _PASSING_MODULES = ("aiohttp", "httpx", "httpcore", "urllib3", "botocore.httpsession", "fsspec.exceptions")
-_PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|IncompleteRead").search
+_PASSING_NAMES = re.compile(r"Timeout|Connection|HTTPClient|ResponseParser|ServiceRe|IncompleteRead").search
 
 
 def hidden_cause(error: FileNotFoundError) -> Exception | None:
@@ -317,7 +316,8 @@ def meaning(error: Exception) -> Meaning:
         said = f"{error} {error.__cause__}"
         if (found := meaning_of_answer(int(code) if code.isdigit() else None, code, said)) is not None:
             return found
-    if isinstance(error, PermissionError) or "Credentials" in name or "HostKey" in name:
+    is_refused = "Credentials" in name or "HostKey" in name or str(error).startswith("530 ")  # the last is FTP's
+    if isinstance(error, PermissionError) or is_refused:
         return Meaning(StoreAccessError, "check the credentials and permissions")
     if isinstance(error, FileNotFoundError):
         return Meaning(StoreUnavailableError, "its folder was removed meanwhile; try again")
@@ -326,6 +326,8 @@ def meaning(error: Exception) -> Meaning:
         or (isinstance(error, OSError) and error.errno in _PASSING)
         or module.startswith(_PASSING_MODULES)
         or _PASSING_NAMES(name)
+        or isinstance(error, EOFError)  # a server of FTP that has gone
+        or name == "error_temp"  # one that is busy
         or _PASSING_TEXT(str(error))
     ):
         return Meaning(StoreUnavailableError, "check the address and the network, or try again later")

@@ -26,8 +26,13 @@ from webdav4.client import (
 from webdav4.fsspec import UploadFile, WebdavFileSystem, translate_info
 from webdav4.urls import join_url_path
 
+from emdstore.stores.fsspec.gateways import NotTheServerError
+
 SCHEMES = {"dav": "http", "webdav": "http", "davs": "https", "webdavs": "https"}
 """The scheme of HTTP for each of WebDAV's."""
+
+_DONE = {"MOVE": (201, 204), "MKCOL": (201,)}
+"""What a server answers once it has done it."""
 
 
 def open_webdav(url: str, options: dict[str, Any]) -> tuple[DavFileSystem, str]:
@@ -66,8 +71,15 @@ class _Client(Client):  # type: ignore[misc]
         joined: httpx.URL = self.base_url.copy_with(raw_path=quote(whole).encode())
         return joined
 
+    def request(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Ask, and take no gateway's page for the answer to a change."""
+        answer = super().request(method, path, **kwargs)
+        if answer.status_code not in _DONE.get(method.upper(), (answer.status_code,)):
+            raise NotTheServerError(f"the answer to {method.upper()} has the status {answer.status_code}")
+        return answer
+
     def info(self, path: str) -> dict[str, Any]:
-        """Describe what is at a path; webdav4 would have all told that lies in it, too."""
+        """Describe what is at a path, and not its contents, which webdav4 would ask for."""
         found = self.propfind(path, headers={"Depth": "0"}).responses[self.join_url(path).path]
         return {"name": found.path_relative_to(self.base_url), **found.properties.as_dict()}
 
@@ -147,6 +159,8 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc]
             answer = self.client.request("GET", path)
         if (tag := answer.headers.get("etag")) and found["etag"] and tag.strip('"') != found["etag"].strip('"'):
             return self.cat_file(path)  # it was replaced in between
+        if len(answer.content) != found["size"]:
+            raise NotTheServerError(f"{len(answer.content)} bytes came, and not the {found['size']} that are there")
         return bytes(answer.content)
 
     def _open(self, path: str, mode: str = "rb", *args: Any, **kwargs: Any) -> Any:
@@ -181,6 +195,14 @@ class DavFileSystem(WebdavFileSystem):  # type: ignore[misc]
             # So some servers answer where another writer makes it just then.
             if error.status_code < 500 or not self.isdir(path):
                 raise
+
+    def rm_file(self, path: str) -> None:
+        """Remove a file, and look, because any success is an answer to DELETE."""
+        with _translated(path):
+            self.client.remove(path)
+        with contextlib.suppress(FileNotFoundError):
+            self.info(path)
+            raise NotTheServerError("the server says that it has removed what is still there")
 
     def rmdir(self, path: str) -> None:
         """Keep a folder: see above."""

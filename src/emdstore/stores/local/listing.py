@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, StoreUnavailableError, UnsafePathError
-from emdstore.keys import is_left_behind, is_staging, is_valid_key, why_invalid
+from emdstore.keys import are_plain, is_left_behind, is_staging, is_valid_key, why_invalid
 from emdstore.stores.local.files import describe
 from emdstore.stores.local.root import FOLDER, Root
 from emdstore.stores.port import ArtifactInfo, LeftOut
@@ -24,6 +24,7 @@ _Place = tuple[int, int]
 
 _key_of = operator.itemgetter(0)
 
+_AT_ONCE = 512
 _MOST_OPEN = 16
 """How many nested folders are open at once. Deeper ones are read and closed."""
 
@@ -38,29 +39,38 @@ def iter_files(root: Root, prefix: str) -> Iterator[_Found | LeftOut]:
             fd = root.open_folder(prefix, prefix)
         except ArtifactNotFoundError:
             return
-        yield from _iter_below(root, fd, prefix + "/" if prefix else "")
+        for some in _iter_below(root, fd, prefix + "/" if prefix else ""):
+            yield from some
 
 
 def iter_infos(root: Root, prefix: str) -> Iterator[ArtifactInfo | LeftOut]:
     """Yield the infos of the files below a prefix in the order of their keys, and what else lies there."""
-    for found in iter_files(root, prefix):
-        if isinstance(found, LeftOut):
-            yield found
-            continue
-        key, entry = found
+    with root.translating("list", prefix):
         try:
-            status = entry.stat(follow_symlinks=False)
-            if stat.S_ISLNK(status.st_mode):
-                status = root.stat(key)
-        except FileNotFoundError:  # removed since the folder was read
-            continue
-        except UnsafePathError:  # a link that was changed since
-            yield LeftOut(key, _LEADS_OUT)
-            continue
-        except OSError as error:
-            root.raise_error(error, key, "look at")
-        if stat.S_ISREG(status.st_mode):
-            yield describe(key, status)
+            fd = root.open_folder(prefix, prefix)
+        except ArtifactNotFoundError:
+            return
+        for some in _iter_below(root, fd, prefix + "/" if prefix else ""):
+            infos: list[ArtifactInfo | LeftOut] = []
+            for found in some:
+                if isinstance(found, LeftOut):
+                    infos.append(found)
+                    continue
+                key, entry = found
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISLNK(status.st_mode):
+                        status = root.stat(key)
+                except FileNotFoundError:  # removed since the folder was read
+                    continue
+                except UnsafePathError:  # a link that was changed since
+                    infos.append(LeftOut(key, _LEADS_OUT))
+                    continue
+                except OSError as error:
+                    root.raise_error(error, key, "look at")
+                if stat.S_ISREG(status.st_mode):
+                    infos.append(describe(key, status))
+            yield from infos
 
 
 _LEADS_OUT = "is a link that leads out of the store"
@@ -109,8 +119,9 @@ class _Folder:
             self.fd = -1
 
 
-def _iter_below(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]:
-    """Yield what is below an open folder, which is closed at the end."""
+def _iter_below(root: Root, fd: int, prefix: str) -> Iterator[list[_Found | LeftOut]]:
+    """Yield what is below an open folder, some of it at a time. The folder is closed at the end."""
+    some: list[_Found | LeftOut] = []
     open_ones: list[_Folder] = []
     try:
         open_ones.append(_Folder(root, fd, _place_of(fd), prefix))
@@ -118,23 +129,29 @@ def _iter_below(root: Root, fd: int, prefix: str) -> Iterator[_Found | LeftOut]:
             last = open_ones[-1]
             for found in last.rest:
                 if isinstance(found, LeftOut) or found[0][-1] != "/":
-                    yield found
+                    some.append(found)
+                    if len(some) == _AT_ONCE:
+                        yield some
+                        some = []
                     continue
                 below = _open_below(root, last, *found)
                 if isinstance(below, LeftOut):
-                    yield below
+                    some.append(below)
                 elif below is not None:
                     place = _place_of(below)
                     if any(place == each.place for each in open_ones):
                         os.close(below)
-                        yield LeftOut(found[0][:-1], "is a link to a folder that holds it")
+                        some.append(LeftOut(found[0][:-1], "is a link to a folder that holds it"))
                         continue
                     open_ones.append(_Folder(root, below, place, found[0]))
-                    if len(open_ones) > _MOST_OPEN:
-                        open_ones[-1].close_early()
                     break
-            else:
+            if some:  # while its folder is open, and before those that come after it
+                yield some
+                some = []
+            if open_ones[-1] is last:
                 open_ones.pop().close()
+            elif len(open_ones) > _MOST_OPEN:
+                open_ones[-1].close_early()
     finally:
         for each in open_ones:
             each.close()
@@ -164,16 +181,19 @@ def _read_folder(root: Root, fd: int, prefix: str) -> tuple[list[LeftOut], list[
     """Return what a folder holds: what is left out, and the rest in the order of the keys."""
     left_out: list[LeftOut] = []
     listed: list[_Found] = []
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            name = entry.name
-            key = prefix + name
-            if entry.is_file(follow_symlinks=False) and is_valid_key(key):  # nearly all are
-                listed.append((key, entry))
-            elif isinstance(found := _look_at(root, key, entry), LeftOut):
-                left_out.append(found)
-            elif found is not None:
-                listed.append(found)
+    with os.scandir(fd) as found:
+        entries = list(found)
+    are_keys = are_plain(prefix, [entry.name for entry in entries])
+    for entry in entries:
+        key = prefix + entry.name
+        if entry.is_file(follow_symlinks=False) and (are_keys or is_valid_key(key)):  # nearly all are
+            listed.append((key, entry))
+        elif are_keys and entry.is_dir(follow_symlinks=False):
+            listed.append((key + "/", entry))
+        elif isinstance(seen := _look_at(root, key, entry), LeftOut):
+            left_out.append(seen)
+        elif seen is not None:
+            listed.append(seen)
     listed.sort(key=_key_of)
     return left_out, listed
 

@@ -25,7 +25,8 @@ from emdstore.errors import (
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.keys import join_key
+from emdstore.keys import in_folder, join_key
+from emdstore.stores.races import races
 from emdstore.stores.system_errors import error_of_errno
 
 Durability = Literal["system", "object"]
@@ -34,8 +35,8 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that somebody left in the tree must not wait for its writer.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-MOST_RACES = 20
 _MOST_LINKS = 40
+_MOST_KEPT = 16
 
 
 @attrs.frozen(repr=False)
@@ -171,9 +172,23 @@ class Root:
             self.raise_not_found(key)
         return found
 
+    def is_plain(self, key: str) -> bool:
+        """Tell whether there is no link on the way from the root to a key, so that it is inside."""
+        at = os.fspath(self.path)
+        for segment in key.split("/"):
+            at = f"{at}/{segment}"
+            try:
+                if stat.S_ISLNK(os.lstat(at).st_mode):
+                    return False
+            except FileNotFoundError:
+                return True
+            except OSError:  # it will be explained where it is used
+                return False
+        return True
+
     def inside(self, path: str, key: str) -> str:
         """Return where a path really is, relative to the real root; refuse paths outside it."""
-        for _ in range(MOST_RACES):
+        for _ in races():
             try:
                 real_root = os.path.realpath(self.path)
                 real = real_root if path == os.fspath(self.path) else os.path.realpath(path)
@@ -242,6 +257,49 @@ class Root:
         if isinstance(error, EmdstoreError):
             return error
         return error_of_errno(error.errno, error.strerror, key, self.name, verb)
+
+
+class KeptFolders:
+    """The folders on the way to the file that was read last. They stay open, because sorted keys come folder by folder.
+
+    Parameters
+    ----------
+    root
+        Their root.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._way: list[tuple[str, int]] = []
+
+    def enter(self, folder: str, key: str) -> int:
+        """Return an open descriptor of a folder, which stays open until another one is entered; `key` is for errors."""
+        way = self._way
+        while way and not (way[-1][0] == folder or in_folder(folder, way[-1][0])):
+            os.close(way.pop()[1])
+        if not way and folder.count("/") < _MOST_KEPT:
+            way.append(("", self._root.open_folder("", key)))
+        path = way[-1][0] if way else None
+        if path == folder:
+            return way[-1][1]
+        if path is not None:
+            try:
+                for segment in folder[len(path) + 1 if path else 0 :].split("/"):
+                    fd = os.open(segment, FOLDER, dir_fd=way[-1][1])
+                    path = join_key(path, segment)
+                    way.append((path, fd))
+                return way[-1][1]
+            except OSError:
+                self.close()  # it is gone, a link, or on a network file system it has gone stale
+        fd = self._root.open_folder(folder, key)
+        way.append((folder, fd))
+        return fd
+
+    def close(self) -> None:
+        """Close all of them; the next one is opened anew."""
+        while self._way:
+            with contextlib.suppress(OSError):
+                os.close(self._way.pop()[1])
 
 
 class Translating:

@@ -14,24 +14,19 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import Self
 
 import attrs
+from typing_extensions import Protocol, runtime_checkable
 
 from emdstore.errors import ArtifactNotFoundError, StoreError
 from emdstore.keys import validate_key, validate_prefix
 from emdstore.stores.left_out import only_artifacts
-from emdstore.stores.local.files import (
-    CopyFiles,
-    FileReader,
-    FileSession,
-    FileWriter,
-    describe,
-    read_whole,
-    sync_file_system,
-)
+from emdstore.stores.local.copies import CopyFiles
+from emdstore.stores.local.files import FileReader, describe, read_whole, sync_file_system
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.local.root import Durability, Root
+from emdstore.stores.local.sessions import FileSession, FileWriter
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, CopySession, LeftOut, Place
 
@@ -181,8 +176,11 @@ class LocalArtifactStore:
 
     def local_path(self, key: str = "", /) -> Path:
         """See `SupportsPath.local_path`."""
+        if key == "":  # the root is inside itself
+            return self.root
         path = self.root / validate_prefix(key)
-        self.ground.inside(os.fspath(path), key)
+        if not self.ground.is_plain(key):
+            self.ground.inside(os.fspath(path), key)
         return path
 
     def place(self) -> Place:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import attrs
@@ -21,7 +25,7 @@ from emdstore.errors import (
 )
 from emdstore.keys import MAX_KEY_BYTES, validate_key
 from emdstore.per_process import PerProcess
-from emdstore.stores.checksums import Check, sha256_of
+from emdstore.stores.checksums import Check, sha256_of, written_ns_of
 from emdstore.stores.content_types import content_type
 from emdstore.stores.objects.engine import extension
 from emdstore.stores.objects.errors import (
@@ -73,7 +77,7 @@ class Opening:
     profile: str | None = None
 
 
-class Connection:
+class BucketClients:
     """The engine's clients for one bucket. They connect on first use, and all folders of a store share them.
 
     Parameters
@@ -131,9 +135,26 @@ class Connection:
 SHA256 = "sha256"
 """The name of the metadata in which an object's digest goes along, if it was known before the upload."""
 
+WRITTEN = "mtime"
+"""The name of the metadata that says when the bytes were first written, which is rclone's."""
+
 MOST_PARTS = 10_000
 _LARGEST = 5 * 1024**4
+_LATEST = 253_402_300_800 * 10**9  # the year 10,000, which no date can spell
+_DATE = re.compile(r"(.{19})(\.\d{1,9})?(\S*)").fullmatch
 _MIB = 1024 * 1024
+
+
+def time_in(attributes: Mapping[str, Any]) -> int | None:
+    """Return the time among what was uploaded with an object, in nanoseconds: seconds are there, or a date."""
+    said = str(attributes.get(WRITTEN) or "")
+    with contextlib.suppress(ValueError, ArithmeticError):
+        return int(Decimal(said) * 10**9)
+    with contextlib.suppress(ValueError, OverflowError):
+        if (date := _DATE(said)) is not None:
+            whole = datetime.fromisoformat(date[1] + (date[3] or "Z")).timestamp()
+            return int(whole) * 10**9 + int(Decimal(date[2] or 0) * 10**9)
+    return None
 
 
 @attrs.frozen
@@ -178,7 +199,7 @@ class Bucket:
 
     name: str
     prefix: str
-    connection: Connection
+    connection: BucketClients
     errors: ErrorTranslator
     retries: int
     part_size: int
@@ -257,7 +278,7 @@ class Bucket:
     # -- what does not -----------------------------------------------------------------------------------------------
 
     def client(self, sending: int = 0) -> tuple[Any, Any]:
-        """See `Connection.client`."""
+        """See `BucketClients.client`."""
         return self.connection.client(sending)
 
     def object_name(self, key: str) -> str:
@@ -283,21 +304,47 @@ class Bucket:
             tag = f'"{tag}"'
         return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), tag, self.checksum_of(entry))
 
-    def sent_with(self, key: str, data: bytes | None = None, **more: str) -> dict[str, Any]:
+    def spell_time(self, seconds: int, nanoseconds: int) -> str:
+        """Return a time as rclone writes it into the metadata of this service."""
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09}Z"
+
+    def sent_with(
+        self,
+        key: str,
+        data: bytes | bytearray | None = None,
+        written_ns: int | None = None,
+        *,
+        also: Mapping[str, str] = {},
+    ) -> dict[str, Any]:
         """Return the arguments of the engine for attributes and tags that are uploaded with an artifact's bytes.
 
         Parameters
         ----------
         key, data
             The artifact, and its bytes if they are known before they are sent.
-        **more
+        written_ns
+            When these were written where they come from, if that is known otherwise than by `written_ns_of`.
+        also
             Other attributes.
         """
         kind = content_type(key)
-        attributes = {**self.attributes, **({} if kind is None else {"Content-Type": kind}), **more}
+        attributes = {**self.attributes, **({} if kind is None else {"Content-Type": kind}), **also}
         if data is not None and self.tells_digests:
             attributes[SHA256] = sha256_of(data)
+        if written_ns is None and data is not None:
+            written_ns = written_ns_of(data)
+        if written_ns is not None and 0 <= written_ns < _LATEST:
+            attributes[WRITTEN] = self.spell_time(*divmod(written_ns, 10**9))
         return {"attributes": attributes, **({"tags": dict(self.tags)} if self.tags else {})}
+
+    def written_ns(self, key: str) -> int | None:
+        """Return when an artifact's bytes were first written, according to its metadata; None if these do not say."""
+        name = self.object_name(key)
+        obs, client = self.client()
+        with self.errors.translating("look at", key):
+            found = obs.get(client, name, options={"head": True})
+        self.described(key, found.meta)
+        return time_in(found.attributes)
 
     def part_size_for(self, key: str, size: int) -> int:
         """Return the size of the parts of an object of so many bytes.

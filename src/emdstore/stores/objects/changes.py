@@ -94,7 +94,7 @@ def _put(bucket: Bucket, key: str, data: bytes, token: str, *, over: Mapping[str
     mode = "create" if over is None else dict(over)
     try:
         with bucket.errors.translating("create" if over is None else "replace", key):
-            more = bucket.sent_with(key, data, **{_TOKEN: token})
+            more = bucket.sent_with(key, data, also={_TOKEN: token})
             obs.put(client, name, data, mode=mode, use_multipart=False, **more)
     except UnsupportedError:
         bucket.connection.knows_conditions = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import NoReturn
 
 from emdstore.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
 from emdstore.stores.objects.bucket import SHA256, Bucket
@@ -24,23 +25,32 @@ class ServerCopies:
         self._source, self._dest = source, dest
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
-        """See `CopySession.copy`; objects that are too large for one request are streamed instead."""
-        from_name, to_name = self._source.object_name(key), self._dest.object_name(key)
-        obs, client = self._dest.client()
+        """See `CopySession.copy`."""
         digest = None
         if not self._dest.tags_tell_content and (digest := self._digest_of(self._source, key)) is None:
             return self._stream(key, moved)
         try:
-            with self._source.errors.translating("copy", key):
-                obs.copy(client, from_name, to_name)
+            self._order(key)
         except ArtifactNotFoundError:
             raise
         except StoreError:
             if self._source.look_at(key).size <= LARGEST_COPY:
                 raise
-            return self._stream(key, moved)
-        self._check(key, digest)
+            return self._copy_large(key, moved)
+        if not self._is_copy(self._source.look_at(key), digest):
+            self._raise_no_copy(key)
         return Copied(None, None)
+
+    def _order(self, key: str) -> None:
+        """Have the server copy by one request."""
+        from_name, to_name = self._source.object_name(key), self._dest.object_name(key)
+        obs, client = self._dest.client()
+        with self._source.errors.translating("copy", key):
+            obs.copy(client, from_name, to_name)
+
+    def _copy_large(self, key: str, moved: Callable[[int], object] | None) -> Copied:
+        """Copy an object that is too large for one request."""
+        return self._stream(key, moved)
 
     def _digest_of(self, bucket: Bucket, key: str) -> str | None:
         """Return the SHA-256 that an object carries, if it does."""
@@ -50,15 +60,17 @@ class ServerCopies:
         bucket.described(key, found.meta)
         return str(found.attributes.get(SHA256) or "") or None
 
-    def _check(self, key: str, digest: str | None) -> None:
-        """Check that the copy is there, because the engine trusts any answer with a success status."""
-        here, there = self._source.look_at(key), self._look_at_copy(key)
+    def _is_copy(self, here: ArtifactInfo, digest: str | None) -> bool:
+        """Tell whether the copy of what is here is there: the engine trusts any answer with a success status."""
+        there = self._look_at_copy(here.key)
         if there is not None and here.size == there.size:
-            if digest is not None and self._digest_of(self._dest, key) == digest:
-                return
+            if digest is not None and self._digest_of(self._dest, here.key) == digest:
+                return True
             in_parts = "-" in f"{here.version}{there.version}"  # the copy of a multipart upload is not one
-            if digest is None and (here.version == there.version or (in_parts and there.modified >= here.modified)):
-                return
+            return digest is None and (here.version == there.version or (in_parts and there.modified >= here.modified))
+        return False
+
+    def _raise_no_copy(self, key: str) -> NoReturn:
         raise StoreUnavailableError(
             f"cannot copy {key!r} in {self._dest!r}: the server says that it did, and what is there is not the copy; "
             "try again",
@@ -75,6 +87,7 @@ class ServerCopies:
     def _stream(self, key: str, moved: Callable[[int], object] | None) -> Copied:
         digest = hashlib.sha256()
         with ObjectReader(self._source, key) as reader, ObjectWriter(self._dest, key) as writer:
+            writer.expect(reader.info.size, reader.written_ns)
             while chunk := reader.read():
                 digest.update(chunk)
                 writer.write(chunk)

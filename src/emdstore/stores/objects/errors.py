@@ -25,7 +25,9 @@ from emdstore.errors import (
 )
 from emdstore.stores.answers import Meaning, meaning_of_answer
 
-_NOT_THE_SERVER = re.compile(r"Unable to extract metadata from headers|invalid multipart response").search
+_NOT_THE_SERVER = re.compile(
+    "Unable to extract metadata from headers|Header missing from response|invalid (multipart|list|bulk delete) response"
+).search
 _METADATA = re.compile(r"/latest/api/token|security-credentials|169\.254\.169\.254|metadata\.google|/metadata/").search
 _LOOKS = frozenset({"look at", "read", "list"})
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from emdstore.errors import StoreError
-from emdstore.keys import in_folder, why_invalid
+from emdstore.keys import in_folder, is_valid_key, why_invalid
 from emdstore.stores.objects.bucket import Bucket
 from emdstore.stores.port import LeftOut
 
@@ -24,7 +24,7 @@ Entry = Any
 
 
 @attrs.frozen
-class Listing:
+class BucketListing:
     """The artifacts in one folder of a bucket, and what else is there.
 
     Attributes
@@ -73,7 +73,7 @@ class Listing:
             if name in by_name:
                 if (each := self._what_is(by_name[name])) is not None:
                     yield each
-            elif why_invalid(self.bucket.key_of(name[:-1])) is None:
+            elif is_valid_key(self.bucket.key_of(name[:-1])):
                 yield from self._sorted(name[:-1])
             else:
                 yield LeftOut(self.bucket.key_of(name), f"is no key: {why_invalid(self.bucket.key_of(name))}")
@@ -93,10 +93,10 @@ class Listing:
     def _what_is(self, entry: Entry) -> Entry | LeftOut | None:
         """Return how an entry is listed; None for an empty marker of a folder."""
         name = self.bucket.key_of(entry["path"])
-        if (reason := why_invalid(name)) is None:
+        if is_valid_key(name):
             return entry if in_folder(entry["path"], self.folder) else None
         if name.endswith("/") and not entry["size"]:
             return None
         if name == "":  # the marker of the store's own folder
             return LeftOut(entry["path"], "is an object of the name of the folder, with content")
-        return LeftOut(name, f"is no key: {reason}")
+        return LeftOut(name, f"is no key: {why_invalid(name)}")

@@ -7,10 +7,13 @@ from typing import Any
 
 import attrs
 
-from emdstore.stores.checksums import Proof
+from emdstore.stores.checksums import ArrivalCheck, sha256_of
 from emdstore.stores.objects.bucket import SHA256, Bucket
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.waiting import heard
+
+_SMALL = 1024 * 1024
+"""Up to this size the bytes are kept until they are proved, so that two requests need not be made."""
 
 
 @attrs.frozen
@@ -50,8 +53,8 @@ def read_object(bucket: Bucket, key: str) -> Whole:
     return Whole(data, info, found.attributes, {name: value for name, value in said.items() if value})
 
 
-class ObjectProof(Proof):
-    """See `Proof`.
+class ObjectProof(ArrivalCheck):
+    """See `ArrivalCheck`.
 
     Parameters
     ----------
@@ -60,15 +63,27 @@ class ObjectProof(Proof):
     info
         The server's info of the object.
     attributes
-        What was uploaded with it. The SHA-256 among them counts if the server has no checksum of its own.
+        What was uploaded with it. The SHA-256 among them counts if the server has no checksum of its own, or if what
+        looks like one does not fit, because it is none: that of an encrypted object, say.
     """
 
     def __init__(self, bucket: Bucket, info: ArtifactInfo, attributes: Mapping[str, Any]) -> None:
-        if info.checksum is None and (digest := attributes.get(SHA256)):
-            info = attrs.evolve(info, checksum=f"sha256:{digest}")
+        self._uploaded = attributes.get(SHA256)
+        if info.checksum is None and self._uploaded:
+            info = attrs.evolve(info, checksum=f"sha256:{self._uploaded}")
         super().__init__(info, repr(bucket), bucket.part_size_for(info.key, info.size))
         self._bucket = bucket
+        self._kept: list[bytes] | None = [] if self._uploaded and info.size <= _SMALL and not self.is_empty else None
+
+    def update(self, data: bytes) -> None:
+        """See `ArrivalCheck.update`."""
+        super().update(data)
+        if self._kept is not None:
+            self._kept.append(data)
 
     def _is_something_else(self) -> bool:
-        own = str(self._check.checksum).startswith(SHA256)
-        return not own and self._bucket.is_no_checksum(self._info.key, self._check)
+        if str(self._check.checksum).startswith(SHA256):
+            return False
+        if self._kept is not None and sha256_of(b"".join(self._kept)) == self._uploaded:
+            return True
+        return self._bucket.is_no_checksum(self._info.key, self._check)

@@ -13,13 +13,13 @@ import attrs
 
 from emdstore.errors import ArtifactNotFoundError, StoreAccessError, StoreURLError, redact_url
 from emdstore.keys import join_key, validate_prefix
-from emdstore.stores.checksums import read_undamaged
+from emdstore.stores.checksums import read_undamaged, written_ns_of
 from emdstore.stores.left_out import only_artifacts
-from emdstore.stores.objects.bucket import Bucket, Connection, Opening
+from emdstore.stores.objects.bucket import Bucket, BucketClients, Opening
 from emdstore.stores.objects.changes import create, remove, replace
 from emdstore.stores.objects.copies import ServerCopies
 from emdstore.stores.objects.errors import ErrorTranslator
-from emdstore.stores.objects.listing import Listing
+from emdstore.stores.objects.listing import BucketListing
 from emdstore.stores.objects.proof import read_object
 from emdstore.stores.objects.streams import ObjectReader, ObjectWriter, put_whole
 from emdstore.stores.place import most_requests
@@ -156,7 +156,7 @@ class ObjectArtifactStore:
         """Return the scheme, the bucket and the folder in the URL."""
         raise NotImplementedError
 
-    def _stand(self, connection: Connection | None) -> Bucket:
+    def _stand(self, connection: BucketClients | None) -> Bucket:
         """Return the ground of the store, with a connection of its own if there is none yet."""
         raise NotImplementedError
 
@@ -174,13 +174,13 @@ class ObjectArtifactStore:
 
     # -- what they share ---------------------------------------------------------------------------------------------
 
-    def _ground(self, connection: Connection | None, kind: str, errors: ErrorTranslator) -> dict[str, Any]:
+    def _ground(self, connection: BucketClients | None, kind: str, errors: ErrorTranslator) -> dict[str, Any]:
         """Return the arguments of `Bucket`."""
         attributes = {**({"Storage-Class": self.storage_class} if self.storage_class else {}), **self.metadata}
         return {
             "name": self.bucket,
             "prefix": self.prefix,
-            "connection": connection or Connection(kind, self._opening, errors),
+            "connection": connection or BucketClients(kind, self._opening, errors),
             "errors": errors,
             "retries": self.retries,
             "part_size": self.part_size,
@@ -225,7 +225,7 @@ class ObjectArtifactStore:
         if not path:
             return None
         try:
-            return Path(path).read_text(encoding="ascii", errors="replace")
+            return Path(path).expanduser().read_text(encoding="ascii", errors="replace")
         except OSError as error:
             raise StoreURLError(
                 f"the certificates in {os.fspath(path)!r} (AWS_CA_BUNDLE, or ca_bundle=) cannot be read: "
@@ -257,7 +257,7 @@ class ObjectArtifactStore:
         if len(data) <= self.part_size:
             return put_whole(self.ground, key, data)
         with self.open_writer(key) as writer:
-            writer.expect(len(data))
+            writer.expect(len(data), written_ns_of(data))
             return writer.write(data)
 
     def iter_keys(self, prefix: str = "", /) -> Iterator[str]:
@@ -306,6 +306,10 @@ class ObjectArtifactStore:
         """See `SupportsReplaceIf.replace_bytes`: by a condition that the server must know, with a token as above."""
         replace(self.ground, key, data, seen)
 
+    def written_ns(self, key: str, /) -> int | None:
+        """See `TellsWritten.written_ns`; it is the metadata ``mtime``, as rclone has it."""
+        return self.ground.written_ns(key)
+
     def delete(self, key: str, /) -> None:
         """See `SupportsDelete.delete`."""
         remove(self.ground, key)
@@ -326,15 +330,18 @@ class ObjectArtifactStore:
 
     def copy_from(self, source: ArtifactStore, /) -> ServerCopies | None:
         """See `SupportsCopyFrom.copy_from`: on the server, from the same bucket with the same credentials."""
-        same = ("anonymous", *self.secret)
         if (
             isinstance(source, ObjectArtifactStore)
-            and type(source) is type(self)
+            and self._has_rights_of(source)
             and source._holder() == self._holder()
-            and all(getattr(source, each) == getattr(self, each) for each in same)
         ):
             return ServerCopies(source.ground, self.ground)
         return None
+
+    def _has_rights_of(self, other: ObjectArtifactStore) -> bool:
+        """Tell whether another store is of this kind, and opened with the same credentials."""
+        same = ("anonymous", *self.secret)
+        return type(other) is type(self) and all(getattr(other, each) == getattr(self, each) for each in same)
 
     def _holder(self) -> tuple[Hashable, ...]:
         return self.url.partition("://")[0], self._endpoint(), self.bucket
@@ -343,7 +350,7 @@ class ObjectArtifactStore:
         """Yield the entries of a listing, and what it leaves out."""
         validate_prefix(prefix)
         trusted = self._lists_in_order() if self.in_order is None else self.in_order
-        return iter(Listing(self.ground, join_key(self.prefix, prefix), trusted))
+        return iter(BucketListing(self.ground, join_key(self.prefix, prefix), trusted))
 
 
 def _open_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, NoReturn, Self
 from emdstore import system
 from emdstore.errors import SourceChangedError, StoreError
 from emdstore.per_process import PerProcess
-from emdstore.stores.objects.bucket import MOST_PARTS, Bucket
+from emdstore.stores.objects.bucket import MOST_PARTS, Bucket, time_in
 from emdstore.stores.objects.errors import has_no_such_range, is_of_engine
 from emdstore.stores.objects.proof import ObjectProof
 from emdstore.stores.port import CHUNK_SIZE
@@ -28,6 +29,10 @@ _NEAR_SECONDS = 0.03  # for the first part: a connection as fast as this is as g
 _PART = 1024 * 1024
 _MOST_AHEAD = 12
 _MOST_AHEAD_OF_ALL = 24
+_PROVED_AT_ONCE = 1024 * 1024
+_MOST_UNPROVED = 4  # of these; an MD5 takes longer than everything else that is done with the bytes
+# For threads that check what others read: with more than half as many as there are cores they only wait for each other.
+_provers = PerProcess(lambda: threading.Semaphore(max(1, (os.cpu_count() or 1) // 2)))
 # For the parts that readers in this process have read ahead. Each may hold one more, which it is returning.
 _places = PerProcess(lambda: threading.Semaphore(_MOST_AHEAD_OF_ALL))
 
@@ -58,10 +63,11 @@ class ObjectReader:
             found = self._begin()
         self._waited = system.current().monotonic() - asked
         self.info = bucket.described(key, found.meta)
+        self.written_ns: int | None = time_in(found.attributes)
         self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
         self._rest = b""
         self._left = self.info.size
-        self._proof = ObjectProof(bucket, self.info, found.attributes)
+        self._proof = ProofBehind(ObjectProof(bucket, self.info, found.attributes), self.info.size)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
@@ -130,7 +136,10 @@ class ObjectReader:
                 part.add_done_callback(lambda _: places.release())  # parts on their way still need their memory
 
     def _small_part(self, start: int) -> bytes:
-        part: bytes = self._part(start, min(start + _PART, self.info.size)).bytes()
+        end = min(start + _PART, self.info.size)
+        part: bytes = self._part(start, end).bytes()
+        if len(part) != end - start:  # a part that is too long could make up for one that is too short
+            self._raise_changed(f"has {len(part)} bytes where {end - start} were announced")
         return part
 
     def _part(self, start: int, end: int) -> Any:
@@ -148,6 +157,66 @@ class ObjectReader:
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self._chunks, self._rest = iter(()), b""  # deleting a stream closes its connection
+        self._proof.close()
+
+
+class ProofBehind:
+    """Checks the bytes of a large object in another thread, while the next ones arrive and are written.
+
+    If other threads do so already, in this one.
+
+    Parameters
+    ----------
+    proof
+        What checks them.
+    size
+        How many there will be. For a few, or nothing to check, no thread is started.
+    """
+
+    def __init__(self, proof: ObjectProof, size: int) -> None:
+        self._proof = proof
+        self._thread: ThreadPoolExecutor | None = None
+        self._places = _provers.get()
+        if size > _FIRST_PART and not proof.is_empty and self._places.acquire(blocking=False):
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="emdstore-proof")
+        self._next: list[bytes] = []
+        self._room = _PROVED_AT_ONCE
+        self._unproved: deque[Future[None]] = deque()
+
+    def update(self, data: bytes) -> None:
+        """See `Proof.update`; waits while too much is not yet checked."""
+        if self._thread is None:
+            return self._proof.update(data)
+        self._next.append(data)
+        self._room -= len(data)
+        if self._room <= 0:
+            self._hand_over(self._thread)
+        return None
+
+    def _hand_over(self, thread: ThreadPoolExecutor) -> None:
+        self._unproved.append(thread.submit(self._prove, self._next))
+        self._next, self._room = [], _PROVED_AT_ONCE
+        if len(self._unproved) > _MOST_UNPROVED:
+            self._unproved.popleft().result()
+
+    def _prove(self, chunks: list[bytes]) -> None:
+        for chunk in chunks:
+            self._proof.update(chunk)
+
+    def finish(self) -> None:
+        """See `Proof.finish`."""
+        if self._thread is not None:
+            self._hand_over(self._thread)
+            for each in self._unproved:
+                each.result()
+        self._proof.finish()
+
+    def close(self) -> None:
+        """End the thread; what it has not begun is not checked any more."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
+            self._places.release()
 
 
 def _stream(found: Any) -> Iterator[bytes]:
@@ -155,28 +224,32 @@ def _stream(found: Any) -> Iterator[bytes]:
     return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
 
 
-def put_whole(bucket: Bucket, key: str, data: bytes) -> None:
-    """Put an object by one request."""
+def put_whole(bucket: Bucket, key: str, data: bytes | bytearray, written_ns: int | None = None) -> None:
+    """Put an object by one request; see `Bucket.sent_with`."""
     name = bucket.object_name(key)
     obs, client = bucket.client(len(data))
     with bucket.errors.translating("write", key):
-        obs.put(client, name, data, use_multipart=False, **bucket.sent_with(key, data))
+        obs.put(client, name, data, use_multipart=False, **bucket.sent_with(key, data, written_ns))
 
 
 class ObjectWriter:
     """See `ArtifactWriter`: a multipart upload, which shows when it is completed, or one request if it is small."""
 
     _file: Any = None
+    _written_ns: int | None = None
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._size = bucket, key, 0
         self._name = bucket.object_name(key)
         self._part_size = bucket.part_size
-        self._head = bytearray()
+        self._is_large = False
+        self._first = bytearray()
 
-    def expect(self, size: int, /) -> None:
+    def expect(self, size: int, written_ns: int | None = None, /) -> None:
         """See `ExpectsSize.expect`: an object has at most 10,000 parts, so those of a very large one are larger."""
         self._part_size = self._bucket.part_size_for(self._key, size)
+        self._is_large = size > self._part_size
+        self._written_ns = written_ns
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""
@@ -189,11 +262,12 @@ class ObjectWriter:
                 store=repr(self._bucket),
             )
         if self._file is None:
-            self._head += data
-            if len(self._head) <= self._part_size:
+            if self._size <= self._part_size and not self._is_large:
+                self._first += data
                 return
-            data, self._head = bytes(self._head), bytearray()
             self._file = self._started()
+            if self._first:
+                data, self._first = bytes(self._first + data), bytearray()
         with self._bucket.errors.translating("write", self._key):
             heard(self._file.write, data)
 
@@ -205,7 +279,7 @@ class ObjectWriter:
                 self._name,
                 buffer_size=self._part_size,
                 max_concurrency=self._bucket.part_uploads,
-                **self._bucket.sent_with(self._key),
+                **self._bucket.sent_with(self._key, written_ns=self._written_ns),
             )
             file.__enter__()
         note_upload(self)
@@ -219,7 +293,7 @@ class ObjectWriter:
     ) -> None:
         if self._file is None:
             if kind is None:
-                put_whole(self._bucket, self._key, bytes(self._head))
+                put_whole(self._bucket, self._key, self._first, self._written_ns)
             return
         try:
             self._finish(kind, error, traceback)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import random
 import ssl
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
+from emdstore import system
+from emdstore.errors import StoreUnavailableError
 from emdstore.stores.s3.bucket import SignedBucket
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -50,9 +56,19 @@ class ServerConnection:
         """Delete what the query names of an object, such as an upload."""
         return self._ask("DELETE", *self._bucket.signed("DELETE", object_name, query))
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+    def put(self, object_name: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
+        """Write an object, or a part of one, that the headers say where to copy from."""
+        return self._ask("PUT", *self._bucket.signed("PUT", object_name, query, headers))
+
+    def post(
+        self, object_name: str, query: Mapping[str, str], headers: Mapping[str, str] = {}, body: bytes = b""
+    ) -> Answer:
+        """Begin or complete an upload."""
+        return self._ask("POST", *self._bucket.signed("POST", object_name, query, headers, body), body)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], sent: bytes = b"") -> Answer:
         try:
-            status, said, body = self._send(method, url, headers)
+            status, said, body = self._send(method, url, headers, sent)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise OSError(f"HTTP error: {type(error).__name__}: {error}") from None
@@ -60,17 +76,20 @@ class ServerConnection:
             raise OSError(f"status code: {status} {body.decode(errors='replace')}")
         return Answer({name.lower(): value for name, value in said}, body)
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], sent: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        data = sent if method in ("PUT", "POST") else None
         parts = urlsplit(url)
         if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
-            request = urllib.request.Request(url, method=method, headers=dict(headers))
+            request = urllib.request.Request(url, data, dict(headers), method=method)
             with _opener(self._bucket).open(request, timeout=self._bucket.timeout) as answer:
                 return answer.status, answer.getheaders(), answer.read()
         if self._open is None:
             self._open = self._connect(parts.scheme, parts.netloc)
         if self._open.sock is not None:
             self._open.sock.settimeout(self._bucket.timeout)
-        self._open.request(method, f"{parts.path or '/'}?{parts.query}", headers=dict(headers))
+        self._open.request(method, f"{parts.path or '/'}?{parts.query}", data, dict(headers))
         answer = self._open.getresponse()
         body = answer.read()
         if answer.will_close:
@@ -100,8 +119,22 @@ class ServerConnection:
         self.close()
 
 
+def asked_patiently(bucket: SignedBucket, ask: Callable[[], _T]) -> _T:
+    """Ask, and ask again, as often and as long as the engine would, while the server is unavailable."""
+    began, pause = system.current().monotonic(), _FIRST_PAUSE
+    for attempt in range(bucket.retries + 1):
+        try:
+            return ask()
+        except StoreUnavailableError:
+            if attempt == bucket.retries or system.current().monotonic() - began > bucket.patience:
+                raise
+        system.current().sleep(random.uniform(pause / 2, pause))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    raise AssertionError("a loop of attempts ends by returning or raising")
+
+
 class _AnyStatus(urllib.request.HTTPErrorProcessor):
-    """Lets every status pass, so that one place reads them."""
+    """Lets every status pass, because they are handled in one place."""
 
     def http_response(self, request: Any, response: Any) -> Any:
         return response

@@ -7,20 +7,16 @@ that is not a whole page is an error.
 
 from __future__ import annotations
 
-import random
+import functools
 from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-from emdstore import system
-from emdstore.errors import StoreUnavailableError
 from emdstore.stores.objects.bucket import Page
 from emdstore.stores.objects.listing import Entry
 from emdstore.stores.s3.bucket import SignedBucket
-from emdstore.stores.s3.http import ServerConnection
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+from emdstore.stores.s3.http import ServerConnection, asked_patiently
 
 
 def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Iterator[Page]:
@@ -52,18 +48,13 @@ def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Ite
 def _ask(
     bucket: SignedBucket, connection: ServerConnection, folder: str, prefix: str, query: dict[str, str]
 ) -> tuple[Page, str | None]:
-    """Return the page, and the token of the next one; retry as often, and as long, as the engine would."""
-    began, pause = system.current().monotonic(), _FIRST_PAUSE
-    for attempt in range(bucket.retries + 1):
-        try:
-            with bucket.errors.translating("list", folder):
-                return _read(connection.get(query).body, prefix, query)
-        except StoreUnavailableError:
-            if attempt == bucket.retries or system.current().monotonic() - began > bucket.patience:
-                raise
-        system.current().sleep(random.uniform(pause / 2, pause))
-        pause = min(2 * pause, _LONGEST_PAUSE)
-    raise AssertionError("a loop of attempts ends by returning or raising")
+    """Return the page, and the token of the next one."""
+
+    def ask() -> tuple[Page, str | None]:
+        with bucket.errors.translating("list", folder):
+            return _read(connection.get(query).body, prefix, query)
+
+    return asked_patiently(bucket, ask)
 
 
 # -- reading a page ----------------------------------------------------------------------------------------------------
@@ -110,16 +101,21 @@ def _page(root: ElementTree.Element, prefix: str, query: dict[str, str]) -> tupl
 
 def _object(fields: dict[str, str]) -> Entry:
     return {
-        "path": unquote_plus(fields["Key"]) if fields.get("Key") else _missing("Key"),
+        "path": _unquoted(fields.get("Key") or _missing("Key")),
         "size": int(fields.get("Size") or _missing("Size")),
         "last_modified": datetime.fromisoformat(fields.get("LastModified") or _missing("LastModified")),
         "e_tag": fields.get("ETag"),
     }
 
 
+def _unquoted(name: str) -> str:
+    return unquote_plus(name) if "%" in name or "+" in name else name
+
+
 def _missing(what: str) -> str:
     raise ValueError(f"an object has no {what}")
 
 
+@functools.lru_cache(64)
 def _local(tag: str) -> str:
     return tag.rpartition("}")[2]

@@ -14,8 +14,6 @@ import attrs
 
 from emdstore.stores.checksums import sha256_of
 
-_NO_BODY = sha256_of(b"")
-
 
 @attrs.frozen
 class Credentials:
@@ -27,9 +25,15 @@ class Credentials:
 
 
 def signed_headers(
-    method: str, url: str, region: str, who: Credentials, when: datetime, more: Mapping[str, str] = {}
+    method: str,
+    url: str,
+    region: str,
+    who: Credentials,
+    when: datetime,
+    more: Mapping[str, str] = {},
+    body: bytes = b"",
 ) -> dict[str, str]:
-    """Return the headers that sign a request without a body.
+    """Return the headers that sign a request.
 
     Parameters
     ----------
@@ -43,15 +47,18 @@ def signed_headers(
         The time, in UTC.
     more
         Other headers to sign and to return, in small letters.
+    body
+        What is sent.
     """
+    content = sha256_of(body)
     parts = urlsplit(url)
     date = when.strftime("%Y%m%dT%H%M%SZ")
-    headers = {"host": parts.netloc, "x-amz-content-sha256": _NO_BODY, "x-amz-date": date, **more}
+    headers = {"host": parts.netloc, "x-amz-content-sha256": content, "x-amz-date": date, **more}
     if who.session_token:
         headers["x-amz-security-token"] = who.session_token
     names = ";".join(sorted(headers))
     lines = [f"{name}:{headers[name]}\n" for name in sorted(headers)]
-    request = "\n".join([method, parts.path or "/", parts.query, "".join(lines), names, _NO_BODY])
+    request = "\n".join([method, parts.path or "/", parts.query, "".join(lines), names, content])
     scope = f"{date[:8]}/{region}/s3/aws4_request"
     text = "\n".join(["AWS4-HMAC-SHA256", date, scope, sha256_of(request.encode())])
     key = f"AWS4{who.secret_access_key}".encode()

@@ -29,9 +29,12 @@ from emdstore.errors import InvalidKeyError, StoreAccessError, StoreURLError, re
 from emdstore.keys import validate_prefix
 from emdstore.per_process import PerProcess
 from emdstore.stores.checksums import Check
-from emdstore.stores.objects.bucket import Connection, Opening, Page
+from emdstore.stores.encryption import check_encryption
+from emdstore.stores.objects.bucket import BucketClients, Opening, Page
+from emdstore.stores.objects.copies import ServerCopies
 from emdstore.stores.objects.errors import ErrorTranslator
 from emdstore.stores.objects.store import MIB, ObjectArtifactStore
+from emdstore.stores.port import ArtifactStore
 from emdstore.stores.s3.bucket import SignedBucket
 from emdstore.stores.s3.credentials import Found, from_environment
 from emdstore.stores.s3.pages import iter_pages
@@ -54,6 +57,10 @@ _regions: PerProcess[dict[tuple[str, str], str | None]] = PerProcess(dict)
 def _check_checksum(store: object, field: object, value: object) -> None:
     if value not in _CHECKSUMS:
         raise StoreURLError(f"checksum is on, off or when-required, not {value!r}")
+
+
+def _check_encryption(store: S3ArtifactStore, field: object, value: str | None) -> None:
+    check_encryption(store.encryption, store.kms_key_id, value)
 
 
 def _check_addressing(store: object, field: object, value: object) -> None:
@@ -113,7 +120,7 @@ class S3ArtifactStore(ObjectArtifactStore):
     requester_pays: bool = attrs.field(default=False, eq=False)
     encryption: str | None = attrs.field(default=None, eq=False)
     kms_key_id: str | None = attrs.field(default=None, eq=False)
-    customer_key: str | None = attrs.field(default=None, eq=False)
+    customer_key: str | None = attrs.field(default=None, eq=False, validator=_check_encryption)
     checksum: Literal["SHA256", "on", "off", "when-required"] | None = attrs.field(
         default=attrs.Factory(
             lambda: "off" if os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "").lower() == "when_required" else "on"
@@ -147,12 +154,29 @@ class S3ArtifactStore(ObjectArtifactStore):
         """
         return remove_uploads(self._stand(self.ground.connection), older_than=older_than, dry_run=dry_run)
 
+    def copy_from(self, source: ArtifactStore, /) -> ServerCopies | None:
+        """See `SupportsCopyFrom.copy_from`: on the server, from any of its buckets, with the same credentials."""
+        if not isinstance(source, S3ArtifactStore) or not self._has_rights_of(source):
+            return None
+        is_inside, stores = source._holder() == self._holder(), (source, self)
+        # A copy has everything that the object has, and what is to be other than that is uploaded.
+        if (
+            source._endpoint() != self._endpoint()
+            or any(each.bucket.endswith("--x-s3") or each.encryption or each.config for each in stores)
+            or (self.customer_key or self.storage_class or self.tags or self.metadata)
+        ):
+            return ServerCopies(source.ground, self.ground) if is_inside else None
+        from emdstore.stores.s3.copies import CopiesBetweenBuckets, SignedCopies  # seldom needed
+
+        here, there = (each._stand(each.ground.connection) for each in stores)
+        return SignedCopies(here, there) if is_inside else CopiesBetweenBuckets(here, there)
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _parse(self) -> tuple[str, str, str]:
         return "s3", *_parse(self.url)
 
-    def _stand(self, connection: Connection | None) -> S3Folder:
+    def _stand(self, connection: BucketClients | None) -> S3Folder:
         errors = ErrorTranslator(repr(self), self.bucket, self._secrets())
         is_plain = self.encryption in (None, "AES256") and self.customer_key is None
         return S3Folder(

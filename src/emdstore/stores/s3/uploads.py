@@ -1,4 +1,4 @@
-"""Uploads in parts that nobody completed: a killed writer leaves them, no listing shows them, and they are paid for."""
+"""Unfinished multipart uploads: killed writers leave them, no listing shows them, and they cost money."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection to a machine by SSH: the OpenSSH client as a child of this process, and the two pipes to it.
+"""A connection to a machine by SSH: the OpenSSH client as a child of this process, with a socket to it and a pipe back.
 
 So keys, agents, certificates, jump hosts, shared connections and known hosts work as the user has set them up for
 `ssh`, and no password or key is ever ours. Where there is a terminal the client asks on it; where there is none it must
@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import shlex
 import signal
+import socket
 import subprocess
 import threading
 import weakref
@@ -29,8 +29,8 @@ from emdstore.stores.ssh.errors import error_of_client
 
 SFTP = "sftp"
 VARIABLE = "EMDSTORE_SSH"
-PIPE_BYTES = 1024 * 1024
-"""How much the pipes are asked to hold: a system's usual 64 KiB has both ends wake each other all the time."""
+_HELD_BYTES = 1024 * 1024
+"""How much is asked to be held on the way: a system's usual 64 KiB has both ends wake each other all the time."""
 
 _PREFERRED = "aes128-gcm@openssh.com"
 # What OpenSSH does without being told: 6.7 to 9.9, then 10. Who configured something else has a reason.
@@ -95,11 +95,15 @@ def open_connection(
     if asks:
         # In the terminal's foreground, so that it may ask. Ctrl-C is for this process, which then ends it.
         given = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *given]
+    # A socket, because a pipe has its writer woken for each page that was read.
+    ours, theirs = socket.socketpair()
+    with contextlib.suppress(OSError):  # more than this system gives
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HELD_BYTES)
     try:
         process = subprocess.Popen(
             given,
             bufsize=0,
-            stdin=subprocess.PIPE,
+            stdin=theirs.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=not asks,
@@ -111,8 +115,11 @@ def open_connection(
             store=name,
         )
         found.errno = error.errno
+        ours.close()
         raise found from error
-    return Connection(process, name, address.destination, asks=asks, timeout=timeout)
+    finally:
+        theirs.close()
+    return Connection(process, ours, name, address.destination, asks=asks, timeout=timeout)
 
 
 def client_words(rsh: str | None) -> list[str]:
@@ -135,7 +142,7 @@ def client_words(rsh: str | None) -> list[str]:
 
 
 def _has_terminal() -> bool:
-    """Tell whether the client may ask on a terminal: one of which this process has the foreground."""
+    """Tell whether the client may ask on a terminal: only the foreground process may."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -194,7 +201,7 @@ def _ask_configuration(words: tuple[str, ...], where: tuple[str, ...]) -> Mappin
 
 
 class Connection:
-    """A client that is running, with the pipes to it. One thread may read while others write, one at a time.
+    """A client that is running, and the way to it and back. One thread may read while others write, one at a time.
 
     Attributes
     ----------
@@ -206,19 +213,19 @@ class Connection:
         Seconds that a write waits.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], name: str, host: str, *, asks: bool, timeout: float) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], ours: socket.socket, name: str, host: str, *, asks: bool, timeout: float
+    ) -> None:
         self.name, self.asks, self.timeout = name, asks, timeout
         self._process, self._host = process, host
-        assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        self._in, self._out = process.stdin.fileno(), process.stdout.fileno()
-        for fd in (self._in, self._out):
-            _widen(fd)
-        os.set_blocking(self._in, False)
+        self._ours, self._out = ours, process.stdout.fileno()
+        _widen(self._out)
+        ours.settimeout(timeout)
         self._said = _Said(process.stderr)
         self._closed = False
-        self._end = weakref.finalize(self, _end, process, system.own_number(), not asks)
+        self._end = weakref.finalize(self, _end, process, ours, system.own_number(), not asks)
         threading.Thread(target=self._said.listen, name="emdstore-ssh", daemon=True).start()
 
     @property
@@ -228,8 +235,8 @@ class Connection:
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """The pipes, to read from and to write to, for whoever reads and writes without the methods of this class."""
-        return self._out, self._in
+        """What to read from and to write to, for whoever reads and writes without the methods of this class."""
+        return self._out, self._ours.fileno()
 
     @property
     def said(self) -> str:
@@ -237,7 +244,7 @@ class Connection:
         return self._said.text()
 
     def forget_said(self) -> None:
-        """Forget what was said so far: banners and the like, which mean nothing once the other side has answered."""
+        """Forget what was said so far, such as banners, because it explains no later error."""
         self._said.forget()
 
     def read(self, size: int) -> bytes:
@@ -276,19 +283,15 @@ class Connection:
             raise
 
     def _write(self, parts: list[memoryview]) -> None:
-        waits = select.poll()
-        waits.register(self._in, select.POLLOUT)
         while parts:
             try:
-                sent = os.writev(self._in, parts[:64])
-            except BlockingIOError:
-                if not waits.poll(self.timeout * 1000):
-                    raise StoreUnavailableError(
-                        f"cannot write to {self.name}: the other side takes nothing for {self.timeout:g} seconds; try "
-                        "again, or with a longer timeout",
-                        store=self.name,
-                    ) from None
-                continue
+                sent = self._ours.sendmsg(parts[:64])
+            except TimeoutError:
+                raise StoreUnavailableError(
+                    f"cannot write to {self.name}: the other side takes nothing for {self.timeout:g} seconds; try "
+                    "again, or with a longer timeout",
+                    store=self.name,
+                ) from None
             while parts and sent >= len(parts[0]):
                 sent -= len(parts.pop(0))
             if sent:
@@ -327,16 +330,16 @@ class Connection:
         self.close()
 
 
-def _end(process: subprocess.Popen[bytes], owner: int, has_group: bool) -> None:
-    """Close the pipe, wait a moment for the client to say goodbye, and end what is left of it.
+def _end(process: subprocess.Popen[bytes], ours: socket.socket, owner: int, has_group: bool) -> None:
+    """Close the way to the client, wait a moment for the client to say goodbye, and end what is left of it.
 
     In a fork nothing is ended: the client is the parent's.
     """
     if system.own_number() != owner:
         return
-    assert process.stdin is not None
     with contextlib.suppress(OSError):
-        process.stdin.close()
+        ours.shutdown(socket.SHUT_RDWR)  # also ends what another thread writes, or a fork has open
+    ours.close()
     for number in (None, signal.SIGTERM, signal.SIGKILL):
         if number is not None:
             with contextlib.suppress(OSError):
@@ -351,7 +354,7 @@ def _widen(fd: int) -> None:
 
     if hasattr(fcntl, "F_SETPIPE_SZ"):
         with contextlib.suppress(OSError):  # more than this user may have
-            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _HELD_BYTES)
 
 
 class _Said:

@@ -38,7 +38,7 @@ _Moved = Callable[[int], object] | None
 
 @attrs.frozen
 class _Read:
-    """Small files that go together, and what became of each on this side."""
+    """Small files that are sent together, and the outcome of each on this side."""
 
     keys: list[str] = attrs.field(factory=list)
     read: list[Copied | EmdstoreError] = attrs.field(factory=list)

@@ -16,7 +16,7 @@ from emdstore.errors import (
 )
 
 
-class Meaning(NamedTuple):
+class ClientMessage(NamedTuple):
     """What a message of the SSH client's means: our error, advice (with ``{host}``), the system's number for it."""
 
     kind: type[StoreError]
@@ -27,10 +27,10 @@ class Meaning(NamedTuple):
 _LOG_IN = "`ssh {host}` has to let you in without asking"
 _PASSES = "try again; if it stays so, see whether `ssh {host}` works"
 
-_MEANINGS: tuple[tuple[str, Meaning], ...] = (
+_MEANINGS: tuple[tuple[str, ClientMessage], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|host key for .* has changed",
-        Meaning(
+        ClientMessage(
             StoreAccessError,
             "the server's host key is not the one that is known here: it was set up anew, or somebody sits in "
             "between. Ask its operators; if the new key is theirs, `ssh-keygen -R {host}` forgets the old one",
@@ -38,7 +38,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Host key verification failed|No \S+ host key is known|host key is not known",
-        Meaning(
+        ClientMessage(
             StoreAccessError,
             "the server's host key is not known here: run `ssh {host}` once, and compare the fingerprint that it "
             "shows with the one that the operators tell",
@@ -46,7 +46,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Too many authentication failures",
-        Meaning(
+        ClientMessage(
             StoreAccessError,
             "the agent offered more keys than the server tries: name the right one in ~/.ssh/config "
             "(IdentityFile, IdentitiesOnly yes)",
@@ -54,27 +54,27 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Permission denied \(|No supported authentication methods|Permission denied, please try again",
-        Meaning(StoreAccessError, "the server accepts none of your keys for this user: " + _LOG_IN),
+        ClientMessage(StoreAccessError, "the server accepts none of your keys for this user: " + _LOG_IN),
     ),
     (
         r"Temporary failure in name resolution",
-        Meaning(StoreUnavailableError, "no names can be looked up now, or there is no such host; try again"),
+        ClientMessage(StoreUnavailableError, "no names can be looked up now, or there is no such host; try again"),
     ),
     (
         r"Could not resolve hostname|Name or service not known|nodename nor servname",
-        Meaning(StoreError, "there is no host of this name: check the URL, or name it in ~/.ssh/config"),
+        ClientMessage(StoreError, "there is no host of this name: check the URL, or name it in ~/.ssh/config"),
     ),
     (
         r"Connection refused",
-        Meaning(StoreUnavailableError, "nothing answers at this port: check host and port, or try again later"),
+        ClientMessage(StoreUnavailableError, "nothing answers at this port: check host and port, or try again later"),
     ),
     (
         r"timed out|not responding|No route to host|Network is unreachable|Host is down",
-        Meaning(StoreUnavailableError, "the host does not answer: " + _PASSES),
+        ClientMessage(StoreUnavailableError, "the host does not answer: " + _PASSES),
     ),
     (
         r"Unable to negotiate|no matching .* found",
-        Meaning(
+        ClientMessage(
             StoreError,
             "the server offers only methods that this ssh refuses by default: allow one for this host in "
             "~/.ssh/config (HostKeyAlgorithms, KexAlgorithms, Ciphers)",
@@ -82,35 +82,37 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Bad owner or permissions on|Bad configuration option|bad configuration options|UNPROTECTED PRIVATE KEY",
-        Meaning(StoreError, "ssh refuses its own configuration here; mend the file that it names"),
+        ClientMessage(StoreError, "ssh refuses its own configuration here; mend the file that it names"),
     ),
     (
         r"subsystem request failed",
-        Meaning(UnsupportedError, "the server offers no SFTP: ask its operators, or use ssh:// if it has Python"),
+        ClientMessage(UnsupportedError, "the server offers no SFTP: ask its operators, or use ssh:// if it has Python"),
     ),
     (
         r"quota exceeded|quota",
-        Meaning(StoreError, "the quota there is used up; what was there before is intact", errno.EDQUOT),
+        ClientMessage(StoreError, "the quota there is used up; what was there before is intact", errno.EDQUOT),
     ),
     (
         r"No space left on device",
-        Meaning(StoreError, "there is no space left there; what was there before is intact", errno.ENOSPC),
+        ClientMessage(StoreError, "there is no space left there; what was there before is intact", errno.ENOSPC),
     ),
     (
         r"account is (?:currently )?not available|account has expired|nologin",
-        Meaning(StoreAccessError, "this account may not log in there: ask its operators"),
+        ClientMessage(StoreAccessError, "this account may not log in there: ask its operators"),
     ),
     (
         r"sftp connections only|rrsync|scponly|restricted|rbash|not allowed|administratively prohibited",
-        Meaning(StoreAccessError, "this account may run no commands there: use sftp:// instead of ssh://"),
+        ClientMessage(StoreAccessError, "this account may run no commands there: use sftp:// instead of ssh://"),
     ),
     (
         r"MaxStartups|MaxSessions|open failed",
-        Meaning(StoreUnavailableError, "the server takes no more sessions: try again later, or with connections=1"),
+        ClientMessage(
+            StoreUnavailableError, "the server takes no more sessions: try again later, or with connections=1"
+        ),
     ),
     (
         r"kex_exchange_identification",
-        Meaning(
+        ClientMessage(
             StoreUnavailableError,
             "the server closed the connection before it asked who you are: it has as many logins under way as it "
             "takes (MaxStartups), or turns this address away for a while; try again later",
@@ -118,7 +120,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Connection (?:closed|reset)|closed by remote host|Broken pipe|disconnect",
-        Meaning(StoreUnavailableError, "the connection was cut: " + _PASSES),
+        ClientMessage(StoreUnavailableError, "the connection was cut: " + _PASSES),
     ),
 )
 
@@ -146,15 +148,15 @@ def error_of_client(place: str, host: str, said: str, code: int | None, *, doing
     meaning = meaning_of(said)
     if meaning is None:
         if doing == "open" and code not in (SSH_FAILED, None) and code >= 0:
-            meaning = Meaning(
+            meaning = ClientMessage(
                 StoreAccessError,
                 f"the server does not start it for this account but something else, which ended with {code}: the "
                 "account may be limited to other uses, as by rrsync, git-shell or scponly; ask its operators",
             )
         elif code == SSH_FAILED or code is None or code < 0:
-            meaning = Meaning(StoreUnavailableError, "the connection was cut: " + _PASSES)
+            meaning = ClientMessage(StoreUnavailableError, "the connection was cut: " + _PASSES)
         else:
-            meaning = Meaning(
+            meaning = ClientMessage(
                 StoreUnavailableError, f"the program over there ended early (exit code {code}); try again"
             )
     told = last_words(said)
@@ -165,7 +167,7 @@ def error_of_client(place: str, host: str, said: str, code: int | None, *, doing
     return error
 
 
-def meaning_of(said: str) -> Meaning | None:
+def meaning_of(said: str) -> ClientMessage | None:
     """Return what the SSH client's message means; None if nothing is known of its like."""
     return next((meaning for pattern, meaning in _MEANINGS if re.search(pattern, said, re.IGNORECASE)), None)
 

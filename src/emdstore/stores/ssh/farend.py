@@ -6,7 +6,6 @@ hands them out. Bytes are hashed at both ends, and what differs is refused.
 
 from __future__ import annotations
 
-import ast
 import copy
 import errno
 import functools
@@ -14,9 +13,7 @@ import hashlib
 import itertools
 import json
 import threading
-import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -42,7 +39,15 @@ from emdstore.stores.replacing import changed
 from emdstore.stores.ssh import program as far
 from emdstore.stores.ssh.connection import Command, Connection
 from emdstore.stores.ssh.errors import SSH_FAILED, last_words
-from emdstore.stores.ssh.side import exists_already, holds_artifacts, is_below_artifact, leads_out, not_found
+from emdstore.stores.ssh.packing import packed_program
+from emdstore.stores.ssh.side import (
+    exists_already,
+    holds_artifacts,
+    is_below_artifact,
+    leads_out,
+    not_found,
+    round_trip_of,
+)
 from emdstore.stores.system_errors import error_of_errno
 
 LARGE = 1024 * 1024
@@ -71,39 +76,6 @@ class NoProgramError(Exception):
 
 RECEIVE = Command(_COMMAND.format(too_old=_TOO_OLD))
 """The command that receives the program over there and runs it, with the first Python that is new enough."""
-
-
-@functools.cache
-def packed_program() -> bytes:
-    """Return the program as it is sent: without docstrings, and without annotations, which Python 3.6 cannot read."""
-    tree = _Bare().visit(ast.parse(Path(far.__file__).read_text(encoding="utf-8")))
-    source = ast.unparse(ast.fix_missing_locations(tree)) + "\nmain()\n"
-    return zlib.compress(source.encode(), 9)
-
-
-class _Bare(ast.NodeTransformer):
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self._without_docstring(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        return self._without_docstring(node)
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        return None if node.module in ("typing", "collections.abc") else node
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        return ast.Pass() if node.value is None else ast.Assign([node.target], node.value)
-
-    def _without_docstring(self, node: ast.FunctionDef | ast.ClassDef) -> ast.AST:
-        self.generic_visit(node)
-        if ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
 
 
 _Frame = tuple[int, Any, bytes]
@@ -149,7 +121,6 @@ class FarEnd:
         self._sending = threading.Lock()
         self._error: EmdstoreError | None = None
         self._heard = system.current().monotonic()
-        self.round_trip = 0.0
         token = system.current().token(8)
         # Nothing that merely sends back what it gets can say this.
         greeting = f"emdstore-far-end {sha256_of(token.encode())} "
@@ -171,9 +142,7 @@ class FarEnd:
         connection.forget_said()
         listener = functools.partial(self._listen, rest, system.current().monotonic)
         threading.Thread(target=listener, name="emdstore-ssh", daemon=True).start()
-        began = system.current().monotonic()
-        self._ask(far.PING, {}, "", "open")
-        self.round_trip = system.current().monotonic() - began
+        self.round_trip = round_trip_of(lambda: self._ask(far.PING, {}, "", "open"))
 
     # -- the greeting --------------------------------------------------------------------------------------------
 

@@ -19,11 +19,9 @@ from emdstore.stores.ssh.address import Address
 from emdstore.stores.ssh.connection import SFTP, open_connection
 from emdstore.stores.ssh.farend import RECEIVE, FarEnd, NoProgramError
 from emdstore.stores.ssh.sftp import Sftp
-from emdstore.stores.ssh.side import FarSide
+from emdstore.stores.ssh.side import FAR_SECONDS, FarSide
 
 MOST_CONNECTIONS = 4
-_FAR_SECONDS = 0.005
-"""One stream is bound by OpenSSH's window; from here on a second one is quicker."""
 
 _TO_ANSWER = 300.0
 """Seconds for somebody at a terminal to answer what the client asks."""
@@ -94,7 +92,7 @@ class Lines:
             return False  # whoever asks for something hears why
 
     def begin(self) -> None:
-        """Begin to open a connection, if there is none. Whoever asks first waits for it, and hears why it failed."""
+        """Begin to open a connection, if there is none. The first request waits for it, and raises its error."""
         with self._changing:
             if self._open or (self._begun is not None and self._begun.is_alive()):
                 return
@@ -174,7 +172,7 @@ class Lines:
     def _most(self, side: FarSide) -> int:
         if self._way.connections is not None:
             return min(self._way.connections, MOST_CONNECTIONS)
-        return 2 if side.round_trip > _FAR_SECONDS else 1
+        return 2 if side.round_trip > FAR_SECONDS else 1
 
     def _take_new(self) -> FarSide:
         with self._opening:

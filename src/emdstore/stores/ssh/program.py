@@ -1,8 +1,8 @@
 """The far-end program: what a store by SSH runs on the other machine. It keeps there what the local store keeps here.
 
 It is sent over the connection (see `emdstore.stores.ssh.farend`) and installed nowhere. It needs Python 3.6 and its
-standard library, and nothing of emdstore, so nothing is imported from there. Annotations, which 3.6 could not read, are
-taken out on the way.
+standard library, and nothing of emdstore, so nothing is imported from there. What 3.6 could not evaluate in annotations
+is in quotes.
 
 Both ends send frames: a request's number, a kind, a little JSON, and bytes. Requests are answered as they are done.
 What is large or long (a file, a listing) comes in pieces, as many as the other end has said that it takes, so that both
@@ -23,8 +23,11 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # over there it costs time to import
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 PROTOCOL = 2
 HEADER = struct.Struct("!IBII")
@@ -51,11 +54,13 @@ _TELLS = 32 * 1024 * 1024  # after so many bytes of what is hashed it says that 
 _LISTED = 500
 _LIST_SECONDS = 0.02
 _MOST_LINKS = 40
-_MOST_RACES = 20
+_MOST_RACES = 100
 _MOST_OPEN = 16
 _PATIENCE = 5.0
 _PAUSE = 0.002
 _INPUT_BYTES = 2 * 1024 * 1024
+_PIPE_BYTES = 1024 * 1024
+_SET_PIPE_BYTES = 1031  # Linux's F_SETPIPE_SZ, which Python names since 3.10
 _PARTS = 512  # at most so many go to the system at once
 _OUTPUT_BYTES = 128 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -70,7 +75,7 @@ _LEADS_OUT = "is a link that leads out of the store"
 class Refusal(Exception):
     """What is not done, and why: a word that the other end knows, and details."""
 
-    def __init__(self, code: str, **details: Any) -> None:
+    def __init__(self, code: str, **details: "Any") -> None:
         super().__init__(code)
         self.answer = dict(details, code=code)
 
@@ -94,7 +99,15 @@ def keep_memory() -> None:
     bytearray(WINDOW)
 
 
-def answer_to(error: BaseException) -> dict[str, Any]:
+def widen_pipes() -> None:
+    """Have the server hand over more at once than a system's usual 64 KiB, for which both would wait all the time."""
+    if sys.platform == "linux":
+        for fd in (0, 1):
+            with contextlib.suppress(OSError):  # not a pipe, or more than this user may have
+                fcntl.fcntl(fd, _SET_PIPE_BYTES, _PIPE_BYTES)
+
+
+def answer_to(error: BaseException) -> "dict[str, Any]":
     """Return what the other end is told of a failure."""
     if isinstance(error, Refusal):
         return error.answer
@@ -119,7 +132,7 @@ def is_plain(name: bytes) -> bool:
     return "\\" not in text and not any(letter < " " or "\x7f" <= letter <= "\x9f" for letter in text)
 
 
-def stamp(status: os.stat_result) -> list[int]:
+def stamp(status: os.stat_result) -> "list[int]":
     """Return what the other end wants to know of a file: size, times in nanoseconds, inode."""
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
@@ -134,7 +147,7 @@ def check_unchanged(before: os.stat_result, after: os.stat_result, size: int) ->
         raise Refusal("changing", before=before.st_size, after=after.st_size)
 
 
-def write_all(fd: int, data: Any) -> None:
+def write_all(fd: int, data: "Any") -> None:
     """Write bytes to a file, all of them."""
     rest = memoryview(data)
     while rest:
@@ -252,7 +265,7 @@ class Root:
             raise Refusal("unsafe")
         return real[len(root) :].strip(b"/")
 
-    def open_file(self, key: bytes) -> tuple[int, os.stat_result]:
+    def open_file(self, key: bytes) -> "tuple[int, os.stat_result]":
         """Return a descriptor of the regular file at a key, which the caller closes, and what it is."""
         target = key
         for _ in range(_MOST_LINKS):
@@ -336,7 +349,7 @@ class Root:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=folder.fd)
 
-    def sweep(self, older_than: float, dry_run: bool) -> list[str]:
+    def sweep(self, older_than: float, dry_run: bool) -> "list[str]":
         """Remove what killed writers left behind; return the names."""
         removed = []
         limit = time.time() - older_than
@@ -413,7 +426,9 @@ class Staged:
         folder, _, self.name = key.rpartition(b"/")
         root.count += 1
         self.staged = root.staging + root.token + b"-%x" % root.count
-        for _ in range(_MOST_RACES):
+        for attempt in range(_MOST_RACES):
+            if attempt > 1:  # at random, or processes that take turns meet in the same step each time
+                time.sleep(ord(os.urandom(1)) / 255 * min(0.001 * 2**attempt, 0.1))
             try:
                 self.folder = root.enter(folder, create=True)
                 self.fd = self.open(self.folder.fd)
@@ -517,7 +532,7 @@ class Staged:
                 os.rename(self.staged, self.name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def write_small(root: Root, asked: dict[str, Any], data: Any) -> None:
+def write_small(root: Root, asked: "dict[str, Any]", data: "Any") -> None:
     """Write a file of which all bytes are here."""
     key, how, over = asked["key"].encode("utf-8"), asked.get("how", "replace"), asked.get("over", "")
     if hashlib.sha256(data).hexdigest() != asked["sha256"]:
@@ -534,7 +549,7 @@ def write_small(root: Root, asked: dict[str, Any], data: Any) -> None:
     staged.put_in_place(how, over)
 
 
-def keep(fd: int, asked: dict[str, Any]) -> None:
+def keep(fd: int, asked: "dict[str, Any]") -> None:
     """Give a copy what it keeps of its source: the time, and that whoever may read a program may run it."""
     if "mtime" in asked:
         os.utime(fd, ns=(asked["mtime"], asked["mtime"]))
@@ -604,7 +619,7 @@ def read_small(fd: int, before: os.stat_result) -> bytes:
     return data
 
 
-def described_small(fd: int, before: os.stat_result) -> tuple[dict[str, Any], bytes]:
+def described_small(fd: int, before: os.stat_result) -> "tuple[dict[str, Any], bytes]":
     """Return what is told of an open file, and its bytes; the file is closed."""
     try:
         data = read_small(fd, before)
@@ -616,7 +631,7 @@ def described_small(fd: int, before: os.stat_result) -> tuple[dict[str, Any], by
     return told, data
 
 
-def digest_at(root: Root, key: bytes) -> str | None:
+def digest_at(root: Root, key: bytes) -> "str | None":
     """Return the SHA-256 of a small file; None if nothing lies there."""
     try:
         fd, before = root.open_file(key)
@@ -645,7 +660,7 @@ class Reading:
         self.digest, self.size = hashlib.sha256(), 0
         self.room = WINDOW
 
-    def step(self) -> tuple[int, Any, bytes]:
+    def step(self) -> "tuple[int, Any, bytes]":
         """Return the next frame: its kind, JSON and bytes; None as its kind if there is none yet."""
         data = os.read(self.fd, PIECE_BYTES)
         if data:
@@ -671,10 +686,10 @@ class ReadingMany:
 
     takes_turns = False  # or each would have another folder opened
 
-    def __init__(self, root: Root, keys: list[str]) -> None:
+    def __init__(self, root: Root, keys: "list[str]") -> None:
         self.root, self.keys, self.at, self.room = root, keys, 0, MANY_WINDOW
 
-    def step(self) -> tuple[Any, ...]:
+    def step(self) -> "tuple[Any, ...]":
         """Return the next frame."""
         files: list[dict[str, Any]] = []
         parts: list[bytes] = []
@@ -723,7 +738,7 @@ class Entry:
         return self.target if follow_symlinks else self.status
 
 
-def entries_of(folder_fd: int) -> Any:
+def entries_of(folder_fd: int) -> "Any":
     """Yield what is in an open folder."""
     if sys.version_info >= (3, 7):
         with os.scandir(folder_fd) as entries:
@@ -747,7 +762,7 @@ class Listing:
         self.root, self.room, self.only_digest = root, LIST_WINDOW, False
         self.found = self.top(prefix)
 
-    def step(self) -> tuple[int, Any, bytes]:
+    def step(self) -> "tuple[int, Any, bytes]":
         """Return the next piece."""
         listed: list[list[Any]] = []
         until = time.monotonic() + _LIST_SECONDS
@@ -762,7 +777,7 @@ class Listing:
         """Close the folders that are open."""
         self.found.close()
 
-    def top(self, prefix: bytes) -> Any:
+    def top(self, prefix: bytes) -> "Any":
         try:
             fd = self.root.open_folder(prefix)
         except FileNotFoundError:
@@ -774,7 +789,7 @@ class Listing:
         here = os.fstat(fd)
         yield from self.folder(fd, prefix + b"/" if prefix else b"", ((here.st_dev, here.st_ino),))
 
-    def folder(self, fd: int, prefix: bytes, above: tuple[tuple[int, int], ...]) -> Iterator[list[Any]]:
+    def folder(self, fd: int, prefix: bytes, above: "tuple[tuple[int, int], ...]") -> "Iterator[list[Any]]":
         try:
             listed: list[tuple[bytes, Any]] = []
             for entry in entries_of(fd):
@@ -827,7 +842,7 @@ class Listing:
             if fd >= 0:
                 os.close(fd)
 
-    def artifact(self, key: bytes, entry: Any) -> list[Any] | None:
+    def artifact(self, key: bytes, entry: "Any") -> "list[Any] | None":
         try:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
@@ -838,7 +853,7 @@ class Listing:
             return [shown(key), _LEADS_OUT] if refusal.answer["code"] == "unsafe" else None
         return [shown(key), *stamp(status)] if stat.S_ISREG(status.st_mode) else None
 
-    def look_at(self, key: bytes, name: bytes, entry: Any) -> list[Any] | bytes | None:
+    def look_at(self, key: bytes, name: bytes, entry: "Any") -> "list[Any] | bytes | None":
         """Return how an entry is listed that is not simply a file; None if it is nothing."""
         is_folder = entry.is_dir(follow_symlinks=False)
         if not is_plain(name) or len(name) > 255 or len(key) > 1024:
@@ -864,7 +879,7 @@ class Listing:
             return key
         return key + b"/" if stat.S_ISDIR(mode) else self.stranger(key, entry)
 
-    def stranger(self, key: bytes, entry: Any) -> list[Any] | None:
+    def stranger(self, key: bytes, entry: "Any") -> "list[Any] | None":
         try:
             mode = entry.stat().st_mode
         except FileNotFoundError:
@@ -880,7 +895,7 @@ class Writing:
     def __init__(self, staged: Staged) -> None:
         self.staged, self.digest, self.size, self.told = staged, hashlib.sha256(), 0, 0
 
-    def add(self, data: Any) -> None:
+    def add(self, data: "Any") -> None:
         """Append bytes."""
         write_all(self.staged.fd, data)
         self.digest.update(data)
@@ -896,7 +911,7 @@ class Input:
     Both ends use it. `read_into` waits for something, puts it into a buffer, and returns how much it was, 0 at the end.
     """
 
-    def __init__(self, read_into: Callable[[memoryview], int]) -> None:
+    def __init__(self, read_into: "Callable[[memoryview], int]") -> None:
         self.read_into = read_into
         self.buffer = memoryview(bytearray(_INPUT_BYTES))
         self.begin = self.end = 0
@@ -922,7 +937,7 @@ class Input:
             self.buffer[: len(here)] = here
             self.begin, self.end = 0, len(here)
 
-    def header(self) -> tuple[int, int, int, int] | None:
+    def header(self) -> "tuple[int, int, int, int] | None":
         """Return the header of the next frame, if all of the frame is here."""
         if self.begin == self.end:
             self.begin = self.end = 0
@@ -994,14 +1009,14 @@ class Program:
         self.attempt(number, self.do, number, kind, json.loads(told) if told else {}, self.input.take(body))
         return True
 
-    def attempt(self, number: int, call: Any, *args: Any) -> None:
+    def attempt(self, number: int, call: "Any", *args: "Any") -> None:
         """Call, and answer with what fails."""
         try:
             call(*args)
         except _FAILURES as error:
             self.fail(number, answer_to(error))
 
-    def fail(self, number: int, answer: dict[str, Any]) -> None:
+    def fail(self, number: int, answer: "dict[str, Any]") -> None:
         going = self.going.pop(number, None)
         if going is not None:
             going.close()
@@ -1011,7 +1026,7 @@ class Program:
             self.failed.add(number)
         self.answer(number, FAILED, answer)
 
-    def answer(self, number: int, kind: int, meta: Any = None, *body: bytes) -> None:
+    def answer(self, number: int, kind: int, meta: "Any" = None, *body: bytes) -> None:
         told = json.dumps(meta).encode("ascii") if meta else b""
         size = sum(map(len, body))
         self.output.append(HEADER.pack(number, kind, len(told), size) + told)
@@ -1030,7 +1045,7 @@ class Program:
                 if written:
                     parts[0] = parts[0][written:]
 
-    def proceed(self, number: int, going: Any) -> None:
+    def proceed(self, number: int, going: "Any") -> None:
         """Take one step of what comes in pieces."""
         kind, meta, *body = going.step()
         if kind:
@@ -1040,7 +1055,7 @@ class Program:
         else:
             self.going.move_to_end(number)
 
-    def do(self, number: int, kind: int, asked: dict[str, Any], body: Any) -> None:
+    def do(self, number: int, kind: int, asked: "dict[str, Any]", body: "Any") -> None:
         root = self.root
         key = asked["key"].encode("utf-8") if "key" in asked else b""
         if kind == PUT:
@@ -1121,7 +1136,7 @@ class Program:
         else:
             raise Refusal("unknown")
 
-    def put(self, until: float, number: int, asked: dict[str, Any], body: Any) -> None:
+    def put(self, until: float, number: int, asked: "dict[str, Any]", body: "Any") -> None:
         try:
             self.attempt(number, self.write, number, asked, body)
         except Busy as busy:
@@ -1130,11 +1145,11 @@ class Program:
             else:
                 self.fail(number, {"code": "locked", "holder": busy.holder, "seconds": _PATIENCE})
 
-    def write(self, number: int, asked: dict[str, Any], body: Any) -> None:
+    def write(self, number: int, asked: "dict[str, Any]", body: "Any") -> None:
         write_small(self.root, asked, body)
         self.answer(number, DONE)
 
-    def put_many(self, number: int, files: list[dict[str, Any]], body: Any) -> None:
+    def put_many(self, number: int, files: "list[dict[str, Any]]", body: "Any") -> None:
         """Write small files; the answer says which of them could not be written, and why."""
         failed: list[tuple[int, dict[str, Any]]] = []
         at = 0
@@ -1147,7 +1162,7 @@ class Program:
         self.answer(number, DONE, {"failed": failed} if failed else None)
 
 
-def read_options(source: int) -> Any:
+def read_options(source: int) -> "Any":
     """Read what the other end wants, which comes before its requests: a length, and JSON."""
 
     def read(size: int) -> bytes:
@@ -1176,6 +1191,7 @@ def main() -> None:
     greeting = {"protocol": PROTOCOL, "python": sys.version.split()[0]}
     write_all(1, options["greeting"].encode("ascii") + json.dumps(greeting).encode("ascii") + b"\n")
     keep_memory()
+    widen_pipes()
     try:
         Program(root, 0, 1).serve()
     except (BrokenPipeError, ConnectionResetError, SystemExit):

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from emdstore.errors import StoreUnavailableError
 from emdstore.keys import validate_key
-from emdstore.stores.local.files import FileSession
 from emdstore.stores.local.root import Root
+from emdstore.stores.local.sessions import FileSession
 from emdstore.stores.port import Copied
 from emdstore.stores.ssh.lines import Lines
 

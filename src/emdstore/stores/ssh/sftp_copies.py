@@ -38,7 +38,7 @@ class _Sent:
 
 @attrs.frozen
 class _Asked:
-    """A small file that is asked for, and for how many bytes it is taken."""
+    """A small file that was requested, and the number of bytes that it counts for."""
 
     key: str
     pending: Pending[tuple[bytes, bool]]

@@ -233,7 +233,7 @@ class SSHArtifactStore:
         return self._lines.get().call(lambda side: side.remove_staging(older_than, dry_run))
 
     def close(self) -> None:
-        """Close the connections; whatever is asked next opens another. They end with the process, too."""
+        """Close the connections; the next request opens another. They also end with the process."""
         self._lines.get().close()
 
     def __enter__(self) -> Self:

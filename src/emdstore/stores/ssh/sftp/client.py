@@ -33,7 +33,7 @@ from emdstore.stores.ssh.sftp.wire import Answer, Packet, Request, WireError
 T = TypeVar("T")
 
 PATIENCE = 20.0
-"""Seconds that a server may be silent while something is asked of it."""
+"""Seconds that a server may be silent during a request."""
 
 _MOST_PATIENCE = 600.0
 """The same while it flushes something: a slow disk takes long for that, and the server does nothing else meanwhile."""
@@ -286,7 +286,7 @@ class Client:
             self._unsent.append(packet)
 
     def _advance(self, task: Task[Any], answer: Any) -> None:
-        """Take the next step; in the thread of whoever began, and then in the client's."""
+        """Take the next step: first in the caller's thread, then in the client's."""
         while True:
             try:
                 if self._lost is not None:
@@ -322,7 +322,7 @@ class Client:
             answer = []
 
     def open(self, gate: Gate) -> None:
-        """Let those go on who wait at a gate, and all who come to it."""
+        """Open a gate for those who wait at it, and for all who come later."""
         for task in gate.release():
             self._advance(task, None)
 
@@ -343,7 +343,7 @@ class Client:
         """Write until all is written, or no more is taken; return whether all is."""
         unsent = self._unsent
         while unsent:
-            buffers = list(itertools.islice(unsent, _BUFFERS))
+            buffers = first_of(unsent, _BUFFERS)
             try:
                 written = os.writev(self._out, buffers)
             except BlockingIOError:
@@ -546,6 +546,11 @@ class Client:
             os.close(self._wake)
             with contextlib.suppress(Exception):
                 self._pipes.close()
+
+
+def first_of(queue: collections.deque[T], most: int) -> list[T]:
+    """Return the first ones of a queue to which other threads append; an iterator over it would fail."""
+    return [queue[at] for at in range(min(len(queue), most))]
 
 
 def _once(request: Request) -> Steps[Answer]:

@@ -19,10 +19,11 @@ from emdstore.errors import (
 )
 from emdstore.keys import STAGING_PREFIX
 from emdstore.stores.port import CHUNK_SIZE, ArtifactInfo
+from emdstore.stores.races import races
 from emdstore.stores.ssh import side
 from emdstore.stores.ssh.sftp import wire
 from emdstore.stores.ssh.sftp.client import GivenUpError, Lost, Steps, Task
-from emdstore.stores.ssh.sftp.ground import MOST_RACES, Ground, handle_of, is_absent, is_ok
+from emdstore.stores.ssh.sftp.ground import Ground, handle_of, is_absent, is_ok
 from emdstore.stores.ssh.sftp.wire import Answer, Attributes, Data, Request, Status, WireError
 
 StepsOf: TypeAlias = Callable[[Ground, str], Steps[None]]
@@ -57,7 +58,7 @@ def read_whole(ground: Ground, key: str) -> Steps[tuple[bytes, Attributes]]:
     before, handle = yield from _open(ground, key)
     try:
         most = ground.client.most_read
-        for _ in range(MOST_RACES):
+        for _ in races():
             first, after = yield [wire.read(handle, 0, most), wire.fstat(handle)]
             if not isinstance(after, Attributes):
                 raise ground.error_of(after, "look at", key)
@@ -305,7 +306,7 @@ def stage(ground: Ground, key: str, *, create: bool = False) -> Steps[Staged]:
     if create and not ground.has(wire.HARDLINK):
         raise _lacks(ground, key, wire.HARDLINK, "put a file where none is without a look before")
     folder = key.rpartition("/")[0]
-    for _ in range(MOST_RACES):
+    for _ in races():
         yield from ground.enter(folder, key, create=True)
         path = ground.path((f"{folder}/" if folder else "") + STAGING_PREFIX + system.current().token(8))
         asked = [

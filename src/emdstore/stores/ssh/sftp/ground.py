@@ -27,6 +27,7 @@ from emdstore.errors import (
     redact,
 )
 from emdstore.keys import shown_name
+from emdstore.stores.races import races
 from emdstore.stores.ssh import side
 from emdstore.stores.ssh.sftp import wire
 from emdstore.stores.ssh.sftp.client import Client, Gate, GivenUpError, Lost, Steps
@@ -35,7 +36,6 @@ from emdstore.stores.system_errors import error_of_errno
 
 Durability = Literal["system", "object"]
 
-MOST_RACES = 20
 _YOUNG_SECONDS = 3.0  # a second that is not over, and how far two clocks may differ
 _KNOWN_SECONDS = 5.0
 _MOST_KNOWN = 4096
@@ -133,7 +133,7 @@ class Ground:
         """
         way = [folder[:at] for at, letter in enumerate(folder) if letter == "/"] + ([folder] if folder else [])
         refused: Answer | None = None
-        for turn in range(MOST_RACES):
+        for turn in races():
             top, real, *there = yield [
                 wire.stat_of(self.top),
                 wire.real_path(self.top),
@@ -218,7 +218,7 @@ class Ground:
         return (yield from self.judge(place, key, real, there))
 
     def ask_for_target(self, place: str) -> list[Request]:
-        """Return what is asked to follow a link."""
+        """Return the request that follows a link."""
         return [wire.real_path(self.path(place)), wire.stat_of(self.path(place))]
 
     def judge(self, place: str, key: str, real: Answer, there: Answer) -> Steps[Attributes | None]:

@@ -99,7 +99,7 @@ class _Folder:
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def _open(self) -> Steps[None]:
-        """Open the folder, and read so much of it that most are read to their end."""
+        """Open the folder, and read enough of it to finish most folders."""
         folder = self.key[:-1]
         path = self._ground.path(folder)
         real, opened = yield [wire.real_path(path), wire.open_folder(path)]
@@ -139,7 +139,7 @@ class _Folder:
             self._ground.client.post(wire.close(handle))
 
     def _look_at(self, names: list[_Entry]) -> Steps[None]:
-        """Put each thing where it belongs; what the server does not tell of it is asked."""
+        """Sort the entries by what they are; ask for what the server did not tell."""
         unknown, links = [], []
         for name, found in names:
             key = self.key + name

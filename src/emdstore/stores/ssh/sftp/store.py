@@ -26,13 +26,13 @@ import weakref
 from collections.abc import Iterator
 from typing import Generic
 
-from emdstore import system
 from emdstore.errors import ArtifactNotFoundError, UnsupportedError
 from emdstore.stores.port import ArtifactInfo, LeftOut
 from emdstore.stores.ssh.sftp import files, listing, wire
 from emdstore.stores.ssh.sftp.client import PATIENCE, Client, Pipes, Steps, T, Task
 from emdstore.stores.ssh.sftp.files import Reader, Writer
 from emdstore.stores.ssh.sftp.ground import Durability, Ground
+from emdstore.stores.ssh.side import round_trip_of
 
 _LARGE = 1024 * 1024
 _MOST_UNFLUSHED = 10_000
@@ -58,12 +58,12 @@ class Pending(Generic[T]):
         return self._task.is_done
 
     def result(self) -> T:
-        """Wait for it; return or raise what came of it."""
+        """Wait for the result; return it, or raise its error."""
         with self._ground.telling(self._key):
             return self._task.result()
 
     def give_up(self) -> None:
-        """Have it clean up after itself as soon as the server answers; nobody waits for it."""
+        """Let it clean up as soon as the server answers, without waiting for it."""
         self._task.given_up = True
 
 
@@ -83,7 +83,7 @@ class Ahead:
         return self._files < most and self._bytes < _MOST_BYTES
 
     def begin(self, size: int | None = None) -> int:
-        """Take note of an artifact; return for how many bytes it is taken, as `end` is told."""
+        """Note an artifact; return the number of bytes that it counts for, to be passed to `end`."""
         with self._lock:
             if size is not None:
                 self._unknown = 0
@@ -93,7 +93,7 @@ class Ahead:
             return taken
 
     def end(self, taken: int, size: int | None = None) -> None:
-        """Take note that it is done, and of the size that it had."""
+        """Note that it is done, and its real size."""
         with self._lock:
             self._files -= 1
             self._bytes -= taken
@@ -145,9 +145,7 @@ class Sftp:
         self._client = Client(connection, name, patience=patience, opening=opening)
         weakref.finalize(self, self._client.close, wait=False)
         self._ground = Ground(self._client, root, name, durability)
-        began = system.current().monotonic()
-        self._run("", _ask(wire.real_path(".")))
-        self._round_trip = system.current().monotonic() - began
+        self._round_trip = round_trip_of(lambda: self._run("", _ask(wire.real_path("."))))
         self.sent_ahead, self.asked_ahead = Ahead(), Ahead()
         self._unflushed: dict[str, None] = {}
         self._has_told = False
@@ -263,7 +261,7 @@ class Sftp:
                 self._unflushed[key] = None
 
     def _flush_if_much(self) -> None:
-        """Flush before there is so much that its names take memory."""
+        """Flush before the names of written files take too much memory."""
         if len(self._unflushed) >= _MOST_UNFLUSHED:
             self.flush()
 

@@ -155,7 +155,7 @@ def remove_folder(path: str) -> Request:
 
 
 def real_path(path: str) -> Request:
-    """Ask for the `Names` of which the first is where a path really is; some servers do not resolve links in it."""
+    """Ask for a path's real path, the first of the `Names`; some servers do not resolve links in it."""
     return Request(_REALPATH, _string(path))
 
 
@@ -212,7 +212,7 @@ _DONE = Status(OK, "")
 
 
 class Handle(NamedTuple):
-    """What stands for something that is open."""
+    """The handle of something that is open."""
 
     handle: bytes
 
@@ -257,7 +257,7 @@ class Attributes(NamedTuple):
 
 
 class Names(NamedTuple):
-    """Names in a folder with what they are, links themselves; as text, of which some may be no UTF-8."""
+    """The entries of a folder and what they are (links are not followed); names may not be valid UTF-8."""
 
     names: list[tuple[str, Attributes]]
 

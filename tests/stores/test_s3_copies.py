@@ -1,0 +1,154 @@
+"""Copies that an S3 server makes between its buckets, and of large objects in parts."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+import attrs
+import pytest
+from tests.servers.s3 import FaultProxy, Request, S3Server
+
+from emdstore.errors import SourceChangedError, StoreUnavailableError
+from emdstore.stores.port import Copied, CopySession
+from emdstore.stores.s3.store import MIB, S3ArtifactStore
+
+
+@attrs.frozen
+class Buckets:
+    """Two buckets of a server, seen through a proxy."""
+
+    proxy: FaultProxy
+    client: Any
+    source: str
+    dest: str
+
+    def session(self, retries: int = 0) -> CopySession:
+        source, dest = (
+            S3ArtifactStore(f"s3://{bucket}", **self.proxy.server.options, retries=retries)
+            for bucket in (self.source, self.dest)
+        )
+        session = dest.copy_from(source)
+        assert session is not None
+        return session
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def copies(self) -> dict[str, bytes]:
+        names = [each["Key"] for each in self.client.list_objects_v2(Bucket=self.dest).get("Contents", [])]
+        return {name: self.client.get_object(Bucket=self.dest, Key=name)["Body"].read() for name in names}
+
+    def orders(self) -> list[Request]:
+        """Return the requests to copy something."""
+        return [request for request in self.proxy.requests if "x-amz-copy-source" in request.headers]
+
+    def answer_orders(self, status: int, body: bytes) -> None:
+        """Answer requests to copy, without the server."""
+        self.proxy.refuses = lambda request, _: (status, body) if "x-amz-copy-source" in request.headers else None
+
+    def put_in_parts(self, key: str, data: bytes) -> None:
+        """Upload an object in parts of 5 MiB, with metadata and a type."""
+        name, client = {"Bucket": self.source, "Key": key}, self.client
+        begun = client.create_multipart_upload(**name, Metadata={"mtime": "7"}, ContentType="text/x")["UploadId"]
+        parts = []
+        for number, start in enumerate(range(0, len(data), 5 * MIB), 1):
+            part = data[start : start + 5 * MIB]
+            tag = client.upload_part(**name, UploadId=begun, PartNumber=number, Body=part)["ETag"]
+            parts.append({"PartNumber": number, "ETag": tag})
+        client.complete_multipart_upload(**name, UploadId=begun, MultipartUpload={"Parts": parts})
+
+
+def between(proxy: FaultProxy, server: S3Server) -> Buckets:
+    return Buckets(proxy, server.client(), server.make_bucket(), server.make_bucket())
+
+
+@pytest.fixture
+def buckets(s3_faults: FaultProxy, seaweed_server: S3Server) -> Buckets:
+    return between(s3_faults, seaweed_server)
+
+
+LARGE = bytes(range(256)) * (11 * MIB // 256)
+
+
+def test_what_a_server_refuses_to_copy_between_buckets_is_streamed_and_not_asked_for_again(buckets: Buckets) -> None:
+    for key in ("a", "b"):
+        buckets.put(buckets.source, key, key.encode())
+    buckets.answer_orders(403, b"<Error><Code>AccessDenied</Code></Error>")
+    session = buckets.session()
+    assert session.copy("a").sha256 == sha256(b"a").hexdigest()
+    assert session.copy("b").sha256 == sha256(b"b").hexdigest()
+    assert buckets.copies() == {"a": b"a", "b": b"b"}
+    assert len(buckets.orders()) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b"<Error><Code>InternalError</Code></Error>", b"<html>Please log in</html>", b""], ids=["late", "page", ""]
+)
+def test_an_answer_with_a_success_status_that_tells_of_no_copy_is_an_error(buckets: Buckets, body: bytes) -> None:
+    buckets.put(buckets.source, "k", b"new")
+    buckets.answer_orders(200, body)
+    with pytest.raises(StoreUnavailableError, match="'k'"):
+        buckets.session().copy("k")
+    assert buckets.copies() == {}
+
+
+def test_a_copy_between_buckets_whose_tag_differs_is_made_again_from_the_bytes(buckets: Buckets) -> None:
+    buckets.put(buckets.source, "k", b"right")
+    buckets.put(buckets.dest, "k", b"WRONG")
+    buckets.answer_orders(200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>")
+    assert buckets.session().copy("k").sha256 == sha256(b"right").hexdigest()
+    assert buckets.copies() == {"k": b"right"}
+
+
+@pytest.fixture
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take everything above a MiB for large."""
+    monkeypatch.setattr("emdstore.stores.s3.copies._PART", MIB)
+
+
+def test_a_large_object_is_copied_in_its_own_parts_and_gets_the_same_tag(moto_server: S3Server, in_parts: None) -> None:
+    with FaultProxy(moto_server) as proxy:  # before a server whose tags are those of AWS
+        buckets = between(proxy, moto_server)
+        buckets.put_in_parts("k", LARGE)
+        assert buckets.session().copy("k") == Copied(None, None)
+    here, there = (buckets.client.head_object(Bucket=each, Key="k") for each in (buckets.source, buckets.dest))
+    assert buckets.copies() == {"k": LARGE}
+    told = ("ETag", "Metadata", "ContentType", "ContentLength")
+    assert {each: there[each] for each in told} == {each: here[each] for each in told}
+    assert buckets.proxy.seen("^GET /[^/]+/k") == []
+    assert len(buckets.proxy.seen("^PUT .*partNumber")) == 3
+
+
+def test_an_object_that_is_replaced_while_it_is_copied_in_parts_is_an_error(buckets: Buckets, in_parts: None) -> None:
+    buckets.put_in_parts("k", LARGE)
+
+    def replace(request: Request) -> None:
+        if "partNumber=2" in request.path and request.method == "PUT":
+            buckets.put_in_parts("k", LARGE[::-1])
+
+    buckets.proxy.before = replace
+    with pytest.raises(SourceChangedError, match=r"'k' .* was replaced while it was copied"):
+        buckets.session().copy("k")
+    assert buckets.copies() == {}
+    assert not buckets.client.list_multipart_uploads(Bucket=buckets.dest).get("Uploads")
+
+
+@pytest.mark.parametrize("request_", ["^PUT .*partNumber=2", "^POST .*uploadId"])
+def test_a_copy_in_parts_whose_answer_is_lost_is_made_by_the_next_attempt(
+    buckets: Buckets, in_parts: None, request_: str
+) -> None:
+    buckets.put_in_parts("k", LARGE)
+    buckets.proxy.fail("drop-response", request_, times=1)
+    assert buckets.session(retries=1).copy("k") == Copied(None, None)
+    assert buckets.copies() == {"k": LARGE}
+
+
+def test_an_upload_that_is_not_there_any_more_may_have_been_completed(buckets: Buckets, in_parts: None) -> None:
+    buckets.put_in_parts("k", LARGE)
+    gone = 404, b"<Error><Code>NoSuchUpload</Code></Error>"
+    buckets.proxy.refuses = lambda request, status: (
+        gone if status and request.method == "POST" and "uploadId" in request.path else None
+    )
+    assert buckets.session().copy("k") == Copied(None, None)
+    assert buckets.copies() == {"k": LARGE}
