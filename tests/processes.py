@@ -25,6 +25,15 @@ FORKS.set_forkserver_preload(
         "tests.catalog.examples",
         "tests.executions.crash",
         "emdstore.cli.app",
+        # What most commands import once they are called.
+        "rich.table",
+        "rich.progress",
+        "sqlite3",
+        "emdstore.ingestion.replay",
+        *(
+            f"emdstore.cli.{name}"
+            for name in ("demo", "export", "listing", "look", "results", "sets", "status", "stores")
+        ),
     ]
 )
 

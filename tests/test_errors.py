@@ -35,6 +35,7 @@ BUILTINS = {
     "MissingExtraError": ImportError,
     "StoreAccessError": PermissionError,
     "LookRefusedError": PermissionError,
+    "ArtifactRetainedError": PermissionError,
     "StoreError": OSError,
     "UnsupportedError": NotImplementedError,
     "StoreURLError": ValueError,

@@ -4,6 +4,12 @@ from ._version import __version__ as __version__
 from .catalog import (
     Catalog as Catalog,
 )
+from .catalog.snapshots import (
+    Snapshot as Snapshot,
+    list_snapshots as list_snapshots,
+    prune_snapshots as prune_snapshots,
+    remove_snapshot as remove_snapshot,
+)
 from .emds import (
     OutputWriter as OutputWriter,
     Vocabulary as Vocabulary,
@@ -13,6 +19,7 @@ from .errors import (
     ArtifactChangedError as ArtifactChangedError,
     ArtifactExistsError as ArtifactExistsError,
     ArtifactNotFoundError as ArtifactNotFoundError,
+    ArtifactRetainedError as ArtifactRetainedError,
     BundleError as BundleError,
     CatalogError as CatalogError,
     CatalogUnavailableError as CatalogUnavailableError,
@@ -36,6 +43,7 @@ from .errors import (
     OvertakenError as OvertakenError,
     PruneRefusedError as PruneRefusedError,
     QueryError as QueryError,
+    ReadOnlyCatalogError as ReadOnlyCatalogError,
     RecordError as RecordError,
     RecordVersionError as RecordVersionError,
     ReleaseChangedError as ReleaseChangedError,
@@ -45,6 +53,9 @@ from .errors import (
     SameStoreError as SameStoreError,
     SelectionError as SelectionError,
     ShadowedSetError as ShadowedSetError,
+    SinkError as SinkError,
+    SnapshotError as SnapshotError,
+    SnapshotNotFoundError as SnapshotNotFoundError,
     SourceChangedError as SourceChangedError,
     StoreAccessError as StoreAccessError,
     StoreError as StoreError,
@@ -63,9 +74,11 @@ from .executions.batch import (
 )
 from .executions.execution import (
     Execution as Execution,
+)
+from .executions.starting import (
     materialize_execution as materialize_execution,
 )
-from .executions.report import (
+from .executions.upload_report import (
     UploadReport as UploadReport,
 )
 from .executions.without_catalog import (
@@ -79,10 +92,13 @@ from .ingestion.replay import (
     ingest as ingest,
     replay as replay,
 )
-from .ingestion.report import (
+from .ingestion.replay_report import (
     IngestOutcome as IngestOutcome,
     ReplayInterrupted as ReplayInterrupted,
     ReplayReport as ReplayReport,
+)
+from .ingestion.snapshot import (
+    write_snapshot as write_snapshot,
 )
 from .selection import (
     Selection as Selection,
@@ -96,17 +112,28 @@ from .sets.decision import (
     StatusDecision as StatusDecision,
     resolve_status as resolve_status,
 )
+from .sets.events import (
+    Event as Event,
+    EventCursor as EventCursor,
+    Follower as Follower,
+    begin_log as begin_log,
+    end_log as end_log,
+    read_events as read_events,
+    trim_events as trim_events,
+)
 from .sets.listing import (
     ListedSet as ListedSet,
     list_sets as list_sets,
 )
 from .sets.materialize import (
-    MaterializeOutcome as MaterializeOutcome,
     materialize_outputs as materialize_outputs,
 )
 from .sets.origin import (
     Dataset as Dataset,
     Resources as Resources,
+)
+from .sets.outcome import (
+    MaterializeOutcome as MaterializeOutcome,
 )
 from .sets.record import (
     ExecutionRecord as ExecutionRecord,

@@ -79,6 +79,10 @@ class LookRefusedError(StoreAccessError):
     """
 
 
+class ArtifactRetainedError(StoreAccessError):
+    """The store keeps the artifact by a rule or a hold (object lock): it is neither removed nor replaced."""
+
+
 class IntegrityError(StoreError):
     """Bytes do not match the record or the store's own checksum. They were not used."""
 
@@ -209,6 +213,10 @@ class ReleaseChangedError(ReleaseError):
     """A set is not what it was when it was released."""
 
 
+class SinkError(EmdstoreError, RuntimeError):
+    """A sink cannot be used, or did not take events. The sets that the events are about are published all the same."""
+
+
 class PruneRefusedError(EmdstoreError, RuntimeError):
     """More rows would be removed than a store plausibly loses. None was removed."""
 
@@ -239,6 +247,18 @@ class CatalogVersionError(CatalogError):
     """The catalog's schema is not the one that this emdstore uses."""
 
 
+class ReadOnlyCatalogError(CatalogError):
+    """The catalog is a snapshot, which can be asked but never changed. Nothing was changed."""
+
+
+class SnapshotError(CatalogError):
+    """A snapshot of a catalog cannot be written, read or relied on."""
+
+
+class SnapshotNotFoundError(SnapshotError, LookupError):
+    """There is no snapshot of a catalog here, or part of it is gone."""
+
+
 class ClaimLostError(CatalogError):
     """Another process has claimed the execution since. Nothing was changed."""
 
@@ -252,7 +272,7 @@ class QueryError(EmdstoreError, ValueError):
 
 
 class SelectionError(EmdstoreError, ValueError):
-    """What is to be chosen makes no sense, or cannot be told: a pattern that matches nothing, a size nobody knows."""
+    """A selection makes no sense, or cannot be decided: an invalid pattern, a size that the store does not tell."""
 
 
 class ExportError(EmdstoreError, ValueError):

@@ -14,8 +14,6 @@ import contextlib
 import contextvars
 import functools
 import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +134,7 @@ def _boot() -> str:
         text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
         return text.strip().replace("-", "")[:16]
     except OSError:
-        return socket.gethostname()
+        return os.uname().nodename
 
 
 def _namespace() -> str:
@@ -209,8 +207,8 @@ REAL = System(
     now=lambda: datetime.now(UTC),
     monotonic=time.monotonic,
     sleep=time.sleep,
-    token=secrets.token_hex,
-    host=socket.gethostname,
+    token=lambda size: os.urandom(size).hex(),
+    host=lambda: os.uname().nodename,
     whoami=_whoami,
     is_alive=_is_alive,
     every=_every,

@@ -35,7 +35,7 @@ from emdstore import system
 from emdstore.catalog.claims import Claims
 from emdstore.catalog.database import Database
 from emdstore.emds import RECORD_NAME
-from emdstore.executions.report import UploadReport
+from emdstore.executions.upload_report import UploadReport
 from emdstore.executions.workspace import Workspace
 from emdstore.keys import is_left_behind
 from emdstore.sets.record import read_record
@@ -163,7 +163,7 @@ class _Steps:
         event.listen(sa.Engine, "before_cursor_execute", self._statement)
         event.listen(sa.Engine, "commit", self._end_of_transaction)
         Database.insert_rows = self._counted("sql", Database.insert_rows, changes=True, about=2)  # type: ignore[method-assign]
-        bucket.Connection.client = self._counted_client(bucket.Connection.client)  # type: ignore[method-assign]
+        bucket.BucketClients.client = self._counted_client(bucket.BucketClients.client)  # type: ignore[method-assign]
         Claims.renew = _one_at_a_time(Claims.renew)  # type: ignore[method-assign]
 
     def _counted(self, what: str, function: Task, *, changes: bool, about: int = 0) -> Task:

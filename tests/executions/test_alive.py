@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -23,11 +24,13 @@ from tests.servers.postgres import KeptDatabase
 from emdstore import system
 from emdstore.catalog import Catalog
 from emdstore.catalog.schema import execution as executions
+from emdstore.cli.app import run
 from emdstore.errors import ClaimHeldError, RecordError
 from emdstore.executions.process import host_name, is_gone, lease_of, new_owner, retire, run_lives
 from emdstore.executions.scratch import read_scratch_record, write_scratch_record
 from emdstore.executions.without_catalog import publish_pending_executions
 from emdstore.executions.workspace import Workspace
+from emdstore.ingestion.replay import replay
 from emdstore.stores import LocalArtifactStore
 
 HOUR = timedelta(hours=1)
@@ -141,6 +144,8 @@ def set_lease(workspace: Workspace, fragment: str, expires: datetime) -> None:
         connection.execute(change.values(lease_expires=expires))
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["forward", "back"])
 def test_a_living_owner_keeps_its_claim_when_the_clock_jumps_and_a_dead_one_loses_it(
     shared: Workspace, owner: Child, jump: timedelta
@@ -169,6 +174,8 @@ def test_a_process_whose_clock_is_an_hour_ahead_takes_no_claim_from_a_living_own
     assert shared.catalog.execution(row.fragment).owner == row.owner
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("left", "lease", "taken"),
     [(-1, LEASE, True), (3600, 3600, False), (3600, LEASE, True)],
@@ -201,6 +208,7 @@ def test_a_claim_of_an_older_emdstore_is_left_to_its_lease(shared: Workspace) ->
 RUN = """
 import sys
 from pathlib import Path
+from typing import Any
 from emdstore import Workspace
 here = Path(sys.argv[1])
 workspace = Workspace(scratch=here / "ws-scratch", results=here / "ws-results", catalog=here / "catalog.db")
@@ -261,6 +269,8 @@ def test_a_run_whose_worker_outlives_its_runner_is_not_gone_until_the_worker_is(
     assert workspace.commit_pending_executions().statuses == {fragment: "failed"}
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(
     "number", [signal.SIGXCPU, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM]
 )
@@ -344,6 +354,30 @@ def test_a_lost_run_that_only_scratch_knows_is_named_recovered_and_published(wor
     assert workspace.recover() == (fragment,)
     assert workspace.recover() == ()
     assert publish_pending_executions(workspace).statuses == {fragment: "failed"}
+
+
+def test_a_commit_of_all_that_waits_names_what_only_scratch_knows(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fragment = cut_off(workspace)
+    for name in ("scratch", "results"):
+        monkeypatch.setenv(f"EMDSTORE_{name.upper()}", str(getattr(workspace, name).root))
+    monkeypatch.setenv("EMDSTORE_CATALOG", workspace.catalog.url)
+
+    def commit() -> dict[str, Any]:
+        capsys.readouterr()
+        code = run(["commit", "--pending", "--json"])
+        return {"code": code, **json.loads(capsys.readouterr().out)}
+
+    lost = commit()
+    assert (lost["code"], lost["errors"][0]["name"]) == (1, fragment)
+    workspace.recover()
+    waits = commit()
+    assert (waits["code"], waits["errors"], waits["items"]) == (0, [], [])
+    assert "replay" in waits["skipped"][fragment]
+    publish_pending_executions(workspace)
+    replay(workspace.results, workspace.catalog)
+    assert commit()["skipped"] == {}
 
 
 def test_a_run_of_another_machine_that_only_scratch_knows_is_named_as_what_may_still_run(workspace: Workspace) -> None:

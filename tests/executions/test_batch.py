@@ -21,8 +21,8 @@ from emdstore.errors import (
 )
 from emdstore.executions.batch import BatchProgress
 from emdstore.executions.pool import answer_seconds, commits_at_once
-from emdstore.executions.report import RoleCounts, UploadReport
 from emdstore.executions.transitions import STATUSES
+from emdstore.executions.upload_report import RoleCounts, UploadReport
 from emdstore.executions.workspace import Workspace
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.stores.views import StoreView

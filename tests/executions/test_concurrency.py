@@ -17,7 +17,7 @@ from emdstore.catalog import Catalog
 from emdstore.errors import ClaimHeldError
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
-from emdstore.ingestion.report import ReplayReport
+from emdstore.ingestion.replay_report import ReplayReport
 from emdstore.sets.result import ExecutionResult
 from emdstore.stores import LocalArtifactStore
 
@@ -48,6 +48,7 @@ def _all_of(children: list[Child]) -> list[Answer]:
     return [answer for answer in answers if answer is not None]
 
 
+@pytest.mark.once
 def test_of_eight_processes_that_commit_all_that_waits_each_execution_is_committed_by_one(
     catalogs: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -78,6 +79,7 @@ def test_of_eight_processes_that_commit_all_that_waits_each_execution_is_committ
         assert rows_of(alone) == rows_of(workspace.catalog)
 
 
+@pytest.mark.once
 def test_of_two_processes_that_commit_one_execution_one_does_and_the_other_is_told_who(
     database: KeptDatabase | None, tmp_path: Path
 ) -> None:
@@ -106,6 +108,7 @@ def replay_all(store: LocalArtifactStore, url: str, not_before: float) -> Replay
         return replay(store, catalog)
 
 
+@pytest.mark.once
 def test_four_processes_that_replay_one_store_into_one_catalog_equal_one(
     catalogs: tuple[str, str], tmp_path: Path
 ) -> None:

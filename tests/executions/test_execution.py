@@ -24,12 +24,14 @@ from tests.sets.examples import FAILURE, SUCCESS, encode, metric_bundle, put, sm
 from emdstore.errors import (
     ArtifactNotFoundError,
     BundleError,
+    DemotionRefusedError,
     InvalidKeyError,
     InvalidTransitionError,
     StoreUnavailableError,
     UnsafePathError,
 )
-from emdstore.executions.execution import Execution, materialize_execution
+from emdstore.executions.execution import Execution
+from emdstore.executions.starting import materialize_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
@@ -527,4 +529,5 @@ def test_the_set_is_what_work_leaves(workspace: Workspace) -> None:
     execution = ran(workspace)
     outcome = materialize_execution(workspace, execution, result_of(execution))
     assert tuple(each.key for each in outcome.artifacts) == SET
-    assert materialize_execution(workspace, execution, FAILURE).artifacts_copied == ()
+    with pytest.raises(DemotionRefusedError):
+        materialize_execution(workspace, execution, FAILURE)

@@ -79,7 +79,7 @@ def _before_transaction(steps: list[Step], text: str) -> Before:
 BEFORE: dict[str, Callable[[list[Step]], Before]] = {
     "the first artifact": lambda _: Before("os.rename"),
     "the record": lambda _: Before("SELECT execution.id FROM execution"),
-    "the rows": lambda steps: _before_transaction(steps, "INSERT INTO provider"),
+    "the rows": lambda steps: _before_transaction(steps, "UPDATE execution_group SET"),
 }
 
 
@@ -213,7 +213,7 @@ def _commit_and_keep(workspace: Workspace, fragment: str) -> None:
 
 
 @on_postgresql
-@pytest.mark.parametrize("moment", ["UPDATE execution SET status", "DELETE FROM artifact"])
+@pytest.mark.parametrize("moment", ["UPDATE execution SET status", "UPDATE execution SET group_id"])
 def test_an_owner_that_is_paused_inside_a_transaction_is_in_nobodys_way(scene: Scene, moment: str) -> None:
     url = scene.workspace.catalog._database._url.render_as_string(hide_password=False)
     scene.workspace = attrs.evolve(scene.workspace, catalog=Catalog(url, busy_timeout=2 * LEASE))

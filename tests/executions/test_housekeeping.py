@@ -26,7 +26,7 @@ from tests.executions.runs import (
 from tests.sets.examples import held, put, rows_of
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ExecutionNotFoundError, IncompleteSetError, TransferError
+from emdstore.errors import ArtifactRetainedError, ExecutionNotFoundError, IncompleteSetError, TransferError
 from emdstore.executions.execution import Execution
 from emdstore.executions.housekeeping import Removal
 from emdstore.executions.process import host_name
@@ -38,7 +38,7 @@ from emdstore.sets.record import decode_record, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.seal import open_set, standing_of
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
-from emdstore.testing import FaultyStore
+from emdstore.testing import Fault, FaultyStore
 
 HOUR = timedelta(hours=1)
 
@@ -186,6 +186,19 @@ def test_stale_files_go_from_results_and_from_the_record(workspace: Workspace) -
     assert rows_of(workspace.catalog) == before
     assert replay(workspace.results, workspace.catalog).counts["unchanged"] == 1
     assert workspace.gc_executions(stale=True).removed == ()
+
+
+def test_what_a_lock_keeps_is_called_retained_and_the_others_go(workspace: Workspace) -> None:
+    execution = committed(workspace)
+    put(workspace.results, {"locked.png": b"of an earlier set", "old.png": b"too"}, execution.fragment)
+    locked = f"{execution.fragment}/locked.png"
+    fault = Fault(verbs={"delete"}, keys={"locked.png"}, error=lambda _: ArtifactRetainedError("a rule keeps it"))
+    report = attrs.evolve(workspace, results=FaultyStore(workspace.results, fault)).gc_executions(stale=True)
+    assert report.refused == {locked: "retained: a rule keeps it"}
+    assert Removal("stale", f"{execution.fragment}/old.png") in report.removed
+    there = held(workspace.results, execution.fragment)
+    assert ("locked.png" in there, "old.png" in there) == (True, False)
+    assert execution.status == "uploaded"
 
 
 class Meanwhile:

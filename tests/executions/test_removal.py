@@ -14,9 +14,10 @@ from typing import Any
 import attrs
 import pytest
 from tests.children import start_python
-from tests.executions.runs import IDENTITY, WRITES, committed, faulty, files_in, process_that_is_gone, ran
+from tests.executions.runs import IDENTITY, WRITES, again, committed, faulty, files_in, process_that_is_gone, ran
 from tests.servers.s3 import S3Server
 from tests.sets.examples import held, put
+from tests.sets.late import Halting, Turn
 
 from emdstore import system
 from emdstore.emds import RECORD_NAME
@@ -34,12 +35,13 @@ from emdstore.executions.execution import Execution
 from emdstore.executions.housekeeping import Removal
 from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
-from emdstore.executions.removal import look_before_removal, published_status
+from emdstore.executions.removal import Proof, look_before_removal, published_status
 from emdstore.executions.scratch import read_scratch_record, write_scratch_record
 from emdstore.executions.without_catalog import publish_execution, publish_pending_executions
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import encode_record, read_record
 from emdstore.sets.result import ExecutionResult
+from emdstore.sets.state import look_at_set
 from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.stores.local.trees import look_at_tree, remove_tree, trash_in
 from emdstore.testing import Fault, FaultyStore, RecordingStore
@@ -58,6 +60,16 @@ def workspace(request: pytest.FixtureRequest, workspace: Workspace) -> Workspace
 
 def in_scratch(execution: Execution, name: str) -> Path:
     return execution.output_directory / name
+
+
+def test_what_is_lost_comes_before_what_is_in_doubt_and_that_before_what_nobody_named() -> None:
+    proof = Proof(tree=None, lost=("a: gone",), doubts=tuple("bcdefg"), unnamed=("w",))
+    assert str(proof.refusal(unnamed=True)).endswith("lacks what was published: a: gone")
+    proof = attrs.evolve(proof, lost=())
+    assert str(proof.refusal(unnamed=True)).endswith("proved to be published: b; c; d; e; f; ...")
+    proof = attrs.evolve(proof, doubts=())
+    assert str(proof.refusal(unnamed=False)).startswith("it holds a file that no bundle names: w; --unnamed")
+    assert proof.refusal(unnamed=True) is None
 
 
 # -- what keeps a folder -------------------------------------------------------------------------------------------
@@ -105,6 +117,16 @@ def of_another(workspace: Workspace, execution: Execution) -> None:
     in_scratch(execution, RECORD_NAME).write_bytes(data)
 
 
+def torn_record(workspace: Workspace, execution: Execution) -> None:
+    in_scratch(execution, RECORD_NAME).write_bytes(b"{")
+
+
+def without_outcome(workspace: Workspace, execution: Execution) -> None:
+    record = read_scratch_record(workspace.scratch, execution.fragment)
+    assert record is not None
+    write_scratch_record(workspace.scratch, attrs.evolve(record, result=None))
+
+
 def missing_in_results(workspace: Workspace, execution: Execution) -> None:
     workspace.results.delete(f"{execution.fragment}/{PLOT}")  # type: ignore[attr-defined]
 
@@ -122,6 +144,10 @@ def record_gone_from_results(workspace: Workspace, execution: Execution) -> None
     workspace.results.delete(f"{execution.fragment}/{RECORD_NAME}")  # type: ignore[attr-defined]
 
 
+def torn_record_in_results(workspace: Workspace, execution: Execution) -> None:
+    workspace.results.write_bytes(f"{execution.fragment}/{RECORD_NAME}", b"{")
+
+
 def open_in_results(workspace: Workspace, execution: Execution) -> None:
     dest = scoped(workspace.results, execution.fragment)
     record = read_record(dest)
@@ -137,6 +163,9 @@ DOUBTS: dict[str, tuple[Change, str]] = {
     "a name that no store takes": (refused_name, "'plots/a\\tb.png': it is named"),
     "no record": (without_a_record, f"it holds no {RECORD_NAME}"),
     "the record of another execution": (of_another, "it is that of 'pmp/another/group/one'"),
+    "a record that is torn": (torn_record, f"{RECORD_NAME}: "),
+    "a record without outcome": (without_outcome, "it has no outcome"),
+    "a record in results that is torn": (torn_record_in_results, "proved to be published: the published record: "),
     "an open set in results": (open_in_results, "its set is publishing"),
 }
 
@@ -263,15 +292,16 @@ def test_of_a_run_that_failed_all_but_its_log_is_unnamed(workspace: Workspace) -
 
 
 def test_force_removes_what_is_in_doubt_but_not_under_a_program_that_lives(workspace: Workspace) -> None:
-    execution, doubted = committed(workspace), committed(workspace)
-    redrawn(workspace, doubted)
+    execution, *doubted = (committed(workspace) for _ in range(3))
+    redrawn(workspace, doubted[0])
+    torn_record(workspace, doubted[1])
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0) as program:
         record = read_scratch_record(workspace.scratch, execution.fragment)
         assert record is not None
         known = system.current().whoami(program.pid)
         write_scratch_record(workspace.scratch, attrs.evolve(record, program=known))
         report = workspace.gc_executions(force=True)
-        assert [each.name for each in report.removed] == [doubted.fragment]
+        assert {each.name for each in report.removed} == {each.fragment for each in doubted}
         assert f"still runs, in process group {program.pid}" in report.refused[execution.fragment]
         program.communicate(b"\n")
     assert [each.name for each in workspace.gc_executions(force=True).removed] == [execution.fragment]
@@ -361,6 +391,20 @@ def test_a_scratch_that_lost_files_does_not_replace_a_complete_publication_unles
     (execution.output_directory / "out.log").write_bytes(b"it ran\n")
     report = commit(replace=True)
     assert report.statuses == {execution.fragment: "failed"}  # type: ignore[attr-defined]
+
+
+def test_a_commit_that_loses_a_file_on_the_way_leaves_the_publication_open_and_says_so(workspace: Workspace) -> None:
+    execution = committed(workspace)
+    plot = in_scratch(execution, PLOT)
+    plot.write_bytes(b"\x89PNG, and more")
+    turn = Turn(RECORD_NAME, plot.unlink)  # right before the set is opened
+    with pytest.raises(DemotionRefusedError, match="stays open"):
+        again(attrs.evolve(workspace, results=Halting(workspace.results, turn)), execution).commit_output_assets()
+    record = read_record(scoped(workspace.results, execution.fragment))
+    assert (execution.status, record and record.state) == ("upload_failed", "publishing")
+    plot.write_bytes(b"\x89PNG, and more")
+    assert execution.commit_output_assets().statuses == {execution.fragment: "uploaded"}
+    assert look_at_set(workspace.results, execution.fragment, every_digest=True).state == "published"
 
 
 def test_replacing_needs_names(workspace: Workspace) -> None:

@@ -16,7 +16,7 @@ from emdstore.catalog import Catalog
 from emdstore.errors import CatalogUnavailableError
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
-from emdstore.ingestion.report import ReplayReport
+from emdstore.ingestion.replay_report import ReplayReport
 from emdstore.stores import LocalArtifactStore
 
 SETS = 40

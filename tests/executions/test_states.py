@@ -10,12 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.executions.runs import ALL, IDENTITY, again, faulty, in_state, snapshot, work
 
-from emdstore.errors import (
-    ClaimHeldError,
-    ExecutionNotFoundError,
-    InvalidTransitionError,
-    StoreError,
-)
+from emdstore.errors import ClaimHeldError, ExecutionNotFoundError, InvalidTransitionError, StoreError
 from emdstore.executions.execution import Execution
 from emdstore.executions.transitions import NOT_SHIPPED, STATUSES, TRANSITIONS, allowed_from
 from emdstore.executions.workspace import Workspace
@@ -98,6 +93,7 @@ END: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_in_every_state(workspace: Workspace, operation: str, status: str) -> None:
@@ -134,6 +130,7 @@ def test_a_wrong_transition_says_the_state_and_what_to_do(workspace: Workspace, 
     with pytest.raises(InvalidTransitionError, match=f"is {status} and cannot become") as caught:
         OPERATIONS[wrong](execution)
     assert advice in str(caught.value)
+    assert caught.value.key == execution.fragment
 
 
 @pytest.mark.parametrize("status", STATUSES)

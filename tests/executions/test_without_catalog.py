@@ -232,5 +232,5 @@ def test_the_command_publishes_and_says_so_without_the_catalog(
     assert run(["commit", "--no-catalog", "--pending"]) == 0
     assert f"uploaded  {fragment}" in (said := capsys.readouterr().out)
     assert "1 execution published (0 bytes uploaded)" in said
-    assert run(["commit", "--no-catalog", "nothing/like/it"]) == 2
+    assert run(["commit", "--no-catalog", "nothing/like/it"]) == 4
     assert "there is no such execution" in capsys.readouterr().err

@@ -13,7 +13,8 @@ import attrs
 from emdstore.catalog import Catalog
 from emdstore.keys import join_key
 from emdstore.sets.decision import resolve_status
-from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.publish import record_of
 from emdstore.sets.record import ExecutionRecord, publish_record
 from emdstore.sets.result import ExecutionResult

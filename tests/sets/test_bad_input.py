@@ -42,7 +42,8 @@ from emdstore.errors import (
 )
 from emdstore.ingestion.replay import ingest, replay
 from emdstore.sets.decision import resolve_status
-from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, ReadOnlyStore, S3ArtifactStore
 from emdstore.testing import RecordingStore
 

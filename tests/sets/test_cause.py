@@ -7,7 +7,7 @@ import pytest
 
 from emdstore import Catalog, ExecutionRecord, ExecutionResult, InMemoryArtifactStore, replay, scoped
 from emdstore.emds import RECORD_NAME
-from emdstore.sets.cause import find_cause, grouped
+from emdstore.sets.cause import count_causes, find_cause
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import encode_record, read_record
 
@@ -63,7 +63,7 @@ def test_the_last_frames_say_where() -> None:
 
 
 def test_causes_that_differ_in_numbers_are_one() -> None:
-    assert grouped(["E: 1.5 GiB", "K: a", "E: 22 GiB", "K: a", "K: a"]) == [("K: a", 3), ("E: 1.5 GiB", 2)]
+    assert count_causes(["E: 1.5 GiB", "K: a", "E: 22 GiB", "K: a", "K: a"]) == [("K: a", 3), ("E: 1.5 GiB", 2)]
 
 
 FAILED = ExecutionResult(successful=False)

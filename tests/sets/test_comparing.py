@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sets.examples import FAILURE, FRAGMENT, encode, metric_bundle, put
+from tests.sets.examples import FAILURE, FRAGMENT, encode, metric_bundle, one_series, put
 from tests.sets.published import OTHER, amend, publish
 
 from emdstore.emds import RECORD_NAME
@@ -143,3 +143,28 @@ def test_a_repetition_is_compared_by_its_values(after: Any, tolerance: float, di
     assert {each.dimensions["metric"]: each.how for each in found.differences} == differs
     changed = [each for each in found.differences if each.how == "value"]
     assert all(each.a == 0.5 and (each.b is None or math.isclose(each.b, 0.5, rel_tol=1e-6)) for each in changed)
+
+
+@pytest.mark.parametrize(
+    ("after", "tolerance", "differs"),
+    [
+        ([one_series()], 0.0, []),
+        ([one_series(values=[1.0000001, None])], 1e-6, []),
+        ([one_series(values=[1.0000001, None])], 1e-9, [("value", 1.0, 1.0000001, 1850)]),
+        ([one_series(values=[1.5, 2.0])], 0.0, [("value", None, 2.0, 1851)]),
+        ([one_series(index=[1850, 1852])], 0.0, [("index", 2, 2, None)]),
+        ([one_series(), one_series()], 0.0, [("only-in-b", None, None, None)]),
+        ([one_series(index_name="month")], 0.0, [("only-in-a", None, None, None), ("only-in-b", None, None, None)]),
+    ],
+    ids=str,
+)
+def test_a_repetition_is_compared_by_its_series_each_by_its_own_name_and_number(
+    after: Any, tolerance: float, differs: list[Any]
+) -> None:
+    store = InMemoryArtifactStore()
+    publish(store)
+    publish(store, OTHER, series=after)
+    (found,) = compare(scoped(store, FRAGMENT), scoped(store, OTHER), tolerance=tolerance)
+    assert {each.kind for each in found.differences} <= {"series"}
+    told = [(each.how, *(None if each.a != each.a else each.a, each.b), each.at) for each in found.differences]
+    assert told == differs

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from emdstore.errors import BundleError, StoreError
+from emdstore.sets.curated import ArtifactProblem
 from emdstore.sets.decision import StatusDecision, resolve_status
-from emdstore.sets.materialize import ArtifactProblem, MaterializeOutcome
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.result import ExecutionResult
 
 WELL = ExecutionResult(successful=True, metric_bundle_filename="diagnostic.json")

@@ -311,6 +311,7 @@ def _publish_the_first(root: Path) -> None:
     publish(LocalArtifactStore(root), 1)
 
 
+@pytest.mark.once
 @pytest.mark.slow
 def test_a_process_that_is_stopped_anywhere_and_goes_on_never_undoes_what_came_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

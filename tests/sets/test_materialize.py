@@ -31,7 +31,7 @@ from tests.sets.examples import (
 from tests.sets.published import disagreeing, state
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import SameStoreError, StoreError, StoreUnavailableError
+from emdstore.errors import DemotionRefusedError, SameStoreError, StoreError, StoreUnavailableError
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.record import decode_record, publish_record
 from emdstore.sets.result import ExecutionResult
@@ -139,7 +139,10 @@ def test_a_failed_result_leaves_an_earlier_payload_alone(scratch: LocalArtifactS
     materialize_outputs(SUCCESS, source=scratch, dest=results)
     before = held(results)
     put(scratch, {"out.log": b"it failed this time\n", "diagnostic.json": b"half a bund"})
-    materialize_outputs(FAILURE, source=scratch, dest=results)
+    with pytest.raises(DemotionRefusedError):
+        materialize_outputs(FAILURE, source=scratch, dest=results)
+    assert held(results) == before
+    materialize_outputs(FAILURE, source=scratch, dest=results, replace=True)
     after = held(results)
     opened = decode_record(after.pop(RECORD_NAME))
     assert (opened.state, after) == ("publishing", before | {"out.log": b"it failed this time\n"})

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.sets.examples import SUCCESS, put, small_run
+from tests.sets.examples import FAILURE, SUCCESS, put, small_run
 
 from emdstore import (
     Catalog,
@@ -17,7 +17,7 @@ from emdstore import (
     scoped,
 )
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import StoreError
+from emdstore.errors import DemotionRefusedError, StoreError
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
 from emdstore.testing import Fault, FaultyStore
@@ -98,3 +98,60 @@ def test_who_promotes_the_same_bytes_again_makes_the_record_tell_no_less_of_the_
     other = read_record(results)
     assert other is not None
     assert (other.dataset_hash, other.software, other.extra) == (None, {}, {})
+
+
+@pytest.mark.parametrize("less", ["failed", "lost data", "lost its log", "cannot be read"])
+def test_a_complete_set_without_a_record_is_not_replaced_by_less(less: str) -> None:
+    changes: dict[str, dict[str, bytes | None]] = {
+        "failed": {"out": b"Killed"},
+        "lost data": {"tas": None},
+        "lost its log": {"out": None},
+        "cannot be read": {"tas": b"CDF DATA"},
+    }
+    results = put(InMemoryArtifactStore(), small_run())
+    source = put(InMemoryArtifactStore(), small_run(**changes[less]))
+    if less == "cannot be read":
+        fault = Fault(verbs={"read_bytes", "open_reader"}, keys={"data/tas.nc"}, error=StoreError)
+        source = FaultyStore(source, fault)
+    result = FAILURE if less == "failed" else SUCCESS
+    before = {key: results.read_bytes(key) for key in results.iter_keys()}
+    if less == "cannot be read":
+        publication = publish_set(ExecutionRecord.at(FRAGMENT), result, source=source, dest=results)
+        assert (publication.decision.status, publication.record) == ("upload_failed", None)
+    else:
+        with pytest.raises(DemotionRefusedError, match=r"published without a record.*--replace"):
+            publish_set(ExecutionRecord.at(FRAGMENT), result, source=source, dest=results)
+    assert {key: results.read_bytes(key) for key in results.iter_keys()} == before
+    if less == "failed":
+        assert publish_set(ExecutionRecord.at(FRAGMENT), result, source=source, dest=results, replace=True).record
+
+
+def test_a_set_without_a_record_that_lacks_files_may_be_replaced() -> None:
+    results, scratch = (put(InMemoryArtifactStore(), small_run(tas=data)) for data in (None, b"CDF data"))
+    publication = publish_set(ExecutionRecord.at(FRAGMENT), FAILURE, source=scratch, dest=results)
+    assert publication.record is not None
+    assert publication.record.state == "failed"
+
+
+def test_a_publication_stays_open_if_scratch_loses_a_file_while_the_next_one_is_shipped() -> None:
+    results, scratch = InMemoryArtifactStore(), put(InMemoryArtifactStore(), small_run())
+    identity = ExecutionRecord.at(FRAGMENT)
+    before = publish_set(identity, SUCCESS, source=scratch, dest=results).record
+    assert before is not None
+    put(scratch, {"data/tas.nc": b"CDF more", "index.html": b"<p>more"})
+
+    def lose() -> None:  # the set is about to be opened
+        scratch.delete("data/tas.nc")
+
+    with pytest.raises(DemotionRefusedError, match=r"missing: data/tas.nc.*stays open"):
+        publish_set(identity, SUCCESS, source=scratch, dest=results, before_record=lose)
+    opened = read_record(results)
+    assert opened is not None
+    assert (opened.state, opened.artifacts) == ("publishing", before.artifacts)
+    scratch.write_bytes("data/tas.nc", b"CDF more")
+    after = publish_set(identity, SUCCESS, source=scratch, dest=results).record
+    assert (after and after.state, results.read_bytes("data/tas.nc")) == ("published", b"CDF more")
+    put(scratch, {"data/tas.nc": b"CDF other"})
+    asked = publish_set(identity, SUCCESS, source=scratch, dest=results, before_record=lose, replace=True)
+    assert asked.record is not None
+    assert asked.record.state == "incomplete"

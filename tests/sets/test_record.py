@@ -13,7 +13,7 @@ import pytest
 from tests.sets.examples import FRAGMENT, NOON, SUCCESS, encode, held, promote, put, recorded, small_run
 
 from emdstore.emds import BundleWarning
-from emdstore.errors import RecordError, RecordVersionError, StoreError
+from emdstore.errors import OvertakenError, RecordError, RecordVersionError, StoreError
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.record import (
     ExecutionRecord,
@@ -22,10 +22,11 @@ from emdstore.sets.record import (
     decode_record,
     encode_record,
     find_stale,
-    identity_of,
-    is_published,
+    is_written,
+    named_sizes,
     publish_record,
     read_record,
+    split_fragment,
 )
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
@@ -167,7 +168,7 @@ def test_a_newer_version_is_refused_whatever_else_it_holds() -> None:
     }.items(),
 )
 def test_the_identity_is_read_from_the_path(fragment: str, expected: tuple[str, str, str]) -> None:
-    assert identity_of(fragment) == expected
+    assert split_fragment(fragment) == expected
     record = ExecutionRecord.at(fragment)
     assert (record.provider, record.diagnostic, record.group) == expected
 
@@ -199,7 +200,7 @@ def test_the_record_is_written_last_and_after_the_artifacts_are_durable(
     ]
 
 
-def test_without_durable_artifacts_nothing_is_published(scratch: LocalArtifactStore, tmp_path: Path) -> None:
+def test_without_durable_artifacts_nothing_is_written(scratch: LocalArtifactStore, tmp_path: Path) -> None:
     class DiskGone(NotingFlushes):
         def flush(self) -> None:
             raise StoreError("the disk is gone")
@@ -227,7 +228,7 @@ def test_publishing_twice_writes_once_though_it_took_another_time(results: Artif
     [{"status": "failed"}, {"artifacts": ()}, {"stale": ()}, {"description": None}, {"result": None}, {"host": "x"}],
     ids=str,
 )
-def test_what_lasts_is_published_anew_when_it_changes(change: dict[str, Any]) -> None:
+def test_what_lasts_is_written_anew_when_it_changes(change: dict[str, Any]) -> None:
     store = InMemoryArtifactStore()
     publish_record(FULL, store)
     assert publish_record(attrs.evolve(FULL, **change), store) is True
@@ -237,7 +238,7 @@ def test_what_lasts_is_published_anew_when_it_changes(change: dict[str, Any]) ->
 @pytest.mark.parametrize("there", [b"", b"\xff"])
 def test_a_record_that_cannot_be_read_is_replaced(there: bytes) -> None:
     store = put(InMemoryArtifactStore(), {"execution.json": there})
-    assert not is_published(FULL, store)
+    assert not is_written(FULL, store)
     assert publish_record(FULL, store) is True
     assert read_record(store) == FULL
 
@@ -259,6 +260,71 @@ def test_a_record_that_cannot_be_written_leaves_the_old_one() -> None:
     with pytest.raises(StoreError):
         publish_record(attrs.evolve(FULL, status="failed"), full)
     assert read_record(store) == FULL
+
+
+def test_a_record_is_written_over_the_one_it_was_made_from_and_no_other() -> None:
+    store, changed = InMemoryArtifactStore(), attrs.evolve(FULL, stale=())
+    publish_record(FULL, store)
+    assert publish_record(changed, store, over=FULL) is True
+    with pytest.raises(OvertakenError):
+        publish_record(attrs.evolve(FULL, status="failed"), store, over=FULL)
+    assert read_record(store) == changed
+
+
+@pytest.mark.parametrize(("there", "ours", "then"), [(7, 3, 7), (3, 7, 7)])
+def test_a_generation_never_decreases(there: int, ours: int, then: int) -> None:
+    store = InMemoryArtifactStore()
+    publish_record(attrs.evolve(FULL, generation=there), store)
+    publish_record(attrs.evolve(FULL, generation=ours, status="failed"), store)
+    record = read_record(store)
+    assert record is not None
+    assert record.generation == then
+
+
+def test_nothing_is_written_if_the_last_question_is_answered_by_an_error() -> None:
+    def no() -> None:
+        raise TimeoutError
+
+    store = InMemoryArtifactStore()
+    with pytest.raises(TimeoutError):
+        publish_record(FULL, store, before_write=no)
+    assert held(store) == {}
+
+
+def test_whoever_is_overtaken_by_a_record_that_says_the_same_has_lost_nothing() -> None:
+    store, theirs = InMemoryArtifactStore(), attrs.evolve(FULL, upload_duration=99.0)
+    assert publish_record(FULL, store, before_write=lambda: publish_record(theirs, store)) is False
+    assert read_record(store) == theirs
+    store, theirs = InMemoryArtifactStore(), attrs.evolve(FULL, stale=())
+    with pytest.raises(OvertakenError, match="Ünïcode/23"):
+        publish_record(FULL, store, before_write=lambda: publish_record(theirs, store))
+    assert read_record(store) == theirs
+
+
+@pytest.mark.parametrize(
+    ("change", "is_final"),
+    [
+        ({}, True),
+        ({"state": "failed"}, True),
+        ({"state": "incomplete"}, True),
+        ({"state": "publishing"}, False),
+        ({"state": None}, False),
+        ({"record_version": 99}, False),
+        ({"record_version": 1, "state": None}, True),
+        ({"record_version": 1, "state": None, "status": None}, False),
+    ],
+    ids=str,
+)
+def test_only_a_final_record_vouches_for_sizes(change: dict[str, Any], is_final: bool) -> None:
+    data = encode_record(attrs.evolve(FULL, **change))
+    assert named_sizes(data) == ({"plots/map (°C).png": 9} if is_final else None)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"\xff", b'{"record_version": 2, "state": "published", "artifacts": [1]}']
+)
+def test_what_is_no_record_vouches_for_no_sizes(data: bytes) -> None:
+    assert named_sizes(data) is None
 
 
 def test_a_folder_without_a_record_is_not_published(results: ArtifactStore) -> None:

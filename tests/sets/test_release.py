@@ -111,6 +111,11 @@ def test_what_a_power_cut_left_empty_is_no_release_and_no_alias(two: ArtifactSto
     made = create_release(two, "2026.1")
     point_alias(two, "production", "2026.1", why="reviewed")
     assert read_release(two, "production") == made
+    copy = InMemoryArtifactStore()
+    for key in (".emdstore/releases/2026.1.json", ".emdstore/aliases/production.json"):
+        copy.write_bytes(key, b"")
+    assert transfer(two, copy).ok
+    assert read_release(copy, "production") == made
 
 
 def test_of_two_who_make_it_at_once_one_does(two: ArtifactStore) -> None:

@@ -10,7 +10,7 @@ from tests.sets.examples import FRAGMENT, SUCCESS, promote, put, rows_of, small_
 from emdstore import LocalArtifactStore, list_sets, read_retraction, retract, transfer, unretract, verify
 from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME, Rejection
-from emdstore.emds.artifact_set import resolve_name
+from emdstore.emds.curating import resolve_name
 from emdstore.errors import ExecutionNotFoundError, InvalidKeyError, RecordError, RecordVersionError, StoreError
 from emdstore.ingestion.replay import replay
 from emdstore.keys import join_key

@@ -33,15 +33,18 @@ from emdstore.errors import (
     RecordError,
     RecordVersionError,
     StoreError,
+    StoreUnavailableError,
 )
 from emdstore.ingestion.replay import ingest, replay
+from emdstore.sets.finding import stamp_of
 from emdstore.sets.listing import list_sets
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, encode_record, read_record
+from emdstore.sets.retraction import retract
 from emdstore.sets.state import SET_STATES, judge, look_at_set
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.stores.checksums import sha256_of
-from emdstore.testing import RecordingStore
+from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
 RECORD = ExecutionRecord.at(
@@ -91,6 +94,23 @@ def test_the_state_follows_from_record_listing_and_digests(
 ) -> None:
     assert expected in SET_STATES
     assert judge(record, there, digests).state == expected
+
+
+@pytest.mark.parametrize(
+    ("there", "digests", "which"),
+    [
+        ({}, {}, "lacking"),
+        (listing(), {"out.log": GONE}, "lacking"),
+        (listing(size=4), {}, "differing"),
+        (listing(), {"out.log": (3, OTHER_HASH)}, "differing"),
+        (listing(), {"out.log": StoreError("broken")}, "unread"),
+        (listing(modified=2.1), {}, "doubtful"),
+    ],
+)
+def test_what_is_wrong_is_named_under_what_is_wrong_with_it(there: Any, digests: Any, which: str) -> None:
+    verdict = judge(RECORD, there, digests)
+    named = {each: getattr(verdict, each) for each in ("lacking", "differing", "unread", "doubtful")}
+    assert named == dict.fromkeys(named, ()) | {which: ("out.log",)}
 
 
 def test_what_a_set_without_a_record_lacks_makes_it_incomplete() -> None:
@@ -143,6 +163,7 @@ MADE: dict[str, tuple[Callable[[ArtifactStore], object], str]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("made", MADE)
 def test_sets_verify_and_replay_call_a_set_by_the_same_name(
     results: ArtifactStore, made: str, catalog: Catalog
@@ -164,6 +185,7 @@ def test_sets_verify_and_replay_call_a_set_by_the_same_name(
     assert [row.state for row in catalog.executions()] == ([state] if taken else [])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("made", [made for made, (_, state) in MADE.items() if state not in ("published", "bare")])
 def test_a_complete_publications_rows_stay_whatever_its_folder_comes_to(
     results: ArtifactStore, made: str, catalog: Catalog
@@ -172,8 +194,9 @@ def test_a_complete_publications_rows_stay_whatever_its_folder_comes_to(
     ingest(results, FRAGMENT, catalog)
     rows = rows_of(catalog)
     if "no record" in made:
+        holder: Any = getattr(results, "inner", results)
         for key in list(results.iter_keys(FRAGMENT)):
-            getattr(results, "inner", results).delete(key)
+            holder.delete(key)
     MADE[made][0](results)
     # Of a set whose record the catalog knows a replay looks at nothing else; `verify` does.
     assert replay(results, catalog).ok == (MADE[made][1] == "changed")
@@ -236,6 +259,112 @@ def test_a_writer_that_passes_meanwhile_is_no_damage() -> None:
     assert passing.passed
     assert (look.state, look.record) == ("published", record)
     assert b"7.25" in look.bundles["metric"]
+
+
+def test_a_look_has_all_that_it_was_decided_from() -> None:
+    results = InMemoryArtifactStore()
+    record, folder = published(results), scoped(results, FRAGMENT)
+    look, every = look_at_set(results, FRAGMENT), look_at_set(results, FRAGMENT, bundles=False, every_digest=True)
+    known = {each.key: (each.size, each.sha256) for each in record.artifacts}
+    assert (look.fragment, look.location, look.record, look.named, look.error) == (
+        FRAGMENT,
+        FRAGMENT,
+        record,
+        None,
+        None,
+    )
+    assert look.record_digest == sha256_of(folder.read_bytes(RECORD_NAME))
+    assert look.stamp == stamp_of(results.info(f"{FRAGMENT}/{RECORD_NAME}"))
+    assert set(look.listing) == set(folder.iter_keys())
+    assert look.size == sum(size for size, _ in known.values())
+    assert (dict(every.digests), every.bundles) == (known, {})
+    assert look.digests == {each.key: known[each.key] for each in record.artifacts if each.role in look.bundles}
+
+
+def test_a_look_at_a_set_without_a_record_has_what_its_bundles_name() -> None:
+    results = InMemoryArtifactStore()
+    files = small_run()
+    put(results, files, FRAGMENT)
+    look, short = look_at_set(results, FRAGMENT), look_at_set(results, FRAGMENT, bundles=False)
+    assert (look.state, look.fragment, look.location) == ("bare", FRAGMENT, FRAGMENT)
+    assert (look.record, look.record_digest, look.error) == (None, None, None)
+    names = {"metric": "diagnostic.json", "output": "output.json", "series": "series.json"}
+    assert look.bundles == {role: files[name] for role, name in names.items()}
+    assert short.bundles == {"output": files["output.json"]}
+    assert look.named is not None
+    assert set(look.named.keys) == files.keys() - {"climate_data/working.nc"}
+    assert look.size == sum(len(files[key]) for key in look.named.keys)
+
+
+def test_a_record_that_was_not_changed_since_its_listing_is_read_once() -> None:
+    inner = InMemoryArtifactStore()
+    published(inner)
+    watched, key = RecordingStore(inner), f"{FRAGMENT}/{RECORD_NAME}"
+    stamp = stamp_of(inner.info(key))
+    assert look_at_set(watched, FRAGMENT, stamp=stamp, bundles=False).stamp == stamp
+    assert [call.verb for call in watched.calls if call.key == key] == ["open_reader"]
+
+
+def test_a_record_that_differs_from_its_listing_is_looked_at_again() -> None:
+    inner = InMemoryArtifactStore()
+    record = published(inner)
+    watched, key = RecordingStore(inner), f"{FRAGMENT}/{RECORD_NAME}"
+    now = stamp_of(inner.info(key))
+    assert now is not None
+    before = attrs.evolve(now, version="another")
+    assert look_at_set(watched, FRAGMENT, stamp=before, bundles=False).state == "published"
+    assert [call.verb for call in watched.calls if call.key == key] == ["open_reader"] * 2
+    passing = FaultyStore(inner, Fault(verbs={"open_reader"}, keys={key}, nth={2}, error=ArtifactNotFoundError))
+    look = look_at_set(passing, FRAGMENT, stamp=before, bundles=False, every_digest=True)
+    assert (look.state, look.stamp, look.fragment, look.location) == ("published", now, FRAGMENT, FRAGMENT)
+    assert look.digests.keys() == {each.key for each in record.artifacts}
+
+
+@pytest.mark.parametrize(
+    ("data", "state", "error"),
+    [
+        (b"{", "unreadable", RecordError),
+        (b'{"record_version": 99}', "newer-schema", RecordVersionError),
+        (encode_record(attrs.evolve(RECORD, state="publishing")), "publishing", IncompleteSetError),
+        (encode_record(attrs.evolve(RECORD, state=None, status=None)), "unreadable", RecordError),
+    ],
+    ids=["torn", "newer", "open", "of a run"],
+)
+def test_beside_a_record_that_vouches_for_nothing_nothing_is_looked_at(data: bytes, state: str, error: Any) -> None:
+    inner = InMemoryArtifactStore()
+    published(inner)
+    put(inner, {RECORD_NAME: data}, FRAGMENT)
+    watched = RecordingStore(inner)
+    look = look_at_set(watched, FRAGMENT)
+    assert (look.state, type(look.error), look.record_digest) == (state, error, sha256_of(data))
+    assert FRAGMENT in str(look.error)
+    assert (look.record is None) is (state != "publishing" and b"fragment" not in data)
+    assert {call.key for call in watched.calls} == {f"{FRAGMENT}/{RECORD_NAME}"}
+
+
+def test_a_look_finds_a_retraction() -> None:
+    results = InMemoryArtifactStore()
+    published(results)
+    word = retract(results, FRAGMENT, reason="wrong sign")
+    assert look_at_set(results, FRAGMENT, bundles=False).retraction == word
+
+
+def test_a_store_that_is_a_sets_folder_has_the_records_fragment() -> None:
+    results = InMemoryArtifactStore()
+    published(results)
+    look = look_at_set(scoped(results, FRAGMENT), "")
+    assert (look.state, look.fragment, look.location) == ("published", FRAGMENT, "")
+
+
+@pytest.mark.parametrize(
+    ("verb", "name"), [("iter_info", ""), ("open_reader", RECORD_NAME), ("read_bytes", "diagnostic.json")]
+)
+def test_a_store_that_does_not_answer_leaves_a_set_unreadable_for_its_reason(verb: str, name: str) -> None:
+    inner = InMemoryArtifactStore()
+    published(inner)
+    away, key = StoreUnavailableError("away"), f"{FRAGMENT}/{name}".rstrip("/")
+    look = look_at_set(FaultyStore(inner, Fault(verbs={verb}, keys={key}, error=lambda _: away)), FRAGMENT)
+    assert (look.state, look.error, look.fragment, look.location) == ("unreadable", away, FRAGMENT, FRAGMENT)
 
 
 def test_bundles_that_are_handed_on_have_the_records_digests(results: ArtifactStore) -> None:

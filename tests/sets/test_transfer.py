@@ -28,6 +28,7 @@ from tests.sets.published import (
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import DemotionRefusedError, IntegrityError, StoreError, TransferError
+from emdstore.keys import join_key
 from emdstore.sets.record import read_record
 from emdstore.sets.transfer import plan_transfer, transfer
 from emdstore.stores import (
@@ -455,6 +456,22 @@ def test_a_complete_publication_is_not_replaced_by_less(archive: ArtifactStore, 
         assert held(archive).items() >= held(source).items()
 
 
+@pytest.mark.parametrize("less", ["failed", "incomplete"])
+def test_a_complete_set_without_a_record_is_not_replaced_by_less(archive: ArtifactStore, less: str) -> None:
+    source = InMemoryArtifactStore()
+    publish(source, result=FAILURE if less == "failed" else publish.__kwdefaults__["result"])
+    if less == "incomplete":
+        amend(source, state="incomplete", status="failed", failure="result")
+    put(scoped(archive, FRAGMENT), small_run())
+    before = held(archive)
+    for keys in (None, [join_key(FRAGMENT, key) for key in scoped(source, FRAGMENT).iter_keys()]):
+        report = transfer(source, archive, keys)
+        assert held(archive) == before
+        assert "without a record" in str(next(each.error for each in report.outcomes if each.error))
+    assert transfer(source, archive, replace=True).ok
+    assert held(archive).items() >= held(source).items()
+
+
 def test_a_record_of_a_newer_program_is_neither_moved_nor_replaced(
     results: LocalArtifactStore, archive: ArtifactStore
 ) -> None:
@@ -606,6 +623,8 @@ def test_what_no_key_can_name_is_reported_and_is_no_success(results: LocalArtifa
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["local", "s3"])
 @pytest.mark.parametrize("over", ["nothing", "an older set", "a bare set"])
 def test_a_transfer_that_is_killed_anywhere_shows_no_half_set_and_the_next_completes_it(

@@ -1,4 +1,4 @@
-"""A verification that goes on where the one before ended, without reading what is proved."""
+"""A verification or transfer that goes on where the one before ended, without reading what is proved."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from tests.sets.published import OTHER, amend, publish
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import SelectionError
 from emdstore.sets.proved import Proved
+from emdstore.sets.transfer import transfer
 from emdstore.sets.verify import verify
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.testing import RecordingStore
+from emdstore.transfers import Unchanged
 
 
 def reads(store: RecordingStore, fragment: str) -> int:
@@ -67,12 +69,43 @@ def test_a_line_that_was_cut_off_is_not_believed_and_another_stores_file_is_refu
     verify(results, state_file=file)
     cut = file.read_text()[:-5]
     file.write_text(cut)
-    with Proved(file, repr(results)) as proved:
+    with Proved(file, f"verify of {results!r}") as proved:
         assert proved.record_of(FRAGMENT) is None
         proved.note(FRAGMENT, "0" * 64)
-    with Proved(file, repr(results)) as proved:
+    with Proved(file, f"verify of {results!r}") as proved:
         assert proved.record_of(FRAGMENT) == "0" * 64
     with pytest.raises(SelectionError, match="name another file"):
         verify(InMemoryArtifactStore(), state_file=file)
     with pytest.raises(SelectionError, match="cannot be"):
         verify(results, state_file=tmp_path)
+
+
+@pytest.mark.parametrize("rule", ["digest", "never"])
+def test_a_transfer_reads_and_copies_nothing_again_that_is_proved(tmp_path: Path, rule: Unchanged) -> None:
+    source, dest, file = InMemoryArtifactStore(), InMemoryArtifactStore(), tmp_path / "state"
+    for fragment in (FRAGMENT, OTHER):
+        publish(source, fragment)
+    source.write_bytes(f"{OTHER}/out.log", source.read_bytes(f"{OTHER}/out.log")[::-1])
+    here, there = RecordingStore(source), RecordingStore(dest)
+    assert transfer(here, there, unchanged=rule, dry_run=True, state_file=file).sets
+    assert not file.exists()
+    first = transfer(here, there, unchanged=rule, state_file=file)
+    assert {each.folder: each.outcome for each in first.sets} == {FRAGMENT: "copied", OTHER: "failed"}
+    here, there = RecordingStore(source), RecordingStore(dest)
+    transfer(here, there, unchanged=rule, state_file=file)
+    assert (reads(here, FRAGMENT), reads(there, FRAGMENT), reads(here, OTHER) > 0) == (0, 0, True)
+    assert not [call for call in there.calls if call.verb.startswith("write") and call.key.startswith(FRAGMENT)]
+
+
+def test_a_transfer_moves_what_was_written_since_it_was_proved(tmp_path: Path) -> None:
+    source, dest, file = InMemoryArtifactStore(), InMemoryArtifactStore(), tmp_path / "state"
+    for fragment in (FRAGMENT, OTHER):
+        publish(source, fragment)
+    source.delete(f"{OTHER}/out.log")
+    transfer(source, dest, unchanged="digest", state_file=file)
+    data = f"{FRAGMENT}/data/tas.nc"
+    dest.write_bytes(data, dest.read_bytes(data)[::-1])
+    transfer(source, dest, unchanged="digest", state_file=file)
+    assert dest.read_bytes(data) == source.read_bytes(data)
+    with pytest.raises(SelectionError, match="name another file"):
+        transfer(source, dest, state_file=file)  # by another rule

@@ -128,3 +128,21 @@ from emdstore.sets.transfer import transfer
 print(json.dumps(transfer(*map(LocalArtifactStore, sys.argv[1:]), max_workers=260).counts))
 """
     assert answer_of(start_python(code, source.root, tmp_path / "dest"))["copied"] == 400
+
+
+def test_a_fork_among_others_copies_large_files_without_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards against forks of a batch whose threads wait for each other's cores."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a thread was started")
+
+    source, dest = LocalArtifactStore(tmp_path / "a"), LocalArtifactStore(tmp_path / "b")
+    for key in ("large", "larger"):
+        source.write_bytes(key, bytes(5 * 1024 * 1024))
+    monkeypatch.setattr("emdstore.transfers.run.ThreadPoolExecutor.submit", refuse)
+    monkeypatch.setattr("emdstore.transfers.run.is_fork", lambda: True)
+    report = transfer(source, dest)
+    assert report.counts["copied"] == 2
+    assert dest.read_bytes("larger") == source.read_bytes("larger")

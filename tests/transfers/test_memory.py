@@ -32,6 +32,7 @@ print(json.dumps([report.as_dict()["counts"], int(most.split()[1])]))
 """
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ["files", "streams"])
 def test_a_large_artifact_is_never_held_whole(tmp_path: Path, route: str) -> None:

@@ -17,9 +17,11 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactInfo
 from emdstore.testing import Fault, FaultyStore, RecordingStore
-from emdstore.transfers import Step, decide, plan_steps
+from emdstore.transfers import Step, Unchanged, decide, plan_steps
+from emdstore.transfers.plan import KeyPair, step_of
 
 NOON = 1_700_000_000.0
+KEPT = "md5:0123"
 
 
 def info(size: int, modified: float, key: str = "a") -> ArtifactInfo:
@@ -124,6 +126,23 @@ class Told:
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
         return map(self.info, sorted(self._held))
+
+
+@pytest.mark.parametrize(
+    ("there", "dest", "unchanged", "expected"),
+    [
+        (False, None, "stat", Step("a", "copy", 5)),
+        (True, info(5, NOON + 60), "never", Step("a", "copy", 5)),
+        (True, None, "stat", Step("a", "compare", 5)),
+        (True, info(6, NOON + 60), "stat", Step("a", "copy", 5)),
+        (True, info(5, NOON + 60), "stat", Step("a", "unchanged", 5)),
+        (True, attrs.evolve(info(5, NOON + 60), checksum=KEPT), "digest", Step("a", "compare", 5, checksum=KEPT)),
+    ],
+)
+def test_a_key_outside_sets_is_decided_by_its_infos_and_the_rule(
+    there: bool, dest: ArtifactInfo | None, unchanged: Unchanged, expected: Step
+) -> None:
+    assert step_of(KeyPair("a", True, there, info(5, NOON), dest), unchanged) == expected
 
 
 class TestWholeStores:

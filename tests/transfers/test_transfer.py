@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -29,6 +30,7 @@ from emdstore.errors import (
     UnsafePathError,
 )
 from emdstore.sets.transfer import transfer
+from emdstore.stores import checksums
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsPath, SupportsStreaming
@@ -570,3 +572,27 @@ def test_what_may_not_be_followed_is_rejected_and_what_did_not_work_has_failed(
     failing = FaultyStore(source, Fault(verbs={"read_bytes", "open_reader"}, error=error))
     (told,) = transfer(failing, dest).outcomes
     assert (told.outcome, isinstance(told.error, error)) == (outcome, True)
+
+
+class _Hashes(InMemoryArtifactStore):
+    """Hashes what it is given, as a store does that sends the SHA-256 along."""
+
+    def write_bytes(self, key: str, data: bytes, /) -> None:
+        assert checksums.sha256_of(data) == hashlib.sha256(data).hexdigest()
+        super().write_bytes(key, data)
+
+
+def test_what_was_hashed_on_its_way_is_not_hashed_again_by_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+
+    def sha256(data: bytes) -> Any:
+        hashed.append(data)
+        return hashlib.sha256(data)
+
+    source, dest = InMemoryArtifactStore(), _Hashes()
+    fill(source, {"a": b"one", "b": b"two"})
+    monkeypatch.setattr(checksums, "hashlib", SimpleNamespace(sha256=sha256))
+    assert transfer(source, WithInfo(dest)).counts["copied"] == 2
+    assert sorted(hashed) == [b"one", b"two"]
+    dest.write_bytes("c", b"one")  # known only while it is written
+    assert len(hashed) == 3

@@ -108,6 +108,23 @@ def test_that_there_are_no_more_items_is_known_before_the_last_result() -> None:
     assert (known[0], known[-1]) == (False, True)
 
 
+class _Interrupted(ThreadPoolExecutor):
+    """Ctrl-C comes while it is given work."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGINT)
+        return future
+
+
+def test_what_was_submitted_when_ctrl_c_came_is_not_forgotten() -> None:
+    with _Interrupted(1) as executor, Backlog[int, list[int]](executor, list) as work:
+        with pytest.raises(KeyboardInterrupt):
+            work.submit([7])
+        assert len(work) == 1
+        assert list(work.finished(60)) == [([7], [7])]
+
+
 def test_nothing_is_begun_after_the_end(processes: ProcessPoolExecutor) -> None:
     begun = []
 

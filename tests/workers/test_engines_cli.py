@@ -23,6 +23,7 @@ Ask = Callable[..., Answer]
 
 @pytest.fixture
 def ask(cli: CLI, workers_find_us: None) -> Ask:  # noqa: F811
+    """The command line, in a Python that was started anew: what workers have to find is in its environment."""
     return lambda *arguments, code=0: cli(
         *arguments, code=code, env={name: os.environ[name] for name in ("PATH", "PYTHONPATH")}
     )
@@ -47,19 +48,19 @@ def test_an_engine_does_the_work_of_a_command(
 
 
 @pytest.mark.parametrize("command", ["transfer", "replay", "verify", "commit"])
-def test_every_command_that_has_much_to_do_has_the_options_in_its_help(ask: Ask, command: str) -> None:
-    shown = ask(command, "--help").out
+def test_every_command_that_has_much_to_do_has_the_options_in_its_help(cli: CLI, command: str) -> None:  # noqa: F811
+    shown = cli(command, "--help").out
     assert all(option in shown for option in ("--workers", "--dask", "--parsl"))
 
 
-def test_threads_do_it_where_a_number_is_given(ask: Ask, tmp_path: Path, demo: Path) -> None:
+def test_threads_do_it_where_a_number_is_given(cli: CLI, tmp_path: Path, demo: Path) -> None:  # noqa: F811
     for arguments in (
         ("transfer", demo / "results", tmp_path / "copy"),
         ("verify", demo / "results"),
         ("replay", demo / "results", "--catalog", "new.db"),
     ):
-        ask(*arguments, "--workers", 2)
-        assert "at least 1" in ask(*arguments, "--workers", 0, code=2).err
+        cli(*arguments, "--workers", 2)
+        assert "at least 1" in cli(*arguments, "--workers", 0, code=2).err
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +86,15 @@ def wrong(name: str, *arguments: object, said: str, needs: tuple[str, ...] = ())
     ],
 )
 def test_a_wrong_call_is_said_to_be_one_and_nothing_is_done(
-    ask: Ask, arguments: tuple[object, ...], said: str, filled: LocalArtifactStore, tmp_path: Path
+    cli: CLI,  # noqa: F811
+    arguments: tuple[object, ...],
+    said: str,
+    filled: LocalArtifactStore,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "empty.py").write_text("")
     (tmp_path / "broken.py").write_text("1 / 0")
-    assert said in ask("transfer", filled.root, "dest", *arguments, code=2).err
+    assert said in cli("transfer", filled.root, "dest", *arguments, code=2).err
     assert not (tmp_path / "dest").exists()
 
 

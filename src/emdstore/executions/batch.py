@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from itertools import islice
 
 import attrs
@@ -25,10 +26,11 @@ from emdstore.executions.lease import COMMITTABLE
 from emdstore.executions.locations import Locations
 from emdstore.executions.pool import batch_workers
 from emdstore.executions.process import is_gone, run_lives
-from emdstore.executions.report import UploadError, UploadReport
-from emdstore.executions.scratch import read_scratch_record
+from emdstore.executions.scratch import read_scratch_record, size_in_scratch
+from emdstore.executions.upload_report import UploadError, UploadReport
 from emdstore.progress import tell
 from emdstore.selection import ALL, Selection
+from emdstore.sets.events import News
 from emdstore.transfers import Unchanged
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 
@@ -145,7 +147,7 @@ def commit_pending_executions(
     locations.bind()
     left_out = UploadReport()
     if execution_ids is None:
-        takes = takes_execution(locations.catalog, selection)
+        takes = takes_execution(locations.catalog, selection, partial(size_in_scratch, locations.scratch))
         jobs = [CommitJob(fragment) for fragment in _waiting(locations, takes)]
         left_out = UploadReport(skipped=_cut_off(locations, takes))
     else:
@@ -193,13 +195,15 @@ def commit_each(
     """
     started = system.current().monotonic()
     reports: list[UploadReport] = []
+    news = News(locations.results)
 
     def keep(job: CommitJob, result: UploadReport | ExecutorError) -> None:
         report = _failed(job, result) if isinstance(result, ExecutorError) else result
         reports.append(report)
+        news.add(report.events)
         tell(progress_callback, BatchProgress(job.fragment, len(reports), len(jobs), report))
 
-    with batch_workers(locations, executor, len(jobs)) as (pool, senders):
+    with news, batch_workers(locations, executor, len(jobs)) as (pool, senders):
         backlog = Backlog[CommitJob, UploadReport](
             pool,
             commit_isolated,
@@ -218,7 +222,9 @@ def commit_each(
                 for (job,), result in backlog.finished():
                     keep(job, result)
         except BaseException as error:
-            reports += [report for _, report in backlog.stop()]
+            stopped = [report for _, report in backlog.stop()]
+            news.add(event for report in stopped for event in report.events)
+            reports += stopped
             if isinstance(error, KeyboardInterrupt):
                 so_far = UploadReport.merged([*reports, left_out], seconds=system.current().monotonic() - started)
                 raise CommitInterrupted(so_far) from None

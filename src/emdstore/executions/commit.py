@@ -17,7 +17,7 @@ import attrs
 
 from emdstore import system
 from emdstore.catalog import ExecutionRow
-from emdstore.emds import RECORD_NAME
+from emdstore.emds import RECORD_NAME, remembering
 from emdstore.errors import (
     ArtifactNotFoundError,
     ClaimHeldError,
@@ -33,16 +33,19 @@ from emdstore.errors import (
 from emdstore.executions.lease import COMMITTABLE, Lease
 from emdstore.executions.locations import Locations
 from emdstore.executions.removal import published_status, remove_proved
-from emdstore.executions.report import RoleCounts, UploadReport
 from emdstore.executions.scratch import has_scratch_record, read_stopped_record, scratch_is_gone
+from emdstore.executions.upload_report import RoleCounts, UploadReport
 from emdstore.ingestion.reading import read_set
-from emdstore.sets.materialize import MaterializeOutcome
+from emdstore.sets.events import make_event
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.publish import Publication, publish_set
+from emdstore.sets.record import read_record
 from emdstore.sets.releasing import Released
 from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.sets.state import look_at_set
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.views import scoped
+from emdstore.telemetry import operation
 from emdstore.transfers import ProgressCallback, Unchanged
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,16 @@ def commit_execution(
     locations: Locations, fragment: str, shipping: Shipping, *, states: Collection[str] = COMMITTABLE
 ) -> UploadReport:
     """Ship one execution from one of some states; called by `Execution.commit_output_assets`, which describes it."""
+    with operation("commit", fragment=fragment) as doing:
+        report = _commit(locations, fragment, shipping, states)
+        doing.note(status=report.statuses.get(fragment, ""))
+        doing.count("bytes", report.bytes)
+        for outcome, number in (("copied", report.uploaded), ("unchanged", report.unchanged)):
+            doing.count("artifacts", number, outcome=outcome)
+        return report
+
+
+def _commit(locations: Locations, fragment: str, shipping: Shipping, states: Collection[str]) -> UploadReport:
     started = system.current().monotonic()
     locations.bind()
     before = locations.catalog.execution(fragment)
@@ -97,7 +110,7 @@ def commit_execution(
 def _ship(locations: Locations, before: ExecutionRow, shipping: Shipping, states: Collection[str]) -> UploadReport:
     """Ship an execution under a claim of its own."""
     fragment = before.fragment
-    with Lease(locations, before, states) as lease:
+    with Lease(locations, before, states) as lease, remembering():  # what is shipped is read back
         try:
             locations.bind(publishing=True)
             publish = functools.partial(
@@ -115,9 +128,10 @@ def _ship(locations: Locations, before: ExecutionRow, shipping: Shipping, states
             lease.give_back(status)
             return UploadReport(statuses={fragment: status})
         except DemotionRefusedError as error:
-            # Nothing was changed, so the status stays. After a killed commit that would not be known.
-            was_killed = before.status == "pending_upload"
-            lease.give_back(*(("upload_failed", str(error)) if was_killed else (before.status, before.error)))
+            # If nothing was changed, the status stays. The set may be open, since a commit was killed or since scratch
+            # lost a file of what this one ships.
+            stays = before.status != "pending_upload" and not _is_open(locations, fragment)
+            lease.give_back(*((before.status, before.error) if stays else ("upload_failed", str(error))))
             raise
         if publication.record_written or before.record_digest != published_digest(locations, fragment):
             try:
@@ -127,9 +141,19 @@ def _ship(locations: Locations, before: ExecutionRow, shipping: Shipping, states
                 publication, report = publish(attrs.evolve(shipping, unchanged="never"))
                 content = read_set(locations.results, fragment, vocabulary=locations.vocabulary)
             lease.finish(content)
+            told = make_event("published", fragment, record=content.record_digest, generation=content.generation)
+            report = attrs.evolve(report, events=(told,))
         else:
             lease.give_back(publication.decision.status)  # the catalog already has these rows
     return report
+
+
+def _is_open(locations: Locations, fragment: str) -> bool:
+    """Tell whether a set is open, or may be because it cannot be read."""
+    with contextlib.suppress(EmdstoreError):
+        record = read_record(scoped(locations.results, fragment))
+        return record is not None and record.state == "publishing"
+    return True
 
 
 def _have_it_shipped_again(locations: Locations, fragment: str) -> None:
@@ -265,4 +289,4 @@ def _report(fragment: str, result: ExecutionResult, publication: Publication, se
         role = role_of.get(key, "data")
         roles[role] = roles.get(role, RoleCounts()) + RoleCounts(failed=1)
     statuses = {} if publication.record is None else {fragment: publication.decision.status}
-    return UploadReport(statuses=statuses, roles=roles, bytes=size, seconds=seconds)
+    return UploadReport(statuses=statuses, roles=roles, bytes=size, seconds=seconds, events=publication.events())

@@ -1,11 +1,11 @@
-"""Recovering cut-off runs, reingesting, and cleaning up."""
+"""Cleaning up: removing what is proved to be published, and what nobody will use any more."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import attrs
@@ -14,15 +14,8 @@ from emdstore import system
 from emdstore.catalog import ExecutionRow
 from emdstore.catalog.choosing import takes_execution
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import (
-    EmdstoreError,
-    ExecutionNotFoundError,
-    IncompleteSetError,
-    RecordError,
-    UnsafePathError,
-)
+from emdstore.errors import ArtifactRetainedError, EmdstoreError
 from emdstore.executions.commit import published_digest
-from emdstore.executions.execution import list_executions, start_execution
 from emdstore.executions.inputs import arriving
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
@@ -35,22 +28,20 @@ from emdstore.executions.removal import (
     remove_looked_at,
     remove_shipped,
 )
-from emdstore.executions.report import UploadReport
-from emdstore.executions.scratch import executions_in, read_scratch_record, write_scratch_record
+from emdstore.executions.scratch import executions_in, readable_scratch_record, size_in_scratch
+from emdstore.executions.starting import list_executions
 from emdstore.executions.transitions import NOT_SHIPPED
 from emdstore.ingestion.reading import read_set
+from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection
+from emdstore.sets.events import News, make_event
 from emdstore.sets.record import ExecutionRecord, find_stale, publish_record, read_record
 from emdstore.sets.releasing import Released
-from emdstore.sets.result import LOG_NAME, ExecutionResult
 from emdstore.shown import Shown
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
-from emdstore.stores.s3 import S3ArtifactStore
-from emdstore.stores.ssh import SSHArtifactStore
 from emdstore.stores.views import scoped
-from emdstore.transfers import move
 
 _UPLOAD_AGE = timedelta(days=1)
 _LEFTOVER_AGE = timedelta(hours=1)
@@ -171,12 +162,15 @@ def gc_executions(
     GcReport
         What was removed, what was refused, and why.
     """
+    from emdstore.stores.s3 import S3ArtifactStore  # here, so that a workspace of folders does not load them
+    from emdstore.stores.ssh import SSHArtifactStore
+
     locations.bind()
     now = system.current().now()
     age = max(older_than, _LEFTOVER_AGE)
     also = locations.clean_unnamed if unnamed is None else unnamed
     cleaning = _Cleaning(locations, force=force, unnamed=also, dry_run=dry_run)
-    takes = takes_execution(locations.catalog, selection)
+    takes = takes_execution(locations.catalog, selection, partial(size_in_scratch, locations.scratch))
     rows = filter(takes, list_executions(locations, status=status))
     due = [row for row in rows if now - _last_moved(row) >= older_than]
     for row in due:
@@ -193,11 +187,12 @@ def gc_executions(
     if stale:
         for row in list(filter(takes, list_executions(locations, status=("uploaded", "failed")))):
             try:
-                keys = _stale(locations, row, force=force, dry_run=dry_run)
+                keys, kept = _stale(locations, row, force=force, dry_run=dry_run)
             except EmdstoreError as error:
                 refused[row.fragment] = f"its stale files stay: {error}"
             else:
                 removed += [Removal("stale", f"{row.fragment}/{key}") for key in keys]
+                refused |= {f"{row.fragment}/{key}": f"retained: {error}" for key, error in kept.items()}
     if uploads and isinstance(locations.results, S3ArtifactStore):
         try:
             begun = max(older_than, _UPLOAD_AGE).total_seconds()
@@ -314,7 +309,7 @@ class _Cleaning:
 
 def _still_writes(locations: Locations, fragment: str) -> str | None:
     """Return why something may still write to an execution's folder; None if nothing is known to."""
-    record = _record_or_none(locations, fragment)
+    record = readable_scratch_record(locations.scratch, fragment)
     if record is None:
         return None
     if record.result is None and record.owner is not None and run_lives(record.owner, None, record.host, record.pid):
@@ -337,163 +332,6 @@ def _give_up(locations: Locations, fragment: str) -> bool:
     )
 
 
-def recover(locations: Locations, *, older_than: timedelta | None = None) -> tuple[str, ...]:
-    """Stop runs whose processes are gone, so that their logs can be committed and they can run again.
-
-    A run that was cut off counts as a failure of the system; one that had recorded its outcome keeps it. A run is gone
-    if its process and everything that its program has started are gone. Runs that only scratch knows, because they ran
-    without the catalog, are stopped in scratch.
-
-    Parameters
-    ----------
-    locations
-        The workspace.
-    older_than
-        Also those that started this long ago and cannot be seen from here, on other machines or in other containers.
-        Runs that are known to live are left alone.
-
-    Returns
-    -------
-    tuple of str
-        The executions that were stopped.
-
-    Raises
-    ------
-    StoreError
-        If scratch cannot be written to. Earlier ones were stopped; another call continues.
-    """
-    locations.bind()
-    now = system.current().now()
-    stopped = []
-    for row in list(list_executions(locations, status="running")):
-        record = _record_or_none(locations, row.fragment)
-        owner, program = (None, None) if record is None else (record.owner, record.program)
-        lives = run_lives(owner, program, row.host, row.pid)
-        if not _is_cut_off(lives, row.started_at, now, older_than):
-            continue
-        retryable = True if record is None else _with_outcome(locations, record, now).retryable
-        if locations.catalog.claims.transition(
-            row.fragment, allowed_from=("running",), to="stopped", stopped_at=now, retryable=retryable
-        ):
-            stopped.append(row.fragment)
-    known = {row.fragment for row in locations.catalog.executions(retracted=None)}
-    for fragment in executions_in(locations.scratch):
-        record = None if fragment in known else _record_or_none(locations, fragment)
-        if record is None or record.fragment != fragment or record.started_at is None or record.result is not None:
-            continue
-        lives = run_lives(record.owner, record.program, record.host, record.pid)
-        if _is_cut_off(lives, record.started_at, now, older_than):
-            _with_outcome(locations, record, now)
-            stopped.append(fragment)
-    return tuple(stopped)
-
-
-def _record_or_none(locations: Locations, fragment: str) -> ExecutionRecord | None:
-    with contextlib.suppress(RecordError, UnsafePathError):  # the commit will report it
-        return read_scratch_record(locations.scratch, fragment)
-    return None
-
-
-def _is_cut_off(lives: bool | None, since: datetime | None, now: datetime, older_than: timedelta | None) -> bool:
-    if lives is None:
-        return older_than is not None and since is not None and now - since > older_than
-    return not lives
-
-
-def _with_outcome(locations: Locations, record: ExecutionRecord, now: datetime) -> ExecutionResult:
-    """Return the outcome of a run that is gone: the recorded one, or else that it was cut off."""
-    if record.result is not None:
-        return record.result
-    directory = str(locations.scratch.local_path(record.fragment))
-    result = ExecutionResult(successful=False, retryable=True, output_directory=directory)
-    folder = locations.scratch.scope(record.fragment)
-    log = folder.read_bytes(LOG_NAME) if folder.exists(LOG_NAME) else b""
-    end = f"the run was cut off: process {record.pid} on {record.host} is gone\n".encode()
-    if not log.endswith(end):  # by a recovery that was itself cut off
-        folder.write_bytes(LOG_NAME, log + end)
-    stopped = attrs.evolve(record, stopped_at=now, result=result, owner=None, program=None)
-    write_scratch_record(locations.scratch, stopped)
-    return result
-
-
-def reingest(locations: Locations, execution: str) -> UploadReport:
-    """Publish and ingest an execution's set again, as a new execution of the same group; the old one does not change.
-
-    Nothing runs: the new execution takes the published files of the old one. The group's flag stays as it is.
-
-    Parameters
-    ----------
-    locations
-        The workspace.
-    execution
-        The fragment of a published execution, or its last segment.
-
-    Returns
-    -------
-    UploadReport
-        The report of the new execution's commit; it contains only this fragment.
-
-    Raises
-    ------
-    ExecutionNotFoundError
-        If there is no such execution, or its set is not published.
-    IncompleteSetError
-        If its set is being published, or whoever did so was stopped.
-    """
-    locations.bind()
-    fragment = locations.catalog.execution(execution).fragment
-    published = scoped(locations.results, fragment)
-    old = read_record(published)
-    if old is None or old.result is None:
-        raise ExecutionNotFoundError(
-            f"execution {fragment!r} has no published set to ingest again: commit it first", key=fragment
-        )
-    if old.state == "publishing":  # what it says is of the new version, and what it names of the one before
-        raise IncompleteSetError(
-            f"{fragment!r} is being published, or whoever did so was stopped: wait, or commit it again", key=fragment
-        )
-    new = start_execution(
-        locations,
-        provider=old.provider,
-        diagnostic=old.diagnostic,
-        group=old.group,
-        selectors=old.selectors,
-        dataset_hash=old.dataset_hash,
-        description=old.description,
-        provider_version=old.provider_version,
-        diagnostic_version=old.diagnostic_version,
-        software=old.software,
-    )
-    try:
-        record = read_scratch_record(locations.scratch, new.fragment)
-        assert record is not None
-        kept = attrs.evolve(record, reingest_of=fragment, inputs=old.inputs, datasets=old.datasets)
-        write_scratch_record(locations.scratch, kept)
-        with new:
-            keys = [artifact.key for artifact in old.artifacts if artifact.key != LOG_NAME]
-            # Bytes that do not match the record are refused: a new record would hide the damage.
-            digests = {artifact.key: artifact.sha256 for artifact in old.artifacts}
-            bring = functools.partial(move, published, locations.scratch.scope(new.fragment), expected=digests)
-            bring(keys).raise_for_failures()
-            new.stop(old.result, resources=old.resources)
-        # The log is that of the old run, because nothing ran here.
-        bring([LOG_NAME], unchanged="never").raise_for_failures()
-    except EmdstoreError as error:
-        new.abort(f"{fragment!r} could not be ingested again: {error}")
-        raise
-    return new.commit_output_assets()
-
-
-def _refusal(row: ExecutionRow, force: bool) -> str | None:
-    if row.status == "running":
-        return "it is running; if its process is gone, recover it"
-    if row.status == "pending_upload":
-        return "it is being committed; if its owner is gone, commit it again"
-    if row.status in NOT_SHIPPED and not force:
-        return f"it is {row.status} and was not shipped: scratch may hold the only copy; commit it, or force"
-    return None
-
-
 def _last_moved(row: ExecutionRow) -> datetime:
     moments = (row.created_at, row.started_at, row.stopped_at, row.published_at)
     return max((moment for moment in moments if moment is not None), default=datetime.fromtimestamp(0, UTC))
@@ -513,31 +351,47 @@ def _cut_off(scratch: LocalArtifactStore, before: datetime, dry_run: bool) -> It
             remove_at_once(scratch.ground, folder)
 
 
-def _stale(locations: Locations, row: ExecutionRow, *, force: bool, dry_run: bool) -> tuple[str, ...]:
-    """Remove files that no record has named from a published set's folder, and update its record."""
+def _stale(
+    locations: Locations, row: ExecutionRow, *, force: bool, dry_run: bool
+) -> tuple[Sequence[str], Mapping[str, ArtifactRetainedError]]:
+    """Remove files that no record has named from a published set's folder, and update its record.
+
+    Returns
+    -------
+    tuple
+        The keys that were removed, or would be, and those that a lock of the store keeps.
+    """
+    kept: dict[str, ArtifactRetainedError] = {}
     folder = scoped(locations.results, row.fragment)
     if not isinstance(folder, SupportsDelete):
-        return ()
+        return (), kept
     record, keys = _find_stale(folder, force)
     if not keys:
-        return ()
+        return (), kept
     if record is not None and Released(locations.results).naming(
         row.fragment, published_digest(locations, row.fragment)
     ):
-        return ()  # the record tells of stale files, and a release names the record as it is
+        return (), kept  # the record tells of stale files, and a release names the record as it is
     if dry_run:
-        return keys
+        return keys, kept
     # A simultaneous commit brings files that no record names yet.
-    with Lease(locations, row, (row.status,), to=row.status) as lease:
+    with Lease(locations, row, (row.status,), to=row.status) as lease, News(locations.results) as news:
         record, keys = _find_stale(folder, force)
         for key in keys:
             lease.check()
-            folder.delete(key)
+            try:
+                folder.delete(key)
+            except ArtifactRetainedError as error:
+                kept[key] = error
+            else:
+                news.add([make_event("cleaned", join_key(row.fragment, key))])
+        removed = [key for key in keys if key not in kept]
         if record is not None:
-            left = tuple(key for key in record.stale if key not in keys)
-            publish_record(attrs.evolve(record, stale=left), folder, over=record, before_write=lease.check)
+            left = tuple(key for key in record.stale if key not in removed)
+            if publish_record(attrs.evolve(record, stale=left), folder, over=record, before_write=lease.check):
+                news.add([make_event("published", row.fragment)])
         lease.finish(read_set(locations.results, row.fragment, vocabulary=locations.vocabulary))
-    return keys
+    return removed, kept
 
 
 def _find_stale(folder: ArtifactStore, force: bool) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
@@ -548,3 +402,13 @@ def _find_stale(folder: ArtifactStore, force: bool) -> tuple[ExecutionRecord | N
     named = {artifact.key for artifact in record.artifacts}.union(record.missing, record.rejected, record.unreadable)
     kept = () if force else record.superseded
     return record, find_stale(folder, named.union(kept))
+
+
+def _refusal(row: ExecutionRow, force: bool) -> str | None:
+    if row.status == "running":
+        return "it is running; if its process is gone, recover it"
+    if row.status == "pending_upload":
+        return "it is being committed; if its owner is gone, commit it again"
+    if row.status in NOT_SHIPPED and not force:
+        return f"it is {row.status} and was not shipped: scratch may hold the only copy; commit it, or force"
+    return None

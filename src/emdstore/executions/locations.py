@@ -35,28 +35,7 @@ def _catalog(value: str | os.PathLike[str] | Catalog) -> Catalog:
 
 @attrs.frozen(kw_only=True)
 class Locations:
-    """A scratch folder, a results store and a catalog that belong together.
-
-    It pickles as its configuration, so that executions can be committed in other processes. The first use ties the
-    catalog to the results store; after that another results store is refused.
-
-    Attributes
-    ----------
-    scratch
-        The folder in which executions run: a `LocalArtifactStore`, or its path.
-    results
-        The store in which sets are published: a store, or its URL.
-    catalog
-        The database: a `Catalog`, or its URL.
-    vocabulary
-        The vocabulary that dimensions and values are checked against at ingest; None for no check.
-    clean_folder
-        Whether a commit removes the execution's scratch folder when everything is proved to be published.
-    clean_unnamed
-        Whether it does so even if the folder contains files that no bundle names, such as working files.
-    lease_seconds
-        How long a commit's claim holds unless it is renewed. Its owner renews it while it lives.
-    """
+    """A scratch folder, a results store and a catalog that belong together: a `Workspace` without its verbs."""
 
     scratch: LocalArtifactStore = attrs.field(converter=_scratch)
     results: ArtifactStore = attrs.field(converter=_results)

@@ -34,7 +34,7 @@ def lease_of(owner: str) -> float | None:
 
 
 def retire(owner: str) -> None:
-    """Declare that an owner in this process has ended, whether or not the catalog could be told."""
+    """Declare that an owner in this process has ended, even if the catalog could not be updated."""
     _at_work.discard(owner)
 
 

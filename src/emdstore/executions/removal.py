@@ -23,7 +23,7 @@ from emdstore.executions.locations import Locations
 from emdstore.executions.process import is_group_alive, own_name
 from emdstore.executions.scratch import read_scratch_record
 from emdstore.keys import is_staging
-from emdstore.sets.materialize import Curated
+from emdstore.sets.curated import Curated
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.state import Digest, look_at_set
@@ -73,9 +73,9 @@ class Proof:
         if self.doubts:
             return f"not all of it is proved to be published: {_some(self.doubts)}"
         if self.unnamed and not unnamed:
+            some = "a file" if len(self.unnamed) == 1 else f"{len(self.unnamed)} files"
             return (
-                f"it holds {len(self.unnamed)} files that no bundle names: {_some(self.unnamed)}; --unnamed "
-                "(unnamed=True) removes them, too"
+                f"it holds {some} that no bundle names: {_some(self.unnamed)}; --unnamed (unnamed=True) removes it all"
             )
         return None
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, RecordError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    RecordError,
+    UnsafePathError,
+)
 from emdstore.keys import join_key
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
@@ -19,6 +24,11 @@ def read_scratch_record(scratch: LocalArtifactStore, fragment: str) -> Execution
         return decode_record(scratch.read_bytes(key), name=key)
     except ArtifactNotFoundError:
         return None
+
+
+def size_in_scratch(scratch: LocalArtifactStore, fragment: str) -> int:
+    """Return the bytes of all files in an execution's folder."""
+    return sum(info.size for info in scratch.iter_info(fragment))
 
 
 def read_stopped_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord:
@@ -66,3 +76,10 @@ def scratch_is_gone(scratch: LocalArtifactStore, fragment: str) -> ArtifactNotFo
 def executions_in(scratch: LocalArtifactStore) -> Iterator[str]:
     """Return the fragments of the executions in scratch."""
     return (found.location for found in find_sets(scratch) if found.published and found.location)
+
+
+def readable_scratch_record(scratch: LocalArtifactStore, fragment: str) -> ExecutionRecord | None:
+    """Return what scratch says of an execution; None if it has no record, or none that can be read."""
+    with contextlib.suppress(RecordError, UnsafePathError):  # the commit will report it
+        return read_scratch_record(scratch, fragment)
+    return None

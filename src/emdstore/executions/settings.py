@@ -10,6 +10,7 @@ import shlex
 import stat
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,12 @@ def _holds_secret(value: object, name: str = "") -> bool:
 def _warn_if_open(file: Path, settings: dict[str, Any]) -> None:
     """Warn of a file with a password that others may read."""
     if _holds_secret(settings) and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        _log.warning("%s holds a password, and others may read it: chmod 600 %s", file, shlex.quote(str(file)))
+        _warn_once(file)
+
+
+@cache
+def _warn_once(file: Path) -> None:
+    _log.warning("%s holds a password, and others may read it: chmod 600 %s", file, shlex.quote(str(file)))
 
 
 def _toml_text(value: str) -> str:
@@ -256,7 +262,8 @@ def _toml_text(value: str) -> str:
 
 def _find_config(path: str | os.PathLike[str] | None) -> Path | None:
     if path is not None:
-        file = Path(path) / CONFIG_NAME if Path(path).is_dir() else Path(path)
+        path = Path(path).expanduser()
+        file = path / CONFIG_NAME if path.is_dir() else path
         if not file.is_file():
             raise WorkspaceError(f"there is no {file}; `emdstore init` writes one")
         return file.resolve()
@@ -285,7 +292,7 @@ def _anchored(name: str, value: Any, base: Path) -> Any:
     if name not in _PLACES:
         return value
     if value.startswith("sqlite:///") and not value.startswith("sqlite:////"):
-        return "sqlite:///" + os.fspath(base / value.removeprefix("sqlite:///"))
+        return "sqlite:///" + os.fspath(base / Path(value.removeprefix("sqlite:///")).expanduser())
     return value if "://" in value else os.fspath(base / Path(value).expanduser())
 
 
@@ -293,7 +300,7 @@ def _from_environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in _PLACES:
         if value := os.environ.get(_ENVIRONMENT + name.upper()):
-            found[name] = value
+            found[name] = value if "://" in value else os.path.expanduser(value)
     for name in _FLAGS:
         if value := os.environ.get(_ENVIRONMENT + name.upper()):
             if value.lower() not in ("1", "true", "yes", "0", "false", "no"):

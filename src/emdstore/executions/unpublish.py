@@ -6,11 +6,11 @@ from emdstore.catalog import ExecutionRow
 from emdstore.errors import ArtifactNotFoundError, ExecutionNotFoundError
 from emdstore.executions.lease import Lease
 from emdstore.executions.locations import Locations
-from emdstore.sets.removing import Doomed, Rules, look_before_removal, remove
+from emdstore.sets.removing import Doomed, RemovalRules, plan_removal, remove
 from emdstore.stores.local.trees import look_at_tree
 
 
-def unpublish(locations: Locations, name: str, rules: Rules, *, dry_run: bool = False) -> Doomed:
+def unpublish(locations: Locations, name: str, rules: RemovalRules, *, dry_run: bool = False) -> Doomed:
     """Remove a set or a key from the results store of a workspace by its name; see `emdstore.sets.removing.remove`.
 
     Parameters
@@ -42,7 +42,7 @@ def unpublish(locations: Locations, name: str, rules: Rules, *, dry_run: bool = 
     locations.bind()
     row = _row_of(locations, name)
     if dry_run or row is None:
-        act = look_before_removal if dry_run else remove
+        act = plan_removal if dry_run else remove
         doomed = act(locations.results, name, rules)
         return doomed if row is None else _unless_in_scratch(locations, doomed)
     if (kept := _unless_in_scratch(locations, Doomed(name, "set"))).refusal is not None:

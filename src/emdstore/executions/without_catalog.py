@@ -5,7 +5,7 @@ Later `replay` ingests the published sets into the catalog, with the same rows a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
 
 import attrs
@@ -23,11 +23,13 @@ from emdstore.executions.commit import Shipping, publish_stopped
 from emdstore.executions.locations import Locations
 from emdstore.executions.process import run_lives
 from emdstore.executions.removal import published_status, remove_proved
-from emdstore.executions.report import UploadError, UploadReport
-from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record
+from emdstore.executions.scratch import executions_in, has_scratch_record, read_scratch_record, size_in_scratch
+from emdstore.executions.upload_report import UploadError, UploadReport
 from emdstore.keys import is_valid_key, join_key
 from emdstore.selection import ALL, Selection
+from emdstore.sets.events import announce
 from emdstore.sets.record import ExecutionRecord
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.views import scoped
 from emdstore.transfers import ProgressCallback, Unchanged
 
@@ -86,7 +88,9 @@ def publish_execution(
         executor=executor,
         on_progress=progress_callback,
     )
-    return _publish(locations, fragment, shipping)
+    report = _publish(locations, fragment, shipping)
+    announce(locations.results, report.events)
+    return report
 
 
 def _publish(locations: Locations, fragment: str, shipping: Shipping) -> UploadReport:
@@ -173,7 +177,9 @@ def publish_pending_executions(
     )
     left_out = UploadReport()
     if execution_ids is None:
-        fragments, left_out = _waiting(locations, selection)
+        if selection.latest:
+            raise SelectionError("which set is the latest of its group only the catalog tells: leave out --latest")
+        fragments, left_out = _waiting(locations, selection, executions_in(locations.scratch))
     else:
         fragments = _named(locations, execution_ids)
     jobs = [CommitJob(fragment) for fragment in fragments]
@@ -188,6 +194,31 @@ def publish_pending_executions(
     )
 
 
+def known_only_to_scratch(locations: Locations, selection: Selection = ALL) -> UploadReport:
+    """Tell what a commit of all that waits leaves alone, because it ran without the catalog.
+
+    Parameters
+    ----------
+    locations
+        The workspace.
+    selection
+        Which of those in scratch; none if only a catalog knows the latest of a group.
+
+    Returns
+    -------
+    UploadReport
+        Runs that were cut off are among its errors, and others are skipped.
+    """
+    in_scratch = [] if selection.latest else list(executions_in(locations.scratch))
+    known = {row.fragment for row in locations.catalog.executions(retracted=None)} if in_scratch else set()
+    stopped, left = _waiting(locations, selection, [each for each in in_scratch if each not in known])
+    waiting = (
+        "only scratch knows it: `emdstore commit --no-catalog --pending` publishes it, if that was not done before, "
+        "and `emdstore replay` loads it"
+    )
+    return attrs.evolve(left, skipped={**left.skipped, **dict.fromkeys(stopped, waiting)})
+
+
 def _publish_job(locations: Locations, job: CommitJob, shipping: Shipping) -> UploadReport:
     return _publish(locations, job.fragment, shipping)
 
@@ -199,26 +230,25 @@ def _published_before(locations: Locations, fragment: str) -> UploadReport:
     return UploadReport(statuses={fragment: published_status(locations, fragment)})
 
 
-def _is_chosen(selection: Selection, record: ExecutionRecord) -> bool:
+def _is_chosen(scratch: LocalArtifactStore, selection: Selection, record: ExecutionRecord) -> bool:
+    by_size = selection.min_size is not None or selection.max_size is not None
     return selection.takes_set(
         record.fragment,
         provider=record.provider,
         diagnostic=record.diagnostic,
         group=record.group,
         state=record.state,
-        size=None,
+        size=size_in_scratch(scratch, record.fragment) if by_size else None,
         time=record.stopped_at or record.started_at or record.created_at,
     )
 
 
-def _waiting(locations: Locations, selection: Selection) -> tuple[list[str], UploadReport]:
+def _waiting(locations: Locations, selection: Selection, in_scratch: Iterable[str]) -> tuple[list[str], UploadReport]:
     """Return the executions in scratch that have an outcome, oldest first, and why the others are not among them."""
-    if selection.latest:
-        raise SelectionError("which set is the latest of its group only the catalog tells: leave out --latest")
     stopped = []
     errors: list[UploadError] = []
     skipped: dict[str, str] = {}
-    for fragment in filter(selection.takes_folder, executions_in(locations.scratch)):
+    for fragment in filter(selection.takes_folder, in_scratch):
         try:
             record = read_scratch_record(locations.scratch, fragment)
         except RecordError as error:
@@ -226,7 +256,7 @@ def _waiting(locations: Locations, selection: Selection) -> tuple[list[str], Upl
             continue
         if record is None or (record.result is None and record.started_at is None):
             continue  # nothing has run there
-        if not _is_chosen(selection, record):
+        if not _is_chosen(locations.scratch, selection, record):
             continue
         if record.result is not None:
             stopped.append((str(record.stopped_at or ""), fragment))

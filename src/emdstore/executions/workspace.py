@@ -12,7 +12,7 @@ import attrs
 
 from emdstore.emds import load_vocabulary
 from emdstore.errors import CatalogError, MissingExtraError, WorkspaceError
-from emdstore.executions import batch, execution, housekeeping
+from emdstore.executions import batch, housekeeping, recovering, reingesting, starting
 from emdstore.executions.locations import Locations
 from emdstore.executions.settings import read_settings
 from emdstore.stores.memory import InMemoryArtifactStore
@@ -115,10 +115,10 @@ class Workspace(Locations):
 
     # -- what can be done here; each function is described in its module -----------------------------
 
-    start_execution = execution.start_execution
-    resume_execution = execution.resume_execution
-    list_executions = execution.list_executions
+    start_execution = starting.start_execution
+    resume_execution = starting.resume_execution
+    list_executions = starting.list_executions
     commit_pending_executions = batch.commit_pending_executions
-    reingest = housekeeping.reingest
+    reingest = reingesting.reingest
     gc_executions = housekeeping.gc_executions
-    recover = housekeeping.recover
+    recover = recovering.recover

@@ -63,7 +63,7 @@ def find_cause(log: str) -> Cause | None:
 
 
 def _after_traceback(lines: Sequence[str], begin: int) -> Cause | None:
-    """Return the exception that ends a traceback: the first line after it that is indented no more than its head."""
+    """Return the exception at the end of a traceback: the first line that is not indented further than its head."""
     head = lines[begin]
     indent = head[: len(head) - len(head.lstrip())]
     for number in range(begin + 1, len(lines)):
@@ -93,7 +93,7 @@ def _chunks(folder: ArtifactStore, key: str) -> Iterator[bytes]:
             yield chunk
 
 
-def grouped(causes: Iterable[str]) -> list[tuple[str, int]]:
+def count_causes(causes: Iterable[str]) -> list[tuple[str, int]]:
     """Count equal causes, the most frequent first; numbers in them do not tell them apart."""
     seen: Counter[str] = Counter()
     first: dict[str, str] = {}

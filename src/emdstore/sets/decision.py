@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from emdstore.sets.materialize import MaterializeOutcome
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.result import ResultLike, as_result
 
 Failure = Literal["system", "diagnostic", "result"]

@@ -53,7 +53,7 @@ class Stamp:
 
 
 @attrs.frozen
-class FoundSet:
+class SetFolder:
     """An artifact set that a listing shows.
 
     Attributes
@@ -76,7 +76,7 @@ class FoundSet:
 
 def find_sets(
     store: ArtifactStore, prefix: str = "", *, left_out: Callable[[LeftOut], object] | None = None
-) -> Iterator[FoundSet]:
+) -> Iterator[SetFolder]:
     """Find the sets below a prefix.
 
     A published set is a folder with a record; everything in folders below is part of it. A bare set is a folder with
@@ -94,7 +94,7 @@ def find_sets(
 
     Yields
     ------
-    FoundSet
+    SetFolder
         In the order in which the listing reaches their folders, during the listing, in bounded memory. If very many
         sets lie in a folder whose own record would be listed after them, the store is asked whether that record exists.
 
@@ -142,7 +142,7 @@ class _Folder:
     retraction: Stamp | None = None
     has_retraction: bool = False
     holds_published: bool = False
-    waiting: list[FoundSet] = attrs.field(factory=list)
+    waiting: list[SetFolder] = attrs.field(factory=list)
 
     def pass_by(self, name: str) -> None:
         self.at = name
@@ -161,7 +161,7 @@ class _Folder:
             self.has_retraction, self.retraction = True, stamp
         self.pass_by(name)
 
-    def close(self) -> list[FoundSet]:
+    def close(self) -> list[SetFolder]:
         """Return the sets in this folder, now that it has been listed."""
         if self.has_record:
             return [self._found(published=True)]
@@ -171,13 +171,13 @@ class _Folder:
             _log.warning("%r has a metric bundle but holds published sets: it is not taken for a set", self.path)
         return self.settled()
 
-    def _found(self, *, published: bool) -> FoundSet:
+    def _found(self, *, published: bool) -> SetFolder:
         stamp = self.stamp
         if stamp is not None and self.has_retraction:
             stamp = stamp.with_retraction(self.retraction)
-        return FoundSet(self.path, published, stamp, self.has_retraction)
+        return SetFolder(self.path, published, stamp, self.has_retraction)
 
-    def settled(self) -> list[FoundSet]:
+    def settled(self) -> list[SetFolder]:
         """Release the sets below that are not part of one here; a bare one below a bundle is not a set."""
         waiting, self.waiting = self.waiting, []
         return [each for each in waiting if each.published] if self.has_bundle else waiting
@@ -195,7 +195,7 @@ class _OpenFolders:
         self._open = [_Folder(prefix)]
         self._waiting = 0
 
-    def see(self, key: str, stamp: Stamp | None) -> Iterator[FoundSet] | None:
+    def see(self, key: str, stamp: Stamp | None) -> Iterator[SetFolder] | None:
         """Take the next key of the listing; return the sets that have become certain."""
         path, _, name = key.rpartition("/")
         last = self._open[-1]
@@ -214,7 +214,7 @@ class _OpenFolders:
         last.see(name, stamp)
         return self._certain() if closed else None
 
-    def close(self) -> Iterator[FoundSet]:
+    def close(self) -> Iterator[SetFolder]:
         """Return all sets that are left, at the end of the listing."""
         while len(self._open) > 1:
             self._leave()
@@ -229,7 +229,7 @@ class _OpenFolders:
         above.holds_published |= folder.holds_published or bool(folder.has_record)
         self._waiting += len(found)
 
-    def _certain(self) -> Iterator[FoundSet]:
+    def _certain(self) -> Iterator[SetFolder]:
         below_bundle = False
         for depth, folder in enumerate(self._open):
             if self._waiting > _MOST_WAITING:

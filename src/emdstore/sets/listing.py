@@ -12,8 +12,8 @@ import attrs
 
 from emdstore.errors import EmdstoreError, ExecutorError
 from emdstore.selection import ALL, Selection, folders_above
-from emdstore.sets.finding import FoundSet, find_sets
-from emdstore.sets.record import identity_of
+from emdstore.sets.finding import SetFolder, find_sets
+from emdstore.sets.record import split_fragment
 from emdstore.sets.retraction import Retraction
 from emdstore.sets.state import SetLook, SetState, look_at_set
 from emdstore.stores.left_out import iter_known
@@ -113,7 +113,7 @@ def find_chosen(
     selection: Selection = ALL,
     *,
     left_out: Callable[[LeftOut], object] | None = None,
-) -> Iterator[FoundSet]:
+) -> Iterator[SetFolder]:
     """Find the sets below a prefix that are chosen; see `find_sets`. Records are read only if the choice needs them."""
     if selection.by_meaning or selection.by_measure:
         return (found for found, _ in look_at_sets(store, prefix, selection, left_out=left_out))
@@ -161,7 +161,7 @@ def look_at_sets(
     *,
     executor: Executor | None = None,
     left_out: Callable[[LeftOut], object] | None = None,
-) -> Iterator[tuple[FoundSet, ListedSet]]:
+) -> Iterator[tuple[SetFolder, ListedSet]]:
     """Look at the sets below a prefix that are chosen, as `list_sets` does."""
     latest = _latest_of(store, executor) if selection.latest else None
     looked = _looked_at(store, find_sets(store, prefix, left_out=left_out), selection, executor)
@@ -198,8 +198,8 @@ def _age(listed: ListedSet) -> tuple[float, float, str]:
 
 
 def _looked_at(
-    store: ArtifactStore, found: Iterator[FoundSet], selection: Selection, executor: Executor | None
-) -> Iterator[tuple[FoundSet, ListedSet]]:
+    store: ArtifactStore, found: Iterator[SetFolder], selection: Selection, executor: Executor | None
+) -> Iterator[tuple[SetFolder, ListedSet]]:
     named = (each for each in found if not each.location or selection.takes_folder(each.location))
     with (
         executor_or_threads(executor, _READERS, "sets", only_read=True) as workers,
@@ -212,11 +212,11 @@ def _looked_at(
                 yield each, listed
 
 
-def _list_each(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[ListedSet]:
+def _list_each(store: ArtifactStore, batch: Sequence[SetFolder]) -> list[ListedSet]:
     return [_listed(store, each) for each in batch]
 
 
-def _listed(store: ArtifactStore, found: FoundSet) -> ListedSet:
+def _listed(store: ArtifactStore, found: SetFolder) -> ListedSet:
     try:
         look = look_at_set(store, found.location, bundles=False)
     except EmdstoreError as error:  # it was removed meanwhile
@@ -227,7 +227,7 @@ def _listed(store: ArtifactStore, found: FoundSet) -> ListedSet:
 def summary_of(look: SetLook) -> ListedSet:
     """Return one line of a listing for a set that was looked at."""
     record = look.record
-    told = (record.provider, record.diagnostic, record.group) if record is not None else identity_of(look.fragment)
+    told = (record.provider, record.diagnostic, record.group) if record is not None else split_fragment(look.fragment)
     provider, diagnostic, group = told
     reason = str(look.error) if look.error is not None else record.reason if record is not None else None
     return ListedSet(

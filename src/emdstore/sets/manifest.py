@@ -8,7 +8,7 @@ from contextlib import closing
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutorError, IncompleteSetError, ReleaseChangedError
 from emdstore.keys import join_key
-from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.finding import SetFolder, find_sets
 from emdstore.sets.record import decode_record
 from emdstore.sets.release import Release
 from emdstore.stores.checksums import sha256_of
@@ -54,7 +54,7 @@ def iter_manifest(store: StoreLike, prefix: str = "", *, release: Release | None
         sets = (each for each in find_sets(opened, prefix) if each.published)
     else:
         below = prefix + "/" if prefix else ""
-        sets = (FoundSet(each, True) for each in expected if each == prefix or each.startswith(below))
+        sets = (SetFolder(each, True) for each in expected if each == prefix or each.startswith(below))
     with (
         executor_or_threads(None, _READERS, "manifest", only_read=True) as readers,
         closing(map_batches(readers, _read_each, opened, items=sets)) as read,
@@ -75,7 +75,7 @@ def _changed(folder: str) -> ReleaseChangedError:
     )
 
 
-def _read_each(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[list[tuple[str, str]] | EmdstoreError]:
+def _read_each(store: ArtifactStore, batch: Sequence[SetFolder]) -> list[list[tuple[str, str]] | EmdstoreError]:
     return [_read(store, each.location) for each in batch]
 
 

@@ -6,45 +6,27 @@ It needs two stores and a result: no configuration, no database and no status.
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 
 import attrs
 
 from emdstore import system
-from emdstore.emds import (
-    RECORD_NAME,
-    RETRACTION_NAME,
-    ArtifactSet,
-    BundleWarning,
-    OutputBundle,
-    ResolvedOutput,
-    artifact_set,
-    decode_metric_bundle,
-    decode_output_bundle,
-    decode_series,
-    duplicate_keys,
-)
-from emdstore.errors import (
-    ArtifactNotFoundError,
-    BundleError,
-    EmdstoreError,
-    StoreError,
-    StoreUnavailableError,
-    UnsafePathError,
-)
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME, ArtifactSet, BundleWarning
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.progress import tell
 from emdstore.sets.cause import read_cause
+from emdstore.sets.curated import ArtifactProblem, Curated
 from emdstore.sets.digests import DigestIndex
 from emdstore.sets.finding import fragment_at
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact
 from emdstore.sets.releasing import released_around
 from emdstore.sets.result import LOG_NAME, ExecutionResult, ResultLike, as_result
 from emdstore.sets.seal import Standing, ask_to_replace, next_generation, open_set, refuse_demotion, standing_of
-from emdstore.shown import Shown
+from emdstore.sets.state import is_whole_and_bare
 from emdstore.stores.memory import InMemoryArtifactStore
-from emdstore.stores.port import ArtifactStore, SupportsPath
+from emdstore.stores.port import ArtifactStore, SupportsInfo, SupportsPath
 from emdstore.stores.sameness import refuse_same_place
 from emdstore.stores.urls import StoreLike, as_store
 from emdstore.transfers import (
@@ -59,73 +41,6 @@ from emdstore.transfers import (
     move_in_order,
     outcome_of,
 )
-
-
-@attrs.frozen
-class ArtifactProblem:
-    """An artifact that did not arrive or cannot be read, and why."""
-
-    key: str
-    error: Exception = attrs.field(eq=str)
-
-
-@attrs.frozen(kw_only=True, repr=False)
-class MaterializeOutcome(Shown):
-    """What `materialize_outputs` did.
-
-    Attributes
-    ----------
-    log_copied, log_missing
-        Whether the log is in the results store (copied now, or unchanged); whether the run left none.
-    artifacts_copied, artifacts_unchanged
-        Keys of the payload (all but the log) that were copied, or were there already; not compared.
-    artifacts_missing
-        Keys that the result or the output bundle names and the source does not hold.
-    artifacts_rejected
-        Names, as written, that lead out of the fragment or are not keys. They were not followed.
-    artifacts_failed
-        What could not be shipped, including the log: the store failed, or the source changed meanwhile. Trying again
-        may help.
-    artifacts_held_back
-        Bundles that wait for what failed.
-    artifacts_unreadable
-        Bundles that arrived but do not follow the format.
-    artifacts
-        All artifacts of this set in the results store, in curated order, with digests.
-    outputs
-        The output bundle's entries, with the keys of their files.
-    stale
-        Keys that were in the results store before and are not part of this set; not compared.
-    cause
-        What the log of a run that failed says of it, in one line; None if it says nothing.
-    log_unchanged
-        Whether the log was there already; not compared.
-    warnings
-        What is worth knowing.
-    seconds
-        How long it took; not compared.
-    """
-
-    log_copied: bool
-    artifacts_copied: tuple[str, ...] = attrs.field(default=(), eq=False)
-    artifacts_unchanged: tuple[str, ...] = attrs.field(default=(), eq=False)
-    artifacts_missing: tuple[str, ...] = ()
-    artifacts_rejected: tuple[str, ...] = ()
-    artifacts_failed: tuple[ArtifactProblem, ...] = ()
-    artifacts_held_back: tuple[str, ...] = ()
-    artifacts_unreadable: tuple[ArtifactProblem, ...] = ()
-    artifacts: tuple[RecordedArtifact, ...] = ()
-    outputs: tuple[ResolvedOutput, ...] = ()
-    cause: str | None = None
-    stale: tuple[str, ...] = attrs.field(default=(), eq=False)
-    log_unchanged: bool = attrs.field(default=False, eq=False)
-    warnings: tuple[BundleWarning, ...] = ()
-    seconds: float = attrs.field(default=0.0, eq=False)
-
-    @property
-    def log_missing(self) -> bool:
-        """Whether the run left no log. A log that could not be shipped is in `artifacts_failed`."""
-        return not self.log_copied and all(each.key != LOG_NAME for each in self.artifacts_failed)
 
 
 def materialize_outputs(
@@ -193,7 +108,7 @@ def materialize_outputs(
     """
     to = as_store(dest)
     released = None if replace or fragment is None else released_around(dest, to, fragment, results)
-    outcome, _, _ = promote(
+    outcome, _, _ = promote_set(
         result,
         source=as_store(source),
         dest=to,
@@ -207,7 +122,7 @@ def materialize_outputs(
     return outcome
 
 
-def promote(
+def promote_set(
     result: ResultLike,
     *,
     source: ArtifactStore,
@@ -261,13 +176,17 @@ def _promote(
     name = fragment or (standing.record.fragment if standing.record is not None else repr(dest))
     read = Curated(source, known if known.successful else ExecutionResult(successful=False), fragment)
     plan = _prove(read, source, dest, standing, index, unchanged, executor)
-    if not replace and standing.is_publication and (lacks := plan.lacks(known, read)):
+    lacks = plan.lacks(known, read)
+    is_published = standing.is_publication or (
+        standing.is_bare and bool(lacks or plan.failed) and is_whole_and_bare(dest)
+    )
+    if not replace and is_published and lacks:
         if before_write is not None:
             before_write()  # knows better what it means if everything is gone: somebody has shipped it and cleaned up
         refuse_demotion(standing, name, lacks)
     generation = next_generation(standing, 0 if identity is None else identity.generation)
     log = plan.outcomes[LOG_NAME]
-    if log.outcome in ("missing", "rejected") or (plan.failed and standing.is_publication):
+    if log.outcome in ("missing", "rejected") or (plan.failed and is_published):
         # Without a log nothing is promoted, and a publication is not opened for something that cannot be finished.
         outcome = _outcome(plan.outcomes, read, source, standing, known.successful, started)
         return outcome, standing, generation
@@ -373,6 +292,8 @@ def _certain(
 def _log_of(source: ArtifactStore) -> KeyOutcome:
     """Tell whether there is a log to copy."""
     try:
+        if isinstance(source, SupportsInfo):
+            return KeyOutcome(LOG_NAME, "copied", source.info(LOG_NAME).size)
         if not source.exists(LOG_NAME):
             raise ArtifactNotFoundError(f"no artifact {LOG_NAME!r} in {source!r}", key=LOG_NAME, store=repr(source))
     except StoreUnavailableError:  # it will be tried again
@@ -393,15 +314,17 @@ def _ship(
     """Ship the log, the files that the bundles name, and the bundles."""
     outcomes = dict(plan.outcomes)
     todo = plan.todo
-    files = [key for key in todo if key != LOG_NAME and not read.frozen.exists(key)]
-    for keys in ([LOG_NAME] if LOG_NAME in todo else [], files):
-        if keys:
-            report = move(source, dest, keys, unchanged="never", executor=executor, on_progress=progress.part())
-            outcomes.update((each.key, each) for each in report.outcomes)
-        if (error := outcomes[LOG_NAME].error) is not None:
-            if isinstance(error, StoreError):
-                raise error
-            return outcomes
+    if LOG_NAME in todo:
+        moved = move_in_order(source, dest, [Step(LOG_NAME, "copy", outcomes[LOG_NAME].size)])
+        outcomes[LOG_NAME] = moved[0]
+        progress.add(moved)
+    if (error := outcomes[LOG_NAME].error) is not None:
+        if isinstance(error, StoreError):
+            raise error
+        return outcomes
+    if files := [key for key in todo if key != LOG_NAME and not read.frozen.exists(key)]:
+        report = move(source, dest, files, unchanged="never", executor=executor, on_progress=progress.part())
+        outcomes.update((each.key, each) for each in report.outcomes)
     late = [key for key in _bundles_last(read.set) if key in todo and read.frozen.exists(key)]
     if broken := [key for key, each in outcomes.items() if each.outcome == "failed"]:
         # The metric bundle makes a folder look like a set, so it waits for what did not arrive.
@@ -415,7 +338,7 @@ def _ship(
     for step in steps[len(moved) :]:
         held = StoreError(f"{step.key!r} waits for {moved[-1].key!r}, which did not arrive", key=step.key)
         outcomes[step.key] = KeyOutcome(step.key, "left", error=held)
-    progress.end(moved)
+    progress.add(moved, complete=True)
     return outcomes
 
 
@@ -438,12 +361,12 @@ class _JoinedProgress:
         before = self._so_far
         return None if self._callback is None else functools.partial(self._tell, before)
 
-    def end(self, moved: Sequence[KeyOutcome]) -> None:
-        """Report what else was moved, and that this is all."""
+    def add(self, moved: Sequence[KeyOutcome], *, complete: bool = False) -> None:
+        """Report what else was moved, and whether this is all."""
         keys, size, before = len(moved), sum(each.size or 0 for each in moved), self._so_far
         done, planned = before.bytes_done + size, before.bytes_planned + size
-        last = TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete=True)
-        tell(self._callback, last)
+        self._so_far = TransferProgress(before.keys_done + keys, done, before.keys_planned + keys, planned, complete)
+        tell(self._callback, self._so_far)
 
     def _tell(self, before: TransferProgress, now: TransferProgress) -> None:
         assert self._callback is not None
@@ -455,82 +378,6 @@ class _JoinedProgress:
             complete=False,
         )
         self._callback(self._so_far)
-
-
-class Curated:
-    """The set that a result describes, frozen: its current bundles, and the list of files that they name.
-
-    The bundles are shipped as they were read here. If the run adds a plot meanwhile and rewrites its bundles, two
-    states do not mix: the addition waits for the next call.
-    """
-
-    def __init__(self, source: ArtifactStore, result: ExecutionResult, fragment: str | None) -> None:
-        self._source = source
-        self.frozen = InMemoryArtifactStore()
-        self.unread: dict[str, EmdstoreError] = {}
-        self.unreadable: list[ArtifactProblem] = []
-        self.warnings: list[BundleWarning] = []
-        named = functools.partial(
-            artifact_set,
-            log=LOG_NAME,
-            metric=result.metric_bundle_filename,
-            output=result.output_bundle_filename,
-            series=result.series_filename,
-            ran_in=_places(source, result),
-            fragment=fragment,
-            files_below=functools.partial(_files_below, source),
-        )
-        self.set: ArtifactSet = named(bundle=self._read_all(named()))
-        self.warnings.extend(self.set.warnings)
-
-    def _read_all(self, named: ArtifactSet) -> OutputBundle | None:
-        bundle = None
-        for artifact in named.artifacts:
-            if artifact.role == "log":
-                continue
-            try:
-                data = self._source.read_bytes(artifact.key)
-            except EmdstoreError as error:
-                self.unread[artifact.key] = error
-                continue
-            self.frozen.write_bytes(artifact.key, data)
-            try:
-                if artifact.role == "metric":
-                    self.warnings.extend(decode_metric_bundle(data, name=artifact.key).warnings)
-                elif artifact.role == "series":
-                    decode_series(data, name=artifact.key)
-                else:
-                    bundle = decode_output_bundle(data, name=artifact.key)
-                    self.warnings.extend(bundle.warnings)
-                self.warnings.extend(duplicate_keys(data, name=artifact.key))
-            except BundleError as error:
-                self.unreadable.append(ArtifactProblem(artifact.key, error))
-        return bundle
-
-
-def _files_below(source: ArtifactStore, key: str) -> list[str]:
-    """Return the contents of a folder that an output bundle names; nothing if it names a file."""
-    try:
-        is_folder = source.local_path(key).is_dir() if isinstance(source, SupportsPath) else _may_be_folder(key)
-        return list(source.iter_keys(key)) if is_folder else []
-    except UnsafePathError:  # reported when the artifact itself is read
-        return []
-
-
-_FOLDERS = (".zarr", ".n5")
-
-
-def _may_be_folder(key: str) -> bool:
-    """Tell whether a name may be that of a folder, in a store that has no folders."""
-    name = key.rpartition("/")[2]
-    return name.endswith(_FOLDERS) or "." not in name
-
-
-def _places(source: ArtifactStore, result: ExecutionResult) -> tuple[str, ...]:
-    """Return the paths under which the run may have known its output directory."""
-    here = [os.fspath(source.local_path())] if isinstance(source, SupportsPath) else []
-    ran_in = [result.output_directory] if result.output_directory is not None else []
-    return tuple(dict.fromkeys([*ran_in, *here, *map(os.path.realpath, here)]))
 
 
 def _outcome(

@@ -17,6 +17,7 @@ from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, PruneRefusedError, RecordError, UnsupportedError
 from emdstore.keys import join_key
 from emdstore.selection import folders_above
+from emdstore.sets.events import News, make_event
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import decode_record
 from emdstore.sets.result import LOG_NAME, METRIC_NAME, OUTPUT_NAME, SERIES_NAME
@@ -90,7 +91,7 @@ def find_leftovers(source: StoreLike, mirror: StoreLike) -> Leftovers:
     origin, copy = as_source(source), as_store(mirror)
     hidden: list[LeftOut] = []
     sets = {each.location: each.published for each in find_sets(copy)}
-    records, runs = Records(copy, sets), _Runs(copy)
+    records, runs = MirrorRecords(copy, sets), _Runs(copy)
     removable: list[Leftover] = []
     kept: dict[str, str] = {}
     held = at_source = 0
@@ -170,17 +171,19 @@ def remove_leftovers(
     if not isinstance(copy, SupportsDelete):
         raise UnsupportedError(f"{copy!r} can remove nothing", store=repr(copy))
     aside = None if backup is None else as_store(backup)
-    for each in leftovers:
-        try:
-            _look_again(origin, copy, each)
-            if aside is not None:
-                _back_up(copy, aside, each.key)
-            copy.delete(each.key)
-        except EmdstoreError as error:
-            yield each, error
-        else:
-            if on_removed is not None:
-                on_removed(each)
+    with News(copy) as news:
+        for each in leftovers:
+            try:
+                _look_again(origin, copy, each)
+                if aside is not None:
+                    _back_up(copy, aside, each.key)
+                copy.delete(each.key)
+            except EmdstoreError as error:
+                yield each, error
+            else:
+                news.add([make_event("cleaned", each.key)])
+                if on_removed is not None:
+                    on_removed(each)
 
 
 def _look_again(source: ArtifactStore, mirror: ArtifactStore, leftover: Leftover) -> None:
@@ -229,7 +232,7 @@ class _Runs:
         return self._known[folder]
 
 
-class Records:
+class MirrorRecords:
     """The records of a store's sets, each read once."""
 
     def __init__(self, mirror: ArtifactStore, sets: dict[str, bool]) -> None:

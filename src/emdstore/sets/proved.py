@@ -1,4 +1,4 @@
-"""What a verification has proved so far, in a file, so that after any end the next one goes on from there."""
+"""What a command has proved so far, in a file, so that after any end the next call goes on from there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self, TextIO
 
 from emdstore.errors import SelectionError
 
-_HEAD = "# proved by emdstore verify in "
+_HEAD = "# proved by emdstore "
 _LINE = re.compile(r"([0-9a-f]{64})  (.*)\n")
 
 
@@ -24,17 +24,17 @@ class Proved:
     ----------
     file
         The file; it is made if necessary.
-    store
-        How the store is called. What was proved of one store says nothing of another.
+    work
+        What is done to which stores: ``verify of STORE``. What was proved by one says nothing of another.
 
     Raises
     ------
     SelectionError
-        If the file is about another store, is no such file, or cannot be read or written. It stays as it is.
+        If the file is about something else, is no such file, or cannot be read or written. It stays as it is.
     """
 
-    def __init__(self, file: str | os.PathLike[str], store: str) -> None:
-        self._file, self._head = Path(file).expanduser(), f"{_HEAD}{store}\n"
+    def __init__(self, file: str | os.PathLike[str], work: str) -> None:
+        self._file, self._head = Path(file).expanduser(), f"{_HEAD}{work}\n"
         self._known: dict[int, bytes] = {}
         self._stream: TextIO | None = None
         try:
@@ -43,10 +43,10 @@ class Proved:
             raise SelectionError(f"{str(file)!r} cannot be read: {error}") from error
         if lines and lines[0] != self._head:
             whose = lines[0].removeprefix(_HEAD).strip() if lines[0].startswith(_HEAD) else "something else"
-            raise SelectionError(f"{str(file)!r} is about {whose}, not about {store}: name another file, or remove it")
+            raise SelectionError(f"{str(file)!r} is about {whose}, not about {work}: name another file, or remove it")
         for line in lines:
             if (found := _LINE.fullmatch(line)) is not None:
-                self._known[_short(found[2])] = bytes.fromhex(found[1])
+                self._known[folder_number(found[2])] = bytes.fromhex(found[1])
         self._is_new = not lines
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class Proved:
 
     def record_of(self, folder: str) -> str | None:
         """Return the SHA-256 of the record with which a set was proved; None if it was not."""
-        known = self._known.get(_short(folder))
+        known = self._known.get(folder_number(folder))
         return None if known is None else known.hex()
 
     def note(self, folder: str, record: str) -> None:
@@ -77,9 +77,10 @@ class Proved:
             self._stream.flush()
 
     def forget(self) -> None:
-        """Remove the file: all is proved, and the next verification begins anew."""
+        """Remove the file: all is proved, and the next call begins anew."""
         self._file.unlink(missing_ok=True)
 
 
-def _short(folder: str) -> int:
+def folder_number(folder: str) -> int:
+    """Return 64 bits that stand for a folder's name where very many are remembered."""
     return int.from_bytes(hashlib.blake2b(folder.encode(), digest_size=8).digest())

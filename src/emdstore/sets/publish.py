@@ -14,10 +14,13 @@ from emdstore import system
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import OvertakenError, StoreError
 from emdstore.sets.decision import StatusDecision, resolve_status
-from emdstore.sets.materialize import MaterializeOutcome, promote
+from emdstore.sets.events import Event, make_event
+from emdstore.sets.materialize import promote_set
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.record import ExecutionRecord, encode_record, put_record, says_the_same, state_of
 from emdstore.sets.result import ResultLike, as_result
-from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back
+from emdstore.sets.seal import Standing, ask_to_replace, opened, read_back, refuse_demotion
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.transfers import ProgressCallback, Unchanged, move_in_order
 from emdstore.transfers.seals import ATTEMPTS, overtaken, write_seal
@@ -60,6 +63,13 @@ class Publication:
     decision: StatusDecision
     record: ExecutionRecord | None
     record_written: bool
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the news for the store's log; none if nothing was written."""
+        if self.record is None or not self.record_written:
+            return ()
+        digest = sha256_of(encode_record(self.record))
+        return (make_event("published", self.record.fragment, record=digest, generation=self.record.generation),)
 
 
 def publish_set(
@@ -170,7 +180,7 @@ def _publish(
 ) -> tuple[Publication, bool]:
     """Publish a set, and tell whether it was open before."""
     started = system.current().monotonic()
-    outcome, standing, generation = promote(
+    outcome, standing, generation = promote_set(
         result,
         source=source,
         dest=dest,
@@ -199,11 +209,21 @@ def _publish(
         published_at=system.current().now(),
         upload_duration=round(system.current().monotonic() - started, 6),
     )
+    if not replace and standing.is_publication and record.state != "published":
+        # What was planned was complete, and something of it went while the rest was shipped.
+        refuse_demotion(standing, identity.fragment, _lacks(outcome))
     if standing.record is not None and says_the_same(standing.record, record):
         return Publication(outcome, decision, record, False), standing.was_open
     ask_to_replace(standing, before_replacing)
     written = put_record(record, dest, standing.digest, before_write=before_record)
     return Publication(outcome, decision, record, written), standing.was_open
+
+
+def _lacks(outcome: MaterializeOutcome) -> list[str]:
+    """Return what a set lacks after it was shipped, for people."""
+    lacks = [f"missing: {key}" for key in outcome.artifacts_missing]
+    lacks += [f"rejected: {name}" for name in outcome.artifacts_rejected]
+    return lacks + [f"unreadable: {each.key}" for each in outcome.artifacts_unreadable]
 
 
 def _no_less(record: ExecutionRecord, before: ExecutionRecord | None) -> ExecutionRecord:
@@ -246,7 +266,7 @@ def _leave_open(
 
     A full disk may refuse this, too. What could not be shipped is reported anyway.
     """
-    if standing.data is not None:
+    if standing.data is not None or standing.is_bare:  # of which no byte was changed
         return
     failed = (each.key for each in outcome.artifacts_failed)
     planned = [*(each.key for each in outcome.artifacts), *failed, *outcome.artifacts_held_back]

@@ -21,11 +21,11 @@ from emdstore.errors import ArtifactNotFoundError, OvertakenError, RecordError, 
 from emdstore.keys import is_valid_key
 from emdstore.sets.origin import Dataset, Resources
 from emdstore.sets.result import ExecutionResult
-from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsFlush
 from emdstore.transfers.seals import overtaken, write_seal
+from emdstore.versioned import UnreadableError, VersionedDecoder
 
 RECORD_VERSION = 2
 
@@ -191,7 +191,7 @@ class ExecutionRecord(Shown):
     @classmethod
     def at(cls, fragment: str, **fields: Any) -> ExecutionRecord:
         """Return a record whose identity comes from its fragment: ``provider/diagnostic/group.../execution``."""
-        provider, diagnostic, group = identity_of(fragment)
+        provider, diagnostic, group = split_fragment(fragment)
         told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
         return cls(**told | fields)
 
@@ -208,7 +208,7 @@ class ExecutionRecord(Shown):
         return self.published_at < other.published_at
 
 
-def identity_of(fragment: str) -> tuple[str, str, str]:
+def split_fragment(fragment: str) -> tuple[str, str, str]:
     """Read provider, diagnostic and group from a fragment.
 
     The first two segments are provider and diagnostic, the last is the execution, and those in between are the group.
@@ -251,14 +251,7 @@ def decode_record(data: bytes, *, name: str = RECORD_NAME) -> ExecutionRecord:
         If it is not a record; the message says what is wrong, and where.
     """
     try:
-        record = decode_versioned(
-            data,
-            _record,
-            version=lambda data: _head.decode(data).record_version,
-            newest=RECORD_VERSION,
-            key=name,
-            newer=RecordVersionError,
-        )
+        record = _record.decode(data, key=name)
     except UnreadableError as error:
         raise RecordError(f"{name} is no execution record: {error}", key=name) from None
     if not is_valid_key(record.fragment):
@@ -362,7 +355,7 @@ def put_record(
     try:
         write_seal(dest, RECORD_NAME, encode_record(record), seen, folder=record.fragment)
     except OvertakenError:
-        if is_published(record, dest):
+        if is_written(record, dest):
             return False
         raise
     if isinstance(dest, SupportsFlush):
@@ -383,8 +376,8 @@ def _record_there(dest: ArtifactStore) -> tuple[bytes | None, ExecutionRecord | 
         return data, None
 
 
-def is_published(record: ExecutionRecord, dest: ArtifactStore) -> bool:
-    """Tell whether the existing record says the same, apart from when and by what software it was written.
+def is_written(record: ExecutionRecord, dest: ArtifactStore) -> bool:
+    """Tell whether the record that is there says the same, apart from when and by what software it was written.
 
     `RecordVersionError` if a newer emdstore wrote it.
     """
@@ -407,11 +400,6 @@ def find_stale(dest: ArtifactStore, keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(key for key in dest.iter_keys() if key not in known)
 
 
-@attrs.frozen
-class _Head:
-    record_version: int
-
-
 class _Named(TypedDict):
     key: str
     size: int
@@ -426,6 +414,5 @@ class _Names:
 
 
 # Made here and not on first use, because msgspec crashes if several threads introduce a class at the same time.
-_head = msgspec.json.Decoder(_Head)
 _names = msgspec.json.Decoder(_Names)
-_record = msgspec.json.Decoder(ExecutionRecord)
+_record = VersionedDecoder(ExecutionRecord, "record_version", RECORD_VERSION, RecordVersionError)

@@ -9,7 +9,7 @@ with the sets, and a catalog that is rebuilt knows them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TypeVar
 
@@ -19,15 +19,16 @@ import msgspec
 from emdstore import system
 from emdstore.errors import ArtifactChangedError, ArtifactNotFoundError, ReleaseError, ReleaseNotFoundError
 from emdstore.keys import in_folder, join_key
+from emdstore.sets.events import announce, make_event, whoever_says_so
 from emdstore.sets.record import Moment
-from emdstore.sets.retraction import whoever_says_so
-from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.identity import OWN_FOLDER
 from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.races import races
 from emdstore.stores.replacing import put_over
 from emdstore.stores.urls import StoreLike, as_source
+from emdstore.versioned import UnreadableError, VersionedDecoder
 
 RELEASE_VERSION = 1
 RELEASES = f"{OWN_FOLDER}/releases"
@@ -35,7 +36,6 @@ ALIASES = f"{OWN_FOLDER}/aliases"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SUFFIX = ".json"
-_ATTEMPTS = 5
 
 T = TypeVar("T", bound="Release | Alias")
 
@@ -251,11 +251,9 @@ def list_aliases(store: StoreLike) -> list[Alias]:
 
 
 def list_all(store: StoreLike) -> tuple[list[Release], list[Alias]]:
-    """Read all releases and all aliases of a store, by one listing."""
+    """Read all releases and all aliases of a store."""
     results = as_source(store)
-    keys = list(results.iter_keys(OWN_FOLDER))
-    releases = _each_at(results, (key for key in keys if in_folder(key, RELEASES)), _release)
-    return list(releases), list(_each_at(results, (key for key in keys if in_folder(key, ALIASES)), _alias))
+    return list_releases(results), list_aliases(results)
 
 
 def point_alias(store: StoreLike, name: str, release: str, *, why: str = "", by: str | None = None) -> Alias:
@@ -292,7 +290,7 @@ def point_alias(store: StoreLike, name: str, release: str, *, why: str = "", by:
     if results.exists(_key(RELEASES, name)):
         raise ReleaseError(f"{name!r} is a release: an alias needs a name of its own", key=name)
     key = _key(ALIASES, name)
-    for _ in range(_ATTEMPTS):
+    for _ in races():
         data = _bytes_at(results, key)
         before = () if data is None else _decode(data, _alias, key).moves
         if before and before[-1].release == target.name:
@@ -305,6 +303,7 @@ def point_alias(store: StoreLike, name: str, release: str, *, why: str = "", by:
             continue  # somebody else moved it
         if isinstance(results, SupportsFlush):
             results.flush()
+        announce(results, [make_event("aliased", name, about=target.name)])
         return alias
     raise ReleaseError(f"the alias {name!r} is being moved by others again and again: try again", key=name)
 
@@ -322,14 +321,16 @@ def continues(later: bytes, earlier: bytes, key: str) -> bool:
     Returns
     -------
     bool
-        True for equal bytes; otherwise only for an alias that has all moves of the other one, and more. A release never
-        changes.
+        True for equal bytes, and if nothing is left of the earlier one after a power cut; otherwise only for an alias
+        that has all moves of the other one, and more. A release never changes.
 
     Raises
     ------
     ReleaseError
         If one of them is no alias.
     """
+    if not (later and earlier):
+        return not earlier
     if later == earlier or not in_folder(key, ALIASES):
         return later == earlier
     before = _decode(earlier, _alias, key).moves
@@ -380,40 +381,23 @@ def _bytes_at(store: ArtifactStore, key: str) -> bytes | None:
         return None
 
 
-def _read(store: ArtifactStore, folder: str, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
+def _read(store: ArtifactStore, folder: str, name: str, decoder: VersionedDecoder[T]) -> T | None:
     data = _bytes_at(store, _key(folder, name))
     return None if data is None else _decode(data, decoder, _key(folder, name))
 
 
-def _each(store: ArtifactStore, folder: str, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
-    return _each_at(store, store.iter_keys(folder), decoder)
-
-
-def _each_at(store: ArtifactStore, keys: Iterable[str], decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
-    for key in keys:
+def _each(store: ArtifactStore, folder: str, decoder: VersionedDecoder[T]) -> Iterator[T]:
+    for key in store.iter_keys(folder):
         if key.endswith(_SUFFIX) and (data := _bytes_at(store, key)) is not None:
             yield _decode(data, decoder, key)
 
 
-def _decode(data: bytes, decoder: msgspec.json.Decoder[T], key: str) -> T:
+def _decode(data: bytes, decoder: VersionedDecoder[T], key: str) -> T:
     try:
-        return decode_versioned(
-            data,
-            decoder,
-            version=lambda data: _head.decode(data).release_version,
-            newest=RELEASE_VERSION,
-            key=key,
-            newer=ReleaseError,
-        )
+        return decoder.decode(data, key=key)
     except UnreadableError as error:
         raise ReleaseError(f"{key!r} cannot be read as what it should be: {error}", key=key) from None
 
 
-@attrs.frozen
-class _Head:
-    release_version: int
-
-
-_head = msgspec.json.Decoder(_Head)
-_release = msgspec.json.Decoder(Release)
-_alias = msgspec.json.Decoder(Alias)
+_release = VersionedDecoder(Release, "release_version", RELEASE_VERSION, ReleaseError)
+_alias = VersionedDecoder(Alias, "release_version", RELEASE_VERSION, ReleaseError)

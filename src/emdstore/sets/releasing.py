@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import attrs
 
@@ -23,7 +23,8 @@ from emdstore.errors import (
     ReleaseError,
 )
 from emdstore.keys import join_key, validate_key
-from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.events import announce, make_event, whoever_says_so
+from emdstore.sets.finding import SetFolder, find_sets
 from emdstore.sets.release import (
     CheckVerdict,
     Release,
@@ -35,8 +36,6 @@ from emdstore.sets.release import (
     refuse_taken,
     write_release,
 )
-from emdstore.sets.retraction import whoever_says_so
-from emdstore.sets.signing import make_signature
 from emdstore.sets.state import SetState, look_at_set
 from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
@@ -51,8 +50,6 @@ _NAMED = 5
 _UNFIT: tuple[SetState, ...] = ("publishing", "changed", "unreadable", "newer-schema")
 
 ReleaseFinding = Literal["missing", "changed", "publishing", "damaged", "unreadable"]
-
-RELEASE_FINDINGS: tuple[ReleaseFinding, ...] = get_args(ReleaseFinding)
 
 
 @attrs.frozen(repr=False)
@@ -160,7 +157,7 @@ def create_release(
     if fragments is None:
         found = list(find_sets(results, prefix))
     else:
-        found = [FoundSet(validate_key(each), published=True) for each in sorted(set(fragments))]
+        found = [SetFolder(validate_key(each), published=True) for each in sorted(set(fragments))]
     chosen = _fit(_look_at_each(results, found, executor), named=fragments is not None)
     if not chosen:
         raise ReleaseError(f"there is no published set below {prefix!r} in {results!r} to release", key=prefix)
@@ -175,8 +172,14 @@ def create_release(
         promoted_from=promoted_from,
         checks=tuple(checks),
     )
-    write_release(results, release, None if key is None else make_signature(encode_release(release), key))
+    signature = None
+    if key is not None:
+        from emdstore.sets.signing import make_signature  # slow to import
+
+        signature = make_signature(encode_release(release), key)
+    write_release(results, release, signature)
     _take_back_if_changed(results, release)
+    announce(results, [make_event("released", name, about=note)])
     return release
 
 
@@ -268,7 +271,7 @@ def check_release(store: StoreLike, release: Release, *, executor: Executor | No
     expected = release.records
     findings: dict[str, ReleaseFinding] = {}
     retracted = []
-    sets = [FoundSet(fragment, published=True) for fragment in expected]
+    sets = [SetFolder(fragment, published=True) for fragment in expected]
     for looked in _look_at_each(results, sets, executor):
         if (finding := _compare(looked, expected[looked.location])) is not None:
             findings[looked.location] = finding
@@ -353,7 +356,7 @@ class _Looked:
     error: str = ""
 
 
-def _look_at_each(store: ArtifactStore, found: Iterable[FoundSet], executor: Executor | None) -> list[_Looked]:
+def _look_at_each(store: ArtifactStore, found: Iterable[SetFolder], executor: Executor | None) -> list[_Looked]:
     with (
         executor_or_threads(executor, _WORKERS, "release", only_read=True) as workers,
         closing(map_batches(workers, _look_at_some, store, items=found)) as looks,
@@ -364,7 +367,7 @@ def _look_at_each(store: ArtifactStore, found: Iterable[FoundSet], executor: Exe
         ]
 
 
-def _look_at_some(store: ArtifactStore, batch: Sequence[FoundSet]) -> list[_Looked]:
+def _look_at_some(store: ArtifactStore, batch: Sequence[SetFolder]) -> list[_Looked]:
     return [_look(store, each.location) for each in batch]
 
 

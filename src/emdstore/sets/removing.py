@@ -16,13 +16,15 @@ from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import (
     ArtifactNotFoundError,
+    ArtifactRetainedError,
     ExecutionNotFoundError,
     ReleasedSetError,
     UnsupportedError,
 )
 from emdstore.keys import join_key, validate_key
+from emdstore.sets.events import announce, make_event
 from emdstore.sets.finding import find_sets
-from emdstore.sets.mirroring import Records, set_around
+from emdstore.sets.mirroring import MirrorRecords, set_around
 from emdstore.sets.record import ExecutionRecord, encode_record
 from emdstore.sets.releasing import Released
 from emdstore.sets.result import METRIC_NAME
@@ -75,7 +77,7 @@ class Doomed:
 
 
 @attrs.frozen
-class Rules:
+class RemovalRules:
     """What may be removed.
 
     Attributes
@@ -102,7 +104,7 @@ def expand(store: StoreLike, folder: str) -> tuple[list[str], list[str]]:
     return sets, keys
 
 
-def look_before_removal(store: StoreLike, name: str, rules: Rules = Rules()) -> Doomed:
+def plan_removal(store: StoreLike, name: str, rules: RemovalRules = RemovalRules()) -> Doomed:
     """Tell what would be removed under a name, and why it would stay. Nothing is changed; bytes are not read yet.
 
     Parameters
@@ -135,14 +137,18 @@ def look_before_removal(store: StoreLike, name: str, rules: Rules = Rules()) -> 
 
 
 def remove(
-    store: StoreLike, name: str, rules: Rules = Rules(), *, before_write: Callable[[], object] = lambda: None
+    store: StoreLike,
+    name: str,
+    rules: RemovalRules = RemovalRules(),
+    *,
+    before_write: Callable[[], object] = lambda: None,
 ) -> Doomed:
     """Remove a set or a key by its name, after another look at everything.
 
     Parameters
     ----------
     store, name, rules
-        See `look_before_removal`.
+        See `plan_removal`.
     before_write
         Called before each step that changes something. What it raises passes through.
 
@@ -154,34 +160,38 @@ def remove(
     Raises
     ------
     ArtifactNotFoundError
-        See `look_before_removal`.
+        See `plan_removal`.
     OvertakenError
         If somebody else wrote the set meanwhile. What they wrote stays.
     UnsupportedError
         If the store can remove nothing.
     StoreError
-        If a store cannot be used. The set is as it was, or visibly open: the same call goes on.
+        If a store cannot be used. The set is as it was, or visibly open: the same call goes on. If the store retains
+        its first artifact (`ArtifactRetainedError`), it is as it was.
     """
     place = as_store(store)
     if not isinstance(place, SupportsDelete):
         raise UnsupportedError(f"{place!r} can remove nothing", store=repr(place))
-    doomed = look_before_removal(place, name, rules)
+    doomed = plan_removal(place, name, rules)
     if doomed.refusal is not None:
         return doomed
     if doomed.kind == "key":
         before_write()
         place.delete(name)
-        return doomed
-    return _remove_set(place, place, doomed, rules, before_write)
+    else:
+        doomed = _remove_set(place, place, doomed, rules, before_write)
+    if doomed.refusal is None:
+        announce(place, [make_event("removed", name)])
+    return doomed
 
 
-def _look_at_key(store: ArtifactStore, key: str, rules: Rules) -> Doomed:
+def _look_at_key(store: ArtifactStore, key: str, rules: RemovalRules) -> Doomed:
     folder, record = set_around(store, key)
     refusal = None
     if folder is not None and record is None and not rules.force:
         refusal = f"{folder or 'the store'!r} looks like the folder of a set that is not whole; {_FORCE}"
     elif folder is not None and record is not None:
-        refusal = Records(store, {folder: True}).names(folder, key, only_now=rules.force)
+        refusal = MirrorRecords(store, {folder: True}).names(folder, key, only_now=rules.force)
         if refusal is not None:
             refusal += f": remove all of {folder!r}" + (
                 "" if rules.force else f", or, if nobody needs it, use {_FORCE}"
@@ -189,7 +199,7 @@ def _look_at_key(store: ArtifactStore, key: str, rules: Rules) -> Doomed:
     return Doomed(key, "key", (key,), refusal=refusal)
 
 
-def _doomed_set(store: ArtifactStore, look: SetLook, rules: Rules) -> Doomed:
+def _doomed_set(store: ArtifactStore, look: SetLook, rules: RemovalRules) -> Doomed:
     found = listing_of(scoped(store, look.location))
     if look.record is not None:
         named = [each.key for each in look.record.artifacts]
@@ -213,7 +223,7 @@ def is_being_removed(look: SetLook) -> bool:
     return look.record is not None and look.record.state == "publishing" and not look.record.planned
 
 
-def _refusal(store: ArtifactStore, look: SetLook, rules: Rules) -> str | None:
+def _refusal(store: ArtifactStore, look: SetLook, rules: RemovalRules) -> str | None:
     state = look.state
     if state == "newer-schema":
         return "a newer emdstore wrote its record, whose meaning is not known here"
@@ -236,7 +246,11 @@ def _refusal(store: ArtifactStore, look: SetLook, rules: Rules) -> str | None:
 
 
 def _remove_set(
-    store: ArtifactStore, deleting: SupportsDelete, doomed: Doomed, rules: Rules, before_write: Callable[[], object]
+    store: ArtifactStore,
+    deleting: SupportsDelete,
+    doomed: Doomed,
+    rules: RemovalRules,
+    before_write: Callable[[], object],
 ) -> Doomed:
     folder = scoped(store, doomed.name)
     standing = standing_at(folder, listing_of(folder))
@@ -260,11 +274,16 @@ def _remove_set(
         named = "; ".join(doubts[:_NAMED]) + ("; ..." if len(doubts) > _NAMED else "")
         return attrs.evolve(doomed, refusal=f"the copy does not prove it: {named}")
     record = join_key(doomed.name, RECORD_NAME)
-    for key in doomed.keys:
+    for nth, key in enumerate(doomed.keys):
         before_write()
         if key == record and sealed is not None and folder.read_bytes(RECORD_NAME) != sealed:
             raise overtaken(doomed.name, store)
-        deleting.delete(key)
+        try:
+            deleting.delete(key)
+        except ArtifactRetainedError:
+            if nth == 0:
+                _close_again(folder, standing.data, sealed, doomed.name)
+            raise
     return doomed
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, IntegrityError, RecordError
+from emdstore.sets.events import announce, make_event
 from emdstore.sets.record import ExecutionRecord, RecordedArtifact, read_record
 from emdstore.sets.state import SetLook, SetState, look_at_set, names_of
 from emdstore.shown import Shown
@@ -114,6 +115,7 @@ def repair(store: StoreLike, fragment: str, *, source: StoreLike) -> RepairRepor
         return RepairReport(fragment=look.fragment, not_repaired=tuple(left), state=look.state)
     if isinstance(folder, SupportsFlush):
         folder.flush()
+    announce(results, [make_event("repaired", look.fragment, about=names_of(brought))])
     now = look_at_set(results, fragment, bundles=False, every_digest=True)
     if now.record != record:
         raise overtaken(look.fragment, results)

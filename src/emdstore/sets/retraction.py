@@ -6,8 +6,6 @@ and sees that it was retracted. The retraction travels with the set, and a rebui
 
 from __future__ import annotations
 
-import getpass
-import os
 from datetime import datetime, timedelta
 
 import attrs
@@ -23,17 +21,19 @@ from emdstore.errors import (
     RecordVersionError,
 )
 from emdstore.keys import join_key, validate_key
+from emdstore.sets.events import announce, make_event, whoever_says_so
 from emdstore.sets.record import Moment
 from emdstore.sets.result import METRIC_NAME
-from emdstore.sets.versioned import UnreadableError, decode_versioned
 from emdstore.stores.checksums import sha256_of
+from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.port import ArtifactStore, SupportsFlush
+from emdstore.stores.races import races
 from emdstore.stores.replacing import put_over
 from emdstore.stores.urls import StoreLike, as_source
 from emdstore.transfers.seals import overtaken
+from emdstore.versioned import UnreadableError, VersionedDecoder
 
 RETRACTION_VERSION = 1
-_ATTEMPTS = 5
 _TICK = timedelta(microseconds=1)
 
 
@@ -138,7 +138,9 @@ def unretract(store: StoreLike, fragment: str, *, reason: str = "", by: str | No
     """
     results = as_source(store)
     before = read_retraction(results, fragment)
-    if before is not None:
+    if before is None:
+        expect_set(results, fragment)
+    else:
         _say(results, fragment, Retraction(at=_now(), reason=reason, by=by or whoever_says_so(), retracted=False))
     return before
 
@@ -192,14 +194,7 @@ def decode_retraction(data: bytes, *, name: str = RETRACTION_NAME) -> Retraction
         If it is not a retraction; the message says what is wrong.
     """
     try:
-        return decode_versioned(
-            data,
-            _retraction,
-            version=lambda data: _head.decode(data).retraction_version,
-            newest=RETRACTION_VERSION,
-            key=name,
-            newer=RecordVersionError,
-        )
+        return _retraction.decode(data, key=name)
     except UnreadableError as error:
         raise RecordError(
             f"{name!r} says that its set is retracted, and cannot be read ({error}): say it again with `emdstore "
@@ -219,7 +214,7 @@ def expect_set(store: ArtifactStore, fragment: str) -> None:
 def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
     expect_set(store, fragment)
     key = join_key(fragment, RETRACTION_NAME)
-    for attempt in range(_ATTEMPTS):
+    for attempt in races():
         data, before = _said(store, key)
         if before is not None and before.at >= word.at:
             if attempt:  # it was written after this one, whose writer was halted
@@ -227,7 +222,7 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
             word = attrs.evolve(word, at=before.at + _TICK)  # by a clock that is ahead of ours
         try:
             encoded = msgspec.json.format(msgspec.json.encode(word)) + b"\n"
-            put_over(store, key, encoded, None if data is None else sha256_of(data))
+            put_over(_lasting(store), key, encoded, None if data is None else sha256_of(data))
             break
         except ArtifactChangedError:
             continue
@@ -235,7 +230,17 @@ def _say(store: ArtifactStore, fragment: str, word: Retraction) -> Retraction:
         raise overtaken(fragment, store)
     if isinstance(store, SupportsFlush):
         store.flush()
+    announce(store, [make_event("retracted" if word.retracted else "unretracted", fragment, about=word.reason)])
     return word
+
+
+def _lasting(store: ArtifactStore) -> ArtifactStore:
+    """Return a store of files as one where bytes are on the disk before they have their name.
+
+    Then a power cut leaves this word or the one before, and nothing that cannot be read. For records that would be
+    dear, and they can be written again.
+    """
+    return attrs.evolve(store, durability="object") if isinstance(store, LocalArtifactStore) else store
 
 
 def _said(store: ArtifactStore, key: str) -> tuple[bytes | None, Retraction | None]:
@@ -258,19 +263,4 @@ def _now() -> datetime:
     return system.current().now()
 
 
-def whoever_says_so() -> str:
-    """Return the user and the host, the default for who says something."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user has no name
-        user = str(os.getuid())
-    return f"{user}@{system.current().host()}"
-
-
-@attrs.frozen
-class _Head:
-    retraction_version: int
-
-
-_head = msgspec.json.Decoder(_Head)
-_retraction = msgspec.json.Decoder(Retraction)
+_retraction = VersionedDecoder(Retraction, "retraction_version", RETRACTION_VERSION, RecordVersionError)

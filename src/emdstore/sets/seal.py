@@ -26,6 +26,7 @@ from emdstore.errors import (
 from emdstore.keys import join_key
 from emdstore.sets.record import ExecutionRecord, decode_record, encode_record
 from emdstore.sets.result import METRIC_NAME
+from emdstore.sets.unchanged import proved_by
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsFlush, SupportsInfo
 from emdstore.transfers import Listing, Step, listing_of
@@ -78,26 +79,11 @@ class Standing:
         return self.data is None and METRIC_NAME in self.found
 
     def proved(self) -> dict[str, str]:
-        """Return the SHA-256 of each artifact that the record proves to be unchanged: it has the recorded size, and was
-        not touched since.
-
-        In an open set only artifacts older than the record count, because whoever opened it may have written all
-        others.
-        """
-        listed, record = self.found.get(RECORD_NAME), self.record
-        if record is None or listed is None:
-            return {}
-        is_open = record.state == "publishing"
-        return {
-            each.key: each.sha256
-            for each in record.artifacts
-            if (info := self.found.get(each.key)) is not None
-            and info.size == each.size
-            and (listed.is_newer(info) if is_open else not info.is_newer(listed))
-        }
+        """Return the SHA-256 of each artifact that the record proves to be unchanged; see `proved_by`."""
+        return {} if self.record is None else proved_by(self.record, self.found)
 
 
-def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
+def standing_at(dest: ArtifactStore, found: Listing, *, name: str = RECORD_NAME) -> Standing:
     """Read what is at a set's destination.
 
     Parameters
@@ -106,6 +92,8 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
         The set's folder, as a scoped store.
     found
         The infos of the files there.
+    name
+        What to call its record in errors.
 
     Raises
     ------
@@ -119,7 +107,7 @@ def standing_at(dest: ArtifactStore, found: Listing) -> Standing:
     except ArtifactNotFoundError:
         return Standing(found)
     try:
-        record = decode_record(data)
+        record = decode_record(data, name=name)
     except RecordVersionError:
         raise
     except RecordError:
@@ -143,7 +131,7 @@ def standing_of(dest: ArtifactStore) -> Standing:
     try:
         return standing_at(dest, listing_of(dest))
     except LookRefusedError:
-        pass
+        pass  # it may not be listed, but its record may be read by name
     try:
         standing = standing_at(dest, {RECORD_NAME: None})
     except LookRefusedError:
@@ -154,7 +142,7 @@ def standing_of(dest: ArtifactStore) -> Standing:
 
 
 def list_set(folder: ArtifactStore, record: ExecutionRecord | None) -> Listing:
-    """List a set's folder; where nobody may list it, look up what its record names."""
+    """List a set's folder; without the right to list it, look up what its record names."""
     try:
         return listing_of(folder)
     except LookRefusedError:
@@ -172,8 +160,10 @@ def refuse_demotion(standing: Standing, fragment: str, lacks: Collection[str]) -
     """Refuse to replace a complete publication with an incomplete set: `DemotionRefusedError`."""
     named = "; ".join([*lacks][:_NAMED]) + ("; ..." if len(lacks) > _NAMED else "")
     state = "stays as it is" if standing.record is None or standing.record.state == "published" else "stays open"
+    without = " without a record" if standing.record is None else ""
     raise DemotionRefusedError(
-        f"{fragment!r} is published, and what would replace it is not complete ({named}); the published set {state}. "
+        f"{fragment!r} is published{without}, and what would replace it is not complete ({named}); the published set "
+        f"{state}. "
         "Bring back what is missing and do it again, or use --replace (replace=True) to have the less complete one",
         key=fragment,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import attrs
 
@@ -38,16 +38,7 @@ from emdstore.transfers import Listing, digest_of, listing_of
 SetState = Literal["published", "failed", "publishing", "incomplete", "changed", "bare", "unreadable", "newer-schema"]
 """The states of a set; each set is in exactly one. See `docs/lifecycle.md`."""
 
-SET_STATES: tuple[SetState, ...] = (
-    "published",
-    "failed",
-    "publishing",
-    "incomplete",
-    "changed",
-    "bare",
-    "unreadable",
-    "newer-schema",
-)
+SET_STATES: tuple[SetState, ...] = get_args(SetState)
 
 Digest: TypeAlias = "tuple[int, str] | EmdstoreError"
 """Size and SHA-256 of an artifact's bytes, or the error that prevented reading them."""
@@ -250,6 +241,14 @@ def look_at_set(
     except EmdstoreError as error:  # the store's, while the folder was listed
         return SetLook(fragment=fragment, location=location, judgement=Judgement("unreadable"), error=error)
     return look
+
+
+def is_whole_and_bare(folder: ArtifactStore) -> bool:
+    """Tell whether a folder holds a complete set without a record: somebody else's publication."""
+    try:
+        return look_at_set(folder, "", bundles=False).state == "bare"
+    except ExecutionNotFoundError:
+        return False
 
 
 def _is_calm(look: SetLook, folder: ArtifactStore) -> bool:

@@ -11,7 +11,7 @@ from emdstore.emds import RECORD_NAME
 from emdstore.errors import EmdstoreError
 from emdstore.selection import ALL, Selection, folders_above
 from emdstore.sets.listing import find_chosen, iter_chosen
-from emdstore.sets.record import identity_of, read_record
+from emdstore.sets.record import read_record, split_fragment
 from emdstore.stores.port import ArtifactStore, LeftOut
 from emdstore.stores.views import scoped
 
@@ -81,7 +81,7 @@ def _name_and_roles(store: ArtifactStore, location: str, by: By) -> tuple[str, d
         record = read_record(scoped(store, location))
     except EmdstoreError:
         record = None  # it cannot be read: where it lies is all that is known
-    told = identity_of(location or ".") if record is None else (record.provider, record.diagnostic, record.group)
+    told = split_fragment(location or ".") if record is None else (record.provider, record.diagnostic, record.group)
     if by == "role":
         named = () if record is None else record.artifacts
         inside = f"{location}/" if location else ""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
 
@@ -15,7 +15,7 @@ from emdstore.emds import RECORD_NAME, RETRACTION_NAME
 from emdstore.errors import EmdstoreError, ExecutorError, Interrupted
 from emdstore.progress import KEPT, Tally
 from emdstore.selection import ALL, Selection
-from emdstore.sets.finding import FoundSet, fragment_at
+from emdstore.sets.finding import SetFolder, fragment_at
 from emdstore.sets.listing import find_chosen
 from emdstore.sets.proved import Proved
 from emdstore.sets.record import RecordedArtifact
@@ -31,16 +31,7 @@ _WORKERS = 8
 
 Finding = Literal["corrupt", "missing", "stale", "unreadable", "publishing", "incomplete", "bare", "newer-schema"]
 
-FINDINGS: tuple[Finding, ...] = (
-    "corrupt",
-    "missing",
-    "stale",
-    "unreadable",
-    "publishing",
-    "incomplete",
-    "bare",
-    "newer-schema",
-)
+FINDINGS: tuple[Finding, ...] = get_args(Finding)
 HARMLESS: tuple[Finding, ...] = ("stale", "incomplete", "bare")
 
 VerifyCallback = Callable[["VerifiedSet", int, int | None], object]
@@ -217,7 +208,7 @@ def verify(
     if release is not None:
         released = expect_release(store, release).records
         chosen = (each for each in chosen if each.location in released)
-    proved = Proved(state_file, repr(store)) if state_file is not None else None
+    proved = Proved(state_file, f"verify of {store!r}") if state_file is not None else None
     found = ((each, proved and proved.record_of(each.location)) for each in run.tally.count(chosen))
     try:
         with (
@@ -279,16 +270,16 @@ class _Verification:
         )
 
 
-def _verify_sets(store: ArtifactStore, batch: Sequence[tuple[FoundSet, str | None]]) -> list[VerifiedSet]:
+def _verify_sets(store: ArtifactStore, batch: Sequence[tuple[SetFolder, str | None]]) -> list[VerifiedSet]:
     return [verify_set(store, each, proved) for each, proved in batch]
 
 
-def _unchecked(store: ArtifactStore, found: FoundSet, error: ExecutorError) -> VerifiedSet:
+def _unchecked(store: ArtifactStore, found: SetFolder, error: ExecutorError) -> VerifiedSet:
     fragment = fragment_at(store, found.location)
     return VerifiedSet(fragment, "unreadable", problems=(Problem(fragment, "", "unreadable", str(error)),))
 
 
-def verify_set(store: ArtifactStore, found: FoundSet, proved: str | None = None) -> VerifiedSet:
+def verify_set(store: ArtifactStore, found: SetFolder, proved: str | None = None) -> VerifiedSet:
     """Check one set; see `verify`. If it was proved with this record, only what was touched since is read again."""
     try:
         look = look_at_set(store, found.location, bundles=False, every_digest=proved is None)

@@ -4,14 +4,14 @@ from emdstore.transfers.bandwidth import Bandwidth
 from emdstore.transfers.batch import move_in_order, outcome_of
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
-from emdstore.transfers.report import (
+from emdstore.transfers.routes import digest_of
+from emdstore.transfers.run import ProgressCallback, move
+from emdstore.transfers.transfer_report import (
     SetOutcome,
     TransferInterrupted,
     TransferProgress,
     TransferReport,
 )
-from emdstore.transfers.routes import digest_of
-from emdstore.transfers.run import ProgressCallback, move
 from emdstore.transfers.units import plan_move
 
 __all__ = [

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _ONCE_BYTES = 64 * 1024 * 1024
 
 
-class Pace(Protocol):
+class Distance(Protocol):
     """Knows how far away the stores are."""
 
     @property
@@ -63,12 +63,12 @@ class BatchResult:
 
 
 def run_batch(
-    source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, pace: Pace | None, batch: Batch
+    source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, distance: Distance | None, batch: Batch
 ) -> BatchResult:
-    """Do the steps of one batch, one after the other; errors become outcomes. The pace knows what is far by then."""
+    """Do the steps of one batch, one after the other; errors become outcomes. By then it is known whether it is far."""
     started = system.current().monotonic()
     outcomes: list[KeyOutcome] = []
-    far = pace is not None and pace.is_far
+    far = distance is not None and distance.is_far
     with contextlib.suppress(Stopped):
         for outcome in run_steps(source, dest, [step for _, step in batch], monitor, far=far):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
@@ -150,13 +150,13 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
             return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
     if step.once:
         return _put_once(source, dest, step)
-    copied = route.copy(step.key, step.size)
+    copied = route.copy(step.key, step.size, step.here)
     _check(step, source, copied.sha256)
     return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
 
 
 def _put_once(source: ArtifactStore, dest: ArtifactStore, step: Step) -> KeyOutcome:
-    """Copy an artifact to where nothing lies, or these very bytes: nobody may look whether a set vouches for more."""
+    """Copy an artifact only where there is nothing, or the same bytes: an unseen set may vouch for others."""
     needs = "s3:ListBucket, which tells whether it belongs to a set, or --replace (replace=True) to write over it"
     if not isinstance(dest, SupportsCreate) or step.size is None or step.size > _ONCE_BYTES:
         raise _hidden(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 
 import attrs
 
 from emdstore.transfers.batch import foreseen
 from emdstore.transfers.outcomes import KeyOutcome, Outcomes
-from emdstore.transfers.plan import Pair, Step
+from emdstore.transfers.plan import KeyPair, Step
 
 SETTLED = frozenset({"unchanged", "missing", "rejected", "failed", "left"})
 """Actions that need no work."""
@@ -52,13 +53,12 @@ class Ledger:
         else:
             self.waiting.append((position, step))
 
-    def keep(self, pair: Pair) -> None:
-        """Record that a key is unchanged, without a step."""
-        size = pair.size
-        self.outcomes.keep(pair.key, size)
-        self.keys_done += 1
-        self.bytes_planned += size or 0
-        self.bytes_done += size or 0
+    def keep(self, pairs: Collection[KeyPair]) -> None:
+        """Record that keys are unchanged, without steps."""
+        size = self.outcomes.keep((pair.key, pair.size) for pair in pairs)
+        self.keys_done += len(pairs)
+        self.bytes_planned += size
+        self.bytes_done += size
 
     def reserve(self, step: Step) -> int:
         """Return the position of a step's outcome."""

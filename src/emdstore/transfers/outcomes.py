@@ -84,10 +84,21 @@ class Outcomes(Sequence[KeyOutcome]):
         The initial outcomes.
     """
 
-    __slots__ = ("_codes", "_digests", "_folder", "_folder_of", "_folders", "_kept", "_names", "_sizes")
+    __slots__ = (
+        "_codes",
+        "_digests",
+        "_folder",
+        "_folder_number",
+        "_folder_of",
+        "_folders",
+        "_kept",
+        "_names",
+        "_sizes",
+    )
 
     def __init__(self, outcomes: Iterable[KeyOutcome] = ()) -> None:
         self._folder: str | None = None  # that of the last key, which most keys share with the one before
+        self._folder_number = -1
         self._folders, self._names = _Texts(), _Texts()
         self._folder_of = array("I")
         self._codes, self._sizes = bytearray(), array("q")
@@ -101,22 +112,27 @@ class Outcomes(Sequence[KeyOutcome]):
         folder, _, name = str(key).rpartition("/")
         if folder != self._folder:
             self._folder = folder
+            self._folder_number += 1
             self._folders.append(folder)
         self._names.append(name)
-        self._folder_of.append(len(self._folders) - 1)
+        self._folder_of.append(self._folder_number)
         self._codes.append(_PENDING)
         self._sizes.append(_UNKNOWN)
         return len(self._codes) - 1
 
-    def keep(self, key: str, size: int | None) -> None:
-        """Record that the next key is unchanged, as many are: without the value that would say so."""
-        position = self.reserve(key)
-        if not _packs_size(size):
-            self.put(position, KeyOutcome(key, "unchanged", size))
-            return
-        self._codes[position] = _UNCHANGED
-        if size is not None:
-            self._sizes[position] = size
+    def keep(self, unchanged: Iterable[tuple[str, int | None]]) -> int:
+        """Record that the next keys are unchanged, as many are, given their sizes; return the sum of these."""
+        total = 0
+        for key, size in unchanged:
+            position = self.reserve(key)
+            if not _packs_size(size):
+                self.put(position, KeyOutcome(key, "unchanged", size))
+            else:
+                self._codes[position] = _UNCHANGED
+                if size is not None:
+                    self._sizes[position] = size
+            total += size or 0
+        return total
 
     def put(self, position: int, outcome: KeyOutcome) -> None:
         """Record the outcome of a key."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Hashable
 from typing import ClassVar
 
 from emdstore import system
-from emdstore.stores.place import place_of
+from emdstore.stores.place import most_requests, place_of
 from emdstore.stores.port import ArtifactStore, SupportsPath
-from emdstore.stores.sameness import server_of
 from emdstore.transfers.batch import BatchResult
 
 MOST_KEYS = 64
@@ -34,7 +34,7 @@ class Pace:
     _BATCH_SECONDS = 0.02
     _FAR_SECONDS = 0.002
     _MEMORY_SECONDS = 60.0
-    _known: ClassVar[dict[tuple[object, object], tuple[float, float]]] = {}
+    _known: ClassVar[dict[tuple[Hashable | None, ...], tuple[float, float]]] = {}
 
     def __init__(
         self, source: ArtifactStore, dest: ArtifactStore, fixed: int | None, batch_keys: int | None = None
@@ -42,13 +42,15 @@ class Pace:
         self.local = isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)
         self.batch_keys = batch_keys or (MOST_KEYS if self.local else 1)
         self._least_keys = max(8, self.batch_keys)
+        # Where two folders really are takes as long to find out as copying a small file, and does not matter here.
+        places = () if self.local else (place_of(source), place_of(dest))
         self.together = 1
         if not self.local and isinstance(source, SupportsPath) | isinstance(dest, SupportsPath):
-            self.together = max(place_of(source).together, place_of(dest).together)
-        self.most = fixed or min(place_of(source).requests, place_of(dest).requests)
+            self.together = max(place.together for place in places)
+        self.most = fixed or min((place.requests for place in places), default=most_requests())
         self._least = self.limit = fixed or min(self.most, (os.cpu_count() or 1) if self.local else 4, 4)
         self._least_seconds = math.inf
-        self._between = server_of(source), server_of(dest)
+        self._between = tuple(place.server for place in places)
         seconds, noted = self._known.get(self._between, (math.inf, -math.inf))
         if system.current().monotonic() < noted + self._MEMORY_SECONDS:
             self._keep_to(seconds)

@@ -42,6 +42,8 @@ _LISTED_AHEAD = 1000
 _FINE_GRAIN, _COARSE_GRAIN = 0.02, 2.0
 _LISTING_PER_KEY = 4
 
+_END: tuple[None, None] = None, None
+
 
 @attrs.frozen
 class Step:
@@ -128,8 +130,8 @@ def _is_whole(seconds: float) -> bool:
     return seconds == int(seconds)
 
 
-@attrs.frozen
-class Pair:
+@attrs.define  # never changed, but each key has one, and making a frozen one takes four times as long
+class KeyPair:
     """One key on both sides.
 
     Attributes
@@ -162,7 +164,7 @@ def pairs_of(
     prefix: str = "",
     also: str | None = None,
     whole: bool = False,
-) -> Iterator[Pair]:
+) -> Iterator[KeyPair]:
     """Merge two listings in bounded memory.
 
     Parameters
@@ -178,31 +180,32 @@ def pairs_of(
     also
         A name that is reported even if it comes later at the destination's root.
     """
-    # A copy is another store, so the identity is not copied.
-    listed = (each for each in _listed(source, prefix, left_out) if each[0] != IDENTITY_KEY)
+    listed = _listed(source, prefix, left_out)
     below = _listed(dest, prefix, left_out if whole else None)  # which begins to connect
-    sides = itertools.chain(list(itertools.islice(listed, _LISTED_AHEAD)), listed), below
-    here, there = (next(each, None) for each in sides)
+    ahead = list(itertools.islice(listed, _LISTED_AHEAD))
+    sides = itertools.chain(ahead, listed), below
+    (here, info), (there, known) = (next(each, _END) for each in sides)
     last = ""
     while here is not None:
-        last = here[0]
-        if there is None or here[0] < there[0]:
-            yield Pair(here[0], True, False, here[1])
-            here = next(sides[0], None)
-        elif here[0] == there[0]:
-            yield Pair(here[0], True, True, here[1], there[1])
-            here, there = next(sides[0], None), next(sides[1], None)
+        if here == IDENTITY_KEY:  # a copy is another store
+            here, info = next(sides[0], _END)
+            continue
+        last = here
+        if here == there:
+            yield KeyPair(here, True, True, info, known)
+            here, info = next(sides[0], _END)
+            there, known = next(sides[1], _END)
+        elif there is None or here < there:
+            yield KeyPair(here, True, False, info)
+            here, info = next(sides[0], _END)
         else:
-            yield Pair(there[0], False, True, None, there[1])
-            there = next(sides[1], None)
-    while whole and there is not None:
-        yield Pair(there[0], False, True, None, there[1])
-        there = next(sides[1], None)
-    while also is not None and there is not None and _is_near(there[0], last, prefix):
-        yield Pair(there[0], False, True, None, there[1])
-        there = next(sides[1], None)
-    if also is not None and not prefix and last and there is not None and there[0] <= also and dest.exists(also):
-        yield Pair(also, False, True)
+            yield KeyPair(there, False, True, None, known)
+            there, known = next(sides[1], _END)
+    while there is not None and (whole or (also is not None and _is_near(there, last, prefix))):
+        yield KeyPair(there, False, True, None, known)
+        there, known = next(sides[1], _END)
+    if also is not None and not prefix and last and there is not None and there <= also and dest.exists(also):
+        yield KeyPair(also, False, True)
 
 
 def _is_near(key: str, last: str, prefix: str) -> bool:
@@ -220,7 +223,7 @@ def _listed(
     return ((each, None) if isinstance(each, str) else (each.key, each) for each in found)
 
 
-def step_of(pair: Pair, unchanged: Unchanged) -> Step:
+def step_of(pair: KeyPair, unchanged: Unchanged) -> Step:
     """Decide for one key at the source that no record vouches for."""
     size = pair.size
     if not pair.there or unchanged == "never":

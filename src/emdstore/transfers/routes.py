@@ -11,20 +11,23 @@ There are three ways; the first that both stores support is used:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 from emdstore.errors import EmdstoreError, SourceChangedError
-from emdstore.stores.checksums import Check, sha256_of
+from emdstore.stores.checksums import Check, expecting, knowing, sha256_of
 from emdstore.stores.port import (
     CHUNK_SIZE,
+    ArtifactInfo,
     ArtifactStore,
     Copied,
     CopiesMany,
     CopySession,
     ExpectsSize,
+    KnowsWritten,
     StoreSession,
     SupportsCopyFrom,
     SupportsDigest,
@@ -32,10 +35,15 @@ from emdstore.stores.port import (
     SupportsPath,
     SupportsSession,
     SupportsStreaming,
+    TellsWritten,
 )
 from emdstore.workers.watch import Monitor, Watch
 
 _MIB = 1024 * 1024
+
+
+class _UnexpectedError(Exception):
+    """The bytes have another SHA-256 than expected. They are read again, to tell whether it happened on the way."""
 
 
 class Route:
@@ -64,6 +72,9 @@ class Route:
         self._whole_size = 4 * _MIB if isinstance(source, SupportsPath) and not far else _MIB
         # A store that streams promises to read one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
+        self._dated = isinstance(dest, TellsWritten)
+        if self._dated and not isinstance(source, SupportsSession):
+            self._whole_size = -1  # an open reader knows the time without another request
 
     def __enter__(self) -> Self:
         if isinstance(self._dest, SupportsCopyFrom) and (copies := self._dest.copy_from(self._source)) is not None:
@@ -80,7 +91,7 @@ class Route:
     ) -> None:
         self._opened.__exit__(kind, error, traceback)
 
-    def copy(self, key: str, size: int | None) -> Copied:
+    def copy(self, key: str, size: int | None, sha256: str | None = None) -> Copied:
         """Copy one artifact, entirely or not at all.
 
         Parameters
@@ -89,6 +100,9 @@ class Route:
             The artifact's key, in both stores.
         size
             Its size, if known.
+        sha256
+            The SHA-256 that it should have, if known: then the store's own checksum is not computed beside. Other bytes
+            are copied only if they have that one.
 
         Raises
         ------
@@ -104,10 +118,16 @@ class Route:
                     self._monitor(size)
                 return Copied(size, None)
             return copied
+        if sha256 is not None:
+            with suppress(_UnexpectedError):
+                return self._through_here(key, size, sha256)
+        return self._through_here(key, size, None)
+
+    def _through_here(self, key: str, size: int | None, sha256: str | None) -> Copied:
         small = size is not None and size <= self._whole_size
         if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
-            return self._stream(self._source, self._dest, key)
-        return self._whole(key)
+            return self._stream(self._source, self._dest, key, sha256)
+        return self._whole(key, sha256)
 
     def copy_many(self, keys: Sequence[str]) -> Iterator[Copied | EmdstoreError] | None:
         """Copy small artifacts that are under way at once, see `CopiesMany`; None if there is no such way."""
@@ -117,11 +137,13 @@ class Route:
         """Hash an artifact in one of the two stores, no faster than it may be read; see `digest_of`."""
         return digest_of(store, key, check, self._monitor.slow_down if isinstance(self._monitor, Watch) else None)
 
-    def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str) -> Copied:
+    def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str, sha256: str | None) -> Copied:
         digest, size = hashlib.sha256(), 0
-        with source.open_reader(key) as reader, dest.open_writer(key) as writer:
+        with expecting(sha256):
+            opened = source.open_reader(key)
+        with opened as reader, dest.open_writer(key) as writer:
             if isinstance(writer, ExpectsSize):
-                writer.expect(reader.info.size)
+                writer.expect(reader.info.size, self._written_ns(reader, reader.info))
             while chunk := reader.read(CHUNK_SIZE):
                 digest.update(chunk)
                 writer.write(chunk)
@@ -132,17 +154,31 @@ class Route:
                 raise SourceChangedError(
                     f"{key!r} had {reader.info.size} bytes when it was opened and gave {size}; run it again", key=key
                 )
+            if sha256 not in (None, digest.hexdigest()):
+                raise _UnexpectedError
         return Copied(size, digest.hexdigest())
 
-    def _whole(self, key: str) -> Copied:
+    def _written_ns(self, reader: object, info: ArtifactInfo | None = None) -> int | None:
+        """Return when the bytes were first written, as far as the destination keeps it."""
+        if not self._dated:
+            return None
+        if isinstance(reader, KnowsWritten) and reader.written_ns is not None:
+            return reader.written_ns
+        return None if info is None or math.isnan(info.modified) else int(info.modified * 1e9)
+
+    def _whole(self, key: str, sha256: str | None) -> Copied:
         before = self._ask.info(key) if self._ask is not None else None
-        data = self._reader.read_bytes(key)
+        with expecting(sha256):
+            data = self._reader.read_bytes(key)
         if self._monitor is not None:
             self._monitor(len(data))
         if self._ask is not None and before is not None and (self._ask.info(key) != before or len(data) != before.size):
             raise SourceChangedError(f"{key!r} changed while it was read; run it again", key=key)
         digest = sha256_of(data)
-        self._writer.write_bytes(key, data)
+        if sha256 not in (None, digest):
+            raise _UnexpectedError
+        with knowing(data, digest, self._written_ns(self._reader, before)):
+            self._writer.write_bytes(key, data)
         return Copied(len(data), digest)
 
 

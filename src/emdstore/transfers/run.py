@@ -29,11 +29,11 @@ from emdstore.transfers.ledger import Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
 from emdstore.transfers.plan import Listing, Step, Unchanged
-from emdstore.transfers.report import TransferInterrupted, TransferProgress, TransferReport
+from emdstore.transfers.transfer_report import TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfers.unit_runs import UnitRuns
 from emdstore.transfers.units import Limited, Order, Sealing, Unit, ordered, plan_move
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
-from emdstore.workers.watch import Monitor, Watch
+from emdstore.workers.watch import Monitor, Watch, is_fork
 
 if TYPE_CHECKING:
     from emdstore.workers.forks import ForkWatch
@@ -164,6 +164,7 @@ def move(
         flush=flush,
         in_order=order != "name",
         bandwidth=bandwidth,
+        **({} if sealing is None else {"arrived": sealing.arrived}),
     )
     try:
         run.run()
@@ -210,6 +211,7 @@ class _Run:
         flush: bool = False,
         in_order: bool = False,
         bandwidth: Bandwidth | None = None,
+        arrived: Callable[[Unit], object] = lambda _: None,
     ) -> None:
         self._source, self._dest, self._plan = source, dest, plan
         self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be started first
@@ -230,7 +232,7 @@ class _Run:
         self._watch = Watch(None if bandwidth is None else Throttle(bandwidth))
         self._watches: list[Watch | ForkWatch] = [self._watch]
         self._ledger = Ledger(only_prove=only_prove, counts_bytes=not self._elsewhere)
-        self._units = UnitRuns(dest, self._ledger, self._flushed)
+        self._units = UnitRuns(dest, self._ledger, self._flushed, arrived)
         self._backlog: Backlog[tuple[int, Step], BatchResult] | None = None
         self._in_memory = self._together = 0
         self._complete = False
@@ -242,7 +244,11 @@ class _Run:
         alone = system.current().monotonic() + _ALONE_SECONDS
         while self._plan_some() and system.current().monotonic() < alone:
             pass
-        if not self._elsewhere and not self._is_slow:
+        waiting = self._ledger.waiting
+        is_known = self._pace.is_far and len(waiting) > 1
+        # Of small files that go together the first batch would show nothing, and all others wait for it.
+        is_known |= len(waiting) > self._pace.together and self._goes_together(waiting[0][1])
+        if not self._elsewhere and not self._is_slow and not is_known:
             # The first steps, done here, show how fast these stores are, and how far away.
             if batch := self._next_batch(large=False):
                 self._run_here(batch)
@@ -257,7 +263,12 @@ class _Run:
         self._tell(last=True)
 
     def _is_little(self) -> bool:
-        """Tell whether only one small batch for near stores is left: starting a thread would take longer."""
+        """Tell whether only one small batch for near stores is left: starting a thread would take longer.
+
+        So does it, whatever is left, where each core has a process of its own, and nobody waits to see progress.
+        """
+        if self._complete and self._pace.local and self._on_progress is None and is_fork():
+            return True
         sizes = [math.inf if step.size is None else step.size for _, step in self._ledger.waiting]
         little = _BATCH_BYTES if self._pace.is_near else SMALL_SIZE
         is_batch = len(sizes) <= self._pace.batch_keys and sum(sizes) <= little

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import attrs
@@ -15,8 +15,8 @@ from emdstore.transfers.batch import foreseen
 from emdstore.transfers.ledger import SETTLED, Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.plan import Step
-from emdstore.transfers.report import SetOutcome, SetWord
 from emdstore.transfers.seals import ATTEMPTS, overtaken
+from emdstore.transfers.transfer_report import SetOutcome, SetWord
 from emdstore.transfers.units import Unit, steps_of
 
 
@@ -85,6 +85,8 @@ class UnitRuns:
         Holds their steps and outcomes.
     flushed
         The destination, if it must be flushed before seals are written.
+    arrived
+        Called with each unit that is at the destination as it was planned.
 
     Attributes
     ----------
@@ -94,8 +96,14 @@ class UnitRuns:
         Units that wait for a flush before they are sealed.
     """
 
-    def __init__(self, dest: ArtifactStore, ledger: Ledger, flushed: SupportsFlush | None) -> None:
-        self._dest, self._ledger, self._flushed = dest, ledger, flushed
+    def __init__(
+        self,
+        dest: ArtifactStore,
+        ledger: Ledger,
+        flushed: SupportsFlush | None,
+        arrived: Callable[[Unit], object] = lambda _: None,
+    ) -> None:
+        self._dest, self._ledger, self._flushed, self._arrived = dest, ledger, flushed, arrived
         self._runs: dict[int, _UnitRun] = {}  # by the positions of their steps in progress
         self._untold = 0
         self.sealable: list[_UnitRun] = []
@@ -116,8 +124,7 @@ class UnitRuns:
     def begin(self, unit: Unit) -> None:
         """Take a unit in."""
         if unit.unchanged:  # as nearly all are in a second run
-            for pair in unit.unchanged:
-                self._ledger.keep(pair)
+            self._ledger.keep(unit.unchanged)
             self.sets.append(SetOutcome(unit.folder, "unchanged"))
             return
         loose = {step.key for step in unit.loose}
@@ -260,6 +267,8 @@ class UnitRuns:
             return
         word: SetWord = "failed" if run.error is not None else "copied" if run.changes or not sealed else "unchanged"
         self.sets.append(SetOutcome(unit.folder, word, run.error))
+        if run.error is None:
+            self._arrived(unit)
 
     def _settle(self, run: _UnitRun, position: int, step: Step, outcome: KeyOutcome) -> None:
         """Record the outcome of a unit's step, and continue the unit when it has no step in progress."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from typing import Literal, Protocol
 
@@ -18,9 +19,9 @@ import attrs
 from emdstore.errors import EmdstoreError, LookRefusedError, SelectionError
 from emdstore.keys import in_folder, join_key
 from emdstore.selection import folders_above, roots_of
-from emdstore.stores.port import ArtifactStore, LeftOut, SupportsPath
+from emdstore.stores.port import ArtifactStore, LeftOut, StoreSession, SupportsPath, SupportsSession
 from emdstore.transfers.patience import patiently
-from emdstore.transfers.plan import Listing, Pair, Step, Unchanged, check_rule, pairs_of, plan_steps
+from emdstore.transfers.plan import KeyPair, Listing, Step, Unchanged, check_rule, pairs_of, plan_steps
 
 _MOST_WAITING = 2000
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
@@ -34,7 +35,7 @@ class Group:
 
     folder: str
     kind: Kind
-    pairs: tuple[Pair, ...]
+    pairs: tuple[KeyPair, ...]
 
 
 @attrs.frozen
@@ -75,7 +76,10 @@ class Unit:
     read_back: tuple[Step, ...] = ()
     error: EmdstoreError | None = None
     is_part: bool = False
-    unchanged: tuple[Pair, ...] = ()
+    unchanged: tuple[KeyPair, ...] = ()
+
+
+Reads = ArtifactStore | StoreSession
 
 
 class Sealing(Protocol):
@@ -95,10 +99,11 @@ class Sealing(Protocol):
         """Decide what to do for a folder. Its seals are read; nothing is written."""
         ...
 
-    def plan_at_once(
-        self, group: Group, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
-    ) -> Unit | None:
-        """Decide without a request to a store, where that proves that nothing is to be done; otherwise None."""
+    def plan_at_once(self, group: Group, source: Reads, dest: Reads | None, unchanged: Unchanged) -> Unit | None:
+        """Decide by what is read from local files, where that proves that nothing is to be done; otherwise None.
+
+        The destination is None if its files are not local.
+        """
         ...
 
     def plan_some(self, folder: str, steps: Sequence[Step], source: ArtifactStore, dest: ArtifactStore) -> Unit:
@@ -107,15 +112,23 @@ class Sealing(Protocol):
 
     @property
     def replace(self) -> bool:
-        """Whether what is there may be replaced though nobody may look what it is."""
+        """Whether what is there may be replaced without the right to look at it."""
         ...
 
-    def takes(self, pair: Pair) -> bool:
+    def arrived(self, unit: Unit) -> None:
+        """Take note that a folder is at the destination as it was planned."""
+        ...
+
+    def takes(self, pair: KeyPair) -> bool:
         """Tell whether a key outside such folders is to be moved."""
         ...
 
-    def step(self, pair: Pair, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Step:
+    def step(self, pair: KeyPair, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged) -> Step:
         """Decide what to do for a key outside such folders."""
+        ...
+
+    def comes_last(self, key: str) -> int:
+        """Return 0 for most keys outside such folders; those with a higher number wait for all with a lower one."""
         ...
 
 
@@ -138,12 +151,12 @@ class _Folder:
     path: str
     kind: Literal["sealed", "bare", "plain"] | None = None
     hinted: bool = False
-    held: list[Pair | Group] = attrs.field(factory=list)
+    held: list[KeyPair | Group] = attrs.field(factory=list)
 
 
 def grouped(
-    pairs: Iterable[Pair], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, *, above: Sequence[str] = ()
-) -> Iterator[Pair | Group]:
+    pairs: Iterable[KeyPair], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, *, above: Sequence[str] = ()
+) -> Iterator[KeyPair | Group]:
     """Group the keys that are moved as a whole.
 
     If very many keys would have to wait for a seal that may be listed after them, the stores are asked. The folders
@@ -159,11 +172,11 @@ class _Grouping:
         self._open = [_Folder(path, "plain") for path in above] or [_Folder("")]
         self._waiting = 0
 
-    def run(self, pairs: Iterable[Pair]) -> Iterator[Pair | Group]:
+    def run(self, pairs: Iterable[KeyPair]) -> Iterator[KeyPair | Group]:
         for pair in pairs:
             path, _, name = pair.key.rpartition("/")
             last = self._open[-1]
-            if last.path != path:
+            if is_another := last.path != path:
                 last = self._enter(path)
             if name == self._name:
                 last.kind = "sealed"
@@ -172,7 +185,7 @@ class _Grouping:
                 last.hinted |= name == self._hint and pair.here
             last.held.append(pair)
             self._waiting += 1
-            if self._open[0].kind == "plain" or self._waiting > _MOST_WAITING:
+            if is_another or last.kind == "plain" or self._waiting > _MOST_WAITING:
                 yield from self._certain()
         while len(self._open) > 1:
             held = self._leave()
@@ -197,7 +210,7 @@ class _Grouping:
         if folder.kind is None and name > self._name:
             folder.kind = "bare" if folder.hinted else "plain"
 
-    def _leave(self) -> list[Pair | Group]:
+    def _leave(self) -> list[KeyPair | Group]:
         """Leave the last folder, and return what was listed in it."""
         folder = self._open.pop()
         if folder.kind == "sealed":
@@ -210,7 +223,7 @@ class _Grouping:
             return [*inside, Group(folder.path, "bare", own)]
         return folder.held
 
-    def _certain(self) -> Iterator[Pair | Group]:
+    def _certain(self) -> Iterator[KeyPair | Group]:
         """Release what does not belong to an open folder."""
         for folder in self._open:
             if folder.kind is None and self._waiting > _MOST_WAITING:
@@ -281,11 +294,11 @@ def _holds(store: ArtifactStore, key: str) -> bool | None:
         return None
 
 
-def _is_sealed(held: Pair | Group) -> bool:
+def _is_sealed(held: KeyPair | Group) -> bool:
     return isinstance(held, Group) and held.kind == "sealed"
 
 
-def _flat(held: Iterable[Pair | Group]) -> Iterator[Pair]:
+def _flat(held: Iterable[KeyPair | Group]) -> Iterator[KeyPair]:
     for each in held:
         if isinstance(each, Group):
             yield from each.pairs
@@ -394,14 +407,14 @@ def _named(
     outside = [
         step
         for step in planned
-        if not (step.key in names or _lies_in(step.key, folders)) and sealing.takes(Pair(step.key, True, False))
+        if not (step.key in names or _lies_in(step.key, folders)) and sealing.takes(KeyPair(step.key, True, False))
     ]
     sealed_ones = sealed_folders(
         (*folders, *(step.key for step in outside if step.action != "rejected")), sealing.name, source, dest
     )
     inside = sealed_ones.folders
     for folder in sorted(folders & inside.keys()):  # a part of a set
-        within = [key for key in source.iter_keys(folder) if sealing.takes(Pair(key, True, False))]
+        within = [key for key in source.iter_keys(folder) if sealing.takes(KeyPair(key, True, False))]
         outside += plan_steps(source, dest, within, unchanged=unchanged)
         inside |= {step.key: inside[folder] for step in outside if in_folder(step.key, folder)}
     whole = [step.key for step in planned if step.key in folders and step.key not in inside]
@@ -430,22 +443,31 @@ def _lies_in(key: str, folders: Collection[str]) -> bool:
 
 
 def _planned(
-    items: Iterator[Pair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
+    items: Iterator[KeyPair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
 ) -> Iterator[Step | Unit]:
     """Plan what comes; the seals of many folders are read in parallel if they are not local files."""
-    if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
+    items = _with_the_last_at_the_end(items, sealing)
+    with ExitStack() as stack:
+        here, there = (
+            stack.enter_context(near) if (near := _nearby(each)) is not None else None for each in (source, dest)
+        )
+
+        def at_once(group: Group) -> Unit | None:
+            return None if here is None else sealing.plan_at_once(group, here, there, unchanged)
+
+        if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
+            for item in items:
+                if isinstance(item, Group):
+                    yield at_once(item) or sealing.plan(item, source, dest, unchanged)
+                elif item.here and sealing.takes(item):
+                    yield sealing.step(item, source, dest, unchanged)
+            return
+        ahead: deque[Step | Unit | Future[Unit]] = deque()
+        pool = stack.enter_context(ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan"))
         for item in items:
             if isinstance(item, Group):
-                yield sealing.plan(item, source, dest, unchanged)
-            elif item.here and sealing.takes(item):
-                yield sealing.step(item, source, dest, unchanged)
-        return
-    ahead: deque[Step | Unit | Future[Unit]] = deque()
-    with ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan") as pool:
-        for item in items:
-            if isinstance(item, Group):
-                unit = sealing.plan_at_once(item, source, dest, unchanged)  # a thread's turn takes longer than that
-                ahead.append(pool.submit(sealing.plan, item, source, dest, unchanged) if unit is None else unit)
+                unit = at_once(item)  # a thread's turn takes longer than that
+                ahead.append(unit or pool.submit(sealing.plan, item, source, dest, unchanged))
             elif item.here and sealing.takes(item):
                 ahead.append(sealing.step(item, source, dest, unchanged))
             while ahead and (len(ahead) > _SEALS_AHEAD or not isinstance(ahead[0], Future) or ahead[0].done()):
@@ -453,3 +475,21 @@ def _planned(
                 yield first.result() if isinstance(first, Future) else first
         for first in ahead:
             yield first.result() if isinstance(first, Future) else first
+
+
+def _with_the_last_at_the_end(items: Iterable[KeyPair | Group], sealing: Sealing) -> Iterator[KeyPair | Group]:
+    last: list[tuple[int, KeyPair]] = []
+    for item in items:
+        if isinstance(item, KeyPair) and (rank := sealing.comes_last(item.key)):
+            last.append((rank, item))
+        else:
+            yield item
+    for _, pair in sorted(last, key=lambda each: each[0]):
+        yield pair
+
+
+def _nearby(store: ArtifactStore) -> AbstractContextManager[Reads] | None:
+    """Return what reads local files in the order of their keys; None if they are not local."""
+    if not isinstance(store, SupportsPath):
+        return None
+    return store.session() if isinstance(store, SupportsSession) else nullcontext(store)

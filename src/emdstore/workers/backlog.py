@@ -211,14 +211,13 @@ class Backlog(Generic[Item, Result]):
                 call = run_packed, __version__, self._packed, items
             with uninterrupted():
                 future = self._executor.submit(*call)
+                self._taken = True
+                self._running[future] = given
                 future.add_done_callback(self._done.put)
         except Exception as error:  # shut down, broken, disconnected: each engine has its own
             if not self._taken:
                 raise refused(error) from error
             self._lost.append((given.items, refused(error)))
-            return
-        self._taken = True
-        self._running[future] = given
 
     def _see_whether_it_lives(self) -> None:
         """Give up what is in progress if the executor accepts no more work: some drop their futures when they end."""

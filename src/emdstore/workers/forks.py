@@ -19,7 +19,7 @@ import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
-from emdstore.workers.watch import Monitor, Stopped
+from emdstore.workers.watch import Monitor, Stopped, mark_as_fork
 
 MOST_FORKS = 255
 """Workers are numbered with single bytes."""
@@ -100,6 +100,7 @@ def _begin(watch: ForkWatch, numbers: int, line: int, parents_end: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _watch, _number = watch, os.read(numbers, 1)[0]
     os.close(parents_end)
+    mark_as_fork()
     gc.freeze()  # collecting the parent's objects would copy their memory
     threading.Thread(target=_end_with_parent, args=(line,), daemon=True).start()
 

@@ -19,7 +19,7 @@ class Monitor(Protocol):
         ...
 
 
-class Throttle(Protocol):
+class Brake(Protocol):
     """Makes threads wait until the bytes that they have moved were allowed."""
 
     def wait(self, count: int, is_over: Callable[[], bool]) -> None:
@@ -32,7 +32,7 @@ class Watch:
     stop.
     """
 
-    def __init__(self, throttle: Throttle | None = None) -> None:
+    def __init__(self, throttle: Brake | None = None) -> None:
         self.bytes, self._stopped = 0, False
         self._throttle = throttle
         self._lock = threading.Lock()
@@ -59,3 +59,17 @@ class Watch:
             self._throttle.wait(count, lambda: self._stopped)
         if self._stopped:
             raise Stopped
+
+
+_is_fork = False
+
+
+def mark_as_fork() -> None:
+    """Note that this process is one of as many forks as there are cores."""
+    global _is_fork
+    _is_fork = True
+
+
+def is_fork() -> bool:
+    """Tell whether other forks keep the other cores busy, so that threads of this one would only wait for them."""
+    return _is_fork

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from emdstore.sets.events import Event
 from emdstore.shown import Shown
 
 
@@ -50,6 +51,8 @@ class UploadReport(Shown):
         The executions that somebody else is committing, or has committed meanwhile.
     kept
         The executions whose scratch folder should have been removed but stays, with reasons.
+    events
+        News for the store's log that is not written yet; whoever calls a commit writes it. No part of equality.
     """
 
     statuses: Mapping[str, str] = attrs.field(factory=dict)
@@ -59,6 +62,7 @@ class UploadReport(Shown):
     errors: tuple[UploadError, ...] = ()
     skipped: Mapping[str, str] = attrs.field(factory=dict)
     kept: Mapping[str, str] = attrs.field(factory=dict)
+    events: tuple[Event, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @property
     def uploaded(self) -> int:
