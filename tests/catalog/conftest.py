@@ -52,3 +52,17 @@ def catalog(shared_catalog_url: str) -> Iterator[Catalog]:
     """An empty catalog of each kind."""
     with Catalog(shared_catalog_url) as catalog:
         yield catalog
+
+
+@pytest.fixture(scope="module", params=["sqlite", POSTGRESQL])
+def asked_catalog(
+    request: pytest.FixtureRequest, empty_catalog: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Catalog]:
+    """A catalog of each kind that a module fills once, and only asks then: to make one takes longer than to ask."""
+    if request.param == "sqlite":
+        with Catalog(Path(shutil.copy(empty_catalog, tmp_path_factory.mktemp("asked")))) as catalog:
+            yield catalog
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    with server.new_database(request.getfixturevalue("postgres_template")) as url, Catalog(url) as catalog:
+        yield catalog

@@ -452,26 +452,37 @@ def test_polars_has_the_columns_and_values_of_arrow(kind: str) -> None:
         assert query.to_polars().to_arrow().to_pylist() == query.to_arrow().to_pylist()
 
 
+@pytest.mark.parametrize("format", ["nc", "zarr"])
 @pytest.mark.parametrize("kind", ["scalars", "series"])
-def test_netcdf_has_what_xarray_has(kind: str, tmp_path: Path) -> None:
+def test_netcdf_and_zarr_have_what_xarray_has(kind: str, format: Any, tmp_path: Path) -> None:
     with Catalog("sqlite://") as catalog:
         catalog.replace_execution(FULL)
-        query = catalog.scalars() if kind == "scalars" else catalog.series(index_name="time")
-        (tmp_path / "rows.nc").write_bytes(written(query, "nc"))
+        query = (
+            catalog.scalars(dimensions={"season": "DJF"}) if kind == "scalars" else catalog.series(index_name="time")
+        )
+        file = tmp_path / ("rows.nc" if format == "nc" else "rows.zarr.zip")
+        told: list[tuple[int, int]] = []
+        file.write_bytes(b"".join(query.export(format, on_progress=lambda *both: told.append(both))))
         rows = list(query)
-        with xr.open_dataset(tmp_path / "rows.nc") as found:
+        assert told[-1] == (len(rows), len(rows))
+        with xr.open_dataset(file) if format == "nc" else xr.open_zarr(f"zip::{file}", consolidated=True) as found:
             assert found.execution_id.values.tolist() == [row.execution_id for row in rows]
             for name in {name for row in rows for name in row.dimensions}:
                 assert found[name].values.tolist() == [row.dimensions.get(name, "") for row in rows]
             values = [row.value for row in rows] if kind == "scalars" else query.to_xarray().value.values
             np.testing.assert_array_equal(found.value.values, values)
+            if kind == "scalars":
+                assert found.value.attrs["units"] == "K"
+            else:
+                assert found.time.values.tolist() == ["1850-01", "1850-02"]
+            assert found.attrs["Conventions"].startswith("CF-")
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_exported_is_said_before_anything_is_read() -> None:
-    with Catalog("sqlite://") as catalog, pytest.raises(ExportError, match=r"'xls'.*csv, jsonl, parquet, nc"):
+    with Catalog("sqlite://") as catalog, pytest.raises(ExportError, match=r"'xls'.*csv, jsonl, parquet, nc, zarr"):
         catalog.scalars().export("xls")  # type: ignore[arg-type]
 
 
@@ -497,6 +508,7 @@ with Catalog("sqlite://") as catalog:
         ("pyarrow", lambda: catalog.scalars().export("parquet")),
         ("pyarrow pandas", lambda: catalog.scalars().to_pandas()),
         ("polars", lambda: catalog.scalars().to_polars()),
+        ("zarr", lambda: catalog.scalars().export("zarr")),
         ("h5netcdf", lambda: catalog.scalars().export("nc")),
         ("xarray", lambda: catalog.series().to_xarray()),
     ):
@@ -514,6 +526,7 @@ with Catalog("sqlite://") as catalog:
         "arrow",
         "pandas",
         "polars",
+        "zarr",
         "xarray",
         "xarray",
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 import sqlalchemy as sa
@@ -14,11 +16,21 @@ from emdstore.errors import QueryError
 ERA5 = (("ERA5", None, None, None, "ab" * 32), "observations", "psl", None)
 
 
-@pytest.fixture
-def filled(catalog: Catalog) -> Catalog:
+def fill(catalog: Catalog) -> Catalog:
     catalog.replace_execution(FULL)
     catalog.replace_execution(execution_of("other", inputs=[ERA5], diagnostic_version="1"))
     return catalog
+
+
+@pytest.fixture
+def filled(catalog: Catalog) -> Catalog:
+    return fill(catalog)
+
+
+@pytest.fixture(scope="module")
+def asked(asked_catalog: Catalog) -> Catalog:
+    """As `filled`, and not to be changed."""
+    return fill(asked_catalog)
 
 
 @pytest.mark.parametrize(
@@ -41,28 +53,47 @@ def filled(catalog: Catalog) -> Catalog:
         ("ERA", []),
     ],
 )
-def test_executions_are_found_by_what_they_read(filled: Catalog, called: str | list[str], reading: list[str]) -> None:
-    assert [row.fragment for row in filled.executions(dataset=called)] == reading
-    assert sorted({row.fragment for row in filled.inputs(dataset=called)}) == reading
+def test_executions_are_found_by_what_they_read(asked: Catalog, called: str | list[str], reading: list[str]) -> None:
+    assert [row.fragment for row in asked.executions(dataset=called)] == reading
+    assert sorted({row.fragment for row in asked.inputs(dataset=called)}) == reading
 
 
-def test_of_all_that_was_read_only_what_was_asked_for_is_told(filled: Catalog) -> None:
-    assert [(row.dataset, row.role) for row in filled.inputs(dataset="ERA5")] == [
+def test_of_all_that_was_read_only_what_was_asked_for_is_told(asked: Catalog) -> None:
+    assert [(row.dataset, row.role) for row in asked.inputs(dataset="ERA5")] == [
         ("ERA5", "observations"),
         ("ERA5", "reference"),
     ]
-    assert filled.inputs().count() == 4
-    assert next(iter(filled.scalars(dataset="masks/land.nc", dimensions={"season": "DJF"}))).value == 1.25
+    assert asked.inputs().count() == 4
+    assert next(iter(asked.scalars(dataset="masks/land.nc", dimensions={"season": "DJF"}))).value == 1.25
 
 
-def test_an_empty_name_is_refused(filled: Catalog) -> None:
+def test_files_have_the_asset_roles_of_their_records(asked: Catalog) -> None:
+    assert {row.asset_role for row in asked.artifacts()} == {"Output"}
+    assert {(row.key is None, row.asset_role) for row in asked.inputs()} == {(False, "Input"), (True, None)}
+
+
+def test_an_empty_name_is_refused(asked: Catalog) -> None:
     with pytest.raises(QueryError, match="names no dataset"):
-        filled.executions(dataset="doi:")
+        asked.executions(dataset="doi:")
 
 
-def test_versions_choose_executions(filled: Catalog) -> None:
-    assert [row.fragment for row in filled.executions(diagnostic_version="1")] == ["other"]
-    assert [row.fragment for row in filled.executions(provider_version=["3.9", "4"])] == [FULL.fragment]
+def test_versions_choose_executions(asked: Catalog) -> None:
+    assert [row.fragment for row in asked.executions(diagnostic_version="1")] == ["other"]
+    assert [row.fragment for row in asked.executions(provider_version=["3.9", "4"])] == [FULL.fragment]
+
+
+def test_packages_and_hosts_choose_executions_and_their_values(filled: Catalog) -> None:
+    filled.replace_execution(execution_of("third", software={"numpy": "1.0", 'odd"name.x': "2"}, host="login1"))
+
+    def found(**filters: Any) -> set[str]:
+        return {row.fragment for row in filled.executions(**filters)}
+
+    assert found(software={"numpy": "2.3"}) == {FULL.fragment}
+    assert found(software={"numpy": ["1.0", "2.3"]}) == {"third", FULL.fragment}
+    assert found(software={'odd"name.x': "2", "numpy": "1.0"}) == {"third"}
+    assert found(software={"numpy": "1.0", "PMP": "3.9 (Ü)"}) == set()
+    assert found(host="login1") == {"third"}
+    assert filled.scalars(software={"numpy": "2.3"}).count() == filled.scalars(fragment=FULL.fragment).count() > 0
 
 
 def test_a_dataset_is_one_row_whoever_reads_it_and_goes_by_all_that_is_known_of_it(filled: Catalog) -> None:

@@ -55,6 +55,7 @@ def test_a_bare_set_never_takes_an_execution_that_a_workspace_has_entered(catalo
     assert [(row.status, row.scalars) for row in catalog.executions()] == [("stopped", 0)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "content",
     [
@@ -77,11 +78,22 @@ def test_a_complete_publication_becomes_less_only_if_somebody_asks(catalog: Cata
     assert everything(catalog) != before
 
 
+@pytest.mark.parametrize("less", ["failed", "incomplete"])
+def test_a_set_without_a_record_is_not_replaced_by_a_failure_either(catalog: Catalog, less: str) -> None:
+    catalog.replace_execution(BARE)
+    before = everything(catalog)
+    with pytest.raises(DemotionRefusedError, match="without a record"):
+        catalog.replace_execution(OTHER[less])
+    assert everything(catalog) == before
+    catalog.replace_execution(OTHER[less], replace=True)
+    assert everything(catalog) != before
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("held", "content"),
     [
         (BARE, OTHER["bare"]),
-        (BARE, OTHER["failed"]),
         (BARE, OTHER["published"]),
         (a_set(None, record_digest=None), OTHER["failed"]),
         (PUBLISHED, PUBLISHED),
@@ -134,4 +146,27 @@ def test_the_decision_needs_no_database() -> None:
     held = Held("published", 1, NOON, "d", "uploaded")
     assert isinstance(refusal(held, a_set("failed")), DemotionRefusedError)
     assert refusal(held, a_set("published", published_at=LATER, generation=1)) is None
-    assert isinstance(refusal(held, BARE), EmdstoreError)
+
+
+@pytest.mark.parametrize(
+    ("held", "content", "kind", "why"),
+    [
+        ("published", BARE, ShadowedSetError, "those of a published record: they stay. Publish"),
+        (None, BARE, ShadowedSetError, "those of an execution of a workspace (uploaded): they stay. Publish"),
+        (
+            "published",
+            FAILED,
+            DemotionRefusedError,
+            "is failed by its record, and the catalog has the rows of a complete publication: they",
+        ),
+        ("bare", INCOMPLETE, DemotionRefusedError, "complete publication without a record: they stay, unless you ask"),
+        ("published", OLDER["published"], DemotionRefusedError, "is an older publication (generation 1, "),
+    ],
+)
+def test_a_refusal_says_which_set_stays_and_why(
+    held: str | None, content: ExecutionContent, kind: type[EmdstoreError], why: str
+) -> None:
+    error = refusal(Held(held, 1, NOON, "d", "uploaded"), attrs.evolve(content, generation=1))
+    assert isinstance(error, kind)
+    assert error.key == "run/a"
+    assert why in str(error)

@@ -219,11 +219,17 @@ def test_an_execution_is_found_by_fragment_by_its_end_and_by_id(catalog: Catalog
     assert catalog.execution(row.execution_id) == catalog.execution(str(row.execution_id)) == row
 
 
+@pytest.fixture(scope="module")
+def one(asked_catalog: Catalog) -> Catalog:
+    """A catalog with one execution; not to be changed."""
+    asked_catalog.replace_execution(execution_of("pmp/a/1"))
+    return asked_catalog
+
+
 @pytest.mark.parametrize("wanted", ["2", "A/1", "mp/a/1", "pmp", "x" * 300, "", "/a/1", 7, str(10**30)])
-def test_an_execution_that_is_not_there_is_said_so(catalog: Catalog, wanted: str | int) -> None:
-    catalog.replace_execution(execution_of("pmp/a/1"))
+def test_an_execution_that_is_not_there_is_said_so(one: Catalog, wanted: str | int) -> None:
     with pytest.raises(ExecutionNotFoundError, match="no execution"):
-        catalog.execution(wanted)
+        one.execution(wanted)
 
 
 def test_a_name_of_several_executions_is_answered_with_which(catalog: Catalog) -> None:

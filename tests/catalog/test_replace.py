@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -13,7 +14,9 @@ from sqlalchemy import event
 from tests.catalog.examples import FULL, NOON, everything, execution_of
 
 from emdstore.catalog import Catalog
+from emdstore.catalog.content import ScalarTable
 from emdstore.catalog.schema import PARTS, surrogate_id
+from emdstore.emds import MetricBundle, decode_metric_bundle
 from emdstore.errors import CatalogError, ExecutionNotFoundError
 
 
@@ -115,6 +118,43 @@ def test_a_failure_midway_leaves_all_of_the_old(catalog: Catalog, part: str) -> 
     catalog.replace_execution(FULL)  # and the catalog still works
 
 
+@attrs.frozen
+class _Tables:
+    """A bundle's scalars, as ingest hands them over."""
+
+    bundle: MetricBundle
+
+    def __iter__(self) -> Iterator[tuple[float | None, Mapping[str, str], Mapping[str, object] | None]]:
+        return self.bundle.iter_rows()
+
+    def iter_tables(self) -> Iterator[ScalarTable]:
+        return self.bundle.iter_tables()
+
+
+@pytest.mark.parametrize("innermost", ["metric", "kind", 'a "b"\n\\'])
+@pytest.mark.parametrize("units", [{}, {"region": {"ö": "m"}}])
+def test_scalars_that_come_in_tables_are_the_same_rows(
+    catalog: Catalog, innermost: str, units: dict[str, dict[str, str]]
+) -> None:
+    odd = {"": 1, "reference": None, '"}': 1e999, 'é\u2028"': -0.5, **{f"m{n}": n / 3 for n in range(41)}}
+    results = {
+        "ö": {"attributes": {"units": "K"}, **odd},
+        "reference_id": {"attributes": {"units": "W", "reference_source_id": "obs"}, "only": 2},
+        "empty": {},
+        "last": dict(reversed(odd.items())),
+    }
+    declared = {"json_structure": ["region", innermost], "region": {name: {} for name in results}, innermost: {}}
+    bundle = decode_metric_bundle(json.dumps({"DIMENSIONS": declared, "RESULTS": results}).encode())
+    catalog.replace_execution(execution_of("rows", scalars=list(bundle.iter_rows()), units=units))
+    catalog.replace_execution(execution_of("tables", scalars=_Tables(bundle), units=units))
+    rows, tables = (
+        [attrs.evolve(each, execution_id=0, fragment="") for each in catalog.scalars() if each.fragment == name]
+        for name in ("rows", "tables")
+    )
+    assert rows == tables
+    assert len(rows) == 91
+
+
 def test_a_key_that_comes_twice_is_refused_and_changes_nothing(catalog: Catalog) -> None:
     catalog.replace_execution(FULL)
     before = everything(catalog)
@@ -150,11 +190,24 @@ def test_the_number_of_statements_does_not_grow_with_the_rows(url: str) -> None:
     counts = []
     for rows in (1, 5000):
         with Catalog(url) as catalog:
-            catalog.replace_execution(execution_of("warm-up"))
+            catalog.replace_execution(FULL)
             counts.append(len(_count_statements(catalog, rows)))
-    assert counts[0] == counts[1] < 30
+    assert counts[0] == counts[1] < 25
 
 
+def test_rows_are_deleted_where_there_are_any_and_nowhere_else(catalog: Catalog) -> None:
+    def deleted() -> int:
+        return sum(each.startswith("DELETE") for each in _count_statements(catalog, 5))
+
+    catalog.replace_execution(execution_of("warm-up"))
+    assert (deleted(), deleted()) == (0, len(PARTS))
+    nothing = attrs.evolve(FULL, **dict.fromkeys(PARTS, ()))
+    catalog.replace_execution(nothing)
+    assert not [*catalog.scalars(), *catalog.series(), *catalog.artifacts(), *catalog.outputs(), *catalog.inputs()]
+    assert (deleted(), catalog.execution(FULL.fragment).scalars) == (0, 5)
+
+
+@pytest.mark.once
 def test_rows_are_taken_one_by_one_and_not_gathered(shared_catalog_url: str) -> None:
     with Catalog(shared_catalog_url) as catalog:
         catalog.replace_execution(execution_of("warm-up"))

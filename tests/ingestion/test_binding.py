@@ -67,12 +67,13 @@ def test_an_identity_is_on_the_disk_before_anybody_goes_by_it(tmp_path: Path, mo
     assert flushed == [store.read_bytes(IDENTITY_KEY)]
 
 
-def test_what_is_no_identity_is_named_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [b"torn", b'{"id": "../../elsewhere", "created_at": "2026-01-01T00:00:00Z"}'])
+def test_what_is_no_identity_is_named_and_left_alone(tmp_path: Path, held: bytes) -> None:
     store = LocalArtifactStore(tmp_path)
-    store.write_bytes(IDENTITY_KEY, b"torn")
+    store.write_bytes(IDENTITY_KEY, held)
     with pytest.raises(OSError, match="no identity of a store"):
         identity_of(store)
-    assert store.read_bytes(IDENTITY_KEY) == b"torn"
+    assert store.read_bytes(IDENTITY_KEY) == held
 
 
 def test_a_workspace_whose_results_moved_goes_on(workspace: Workspace, tmp_path: Path) -> None:
@@ -112,6 +113,21 @@ def test_sets_of_another_store_do_not_take_the_place_of_this_catalogs(tmp_path: 
     with pytest.raises(CatalogError, match="give each results store a catalog of its own"):
         replay(south, catalog)
     assert [scalar.value for scalar in catalog.scalars()] == [1.5]
+
+
+def test_another_store_that_takes_the_place_of_the_first_is_noticed_by_a_process_that_goes_on(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Guards against `emdstore watch` reading what is mounted there now into the catalog of what was there before."""
+    assert isinstance(workspace.results, LocalArtifactStore)
+    committed(workspace)
+    assert replay(workspace.results, workspace.catalog).ok
+    workspace.results.root.rename(tmp_path / "elsewhere")
+    give_identity(workspace.results)
+    write_bare(workspace.results, "p/d/g/9")
+    with pytest.raises(CatalogError, match="belongs to the results store"):
+        replay(workspace.results, workspace.catalog)
+    assert workspace.catalog.executions(fragment="p/d/g/9").count() == 0
 
 
 def test_a_store_that_is_only_read_is_not_written_to(tmp_path: Path, catalog: Catalog) -> None:

@@ -46,6 +46,8 @@ class Slow(RecordingStore):
         return super().read_bytes(key)
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize("results", ["local", "memory", "s3"], indirect=True)
 def test_what_is_ingested_beside_a_writer_is_one_version_whole(results: ArtifactStore) -> None:
     dest = scoped(results, FRAGMENT)

@@ -15,7 +15,7 @@ from tests.sets.examples import SUCCESS, held, nonzero, promote, rows_of
 from emdstore.catalog import Catalog
 from emdstore.emds import media_type
 from emdstore.ingestion.replay import ingest, replay
-from emdstore.sets.materialize import MaterializeOutcome
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
 

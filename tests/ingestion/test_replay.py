@@ -47,10 +47,11 @@ from emdstore.errors import (
     StoreNotFoundError,
 )
 from emdstore.ingestion.replay import replay
-from emdstore.ingestion.report import ReplayInterrupted
+from emdstore.ingestion.replay_report import IngestOutcome, ReplayInterrupted
 from emdstore.keys import in_folder
 from emdstore.sets.finding import find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record, read_record
+from emdstore.sets.release import ALIASES, RELEASES
 from emdstore.stores import (
     ArtifactInfo,
     ArtifactStore,
@@ -60,7 +61,7 @@ from emdstore.stores import (
     SupportsPath,
     scoped,
 )
-from emdstore.stores.identity import IDENTITY_KEY, OWN_FOLDER
+from emdstore.stores.identity import IDENTITY_KEY
 from emdstore.testing import Call, Fault, FaultyStore, RecordingStore
 
 FRAGMENTS = tuple(f"pmp/enso_tel/group {g}/{n}" for g in (1, 2) for n in (1, 2, 10))
@@ -114,18 +115,42 @@ def test_a_second_replay_reads_nothing_but_the_listing(catalog: Catalog, tmp_pat
     assert set(states(report).values()) == {"unchanged"}
     asked = [call for call in store.calls if call.verb != "local_path"]  # is the folder there?
     listing = Call("iter_found" if kind == "local" else "iter_info", "")
-    assert asked == [Call("read_bytes", IDENTITY_KEY), listing, Call("iter_keys", OWN_FOLDER)]
+    assert asked == [Call("read_bytes", IDENTITY_KEY), listing, Call("iter_keys", RELEASES), Call("iter_keys", ALIASES)]
     assert rows_of(catalog) == rows
 
 
-def test_a_store_that_tells_no_times_is_asked_for_the_records_only(catalog: Catalog) -> None:
+def test_a_store_that_tells_no_times_is_asked_who_it_is_and_for_the_records_only(catalog: Catalog) -> None:
     inner = RecordingStore(fill(InMemoryArtifactStore()))
     results = FourMethods(inner)
     replay(results, catalog)
     before = len(inner.calls)
     assert set(states(replay(results, catalog)).values()) == {"unchanged"}
     read = [call.key for call in inner.calls[before:] if call.verb != "iter_keys"]
-    assert sorted(read) == [f"{fragment}/execution.json" for fragment in sorted(FRAGMENTS)]
+    assert sorted(read) == [IDENTITY_KEY, *(f"{fragment}/execution.json" for fragment in sorted(FRAGMENTS))]
+
+
+def test_an_interrupted_replay_of_such_a_store_goes_on_without_reading_the_records_that_were_loaded(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    inner = RecordingStore(fill(InMemoryArtifactStore()))
+    results, file = FourMethods(inner), tmp_path / "state"
+    replay(results, catalog)
+    loaded: list[str] = []
+
+    def stop(outcome: IngestOutcome, done: int, total: int | None) -> None:
+        loaded.append(outcome.fragment)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(results, catalog, state_file=file, on_progress=stop)
+    catalog.forget(loaded[0])  # the file alone is not believed
+    before = len(inner.calls)
+    assert nonzero(replay(results, catalog, state_file=file).counts) == {"ingested": 1, "unchanged": len(FRAGMENTS) - 1}
+    read = {call.key.removesuffix("/execution.json") for call in inner.calls[before:] if call.verb == "read_bytes"}
+    assert loaded[0] in read
+    assert loaded[1] not in read
+    assert not file.exists()
 
 
 def test_only_what_changed_is_ingested_again(many: ArtifactStore, catalog: Catalog) -> None:

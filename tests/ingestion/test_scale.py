@@ -24,16 +24,17 @@ from emdstore.catalog import Catalog
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import ArtifactNotFoundError
 from emdstore.executions.workspace import Workspace
-from emdstore.ingestion import report as ingest
+from emdstore.ingestion import replay_report as ingest
 from emdstore.ingestion.binding import rebind
 from emdstore.ingestion.replay import replay
 from emdstore.keys import in_folder
 from emdstore.sets import finding as sets, verify as verifying
-from emdstore.sets.finding import FoundSet, find_sets
+from emdstore.sets.finding import SetFolder, find_sets
 from emdstore.sets.record import ExecutionRecord, encode_record
+from emdstore.sets.release import ALIASES, RELEASES
 from emdstore.sets.verify import verify
 from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
-from emdstore.stores.identity import IDENTITY_KEY, OWN_FOLDER
+from emdstore.stores.identity import IDENTITY_KEY, is_own
 from emdstore.testing import RecordingStore
 from emdstore.transfers.plan import plan_steps
 
@@ -54,6 +55,8 @@ class Archive:
         return (f"provider/diagnostic/{n // 100:04}/{n:06}" for n in range(self.sets))
 
     def iter_info(self, prefix: str = "", /) -> Iterator[ArtifactInfo]:
+        if is_own(prefix):  # no releases
+            return
         for fragment in self.fragments() if not prefix else [prefix]:
             for name in ("diagnostic.json", RECORD_NAME, "out.log", "plots/map.png"):
                 yield ArtifactInfo(f"{fragment}/{name}", len(self.record), 1.0, "v")
@@ -137,7 +140,7 @@ def test_a_replay_of_what_the_catalog_has_takes_one_listing_and_bounded_memory(t
     store, catalog = RecordingStore(Archive(MANY)), catalogs[MANY]
     report = replay(store, catalog)
     assert (report.counts["unchanged"], report.outcomes) == (MANY, ())
-    verbs = Counter(call.verb for call in store.calls if call.key != OWN_FOLDER)  # for releases
+    verbs = Counter(call.verb for call in store.calls if call.key not in (RELEASES, ALIASES))  # for releases
     assert verbs.keys() <= {"iter_info", "exists", "read_bytes"}
     assert (verbs["iter_info"], verbs["exists"] < 10) == (1, True)
 
@@ -240,7 +243,7 @@ def test_a_record_above_makes_one_set_of_very_many_below() -> None:
 def test_the_stamp_of_a_bare_set_is_that_of_all_its_usual_files() -> None:
     store = put(InMemoryArtifactStore(), {"a/diagnostic.json": b"1", "a/out.log": b"22", "a/plot.png": b"333"})
     (found,) = find_sets(store)
-    assert isinstance(found, FoundSet)
+    assert isinstance(found, SetFolder)
     assert found.stamp is not None
     assert found.stamp.size == 3
     store.write_bytes("a/plot.png", b"other")
@@ -261,7 +264,7 @@ def test_what_a_commit_has_put_into_the_catalog_is_not_read_by_a_replay(workspac
     assert workspace.commit_pending_executions().ok
     store = RecordingStore(workspace.results)
     assert replay(store, workspace.catalog).counts["unchanged"] == 1
-    asked = [call.verb for call in store.calls if call.verb != "local_path" and call.key != OWN_FOLDER]
+    asked = [call.verb for call in store.calls if call.verb != "local_path" and call.key not in (RELEASES, ALIASES)]
     assert asked == ["read_bytes", "iter_found"]
     assert reads(store) == [IDENTITY_KEY]
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from emdstore.catalog.content import ExecutionContent, ReplaceResult
-from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, SeriesRow, WarningRow
-
 if TYPE_CHECKING:
     from emdstore.catalog.catalog import Catalog
+    from emdstore.catalog.content import ExecutionContent, ReplaceResult
     from emdstore.catalog.lease import Claim, Holder
     from emdstore.catalog.migrate import CatalogStatus
     from emdstore.catalog.query import Query, ScalarQuery, SeriesQuery, ValueQuery
     from emdstore.catalog.records import RecordStamp
+    from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, ScalarRow, SeriesRow, WarningRow
 
 __all__ = [
     "ArtifactRow",
@@ -41,20 +40,29 @@ __all__ = [
 ]
 
 _HOME = {
+    "ArtifactRow": "rows",
     "Catalog": "catalog",
     "CatalogStatus": "migrate",
     "Claim": "lease",
+    "ExecutionContent": "content",
+    "ExecutionRow": "rows",
     "Holder": "lease",
+    "InputRow": "rows",
+    "OutputRow": "rows",
     "Query": "query",
     "RecordStamp": "records",
+    "ReplaceResult": "content",
     "ScalarQuery": "query",
+    "ScalarRow": "rows",
     "SeriesQuery": "query",
+    "SeriesRow": "rows",
     "ValueQuery": "query",
+    "WarningRow": "rows",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # SQLAlchemy takes its time to import, and who only promotes files or builds an `ExecutionContent` needs none of it.
+    # SQLAlchemy takes its time to import, and whoever only promotes files needs none of it.
     if name in _HOME:
         from importlib import import_module
 

@@ -108,7 +108,7 @@ class Survey:
     filters: Mapping[str, Any] = attrs.field(factory=dict)
 
     def rows(self, limit: int, offset: int = 0, order: str = "") -> list[ExecutionRow]:
-        """Return one page of them, in another order if it is one of `ORDERS`, with ``-`` before it to count down."""
+        """Return one page of them; `order` is one of `ORDERS`, with ``-`` before it for a descending order."""
         when = sa.func.coalesce(
             execution.c.published_at, execution.c.stopped_at, execution.c.started_at, execution.c.created_at
         )

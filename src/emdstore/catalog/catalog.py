@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from html import escape
 from importlib import import_module
@@ -13,7 +13,7 @@ from typing import Any, Self, Unpack
 from emdstore.catalog import browse, queries, writing
 from emdstore.catalog.claims import Claims
 from emdstore.catalog.content import ExecutionContent, ReplaceResult
-from emdstore.catalog.database import Database
+from emdstore.catalog.database import DATABASES, Database
 from emdstore.catalog.filters import Filters, ScalarFilters, SeriesFilters, ValueFilters
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.migrate import CatalogStatus
@@ -23,11 +23,13 @@ from emdstore.catalog.records import Records
 from emdstore.catalog.releases import Releases
 from emdstore.catalog.replays import Replays
 from emdstore.catalog.rows import ArtifactRow, ExecutionRow, InputRow, OutputRow, WarningRow
+from emdstore.catalog.snapshots import Snapshot
 from emdstore.catalog.values import HeldValues
 from emdstore.errors import InvalidTransitionError
 from emdstore.shown import html_table
 from emdstore.stores.identity import StoreIdentity
 from emdstore.stores.port import ArtifactStore
+from emdstore.stores.urls import knows_scheme, open_store
 
 
 class Catalog:
@@ -42,8 +44,9 @@ class Catalog:
     url
         A path or ``sqlite:///…`` for a SQLite file; ``sqlite://`` for a database in the memory of this process, until
         `close`; ``postgresql+psycopg://…`` (or just ``postgresql://…``) for PostgreSQL, which needs the extra
-        ``postgres``. Relative paths are resolved immediately. Or a `Database`, which has the other two parameters
-        itself.
+        ``postgres``. Relative paths are resolved immediately. A folder, any other URL of a store (``s3://…``,
+        ``https://…``), or a store: the newest snapshot in this results store, or the one in this folder; it can only be
+        read, and needs the extra ``snapshot``. Or a `Database`, which has the other two parameters itself.
     create
         False to refuse an empty or missing database instead of setting it up.
     busy_timeout
@@ -70,13 +73,19 @@ class Catalog:
     CatalogUnavailableError
         From every method: if the database cannot be reached, or another transaction was in the way for too long.
         Nothing was changed; if the connection broke during the commit, either everything was or nothing.
+    ReadOnlyCatalogError
+        From every method that writes: if it is a snapshot.
+    SnapshotNotFoundError
+        From every method: if there is no snapshot.
     CatalogVersionError
         From every method but `check` and `upgrade`: if the schema is older (`upgrade` helps), newer, or another
         program's.
     """
 
-    def __init__(self, url: str | Path | Database, *, create: bool = True, busy_timeout: float = 60.0) -> None:
-        self._database = url if isinstance(url, Database) else Database(url, create=create, busy_timeout=busy_timeout)
+    def __init__(
+        self, url: str | Path | Database | ArtifactStore, *, create: bool = True, busy_timeout: float = 60.0
+    ) -> None:
+        self._database = _opened(url, create=create, busy_timeout=busy_timeout)
         self.claims = Claims(self._database)
         self.records = Records(self._database)
         self.releases = Releases(self._database)
@@ -113,6 +122,18 @@ class Catalog:
         """Close the connections; a catalog in memory is lost. Any later call raises a `CatalogError`."""
         self._database.close()
         self._seen = ()
+
+    def refuse_to_write(self) -> None:
+        """Raise `ReadOnlyCatalogError` if it is a snapshot, before any work is done for nothing."""
+        self._database.refuse_to_write()
+
+    def write_snapshot(
+        self, store: ArtifactStore, name: str | None, on_progress: Callable[[str, int], object] | None
+    ) -> Snapshot:
+        """Write all tables into a store; see `emdstore.write_snapshot`, which makes sure that it is the right store."""
+        from emdstore.catalog.snapshot_writing import write_tables
+
+        return write_tables(self._database, store, name, on_progress)
 
     def release_connections(self) -> bool:
         """Close unused connections; return whether none is left, so that this process may be forked.
@@ -325,3 +346,24 @@ class Catalog:
         Each count ignores the filter on what it counts, so it shows what another choice would select.
         """
         return browse.scalar_facets(self._database, self._narrow(filters))
+
+
+def is_database(place: str | Path) -> bool:
+    """Tell whether a catalog's URL means a database, and not a store with a snapshot."""
+    scheme, mark, _ = str(place).partition("://")
+    if isinstance(place, Path) or not mark:
+        return not Path(place).is_dir()
+    # What nobody knows is left to the database, which tells what a catalog's URL looks like.
+    return scheme.partition("+")[0].lower() in DATABASES or not knows_scheme(scheme)
+
+
+def _opened(place: str | Path | Database | ArtifactStore, *, create: bool, busy_timeout: float) -> Database:
+    if isinstance(place, Database):
+        return place
+    if isinstance(place, str | Path):
+        if is_database(place):
+            return Database(place, create=create, busy_timeout=busy_timeout)
+        place = open_store(place)
+    from emdstore.catalog.snapshot_database import SnapshotDatabase
+
+    return SnapshotDatabase(place)

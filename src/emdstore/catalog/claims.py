@@ -49,6 +49,9 @@ class Changes(TypedDict, total=False):
 
 # Made once, as those in `writing`.
 _SELECT = select_executions(execution.c.fragment == sa.bindparam("wanted"))
+_SELECT_HOLDER = sa.select(
+    execution.c.status, execution.c.owner, execution.c.lease_token, execution.c.lease_expires
+).where(execution.c.fragment == sa.bindparam("wanted"))
 _IS_FREE = sa.or_(execution.c.owner.is_(None), execution.c.lease_expires.is_(None), execution.c.lease_expires < after())
 _IS_OF = sa.and_(
     execution.c.fragment == sa.bindparam("of_fragment"),
@@ -198,7 +201,9 @@ class Claims:
                     "lease": timedelta(seconds=lease_seconds),
                 },
             )
-            row = _row(self._database, connection, fragment)
+            row = connection.execute(_SELECT_HOLDER, {"wanted": fragment}).one_or_none()
+        if row is None:
+            raise execution_not_found(self._database, fragment)
         if claimed.rowcount:
             assert row.lease_expires is not None
             return Claim(fragment, owner, row.lease_token, row.lease_expires)

@@ -24,10 +24,10 @@ class _Offset(sa.types.TypeDecorator[timedelta]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
-        return dialect.type_descriptor(sa.DateTime() if dialect.name == "sqlite" else sa.Interval())
+        return dialect.type_descriptor(sa.Interval() if dialect.name == "postgresql" else sa.DateTime())
 
     def process_bind_param(self, value: timedelta | None, dialect: sa.Dialect) -> Any:
-        if value is None or dialect.name != "sqlite":
+        if value is None or dialect.name == "postgresql":
             return value
         return (system.current().now() + value).replace(tzinfo=None)
 

@@ -23,6 +23,7 @@ from emdstore.catalog.query import Query
 from emdstore.catalog.rows import ExecutionRow
 from emdstore.catalog.values import HeldValues, Labels
 from emdstore.errors import EmdstoreError, QueryError
+from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.views import scoped
 
@@ -120,7 +121,7 @@ def read_tolerances(file: Path, rules: Rules = Rules()) -> Rules:
     except OSError as error:
         raise QueryError(f"the tolerances in {str(file)!r} cannot be read: {error.strerror}") from error
     except ValueError as error:  # JSON, TOML, UTF-8, and numbers below 0
-        raise QueryError(f"the tolerances in {str(file)!r} are not as they should be: {error}") from error
+        raise QueryError(f"the tolerances in {str(file)!r} cannot be read: {error}") from error
     return attrs.evolve(rules, tolerance=of_metric.pop(_OTHERS, rules.tolerance), of_metric=of_metric)
 
 
@@ -146,6 +147,41 @@ class Side:
         if "release" not in chosen:
             chosen.setdefault("latest", True)
         return self.catalog.executions(**chosen)
+
+    def count_retracted(self) -> int:
+        """Return how many sets of a release are no part of it any more, because they were retracted."""
+        if "release" not in self.filters:
+            return 0
+        chosen: dict[str, Any] = {**self.filters, "retracted": True}
+        return self.catalog.executions(**chosen).count()
+
+
+RELEASE = "release:"
+"""What the name of a side that is a release begins with."""
+
+
+def side_of(catalog: Catalog, name: str, filters: Mapping[str, Any], store: ArtifactStore | None = None) -> Side:
+    """Return what the name of a side means in a catalog.
+
+    Parameters
+    ----------
+    catalog
+        The catalog.
+    name
+        A release, ``release:2026.1``; or an execution or a folder, ``pmp/enso_tel``, ``""`` for all.
+    filters
+        What else chooses.
+    store
+        The results store of the catalog.
+    """
+    if name.startswith(RELEASE):
+        return Side(catalog, {**filters, "release": name.removeprefix(RELEASE)}, store)
+    folder = name.removesuffix("/")
+    chosen = {**filters, "fragment": folder} if folder else {**filters}
+    single = catalog.executions(fragment=folder, retracted=None).first() if folder else None
+    if single is not None and single.fragment == folder:
+        chosen |= {"latest": False, "retracted": None}  # this very one, whatever was said of it since
+    return Side(catalog, chosen, store)
 
 
 @attrs.frozen
@@ -186,7 +222,7 @@ class Item:
         of = ", ".join(f"{name}={value}" for name, value in self.dimensions.items())
         if self.kind == "series":
             told = self.detail or ("" if self.distance is None else f"up to {self.distance:.6g} apart")
-            return f"series over {self.name}, {of}{': ' + told if told else ''}"
+            return f"series over {self.name}{', ' + of if of else ''}{': ' + told if told else ''}"
         if self.verdict in ("missing", "new"):
             return f"{of}: {_number_text(self.a if self.verdict == 'missing' else self.b)}"
         return f"{of}: {_number_text(self.a)} → {_number_text(self.b)}"
@@ -194,6 +230,14 @@ class Item:
 
 def _number_text(value: float | None) -> str:
     return "none" if value is None or value != value else repr(value) if abs(value) < 1e15 else f"{value:g}"
+
+
+def worst_of(counts: Mapping[Verdict, int]) -> Verdict:
+    """Return the worst verdict that occurs."""
+    for each in VERDICTS:
+        if counts.get(each):
+            return each
+    return "equal"
 
 
 @attrs.frozen
@@ -229,10 +273,7 @@ class Pair:
     @property
     def verdict(self) -> Verdict:
         """The worst of all."""
-        for each in VERDICTS:
-            if self.counts.get(each):
-                return each
-        return "equal"
+        return worst_of(self.counts)
 
 
 def compare_results(
@@ -377,11 +418,14 @@ class _Looking:
         hosts = tuple({row.host for row in (one, other) if row.host})
         return cls(scoped(a.store, one.fragment), scoped(b.store, other.fragment), rules, hosts)
 
-    def compare(self, key: str) -> Seen:
+    def compare(self, key: str, *digests: str | None) -> Seen:
         try:
             one, other = self.a.read_bytes(key), self.b.read_bytes(key)
         except EmdstoreError as error:
             return Seen("changed", detail=f"it cannot be read: {error}")
+        for store, data, digest in zip((self.a, self.b), (one, other), digests, strict=True):
+            if digest is not None and sha256_of(data) != digest:
+                return Seen("changed", detail=f"in {store!r} it is not as recorded")
         rules = self.rules
         return compare_contents(key, one, other, close=rules.tolerance.allows, bits=rules.bits, hosts=self.hosts)
 
@@ -396,7 +440,7 @@ def _judge_artifact(
     if a == b or (None not in (a[1], b[1]) and a[1] == b[1]):
         return None
     size = max(a[0] or 0, b[0] or 0)
-    seen = looking.compare(name[0]) if looking is not None and size <= _MOST_BYTES else Seen("unknown")
+    seen = looking.compare(name[0], a[1], b[1]) if looking is not None and size <= _MOST_BYTES else Seen("unknown")
     if seen.closeness == "equal":
         return None
     if seen.closeness != "unknown":

@@ -21,6 +21,10 @@ resolved."""
 Scalar: TypeAlias = "tuple[float | None, Mapping[str, str], Attributes]"
 """``(value, dimensions, attributes)``; None and NaN both mean "computed, no value" and become NULL."""
 
+ScalarTable: TypeAlias = "tuple[Mapping[str, str], str, Attributes, Mapping[str, float | None]]"
+"""``(dimensions, dimension, attributes, values)``: scalars that differ in one dimension; the values by their value of
+it."""
+
 Series: TypeAlias = "tuple[Mapping[str, str], str, Iterable[str | float], Iterable[float | None], Attributes]"
 """``(dimensions, index_name, index, values, attributes)``."""
 
@@ -85,6 +89,9 @@ class ExecutionContent:
         SHA-256 of the record that this was read from.
     record_size, record_modified, record_version
         The record's size in bytes, time in POSIX seconds and version, from the store's listing.
+    units
+        Units that the bundle describes for values of a dimension, such as ``{"statistic": {"Bias": "K"}}``: those of
+        the scalars with no units beside them.
     artifacts, outputs, scalars, series, inputs, warnings
         See `Artifact`, `Output`, `Scalar`, `Series`, `Input` and `IngestWarning` for the layouts.
     """
@@ -130,6 +137,7 @@ class ExecutionContent:
     record_size: int | None = None
     record_modified: float | None = None
     record_version: str | None = None
+    units: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     artifacts: Iterable[Artifact] = ()
     outputs: Iterable[Output] = ()
     scalars: Iterable[Scalar] = ()

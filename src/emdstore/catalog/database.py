@@ -6,11 +6,12 @@ beginning write transactions, inserting many rows.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ from emdstore.errors import (
     redact_url,
 )
 from emdstore.per_process import PerProcess
+from emdstore.telemetry import watch_statements
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +44,14 @@ T = TypeVar("T")
 
 EngineFactory = Callable[..., sa.Engine]
 
-_WRITE = "emdstore_write"
+DATABASES = ("sqlite", "postgres", "postgresql")
+"""The schemes of URLs of databases."""
 
 ROWS_AT_A_TIME = 1000
 """How many rows are in memory at once during a streaming query."""
+
+_ROWS_TOGETHER = 40
+"""How many rows one statement inserts on SQLite, which in older versions takes no more than 999 values."""
 
 _CONNECTING = {"connect_timeout": 10, "keepalives_idle": 60, "application_name": "emdstore"}
 """Timeouts that libpq lacks: it waits forever for a server, and hours for one that was cut off."""
@@ -127,6 +133,9 @@ class Database:
         """True on PostgreSQL, False on SQLite."""
         return self._url.get_backend_name() == "postgresql"
 
+    is_snapshot = False
+    """True for the Parquet files of a snapshot."""
+
     @property
     def in_memory(self) -> bool:
         """True if the database disappears with this object."""
@@ -154,6 +163,9 @@ class Database:
         self._prepare()
         with self._transaction(write=True) as connection:
             yield connection
+
+    def refuse_to_write(self) -> None:
+        """Raise `ReadOnlyCatalogError` if it can only be read."""
 
     @contextmanager
     def replacing(self, table: sa.Table) -> Iterator[sa.Connection]:
@@ -198,14 +210,24 @@ class Database:
         The rows are streamed in bounded memory during the block, `at_a_time` from the server.
         """
         with self.reading(same_instant=bool(questions)) as connection:
-            answers: list[Sequence[Sequence[Any]]] = [connection.execute(question).all() for question in questions]
             if not self.in_memory:
-                with connection.execution_options(yield_per=at_a_time).execute(statement) as rows:
-                    yield answers, iter(rows)
+                with Instant(connection).snapshot(statement, *questions, at_a_time=at_a_time) as answered:
+                    yield answered
                 return
+            answers: list[Sequence[Sequence[Any]]] = [connection.execute(question).all() for question in questions]
             # The only connection must be free again before the caller sees a row; and what is in memory fits in memory.
             held = connection.execute(statement).all()
         yield answers, iter(held)
+
+    @contextmanager
+    def one_instant(self) -> Iterator[Instant]:
+        """Yield the database as it is now: all queries during the block see the same instant."""
+        with self.reading(same_instant=True) as connection:
+            yield Instant(connection)
+
+    def columns_of_dimensions(self, table: sa.Table) -> Mapping[str, sa.ColumnElement[str]] | None:
+        """Return the column of each dimension of a table, by name; None where they are JSON in one column."""
+        return None
 
     def fetch(self, statement: sa.Executable, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Return the rows of a small query."""
@@ -213,9 +235,9 @@ class Database:
             return connection.execute(statement, parameters).all()
 
     def insert_rows(self, connection: sa.Connection, table: sa.Table, rows: Iterable[tuple[Any, ...]]) -> int:
-        """Insert tuples in the order of the table's columns, with one statement, however many there are.
+        """Insert tuples in the order of the table's columns; return how many there were.
 
-        JSON is passed as text. This uses the driver directly, which accepts an iterator, so the rows need not be in
+        JSON is passed as text. This uses the driver directly, which takes rows some at a time, so they need not be in
         memory.
         """
         driver: Any = connection.connection.driver_connection
@@ -223,13 +245,11 @@ class Database:
         name = preparer.format_table(table)
         columns = ", ".join(map(preparer.format_column, table.columns))
         with _closing(driver.cursor()) as cursor:
-            if self.is_postgresql:
-                with cursor.copy(f"COPY {name} ({columns}) FROM STDIN") as copy:
-                    for row in rows:
-                        copy.write_row(row)
-            else:
-                marks = ", ".join("?" * len(table.columns))
-                cursor.executemany(f"INSERT INTO {name} ({columns}) VALUES ({marks})", rows)
+            if not self.is_postgresql:
+                return _insert(cursor, f"INSERT INTO {name} ({columns}) VALUES ", len(table.columns), rows)
+            with cursor.copy(f"COPY {name} ({columns}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
             return max(int(cursor.rowcount), 0)
 
     # -- schema --------------------------------------------------------------------------------------------------
@@ -311,12 +331,10 @@ class Database:
     @contextmanager
     def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:
         with self._here.get().turn, self._own_errors(), self._open().connect() as connection:
-            connection.execution_options(**{_WRITE: write})
-            if (
-                same_instant and self.is_postgresql
-            ):  # where by default each statement sees what was committed before it began
+            if same_instant and self.is_postgresql:  # by default each statement sees what was committed before it began
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
+                self._set_up(connection, write)
                 yield connection
 
     def _open(self) -> sa.Engine:
@@ -346,19 +364,23 @@ class Database:
             engine = self._engine_factory(self._url, **options)
         except ModuleNotFoundError as error:
             raise MissingExtraError.of("a catalog on PostgreSQL", "postgres") from error
-        if self.is_postgresql:
-            event.listen(engine, "begin", self._begin_postgresql)
-        else:
+        if not self.is_postgresql:
             event.listen(engine, "connect", _set_up_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+        watch_statements(engine)
         return engine
 
-    def _begin_postgresql(self, connection: sa.Connection) -> None:
+    def _set_up(self, connection: sa.Connection, write: bool) -> None:
+        """Begin a transaction in the way of the database; not by an event, for which each statement would pay."""
+        if not self.is_postgresql:
+            # One that begins by reading and then writes fails at once if another one has written in between, whatever
+            # the timeout. One that begins as a writer waits for its turn.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            return
         # Set for this transaction only, because a connection pooler may pass the connection on. A suspended writer
         # loses its locks before those who wait for them give up.
         milliseconds = max(2, int(self.busy_timeout * 1000))
         settings = [f"lock_timeout = {milliseconds}"]
-        if connection.get_execution_options().get(_WRITE):
+        if write:
             settings.append(f"idle_in_transaction_session_timeout = {max(1000, milliseconds // 2)}")
         connection.exec_driver_sql("; ".join(f"SET LOCAL {setting}" for setting in settings))
 
@@ -414,12 +436,29 @@ class Database:
         return failure.kind(f"{message}: {failure.advice}" if failure.advice else message, store=self.safe_url)
 
 
+class Instant:
+    """A database as it was at one instant; see `Database.one_instant`."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def snapshot(
+        self, statement: sa.Select[Any], *questions: sa.Select[Any], at_a_time: int = ROWS_AT_A_TIME
+    ) -> Iterator[tuple[list[Sequence[Sequence[Any]]], Iterator[Sequence[Any]]]]:
+        """See `Database.snapshot`."""
+        answers: list[Sequence[Sequence[Any]]] = [self._connection.execute(question).all() for question in questions]
+        options = {"yield_per": at_a_time}
+        with self._connection.execute(statement, execution_options=options) as rows:
+            yield answers, iter(rows)
+
+
 def _parse(url: str | Path) -> sa.URL:
     text = str(url)
     if isinstance(url, Path) or "://" not in text:
         if _ONE_SLASH.match(text):
             raise CatalogError(f"{redact(text)!r} lacks a slash to be a URL: {_EXAMPLES}")
-        return sa.URL.create("sqlite", database=os.path.abspath(text))
+        return sa.URL.create("sqlite", database=os.path.abspath(os.path.expanduser(text)))
     scheme, mark, rest = text.partition("://")
     try:
         parsed = sa.engine.make_url(scheme.lower() + mark + rest)
@@ -432,14 +471,14 @@ def _parse(url: str | Path) -> sa.URL:
         if parsed.database in (None, "", ":memory:"):
             return sa.URL.create("sqlite")
         # Made absolute, because a worker that receives the pickle may run in another folder.
-        return sa.URL.create("sqlite", database=os.path.abspath(parsed.database or ""))
+        return sa.URL.create("sqlite", database=os.path.abspath(os.path.expanduser(parsed.database or "")))
     if backend in ("postgresql", "postgres"):
         return parsed.set(drivername="postgresql+psycopg")
     raise CatalogError(f"no catalog can be kept in {backend}: {_EXAMPLES}")
 
 
 _ONE_SLASH = re.compile(r"(sqlite|postgres|postgresql)(\+\w+)?:", re.IGNORECASE)
-_EXAMPLES = "use a path, sqlite:///catalog.db, or postgresql+psycopg://user@host/database"
+_EXAMPLES = "use a path, sqlite:///catalog.db, postgresql+psycopg://user@host/database, or a store with a snapshot"
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
@@ -447,14 +486,22 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    # A transaction that begins by reading and then writes fails at once if another one has written in between,
-    # regardless of the timeout. One that begins as a writer waits for its turn.
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITE) else "BEGIN")
-
-
 def _to_json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def _insert(cursor: Any, insert: str, width: int, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Insert rows, many with each statement: SQLite takes three quarters of the time that it takes one by one."""
+    row = f"({', '.join('?' * width)})"
+    together = ", ".join([row] * _ROWS_TOGETHER)
+    remaining, count = iter(rows), 0
+    while some := list(itertools.islice(remaining, _ROWS_TOGETHER)):
+        if len(some) == _ROWS_TOGETHER:
+            cursor.execute(insert + together, tuple(itertools.chain.from_iterable(some)))
+        else:
+            cursor.executemany(insert + row, some)
+        count += len(some)
+    return count
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from emdstore.catalog import frames
 from emdstore.catalog.table import Kind, Table, Values
 from emdstore.errors import ExportError
 
-Format = Literal["csv", "jsonl", "parquet", "nc"]
+Format = Literal["csv", "jsonl", "parquet", "nc", "zarr"]
 """The formats of an export."""
 
 Pieces: TypeAlias = Iterator[bytes]

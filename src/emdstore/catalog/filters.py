@@ -42,7 +42,12 @@ class Filters(TypedDict, total=False):
         What the executions read: a dataset's name, PID or DOI, or a staged file's key; ``*`` matches any text and ``?``
         one character. Case does not matter. `QueryError` if empty.
     provider_version, diagnostic_version
-        Versions of the software: one, or several.
+        Versions of the provider and the diagnostic: one, or several.
+    software
+        By package its version, or several: ``{"numpy": ["2.0.1", "2.1.0"]}``; executions of which that is not known are
+        left out.
+    host
+        The machine, or several.
     release
         The name of a release or an alias: exactly its sets. `ReleaseChangedError` if the catalog does not have one of
         them as it was released, `ReleaseNotFoundError` if it does not know the release.
@@ -60,6 +65,8 @@ class Filters(TypedDict, total=False):
     dataset: OneOrMore
     provider_version: OneOrMore
     diagnostic_version: OneOrMore
+    software: Mapping[str, OneOrMore]
+    host: OneOrMore
     release: str
     retracted: bool | None
 
@@ -78,7 +85,8 @@ class ValueFilters(Filters, total=False):
     superseded
         False: no rows of a set if the latest complete one of its execution group is known to be of another version of
         the provider or the diagnostic; True: these, too. By default, False, unless somebody asks for certain versions:
-        by `ids`, `release`, `provider_version`, `diagnostic_version`, or by `fragment` for the set in this very folder.
+        by `ids`, `release`, `provider_version`, `diagnostic_version`, `software`, or by `fragment` for the set in this
+        very folder.
     """
 
     dimensions: Mapping[str, OneOrMore]
@@ -120,8 +128,7 @@ def of_dimensions(database: Database, table: sa.Table, filters: Mapping[str, Any
     """Return the conditions of the filters that only rows with dimensions have; see `ValueFilters`."""
     dimensions: Mapping[str, OneOrMore] = filters.get("dimensions") or {}
     _refuse_unknown_dimensions(database, table, list(dimensions))
-    having = _has_postgresql if database.is_postgresql else _has_sqlite
-    chosen = [having(table.c.dimensions, name, as_list(values)) for name, values in dimensions.items()]
+    chosen = [_has(database, table, name, as_list(values)) for name, values in dimensions.items()]
     complete: bool | None = filters.get("complete", True)
     if complete is not None:
         chosen.append(execution.c.complete if complete else sa.not_(execution.c.complete))
@@ -135,7 +142,14 @@ def of_dimensions(database: Database, table: sa.Table, filters: Mapping[str, Any
     return chosen
 
 
-_CERTAIN_VERSIONS = ("ids", "release", "provider_version", "diagnostic_version")
+def _has(database: Database, table: sa.Table, name: str, values: list[str]) -> sa.ColumnElement[bool]:
+    columns = database.columns_of_dimensions(table)
+    if columns is not None:
+        return columns[name].in_(values) if name in columns else sa.false()
+    return (_has_postgresql if database.is_postgresql else _has_sqlite)(table.c.dimensions, name, values)
+
+
+_CERTAIN_VERSIONS = ("ids", "release", "provider_version", "diagnostic_version", "software")
 
 
 def conditions(
@@ -151,6 +165,8 @@ def conditions(
     dataset: OneOrMore | None = None,
     provider_version: OneOrMore | None = None,
     diagnostic_version: OneOrMore | None = None,
+    software: Mapping[str, OneOrMore] | None = None,
+    host: OneOrMore | None = None,
     release: str | None = None,
     retracted: bool | None = False,
 ) -> list[sa.ColumnElement[bool]]:
@@ -161,13 +177,15 @@ def conditions(
         execution_group.c.key,
         execution.c.status,
         *_VERSIONS,
+        execution.c.host,
     )
-    asked = (provider, diagnostic, group, status, provider_version, diagnostic_version)
+    asked = (provider, diagnostic, group, status, provider_version, diagnostic_version, host)
     wanted = zip(columns, asked, strict=True)
     if status is not None:
         refuse_unknown("status", as_list(status), get_args(Status))
     chosen: list[sa.ColumnElement[bool]]
     chosen = [column.in_(as_list(values)) for column, values in wanted if values is not None]
+    chosen += [_is_version(database, name, as_list(versions)) for name, versions in (software or {}).items()]
     if ids is not None:  # as literals, because there may be more than the allowed number of parameters
         wanted_ids: sa.BindParameter[Any] = sa.bindparam(
             "ids", [int(each) for each in ids], expanding=True, literal_execute=True
@@ -247,7 +265,15 @@ def _refuse_unknown_dimensions(database: Database, table: sa.Table, names: list[
         return
     has = _names_postgresql if database.is_postgresql else _names_sqlite
     rows_of = sa.select(sa.literal(1)).select_from(table)
-    known = [sa.exists(rows_of.where(has(table.c.dimensions, name))) for name in names]
+    columns = database.columns_of_dimensions(table)
+    known: list[sa.ColumnElement[bool]] = [
+        sa.exists(rows_of.where(has(table.c.dimensions, name)))
+        if columns is None
+        else sa.true()
+        if name in columns
+        else sa.false()
+        for name in names
+    ]
     asking: Any = sa.select(sa.exists(rows_of), *known)
     (any_rows, *found), *_ = database.fetch(asking)
     unknown = [name for name, is_known in zip(names, found, strict=True) if not is_known]
@@ -256,6 +282,8 @@ def _refuse_unknown_dimensions(database: Database, table: sa.Table, names: list[
 
 
 def _known_dimensions(database: Database, table: sa.Table) -> list[str]:
+    if (columns := database.columns_of_dimensions(table)) is not None:
+        return sorted(columns)
     keys = sa.func.jsonb_object_keys if database.is_postgresql else sa.func.json_each
     if database.is_postgresql:
         statement: sa.Select[Any] = sa.select(keys(table.c.dimensions)).distinct()
@@ -287,6 +315,13 @@ def _has_sqlite(column: sa.Column[Any], name: str, values: list[str]) -> sa.Colu
     # Name and value are compared, not put into a JSON path, so quotes and dots in them have no meaning.
     entry = sa.func.json_each(column).table_valued("key", "atom")
     return sa.exists(sa.select(sa.literal(1)).select_from(entry).where(entry.c.key == name, entry.c.atom.in_(values)))
+
+
+def _is_version(database: Database, package: str, versions: list[str]) -> sa.ColumnElement[bool]:
+    column = execution.c.software
+    if database.is_postgresql:
+        return sa.func.json_extract_path_text(column, package).in_(versions)
+    return _has_sqlite(column, package, versions)
 
 
 def _has_postgresql(column: sa.Column[Any], name: str, values: list[str]) -> sa.ColumnElement[bool]:

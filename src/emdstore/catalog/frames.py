@@ -11,7 +11,8 @@ from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from zipfile import ZipFile
 
 import attrs
 import msgspec
@@ -223,30 +224,59 @@ def scalars_in_rows(query: Iterable[ScalarRow]) -> xarray.Dataset:
     types: dict[str, Any] = dict.fromkeys(("execution_id", "position"), np.int64)
     coordinates = {name: ("scalar", np.array(told, dtype=types.get(name, object))) for name, told in columns.items()}
     values = np.array([row.value for row in rows], dtype=float)
-    dataset: xarray.Dataset = xr.Dataset({"value": ("scalar", values)}, coordinates)
+    units = {row.units for row in rows}
+    described = {"units": units.pop()} if len(units) == 1 and None not in units else {}
+    dataset: xarray.Dataset = xr.Dataset({"value": ("scalar", values, described)}, coordinates)
     return dataset
 
 
-def to_netcdf(make: Callable[[], xarray.Dataset]) -> Iterator[bytes]:
-    """Return a dataset as a NetCDF file. Text that is missing is empty there."""
-    for module in ("h5netcdf", "h5py", "xarray"):
-        _load(module, "NetCDF", "xarray")
+def to_file(
+    make: Callable[[], xarray.Dataset],
+    format: Literal["nc", "zarr"],
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Iterator[bytes]:
+    """Return a dataset as a NetCDF file, or as a Zarr group in a zip file. Text that is missing is empty there."""
+    needed, what, extra = (
+        (("h5netcdf", "h5py", "xarray"), "NetCDF", "xarray") if format == "nc" else (("zarr", "xarray"), "Zarr", "zarr")
+    )
+    for module in needed:
+        _load(module, what, extra)
     np = import_module("numpy")
 
     def pieces() -> Iterator[bytes]:
         dataset = make()
+        # Zarr has text of any length only beside its standard.
+        text = object if format == "nc" else str
         texts = {
-            name: (array.dims, np.array(["" if each is None else each for each in array.values], dtype=object))
+            name: (array.dims, np.array(["" if each is None else each for each in array.values], dtype=text))
             for name, array in dataset.coords.items()
             if array.dtype == object
         }
+        dataset = dataset.assign_coords(texts).assign_attrs(Conventions="CF-1.11")
         with TemporaryDirectory() as folder:  # older releases of xarray write to files only
-            path = Path(folder, "rows.nc")
-            dataset.assign_coords(texts).to_netcdf(path, engine="h5netcdf")
+            path = Path(folder, "rows")
+            if format == "nc":
+                dataset.to_netcdf(path, engine="h5netcdf")
+            else:
+                path = _zipped_zarr(dataset, path)
             with path.open("rb") as file:
                 yield from iter(lambda: file.read(_PIECE), b"")
+        if on_progress is not None:
+            rows = len(dataset["value"])
+            on_progress(rows, rows)
 
     return pieces()
+
+
+def _zipped_zarr(dataset: xarray.Dataset, path: Path) -> Path:
+    """Write a dataset as a Zarr group with consolidated metadata, which is only in the standard of its version 2."""
+    dataset.to_zarr(path, mode="w", consolidated=True, zarr_format=2)
+    into = path.with_suffix(".zip")
+    with ZipFile(into, "w") as file:  # compressed already
+        for each in sorted(path.rglob("*")):
+            if each.is_file():
+                file.write(each, each.relative_to(path).as_posix())
+    return into
 
 
 def _difference(one: ScalarRow, other: ScalarRow) -> str:
@@ -264,7 +294,7 @@ def _common_index_name(rows: list[SeriesRow]) -> str:
     names = Counter(row.index_name for row in rows)
     if len(names) > 1:
         which = ", ".join(f"{name!r}: {count}" for name, count in names.most_common())
-        raise ExportError(f"the series run along different indices ({which}): choose by series(index_name=...)")
+        raise ExportError(f"the series run along different indices ({which}): choose one, by index_name=... (--index)")
     return next(iter(names), "index")
 
 

@@ -89,10 +89,23 @@ def _compared(catalog: Catalog, earlier: ExecutionRow, later: ExecutionRow, rule
         Side(catalog, {"ids": [row.execution_id], "latest": False, "retracted": None}) for row in (earlier, later)
     )
     (pair,) = compare_results(one, other, rules)
-    return Version(later, False, earlier.fragment, pair.counts, tuple(_reasons(catalog, earlier, later)))
+    return Version(later, False, earlier.fragment, pair.counts, tuple(reasons(catalog, earlier, later)))
 
 
-def _reasons(catalog: Catalog, earlier: ExecutionRow, later: ExecutionRow) -> Iterator[str]:
+def reasons(
+    catalog: Catalog, earlier: ExecutionRow, later: ExecutionRow, before: Catalog | None = None
+) -> Iterator[str]:
+    """Yield what is different in what two executions came from: software, inputs; and a retraction.
+
+    Parameters
+    ----------
+    catalog
+        The catalog of the later one.
+    earlier, later
+        The executions.
+    before
+        The catalog of the earlier one, if that is another.
+    """
     if earlier.retraction_reason is not None:
         yield f"{earlier.fragment} was retracted: {earlier.retraction_reason}"
     versions = (
@@ -101,7 +114,7 @@ def _reasons(catalog: Catalog, earlier: ExecutionRow, later: ExecutionRow) -> It
         *_packages(earlier.software or {}, later.software or {}),
     )
     yield from (f"{name} {before or '?'} → {now or '?'}" for name, before, now in versions if before != now)
-    read_before, read_now = (_inputs(catalog, row) for row in (earlier, later))
+    read_before, read_now = _inputs(before or catalog, earlier), _inputs(catalog, later)
     if read_before and read_now:
         yield from _named("no longer reads", read_before - read_now)
         yield from _named("now reads", read_now - read_before)

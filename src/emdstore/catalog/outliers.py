@@ -16,7 +16,7 @@ FENCE = 1.5
 """How many interquartile ranges beyond the quartiles the fences are (Tukey, Exploratory Data Analysis, 1977)."""
 
 FEWEST = 5
-"""Of fewer models nobody can say what is usual."""
+"""With fewer models there is no telling what is usual."""
 
 _QUANTITY = ("metric", "statistic", "variable_id", "variable")
 _MODELS = ("source_id", "model", "model_id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from emdstore.catalog.filters import OneOrMore
 
@@ -31,7 +31,8 @@ class Plots(Protocol):
     """The drawings of a catalog, as the site has them: of the latest complete set of each group.
 
     All need the extra ``web``. What a caller does not choose is chosen as on the site. ``metrics`` is a file that adds
-    to the table of metrics, `QueryError` is for a diagnostic that is not there.
+    to the table of metrics, ``outliers="hide"`` leaves out models that lie far from the others, which the drawing then
+    says, `QueryError` is for a diagnostic that is not there.
     """
 
     def portrait(
@@ -41,6 +42,7 @@ class Plots(Protocol):
         diagnostic: OneOrMore | None = None,
         dimensions: Chosen | None = None,
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawing:
         """Draw all models against all diagnostics by one metric, with a triangle for each season."""
         ...
@@ -53,6 +55,7 @@ class Plots(Protocol):
         dimensions: Chosen | None = None,
         mark: str = "",
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawing:
         """Draw the Taylor diagram of a diagnostic, with one model marked."""
         ...
@@ -65,6 +68,7 @@ class Plots(Protocol):
         dimensions: Chosen | None = None,
         mark: str = "",
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawing:
         """Draw how a metric spreads over the models, in every region, season and so on, with one model marked."""
         ...

@@ -59,14 +59,17 @@ def refusal(held: Held, content: ExecutionContent, *, replace: bool = False) -> 
             "Publish the set again, or move the folder away",
             key=content.fragment,
         )
-    if replace or held.state in (None, "bare") or held.record_digest == content.record_digest:
+    if replace or held.state is None or held.record_digest == content.record_digest:
         return None
-    if held.state == "published" and content.state != "published":
+    if held.state in ("published", "bare") and content.state not in ("published", "bare"):
+        without = "" if held.state == "published" else " without a record"
         return DemotionRefusedError(
             f"{content.fragment!r} is {content.state} by its record, and the catalog has the rows of a complete "
-            "publication: they stay, unless you ask for it (replace=True, --replace)",
+            f"publication{without}: they stay, unless you ask for it (replace=True, --replace)",
             key=content.fragment,
         )
+    if held.state == "bare":
+        return None
     is_less = held.state == "published" or content.state != "published"
     if is_less and _is_older(held, content):
         return DemotionRefusedError(

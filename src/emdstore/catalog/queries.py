@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -50,12 +50,14 @@ _DECIDED = [
     execution.c[field.name] if field.name in execution.c else execution.c[f"n_{field.name}"]
     for field in attrs.fields(ExecutionRow)[7:]
 ]
+_OF_EXECUTIONS: sa.Select[Any] = sa.select(
+    *_PLACE, execution_group.c.selectors, execution_group.c.dirty, *_DECIDED
+).select_from(_EXECUTIONS)
 
 
 def select_executions(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Return the statement whose rows are those of `ExecutionRow`."""
-    columns = (*_PLACE, execution_group.c.selectors, execution_group.c.dirty, *_DECIDED)
-    return sa.select(*columns).select_from(_EXECUTIONS).where(*conditions)
+    return _OF_EXECUTIONS.where(*conditions)
 
 
 def executions(database: Database, **filters: Any) -> Query[ExecutionRow]:
@@ -66,7 +68,8 @@ def executions(database: Database, **filters: Any) -> Query[ExecutionRow]:
 
 def artifacts(database: Database, **filters: Any) -> Query[ArtifactRow]:
     """Return one row per artifact."""
-    columns = [artifact.c[name] for name in ("position", "key", "role", "size", "sha256", "media_type", "description")]
+    names = ("position", "key", "role", "size", "sha256", "media_type", "description")
+    columns = [*(artifact.c[name] for name in names), sa.literal_column("'Output'", sa.Text).label("asset_role")]
     return Query(ArtifactRow, _parts(database, artifact, columns, filters), database, ROWS_AT_A_TIME, _as_told(filters))
 
 
@@ -112,8 +115,9 @@ def inputs(database: Database, **filters: Any) -> Query[InputRow]:
     chosen = conditions(database, **filters)
     if wanted is not None:  # of these executions' inputs, only those that were asked for
         chosen.append(is_called(wanted))
+    asset_role = sa.case((there.key.is_not(None), sa.literal_column("'Input'", sa.Text))).label("asset_role")
     statement: Any = (
-        sa.select(*columns, there.size, there.sha256)
+        sa.select(*columns, there.size, there.sha256, asset_role)
         .select_from(execution_input.join(_EXECUTIONS, there.execution_id == execution.c.id).outerjoin(dataset))
         .where(*chosen)
         .order_by(execution.c.fragment, there.position)
@@ -178,7 +182,7 @@ def _as_told(filters: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _parts(
-    database: Database, table: sa.Table, columns: list[sa.Column[Any]], filters: Mapping[str, Any]
+    database: Database, table: sa.Table, columns: Sequence[sa.ColumnElement[Any]], filters: Mapping[str, Any]
 ) -> sa.Select[Any]:
     return (
         sa.select(*_PLACE, *columns)

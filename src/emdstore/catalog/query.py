@@ -44,6 +44,7 @@ _TESTS: Mapping[str, Callable[[Any, Any], sa.ColumnElement[bool]]] = {
 }
 _LONGEST_TOLD = 500
 _SHOWN = 10
+_FEW = 1000
 _NOT_SHOWN = ("execution_id", "position", "dimensions", "attributes", "provider", "diagnostic", "group")
 
 
@@ -108,8 +109,14 @@ class Query(Generic[Row]):
         keys = [self._column(name) for name in ("execution_id", "position") if name in self._fields()]
         # By their keys, so that counts and exports are of these rows too.
         first: Any = self._statement.with_only_columns(*keys, maintain_column_froms=True).limit(max(0, most))
-        first = first.correlate(None)
-        condition = sa.tuple_(*keys).in_(first) if len(keys) > 1 else keys[0].in_(first)
+        if self._database.is_snapshot and most <= _FEW:  # which never changes, and has no index to look keys up in
+            found = [tuple(row) for row in self._database.fetch(first)]
+            condition: sa.ColumnElement[bool] = keys[0].in_({row[0] for row in found})
+            if len(keys) > 1:
+                condition = sa.and_(condition, sa.tuple_(*keys).in_(found))
+        else:
+            first = first.correlate(None)
+            condition = sa.tuple_(*keys).in_(first) if len(keys) > 1 else keys[0].in_(first)
         return self._with(self._statement.where(condition), f"the first {most}")
 
     def _with(self, statement: Any, told: str) -> Self:
@@ -154,7 +161,8 @@ class Query(Generic[Row]):
         ----------
         format
             ``"csv"``, ``"jsonl"`` (a JSON object per line), ``"parquet"`` (needs the extra ``arrow``) or, for scalars
-            and series, ``"nc"``: NetCDF, by way of memory and a file (needs the extra ``xarray``).
+            and series, by way of memory and a file: ``"nc"``, NetCDF (needs the extra ``xarray``), or ``"zarr"``, a
+            Zarr group in a zip file (needs the extra ``zarr``).
         on_progress
             Called with the number of rows done and the total number, as pieces are made.
         for_spreadsheets
@@ -173,12 +181,12 @@ class Query(Generic[Row]):
         MissingExtraError
             If the extra is not installed. Nothing was read.
         """
-        if format == "nc":
-            return self._as_netcdf()
+        if format == "nc" or format == "zarr":
+            return frames.to_file(self._dataset(), format, on_progress)
         return export_table(self._table(), format, on_progress, for_spreadsheets=for_spreadsheets)
 
-    def _as_netcdf(self) -> Iterator[bytes]:
-        raise ExportError("only scalars and series can be exported as NetCDF: choose csv, jsonl or parquet")
+    def _dataset(self) -> Callable[[], xarray.Dataset]:
+        raise ExportError("only scalars and series can be exported as NetCDF or Zarr: choose csv, jsonl or parquet")
 
     def to_arrow(self) -> pyarrow.Table:
         """Return the rows as an Arrow table, with a column for each dimension; needs the extra ``arrow``.
@@ -252,7 +260,11 @@ class ValueQuery(Query[Row]):
             For every dimension of these rows, by name, its values and the number of rows with each.
         """
         entries = sa.func.jsonb_each_text if self._database.is_postgresql else sa.func.json_each
-        dimensions = self._statement.selected_columns.dimensions
+        dimensions: Any = self._statement.selected_columns.dimensions
+        of_each = self._database.columns_of_dimensions(dimensions.table)
+        if of_each is not None:
+            counted = {name: self._counts(column) for name, column in sorted(of_each.items())}
+            return {name: counts for name, counts in counted.items() if counts}
         entry = entries(dimensions).table_valued("key", "value", joins_implicitly=True)
         named = (sa.cast(entry.c.key, Name), sa.cast(entry.c.value, Name))  # sorted as keys are, byte by byte
         columns: list[Any] = [*named, sa.func.count()]
@@ -261,6 +273,12 @@ class ValueQuery(Query[Row]):
         for name, value, count in self._database.fetch(counting.group_by(*named).order_by(None).order_by(*named)):
             found.setdefault(name, {})[value] = count
         return found
+
+    def _counts(self, column: sa.ColumnElement[str]) -> dict[str, int]:
+        counting: Any = self._statement.with_only_columns(column, sa.func.count(), maintain_column_froms=True)
+        counting = counting.where(column.is_not(None)).group_by(column).order_by(None).order_by(column)
+        found: Any = self._database.fetch(counting)
+        return dict(found)
 
 
 @attrs.frozen(repr=False)
@@ -291,8 +309,8 @@ class ScalarQuery(ValueQuery[ScalarRow]):
         """
         return frames.scalars_to_xarray(self, over)
 
-    def _as_netcdf(self) -> Iterator[bytes]:
-        return frames.to_netcdf(lambda: frames.scalars_in_rows(self))
+    def _dataset(self) -> Callable[[], xarray.Dataset]:
+        return lambda: frames.scalars_in_rows(self)
 
 
 @attrs.frozen(repr=False)
@@ -318,5 +336,5 @@ class SeriesQuery(ValueQuery[SeriesRow]):
         """
         return frames.to_xarray(self)
 
-    def _as_netcdf(self) -> Iterator[bytes]:
-        return frames.to_netcdf(self.to_xarray)
+    def _dataset(self) -> Callable[[], xarray.Dataset]:
+        return self.to_xarray

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from emdstore.catalog.database import Database
 from emdstore.catalog.filters import under
-from emdstore.catalog.schema import execution, release_set
+from emdstore.catalog.schema import artifact, execution, release_set
 from emdstore.keys import validate_prefix
 
 
@@ -79,6 +79,13 @@ class Records:
             execution.c.record_digest == digest, execution.c.fragment != besides, execution.c.state != "bare"
         )
         return bool(self._database.fetch(other.limit(1)))
+
+    def sizes(self) -> dict[int, int | None]:
+        """Return the bytes of all artifacts of each execution that has some; None if not all sizes are known."""
+        of, size = artifact.c.execution_id, artifact.c.size
+        statement = sa.select(of, sa.func.sum(size), sa.func.count() - sa.func.count(size)).group_by(of)
+        rows = self._database.fetch(statement)
+        return {execution_id: None if unknown else int(size) for execution_id, size, unknown in rows}
 
     def note(self, stamps: Iterable[RecordStamp]) -> None:
         """Store what a listing now says of unchanged records, in one transaction.

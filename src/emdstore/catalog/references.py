@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -52,12 +52,60 @@ def units_of(attributes: Mapping[str, Any]) -> str | None:
     return next((said for name in _UNITS if isinstance(said := attributes.get(name), str)), None)
 
 
-def identity_of(
+def subject_of(
     dimensions: Mapping[str, str], attributes: Mapping[str, Any] | None
 ) -> tuple[str, str | None, str | None]:
     """Return kind, reference and units of a value."""
     said = attributes or {}
     return kind_of(dimensions, said), reference_of(dimensions, said), units_of(said)
+
+
+def described_units(allowed: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, str]]:
+    """Return the units in the descriptions of dimensions' values, as ILAMB has them for each statistic."""
+    told = {
+        dimension: {
+            value: said
+            for value, about in values.items()
+            if isinstance(about, Mapping) and (said := units_of(about)) is not None
+        }
+        for dimension, values in allowed.items()
+    }
+    return {dimension: units for dimension, units in told.items() if units}
+
+
+def with_described_units(
+    units: Mapping[str, Mapping[str, str]],
+    identity: tuple[str, str | None, str | None],
+    dimensions: Mapping[str, str],
+) -> tuple[str, str | None, str | None]:
+    """Return an identity with the units that are described for one of the dimensions' values, if it has none.
+
+    Two that differ say nothing: nobody knows which of them is meant.
+    """
+    if identity[2] is not None:
+        return identity
+    said = {units[name][value] for name, value in dimensions.items() if value in units.get(name, ())}
+    return (*identity[:2], said.pop()) if len(said) == 1 else identity
+
+
+_TELLING = ("kind", "source_id", *_REFERENCES)
+say_nothing = frozenset(_TELLING).isdisjoint
+"""Tell of the names of some dimensions whether none of them tells what a value is of."""
+
+
+def identities_of(
+    dimensions: Iterable[Mapping[str, str]], attributes: Iterable[Mapping[str, Any] | None]
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Yield `subject_of` for many values; those that share their attributes and say the same are looked at once."""
+    last: object = None
+    known: dict[object, tuple[str, str | None, str | None]] = {}
+    for some, said in zip(dimensions, attributes, strict=True):
+        if said is not last:
+            last, known = said, {}
+        told = None if say_nothing(some) else tuple(map(some.get, _TELLING))
+        if (identity := known.get(told)) is None:
+            identity = known[told] = subject_of(some, said)
+        yield identity
 
 
 @attrs.frozen

@@ -105,6 +105,16 @@ class Releases:
         names = {name for (name,) in self._database.fetch(sa.select(of.release).where(*same))}
         return tuple(each for each in self.list() if each.name in names) if names else ()
 
+    def naming_each(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """Return by fragment and digest of its record the names and aliases of all releases that name a set."""
+        aliases = {each.name: each.aliases for each in self.list()}
+        of, found = release_set.c, dict[tuple[str, str], list[str]]()
+        for name, *which in self._database.fetch(
+            sa.select(of.release, of.fragment, of.record_digest).order_by(of.release)
+        ):
+            found.setdefault((which[0], which[1]), []).extend((name, *aliases.get(name, ())))
+        return found
+
 
 def sets_of(database: Database, name: str) -> sa.ColumnElement[bool]:
     """Return the condition that selects the sets of a release, by its own name or an alias.

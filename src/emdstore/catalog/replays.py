@@ -39,19 +39,22 @@ class ReplayNote:
     whole: bool = True
 
 
+_FORGET, _KEEP = sa.delete(last_replay), sa.insert(last_replay)
+
+
 class Replays:
-    """What one catalog knows of its replays; see `Catalog.replays`."""
+    """The replays that a catalog remembers; see `Catalog.replays`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def note(self, replay: ReplayNote) -> None:
-        """Keep that a replay came to its end, in place of the one before."""
+        """Remember a replay that has ended, in place of the previous one."""
 
         def put() -> None:
             with self._database.replacing(last_replay) as connection:
-                connection.execute(sa.delete(last_replay))
-                connection.execute(sa.insert(last_replay).values(id=1, **attrs.asdict(replay)))
+                connection.execute(_FORGET)
+                connection.execute(_KEEP, {"id": 1, **attrs.asdict(replay)})
 
         self._database.patiently(put)
 

@@ -1,4 +1,4 @@
-"""What executions took, summed up by diagnostic: for whoever has to ask for nodes and hours."""
+"""The resources that executions used, summed up by diagnostic, for planning nodes and hours."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class ExecutionRow(Shown):
 
 @attrs.frozen
 class ArtifactRow:
-    """One file of an execution's set, by its key inside the fragment."""
+    """One file of an execution's set, by its key inside the fragment; its asset role is ``Output``."""
 
     execution_id: int
     fragment: str
@@ -144,6 +144,7 @@ class ArtifactRow:
     sha256: str | None
     media_type: str | None
     description: str | None
+    asset_role: str = "Output"
 
 
 @attrs.frozen
@@ -232,6 +233,8 @@ class InputRow:
         The dataset; None for a file of which only the place is known.
     store, key, size, sha256
         The file, its size and digest; None for a dataset of which only the name is known.
+    asset_role
+        ``Input`` for a staged file; None for a dataset of which only the name is known.
     """
 
     execution_id: int
@@ -251,6 +254,7 @@ class InputRow:
     key: str | None
     size: int | None
     sha256: str | None
+    asset_role: str | None
 
 
 @attrs.frozen

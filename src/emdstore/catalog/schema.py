@@ -35,7 +35,7 @@ def surrogate_id(*natural_key: str) -> int:
 
 
 class UTCDateTime(sa.types.TypeDecorator[datetime]):
-    """A point in time. Python sees aware UTC; SQLite, which has no time zones, stores UTC."""
+    """A point in time. Python sees aware UTC; where there are no time zones, as in SQLite, UTC is stored."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -47,7 +47,7 @@ class UTCDateTime(sa.types.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"a time in the catalog needs a time zone: {value!r}")
         value = value.astimezone(UTC)
-        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+        return value if dialect.name == "postgresql" else value.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Attach or convert to UTC."""

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from emdstore.catalog.schema import UTCDateTime
 
 if TYPE_CHECKING:
-    from emdstore.catalog.database import Database
+    from emdstore.catalog.database import Database, Instant
 
 Kind = Literal["text", "integer", "number", "boolean", "time", "json", "texts", "integers", "numbers"]
 """The type of a column's values. The last three are lists; ``json`` is any JSON value.
@@ -84,7 +84,9 @@ def name_dimensions(dimensions: Collection[str], taken: Collection[str]) -> dict
 
 
 @contextmanager
-def open_table(database: Database, statement: sa.Select[Any], fields: list[str], at_a_time: int) -> Iterator[Table]:
+def open_table(
+    database: Database, statement: sa.Select[Any], fields: list[str], at_a_time: int, instant: Instant | None = None
+) -> Iterator[Table]:
     """Read a statement as a table during the block; columns, total and rows are from the same instant.
 
     Parameters
@@ -97,15 +99,17 @@ def open_table(database: Database, statement: sa.Select[Any], fields: list[str],
         The names of its columns in the public rows.
     at_a_time
         How many rows make a batch.
+    instant
+        The instant; by default, now.
     """
     questions = [_of_all_rows(statement, sa.func.count())]
     if "dimensions" in fields:
         questions.append(_names_of_dimensions(database, statement))
     if "index" in fields:
         questions.append(_kinds_of_index(database, statement))
-    with database.snapshot(statement, *questions, at_a_time=at_a_time) as (answers, rows):
+    with (instant or database).snapshot(statement, *questions, at_a_time=at_a_time) as (answers, rows):
         ((total,),), *found = answers
-        sets = [{one for (one,) in answer} for answer in found]
+        sets = [{one for (one,) in answer if one is not None} for answer in found]
         named = name_dimensions(sets[0], fields) if "dimensions" in fields else {}
         index = _kind_of_index(sets[1]) if "index" in fields else "texts"
         columns: list[Column] = []
@@ -149,7 +153,11 @@ def _of_all_rows(statement: sa.Select[Any], *what: sa.ColumnElement[Any]) -> sa.
 
 
 def _names_of_dimensions(database: Database, statement: sa.Select[Any]) -> sa.Select[Any]:
-    dimensions = statement.selected_columns["dimensions"]
+    dimensions: Any = statement.selected_columns["dimensions"]
+    columns = database.columns_of_dimensions(dimensions.table)
+    if columns is not None:
+        found = (sa.case((sa.func.count(column) > 0, name)) for name, column in columns.items())
+        return _of_all_rows(statement, sa.func.unnest(sa.func.list_value(*found)))
     if database.is_postgresql:
         return _of_all_rows(statement, sa.func.jsonb_object_keys(dimensions)).distinct()
     entry = sa.func.json_each(dimensions).table_valued("key", joins_implicitly=True)
@@ -164,6 +172,10 @@ def _kinds_of_index(database: Database, statement: sa.Select[Any]) -> sa.Select[
         entry = sa.func.json_array_elements(sa.cast(indices.c.text, sa.JSON)).table_valued("value")
         written = sa.cast(entry.c.value, sa.Text)
         is_text, is_integer = written.startswith('"'), written.regexp_match("^-?[0-9]{1,18}$")
+    elif database.is_snapshot:
+        entry = sa.func.unnest(sa.func.json_extract(indices.c.text, "$[*]")).table_valued("value").render_derived()
+        written = sa.cast(entry.c.value, sa.Text)
+        is_text, is_integer = written.startswith('"'), sa.func.regexp_matches(written, "^-?[0-9]{1,18}$")
     else:
         entry = sa.func.json_each(indices.c.text).table_valued("type", "atom")
         is_text = entry.c.type == "text"

@@ -1,4 +1,4 @@
-"""The values of some executions at once, by what they are of: for whoever lays executions beside each other."""
+"""The values of several executions, by what they describe, for comparing executions."""
 
 from __future__ import annotations
 

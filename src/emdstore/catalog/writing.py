@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 import msgspec
@@ -22,11 +22,12 @@ from emdstore.catalog.content import (
     Output,
     ReplaceResult,
     Scalar,
+    ScalarTable,
     Series,
 )
 from emdstore.catalog.lease import Claim
 from emdstore.catalog.precedence import Held, refusal
-from emdstore.catalog.references import identity_of
+from emdstore.catalog.references import identities_of, say_nothing, subject_of, with_described_units
 from emdstore.catalog.schema import (
     PARTS,
     catalog_info,
@@ -58,6 +59,7 @@ _SELECT_HELD = (
         execution.c.lease_token,
         execution.c.owner,
         *(execution.c[field.name] for field in attrs.fields(Held)),
+        *(execution.c[f"n_{part}"] for part in PARTS),
     )
     .where(execution.c.id == _OF_EXECUTION)
     .with_for_update()
@@ -96,27 +98,35 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         group_id = ensure_group(connection, content)
         _ensure_datasets(connection, inputs)
         execution_id = surrogate_id("execution", content.fragment)
-        created = insert_execution(connection, content, group_id)
-        while (held := connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one_or_none()) is None:
-            created = insert_execution(connection, content, group_id)  # it was there, and has just been deleted
-        if held.fragment != content.fragment:
+        # What is claimed is there; otherwise it is new, mostly.
+        held = None if claim is None else _held(connection, execution_id)
+        created = False
+        while held is None and not created:
+            created = insert_execution(connection, content, group_id)
+            held = None if created else _held(connection, execution_id)  # None if it has just been deleted
+        if held is not None and held.fragment != content.fragment:
             raise CatalogError(
                 f"{content.fragment} and {held.fragment} have the same id, {execution_id}: rename one of them",
                 key=content.fragment,
                 store=database.safe_url,
             )
-        if claim is not None and (claim.token, claim.owner) != (held.lease_token, held.owner):
-            raise claim_lost(database, claim, held.owner)
-        if claim is None and not created:
+        if claim is not None and (held is None or (claim.token, claim.owner) != (held.lease_token, held.owner)):
+            raise claim_lost(database, claim, None if held is None else held.owner)
+        if claim is None and held is not None:
             # Decided here, where the row is locked: earlier, somebody else might still publish what this would replace.
             told = Held(**{field.name: getattr(held, field.name) for field in attrs.fields(Held)})
             if (refused := refusal(told, content, replace=replace)) is not None:
                 raise refused
         counts: dict[str, int] = {}
         for part, table in PARTS.items():
-            connection.execute(_DELETE_PART[part], {"execution_id": execution_id})
-            rows = _ENCODE[part](execution_id, inputs if part == "inputs" else getattr(content, part))
-            counts[part] = database.insert_rows(connection, table, rows)
+            if held is not None and getattr(held, f"n_{part}"):  # counted in the transaction that wrote them
+                connection.execute(_DELETE_PART[part], {"execution_id": execution_id})
+            given: Any = inputs if part == "inputs" else getattr(content, part)
+            if isinstance(given, Collection) and not given:
+                counts[part] = 0
+                continue
+            encode = functools.partial(_scalars, units=content.units) if part == "scalars" else _ENCODE[part]
+            counts[part] = database.insert_rows(connection, table, encode(execution_id, given))
         values = {name: getattr(content, name) for name in _OUTCOME} | {f"n_{part}": n for part, n in counts.items()}
         if claim is not None:
             values |= {"owner": None, "lease_expires": None}
@@ -124,6 +134,11 @@ def _replace_once(database: Database, content: ExecutionContent, claim: Claim | 
         if content.dirty is not None:
             connection.execute(_SETTLE_GROUP, {"group_id": group_id})
     return ReplaceResult(execution_id, created, **counts)
+
+
+def _held(connection: sa.Connection, execution_id: int) -> Any:
+    """Return what the catalog has of an execution, and lock it; None if it has nothing."""
+    return connection.execute(_SELECT_HELD, {"execution_id": execution_id}).one_or_none()
 
 
 def forget(database: Database, fragment: str) -> bool:
@@ -175,6 +190,11 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
     """Create missing provider, diagnostic and group; lock the group and return its id."""
     diagnostic_id = surrogate_id("diagnostic", content.provider, content.diagnostic)
     group_id = surrogate_id("execution_group", content.provider, content.diagnostic, content.group)
+    changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
+    settle = functools.partial(connection.execute, _UPDATE_GROUP, {"group_id": group_id, **changes})
+    # A group that is there has a diagnostic and a provider. A provider's row may have to be locked before the group's.
+    if content.provider_name is None and settle().rowcount:
+        return group_id
     _insert_new(connection, provider, slug=content.provider)
     if content.provider_name is not None:
         # Only if it differs: an UPDATE would make all writers of this provider wait for each other.
@@ -182,8 +202,7 @@ def ensure_group(connection: sa.Connection, content: ExecutionContent) -> int:
         connection.execute(sa.update(provider).where(renamed).values(name=content.provider_name))
     _insert_new(connection, diagnostic, id=diagnostic_id, provider=content.provider, slug=content.diagnostic)
     _insert_new(connection, execution_group, id=group_id, diagnostic_id=diagnostic_id, key=content.group, dirty=True)
-    changes = {"key": content.group} if content.selectors is None else {"selectors": content.selectors}
-    connection.execute(_UPDATE_GROUP, {"group_id": group_id, **changes})
+    settle()
     return group_id
 
 
@@ -240,21 +259,73 @@ def _outputs(execution_id: int, rows: Iterable[Output]) -> Iterator[tuple[Any, .
         yield execution_id, position, *named, _to_json(dimensions)
 
 
-def _scalars(execution_id: int, rows: Iterable[Scalar]) -> Iterator[tuple[Any, ...]]:
+def _scalars(
+    execution_id: int, rows: Iterable[Scalar], units: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[Any, ...]]:
     # 100,000 rows may come this way, so everything possible is done for many at once, in C's loops.
+    if isinstance(rows, _InTables) and not units:
+        return itertools.chain.from_iterable(_tabled(execution_id, rows.iter_tables()))
+    return itertools.chain.from_iterable(_listed(execution_id, rows, units))
+
+
+def _listed(
+    execution_id: int, rows: Iterable[Scalar], units: Mapping[str, Mapping[str, str]]
+) -> Iterator[Iterable[tuple[Any, ...]]]:
     remaining, position = iter(rows), 0
     while some := list(itertools.islice(remaining, _AT_ONCE)):
         values, dimensions, attributes = zip(*some, strict=True)
-        yield from zip(
+        identities: Iterable[tuple[str, str | None, str | None]] = identities_of(dimensions, attributes)
+        if units:
+            identities = map(functools.partial(with_described_units, units), identities, dimensions)
+        yield zip(
             itertools.repeat(execution_id),
             range(position, position + len(some)),
             [None if value != value else value for value in values],
             _to_json_each(dimensions),
             _to_json_runs(attributes),
-            *zip(*map(identity_of, dimensions, attributes), strict=True),
+            *zip(*identities, strict=True),
             strict=False,  # the first has no end
         )
         position += len(some)
+
+
+@runtime_checkable
+class _InTables(Protocol):
+    """Scalars that also come in tables."""
+
+    def iter_tables(self) -> Iterator[ScalarTable]: ...
+
+
+_UNTOLD = tuple(map(itertools.repeat, subject_of({}, None)))
+
+
+def _tabled(execution_id: int, tables: Iterable[ScalarTable]) -> Iterator[Iterable[tuple[Any, ...]]]:
+    """Encode once for each table what all of its scalars share."""
+    position = 0
+    names: tuple[str, ...] = ()
+    endings: list[str] = []
+    for outer, dimension, attributes, table in tables:
+        if (now := tuple(table)) != names:  # mostly the same, and encoded already
+            names, endings = now, [each + "}" for each in _to_json_each(now)]
+        beginning = _to_json({**outer, dimension: ""}).removesuffix('""}')
+        end = position + len(table)
+        columns: Iterable[Iterable[str | None]]
+        if not say_nothing((dimension,)):
+            columns = zip(*(subject_of({**outer, dimension: each}, attributes) for each in names), strict=True)
+        elif attributes or not say_nothing(outer):
+            columns = map(itertools.repeat, subject_of(outer, attributes))
+        else:
+            columns = _UNTOLD
+        yield zip(
+            itertools.repeat(execution_id),
+            range(position, end),
+            table.values(),
+            [beginning + ending for ending in endings],
+            itertools.repeat(_to_json(attributes) if attributes else "{}"),
+            *columns,
+            strict=False,  # some have no end
+        )
+        position = end
 
 
 def _to_json_each(values: Sequence[object]) -> list[str]:
@@ -262,7 +333,7 @@ def _to_json_each(values: Sequence[object]) -> list[str]:
 
 
 def _to_json_runs(values: Iterable[object]) -> Iterator[str]:
-    """Encode values, many of which are repeatedly the same object, like a bundle's attributes."""
+    """Encode values; the same object often comes again and again, like a bundle's attributes."""
     last: object = None
     encoded = "{}"
     for value in values:
@@ -284,7 +355,7 @@ def _series(execution_id: int, rows: Iterable[Series]) -> Iterator[tuple[Any, ..
             _to_json(list(index)),
             _to_json(numbers),
             _to_json(attributes or {}),
-            *identity_of(dimensions, attributes),
+            *subject_of(dimensions, attributes),
         )
 
 
@@ -302,7 +373,6 @@ def _warnings(execution_id: int, rows: Iterable[IngestWarning]) -> Iterator[tupl
 _ENCODE: Mapping[str, Callable[[int, Any], Iterator[tuple[Any, ...]]]] = {
     "artifacts": _artifacts,
     "outputs": _outputs,
-    "scalars": _scalars,
     "series": _series,
     "inputs": _inputs,
     "warnings": _warnings,

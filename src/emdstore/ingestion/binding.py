@@ -42,6 +42,8 @@ def bind_place(catalog: Catalog, store: ArtifactStore) -> None:
     CatalogError
         If the catalog belongs to another results store. Nothing was changed.
     """
+    if catalog.is_bound_to(store):
+        return
     here, bound = StoreIdentity(None, url_of(store)), catalog.bound_results()
     if bound is None:
         bound = catalog.note_results(here, instead_of=None)
@@ -59,14 +61,15 @@ def bind(catalog: Catalog, store: ArtifactStore, *, publishing: bool = False, lo
     publishing
         Whether sets will be published to the store. Then it is given an identity if it has none and can be written.
     looking
-        Only check. A store that turns out to be empty, as under a mistyped name, must not be tied.
+        Only check, and always ask the store: what was there a moment ago may be another one now, as where something
+        else is mounted. A store that turns out to be empty, as under a mistyped name, must not be tied.
 
     Raises
     ------
     CatalogError
         If the catalog belongs to another results store. Nothing was changed.
     """
-    if catalog.is_bound_to(store):
+    if catalog.is_bound_to(store) and not looking:
         return
     here = identity_of(store)
     bound = catalog.bound_results()
@@ -120,8 +123,8 @@ class RebindReport:
     missing: tuple[str, ...] = ()
 
 
-def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sample: int = _SAMPLE) -> RebindReport:
-    """Tie a catalog to a results store anew, after checking that the store contains the catalog's sets.
+def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False) -> RebindReport:
+    """Tie a catalog to a results store anew, after checking some of the catalog's sets against the store.
 
     Parameters
     ----------
@@ -129,8 +132,6 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
         The catalog, and where its results are now.
     force
         Whether to do so even if the sample contradicts it.
-    sample
-        How many of the catalog's executions to look for.
 
     Returns
     -------
@@ -144,10 +145,11 @@ def rebind(catalog: Catalog, store: ArtifactStore, *, force: bool = False, sampl
     StoreError
         If the store cannot be read.
     """
+    catalog.refuse_to_write()
     here, before = identity_of(store), catalog.bound_results()
     compared = equal = 0
     missing: list[str] = []
-    looked = list(islice(catalog.records.below(), sample))
+    looked = list(islice(catalog.records.below(), _SAMPLE))
     for stamp in looked:
         try:
             data = store.read_bytes(join_key(stamp.fragment, RECORD_NAME))

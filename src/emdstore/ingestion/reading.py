@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import attrs
 
 from emdstore.catalog import ExecutionContent
-from emdstore.catalog.content import Input
+from emdstore.catalog.content import Input, ScalarTable
+from emdstore.catalog.references import described_units
 from emdstore.emds import (
+    BundleRole,
     BundleWarning,
     MetricBundle,
     OutputBundle,
@@ -17,10 +19,7 @@ from emdstore.emds import (
     Series,
     Vocabulary,
     artifact_set,
-    decode_metric_bundle,
-    decode_output_bundle,
-    decode_series,
-    duplicate_keys,
+    read_bundle,
 )
 from emdstore.errors import BundleError
 from emdstore.sets.finding import Stamp
@@ -31,7 +30,7 @@ from emdstore.sets.state import SetLook, look_at_set
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore
 
-T = TypeVar("T")
+_ROLES: tuple[BundleRole, ...] = ("metric", "output", "series")
 
 
 def read_set(
@@ -110,6 +109,9 @@ class _Rows:
     def __iter__(self) -> Iterator[tuple[float | None, Mapping[str, str], Mapping[str, object] | None]]:
         return self.bundle.iter_rows()
 
+    def iter_tables(self) -> Iterator[ScalarTable]:
+        return self.bundle.iter_tables()
+
 
 @attrs.frozen
 class _Decoded:
@@ -122,27 +124,18 @@ class _Decoded:
 
 
 def _decode(look: SetLook, names: Mapping[str, str], *, leave_out: bool = False) -> _Decoded:
+    found: dict[str, Any] = {}
     warnings: list[BundleWarning] = []
-
-    def read(role: str, decode: Callable[..., T], otherwise: T) -> T:
-        if role not in look.bundles:
-            return otherwise
-        try:
-            decoded = decode(look.bundles[role], name=names[role])
-        except BundleError:
-            if leave_out:  # its record says that it is not right
-                return otherwise
-            raise
-        if isinstance(decoded, MetricBundle | OutputBundle):
-            warnings.extend(decoded.warnings)
-        warnings.extend(duplicate_keys(look.bundles[role], name=names[role]))
-        return decoded
-
-    metric = read("metric", decode_metric_bundle, None)
-    output = read("output", decode_output_bundle, None)
-    nothing: tuple[Series, ...] = ()
-    series = read("series", decode_series, nothing)
-    return _Decoded(metric, output, series, tuple(warnings))
+    for role in _ROLES:
+        if role in look.bundles:
+            try:
+                found[role], odd = read_bundle(role, look.bundles[role], name=names[role])
+            except BundleError:
+                if leave_out:  # its record says that it is not right
+                    continue
+                raise
+            warnings.extend(odd)
+    return _Decoded(**found, warnings=tuple(warnings))
 
 
 def _recorded_content(look: SetLook, record: ExecutionRecord, vocabulary: Vocabulary | None) -> ExecutionContent:
@@ -262,6 +255,7 @@ def _parts(
             for each in outputs
         ],
         "scalars": () if bundles.metric is None else _Rows(bundles.metric),
+        "units": {} if bundles.metric is None else described_units(bundles.metric.allowed),
         "series": [
             (each.dimensions, each.index_name, each.index, each.values, each.attributes) for each in bundles.series
         ],

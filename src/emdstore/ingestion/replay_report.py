@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 
@@ -29,21 +29,7 @@ State = Literal[
     "newer-schema",
     "invalid",
 ]
-STATES: tuple[State, ...] = (
-    "ingested",
-    "unchanged",
-    "moved",
-    "pruned",
-    "vanished",
-    "shadowed",
-    "kept",
-    "publishing",
-    "incomplete",
-    "changed",
-    "unreadable",
-    "newer-schema",
-    "invalid",
-)
+STATES: tuple[State, ...] = get_args(State)
 FAILED: tuple[State, ...] = STATES[4:]
 _GONE: tuple[State, ...] = ("moved", "pruned", "vanished")
 
