@@ -23,6 +23,7 @@ from emdstore.emds import artifact_set, decode_output_bundle, duplicate_keys
         ('{"a": {"x": 1}, "b": {"y": 1, "y": 2}, "a": {"x": 2, "x": 3}}', ["$.a", "$.a.x", "$.b.y"]),
         ('{"a": "\\"a\\": 1, \\"a\\": 2", "b": ":"}', []),
         ('{"a": {"a": {"a": 1}}}', []),
+        ('{"a":1,"a" \n\t:2}', ["$.a"]),
         ("[]", []),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,21 @@ FRAME = {"model": ["CESM2", "=x"], "rmse": [0.5, 1.5]}
 
 
 @pytest.mark.parametrize(
-    ("method", "value", "name", "kind"),
+    ("method", "make", "name", "kind"),
     [
-        ("add_figure", drawn(), "maps/a.png", "plot"),
-        ("add_figure", drawn().axes[0], "a.svg", "plot"),
-        ("add_figure", go.Figure(go.Scatter(y=[1, 2])), "a.html", "html"),
-        ("add_dataset", xr.Dataset({"tas": ("time", [1.5, 2.5])}), "a.nc", "data"),
-        ("add_dataset", xr.DataArray([1.5, 2.5], name="tas"), "a.nc", "data"),
-        ("add_table", pd.DataFrame(FRAME), "a.csv", "data"),
-        ("add_table", pd.DataFrame(FRAME), "a.parquet", "data"),
-        ("add_table", pd.DataFrame(FRAME), "a.html", "html"),
-        ("add_table", pl.DataFrame(FRAME), "a.parquet", "data"),
+        ("add_figure", drawn, "maps/a.png", "plot"),
+        ("add_figure", lambda: drawn().axes[0], "a.svg", "plot"),
+        ("add_figure", lambda: go.Figure(go.Scatter(y=[1, 2])), "a.html", "html"),
+        ("add_dataset", lambda: xr.Dataset({"tas": ("time", [1.5, 2.5])}), "a.nc", "data"),
+        ("add_dataset", lambda: xr.DataArray([1.5, 2.5], name="tas"), "a.nc", "data"),
+        ("add_table", lambda: pd.DataFrame(FRAME), "a.csv", "data"),
+        ("add_table", lambda: pd.DataFrame(FRAME), "a.parquet", "data"),
+        ("add_table", lambda: pd.DataFrame(FRAME), "a.html", "html"),
+        ("add_table", lambda: pl.DataFrame(FRAME), "a.parquet", "data"),
     ],
 )
-def test_it_is_saved_and_registered(method: str, value: Any, name: str, kind: str, tmp_path: Path) -> None:
+def test_it_is_saved_and_registered(method: str, make: Callable[[], Any], name: str, kind: str, tmp_path: Path) -> None:
+    value = make()
     writer = OutputWriter(tmp_path)
     assert getattr(writer, method)(value, name, long_name="A thing", dimensions={"region": "nh"}) == name
     data = (tmp_path / name).read_bytes()
@@ -61,17 +63,18 @@ def test_it_is_saved_and_registered(method: str, value: Any, name: str, kind: st
 
 
 @pytest.mark.parametrize(
-    ("method", "value", "name"),
+    ("method", "make", "name"),
     [
-        ("add_figure", "map", "a.png"),
-        ("add_figure", drawn(), "a.html"),
-        ("add_figure", drawn(), "a"),
-        ("add_dataset", pd.DataFrame(FRAME), "a.nc"),
-        ("add_dataset", xr.Dataset(), "a.csv"),
-        ("add_table", pl.DataFrame(FRAME), "a.html"),
+        ("add_figure", lambda: "map", "a.png"),
+        ("add_figure", drawn, "a.html"),
+        ("add_figure", drawn, "a"),
+        ("add_dataset", lambda: pd.DataFrame(FRAME), "a.nc"),
+        ("add_dataset", xr.Dataset, "a.csv"),
+        ("add_table", lambda: pl.DataFrame(FRAME), "a.html"),
     ],
 )
-def test_what_cannot_be_saved_so_is_said(method: str, value: Any, name: str, tmp_path: Path) -> None:
+def test_what_cannot_be_saved_so_is_said(method: str, make: Callable[[], Any], name: str, tmp_path: Path) -> None:
+    value = make()
     with pytest.raises(BundleError, match="name that ends in"):
         getattr(OutputWriter(tmp_path), method)(value, name, long_name="A thing")
     assert not list(tmp_path.iterdir())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import bagit
 import pytest
+import rocrate
 import yaml
 from prov.model import ProvDocument
 from rocrate.rocrate import ROCrate
@@ -94,6 +97,31 @@ def test_a_deposit_is_a_process_run_crate_with_every_file(results: Path, tmp_pat
     assert entry in run["result"]
     assert run["endTime"] >= run["startTime"]
     assert made.left == {"pmp/enso/h/failed": "failed", "pmp/enso/h/retracted": "retracted"}
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.needs("crate-validator")
+def test_the_validator_of_ro_crate_finds_nothing(results: Path, tmp_path: Path) -> None:
+    deposit(results, tmp_path / "crate")
+    metadata = tmp_path / "crate" / "ro-crate-metadata.json"
+    crate = json.loads(metadata.read_text())
+    # The context is fetched from the network; rocrate brings it as a file.
+    context = json.loads((Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld").read_text())["@context"]
+
+    def issues() -> list[dict[str, Any]]:
+        metadata.write_text(json.dumps({**crate, "@context": context}))
+        found = tmp_path / "found.json"
+        command = ["rocrate-validator", "validate", "--offline", "--profile-identifier", "process-run-crate"]
+        form = ["--output-format", "json", "--output-file", str(found)]
+        subprocess.run([*command, *form, str(tmp_path / "crate")], check=False, capture_output=True)
+        return list(json.loads(found.read_text())["issues"])
+
+    assert issues() == []
+    for entity in crate["@graph"]:
+        if entity["@type"] == "CreateAction":
+            del entity["instrument"]
+    assert "instrument" in str(issues())
 
 
 def test_a_bag_is_valid_until_a_byte_changes(results: Path, tmp_path: Path) -> None:

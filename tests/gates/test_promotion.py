@@ -8,11 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from emdstore import Workspace, create_release, load_vocabulary, point_alias, read_release, retract, transfer
+from emdstore import (
+    Workspace,
+    create_release,
+    load_vocabulary,
+    point_alias,
+    read_release,
+    read_retraction,
+    retract,
+    transfer,
+)
 from emdstore.catalog.comparing import Rules, Tolerance
 from emdstore.errors import ReleaseChangedError, ReleaseError, StoreError, TransferError, WorkspaceError
 from emdstore.gates import checks
-from emdstore.gates.promotion import Promotion, promote, propose
+from emdstore.gates.promotion import Promotion, name_for, promote, propose
 from emdstore.sets.releasing import check_release
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.testing import FaultyStore
@@ -181,8 +190,12 @@ def test_a_set_that_changes_after_the_checks_is_not_promoted(workspace: Workspac
     with pytest.raises(ReleaseError, match="has changed since it was looked at"):
         promote(promotion, "2026.1")
     create_release(workspace.results, "other")
+    again = proposed(workspace)
     with pytest.raises(ReleaseError, match="another release 'other' already"):
-        promote(proposed(workspace), "other")
+        promote(again, "other")
+    assert (name_for(again, "new"), name_for(again, "other")) == ("new", "other.2")
+    promote(again, "other.2")
+    assert name_for(again, "other") == "other.2"  # as if it had been interrupted
     with pytest.raises(ReleaseError, match="no published set"):
         propose(InMemoryArtifactStore(), workspace.results, from_target="a", to_target="b")
 
@@ -197,3 +210,26 @@ def test_what_the_target_stands_behind_must_be_what_it_was(workspace: Workspace)
     transfer(workspace.results, dest, [fragment], replace=True).raise_for_failures()
     with pytest.raises(ReleaseChangedError):
         proposed(workspace, dest)
+
+
+def test_what_was_retracted_at_the_source_is_not_missed_and_is_retracted_at_the_target_too(
+    workspace: Workspace,
+) -> None:
+    old, gone = run(workspace, "1"), run(workspace, "1", group="b")
+    dest = InMemoryArtifactStore()
+    promote(proposed(workspace, dest), "2026.1")
+    retract(workspace.results, gone, reason="wrong sign", successor=old, by="ann")
+    promotion = proposed(workspace, dest)
+    assert (promotion.ok, promotion.is_done, list(promotion.retracted)) == (True, False, [gone])
+    assert [(pair.a, pair.verdict) for pair in promotion.pairs] == [(old, "equal")]
+    promote(promotion, "2026.2")
+    word = read_retraction(dest, gone)
+    assert word is not None
+    assert (word.reason, word.successor, word.by) == ("wrong sign", old, "ann")
+    assert check_release(dest, read_release(dest, "2026.1")).retracted == (gone,)
+    assert proposed(workspace, dest).is_done
+    # All of it, so that there is nothing to compare with.
+    now = run(workspace, "2")
+    retract(workspace.results, old, reason="wrong, too")
+    promotion = proposed(workspace, dest)
+    assert (promotion.ok, promotion.pairs, list(promotion.records)) == (True, (), [now])

@@ -9,7 +9,8 @@ make, and equal ensembles have equal bytes on every machine::
 
 from __future__ import annotations
 
-from emdstore.demo.ensemble import DIAGNOSTICS, METRICS, Counts, Diagnostic, Ensemble, Fate, Run
+from emdstore.demo.diagnostics import DIAGNOSTICS, METRICS, Diagnostic
+from emdstore.demo.ensemble import Counts, Ensemble, Fate, Run
 from emdstore.demo.writing import EnsembleReport, open_folder, run_ensemble, write_ensemble, write_set
 
 __all__ = [

@@ -29,8 +29,9 @@ from emdstore import (
     verify,
 )
 from emdstore.demo import climate
+from emdstore.demo.diagnostics import METRICS, Diagnostic
 from emdstore.demo.drawing import draw_lines, draw_map
-from emdstore.demo.ensemble import METRICS, Diagnostic, Ensemble, Fate, Run
+from emdstore.demo.ensemble import Ensemble, Fate, Run
 from emdstore.shown import Shown
 
 Progress = Callable[[str, int, int], object]

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeVar
 
@@ -33,7 +33,7 @@ _MOST_DUPLICATES = 100
 
 _WORDS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]").search
-_KEY_ENDS = re.compile(r'"[ \t\n\r]*:').findall
+_SPACE = b" \t\n\r"
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z").match
 _BELOW = re.compile(r"(?P<what>.*) - at `\$(?P<below>.*)`\Z", re.DOTALL).match
 
@@ -60,7 +60,12 @@ def reject(name: str, at: str, why: str) -> NoReturn:
 
 
 def parse(data: bytes, name: str) -> Any:
-    """Read JSON text in either dialect.
+    """Read JSON text in either dialect; see `parse_counting`."""
+    return parse_counting(data, name)[0]
+
+
+def parse_counting(data: bytes, name: str) -> tuple[Any, int]:
+    """Read JSON text in either dialect; also return how many keys the value has.
 
     Raises
     ------
@@ -74,23 +79,20 @@ def parse(data: bytes, name: str) -> Any:
         raise BundleError(f"{name}: not UTF-8, see byte {error.start} in line {line}", key=name) from None
     if text.startswith("\ufeff"):
         raise BundleError(f"{name}: starts with a byte-order mark; write it as plain UTF-8", key=name)
-    if not text.strip():
+    if not text or text.isspace():
         raise BundleError(f"{name}: the file is empty", key=name)
     try:
         value = _read(data, text, name)
+        keys = _count_keys(value)
     except RecursionError:
-        value = None
-        too_deep = True
-    else:
-        too_deep = _deeper_than(value, _MAX_DEPTH)
-    if too_deep:
+        value = keys = None
+    if keys is None:
         raise BundleError(f"{name}: nested more than {_MAX_DEPTH} levels deep", key=name)
-    return value
+    return value, keys
 
 
-def parse_object(data: bytes, name: str) -> dict[str, Any]:
-    """Read JSON text that must be one object; raises `BundleError` like `parse`."""
-    value = parse(data, name)
+def as_object(value: Any, name: str) -> dict[str, Any]:
+    """Return what was read from a JSON text, which must be one object; `BundleError` if it is not."""
     if not isinstance(value, dict):
         reject(name, "$", f"the file must hold one object, not {json_name(value)}")
     return value
@@ -111,10 +113,15 @@ def duplicate_keys(data: bytes, *, name: str) -> tuple[BundleWarning, ...]:
     tuple of BundleWarning
         One for each such key, with its position; at most a hundred, then the number of the others.
     """
-    text = data.decode()
+    return repeated_keys(data, _count_keys(_read(data, data.decode(), name)), name)
+
+
+def repeated_keys(data: bytes, keys: int | None, name: str) -> tuple[BundleWarning, ...]:
+    """Find keys that occur more than once in a JSON text of which that many are left; see `duplicate_keys`."""
     # Every key is followed by a colon; a quote inside text may be, too. With as many matches as keys, none is repeated.
-    if len(_KEY_ENDS(text)) == _count_keys(_read(data, text, name)):
+    if data.translate(None, _SPACE).count(b'":') == keys:
         return ()
+    text = data.decode()
     tree = json.loads(text, parse_constant=_WORDS.__getitem__, object_pairs_hook=_Object)
     found: list[BundleWarning] = []
     left = 0
@@ -143,22 +150,6 @@ class _Object(dict[str, Any]):
         self.repeated: Mapping[str, int] = {}
         if len(pairs) != len(self):
             self.repeated = {key: times for key, times in Counter(key for key, _ in pairs).items() if times > 1}
-
-
-def _count_keys(value: object) -> int:
-    count = 0
-    waiting = [value]
-    while waiting:
-        children: Iterable[object] = ()
-        one = waiting.pop()
-        if isinstance(one, dict):
-            count += len(one)
-            children = one.values()
-        elif isinstance(one, list):
-            children = one
-        if not _CONTAINERS.isdisjoint(map(type, children)):
-            waiting += [child for child in children if isinstance(child, dict | list)]
-    return count
 
 
 def learnt(cls: type[T]) -> type[T]:
@@ -223,21 +214,26 @@ def _read(data: bytes, text: str, name: str) -> Any:
 _CONTAINERS = frozenset({dict, list})
 
 
-def _deeper_than(value: object, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit + 1):
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for children in [node.values() if isinstance(node, dict) else node]
-            if not _CONTAINERS.isdisjoint(map(type, children))  # skips the numbers of a long list
-            for child in children
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True
+def _count_keys(value: object) -> int | None:
+    """Return how many keys there are; None if the value is nested too deep."""
+    level: list[Any] = [value]
+    count = 0
+    for _ in range(_MAX_DEPTH + 1):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                count += len(node)
+                children: Collection[Any] = node.values()
+            elif isinstance(node, list):
+                children = node
+            else:
+                continue
+            if not _CONTAINERS.isdisjoint(map(type, children)):  # skips the numbers of a long list
+                below += children
+        if not below:
+            return count
+        level = below
+    return None
 
 
 def _standard(value: object, name: str, steps: tuple[str | int, ...]) -> object:

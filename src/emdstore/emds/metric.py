@@ -21,13 +21,17 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from emdstore.emds.jsontext import convert, json_name, learnt, parse_object, place, reject, render
+from emdstore.emds.jsontext import as_object, convert, json_name, learnt, parse, place, reject, render
 from emdstore.emds.warning import BundleWarning
 
 ATTRIBUTES = "attributes"
 STRUCTURE = "json_structure"
 
 ScalarRow: TypeAlias = tuple[float | None, dict[str, str], Mapping[str, object] | None]
+
+ScalarTable: TypeAlias = tuple[dict[str, str], str, Mapping[str, object] | None, dict[str, float | None]]
+"""An innermost object: the outer dimensions and their values, the innermost dimension, the attributes that all of its
+scalars have, and these by their value of the innermost dimension."""
 
 # (the dimensions so far, the attributes that apply here, the content): an inner object, or at the end a leaf.
 _Cell: TypeAlias = tuple[dict[str, str], Mapping[str, object] | None, Any]
@@ -87,18 +91,26 @@ class MetricBundle:
         The plain form of `iter_scalars`, for loading a database. Rows of one innermost object share their attributes:
         do not change them.
         """
+        for path, dimension, attributes, table in self.iter_tables():
+            for value, number in table.items():
+                yield number, {**path, dimension: value}, attributes
+
+    def iter_tables(self) -> Iterator[ScalarTable]:
+        """Iterate over the innermost objects, lazily and in file order; see `ScalarTable`."""
         if not self.results:
             return
         *outer, deepest = self.dimensions
         cells: Iterable[_Cell] = [({}, None, self.results)]
         for dimension in outer:
             cells = _descend(cells, dimension)
-        for path, inherited, table in cells:  # as in `_descend`, but inlined: most of the time is spent here
+        for path, inherited, table in cells:
             attributes = _attributes_in(table, inherited)
-            for value, leaf in table.items():
-                if value != ATTRIBUTES:
-                    number = None if leaf is None or leaf != leaf else float(leaf)
-                    yield number, {**path, deepest: value}, attributes
+            numbers = {
+                value: None if leaf is None or leaf != leaf else float(leaf)
+                for value, leaf in table.items()
+                if value != ATTRIBUTES
+            }
+            yield path, deepest, attributes, numbers
 
     def iter_scalars(self) -> Iterator[Scalar]:
         """Iterate over the scalars, lazily and in file order."""
@@ -133,7 +145,12 @@ def decode_metric_bundle(data: bytes, *, name: str = "diagnostic.json") -> Metri
     BundleError
         The bundle is not valid; the message names the file and the position.
     """
-    raw = parse_object(data, name)
+    return metric_bundle_in(parse(data, name), name)
+
+
+def metric_bundle_in(value: Any, name: str) -> MetricBundle:
+    """Check JSON that was read; see `decode_metric_bundle`."""
+    raw = as_object(value, name)
     head = convert(raw, _Head, name, "$")
     dimensions, allowed, odd = _declared(head.DIMENSIONS, head.RESULTS, name)
     return MetricBundle(

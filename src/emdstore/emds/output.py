@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from emdstore.emds.jsontext import convert, learnt, parse_object, place, reject, render
+from emdstore.emds.jsontext import as_object, convert, learnt, parse, place, reject, render
 from emdstore.emds.warning import BundleWarning
 
 OutputKind = Literal["plot", "data", "html"]
@@ -127,7 +127,12 @@ def decode_output_bundle(data: bytes, *, name: str = "output.json") -> OutputBun
     BundleError
         The bundle is not valid; the message names the file and the position.
     """
-    raw = parse_object(data, name)
+    return output_bundle_in(parse(data, name), name)
+
+
+def output_bundle_in(value: Any, name: str) -> OutputBundle:
+    """Check JSON that was read; see `decode_output_bundle`."""
+    raw = as_object(value, name)
     head = convert(raw, _Head, name, "$")
     provenance = head.provenance or {}
     convert(provenance, _Provenance, name, "$.provenance")

@@ -75,7 +75,11 @@ def decode_series(data: bytes, *, name: str = "series.json") -> tuple[Series, ..
     BundleError
         The file is not valid; the message names the file and the position.
     """
-    raw = parse(data, name)
+    return series_in(parse(data, name), name)
+
+
+def series_in(raw: Any, name: str) -> tuple[Series, ...]:
+    """Check JSON that was read; see `decode_series`."""
     if not isinstance(raw, list):
         reject(name, "$", f"the file must hold a list of series, not {json_name(raw)}")
     return tuple(_series(position, item, name) for position, item in enumerate(raw))

@@ -157,7 +157,7 @@ def load_vocabulary(source: Path | str | bytes) -> Vocabulary:
 
     name = "vocabulary" if isinstance(source, bytes) else str(source)
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = source if isinstance(source, bytes) else Path(source).expanduser().read_bytes()
         raw: Any = yaml.safe_load(data)
         dimensions = msgspec.convert(raw, _File).dimensions
     except OSError as error:

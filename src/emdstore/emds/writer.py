@@ -18,11 +18,11 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Required, TypedDict, Unpack
 
 import attrs
 
-from emdstore.emds.artifact_set import RECORD_NAME, RETRACTION_NAME, Rejection, resolve_name
+from emdstore.emds.curating import RECORD_NAME, RETRACTION_NAME, Rejection, resolve_name
 from emdstore.emds.jsontext import parse, render
 from emdstore.emds.layout import Point, arrange, spell
 from emdstore.emds.metric import ATTRIBUTES, STRUCTURE, encode_metric_bundle
@@ -31,6 +31,15 @@ from emdstore.emds.saving import dataset_saver, figure_saver, staged, table_save
 from emdstore.emds.series import Series, encode_series
 from emdstore.errors import ArtifactNotFoundError, BundleError, InvalidKeyError, UnsafePathError
 from emdstore.keys import validate_key
+
+
+class Described(TypedDict, total=False):
+    """What each method that adds a file is told about it; see `OutputWriter.add_plot`."""
+
+    long_name: Required[str]
+    description: str
+    dimensions: Mapping[str, str] | None
+    name: str | None
 
 
 @attrs.frozen
@@ -97,15 +106,7 @@ class OutputWriter:
         self._index = index
         self._provenance = {"environment": {}, "modeldata": [], "obsdata": {}, "log": "out.log", **(provenance or {})}
 
-    def add_plot(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
+    def add_plot(self, path: Path | str, **about: Unpack[Described]) -> str:
         """Register a plot.
 
         Parameters
@@ -136,41 +137,21 @@ class OutputWriter:
             There already is a plot of this name, or an argument is not text. After any of these errors the writer is
             unchanged.
         """
-        return self._add_output("plot", path, long_name, description, dimensions, name)
+        return self._add_output("plot", path, **about)
 
-    def add_data(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
+    def add_data(self, path: Path | str, **about: Unpack[Described]) -> str:
         """Register a data file; see `add_plot`."""
-        return self._add_output("data", path, long_name, description, dimensions, name)
+        return self._add_output("data", path, **about)
 
-    def add_html(
-        self,
-        path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
-    ) -> str:
+    def add_html(self, path: Path | str, **about: Unpack[Described]) -> str:
         """Register an HTML page; see `add_plot`."""
-        return self._add_output("html", path, long_name, description, dimensions, name)
+        return self._add_output("html", path, **about)
 
     def add_figure(
         self,
         figure: object,
         path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
+        **about: Unpack[Described],
     ) -> str:
         """Save a figure in the directory, and register it.
 
@@ -197,37 +178,29 @@ class OutputWriter:
             See `add_plot`. Nothing was written.
         """
         kind, save = figure_saver(figure, Path(path).suffix.lower())
-        return self._save(save, kind, path, long_name, description, dimensions, name)
+        return self._save(save, kind, path, **about)
 
     def add_dataset(
         self,
         dataset: object,
         path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
+        **about: Unpack[Described],
     ) -> str:
         """Save an xarray dataset or array as NetCDF (``.nc``), and register it as data; see `add_figure`."""
         save = dataset_saver(dataset, Path(path).suffix.lower())
-        return self._save(save, "data", path, long_name, description, dimensions, name)
+        return self._save(save, "data", path, **about)
 
     def add_table(
         self,
         table: object,
         path: Path | str,
-        *,
-        long_name: str,
-        description: str = "",
-        dimensions: Mapping[str, str] | None = None,
-        name: str | None = None,
+        **about: Unpack[Described],
     ) -> str:
         """Save a frame of pandas or Polars as data (``.csv``, ``.parquet``) or as a page (``.html``, of pandas); see
         `add_figure`.
         """
         kind, save = table_saver(table, Path(path).suffix.lower())
-        return self._save(save, kind, path, long_name, description, dimensions, name)
+        return self._save(save, kind, path, **about)
 
     def add_scalar(
         self,
@@ -351,8 +324,8 @@ class OutputWriter:
 
     # -- outputs -----------------------------------------------------------------------------------------------------
 
-    def _add_output(self, kind: OutputKind, path: Path | str, *about: Any) -> str:
-        entry = self._entry(kind, self._key(path), *about)
+    def _add_output(self, kind: OutputKind, path: Path | str, **about: Unpack[Described]) -> str:
+        entry = self._entry(kind, self._key(path), **about)
         self._entries[kind, entry.name] = entry
         return entry.filename
 
@@ -360,10 +333,11 @@ class OutputWriter:
         self,
         kind: OutputKind,
         key: str,
+        *,
         long_name: str,
-        description: str,
-        dimensions: Mapping[str, str] | None,
-        name: str | None,
+        description: str = "",
+        dimensions: Mapping[str, str] | None = None,
+        name: str | None = None,
     ) -> OutputEntry:
         entry = OutputEntry(
             kind=kind,
@@ -378,9 +352,11 @@ class OutputWriter:
             raise BundleError(f"{kind} {entry.name!r} {what}; give each entry a name of its own", key=key)
         return entry
 
-    def _save(self, save: Callable[[Path], object], kind: OutputKind, path: Path | str, *about: Any) -> str:
+    def _save(
+        self, save: Callable[[Path], object], kind: OutputKind, path: Path | str, **about: Unpack[Described]
+    ) -> str:
         key = self._place(path)
-        entry = self._entry(kind, key, *about)  # before anything is written
+        entry = self._entry(kind, key, **about)  # before anything is written
         (self._directory / key).parent.mkdir(parents=True, exist_ok=True)
         with staged(self._directory / key) as file:
             save(file)

@@ -74,7 +74,7 @@ def write_datastore(
 
 
 def _datasets(record: ExecutionRecord) -> Iterator[tuple[str, str]]:
-    """Yield the data files of a set, and its Zarr groups, each of which is a folder of artifacts."""
+    """Yield the data files of a set and its Zarr groups; a group is a folder of artifacts."""
     for artifact in record.artifacts:
         if _ZARR in artifact.key:
             yield artifact.key.partition(_ZARR)[0] + _ZARR.rstrip("/"), "zarr"

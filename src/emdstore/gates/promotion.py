@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import attrs
@@ -17,6 +18,7 @@ from emdstore.selection import Selection
 from emdstore.sets.listing import list_sets
 from emdstore.sets.release import CheckVerdict, Release, point_alias, read_release
 from emdstore.sets.releasing import create_release, expect_release
+from emdstore.sets.retraction import Retraction, last_word, retract
 from emdstore.sets.transfer import transfer
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.sameness import is_same_place
@@ -41,6 +43,9 @@ class Promotion:
         How the proposed sets compare with those.
     verdicts
         What the checks say.
+    retracted
+        The sets that the target stands behind and that were retracted at the source since, by folder. They are no part
+        of the comparison, and are retracted at the target, too.
     """
 
     source: ArtifactStore
@@ -51,6 +56,7 @@ class Promotion:
     before: Release | None
     pairs: tuple[Pair, ...]
     verdicts: tuple[CheckVerdict, ...]
+    retracted: Mapping[str, Retraction] = attrs.field(factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -60,7 +66,7 @@ class Promotion:
     @property
     def is_done(self) -> bool:
         """Whether the target stands behind exactly these sets already."""
-        return self.before is not None and self.before.records == self.records
+        return self.before is not None and self.before.records == self.records and not self.retracted
 
 
 def propose(
@@ -109,11 +115,13 @@ def propose(
     results, to = as_source(source), as_store(dest)
     fragments = _proposed(results, from_target, release)
     before = _stood_behind(to, to_target)
+    retracted = {} if before is None else dict(_retracted_since(results, to, before.records))
     with ExitStack() as open_ones:
         now, records = open_ones.enter_context(_loaded(results, fragments, vocabulary))
         earlier = None
-        if before is not None:
-            earlier, _ = open_ones.enter_context(_loaded(to, list(before.records), vocabulary))
+        kept = [] if before is None else [each for each in before.records if each not in retracted]
+        if kept:
+            earlier, _ = open_ones.enter_context(_loaded(to, kept, vocabulary))
         pairs = (
             ()
             if earlier is None
@@ -129,7 +137,22 @@ def propose(
         before=before,
         pairs=pairs,
         verdicts=tuple(verdicts),
+        retracted=retracted,
     )
+
+
+def _retracted_since(
+    source: ArtifactStore, dest: ArtifactStore, fragments: Iterable[str]
+) -> Iterator[tuple[str, Retraction]]:
+    """Yield the sets that were retracted at the source, and not yet at the destination."""
+    if is_same_place(source, dest):
+        return  # what is retracted is left out there anyway
+    for fragment in fragments:
+        word = last_word(source, fragment)
+        if word is not None and word.retracted:
+            there = last_word(dest, fragment)
+            if there is None or (not there.retracted and there.at < word.at):
+                yield fragment, word
 
 
 def promote(
@@ -170,7 +193,7 @@ def promote(
         If not all arrived. The target stands behind what it did before.
     """
     tell = on_step or (lambda _: None)
-    tell(f"reading {len(promotion.records)} sets for the release {name}")
+    tell(f"reading what goes into the release {name}")
     release = _made_before(promotion, name)
     if release is None:
         release = create_release(
@@ -186,9 +209,27 @@ def promote(
     if not is_same_place(promotion.source, promotion.dest):
         tell("moving what is not there yet")
         transfer(promotion.source, promotion.dest, release=name).raise_for_failures()
+    for fragment, word in promotion.retracted.items():
+        tell(f"retracting {fragment}")
+        retract(promotion.dest, fragment, reason=word.reason, successor=word.successor, by=word.by)
     why = note or f"promoted from {promotion.from_target}"
     point_alias(promotion.dest, promotion.to_target, name, why=why, by=by)
     return release
+
+
+def name_for(promotion: Promotion, wanted: str) -> str:
+    """Return a name for the release: the one that is wanted, numbered if that is another release's already.
+
+    A promotion that was interrupted gets the name that it had.
+    """
+    for number in itertools.count(1):
+        name = wanted if number == 1 else f"{wanted}.{number}"
+        try:
+            if _is_made_by(promotion, name, read_release(promotion.source, name)):
+                return name
+        except ReleaseNotFoundError:
+            return name
+    raise AssertionError("numbers do not end")
 
 
 def _made_before(promotion: Promotion, name: str) -> Release | None:
@@ -197,10 +238,15 @@ def _made_before(promotion: Promotion, name: str) -> Release | None:
         release = read_release(promotion.source, name)
     except ReleaseNotFoundError:
         return None
-    if (release.name, release.records, release.promoted_from) != (name, promotion.records, promotion.from_target):
+    if not _is_made_by(promotion, name, release):
         raise ReleaseError(f"there is another release {name!r} already: choose another name", key=name)
     expect_release(promotion.source, name)
     return release
+
+
+def _is_made_by(promotion: Promotion, name: str, release: Release) -> bool:
+    made = (release.name, release.records, release.promoted_from)
+    return made == (name, promotion.records, promotion.from_target)
 
 
 def _proposed(store: ArtifactStore, target: str, release: str | None) -> list[str]:

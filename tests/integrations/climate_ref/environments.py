@@ -19,12 +19,31 @@ _PIP_SETTING = re.compile(r"^\S*\.(index-url|extra-index-url)='(.*)'$", re.MULTI
 _UV_NAMES = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX"}
 
 
+_BOUND = re.compile(r"climate-ref>=0\.14\.7,<0\.(\d+)")
+NEWEST = int(_BOUND.findall((ROOT / "pyproject.toml").read_text())[0]) - 1
+"""The newest minor version that the extra allows; see `allow_newest`."""
+
+
 @attrs.frozen
 class Release:
-    """A version of Climate-REF, and the Pythons that it is tried on, best first."""
+    """A version of Climate-REF, and the Pythons that it is tried on, best first.
+
+    Attributes
+    ----------
+    version
+        As pip is asked for it.
+    pythons
+        Versions of Python.
+    options
+        What pytest is given besides.
+    extras
+        Those of emdstore that are installed with it.
+    """
 
     version: str
-    pythons: tuple[str, ...]
+    pythons: tuple[str, ...] = ("3.12", "3.13")
+    options: tuple[str, ...] = ()
+    extras: str = "test,climate-ref"
 
     @property
     def requirements(self) -> list[str]:
@@ -40,7 +59,49 @@ class Release:
         return next(filter(None, map(find_python, self.pythons)), None)
 
 
-RELEASES = [Release("0.14.7", ("3.11",)), Release("0.20.*", ("3.12", "3.13"))]
+_WHAT_MAY_DIFFER = ("-m", "not once")
+_NEWEST = Release(f"0.{NEWEST}.*")
+_OLDER = (
+    Release("0.14.7", ("3.11",), _WHAT_MAY_DIFFER),
+    *(Release(f"0.{minor}.*", options=_WHAT_MAY_DIFFER) for minor in range(15, NEWEST)),
+)
+RELEASES = {"newest": (_NEWEST,), "older": _OLDER, "all": (*_OLDER, _NEWEST)}[
+    os.environ.get("EMDSTORE_CLIMATE_REF", "newest")
+]
+"""The newest that is supported, and those before it where ``EMDSTORE_CLIMATE_REF`` asks for them."""
+
+
+def allow_newest(folder: Path) -> str:
+    """Try the newest Climate-REF that there is if the extra does not allow it, and move its bound if all tests pass.
+
+    Returns
+    -------
+    str
+        What was found or done.
+
+    Raises
+    ------
+    AssertionError
+        If a test fails. The bound stays.
+    """
+    asked = ["pip", "compile", "--no-deps", "--no-header", "--no-annotate", "--python-version", "3.12", "-"]
+    version = _uv(*asked, given="climate-ref\n").strip().removeprefix("climate-ref==")
+    minor = int(version.split(".")[1])
+    if version.startswith("0.") and minor <= NEWEST:
+        return f"Climate-REF {version} is the newest, and the extra allows it"
+    done = try_release(Release(version, extras="test"), folder)
+    assert done.returncode == 0, f"Climate-REF {version} stays refused:\n{done.stdout[-20_000:]}"
+    assert version.startswith("0."), f"Climate-REF {version} works: write a bound for it by hand"
+    file = ROOT / "pyproject.toml"
+    file.write_text(_BOUND.sub(f"climate-ref>=0.14.7,<0.{minor + 1}", file.read_text()))
+    return f"Climate-REF {version} works: the bound in pyproject.toml is <0.{minor + 1} now; commit it"
+
+
+def try_release(release: Release, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the tests of this folder in the environment of a release."""
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:climate_ref", "-o", "filterwarnings=default", "--durations=5"]
+    where = "tests/integrations/climate_ref"
+    return run_inside(build(release, folder), "-m", "pytest", *options, *release.options, where)
 
 
 def find_python(version: str) -> Path | None:
@@ -60,7 +121,7 @@ def build(release: Release, folder: Path) -> Path:
     with FileLock(folder / f"{place.name}.lock"):
         if not finished.exists():
             _uv("venv", "--clear", "--python", str(release.python), str(place))
-            emdstore = f"emdstore[test,climate-ref] @ {ROOT.as_uri()}"
+            emdstore = f"emdstore[{release.extras}] @ {ROOT.as_uri()}"
             _uv(
                 "pip",
                 "install",
@@ -112,17 +173,19 @@ def _is_python(path: Path, version: str) -> bool:
     return done.stdout.strip() == version
 
 
-def _uv(*arguments: str) -> None:
+def _uv(*arguments: str, given: str = "") -> str:
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
     assert uv is not None, "uv, which builds the environments, is not here: pip install 'emdstore[test]'"
     done = subprocess.run(
-        [uv, "--quiet", "--no-progress", *arguments],
+        [uv, "--no-progress", *(["--quiet"] if not given else []), *arguments],
+        input=given,
         env={**as_pip_is_set_up(), **os.environ},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, f"uv {arguments[0]} ended with {done.returncode}:\n{done.stderr[-4000:]}"
+    return done.stdout
 
 
 def as_pip_is_set_up() -> Mapping[str, str]:

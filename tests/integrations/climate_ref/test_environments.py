@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.integrations.climate_ref.environments import RELEASES, ROOT, Release, build, find_python, run_inside
+from tests.integrations.climate_ref.environments import (
+    RELEASES,
+    ROOT,
+    Release,
+    build,
+    find_python,
+    run_inside,
+    try_release,
+)
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +34,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @pytest.mark.usefixtures("real_sets")  # they are wanted inside too
 def test_emdstore_works_with_climate_ref(release: Release, shared_folder: Path) -> None:
-    python = build(release, shared_folder)
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:climate_ref", "-o", "filterwarnings=default"]
-    done = run_inside(python, "-m", "pytest", *options, "tests/integrations/climate_ref", "--durations=5")
+    done = try_release(release, shared_folder)
     assert done.returncode == 0, done.stdout[-20_000:]
     assert re.search(r"\b\d+ passed", done.stdout), done.stdout
     skipped = [line for line in done.stdout.splitlines() if line.startswith("SKIPPED")]

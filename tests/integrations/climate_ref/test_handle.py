@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from climate_ref.models import Execution, ExecutionGroup
+from climate_ref.models import Execution, ExecutionGroup, MetricValue
 from climate_ref.models.dataset import DatasetFile
-from climate_ref.models.execution import execution_datasets
+from climate_ref.models.execution import ExecutionOutput, execution_datasets
 from climate_ref_core.metric_values import SeriesMetricValue
 from tests.integrations.climate_ref.frameworks import Framework, dataset_of, framework, make_template
 from tests.integrations.climate_ref.sets import entry, metric_bundle, output_bundle, write_set
@@ -21,6 +21,7 @@ from tests.sets.late import Halting, Turn
 
 from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, SameStoreError, scoped
 from emdstore.integrations.climate_ref import handle_execution_result, handling, materialize_execution
+from emdstore.integrations.climate_ref.schema import check_columns
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
 from emdstore.sets.releasing import check_release, create_release
@@ -316,9 +317,25 @@ def test_a_database_of_another_version_is_refused_with_those_that_work(ref: Fram
     execution = ref.solved(FRAGMENT)
     with ref.database.session.begin():
         ref.database.session.execute(sa.text("UPDATE alembic_version SET version_num = 'ffffffffffff'"))
-    with pytest.raises(CatalogVersionError, match=r"ffffffffffff.*0\.14 .*0\.20 "):
+    with pytest.raises(CatalogVersionError, match=r"ffffffffffff.*ref db migrate.*0\.14 to 0\.20"):
         ref.handle("ours", execution, ref.result(FRAGMENT))
     assert not ref.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "words"),
+    [
+        ("metric_value", {"units"}, "also has units"),
+        ("execution_output", {"filename"}, "lacks filename"),
+        ("metric_value", {"index_id", "index_name"}, "index of a series"),
+    ],
+)
+def test_a_version_with_other_columns_than_we_fill_is_refused(table: str, columns: set[str], words: str) -> None:
+    model = {"metric_value": MetricValue, "execution_output": ExecutionOutput}[table].__table__
+    fixed = {column.name for column in model.c if not column.info.get("skip_autogenerate")}
+    check_columns(table, fixed)
+    with pytest.raises(CatalogVersionError, match=words):
+        check_columns(table, fixed ^ columns if words != "index of a series" else fixed - columns)
 
 
 def test_a_run_that_never_started_says_so(ref: Framework) -> None:

@@ -22,7 +22,8 @@ from tests.integrations.climate_ref.sets import entry, metric_bundle, output_bun
 from tests.sets.examples import nonzero
 
 from emdstore import CatalogVersionError, InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, transfer
-from emdstore.ingestion.report import IngestOutcome, ReplayInterrupted
+from emdstore.cli import app
+from emdstore.ingestion.replay_report import IngestOutcome, ReplayInterrupted
 from emdstore.integrations.climate_ref import replay
 from emdstore.sets.record import decode_record, encode_record
 
@@ -131,6 +132,7 @@ def test_a_tree_that_their_own_handler_left_is_loaded_too(ref: Framework, empty:
     assert not dirty
 
 
+@pytest.mark.once
 def test_from_s3(ref: Framework, empty: Path, moto_server: Any) -> None:
     handle(ref, f"{GROUP}/1")
     bucket = S3ArtifactStore(f"s3://{moto_server.make_bucket()}", **moto_server.options)
@@ -295,16 +297,16 @@ def test_databases_that_cannot_be_used_are_refused_and_left_alone(tmp_path: Path
     assert what != "missing" or not Path(place).exists()
 
 
-def test_the_command(ref: Framework, empty: Path) -> None:
+def test_the_command(ref: Framework, empty: Path, capfd: pytest.CaptureFixture[str]) -> None:
     handle(ref, f"{GROUP}/1")
     done = _emdstore(str(ref.results), "--database", str(empty), "--json", "--refuse-unknown")
     assert done.returncode == 1
     assert json.loads(done.stdout)["counts"]["invalid"] == 1
-    done = _emdstore(str(ref.results), "--database", f"sqlite:///{empty}")
-    assert (done.returncode, done.stdout[:10]) == (0, "1 ingested"), done.stderr
-    done = _emdstore(str(ref.results), "--database", "nowhere.db", "--json")
-    assert done.returncode == 2
-    assert json.loads(done.stdout)["error"]["type"] == "CatalogVersionError"
+    capfd.readouterr()
+    assert app.run(["climate-ref", "replay", str(ref.results), "--database", f"sqlite:///{empty}"]) == 0
+    assert capfd.readouterr().out[:10] == "1 ingested"
+    assert app.run(["climate-ref", "replay", str(ref.results), "--database", "nowhere.db", "--json"]) == 2
+    assert json.loads(capfd.readouterr().out)["error"]["type"] == "CatalogVersionError"
 
 
 def _emdstore(*arguments: str) -> subprocess.CompletedProcess[str]:

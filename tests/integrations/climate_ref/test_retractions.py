@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from tests.integrations.climate_ref.frameworks import Framework, framework, make
 from tests.integrations.climate_ref.test_replay import GROUP, dump, file_of, handle
 
 from emdstore import LocalArtifactStore, read_retraction, retract, unretract
+from emdstore.cli import app
 from emdstore.integrations.climate_ref import carry_retractions, replay
 
 ONE, OTHER = f"{GROUP}/1", f"{GROUP}/2"
@@ -99,18 +98,17 @@ def test_a_retraction_is_taken_back_only_if_that_is_asked_for(ref: Framework, re
     assert read_retraction(results, ONE) is None
 
 
+@pytest.mark.once
 def test_a_set_that_is_not_there_is_told_by_the_command_and_stops_no_other(
-    ref: Framework, results: LocalArtifactStore
+    ref: Framework, results: LocalArtifactStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for fragment in (ONE, OTHER):
         flag(file_of(ref), fragment)
     shutil.rmtree(results.root / ONE)
-    command = [sys.executable, "-m", "emdstore", "climate-ref", "retractions", str(results.root)]
     for more in (["--dry-run"], []):
-        done = subprocess.run(
-            [*command, "--database", file_of(ref), *more], check=False, capture_output=True, text=True
-        )
-        assert done.returncode == 1, done.stderr
-        assert f"failed  {ONE}" in done.stdout + done.stderr
-        assert f"retracted  {OTHER}" in done.stdout
+        capfd.readouterr()
+        assert app.run(["climate-ref", "retractions", str(results.root), "--database", file_of(ref), *more]) == 1
+        out, err = capfd.readouterr()
+        assert f"failed  {ONE}" in out + err
+        assert f"retracted  {OTHER}" in out
     assert read_retraction(results, OTHER) is not None

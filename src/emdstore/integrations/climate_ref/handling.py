@@ -17,6 +17,7 @@ from emdstore.integrations.climate_ref.rows import RefRows, rows_of
 from emdstore.integrations.climate_ref.schema import RefSchema, read_schema
 from emdstore.integrations.climate_ref.writing import replace_rows
 from emdstore.sets.decision import StatusDecision
+from emdstore.sets.events import announce
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord
 from emdstore.sets.releasing import Released
@@ -66,7 +67,7 @@ def handle_execution_result(
     results
         The results store; by default the folder ``config.paths.results``.
     queue_seconds, detail
-        What the executors of 0.20 also report: how long the execution waited, and why they failed it.
+        What newer executors also report: how long the execution waited, and why they failed it.
 
     Raises
     ------
@@ -168,6 +169,7 @@ def _publish(
     except (DemotionRefusedError, OvertakenError) as error:
         _log.error("%s", error)
         return StatusDecision("uploaded", None, None, "it stays as it was published"), []
+    announce(store, done.events())
     return done.decision, [warning.message for warning in done.outcome.warnings]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.stores import ArtifactStore, LocalArtifactStore, scoped
 from emdstore.transfers import ProgressCallback
 

@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 
 from emdstore.catalog import ExecutionContent, RecordStamp
 from emdstore.errors import DemotionRefusedError, EmdstoreError, RecordError
-from emdstore.ingestion.replay import ReadSet, SetReader, replay_into
-from emdstore.ingestion.report import IngestOutcome, ReplayCallback, ReplayReport
+from emdstore.ingestion.filling import ReadSet, SetReader, replay_into
+from emdstore.ingestion.replay_report import IngestOutcome, ReplayCallback, ReplayReport
 from emdstore.integrations.climate_ref.handling import settle
 from emdstore.integrations.climate_ref.identity import MEASURED, ours_in
 from emdstore.integrations.climate_ref.opening import engine_of, look_at, refused

@@ -98,7 +98,7 @@ class _WithoutColumn:
     counts: dict[tuple[str, str], int] = attrs.field(factory=dict)
 
     def split(self, names: Iterable[str], columns: frozenset[str]) -> tuple[list[str], list[str]]:
-        role = {_KIND} if self.schema.has_axes else set()
+        role = {_KIND} if self.schema.has_roles else set()
         names = [name for name in names if name not in role]
         return [name for name in names if name in columns], [name for name in names if name not in columns]
 
@@ -125,7 +125,7 @@ def _scalars(scalars: Iterable[Any], lost: _WithoutColumn) -> Iterator[Row]:
     known, unknown = lost.split(first[1], lost.schema.value_dimensions)
     number = 0
     clean = _Attributes()
-    with_role = lost.schema.has_axes and _KIND in lost.schema.value_dimensions
+    with_role = lost.schema.has_roles and _KIND in lost.schema.value_dimensions
     pick = itemgetter(*known) if len(known) > 1 else None
     for value, dimensions, attributes in itertools.chain([first], rows):
         number += 1
@@ -155,18 +155,19 @@ def _series(content: ExecutionContent, lost: _WithoutColumn, folder: ArtifactSto
         finite = all(map(math.isfinite, numbers))
         row["values"] = numbers if finite else [one if math.isfinite(one) else None for one in numbers]
         told = dict(clean(attributes) or {})
-        if schema.has_axes:
+        if schema.has_roles:
             role = _role(told.pop(_KIND, None) or _MODEL)
             told.pop("reference_id", None)
             if _KIND in schema.value_dimensions:
                 row[_KIND] = role
+            row["reference_id"] = None
+            if role == _REFERENCE:
+                references.append(position)
+        if schema.has_axes:
             spelled = msgspec.json.encode((index_name, index))  # 1 and 1.0 are equal, but different axes
             if spelled not in known_axes:
                 known_axes[spelled] = Axis.of(index_name, list(index))
             axes.append(known_axes[spelled])
-            row["reference_id"] = None
-            if role == _REFERENCE:
-                references.append(position)
         else:
             row |= {"index": list(index), "index_name": index_name}
         row["attributes"] = _merged(told or None, dimensions, unknown) if unknown else told or None

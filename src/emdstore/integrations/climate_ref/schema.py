@@ -1,8 +1,9 @@
-"""The supported versions of Climate-REF's database, and its two tables that take rows in bulk."""
+"""Which databases of Climate-REF can be used, seen by what they have, and the two tables that take rows in bulk."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Set
 from pathlib import Path
 
 import attrs
@@ -14,12 +15,15 @@ from climate_ref.models.execution import Execution, ExecutionOutput
 
 from emdstore.errors import CatalogVersionError
 
-KNOWN = {"b1c2d3e4f5a6": "0.14", "42598155c23b": "0.20"}
-"""The revisions that this module is tested with, and the versions of climate-ref that have them."""
+_ROW = frozenset({"id", "execution_id", "created_at", "updated_at"})
+_FILLED = {
+    "metric_value": _ROW | {"type", "attributes", "value", "values", "index", "index_name", "index_id", "reference_id"},
+    "execution_output": _ROW | {"output_type", "filename", "short_name", "long_name", "description"},
+}
+"""The columns that emdstore fills, beside those that are dimensions, in all versions together."""
 
-_WORKS_WITH = "emdstore works with climate-ref " + " and ".join(
-    f"{version} (database revision {revision})" for revision, version in KNOWN.items()
-)
+_MAY_LACK = frozenset({"index", "index_name", "index_id", "reference_id"})
+_TRIED_WITH = "emdstore is tried with climate-ref 0.14 to 0.20"
 _DIMENSION = "skip_autogenerate"
 
 
@@ -42,8 +46,13 @@ class RefSchema:
 
     @property
     def has_axes(self) -> bool:
-        """Whether series share their index in a table of its own, and values have a role (0.20)."""
+        """Whether series share their index in a table of its own."""
         return "index_id" in self.values.c
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether values are of a model or of a reference."""
+        return "reference_id" in self.values.c
 
     @property
     def has_failure_reasons(self) -> bool:
@@ -52,19 +61,19 @@ class RefSchema:
 
 
 def read_schema(connection: sa.Connection) -> RefSchema:
-    """Check a database, and refuse an unknown version.
+    """Check a database, and refuse one that the installed climate-ref did not make, or that has unknown columns.
 
     Raises
     ------
     CatalogVersionError
-        With the versions that work. Nothing was changed.
+        With what to do. Nothing was changed.
     """
     inspector = sa.inspect(connection)
     tables = set(inspector.get_table_names())
     where = connection.engine.url.render_as_string(hide_password=True)
     if "alembic_version" not in tables or "metric_value" not in tables:
         raise CatalogVersionError(
-            f"{where} is no database of climate-ref: set it up with `ref db migrate`. {_WORKS_WITH}", store=where
+            f"{where} is no database of climate-ref: set it up with `ref db migrate`. {_TRIED_WITH}", store=where
         )
     revisions = connection.scalars(sa.text("SELECT version_num FROM alembic_version")).all()
     installed = installed_revision()
@@ -72,7 +81,7 @@ def read_schema(connection: sa.Connection) -> RefSchema:
         found = ", ".join(revisions) or "none"
         raise CatalogVersionError(
             f"{where} has the database revision {found}, and the climate-ref that is installed has {installed}: run "
-            f"`ref db migrate`, or install the version that made it. {_WORKS_WITH}",
+            f"`ref db migrate`, or install the version that made it. {_TRIED_WITH}",
             store=where,
         )
     values, value_dimensions = _table(inspector, MetricValue.__table__)
@@ -84,18 +93,32 @@ def read_schema(connection: sa.Connection) -> RefSchema:
 def installed_revision() -> str:
     """Return the database revision of the installed climate-ref.
 
+    Its number does not matter: what counts is that its tables have the columns that emdstore fills, and no others,
+    which would stay empty.
+
     Raises
     ------
     CatalogVersionError
-        If its version is unknown; the message names those that work.
+        If they have not; the message names the columns.
     """
+    for model in (MetricValue.__table__, ExecutionOutput.__table__):
+        name = str(getattr(model, "name", model))
+        check_columns(name, {column.name for column in model.c if not column.info.get(_DIMENSION)})
     head = ScriptDirectory(str(Path(climate_ref.__file__).parent / "migrations")).get_current_head()
-    if head not in KNOWN:
-        raise CatalogVersionError(
-            f"the climate-ref that is installed makes databases of revision {head}, which this emdstore does not know. "
-            f"{_WORKS_WITH}: install one of these, or a newer emdstore"
-        )
-    return head
+    return str(head)
+
+
+def check_columns(table: str, columns: Set[str]) -> None:
+    """Refuse a table that has other columns than those that emdstore fills; `CatalogVersionError` names them."""
+    known = _FILLED[table]
+    for what, odd in (("also has", columns - known), ("lacks", known - columns - _MAY_LACK)):
+        if odd:
+            raise CatalogVersionError(
+                f"the table {table} of the climate-ref that is installed {what} {', '.join(sorted(odd))}, which this "
+                f"emdstore does not know. {_TRIED_WITH}: install one of these, or a newer emdstore"
+            )
+    if table == "metric_value" and not ({"index", "index_name"} <= columns or "index_id" in columns):
+        raise CatalogVersionError(f"the table {table} has no column for the index of a series. {_TRIED_WITH}")
 
 
 def _table(inspector: sa.Inspector, model: sa.FromClause) -> tuple[sa.TableClause, frozenset[str]]:

@@ -132,7 +132,7 @@ def _is_nothing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-# -- axes: since 0.20, series with the same index share one row for it ------------------------------------
+# -- axes: since 0.15, series with the same index share one row for it ------------------------------------
 
 
 def _on_axes(rows: RefRows, ids: dict[str, int]) -> Sequence[Row]:
@@ -155,6 +155,10 @@ def _ensure_axes(session: Session, axes: Sequence[Axis]) -> dict[str, int]:
         return {}
     from climate_ref.models import SeriesIndex
 
+    if not hasattr(SeriesIndex, "bulk_get_or_create"):  # 0.15 has none
+        for axis in {axis.digest: axis for axis in axes}.values():
+            SeriesIndex.get_or_create(session, axis.name, axis.values)
+        return _known_axes(session, axes)
     ids: dict[str, int] = SeriesIndex.bulk_get_or_create(
         session, {axis.digest: (axis.name, axis.values) for axis in axes}
     )
