@@ -20,6 +20,8 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.adoption.outputs import OUTPUTS
+from tests.real_sets import RealSets
 from tests.servers.s3 import S3Server
 from tests.servers.sshd import SSHServer
 from tests.test_docs import PAGES, tokens
@@ -116,6 +118,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "results", folder / "emdstore-demo/results")
     shutil.copytree(folder / "results", folder / "real")
     write_set(folder / "run")
+    for make in OUTPUTS.values():
+        make(folder)
     shutil.copytree(folder / "run", folder, dirs_exist_ok=True)
     (folder / "run/settings.json").unlink()
     (folder / "trend.png").write_bytes(b"a picture")
@@ -283,6 +287,30 @@ def test_the_code_in_a_page_runs(page: str, world: World, names: dict[str, Any])
             script += f"{block.code}\n"
         else:
             exec(compile(world.there(block.code), page, "exec"), dict(names))
+
+
+@pytest.mark.pages
+def test_the_page_about_real_results_does_what_it_says(real_sets: RealSets, tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", PAGES["docs/real-results.md"].read_text(), re.DOTALL)
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "".join(blocks)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": programs, "PYTHONPATH": str(Path(emdstore.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "94 ingested, 0 unchanged;" in done.stdout
+    with Catalog(tmp_path / "real.db") as catalog:
+        assert catalog.scalars().count() == real_sets.total.scalars
+        assert catalog.series().count() == real_sets.total.series
+        assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
+        seasons = catalog.scalars(provider="pmp", dimensions={"season": "DJF"}).count()
+    assert len((tmp_path / "djf.csv").read_text().splitlines()) == 1 + seasons > 1
+    assert len([path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]) == 3 * 94
 
 
 def test_what_is_not_run_says_why() -> None:

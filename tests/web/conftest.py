@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import httpx
 import pytest
 import uvicorn
 from tests.cli.conftest import COMMAND, environment
@@ -32,6 +34,15 @@ if TYPE_CHECKING:
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 _PATIENCE = 60_000  # milliseconds, on a busy machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient() -> Iterator[None]:
+    """Wait longer for answers than the five seconds of httpx, which are too few on a busy machine."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("get", "post"):
+            patched.setattr(httpx, name, functools.partial(getattr(httpx, name), timeout=_PATIENCE / 1000))
+        yield
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from emdstore.stores import InMemoryArtifactStore
 from emdstore.web.app import make_app
 from emdstore.web.changes import Change, read_changes
 from emdstore.web.report import write_report
-from emdstore.web.selection import Selection
+from emdstore.web.selection import PageSelection
 
 FAILED: dict[str, Any] = {"status": "failed", "complete": False, "scalars": [], "failure": "diagnostic"}
 
@@ -53,7 +53,7 @@ def groups(changes: tuple[Change, ...]) -> list[str]:
 
 
 def test_each_kind_of_change_is_told_and_nothing_else(catalog: Catalog) -> None:
-    page = read_changes(catalog, Selection(), "2025-01-01", "2025-01-05")
+    page = read_changes(catalog, PageSelection(), "2025-01-01", "2025-01-05")
     assert groups(page.moved) == ["vanished", "moved"]  # the largest change first
     assert (groups(page.broken), groups(page.mended)) == (["broken"], ["mended"])
     assert (groups(page.new), groups(page.gone)) == (["new"], [])
@@ -65,30 +65,30 @@ def test_each_kind_of_change_is_told_and_nothing_else(catalog: Catalog) -> None:
 
 
 def test_only_what_moves_by_more_than_asked_is_listed(catalog: Catalog) -> None:
-    page = read_changes(catalog, Selection(), "2025-01-01", "2025-01-05", 31)
+    page = read_changes(catalog, PageSelection(), "2025-01-01", "2025-01-05", 31)
     assert groups(page.moved) == ["vanished"]
     assert page.same == 2
 
 
 def test_the_last_two_days_are_compared_if_nobody_says_which(catalog: Catalog) -> None:
-    page = read_changes(catalog, Selection())
+    page = read_changes(catalog, PageSelection())
     assert (page.since, page.until) == ("2025-01-03", "2025-01-05")
     assert page.days == ("2025-01-05", "2025-01-03", "2025-01-01")
     assert page.mended == ()  # it was good on the third already
-    backwards = read_changes(catalog, Selection(), "2025-01-05", "2025-01-01")
+    backwards = read_changes(catalog, PageSelection(), "2025-01-05", "2025-01-01")
     assert groups(backwards.gone) == ["new"]
 
 
 def test_a_selection_narrows_it_and_an_empty_catalog_has_no_changes(catalog: Catalog) -> None:
-    page = read_changes(catalog, Selection(chosen={"group": ("cmip6_broken",)}), "2025-01-01", "2025-01-05")
+    page = read_changes(catalog, PageSelection(chosen={"group": ("cmip6_broken",)}), "2025-01-01", "2025-01-05")
     assert (groups(page.broken), page.moved, page.new) == (["broken"], (), ())
     with Catalog("sqlite://") as empty:
-        assert read_changes(empty, Selection()).since == ""
+        assert read_changes(empty, PageSelection()).since == ""
 
 
 def test_what_is_no_day_and_no_percentage_is_refused(catalog: Catalog, served: Callable[..., str]) -> None:
     with pytest.raises(QueryError, match="is no day"):
-        read_changes(catalog, Selection(), "2025-02-30", "2025-01-05")
+        read_changes(catalog, PageSelection(), "2025-02-30", "2025-01-05")
     home = served(make_app(catalog, InMemoryArtifactStore()))
     assert ">Moved <" in httpx.get(f"{home}changes?from=2025-01-01&to=2025-01-05").text
     for wrong in ("from=2025-99-01", "over=x", "over=nan", "over=-1", "from=no-such-release"):

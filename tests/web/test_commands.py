@@ -35,7 +35,7 @@ def test_what_the_demo_names_last_shows_its_results(demo: Path) -> None:
         assert "7 executions" in page
         assert "3 need attention" in httpx.get(f"{url}executions").text
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate()
         assert process.returncode == 130
         assert "Traceback" not in err
 
@@ -81,6 +81,7 @@ def test_a_wrong_call_is_told(demo: Path, tmp_path: Path) -> None:
             (["report", demo / "results", *catalog], "--output"),
             (["report", demo / "results", *catalog, "-o", demo], "is not a report"),
             (["report", demo / "results", *catalog, "-o", tmp_path / "new", "--fragment", "nobody"], "nobody"),
+            (["report", demo / "results", *catalog, "-o", tmp_path / "new", "--diagnostic", "nobody"], "nobody"),
         ):
             done = run(*arguments)
             code = 4 if "nobody" in arguments else 2

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.web.conftest import Site, decoded
 from tests.web.library import HOSTILE, LINK, TEMPERATURE
 
-from emdstore.web.access import Access
+from emdstore.web.access import Admission
 from emdstore.web.app import make_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
@@ -83,7 +83,7 @@ def test_with_a_token_the_site_works_and_an_html_output_still_finds_its_pictures
     sites: Callable[[str], Site], served: Callable[..., str], visit: Visit
 ) -> None:
     library = sites("local").library
-    access = Access.to("127.0.0.1", "a-token-of-some-length")
+    access = Admission.to("127.0.0.1", "a-token-of-some-length")
     home = served(make_app(library.catalog, library.results, access=access))
     assert httpx.get(home).status_code == 401
     page = visit(f"{home}?token={access.token}", tolerant=True)

@@ -13,12 +13,12 @@ from emdstore.catalog import Catalog, ExecutionContent, SeriesRow
 from emdstore.catalog.browse import concern_of
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web import text
-from emdstore.web.charts import Chart, Line, series_charts
+from emdstore.web.charts import Chart, SeriesLine, series_charts
 from emdstore.web.compare import _letter, peers, read_comparison
 from emdstore.web.drawing import draw_chart, scale_of
 from emdstore.web.places import Places, framed_key
 from emdstore.web.reading import ResultsReader
-from emdstore.web.selection import Selection
+from emdstore.web.selection import PageSelection
 
 
 def one(values: tuple[float, ...] = (1.0, 2.0), index: tuple[Any, ...] = (1, 2), **more: Any) -> SeriesRow:
@@ -28,7 +28,7 @@ def one(values: tuple[float, ...] = (1.0, 2.0), index: tuple[Any, ...] = (1, 2),
 
 
 def charts(*rows: SeriesRow) -> tuple[Chart, ...]:
-    return series_charts(map(Line, rows))
+    return series_charts(map(SeriesLine, rows))
 
 
 def test_series_with_the_same_dimensions_are_both_drawn() -> None:
@@ -54,9 +54,11 @@ def test_models_meet_their_reference_in_one_chart_for_each_region_and_season() -
         for place, region in enumerate(("global", "tropics")):
             for season in ("DJF", "JJA"):
                 where = {"region": region, "season": season}
-                lines.append(Line(one((float(column), 1.0), dimensions={"source_id": model, **where}), model, column))
+                lines.append(
+                    SeriesLine(one((float(column), 1.0), dimensions={"source_id": model, **where}), model, column)
+                )
                 seen = one((9.0, float(place)), dimensions={"source_id": "Reference", **where}, attributes=reference)
-                lines.append(Line(seen, model, column))
+                lines.append(SeriesLine(seen, model, column))
     found = series_charts(lines)
     assert [chart.title.split(" – ")[-1] for chart in found] == [
         "global · DJF", "global · JJA", "tropics · DJF", "tropics · JJA",
@@ -93,6 +95,18 @@ def test_any_numbers_have_a_scale(values: tuple[float, ...]) -> None:
     assert scale.ticks
     assert all(-0.01 <= scale.place(value) <= 1.01 for value in values)
     assert all(math.isfinite(scale.place(value)) for value, _ in scale.ticks)
+    few = scale_of(values, most=5, letters=18).ticks
+    assert len(few) == 1 or sum(len(label) for _, label in few) <= 18 + max(len(label) for _, label in few)
+
+
+def test_labels_of_an_axis_are_numbers_as_people_write_them() -> None:
+    def labels(*ends: float) -> list[str]:
+        return [label for _, label in scale_of(ends).ticks]
+
+    assert labels(150, 280) == ["150", "200", "250"]
+    assert labels(-250, 0) == ["−250", "−200", "−150", "−100", "−50", "0"]
+    assert labels(0, 1) == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert labels(0, 2e9)[1] == "5e+08"
 
 
 def test_names_in_a_drawing_are_text() -> None:
@@ -191,13 +205,13 @@ def test_a_selection_survives_its_own_address() -> None:
         ("page", "3"),
         ("in", "p/d"),
     ]
-    selection = Selection.of(asked)
+    selection = PageSelection.of(asked)
     pairs = [
         (name, each)
         for name, value in selection.query(page=3).items()
         for each in ([value] if isinstance(value, str) else value)
     ]
-    assert Selection.of(pairs) == selection
+    assert PageSelection.of(pairs) == selection
     assert selection.value_filters == {
         "provider": ["a&b"],
         "fragment": "p/d",
@@ -211,7 +225,7 @@ def test_a_selection_survives_its_own_address() -> None:
 
 @pytest.mark.parametrize("nonsense", ["0", "-1", "x", "", "9" * 5000, "١"])
 def test_a_page_that_is_no_number_is_the_first(nonsense: str) -> None:
-    assert Selection.of([("page", nonsense), ("in", "../x")]) == Selection()
+    assert PageSelection.of([("page", nonsense), ("in", "../x")]) == PageSelection()
 
 
 def test_links_are_relative_and_quoted() -> None:

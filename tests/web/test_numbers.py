@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from tests.web.models import MODELS, execution
 from emdstore.catalog import Catalog
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web.app import make_app
+from emdstore.web.report import write_report
 
 FORMULA = "=HYPERLINK(1)"
 
@@ -128,13 +130,39 @@ def test_the_tables_of_models_mark_what_is_of_an_incomplete_set_if_it_is_asked_f
         assert len(re.findall(r"\d\*</(?:a|span)>", page)) == 1
 
 
+def test_a_report_has_switches_to_pages_with_what_is_of_incomplete_sets_marked(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    assert write_report(site, catalog, InMemoryArtifactStore()).ok
+    lost = catalog.execution("lost/1").execution_id
+    marked = re.compile(r"\d\*</(?:a|span)>")
+    (diagnostic,) = (each for each in site.glob("diagnostic/*.html") if "incomplete" not in each.name)
+    for path in (Path("index.html"), diagnostic.relative_to(site)):
+        page = (site / path).read_text()
+        assert not marked.search(page)
+        (other,) = re.findall(r'class="switch" href="(.*?)"', page)
+        switched = (site / path.parent / other).read_text()
+        assert len(marked.findall(switched)) == 1
+        assert 'class="switch" href' in switched  # and back
+    (page,) = (each for each in site.glob("values/*.html") if "incomplete" not in each.name)
+    assert f'data-e="{lost}"' not in page.read_text()
+    (other,) = re.findall(r'href="(.*?)">1 scalar of incomplete sets</a>', page.read_text())
+    assert re.findall(r'data-e="(\d+)"', (page.parent / other).read_text()) == [str(lost)]
+    assert "something is missing" in (page.parent / other).read_text()
+    assert len((page.parent / other).with_suffix(".csv").read_text().splitlines()) == 2
+    assert "lost" not in page.with_suffix(".csv").read_text() + (site / "values.csv").read_text()
+    assert f"../values/{other}?in=" in (site / f"execution/{lost}.html").read_text()
+    assert f'"{lost}": ' in (site / "compare.html").read_text()  # for whoever ticks it
+
+
 def test_the_call_that_a_page_shows_gives_what_it_shows(home: str, catalog: Catalog) -> None:
     pytest.importorskip("pandas")
     page = httpx.get(f"{home}values?d.metric=rmse&d.season=DJF").text
     code = page.split('<pre tabindex="0">')[1].split("</pre>")[0].replace("&#39;", "'")
     found: dict[str, Any] = {}
     exec(code, found)
-    assert len(found["rows"]) == catalog.scalars(latest=True, dimensions={"metric": "rmse", "season": "DJF"}).count()
+    assert len(found["frame"]) == catalog.scalars(latest=True, dimensions={"metric": "rmse", "season": "DJF"}).count()
 
 
 @pytest.mark.parametrize("path", ["nope.csv", "values.exe", "overview.jsonl", "executions.csv"])

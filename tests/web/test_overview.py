@@ -17,10 +17,11 @@ from emdstore.catalog import Catalog
 from emdstore.errors import WorkspaceError
 from emdstore.stores import InMemoryArtifactStore
 from emdstore.web.app import make_app
+from emdstore.web.memory import Memory
 from emdstore.web.metrics import colour_of, known_metrics, relative_errors
-from emdstore.web.overview import Memory, Overview, read_overview
+from emdstore.web.overview import Overview, read_overview
 from emdstore.web.report import write_report
-from emdstore.web.selection import Selection
+from emdstore.web.selection import PageSelection
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def table(page: Overview) -> dict[str, dict[str, str]]:
 
 @pytest.mark.parametrize("metric", ["rmse", "bias", "corr", "sd_ratio"])
 def test_every_metric_orders_the_models_by_their_error(metric: str, catalog: Catalog) -> None:
-    page = read_overview(catalog, Selection(chosen={"d.metric": (metric,)}))
+    page = read_overview(catalog, PageSelection(chosen={"d.metric": (metric,)}))
     assert [row.name for row in page.rows] == ["best", "typical", "worst"]
     shown = table(page)
     for diagnostic in ("a", "b"):  # in b biases are negative
@@ -66,7 +67,7 @@ def test_every_metric_orders_the_models_by_their_error(metric: str, catalog: Cat
 
 
 def test_what_has_no_value_is_said_in_its_own_words(catalog: Catalog) -> None:
-    page = read_overview(catalog, Selection())
+    page = read_overview(catalog, PageSelection())
     shown = table(page)
     assert page.metric_name == "rmse"
     assert shown["best"]["c"] == "no value"
@@ -80,14 +81,33 @@ def test_what_has_no_value_is_said_in_its_own_words(catalog: Catalog) -> None:
     assert cell.note == "KeyError: 'tas'; an older run has 1"
 
 
+def test_models_and_diagnostics_of_projects_that_share_nothing_are_not_missing(served: Callable[..., str]) -> None:
+    with Catalog("sqlite://") as catalog:
+        for model, diagnostic in (("a", "x"), ("b", "x"), ("a", "y"), ("else", "z"), ("else", "w")):
+            catalog.replace_execution(execution(model, diagnostic))
+        page = read_overview(catalog, PageSelection())
+        assert {name: [cells[each] for each in "xywz"] for name, cells in kinds(page).items()} == {
+            "a": ["value", "value", "elsewhere", "elsewhere"],
+            "b": ["value", "never", "elsewhere", "elsewhere"],
+            "else": ["elsewhere", "elsewhere", "value", "value"],
+        }
+        catalog.replace_execution(execution("b", "z"))  # from then on there is something to compare with
+        assert read_overview(catalog, PageSelection()).kinds == {"value": 6, "never": 4, "elsewhere": 2}
+        assert "4 never run" in httpx.get(served(make_app(catalog, InMemoryArtifactStore()))).text
+
+
+def kinds(page: Overview) -> dict[str, dict[str, str]]:
+    return {row.name: {h.name: c.kind for h, c in zip(page.heads, row.cells, strict=True)} for row in page.rows}
+
+
 def test_seasons_are_the_parts_of_a_portrait(catalog: Catalog) -> None:
-    page = read_overview(catalog, Selection())
+    page = read_overview(catalog, PageSelection())
     assert page.seasons == ("DJF", "JJA")
     assert page.rows[0].cells[0].parts == pytest.approx((-0.6, -0.6))
 
 
 def test_what_can_be_chosen_is_offered_and_what_does_not_exist_is_not_shown(catalog: Catalog) -> None:
-    page = read_overview(catalog, Selection(chosen={"d.metric": ("nope",), "d.region": ("tropics",)}))
+    page = read_overview(catalog, PageSelection(chosen={"d.metric": ("nope",), "d.region": ("tropics",)}))
     assert page.metric_name == "rmse"
     assert {name: [each.value for each in options] for name, options in page.options.items()} == {
         "metric": ["rmse", "bias", "corr", "sd_ratio"],
@@ -112,10 +132,10 @@ def test_the_page_leads_to_every_execution_and_stays_small(catalog: Catalog, ser
 def test_what_changed_in_the_catalog_is_in_the_next_table() -> None:
     memory = Memory()
     with Catalog("sqlite://") as catalog:
-        assert read_overview(catalog, Selection(), memory=memory).rows == ()
+        assert read_overview(catalog, PageSelection(), memory=memory).rows == ()
         catalog.replace_execution(execution("best", "a"))
-        assert read_overview(catalog, Selection(), memory=memory).metric_name == "rmse"
-        assert read_overview(catalog, Selection(), memory=memory).kinds == {"value": 1}
+        assert read_overview(catalog, PageSelection(), memory=memory).metric_name == "rmse"
+        assert read_overview(catalog, PageSelection(), memory=memory).kinds == {"value": 1}
 
 
 def test_a_report_has_the_table_of_each_metric_and_region(catalog: Catalog, tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from emdstore import Workspace, create_release, point_alias, replay, retract
 from emdstore.errors import ReleaseChangedError
 from emdstore.stores import scoped
 from emdstore.web.app import make_app
+from emdstore.web.views import FILE
 
+VIEWS = b"""
+views:
+  - {title: All, chart: table}
+  - {title: Relied on, chart: table, release: production}
+  - {title: No such, chart: table, release: x}
+"""
 DATASET = "CMIP6.CMIP.MIROC6.historical.Amon.tas"
 
 
@@ -32,6 +39,7 @@ def workspace() -> Iterator[Workspace]:
             execution.commit_output_assets()
         create_release(opened.results, "2026.1", ["p/d/a/v1"], note="the report")
         point_alias(opened.results, "production", "2026.1")
+        opened.results.write_bytes(FILE, VIEWS)
         replay(opened.results, opened.catalog)
         yield opened
 
@@ -43,7 +51,9 @@ def site(served: Callable[..., str]) -> Iterator[Callable[..., httpx.Client]]:
 
         def visit(workspace: Workspace, release: str | None = None) -> httpx.Client:
             catalog = workspace.catalog if release is None else workspace.catalog.of_release(release)
-            return visitors.enter_context(httpx.Client(base_url=served(make_app(catalog, workspace.results))))
+            return visitors.enter_context(
+                httpx.Client(base_url=served(make_app(catalog, workspace.results)), timeout=60)
+            )
 
         yield visit
 
@@ -63,8 +73,30 @@ def test_an_execution_tells_what_it_came_from_what_changed_and_which_releases_na
     assert "p v1 → v2" in text
     assert "Part of" not in text
     first = site(workspace).get(page_of(workspace, "p/d/a/v1")).text
-    assert 'href="../executions?release=2026.1&amp;provider=p&amp;diagnostic=d&amp;group=a"' in first
+    assert 'href="../group?g=p%2Fd%2Fa&amp;release=2026.1"' in first
     assert "(production)" in first
+
+
+def test_the_page_of_a_group_lasts_and_tells_versions_changes_reasons_and_releases(
+    workspace: Workspace, site: Callable[..., httpx.Client]
+) -> None:
+    visitor = site(workspace)
+    assert 'href="../group?g=p%2Fd%2Fa"' in visitor.get(page_of(workspace, "p/d/a/v2")).text
+    text = visitor.get("/group?g=p/d/a").text
+    newest, oldest = re.findall(r"<tr><td>.*?</tr>", text, re.DOTALL)
+    assert "v2" in newest
+    assert 'href="verdicts?a=p%2Fd%2Fa%2Fv1&amp;b=p%2Fd%2Fa%2Fv2">2 changed' in newest
+    assert "p v1 → v2" in newest
+    assert "2026.1</a> (production)" in oldest
+    retract(workspace.results, "p/d/a/v1", reason="wrong sign")
+    replay(workspace.results, workspace.catalog)
+    assert visitor.get("/group?g=p/d/a").text.count("wrong sign") == 2  # of it, and as a reason of the next
+    released = visitor.get("/group?g=p/d/a&release=production").text
+    assert "1 version of the release" in released
+    assert "v2" not in released
+    for nothing in ("", "?g=", "?g=p/d", "?g=p/d/none", "?g=p/d/b&release=2026.1"):
+        assert visitor.get(f"/group{nothing}").status_code == 404, nothing
+    assert visitor.get("/group?g=p/d/a&release=none").status_code == 400
 
 
 @pytest.mark.parametrize("release", ["2026.1", "production"])
@@ -80,8 +112,25 @@ def test_an_address_that_names_a_release_shows_exactly_its_sets(
     assert [line.split(",")[6] for line in values.splitlines()[1:]] == ["1.0"]
     assert visitor.get(f"/?release={release}").status_code == 200
     assert f"release={release}" in visitor.get(f"/values?release={release}").text
-    assert "2026.1" in visitor.get("/releases").text
+    assert 'href="verdicts?a=release%3A2026.1"' in visitor.get("/releases").text
     assert "knows no release" in visitor.get("/executions?release=x").text
+
+
+def test_views_are_of_a_release_if_the_address_the_view_or_the_site_is(
+    workspace: Workspace, site: Callable[..., httpx.Client]
+) -> None:
+    def rows(visitor: httpx.Client, address: str) -> list[str]:
+        return re.findall(r'<th scope="row">(.*?)</th>', visitor.get(address).text)
+
+    whole = site(workspace)
+    assert rows(whole, "/view/all") == ["a", "b"]
+    assert rows(whole, "/view/relied-on") == ["a"]
+    cards = re.findall(r'<a href="(view/all[^"]*)"', whole.get("/?release=production").text)
+    assert cards == ["view/all?release=production"]
+    assert rows(whole, f"/{cards[0]}") == ["a"]
+    assert "knows no release" in whole.get("/view/no-such").text
+    assert rows(whole, "/") == ["a", "b"]
+    assert rows(site(workspace, "2026.1"), "/view/all") == ["a"]
 
 
 def test_a_site_of_a_release_has_nothing_else(workspace: Workspace, site: Callable[..., httpx.Client]) -> None:
@@ -109,7 +158,9 @@ def test_a_download_of_a_retracted_set_warns(workspace: Workspace, site: Callabl
     assert "warning" not in visitor.get(f"/{address}").headers
     retract(workspace.results, "p/d/b/v1", reason="wrong sign", successor="p/d/b/v2")
     replay(workspace.results, workspace.catalog)
-    assert "Retracted: do not use it" in visitor.get(page_of(workspace, "p/d/b/v1")).text
+    page = visitor.get(page_of(workspace, "p/d/b/v1")).text
+    assert "Retracted: do not use it" in page
+    assert '<span class="badge retracted">' in page
     answer = visitor.get(f"/{address}")
     assert answer.headers["warning"] == '299 emdstore "retracted: wrong sign"'
     assert answer.headers["content-disposition"] == "inline; filename*=UTF-8''RETRACTED-map.png"

@@ -6,23 +6,25 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 from tests.web.library import OTHER_TEMPERATURE, TEMPERATURE, Library
 
+from emdstore import Workspace, create_release, point_alias, replay, retract
 from emdstore.catalog import Catalog, ExecutionContent
 from emdstore.errors import ArtifactExistsError, StoreUnavailableError
 from emdstore.sets.transfer import transfer
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.web.report import write_report
-from emdstore.web.selection import Selection
+from emdstore.web.selection import PageSelection
 
-BOTH = Selection(chosen={"diagnostic": ("surface-temperature",)})
+BOTH = PageSelection(chosen={"diagnostic": ("surface-temperature",)})
 
 
 def test_every_link_of_a_report_leads_to_a_file_of_it(library: Library, tmp_path: Path) -> None:
@@ -86,6 +88,11 @@ def test_a_report_has_every_scalar_of_every_execution(wide: tuple[Catalog, Path]
         assert len(text) < 1_000_000
         shown.update(re.findall(r'<tr data-e="(\d+)"', text))
     assert shown == {str(row.execution_id): row.scalars for row in catalog.executions()}
+    # What is shown if nobody asks for older runs is together, and each page says that there are more.
+    (first,) = (each for each in (site / "values").glob("*.html") if not re.search(r"-\d+\.html$", each.name))
+    newest = {str(row.execution_id) for row in catalog.executions(latest=True)}
+    assert set(re.findall(r'<tr data-e="(\d+)"', first.read_text())) < newest
+    assert "part 1 of 3, of 3,200 in all" in first.read_text()
     for row in catalog.executions():
         page = (site / f"execution/{row.execution_id}.html").read_text()
         link = re.search(r'href="\.\./(values/[^"?]+)\?in=([^"]+)"', page)
@@ -118,11 +125,25 @@ def test_a_report_compares_any_executions_of_a_diagnostic_and_those_of_other_wee
         assert {column for _, column in lines} == {"", *columns}
 
 
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_few_that_were_ticked_of_many_have_a_colour_each_and_name_the_page(
+    wide: tuple[Catalog, Path], visit: Callable[..., Any]
+) -> None:
+    catalog, site = wide
+    rows = catalog.executions(latest=True, group=["model-2", "model-5"])
+    page = visit(f"{(site / 'compare.html').as_uri()}?{'&'.join(f'e={row.execution_id}' for row in rows)}")
+    assert page.locator(".compared > li:visible").count() == 2
+    lines = page.locator("#series-1 .lines path[data-column]:not([hidden])")
+    assert set(lines.evaluate_all("(lines) => lines.map((line) => line.classList[1])")) == {"c0", "c1"}
+    assert re.match("Compare model-2.*, model-5[^,]* · emdstore", page.title())
+
+
 def test_a_report_is_brought_up_to_date(library: Library, tmp_path: Path) -> None:
     folder = tmp_path / "site"
     write_report(folder, library.catalog, library.results, BOTH)
     before = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
-    one = Selection(fragment=TEMPERATURE)
+    one = PageSelection(fragment=TEMPERATURE)
     write_report(folder, library.catalog, library.results, one, data=False)
     after = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
     assert after < before
@@ -134,7 +155,7 @@ def test_a_report_is_brought_up_to_date(library: Library, tmp_path: Path) -> Non
 
 
 def test_a_report_of_a_part_leads_nowhere_else(library: Library, tmp_path: Path) -> None:
-    one = Selection(fragment=TEMPERATURE)
+    one = PageSelection(fragment=TEMPERATURE)
     assert write_report(tmp_path / "site", library.catalog, library.results, one).ok
     for page in (each for each in (tmp_path / "site").rglob("*.html") if "artifacts" not in each.parts):
         for link in re.findall(r'(?:href|src)="([^"#]+)"', page.read_text()):
@@ -161,7 +182,7 @@ def test_only_what_changed_is_written_and_nothing_if_nothing_did(library: Librar
     }  # fmt: skip
     assert b"<html" in page.read_bytes()
     # Something else is another report.
-    changed = write_report(folder, library.catalog, library.results, Selection(fragment=TEMPERATURE))
+    changed = write_report(folder, library.catalog, library.results, PageSelection(fragment=TEMPERATURE))
     assert changed.executions == 1
 
 
@@ -180,7 +201,7 @@ def test_what_is_missing_or_not_as_recorded_is_named_and_not_shown(library: Libr
     transfer(scoped(library.results, TEMPERATURE), scoped(store, TEMPERATURE)).raise_for_failures()
     store.delete(f"{TEMPERATURE}/plots/tas_mean_map.png")
     store.write_bytes(f"{TEMPERATURE}/plots/tas_bias_map.png", b"other bytes")
-    report = write_report(tmp_path / "site", library.catalog, store, Selection(fragment=TEMPERATURE))
+    report = write_report(tmp_path / "site", library.catalog, store, PageSelection(fragment=TEMPERATURE))
     assert not report.ok
     assert {(each.key, each.outcome) for each in report.troubles} == {
         ("plots/tas_mean_map.png", "missing"),
@@ -193,7 +214,7 @@ def test_what_is_missing_or_not_as_recorded_is_named_and_not_shown(library: Libr
 
 
 def test_a_store_that_is_down_leaves_an_earlier_report_as_it_begins(library: Library, tmp_path: Path) -> None:
-    write_report(tmp_path / "site", library.catalog, library.results, Selection(fragment=TEMPERATURE))
+    write_report(tmp_path / "site", library.catalog, library.results, PageSelection(fragment=TEMPERATURE))
     index = (tmp_path / "site/index.html").read_bytes()
     down = S3ArtifactStore(
         "s3://nowhere/x",
@@ -204,5 +225,36 @@ def test_a_store_that_is_down_leaves_an_earlier_report_as_it_begins(library: Lib
         retries=0,
     )
     with pytest.raises(StoreUnavailableError):
-        write_report(tmp_path / "site", library.catalog, down, Selection(fragment=TEMPERATURE))
+        write_report(tmp_path / "site", library.catalog, down, PageSelection(fragment=TEMPERATURE))
     assert (tmp_path / "site/index.html").read_bytes() == index
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_the_list_of_a_report_shows_what_a_release_or_an_alias_names(tmp_path: Path, visit: Callable[..., Any]) -> None:
+    with Workspace.in_memory() as workspace:
+        for group, name in (("a", "v1"), ("a", "v2"), ("b", "v1"), ("c", "v1")):
+            with workspace.start_execution(provider="p", diagnostic="d", group=group, name=name) as execution:
+                execution.add_scalar(1.0, metric="m")
+            execution.commit_output_assets()
+        create_release(workspace.results, "2026.1", ["p/d/a/v1", "p/d/b/v1"])
+        create_release(workspace.results, "2026.2", ["p/d/a/v2", "p/d/c/v1"])
+        point_alias(workspace.results, "production", "2026.1")
+        retract(workspace.results, "p/d/c/v1", reason="wrong")
+        replay(workspace.results, workspace.catalog)
+        assert write_report(tmp_path / "site", workspace.catalog, workspace.results).ok
+    page = visit((tmp_path / "site" / "releases.html").as_uri())
+    assert "1 of 2 sets in this report" in page.locator("tr", has_text="2026.2").inner_text()
+    assert page.locator("text=in this report").count() == 1
+    page.locator("a", has_text="production").click()
+    assert shown(page) == ["p/d/a/v1", "p/d/b/v1"]  # also what was run again since
+    assert page.locator("[data-total]").inner_text() == "2 of 3 executions"
+    page.locator('a[data-facet=release][data-value="production"]').click()
+    page.locator('a[data-facet=release][data-value="2026.2"]').click()
+    assert shown(page) == ["p/d/a/v2"]
+
+
+def shown(page: Any) -> list[str]:
+    """Return the executions that a list shows, by name."""
+    labels = page.locator("table.executions tbody tr:visible input").evaluate_all("all => all.map(e => e.ariaLabel)")
+    return sorted(label.removeprefix("Compare ") for label in labels)

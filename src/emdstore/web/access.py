@@ -1,4 +1,4 @@
-"""Access control: this machine by default, others with a token, and no pages of other sites."""
+"""Access: this machine by default, others with a token, and no pages of other sites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARAMETER = "token"
 
 
 @attrs.frozen
-class Access:
+class Admission:
     """Who has access.
 
     Attributes
@@ -31,7 +31,7 @@ class Access:
     token: str | None = attrs.field(default=None, repr=False)
 
     @classmethod
-    def to(cls, host: str, token: str | None = None) -> Access:
+    def to(cls, host: str, token: str | None = None) -> Admission:
         """Return the access to an address. Beyond this machine it requires a token, by default a new one."""
         return cls(host, token or (None if is_loopback(host) else system.current().token(24)))
 

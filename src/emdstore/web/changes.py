@@ -12,8 +12,8 @@ from emdstore.catalog import Catalog, ExecutionRow, ScalarRow
 from emdstore.catalog.browse import concern_of
 from emdstore.errors import QueryError
 from emdstore.web import text
-from emdstore.web.executions import Line, lines_of
-from emdstore.web.selection import Selection
+from emdstore.web.executions import ListedExecution, listed_executions
+from emdstore.web.selection import PageSelection
 
 USUAL_PERCENT = 5.0
 """What moves by less is not listed unless somebody asks."""
@@ -26,7 +26,7 @@ _Group = tuple[str, str, str]
 
 
 @attrs.frozen
-class Move:
+class ScalarMove:
     """How the scalars of a group have changed.
 
     Attributes
@@ -53,12 +53,12 @@ class Move:
 class Change:
     """One execution group: its runs then and now; None where there was none."""
 
-    before: Line | None
-    after: Line | None
-    move: Move | None = None
+    before: ListedExecution | None
+    after: ListedExecution | None
+    move: ScalarMove | None = None
 
     @property
-    def line(self) -> Line:
+    def line(self) -> ListedExecution:
         """The newer run, or the only one."""
         line = self.after or self.before
         assert line is not None
@@ -94,7 +94,7 @@ class ChangesPage:
         How many groups were run again and not compared, because there are too many.
     """
 
-    selection: Selection
+    selection: PageSelection
     since: str
     until: str
     percent: float
@@ -110,7 +110,7 @@ class ChangesPage:
 
 
 def read_changes(
-    catalog: Catalog, selection: Selection, since: str = "", until: str = "", percent: float = USUAL_PERCENT
+    catalog: Catalog, selection: PageSelection, since: str = "", until: str = "", percent: float = USUAL_PERCENT
 ) -> ChangesPage:
     """Compare two states of the catalog.
 
@@ -144,7 +144,7 @@ def read_changes(
 
 
 def began_at(row: ExecutionRow) -> datetime | None:
-    """Return when an execution began, or the first that is known of it."""
+    """Return when an execution began, or else the earliest time known of it."""
     return row.started_at or row.created_at or row.stopped_at or row.published_at
 
 
@@ -180,7 +180,7 @@ def _compared(
     moved = [(old, new) for old, new in again if moves.get(new.execution_id) is not None]
     kinds["moved"] = [*moved]
     shown = [row for pairs in kinds.values() for pair in pairs for row in pair if row is not None]
-    lines = {line.row.execution_id: line for line in lines_of(catalog, shown)}
+    lines = {line.row.execution_id: line for line in listed_executions(catalog, shown)}
 
     def changes(kind: str) -> tuple[Change, ...]:
         found = [
@@ -217,7 +217,9 @@ def _kind(old: ExecutionRow | None, new: ExecutionRow | None) -> str:
     return "again" if good[0] else "untouched"
 
 
-def _moves(catalog: Catalog, pairs: Sequence[tuple[ExecutionRow, ExecutionRow]], percent: float) -> dict[int, Move]:
+def _moves(
+    catalog: Catalog, pairs: Sequence[tuple[ExecutionRow, ExecutionRow]], percent: float
+) -> dict[int, ScalarMove]:
     """Return how each pair has moved, by the id of the newer run; those that have not are left out."""
     found = {}
     for start in range(0, len(pairs), _AT_A_TIME):
@@ -227,7 +229,7 @@ def _moves(catalog: Catalog, pairs: Sequence[tuple[ExecutionRow, ExecutionRow]],
             ids=[row.execution_id for pair in some for row in pair], retracted=None, complete=None
         )
         for row in rows:
-            values.setdefault(row.execution_id, {}).setdefault(text.place_of(row.dimensions), row.value)
+            values.setdefault(row.execution_id, {}).setdefault(text.key_of(row.dimensions), row.value)
         for old, new in some:
             move = _move(values.get(old.execution_id, {}), values.get(new.execution_id, {}), percent)
             if move is not None:
@@ -235,7 +237,7 @@ def _moves(catalog: Catalog, pairs: Sequence[tuple[ExecutionRow, ExecutionRow]],
     return found
 
 
-def _move(old: Mapping[text.Place, float], new: Mapping[text.Place, float], percent: float) -> Move | None:
+def _move(old: Mapping[text.Place, float], new: Mapping[text.Place, float], percent: float) -> ScalarMove | None:
     both = [(place, old[place], new[place]) for place in old if place in new]
     changed = [(_percent(a, b), place, a, b) for place, a, b in both]
     moved = [each for each in changed if each[0] > percent]
@@ -244,7 +246,7 @@ def _move(old: Mapping[text.Place, float], new: Mapping[text.Place, float], perc
     most, place, a, b = max(moved, key=lambda each: each[0])
     rest = text.common([dict(place) for place, _, _ in both]) if len(both) > 1 else {}
     what = " · ".join(value for name, value in place if name not in rest) or "value"
-    return Move(most, what, a, b, len(moved), len(both))
+    return ScalarMove(most, what, a, b, len(moved), len(both))
 
 
 def _percent(old: float, new: float) -> float:

@@ -6,13 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal
 
 import attrs
 
 from emdstore.catalog import ScalarRow, SeriesRow
-from emdstore.catalog.references import REFERENCE, kind_of
+from emdstore.catalog.references import REFERENCE, kind_of, units_of
 from emdstore.web import text
 
 MOST_TOGETHER = 12
@@ -60,6 +61,17 @@ class Trace:
     notes: tuple[str, ...] = ()
     column: int | None = None
 
+    def as_dict(self, *, with_x: bool) -> dict[str, Any]:
+        """Return what the browser needs of it."""
+        told: dict[str, Any] = {"name": self.name, "y": self.y}
+        more = {
+            "x": self.x if with_x else (),
+            "reference": self.reference,
+            "rows": self.rows,
+            "notes": self.notes,
+        }
+        return told | {name: value for name, value in more.items() if value}
+
 
 @attrs.frozen
 class Chart:
@@ -79,6 +91,8 @@ class Chart:
         Its lines or dots.
     labels
         For dots: the labels from the top on, if not in the order of the dots.
+    hidden
+        What is hidden as an outlier, in words; ``""`` if nothing is.
     """
 
     title: str
@@ -89,8 +103,9 @@ class Chart:
     y_title: str
     traces: tuple[Trace, ...]
     labels: tuple[str, ...] = ()
+    hidden: str = ""
 
-    @property
+    @cached_property
     def points(self) -> int:
         """How many values are drawn."""
         return sum(sum(one is not None for one in (t.x if self.kind == "dots" else t.y)) for t in self.traces)
@@ -99,15 +114,13 @@ class Chart:
         """Return what the browser needs besides the drawing; lines that share their index have it once."""
         first = self.traces[0].x if self.traces else ()
         alike = self.kind != "dots" and all(trace.x == first for trace in self.traces)
-        traces = [attrs.asdict(trace, filter=lambda _, value: value not in ((), None, False)) for trace in self.traces]
-        for trace in traces if alike else ():
-            del trace["x"]
+        traces = [trace.as_dict(with_x=not alike) for trace in self.traces]
         plain = {"kind": self.kind, "x_title": self.x_title, "y_title": self.y_title, "traces": traces}
         return plain | {"x": first} if alike else plain
 
 
 @attrs.frozen
-class Line:
+class SeriesLine:
     """A series to be drawn: its row, the name of its execution among others, and that execution's column."""
 
     row: SeriesRow
@@ -115,24 +128,24 @@ class Line:
     column: int | None = None
 
 
-def series_charts(lines: Iterable[Line]) -> tuple[Chart, ...]:
+def series_charts(lines: Iterable[SeriesLine]) -> tuple[Chart, ...]:
     """Arrange series in charts: those with the same index, units and topic share one.
 
     If some are references or if there are many, each combination of the other dimensions, such as region and season,
     gets a chart of its own, in which all executions meet their reference. A reference that several executions brought
     along is drawn once.
     """
-    topics: dict[tuple[str, ...], list[Line]] = {}
+    topics: dict[tuple[str, ...], list[SeriesLine]] = {}
     for line in lines:
         topic = tuple(line.row.dimensions.get(one, "") for one in TOPICS)
-        key = (*topic, line.row.index_name, _units(line.row), _text(line.row, "index_units"))
+        key = (*topic, line.row.index_name, units_text(line.row), _text(line.row, "index_units"))
         topics.setdefault(key, []).append(line)
     charts = []
     for members in topics.values():
         several = any(_is_reference(each.row) or each.name for each in members) or len(members) > MOST_TOGETHER
-        panels: dict[text.Place, list[Line]] = {}
+        panels: dict[text.Place, list[SeriesLine]] = {}
         for each in members:
-            panels.setdefault(text.place_of(_where(each.row)) if several else (), []).append(each)
+            panels.setdefault(text.key_of(_where(each.row)) if several else (), []).append(each)
         rows = [_where(each.row) for each in members]
         tell = [one for one in text.varying(rows) if one not in TOPICS] if len(panels) > 1 else []
         charts += [_series_chart(_each_reference_once(panel), tell) for panel in panels.values()]
@@ -145,13 +158,13 @@ def series_charts(lines: Iterable[Line]) -> tuple[Chart, ...]:
 
 
 def _where(row: SeriesRow) -> dict[str, str]:
-    """Return the dimensions that say what a series is of, and not whose."""
+    """Return a series' dimensions without those that name its model or reference."""
     return {name: value for name, value in row.dimensions.items() if name not in SOURCES and name != "kind"}
 
 
-def _each_reference_once(lines: Iterable[Line]) -> list[Line]:
+def _each_reference_once(lines: Iterable[SeriesLine]) -> list[SeriesLine]:
     """Leave out references that are equal to an earlier one; those come first."""
-    found: dict[tuple[object, ...], Line] = {}
+    found: dict[tuple[object, ...], SeriesLine] = {}
     models = []
     for line in lines:
         if _is_reference(line.row):
@@ -162,7 +175,7 @@ def _each_reference_once(lines: Iterable[Line]) -> list[Line]:
     return [*found.values(), *models]
 
 
-def _series_chart(members: Sequence[Line], tell_panels: Sequence[str] = ()) -> Chart:
+def _series_chart(members: Sequence[SeriesLine], tell_panels: Sequence[str] = ()) -> Chart:
     rows = [member.row for member in members]
     told = [
         _where(row) | {k: v for k, v in row.dimensions.items() if k in SOURCES}
@@ -216,7 +229,7 @@ def _series_chart(members: Sequence[Line], tell_panels: Sequence[str] = ()) -> C
         x_title=_with_units(
             _text(first, "index_long_name") or text.name_text(first.index_name), _text(first, "index_units")
         ),
-        y_title=_with_units(_text(first, "values_name") or first.dimensions.get("variable_id", ""), _units(first)),
+        y_title=_with_units(_text(first, "values_name") or first.dimensions.get("variable_id", ""), units_text(first)),
         traces=tuple(traces),
     )
 
@@ -259,7 +272,7 @@ def dot_chart(
     return Chart(title, caption, "dots", "linear", x_title, "", traces)
 
 
-def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
+def scalar_charts(rows: Sequence[ScalarRow], by: str = "", hidden: Iterable[ScalarRow] = ()) -> tuple[Chart, ...]:
     """Draw scalars as dots: one chart for each topic and unit, a line for each label.
 
     Parameters
@@ -268,11 +281,27 @@ def scalar_charts(rows: Sequence[ScalarRow], by: str = "") -> tuple[Chart, ...]:
         The scalars, in the order of the table beside the chart.
     by
         The dimension to colour by.
+    hidden
+        Scalars that are left out as outliers: each chart says how many of its own there are.
     """
     topics: dict[tuple[str, str], list[tuple[int, ScalarRow]]] = {}
     for number, row in enumerate(rows):
-        topics.setdefault((topic_of(row.dimensions), units_of(row)), []).append((number, row))
-    return tuple(_scalar_chart(topic, units, members, by) for (topic, units), members in topics.items())
+        topics.setdefault(_axis_of(row), []).append((number, row))
+    counts = Counter(map(_axis_of, hidden))
+    return tuple(
+        attrs.evolve(_scalar_chart(*axis, members, by), hidden=hidden_text(counts[axis], "value"))
+        for axis, members in topics.items()
+    )
+
+
+def hidden_text(number: int, one: str) -> str:
+    """Say how many are hidden as outliers; ``""`` for none."""
+    return f"{text.count_text(number, one)} hidden as outliers" if number else ""
+
+
+def _axis_of(row: ScalarRow) -> tuple[str, str]:
+    """Return the quantity and the units, which values in one chart share."""
+    return topic_of(row.dimensions), units_text(row)
 
 
 def run_of(fragment: str) -> str:
@@ -285,9 +314,9 @@ def topic_of(dimensions: text.Dimensions) -> str:
     return text.label(dimensions, TOPICS)
 
 
-def units_of(row: ScalarRow) -> str:
-    """Return the units of a scalar from its attributes."""
-    return _text(row, "units", "value_units")
+def units_text(row: ScalarRow | SeriesRow) -> str:
+    """Return the units of a value; empty if nothing says so."""
+    return units_of(row.attributes) or ""
 
 
 def _scalar_chart(topic: str, units: str, members: Sequence[tuple[int, ScalarRow]], by: str) -> Chart:
@@ -297,7 +326,7 @@ def _scalar_chart(topic: str, units: str, members: Sequence[tuple[int, ScalarRow
         ("group", [row.group for _, row in members]),
         ("run", [run_of(row.fragment) for _, row in members]),
     ):
-        if len(set(map(text.place_of, every))) < len(every):
+        if len(set(map(text.key_of, every))) < len(every):
             every = [one | {name: each} for one, each in zip(every, told, strict=True)]
     common = {name: value for name, value in text.common(every).items() if name not in TOPICS}
     tell = [one for one in text.varying(every) if one not in (*TOPICS, by)]
@@ -328,10 +357,6 @@ def _is_reference(row: SeriesRow) -> bool:
 
 def _text(row: SeriesRow | ScalarRow, *names: str) -> str:
     return next((value for name in names if isinstance(value := row.attributes.get(name), str)), "")
-
-
-def _units(row: SeriesRow) -> str:
-    return _text(row, "value_units", "units")
 
 
 def _with_units(name: str, units: str) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow, ScalarRow, SeriesRow
 from emdstore.errors import ExecutionNotFoundError, QueryError
 from emdstore.web import text
-from emdstore.web.charts import SOURCES, TOPICS, Chart, Dot, Line, dot_chart, series_charts, topic_of, units_of
-from emdstore.web.execution import Item, artifacts_of, own, pair
-from emdstore.web.executions import Line as Listed, lines_of
-from emdstore.web.reading import Look, ResultsReader
+from emdstore.web.charts import SOURCES, TOPICS, Chart, Dot, SeriesLine, dot_chart, series_charts, topic_of, units_text
+from emdstore.web.content import Content, read_contents
+from emdstore.web.execution import ShownArtifact, pair
+from emdstore.web.executions import ListedExecution, listed_executions
+from emdstore.web.reading import Look, Recheck, ResultsReader
 
 MOST_DIFFERENCES = 6
 """Of more executions, the table has values, and no difference of each to the first."""
@@ -26,6 +26,8 @@ MOST_NUMBERS = 20_000
 
 _MOST_SCALARS = 1000
 _MOST_SERIES = 500
+"""Of one execution; what is not compared is said."""
+
 _MOST_POINTS = 80_000  # on one page
 _MOST_LOOKED_AT = 24
 _MOST_PEERS = 1000
@@ -37,7 +39,7 @@ Key = tuple[object, ...]
 
 
 @attrs.frozen
-class Column:
+class ComparedExecution:
     """A compared execution.
 
     Attributes
@@ -54,7 +56,7 @@ class Column:
 
     letter: str
     name: str
-    line: Listed
+    line: ListedExecution
     sources: Mapping[str, str]
 
 
@@ -64,7 +66,7 @@ class PlotRow:
 
     title: str
     dimensions: Mapping[str, str]
-    cells: tuple[Item | None, ...]
+    cells: tuple[ShownArtifact | None, ...]
 
 
 @attrs.frozen
@@ -100,13 +102,12 @@ class ComparePage:
         Requested executions that do not exist.
     diagnostics
         Diagnostics with several executions: provider, diagnostic, and their number.
-    plots, common, names, values, charts, dots
-        The plots; the dimensions that all scalars share, and the names of the others; the scalars; the series; the
-        scalars as charts.
+    plots, common, names, values, dots
+        The plots; the dimensions that all scalars share, and the names of the others; the scalars, also as charts.
     cuts
         What is not compared, in words.
-    part, parts
-        Which part of the charts of series is on this page, from 1, and how many there are.
+    every, part
+        The charts of series, divided among pages that can be loaded, and which part is on this page, from 1.
     problem
         Why the results store did not answer.
     where
@@ -115,21 +116,30 @@ class ComparePage:
         In a report: the columns that are shown if none were asked for.
     """
 
-    columns: tuple[Column, ...]
+    columns: tuple[ComparedExecution, ...]
     unknown: tuple[str, ...] = ()
     diagnostics: tuple[tuple[str, str, int], ...] = ()
     plots: tuple[PlotRow, ...] = ()
     common: Mapping[str, str] = attrs.field(factory=dict)
     names: tuple[str, ...] = ()
     values: tuple[ValueRow, ...] = ()
-    charts: tuple[Chart, ...] = ()
     dots: tuple[Chart, ...] = ()
     cuts: tuple[str, ...] = ()
+    every: tuple[tuple[Chart, ...], ...] = ((),)
     part: int = 1
-    parts: int = 1
     problem: str | None = None
     where: Mapping[str, str] = attrs.field(factory=dict)
     first: tuple[int, ...] = ()
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """The charts of series on this page."""
+        return self.every[self.part - 1]
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self.every)
 
     @property
     def title(self) -> str:
@@ -224,22 +234,42 @@ def comparable(catalog: Catalog) -> tuple[tuple[str, str, int], ...]:
 
 
 def read_comparison(
-    catalog: Catalog, results: ResultsReader, rows: Sequence[ExecutionRow], unknown: Iterable[str] = (), part: int = 1
+    catalog: Catalog,
+    results: ResultsReader,
+    rows: Sequence[ExecutionRow],
+    unknown: Iterable[str] = (),
+    part: int = 1,
+    contents: Mapping[int, Content] | None = None,
+    checks: Mapping[int, Mapping[str, Recheck]] | None = None,
 ) -> ComparePage:
-    """Read what executions have in common from the catalog, and from the results store if it answers."""
+    """Read what executions have in common from the catalog, and from the results store if it answers.
+
+    Parameters
+    ----------
+    catalog, results
+        Where to ask.
+    rows
+        The executions.
+    unknown
+        What was asked for and does not exist.
+    part
+        Which part of the charts of series to show; from 1.
+    contents, checks
+        What the catalog has of each execution, and what came of hashing its artifacts, if that was done already.
+    """
     if len(rows) < 2:
         return ComparePage(_columns(catalog, rows, {}), tuple(unknown), comparable(catalog))
-    every: dict[str, Any] = {"retracted": None, "complete": None}
-    scalars = [
-        list(islice(own(catalog.scalars(fragment=each.fragment, **every), each), _MOST_SCALARS)) for each in rows
-    ]
-    series = [list(islice(own(catalog.series(fragment=each.fragment, **every), each), _MOST_SERIES)) for each in rows]
+    contents = contents or contents_of(catalog, rows)
+    scalars = [contents[each.execution_id].scalars for each in rows]
+    series = [contents[each.execution_id].series for each in rows]
     pictures, problem = [], None
     for each in rows:
         # Of many, the browser says itself which pictures do not come.
-        look = results.look(each.fragment, None) if len(rows) <= _MOST_LOOKED_AT else Look()
+        is_asked = checks is None and len(rows) <= _MOST_LOOKED_AT
+        look = results.look(each.fragment, None) if is_asked else Look()
         problem = problem or look.problem
-        items, _ = pair(artifacts_of(catalog, each), own(catalog.outputs(fragment=each.fragment, **every), each), look)
+        content = contents[each.execution_id]
+        items, _ = pair(content.artifacts, content.outputs, look, (checks or {}).get(each.execution_id))
         pictures.append([item for item in items if item.is_image])
     sources = [
         _sources([*(r.dimensions for r in values), *(r.dimensions for r in lines), *(i.dimensions for i in images)])
@@ -250,7 +280,6 @@ def read_comparison(
     columns = _columns(catalog, rows, {i: _only(found, kept) for i, found in enumerate(sources)})
     values = _value_rows(scalars, kept)
     parts = _in_parts(series_charts(_series(columns, series, kept)))
-    part = min(part, len(parts))
     return ComparePage(
         columns=columns,
         unknown=tuple(unknown),
@@ -258,13 +287,17 @@ def read_comparison(
         common=text.common(row.dimensions for row in values) if len(values) > 1 else {},
         names=tuple(text.varying([row.dimensions for row in values]) if len(values) > 1 else _names(values)),
         values=values,
-        charts=parts[part - 1],
+        every=tuple(parts),
+        part=min(part, len(parts)),
         dots=_dots(columns, values),
         cuts=tuple(_cuts(columns)),
-        part=part,
-        parts=len(parts),
         problem=problem,
     )
+
+
+def contents_of(catalog: Catalog, rows: Sequence[ExecutionRow]) -> dict[int, Content]:
+    """Read of some executions what can be compared, by id."""
+    return read_contents(catalog, rows, scalars=_MOST_SCALARS, series=_MOST_SERIES)
 
 
 def _in_parts(charts: Iterable[Chart]) -> list[tuple[Chart, ...]]:
@@ -280,7 +313,7 @@ def _in_parts(charts: Iterable[Chart]) -> list[tuple[Chart, ...]]:
     return [tuple(part) for part in parts]
 
 
-def _cuts(columns: Iterable[Column]) -> Iterator[str]:
+def _cuts(columns: Iterable[ComparedExecution]) -> Iterator[str]:
     for column in columns:
         row = column.line.row
         for what, there, most in (("scalars", row.scalars, _MOST_SCALARS), ("series", row.series, _MOST_SERIES)):
@@ -290,8 +323,8 @@ def _cuts(columns: Iterable[Column]) -> Iterator[str]:
 
 def _columns(
     catalog: Catalog, rows: Sequence[ExecutionRow], sources: Mapping[int, Mapping[str, str]]
-) -> tuple[Column, ...]:
-    lines = lines_of(catalog, rows)
+) -> tuple[ComparedExecution, ...]:
+    lines = listed_executions(catalog, rows)
     tell = text.varying([sources.get(number, {}) for number in range(len(rows))])
     names = [text.label(sources.get(number, {}), tell) or row.group for number, row in enumerate(rows)]
     if len({row.diagnostic for row in rows}) > 1:
@@ -300,7 +333,7 @@ def _columns(
     names = list(map("".join, zip(names, marks, strict=True)))
     counts = Counter(names)
     return tuple(
-        Column(_letter(i), name if counts[name] == 1 else f"{name} · {line.run}", line, sources.get(i, {}))
+        ComparedExecution(_letter(i), name if counts[name] == 1 else f"{name} · {line.run}", line, sources.get(i, {}))
         for i, (name, line) in enumerate(zip(names, lines, strict=True))
     )
 
@@ -358,24 +391,24 @@ def _value_rows(scalars: Sequence[Sequence[ScalarRow]], kept: set[str]) -> tuple
     for column, rows in enumerate(scalars):
         stripped = [_without_sources(row.dimensions, kept) for row in rows]
         # What has another unit has another row.
-        keys = [(units_of(row), *text.place_of(without)) for row, without in zip(rows, stripped, strict=True)]
+        keys = [(units_text(row), *text.key_of(without)) for row, without in zip(rows, stripped, strict=True)]
         for key, row, without in zip(_numbered(keys), rows, stripped, strict=True):
             dimensions.setdefault(key, without)
-            units.setdefault(key, units_of(row))
+            units.setdefault(key, units_text(row))
             values.setdefault(key, [None] * len(scalars))[column] = row.value
     return tuple(ValueRow(dimensions[key], tuple(found), units[key]) for key, found in values.items())
 
 
 def _plot_rows(
-    pictures: Sequence[Sequence[Item]], kept: set[str], names: Sequence[Sequence[str]]
+    pictures: Sequence[Sequence[ShownArtifact]], kept: set[str], names: Sequence[Sequence[str]]
 ) -> tuple[PlotRow, ...]:
-    cells: dict[Key, list[Item | None]] = {}
+    cells: dict[Key, list[ShownArtifact | None]] = {}
     first: dict[Key, tuple[str, Mapping[str, str]]] = {}
     for column, items in enumerate(pictures):
         stripped = [_without_sources(item.dimensions, kept) for item in items]
         # Without dimensions in the bundle, use the file name without the model's name.
         plain = [
-            text.place_of(without) if without else (_anonymous(item.name, names[column]),)
+            text.key_of(without) if without else (_anonymous(item.name, names[column]),)
             for item, without in zip(items, stripped, strict=True)
         ]
         for key, item, without in zip(_numbered(plain), items, stripped, strict=True):
@@ -397,15 +430,17 @@ def _names(rows: Sequence[ValueRow]) -> list[str]:
     return list(rows[0].dimensions) if rows else []
 
 
-def _series(columns: Sequence[Column], series: Sequence[Sequence[SeriesRow]], kept: set[str]) -> Iterable[Line]:
+def _series(
+    columns: Sequence[ComparedExecution], series: Sequence[Sequence[SeriesRow]], kept: set[str]
+) -> Iterable[SeriesLine]:
     for number, (column, rows) in enumerate(zip(columns, series, strict=True)):
         for row in rows:
-            yield Line(
+            yield SeriesLine(
                 row, " · ".join(filter(None, (column.letter, column.name, text.label(row.dimensions, kept)))), number
             )
 
 
-def _dots(columns: Sequence[Column], rows: Sequence[ValueRow]) -> tuple[Chart, ...]:
+def _dots(columns: Sequence[ComparedExecution], rows: Sequence[ValueRow]) -> tuple[Chart, ...]:
     topics: dict[tuple[str, str], list[ValueRow]] = {}
     for row in rows:
         if sum(value is not None for value in row.values) > 1:

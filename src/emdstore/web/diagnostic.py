@@ -11,12 +11,14 @@ from emdstore.catalog import Catalog, ExecutionRow, ScalarRow
 from emdstore.catalog.browse import concern_of
 from emdstore.errors import QueryError
 from emdstore.web import text
-from emdstore.web.charts import Chart, Dot, Line, Trace, dot_chart, scalar_charts, series_charts
+from emdstore.web.cells import Cell, Head, ModelRow, mean_of_cells
+from emdstore.web.charts import Chart, Dot, SeriesLine, Trace, dot_chart, hidden_text, scalar_charts, series_charts
 from emdstore.web.compare import ComparePage, latest, read_comparison
 from emdstore.web.metrics import NAMES, Known, Metric, normal_name
-from emdstore.web.overview import Cell, Head, ModelRow, Overview, gather, lay_out, mean_of_cells
+from emdstore.web.overview import Overview, lay_out
+from emdstore.web.placing import gather, without_outliers
 from emdstore.web.reading import ResultsReader
-from emdstore.web.selection import Selection, dimension_facet
+from emdstore.web.selection import PageSelection, dimension_facet
 from emdstore.web.taylor import TaylorPoint
 
 _MOST_SERIES = 2000
@@ -40,6 +42,8 @@ class Scores:
         The points of a Taylor diagram, where there are correlations and ratios of standard deviations.
     mine
         The model that is marked.
+    taylor_hidden
+        What the Taylor diagram hides as outliers, in words.
     """
 
     shown: Overview
@@ -50,6 +54,7 @@ class Scores:
     profile: Chart | None
     taylor: tuple[TaylorPoint, ...]
     mine: str = ""
+    taylor_hidden: str = ""
 
 
 @attrs.frozen
@@ -66,7 +71,7 @@ def read_diagnostic(
     catalog: Catalog,
     results: ResultsReader,
     place: tuple[str, str],
-    selection: Selection,
+    selection: PageSelection,
     known: Known,
     mine: str = "",
     compared: ComparePage | None = None,
@@ -99,7 +104,9 @@ def read_diagnostic(
     )
 
 
-def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, known: Known, mine: str = "") -> Scores:
+def read_scores(
+    catalog: Catalog, place: tuple[str, str], selection: PageSelection, known: Known, mine: str = ""
+) -> Scores:
     """Read the scores of one diagnostic from the catalog; for the parameters see `read_diagnostic`."""
     provider, diagnostic = place
     here = attrs.evolve(
@@ -107,16 +114,26 @@ def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, 
     )
     gathered = gather(catalog, here, with_values=True)
     of_dimensions = {dimension_facet(name): values for name, values in selection.dimensions.items()}
-    shown = lay_out(gathered, catalog, Selection(chosen=of_dimensions, incomplete=selection.incomplete), known)
+    asked = PageSelection(
+        chosen=of_dimensions,
+        incomplete=selection.incomplete,
+        release=selection.release,
+        hide_outliers=selection.hide_outliers,
+    )
+    shown = lay_out(gathered, catalog, asked, known)
     facet = next((dimension_facet(name) for name in NAMES if name in shown.options), "")
     tables = {
         option.value: lay_out(
-            gathered, catalog, Selection(chosen={**shown.selection.chosen, facet: (option.value,)}), known
+            gathered,
+            catalog,
+            attrs.evolve(asked, chosen={**shown.selection.chosen, facet: (option.value,)}),
+            known,
         )
         for option in shown.options.get(facet.removeprefix("d."), ())
     }
     heads, rows = _by_metric(tables)
     scores = {name: {row.name: row.cells[0] for row in table.rows} for name, table in tables.items()}
+    taylor, taylor_hidden = _taylor(scores, known)
     return Scores(
         shown=shown,
         heads=heads,
@@ -124,8 +141,9 @@ def read_scores(catalog: Catalog, place: tuple[str, str], selection: Selection, 
         ranking=_ranking(shown, mine),
         spread=_spread(gathered.values or (), shown, mine),
         profile=_profile(heads, rows),
-        taylor=_taylor(scores, known),
+        taylor=taylor,
         mine=mine,
+        taylor_hidden=taylor_hidden,
     )
 
 
@@ -141,7 +159,7 @@ def series_of(catalog: Catalog, place: tuple[str, str], dimensions: Mapping[str,
     query = catalog.series(latest=True, provider=provider, diagnostic=diagnostic, dimensions=dict(dimensions))
     if (number := query.count()) > _MOST_SERIES:
         raise QueryError(f"{number:,} series are too many to be drawn: choose some by dimensions", key=diagnostic)
-    return series_charts(map(Line, query))
+    return series_charts(map(SeriesLine, query))
 
 
 def _by_metric(tables: Mapping[str, Overview]) -> tuple[tuple[str, ...], tuple[ModelRow, ...]]:
@@ -174,7 +192,8 @@ def _ranking(shown: Overview, mine: str) -> Chart | None:
     colours = {"others": [dot for dot in dots if dot.label != mine], mine: [dot for dot in dots if dot.label == mine]}
     x_title = f"{name} [{units}]" if units else name
     chart = dot_chart(f"Ranking by {name}", where, x_title, {key: dots for key, dots in colours.items() if dots})
-    return attrs.evolve(chart, labels=tuple(model for model, _ in found))
+    hidden = hidden_text(sum(row.cells[0].kind == "outlier" for row in shown.rows if row.cells), "model")
+    return attrs.evolve(chart, labels=tuple(model for model, _ in found), hidden=hidden)
 
 
 def _spread(values: Iterable[ScalarRow], shown: Overview, mine: str) -> tuple[Chart, ...]:
@@ -185,10 +204,11 @@ def _spread(values: Iterable[ScalarRow], shown: Overview, mine: str) -> tuple[Ch
         if shown.metric_name in (None, *(row.dimensions.get(name) for name in NAMES))
         and row.dimensions.get("source_id", "").lower() != "reference"
     ]
+    rows, hidden = without_outliers(rows) if shown.selection.hide_outliers else (rows, [])
     marked = [
         attrs.evolve(row, dimensions={**row.dimensions, _MARK: mine}) if _is_of(row, mine) else row for row in rows
     ]
-    return scalar_charts(marked, _MARK if mine else "")
+    return scalar_charts(marked, _MARK if mine else "", hidden)
 
 
 _MARK = "marked"
@@ -208,25 +228,30 @@ def _profile(heads: Sequence[str], rows: Sequence[ModelRow]) -> Chart | None:
     if len(heads) < 3 or len(traces) < 2:
         return None
     caption = "Relative error of each model by each metric; lower is nearer to perfect."
-    return Chart("All metrics", caption, "line", "category", "", "relative error", traces)
+    hidden = hidden_text(sum(cell.kind == "outlier" for row in rows for cell in row.cells), "value")
+    return Chart("All metrics", caption, "line", "category", "", "relative error", traces, hidden=hidden)
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _taylor(scores: Mapping[str, Mapping[str, Cell]], known: Known) -> tuple[TaylorPoint, ...]:
+def _taylor(scores: Mapping[str, Mapping[str, Cell]], known: Known) -> tuple[tuple[TaylorPoint, ...], str]:
+    """Return the points of a Taylor diagram, and what it hides as outliers."""
     correlation, deviation = (_metric(scores, known, name) for name in ("correlation", "standard_deviation_ratio"))
     if correlation is None or deviation is None:
-        return ()
-    return tuple(
+        return (), ""
+    both = [(model, cell, scores[deviation].get(model)) for model, cell in scores[correlation].items()]
+    points = tuple(
         TaylorPoint(model, r, abs(ratio))
-        for model, cell in scores[correlation].items()
+        for model, cell, other in both
         if (r := _finite(cell.value)) is not None
         and abs(r) <= 1
-        and (other := scores[deviation].get(model)) is not None
+        and other is not None
         and (ratio := _finite(other.value)) is not None
     )
+    hidden = sum("outlier" in (cell.kind, "" if other is None else other.kind) for _, cell, other in both)
+    return points, hidden_text(hidden, "model")
 
 
 def _metric(scores: Iterable[str], known: Known, wanted: str) -> str | None:

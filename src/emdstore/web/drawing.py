@@ -17,9 +17,9 @@ from typing import Any
 import attrs
 
 from emdstore.web import text
+from emdstore.web.cells import Cell
 from emdstore.web.charts import Chart, Trace
 from emdstore.web.metrics import colour_of
-from emdstore.web.overview import Cell
 
 HEIGHT = 230
 """Of a chart of lines, in pixels."""
@@ -33,6 +33,8 @@ COLOURS = 8
 _WIDE, _HIGH = 1000, 500
 _MOST_POINTS = 2 * _WIDE  # of one line; of more, those that reach farthest are drawn
 _MARKED = 40
+_MOST_LETTERS, _FEW_LETTERS = 28, 18  # of all labels along an axis, and along a shorter one: they fit a phone
+_MOST_DIGITS = 6  # before the point; larger numbers are told by their power of ten
 _MOST_WITHOUT_A_BOX = 6
 _DATE = re.compile(r"(\d{4,})-(\d\d)(?:-(\d\d))?(?:[T ](\d\d):(\d\d))?")
 _STEPS = (1, 2, 5, 10)
@@ -59,8 +61,8 @@ class Scale:
         return (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)  # halved: the largest numbers, too
 
 
-def scale_of(values: Sequence[float], *, most: int = 6, margin: float = 0.04) -> Scale:
-    """Return the scale that holds some values, with round ticks."""
+def scale_of(values: Sequence[float], *, most: int = 6, margin: float = 0.04, letters: int | None = None) -> Scale:
+    """Return the scale that holds some values, with round ticks; if their labels have too many letters, with fewer."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         pad = abs(low) / 10 or 1.0
@@ -68,7 +70,9 @@ def scale_of(values: Sequence[float], *, most: int = 6, margin: float = 0.04) ->
     elif math.isfinite(high - low):
         pad = margin * (high - low)
         low, high = low - pad, high + pad
-    return Scale(low, high, tuple(_ticks(low, high, most)))
+    ticks = tuple(_ticks(low, high, most))
+    every = 1 if letters is None else max(1, -(-sum(len(label) for _, label in ticks) // letters))
+    return Scale(low, high, ticks[::every])
 
 
 def _ticks(low: float, high: float, most: int) -> Iterator[tuple[float, str]]:
@@ -78,7 +82,9 @@ def _ticks(low: float, high: float, most: int) -> Iterator[tuple[float, str]]:
     if not step or not math.isfinite(step) or low + step == low:
         yield from ((each, text.number_text(each)) for each in (low, high))
         return
-    digits = min(15, max(1, math.ceil(math.log10(max(abs(low), abs(high)) / step)) + 1))
+    largest = max(abs(low), abs(high))
+    whole = min(_MOST_DIGITS, math.floor(math.log10(largest)) + 1)  # 250, and not 2.5e+02
+    digits = min(15, max(1, whole, math.ceil(math.log10(largest / step)) + 1))
     first = math.ceil(low / step)
     for number in range(first, math.floor(high / step) + 1):
         value = number * step
@@ -106,6 +112,17 @@ def draw_portrait(cell: Cell) -> str:
     return f"{head}{''.join(triangles)}</svg>"
 
 
+def draw_cell(cell: Cell, href: str | None, *, portrait: bool) -> str:
+    """Return a cell of the table of models as HTML: a table has hundreds, which a template would draw slowly."""
+    is_value = cell.kind == "value"
+    number: object = "nan" if not is_value else cell.value if cell.relative is None else cell.relative
+    title = f' title="{escape(cell.title)}"' if cell.title else ""
+    shown = draw_portrait(cell) if portrait and is_value else escape(cell.shown)
+    inside = f"<span>{shown}</span>" if href is None else f'<a href="{escape(href)}">{shown}</a>'
+    kind = cell.colour if is_value else f"kind {cell.kind}"
+    return f'<td class="{kind}" data-value="{number}"{title}>{inside}</td>'
+
+
 # -- lines -----------------------------------------------------------------------------------------------------------
 
 
@@ -117,8 +134,9 @@ def _draw_lines(chart: Chart) -> str:
     for number, trace in enumerate(chart.traces):
         if trace.x not in placed:
             placed[trace.x] = [_WIDE * x_scale.place(x) for x in x_of(trace)]
+        low, reach = y_scale.low / 2, (y_scale.high / 2 - y_scale.low / 2) / _HIGH  # as in Scale.place, for many
         points = [
-            (x, _HIGH - _HIGH * y_scale.place(y)) if isinstance(y, float | int) else None
+            None if y is None else (x, _HIGH - (y / 2 - low) / reach)  # type: ignore[operator]
             for x, y in zip(placed[trace.x], trace.y, strict=True)
         ]
         attributes = f'{_classes(chart, number)} data-n="{number}"{_column(trace)}'
@@ -164,7 +182,7 @@ def _along(chart: Chart) -> tuple[Any, Scale]:
         return memory[trace.x]
 
     every_x = [x for trace in {trace.x: trace for trace in chart.traces}.values() for x in x_of(trace)]
-    scale = scale_of(every_x, most=5, margin=0.0)
+    scale = scale_of(every_x, most=5, margin=0.0, letters=_MOST_LETTERS)
     if chart.axis == "date" and scale.high - scale.low < 3:  # years
         named = sorted(
             {x: str(name) for trace in chart.traces for x, name in zip(x_of(trace), trace.x, strict=True)}.items()
@@ -230,7 +248,9 @@ def _dots(points: Sequence[tuple[float, float] | None]) -> str:
 def _draw_dots(chart: Chart) -> str:
     names = list(chart.labels or dict.fromkeys(str(name) for trace in chart.traces for name in trace.y))
     row = {name: number for number, name in enumerate(names)}
-    scale = scale_of([x for trace in chart.traces for x in trace.x if isinstance(x, float | int)], most=5)
+    scale = scale_of(
+        [x for trace in chart.traces for x in trace.x if isinstance(x, float | int)], most=5, letters=_FEW_LETTERS
+    )
     height = ROW * len(names)
     paths: list[str] = []
     for number, trace in enumerate(chart.traces):

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from itertools import islice
-from typing import Protocol, TypeVar
 
 import attrs
 
@@ -16,38 +14,20 @@ from emdstore.catalog.browse import Survey
 from emdstore.catalog.history import Version, history_of
 from emdstore.catalog.releases import ReleaseRow
 from emdstore.web import text
-from emdstore.web.charts import Chart, Line as Drawn, series_charts, units_of
-from emdstore.web.executions import Line, lines_of
-from emdstore.web.reading import Check, LogEnd, Look, ResultsReader
+from emdstore.web.charts import Chart, SeriesLine, series_charts, units_text
+from emdstore.web.content import Content, read_contents
+from emdstore.web.executions import ListedExecution, listed_executions
+from emdstore.web.reading import LogEnd, Look, Recheck, ResultsReader
 from emdstore.web.selection import dimension_facet
-
-
-class _OfExecution(Protocol):
-    @property
-    def execution_id(self) -> int: ...
-
-
-Row = TypeVar("Row", bound=_OfExecution)
 
 MOST_SCALARS = 500
 MOST_SERIES = 120
 MOST_OTHERS = 500
 MOST_VERSIONS = 10
 
-ROLES = {
-    "log": "log",
-    "metric": "metric bundle",
-    "output": "output bundle",
-    "series": "series",
-    "plot": "plot",
-    "data": "data",
-    "html": "html",
-}
-"""The name of each role on the page."""
-
 
 @attrs.frozen
-class Step:
+class HistoryStep:
     """One step in an execution's history, and the time since the previous one."""
 
     name: str
@@ -57,13 +37,13 @@ class Step:
 
 
 @attrs.frozen
-class Item:
+class ShownArtifact:
     """An artifact: its row, its state in the store, its entries in the output bundle, and the result of a check."""
 
     row: ArtifactRow
     state: str
     outputs: tuple[OutputRow, ...] = ()
-    check: Check | None = None
+    check: Recheck | None = None
 
     @property
     def name(self) -> str:
@@ -134,7 +114,7 @@ class ScalarTable:
     @staticmethod
     def units(row: ScalarRow) -> str:
         """Return the units of a scalar from its attributes."""
-        return units_of(row)
+        return units_text(row)
 
     @staticmethod
     def facets(row: ScalarRow) -> dict[str, str]:
@@ -147,8 +127,8 @@ class ScalarTable:
         """Whether all are of one diagnostic."""
         return len({(row.provider, row.diagnostic) for row in self.rows}) == 1
 
-    def places(self, lines: Mapping[int, Line]) -> dict[str, dict[str, str]]:
-        """Return what pages that filter in the browser choose by: what all rows share, and of each execution."""
+    def places(self, lines: Mapping[int, ListedExecution]) -> dict[str, dict[str, str]]:
+        """Return what the browser filters by: the values that all rows share, and those of each execution."""
         shared = {dimension_facet(name): value for name, value in self.common.items()}
         found = {}
         for row in self.rows:
@@ -202,39 +182,39 @@ class ExecutionPage:
         The releases that name its set as it is.
     """
 
-    line: Line
-    steps: tuple[Step, ...]
+    line: ListedExecution
+    steps: tuple[HistoryStep, ...]
     look: Look
-    items: tuple[Item, ...]
+    items: tuple[ShownArtifact, ...]
     unresolved: tuple[OutputRow, ...]
     warnings: tuple[WarningRow, ...]
     scalars: ScalarTable
     charts: tuple[Chart, ...]
     more_series: int
-    others: tuple[Line, ...]
+    others: tuple[ListedExecution, ...]
     more_others: int = 0
     versions: tuple[Version, ...] = ()
     inputs: tuple[InputRow, ...] = ()
     releases: tuple[ReleaseRow, ...] = ()
 
     @property
-    def plots(self) -> tuple[Item, ...]:
+    def plots(self) -> tuple[ShownArtifact, ...]:
         """The pictures."""
         return tuple(each for each in self.items if each.is_image)
 
     @property
-    def pages(self) -> tuple[Item, ...]:
+    def pages(self) -> tuple[ShownArtifact, ...]:
         """The html outputs."""
         return tuple(each for each in self.items if each.is_html)
 
     @property
-    def data(self) -> tuple[Item, ...]:
+    def data(self) -> tuple[ShownArtifact, ...]:
         """The data files."""
         return tuple(each for each in self.items if each.row.role == "data" and not each.is_image)
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """What the record or the output bundle names and is not there."""
+        """What the record or the output bundle names, and is not there."""
         lost = [item.row.key for item in self.items if item.state == "missing"]
         return tuple(dict.fromkeys([*lost, *(each.filename for each in self.unresolved)]))
 
@@ -265,17 +245,46 @@ class ExecutionPage:
         return self.look.log
 
     @property
-    def log_item(self) -> Item | None:
+    def log_item(self) -> ShownArtifact | None:
         """The log as an artifact."""
         return next((each for each in self.items if each.row.role == "log"), None)
+
+
+@attrs.frozen
+class Prepared:
+    """What the page of an execution is made of, where many are read together.
+
+    Attributes
+    ----------
+    content
+        What the catalog has of it.
+    line
+        The execution.
+    others
+        The executions of its diagnostic; see `read_others`.
+    is_alone
+        Whether it is the only one of its group.
+    """
+
+    content: Content
+    line: ListedExecution
+    others: tuple[ListedExecution, ...]
+    is_alone: bool = False
+
+
+def prepare(catalog: Catalog, row: ExecutionRow) -> Prepared:
+    """Read what the page of one execution is made of."""
+    contents = read_contents(catalog, [row], scalars=MOST_SCALARS, series=MOST_SERIES)
+    (line,) = listed_executions(catalog, [row])
+    return Prepared(contents[row.execution_id], line, read_others(catalog, row))
 
 
 def read_execution(
     catalog: Catalog,
     results: ResultsReader,
     row: ExecutionRow,
-    checks: Mapping[str, Check] | None = None,
-    others: Sequence[Line] | None = None,
+    checks: Mapping[str, Recheck] | None = None,
+    prepared: Prepared | None = None,
 ) -> ExecutionPage:
     """Read one execution from the catalog, and from the results store if it answers.
 
@@ -287,65 +296,55 @@ def read_execution(
         The execution.
     checks
         What came of hashing artifacts again, by key.
-    others
-        The executions of its diagnostic, if they were read already; see `read_others`.
+    prepared
+        What was read already.
     """
-    artifacts = artifacts_of(catalog, row)
-    look = results.look(row.fragment, next((each for each in artifacts if each.role == "log"), None))
-    outputs = own(catalog.outputs(fragment=row.fragment, retracted=None, complete=None), row)
-    scalars = list(
-        islice(own(catalog.scalars(fragment=row.fragment, retracted=None, complete=None), row), MOST_SCALARS)
-    )
-    series = islice(own(catalog.series(fragment=row.fragment, retracted=None, complete=None), row), MOST_SERIES)
-    others = read_others(catalog, row) if others is None else others
-    shown = tuple(each for each in others if each.row.execution_id != row.execution_id)[:MOST_OTHERS]
+    prepared = prepared or prepare(catalog, row)
+    content = prepared.content
+    look = results.look(row.fragment, next((each for each in content.artifacts if each.role == "log"), None))
+    shown = tuple(each for each in prepared.others if each.row.execution_id != row.execution_id)[:MOST_OTHERS]
     is_cut = len(shown) == MOST_OTHERS
-    versions = history_of(catalog, row.provider, row.diagnostic, row.group, most=MOST_VERSIONS)
-    items, unresolved = pair(artifacts, outputs, look, checks)
-    (line,) = lines_of(catalog, [row])
+    named = row.provider, row.diagnostic, row.group
+    versions = [] if prepared.is_alone else history_of(catalog, *named, most=MOST_VERSIONS)
+    items, unresolved = pair(content.artifacts, content.outputs, look, checks)
     return ExecutionPage(
-        line=line,
+        line=prepared.line,
         steps=tuple(_life(row)),
         look=look,
         items=items,
         unresolved=unresolved,
-        warnings=tuple(own(catalog.warnings(fragment=row.fragment, retracted=None), row)),
-        scalars=ScalarTable.of(scalars, row.scalars),
-        charts=series_charts(map(Drawn, series)),
+        warnings=tuple(content.warnings),
+        scalars=ScalarTable.of(content.scalars[:MOST_SCALARS], row.scalars),
+        charts=series_charts(map(SeriesLine, content.series[:MOST_SERIES])),
         more_series=max(0, row.series - MOST_SERIES),
         others=shown,
         more_others=_of_diagnostic(catalog, row).count() - 1 - MOST_OTHERS if is_cut else 0,
         versions=tuple(versions) if len(versions) > 1 else (),
         releases=tuple(catalog.releases.naming(row)),
-        inputs=tuple(own(catalog.inputs(fragment=row.fragment, retracted=None), row)),
+        inputs=tuple(content.inputs),
     )
 
 
-def read_others(catalog: Catalog, row: ExecutionRow) -> tuple[Line, ...]:
+def read_others(catalog: Catalog, row: ExecutionRow) -> tuple[ListedExecution, ...]:
     """Return the executions of the same diagnostic, this one among them: as many as a page lists."""
-    return lines_of(catalog, _of_diagnostic(catalog, row).rows(MOST_OTHERS + 1))
+    return listed_executions(catalog, _of_diagnostic(catalog, row).rows(MOST_OTHERS + 1))
 
 
 def _of_diagnostic(catalog: Catalog, row: ExecutionRow) -> Survey:
     return catalog.survey(provider=row.provider, diagnostic=row.diagnostic)
 
 
-def own(rows: Iterable[Row], of: ExecutionRow) -> Iterator[Row]:
-    """Leave out the rows of executions in folders below."""
-    return (row for row in rows if row.execution_id == of.execution_id)
-
-
 def artifacts_of(catalog: Catalog, row: ExecutionRow) -> list[ArtifactRow]:
     """Return the artifacts of one execution, in the order of the set."""
-    return list(own(catalog.artifacts(fragment=row.fragment, retracted=None), row))
+    return list(catalog.artifacts(ids=[row.execution_id], retracted=None))
 
 
 def pair(
     artifacts: Iterable[ArtifactRow],
     outputs: Iterable[OutputRow],
     look: Look,
-    checks: Mapping[str, Check] | None = None,
-) -> tuple[tuple[Item, ...], tuple[OutputRow, ...]]:
+    checks: Mapping[str, Recheck] | None = None,
+) -> tuple[tuple[ShownArtifact, ...], tuple[OutputRow, ...]]:
     """Match artifacts with their entries in the output bundle; also return the entries without an artifact."""
     named: dict[str | None, list[OutputRow]] = {}
     artifacts = list(artifacts)
@@ -357,12 +356,13 @@ def pair(
         named.setdefault(key, []).append(output)
     checks = checks or {}
     items = tuple(
-        Item(each, look.state(each), tuple(named.pop(each.key, ())), checks.get(each.key)) for each in artifacts
+        ShownArtifact(each, look.state(each), tuple(named.pop(each.key, ())), checks.get(each.key))
+        for each in artifacts
     )
     return items, tuple(output for rest in named.values() for output in rest)
 
 
-def _life(row: ExecutionRow) -> Iterator[Step]:
+def _life(row: ExecutionRow) -> Iterator[HistoryStep]:
     shipped = f"shipping took {text.duration_text(row.upload_duration)}" if row.upload_duration is not None else ""
     where = f"on {row.host}" if row.host else ""
     steps = (
@@ -375,7 +375,7 @@ def _life(row: ExecutionRow) -> Iterator[Step]:
     for name, at, detail in steps:
         if at is not None:
             gap = (at - before).total_seconds() if before is not None else 0.0
-            yield Step(name, at, text.duration_text(gap) if gap > 0 else "", detail)
+            yield HistoryStep(name, at, text.duration_text(gap) if gap > 0 else "", detail)
             before = at
     if row.status == "pending_upload" and row.lease_expires is not None:
-        yield Step("claim runs out", row.lease_expires, "", f"held by {row.owner}")
+        yield HistoryStep("claim runs out", row.lease_expires, "", f"held by {row.owner}")

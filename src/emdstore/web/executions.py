@@ -10,10 +10,10 @@ import attrs
 
 from emdstore.catalog import Catalog, ExecutionRow
 from emdstore.catalog.browse import FACETS, concern_of
-from emdstore.sets.cause import grouped
+from emdstore.sets.cause import count_causes
 from emdstore.web import text
 from emdstore.web.charts import run_of
-from emdstore.web.selection import Facet, Selection, facet
+from emdstore.web.selection import Facet, PageSelection, facet
 
 ON_A_PAGE = 50
 _MOST_WORDS = 8
@@ -35,7 +35,7 @@ _EXPLAINED = {
 
 
 @attrs.frozen
-class Line:
+class ListedExecution:
     """One execution in the list."""
 
     row: ExecutionRow
@@ -43,6 +43,8 @@ class Line:
     size: int
     older: bool = False
     """Whether its group was run again since. Only reports ask."""
+    releases: tuple[str, ...] = ()
+    """The releases and aliases that name it. Only reports ask."""
 
     @property
     def state(self) -> str:
@@ -85,10 +87,11 @@ class Line:
         return math.nan if began is None or ended is None else (ended - began).total_seconds()
 
     @property
-    def facets(self) -> Mapping[str, str]:
+    def facets(self) -> Mapping[str, str | Sequence[str]]:
         """Its filter values, for pages that filter in the browser."""
         facets = {name: getattr(self.row, name) for name in FACETS}
-        return facets | ({"attention": "1"} if self.concern else {}) | ({"older": "1"} if self.older else {})
+        also = {"attention": self.concern and "1", "older": self.older and "1", "release": self.releases}
+        return facets | {name: value for name, value in also.items() if value}
 
     @property
     def search_text(self) -> str:
@@ -132,8 +135,8 @@ class ExecutionsPage:
         What failures have in common, if anything.
     """
 
-    selection: Selection
-    lines: tuple[Line, ...]
+    selection: PageSelection
+    lines: tuple[ListedExecution, ...]
     total: int
     concerns: int
     retracted: int
@@ -143,7 +146,7 @@ class ExecutionsPage:
     causes: tuple[Common, ...] = ()
 
 
-def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
+def read_executions(catalog: Catalog, selection: PageSelection, *, on_a_page: int = ON_A_PAGE) -> ExecutionsPage:
     """Read one page of the list from the catalog."""
     survey = catalog.survey(
         selection.search, concerns=selection.concerns, newest=selection.newest, **selection.place_filters
@@ -155,7 +158,7 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
     counts = survey.facets()
     return ExecutionsPage(
         selection=selection,
-        lines=lines_of(catalog, rows),
+        lines=listed_executions(catalog, rows),
         total=total,
         concerns=survey.count_concerns(),
         retracted=attrs.evolve(survey, newest=False, filters={**survey.filters, "retracted": True}).count(),
@@ -166,14 +169,14 @@ def read_executions(catalog: Catalog, selection: Selection, *, on_a_page: int = 
     )
 
 
-def lines_of(catalog: Catalog, rows: Sequence[ExecutionRow]) -> tuple[Line, ...]:
+def listed_executions(catalog: Catalog, rows: Sequence[ExecutionRow]) -> tuple[ListedExecution, ...]:
     """Return the lines for some executions."""
     sizes = catalog.survey().sizes(rows)
-    return tuple(Line(row, concern_of(row), sizes.get(row.execution_id, 0)) for row in rows)
+    return tuple(ListedExecution(row, concern_of(row), sizes.get(row.execution_id, 0)) for row in rows)
 
 
 def _in_common(causes: Sequence[str]) -> tuple[Common, ...]:
-    found = grouped(causes)
+    found = count_causes(causes)
     if len(found) == len(causes):
         return ()
     # What differs in numbers only is one cause.

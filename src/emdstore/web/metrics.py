@@ -116,6 +116,6 @@ def colour_of(relative: float | None) -> str:
 
 
 def best_known(names: Iterable[str], known: Known) -> str | None:
-    """Return the metric that a page shows if nobody chose: the first of the table, or else the first there is."""
+    """Return the metric that a page shows by default: the first of the table, or else any."""
     ranked = sorted(names, key=lambda name: (found.rank if (found := known.get(normal_name(name))) else math.inf, name))
     return ranked[0] if ranked else None

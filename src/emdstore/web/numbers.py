@@ -17,7 +17,7 @@ from emdstore.catalog import Query, ScalarQuery, ScalarRow, SeriesQuery, frames
 from emdstore.catalog.export import defused
 from emdstore.errors import QueryError
 from emdstore.web import text
-from emdstore.web.charts import run_of, units_of
+from emdstore.web.charts import run_of, units_text
 from emdstore.web.metrics import NAMES
 from emdstore.web.overview import Overview
 
@@ -81,7 +81,7 @@ def overview_file(page: Overview, format: str) -> bytes:
         }
         return xarray.Dataset(numbers, {"model": models}, {"metric": page.metric_name or ""})
 
-    return b"".join(frames.to_netcdf(dataset))
+    return b"".join(frames.to_file(dataset, "nc"))
 
 
 def _wide_scalars(query: Query[Any]) -> Iterator[Sequence[object]]:
@@ -93,7 +93,7 @@ def _wide_scalars(query: Query[Any]) -> Iterator[Sequence[object]]:
     lines: dict[tuple[str, ...], dict[str, float]] = {}
     for row in rows:
         metric = next((row.dimensions[name] for name in NAMES if name in row.dimensions), "value")
-        units = units_of(row)
+        units = units_text(row)
         column = f"{metric} [{units}]" if units not in ("", "1") else metric
         place = (row.fragment, *(row.dimensions.get(name, "") for name in others))
         columns[column] = None

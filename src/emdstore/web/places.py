@@ -44,9 +44,9 @@ class Places:
             return self._address(overview_key(query or {}))
         return self._address("", query)
 
-    def view(self, name: str) -> str:
-        """Return the link to a view."""
-        return self._page(f"view/{quote(name)}")
+    def view(self, name: str, release: str = "") -> str:
+        """Return the link to a view, of a release if one was asked for."""
+        return self._page(f"view/{quote(name)}", {"release": release} if release else None)
 
     def executions(self, query: Query | None = None) -> str:
         """Return the link to the list of executions."""
@@ -60,16 +60,34 @@ class Places:
         """Return the link to the page of one diagnostic."""
         place = f"{provider}/{diagnostic}"
         if self.filed:
-            return self._address(f"diagnostic/{sha256_of(place.encode())[:16]}.html")
+            also = "-incomplete" if query and "incomplete" in query else ""
+            return self._address(f"diagnostic/{sha256_of(place.encode())[:16]}{also}.html")
         return self._page("diagnostic", {"d": place, **(query or {})})
 
     def diagnostic_form(self) -> str:
         """Return the address of the form on the page of a diagnostic."""
         return self._page("diagnostic")
 
+    def group(self, provider: str, diagnostic: str, group: str, release: str = "") -> str:
+        """Return the link to the page of a group, or, if it is served, to what a release has of it."""
+        place = f"{provider}/{diagnostic}/{group}"
+        if self.filed:
+            return self._address(f"group/{sha256_of(place.encode())[:16]}.html")
+        return self._page("group", {"g": place, **({"release": release} if release else {})})
+
     def changes(self, query: Query | None = None) -> str:
         """Return the link to what changed between two days."""
         return self._page("changes", query)
+
+    def verdicts(self, query: Query | None = None) -> str:
+        """Return the link to the comparison of two releases, groups or runs by verdict."""
+        if self.filed:
+            # In a report these are compared in one way only.
+            told = [(query or {}).get(name, "") for name in ("a", "b")]
+            page = int(str((query or {}).get("page", 1)))
+            also = f"-{page}" if page > 1 else ""
+            return self._address(f"verdicts/{sha256_of(repr(told).encode())[:16]}{also}.html")
+        return self._page("verdicts", query)
 
     def releases(self) -> str:
         """Return the link to the list of releases."""
@@ -90,9 +108,10 @@ class Places:
         """Return the link to the page of scalars."""
         return self._page("values", query)
 
-    def values_of(self, provider: str, diagnostic: str) -> str:
-        """Return the link to a report's page of one diagnostic's scalars, without its suffix."""
-        return self._address(f"values/{sha256_of(f'{provider}/{diagnostic}'.encode())[:16]}")
+    def values_of(self, provider: str, diagnostic: str, *, incomplete: bool = False) -> str:
+        """Return the link to a report's scalars of a diagnostic, or of its incomplete sets, without the suffix."""
+        also = "-incomplete" if incomplete else ""
+        return self._address(f"values/{sha256_of(f'{provider}/{diagnostic}'.encode())[:16]}{also}")
 
     def export(self, query: Query | None = None, rows: str = "values", format: str = "csv") -> str:
         """Return the link to scalars (`values`), `series`, or the table of the `overview`, as a file."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
 from emdstore.catalog import Catalog
-from emdstore.catalog.filters import OneOrMore, as_list
+from emdstore.catalog.filters import OneOrMore, as_list, refuse_unknown
 from emdstore.catalog.plotting import Chosen
 from emdstore.errors import QueryError
 from emdstore.web.diagnostic import Scores, read_scores, series_of
 from emdstore.web.metrics import known_metrics
 from emdstore.web.overview import read_overview
 from emdstore.web.places import Places
-from emdstore.web.selection import Selection, dimension_facet
-from emdstore.web.site import own_file, render
+from emdstore.web.selection import PageSelection, dimension_facet
+from emdstore.web.site import own_texts, render
 
 
 @attrs.frozen(repr=False)
@@ -54,9 +54,11 @@ class CatalogPlots:
         diagnostic: OneOrMore | None = None,
         dimensions: Chosen | None = None,
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawn:
         """Draw all models against all diagnostics."""
-        selection = attrs.evolve(_selection(dimensions, provider=provider, diagnostic=diagnostic), view="portrait")
+        chosen = _selection(dimensions, outliers, provider=provider, diagnostic=diagnostic)
+        selection = attrs.evolve(chosen, view="portrait")
         page = read_overview(self.catalog, selection, known_metrics(metrics))
         return _drawn(f"{page.metric_name or 'values'} of all models", "portrait", page=page)
 
@@ -68,12 +70,13 @@ class CatalogPlots:
         dimensions: Chosen | None = None,
         mark: str = "",
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawn:
         """Draw the Taylor diagram of a diagnostic."""
-        scores = self._scores(diagnostic, provider, dimensions, mark, metrics)
+        scores = self._scores(diagnostic, provider, dimensions, mark, metrics, outliers)
         if not scores.taylor:
             raise QueryError(f"{diagnostic!r} has no correlation beside a ratio of standard deviations", key=diagnostic)
-        return _drawn(f"{diagnostic}: Taylor diagram", "taylor", points=scores.taylor, mine=mark)
+        return _drawn(f"{diagnostic}: Taylor diagram", "taylor", scores=scores)
 
     def box(
         self,
@@ -83,9 +86,10 @@ class CatalogPlots:
         dimensions: Chosen | None = None,
         mark: str = "",
         metrics: Path | None = None,
+        outliers: Literal["hide"] | None = None,
     ) -> Drawn:
         """Draw how a metric spreads over the models."""
-        scores = self._scores(diagnostic, provider, dimensions, mark, metrics)
+        scores = self._scores(diagnostic, provider, dimensions, mark, metrics, outliers)
         return _drawn(f"{diagnostic}: spread of {scores.shown.metric_name}", "charts", charts=scores.spread)
 
     def series(self, diagnostic: str, *, provider: str | None = None, dimensions: Chosen | None = None) -> Drawn:
@@ -94,10 +98,17 @@ class CatalogPlots:
         return _drawn(f"{diagnostic}: series", "charts", charts=charts)
 
     def _scores(
-        self, diagnostic: str, provider: str | None, dimensions: Chosen | None, mark: str, metrics: Path | None
+        self,
+        diagnostic: str,
+        provider: str | None,
+        dimensions: Chosen | None,
+        mark: str,
+        metrics: Path | None,
+        outliers: str | None,
     ) -> Scores:
         place = self._place(diagnostic, provider)
-        return read_scores(self.catalog, (place, diagnostic), _selection(dimensions), known_metrics(metrics), mark)
+        chosen = _selection(dimensions, outliers)
+        return read_scores(self.catalog, (place, diagnostic), chosen, known_metrics(metrics), mark)
 
     def _place(self, diagnostic: str, provider: str | None) -> str:
         """Return the provider of a diagnostic."""
@@ -110,12 +121,13 @@ class CatalogPlots:
         raise QueryError(f"there is no diagnostic {diagnostic!r} in {self.catalog.url}", key=diagnostic)
 
 
-def _selection(dimensions: Chosen | None, **places: OneOrMore | None) -> Selection:
+def _selection(dimensions: Chosen | None, outliers: str | None, **places: OneOrMore | None) -> PageSelection:
+    refuse_unknown("way to draw outliers", [outliers or "hide"], ("hide",))
     chosen = {name: tuple(as_list(values)) for name, values in places.items() if values is not None}
     named: Mapping[str, str] = dimensions or {}
-    return Selection(chosen=chosen | {dimension_facet(name): (value,) for name, value in named.items()})
+    chosen |= {dimension_facet(name): (value,) for name, value in named.items()}
+    return PageSelection(chosen=chosen, hide_outliers=outliers is not None)
 
 
 def _drawn(title: str, what: str, **values: Any) -> Drawn:
-    own = {name.partition(".")[2]: (own_file(name) or b"").decode() for name in ("site.css", "site.js")}
-    return Drawn(title, render("plot", Places(filed=True), title=title, what=what, own=own, **values))
+    return Drawn(title, render("plot", Places(filed=True), title=title, what=what, own=own_texts(), **values))

@@ -82,7 +82,7 @@ class Look:
 
 
 @attrs.frozen
-class Check:
+class Recheck:
     """The result of hashing an artifact again: ``ok``, ``corrupt``, ``missing``, ``unreadable`` or ``unrecorded``."""
 
     outcome: str
@@ -129,22 +129,22 @@ class ResultsReader:
             self._ask_again_at = system.current().monotonic() + _RETRY_AFTER_SECONDS
             raise
 
-    def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Check]:
+    def check(self, artifacts: Sequence[ArtifactRow]) -> dict[str, Recheck]:
         """Hash artifacts again and compare them with their record."""
         return {each.key: self._check(each) for each in artifacts}
 
-    def _check(self, artifact: ArtifactRow) -> Check:
+    def _check(self, artifact: ArtifactRow) -> Recheck:
         try:
             size, digest = digest_of(scoped(self.store, artifact.fragment), artifact.key)
         except ArtifactNotFoundError:
-            return Check("missing", "the record names it, but it is not there")
+            return Recheck("missing", "the record names it, but it is not there")
         except EmdstoreError as error:
-            return Check("unreadable", str(error))
+            return Recheck("unreadable", str(error))
         if artifact.sha256 is None:
-            return Check("unrecorded", f"{size} bytes, SHA-256 {digest}; no digest was recorded to compare it with")
+            return Recheck("unrecorded", f"{size} bytes, SHA-256 {digest}; no digest was recorded to compare it with")
         if (size, digest) == (artifact.size, artifact.sha256):
-            return Check("ok")
-        return Check("corrupt", f"{size} bytes, SHA-256 {digest}")
+            return Recheck("ok")
+        return Recheck("corrupt", f"{size} bytes, SHA-256 {digest}")
 
     def read(self, artifact: ArtifactRow) -> Iterator[bytes]:
         """Return the bytes of an artifact, in bounded memory.

@@ -23,7 +23,7 @@ _MOST_CHOSEN = 30
 
 
 @attrs.frozen
-class Selection:
+class PageSelection:
     """What a page should show.
 
     Attributes
@@ -77,7 +77,7 @@ class Selection:
     page: int = 1
 
     @classmethod
-    def of(cls, items: Iterable[tuple[str, str]]) -> Selection:
+    def of(cls, items: Iterable[tuple[str, str]]) -> PageSelection:
         """Parse a query; invalid parts are ignored.
 
         Raises
@@ -220,7 +220,7 @@ class Facet:
     left_out: int = 0
 
 
-def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
+def facet(selection: PageSelection, name: str, counts: Mapping[str, int]) -> Facet:
     """Return the facet with this name in the query, from the counts of its values."""
     chosen = selection.chosen.get(name, ())
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
@@ -240,7 +240,7 @@ def facet(selection: Selection, name: str, counts: Mapping[str, int]) -> Facet:
     )
 
 
-def pairs_of(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
+def query_pairs(query: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
     """Return a query as names with one value each, as an address has them."""
     return [(name, each) for name, value in query.items() for each in ([value] if isinstance(value, str) else value)]
 

@@ -11,7 +11,7 @@ from emdstore._version import __version__
 from emdstore.errors import MissingExtraError
 from emdstore.stores.checksums import sha256_of
 from emdstore.web import text
-from emdstore.web.drawing import draw_chart, draw_portrait
+from emdstore.web.drawing import draw_cell, draw_chart
 from emdstore.web.numbers import formats
 from emdstore.web.places import Places
 from emdstore.web.taylor import draw_taylor
@@ -50,8 +50,10 @@ def _environment() -> Any:
     }
     # What these return has all text in it escaped.
     environment.filters["drawn"] = lambda chart: markupsafe.Markup(draw_chart(chart))
-    environment.filters["portrait"] = lambda cell: markupsafe.Markup(draw_portrait(cell))
-    environment.filters["taylor"] = lambda points, mine: markupsafe.Markup(draw_taylor(points, mine))
+    environment.filters["cell"] = lambda cell, href, portrait: markupsafe.Markup(
+        draw_cell(cell, href, portrait=portrait)
+    )
+    environment.filters["taylor"] = lambda *told: markupsafe.Markup(draw_taylor(*told))
     environment.globals |= {
         "count": text.count_text,
         "version": __version__,
@@ -103,3 +105,8 @@ def require_extra() -> None:
 def own_file(name: str) -> bytes | None:
     """Return a file that pages load, or None if there is no such file."""
     return (files("emdstore.web") / "static" / name).read_bytes() if name in OWN_FILES else None
+
+
+def own_texts() -> dict[str, str]:
+    """Return the site's style and script, by ``css`` and ``js``, for pages that need no other file."""
+    return {name.partition(".")[2]: (own_file(name) or b"").decode() for name in ("site.css", "site.js")}

@@ -39,8 +39,8 @@ class _Frame:
         return self.centre + radius * math.cos(angle), _SIZE - radius * math.sin(angle)
 
 
-def draw_taylor(points: Sequence[TaylorPoint], mine: str = "") -> str:
-    """Return a Taylor diagram as HTML, with one model marked. All text in it is escaped."""
+def draw_taylor(points: Sequence[TaylorPoint], mine: str = "", hidden: str = "") -> str:
+    """Return a Taylor diagram as HTML, with one model marked and hidden points mentioned. All text in it is escaped."""
     reach = 1.05 * max(_LEAST_REACH, *(point.deviation for point in points))
     frame = _Frame(reach, any(point.correlation < 0 for point in points))
     width = frame.centre + _SIZE
@@ -55,7 +55,8 @@ def draw_taylor(points: Sequence[TaylorPoint], mine: str = "") -> str:
         f'<g class="grid">{"".join(_grid(frame))}</g>'
         f'<circle class="reference" cx="{x:.0f}" cy="{y:.0f}" r="7"/>{models}</svg>'
         "<figcaption>Angle: correlation. Radius: standard deviation, relative to that of the reference, the black dot. "
-        f'Rings around it: centred error.</figcaption><ol class="taylor-names">{names}</ol></figure>'
+        f"Rings around it: centred error.{f' {hidden}.' if hidden else ''}</figcaption>"
+        f'<ol class="taylor-names">{names}</ol></figure>'
     )
 
 

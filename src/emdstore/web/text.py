@@ -89,7 +89,7 @@ def varying(rows: Sequence[Dimensions]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row if name not in same))
 
 
-def place_of(dimensions: Dimensions) -> Place:
+def key_of(dimensions: Dimensions) -> Place:
     """Return dimensions as a key, whatever their order."""
     return tuple(sorted(dimensions.items()))
 

@@ -1,4 +1,4 @@
-"""Small pictures for pages with many: made when one is asked for, of pictures that are large enough to be worth it."""
+"""Small versions of pictures for pages with many, made on request, if the picture is large enough to be worth it."""
 
 from __future__ import annotations
 

@@ -13,15 +13,17 @@ import msgspec
 
 from emdstore import system
 from emdstore.catalog import Catalog
-from emdstore.errors import ArtifactNotFoundError, QueryError, WorkspaceError
+from emdstore.errors import ArtifactNotFoundError, QueryError, ReleaseError, WorkspaceError
 from emdstore.stores import ArtifactStore
 from emdstore.stores.checksums import sha256_of
+from emdstore.web.cells import KINDS
 from emdstore.web.charts import Chart
 from emdstore.web.diagnostic import Scores, read_scores, series_of
+from emdstore.web.memory import Memory
 from emdstore.web.metrics import Known, Metric, normal_name
-from emdstore.web.overview import KINDS, Memory, Overview, read_overview
+from emdstore.web.overview import Overview, read_overview
 from emdstore.web.reading import ResultsReader
-from emdstore.web.selection import Selection, dimension_facet
+from emdstore.web.selection import PageSelection, dimension_facet
 
 FILE = "emdstore-views.yaml"
 """The name of the file, beside a SQLite catalog or in the results store."""
@@ -51,6 +53,8 @@ class View:
         A model to be marked.
     perfect
         The perfect values of metrics, by name, besides those that are known.
+    release
+        Only what this release names, or the one that this alias points at.
     """
 
     title: str
@@ -61,6 +65,7 @@ class View:
     dimensions: Mapping[str, str] = attrs.field(factory=dict)
     mark: str = ""
     perfect: Mapping[str, float] = attrs.field(factory=dict)
+    release: str = ""
 
     @property
     def name(self) -> str:
@@ -69,12 +74,13 @@ class View:
         return words or sha256_of(self.title.encode())[:12]
 
     @property
-    def selection(self) -> Selection:
+    def selection(self) -> PageSelection:
         """What it shows, as the query of a page."""
         places = {"provider": self.provider, "diagnostic": self.diagnostic}
         chosen = {name: _as_tuple(told) for name, told in places.items() if told}
         named = {dimension_facet(name): (value,) for name, value in self.dimensions.items()}
-        return Selection(chosen=chosen | named, view="portrait" if self.chart == "portrait" else "")
+        view = "portrait" if self.chart == "portrait" else ""
+        return PageSelection(chosen=chosen | named, view=view, release=self.release)
 
 
 @attrs.frozen
@@ -181,6 +187,13 @@ def _view(told: Any) -> View:
 
 def read_view(catalog: Catalog, view: View, known: Known, memory: Memory | None = None) -> ViewPage:
     """Read what a view shows from the catalog; what is not there is among its gaps."""
+    try:
+        return _filled(catalog.of_release(view.release) if view.release else catalog, view, known, memory)
+    except ReleaseError as error:
+        return ViewPage(view, gaps=(str(error),))
+
+
+def _filled(catalog: Catalog, view: View, known: Known, memory: Memory | None) -> ViewPage:
     known = {**known, **{normal_name(name): Metric(name, float(value)) for name, value in view.perfect.items()}}
     selection = view.selection
     overview = read_overview(catalog, selection, known, memory)
@@ -218,7 +231,7 @@ def _gaps(view: View, overview: Overview) -> Iterator[str]:
     several = len(overview.heads) > 1
     for row in overview.rows:
         for head, cell in zip(overview.heads, row.cells, strict=True):
-            if cell.kind != "value":
+            if cell.kind not in ("value", "elsewhere"):
                 yield f"{row.name}{f' in {head.name}' if several else ''}: {KINDS[cell.kind]}"
 
 

@@ -23,19 +23,19 @@ function pointsOf(path) {
 
 const short = (number) => (Math.abs(number) >= 1e-4 && Math.abs(number) < 1e7 || number === 0 ? String(+number.toPrecision(6)) : number.toPrecision(6)).replace("-", "−");
 
-// The name and the value of what is nearest to the pointer; a click keeps the line in front.
+// The name and the value of what is nearest to the pointer, or of what the arrow keys lead to; a click or Enter keeps the line in front.
 function explore(figure) {
-  const area = figure.querySelector(".area"), tip = document.createElement("p");
+  const canvas = figure.querySelector(".canvas"), area = figure.querySelector(".area"), tip = document.createElement("p");
   tip.className = "tip";
   tip.hidden = true;
-  figure.querySelector(".canvas").append(tip);
+  canvas.append(tip);
   const paths = [...figure.querySelectorAll(".lines path")];
   const names = [...figure.querySelectorAll(".legend li")];
   const mark = (number, kind, on) => {
     for (const each of figure.querySelectorAll(`[data-n="${number}"]`)) each.classList.toggle(kind, on);
     if (on) for (const each of paths) if (each.dataset.n === String(number)) each.parentElement.append(each);
   };
-  let front = null;
+  let front = null, told = null;
   const bring = (number) => {
     if (front === number) return;
     if (front !== null) mark(front, "front", false);
@@ -47,6 +47,17 @@ function explore(figure) {
     if (number === null) return;
     mark(number, "pinned", !figure.querySelector(`.lines [data-n="${number}"]`).classList.contains("pinned"));
     area.classList.toggle("chosen", figure.querySelector(".lines .pinned") !== null);
+  };
+  const show = (found) => {
+    told = found;
+    bring(found && found.path.dataset.n);
+    tip.hidden = !found;
+    if (!found) return;
+    const box = area.getBoundingClientRect(), view = area.querySelector(".lines").viewBox.baseVal, around = canvas.getBoundingClientRect();
+    tip.textContent = tell(figure, found, names, view.height);
+    const left = box.left - around.left + (found.x - view.x) * box.width / view.width;
+    tip.style.left = Math.max(0, Math.min(left + 12, around.width - tip.offsetWidth)) + "px";
+    tip.style.top = Math.max(0, box.top - around.top + found.y * box.height / view.height - tip.offsetHeight - 10) + "px";
   };
   const look = (event) => {
     const box = area.getBoundingClientRect();
@@ -60,22 +71,38 @@ function explore(figure) {
         if (far < least) [best, least] = [{ path, x, y, place }, far];
       });
     }
-    bring(best && best.path.dataset.n);
-    tip.hidden = !best;
-    if (!best) return;
-    tip.textContent = tell(figure, best, names, view.height);
-    const canvas = tip.parentElement.getBoundingClientRect();
-    const left = box.left - canvas.left + (best.x - view.x) * across;
-    tip.style.left = Math.max(0, Math.min(left + 12, canvas.width - tip.offsetWidth)) + "px";
-    tip.style.top = Math.max(0, box.top - canvas.top + best.y * down - tip.offsetHeight - 10) + "px";
+    show(best);
   };
   area.addEventListener("pointermove", look);
-  area.addEventListener("pointerleave", () => { bring(null); tip.hidden = true; });
+  area.addEventListener("pointerleave", () => show(null));
   area.addEventListener("click", (event) => {
     if (area.dragged) area.dragged = false;
     else { look(event); pin(front); }
   });
-  if (figure.dataset.kind !== "dots") zoomable(figure);
+  const zoom = figure.dataset.kind !== "dots" && zoomable(figure);
+  canvas.tabIndex = 0;
+  canvas.addEventListener("blur", () => show(null));
+  canvas.addEventListener("keydown", (event) => {
+    const there = paths.filter((path) => !path.hasAttribute("hidden") && pointsOf(path).length);
+    const shown = [...new Map(there.map((path) => [path.dataset.n, path])).values()];  // a line, or its marks
+    const line = { ArrowUp: -1, ArrowDown: 1 }[event.key], along = { ArrowLeft: -1, ArrowRight: 1 }[event.key], closer = { "+": 0.5, "=": 0.5, "-": 2 }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || !shown.length) return;
+    if (line || along) {
+      let path = told?.path, place = (told?.place ?? -1) + (along ?? 0);
+      if (line || !path) {
+        shown.sort((a, b) => a.dataset.n - b.dataset.n);  // what is in front was put last
+        path = shown.at((shown.indexOf(path) + (line ?? 1) + (path || line !== -1 ? 0 : 1)) % shown.length);
+      }
+      const points = pointsOf(path);
+      place = Math.min(points.length - 1, Math.max(0, place));
+      const [x, y] = points[place];
+      if (zoom) zoom.follow(x);
+      show({ path, x, y, place });
+    } else if (event.key === "Enter") pin(front);
+    else if (zoom && closer) { zoom.by(closer, told?.x); show(told); }
+    else return;
+    event.preventDefault();
+  });
   for (const each of names) {
     each.addEventListener("pointerenter", () => bring(each.dataset.n));
     each.addEventListener("pointerleave", () => bring(null));
@@ -83,7 +110,8 @@ function explore(figure) {
   }
 }
 
-// A stretch that the pointer is drawn along is shown in the whole width; Escape or two clicks show all again.
+// A stretch that the pointer or a finger is drawn along is shown in the whole width, and so is what + comes closer to;
+// Escape or two clicks show all again.
 function zoomable(figure) {
   const area = figure.querySelector(".area"), lines = area.querySelector(".lines"), high = lines.viewBox.baseVal.height;
   const marks = [...area.querySelectorAll(".grid line")].filter((line) => line.getAttribute("x1") === line.getAttribute("x2"));
@@ -92,6 +120,7 @@ function zoomable(figure) {
   const band = document.createElementNS(area.namespaceURI, "rect"), all = document.createElement("button");
   Object.assign(all, { type: "button", className: "small all", textContent: "Show all", hidden: true });
   band.setAttribute("class", "band");
+  area.classList.add("zoomable");
   figure.querySelector("h3").append(all);
   let start = null, view = [0, wide];
   const show = (from, to) => {
@@ -105,29 +134,38 @@ function zoomable(figure) {
     all.hidden = from === 0 && to === wide;
     lines.classList.toggle("zoomed", !all.hidden);
   };
+  const around = (middle, width) => {
+    const from = Math.min(wide - width, Math.max(0, middle - width / 2));
+    show(from, from + width);
+  };
   const at = (event) => {
     const box = area.getBoundingClientRect();
     return Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
   };
-  area.addEventListener("pointerdown", (event) => { if (event.button === 0 && event.pointerType === "mouse") start = at(event); });
+  area.addEventListener("pointerdown", (event) => { if (event.button === 0 && event.isPrimary) start = at(event); });
   area.addEventListener("pointermove", (event) => {
     if (start === null || Math.abs(at(event) - start) < 0.02) return;
     const [from, to] = [start, at(event)].sort((a, b) => a - b);
     for (const [name, value] of [["x", `${100 * from}%`], ["width", `${100 * (to - from)}%`], ["height", "100%"]]) band.setAttribute(name, value);
     area.append(band);
   });
+  const end = () => { start = null; band.remove(); };
+  addEventListener("pointercancel", end);  // the finger scrolls the page
   addEventListener("pointerup", (event) => {
     if (start === null) return;
     const [from, to] = [start, at(event)].sort((a, b) => a - b), width = view[1] - view[0];
-    start = null;
-    band.remove();
+    end();
     if (to - from < 0.02) return;
-    area.dragged = true;  // the click that follows pins nothing
+    area.dragged = event.pointerType === "mouse";  // the click that follows pins nothing; a finger's drag has none
     show(view[0] + from * width, view[0] + to * width);
   });
   area.addEventListener("dblclick", () => show(0, wide));
   all.addEventListener("click", () => show(0, wide));
   addEventListener("keydown", (event) => { if (event.key === "Escape") show(0, wide); });
+  return {
+    by: (factor, middle = (view[0] + view[1]) / 2) => around(middle, Math.min(wide, Math.max(10, factor * (view[1] - view[0])))),
+    follow: (x) => { if (x < view[0] || x > view[1]) around(x, view[1] - view[0]); },
+  };
 }
 
 function tell(figure, found, names, high) {
@@ -361,17 +399,18 @@ function choose(table) {
     ? { ...places[row.dataset.e], ...Object.fromEntries(columns.flatMap((name, place) => (name ? [[name, row.cells[place].textContent]] : []))) }
     : JSON.parse(row.dataset.facets);
   const facets = new Map(rows.map((row) => [row, told(row)]));
-  const every = query.get("runs") === "all" || query.has("in");
+  const every = query.get("runs") === "all" || query.has("in") || query.has("release");
+  const has = (row, name, value) => [facets.get(row)[name] ?? []].flat().includes(value);
   const fits = (row, but) =>
     (every || !facets.get(row).older) && words.every((word) => (row.dataset.words || "").includes(word)) &&
     Object.entries(wanted).every(([name, values]) => name === but ||
-      values.some((value) => facets.get(row)[name] === value || (name === "in" && facets.get(row)[name]?.startsWith(value + "/"))));
+      values.some((value) => has(row, name, value) || (name === "in" && facets.get(row)[name]?.startsWith(value + "/"))));
   for (const row of rows) row.hidden = !fits(row);
   const shown = rows.filter((row) => !row.hidden);
   for (const link of document.querySelectorAll("a[data-facet]")) {
     const { facet, value } = link.dataset;
     const chosen = (wanted[facet] || []).includes(value);
-    const count = rows.filter((row) => facets.get(row)[facet] === value && fits(row, facet)).length;
+    const count = rows.filter((row) => has(row, facet, value) && fits(row, facet)).length;
     const there = new URLSearchParams(location.search);
     if (chosen) there.delete(facet, value);
     else there.append(facet, value);
@@ -390,7 +429,7 @@ function choose(table) {
     else there.set("runs", "all");
     link.href = location.pathname.replace(/.*\//, "") + (String(there) ? "?" + there : "");
     link.toggleAttribute("aria-current", query.get("runs") === "all");
-    link.hidden = !rows.some((row) => facets.get(row).older) || (query.has("in") && !query.has("runs"));
+    link.hidden = !rows.some((row) => facets.get(row).older) || (every && !query.has("runs"));
   }
   for (const link of document.querySelectorAll("a[data-keep]")) link.href += location.search;
   const search = document.querySelector("input[name=q]");
@@ -402,7 +441,7 @@ function choose(table) {
     document.querySelector("form.search")?.append(field);
   }
   const total = document.querySelector("[data-total]");
-  if (shown.length < rows.length) total.textContent = `${shown.length} of ${total.textContent}`;
+  if (shown.length < rows.length) total.textContent = `${shown.length.toLocaleString("en")} of ${total.textContent}`;
   const numbers = new Set(shown.map((row) => rows.indexOf(row)));
   for (const figure of document.querySelectorAll("figure[data-kind]")) keepDots(figure, numbers);
 }
@@ -425,9 +464,33 @@ function keepDots(figure, kept) {
   }
   const height = Math.max(1, row.size) * high;
   figure.querySelector(".area").setAttribute("height", height);
+  for (const line of figure.querySelectorAll(".grid line")) line.toggleAttribute("hidden", parseFloat(line.getAttribute("y1")) > height);
   figure.querySelector(".lines").setAttribute("viewBox", `0 0 ${wide} ${height}`);
   figure.hidden = !row.size;
-  figure.querySelector(".boxes").toggleAttribute("hidden", kept.size < figure.dots);
+  if (kept.size < figure.dots) drawBoxes(figure, row.size, high);
+}
+
+// The box of each label that has enough dots: from the first to the third quartile, and the median.
+function drawBoxes(figure, labels, high) {
+  const boxes = figure.querySelector(".boxes"), found = Array.from({ length: labels }, () => []);
+  boxes.setAttribute("viewBox", `0 0 ${wide} ${labels * high}`);
+  for (const path of figure.querySelectorAll(".lines path"))
+    for (const [, x, y] of path.getAttribute("d").matchAll(/M(-?\d+)[ -](\d+)h/g)) found[Math.floor(y / high)].push(+x);
+  boxes.replaceChildren(...found.flatMap((places, label) => {
+    if (places.length < 6) return [];
+    places.sort((a, b) => a - b);
+    const [low, middle, end] = [0.25, 0.5, 0.75].map((part) => {
+      const at = part * (places.length - 1), before = Math.floor(at);
+      return Math.round(places[before] + (at - before) * (places[Math.ceil(at)] - places[before]));
+    });
+    const top = label * high + 4;
+    return [["box", `M${low} ${top}H${end}V${top + 16}H${low}z`], ["median", `M${middle} ${top}v16`]].map(([kind, d]) => {
+      const path = document.createElementNS(boxes.namespaceURI, "path");
+      path.setAttribute("class", kind);
+      path.setAttribute("d", d);
+      return path;
+    });
+  }));
 }
 
 // The list's form leads to the page that compares what was ticked, and that page shows only this.
@@ -444,8 +507,11 @@ function compared() {
   const asked = columns.filter((column) => ids.includes(column.dataset.execution)).map((column) => column.dataset.column);
   const kept = asked.length > 1 ? asked : (columns[0]?.parentElement.dataset.first ?? "").split(" ").filter(Boolean);
   if (kept.length < 2) return;
-  for (const part of document.querySelectorAll("[data-column]"))
+  for (const part of document.querySelectorAll("[data-column]")) {
     part.toggleAttribute("hidden", !kept.includes(part.dataset.column) || (part.hasAttribute("data-first") && !kept.includes("0")));
+    if (kept.length <= 8) part.classList.replace("many", `c${kept.indexOf(part.dataset.column)}`); // few have colours
+  }
+  if (asked.length > 1) document.title = `Compare ${asked.map((number) => columns[number].querySelector("strong").textContent).join(", ")} · emdstore`;
 }
 
 // What a page of the set runs or loads, it does when somebody wants to see it.
