@@ -20,6 +20,12 @@ from emdstore.demo import write_ensemble
 COMMAND = [sys.executable, "-m", "emdstore"]
 
 
+def with_seconds_to_end(seconds: float) -> list[str]:
+    """Return the command that gives work in hand so long after Ctrl-C; two seconds may be too few on a busy machine."""
+    code = f"import sys; from emdstore.cli import app, main; app._SECONDS_TO_END = {seconds}; sys.exit(main())"
+    return [sys.executable, "-c", code]
+
+
 @attrs.frozen
 class Answer:
     """What the command line said, and how it ended."""

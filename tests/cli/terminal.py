@@ -7,7 +7,9 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -34,8 +36,13 @@ class Seen:
         return [line for line in re.split(r"[\r\n]+", _CONTROL.sub("", self.raw)) if line.strip()]
 
 
-def on_a_terminal(arguments: Sequence[object], *, cwd: Path, columns: int, **env: str) -> Seen:
-    """Run the command line in a fork that has a terminal, and return what it wrote there."""
+def on_a_terminal(
+    arguments: Sequence[object], *, cwd: Path, columns: int, until: str | None = None, **env: str
+) -> Seen:
+    """Run the command line in a fork that has a terminal, and return what it wrote there.
+
+    A command that does not end by itself is ended by Ctrl-C, once it has said what is given.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     variables = environment(TERM="xterm-256color", **env)
@@ -43,19 +50,38 @@ def on_a_terminal(arguments: Sequence[object], *, cwd: Path, columns: int, **env
     process = FORKS.Process(target=_on_terminal, args=call)
     process.start()
     os.write(ours, b"n\n")  # to whatever is asked
-    written, until = b"", time.monotonic() + 60
+    written, at_most = b"", time.monotonic() + 300
     while True:
-        if time.monotonic() > until:
+        if time.monotonic() > at_most:
             process.kill()
         ended = process.exitcode is not None
         if select.select([ours], [], [], 0 if ended else 0.02)[0]:
             written += os.read(ours, 65536)
+            if until is not None and until.encode() in written:
+                os.write(ours, b"\x03")
+                until = None
         elif ended:
             break
     os.close(ours)
     os.close(theirs)
     assert process.exitcode is not None
     return Seen(process.exitcode, written.decode())
+
+
+def ended_in_a_pipe(arguments: Sequence[object], *, cwd: Path, until: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that does not end by itself, and end it as Ctrl-C does, once it has said what is given."""
+    command = [*COMMAND, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while until not in said:
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            said += line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, said + out, err)
 
 
 def _on_terminal(module: str, arguments: list[str], cwd: Path, env: dict[str, str], terminal: str) -> None:

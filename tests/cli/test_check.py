@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
-from tests.cli.conftest import CLI
+import pytest
+from tests.cli.conftest import CLI, Here
 from tests.ensembles import GOOD
 
 
@@ -33,6 +35,23 @@ def test_what_is_odd_is_shown_and_what_is_wrong_is_exit_code_1(cli: CLI, tmp_pat
         json.dumps([{"dimensions": {"b": "c"}, "values": [], "index": [], "index_name": "t"}])
     )
     assert "dimension 'b' is not in the vocabulary" in cli("check", ".", "--vocabulary", "v.yaml").out
+    cli("check", ".", "--vocabulary", "v.yaml", "--strict", code=1)
+    cli("check", "series.json", "--strict", code=0)
+
+
+def test_the_vocabulary_of_the_installed_climate_ref_is_a_gate(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("series.json").write_text(
+        json.dumps([{"dimensions": {"b": "c"}, "values": [], "index": [], "index_name": "t"}])
+    )
+    gate = ("check", "series.json", "--vocabulary", "climate-ref", "--strict")
+    if find_spec("climate_ref_core") is None:
+        assert "emdstore[climate-ref]" in here(*gate, code=2).err
+    package = Path("site/climate_ref_core/pycmec")
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "cv_cmip7_aft.yaml").write_text("dimensions: []\n")
+    monkeypatch.syspath_prepend("site")
+    assert "dimension 'b' is not in the vocabulary" in here(*gate, code=1).out
 
 
 def test_a_wrong_call_is_told(cli: CLI, tmp_path: Path) -> None:

@@ -127,6 +127,25 @@ def test_commit_and_gc_keep_to_what_is_chosen(here: Here) -> None:
     assert [each["name"].partition("/")[0] for each in removed] == ["ilamb"]
 
 
+def test_executions_are_chosen_by_size_as_sets_are(here: Here) -> None:
+    here("init")
+    for name, size in (("small", 10), ("large", 5000)):
+        run = ("run", "--provider", name, "--diagnostic", "d", "--", "head", "-c", str(size), "/dev/zero")
+        assert here(*run, code=None).code in (0, 1)
+    assert "no waiting execution" in here("commit", "--pending", "--max-size", "10", code=4).err
+    first = here("commit", "--pending", "--no-catalog", "--min-size", "4k", "--json", code=None).json["items"]
+    assert [each["fragment"].split("/")[0] for each in first] == ["large"]
+    here("commit", "--pending", code=None)
+    here("replay", "results", "--catalog", "catalog.db")
+    chosen = ("--min-size", "4k", "--json")
+    for call in (["list"], ["gc"], ["sets", "results"]):
+        items = here(*call, *chosen, code=None).json["items"]
+        named = {(each.get("fragment") or each["name"]).split("/")[0] for each in items}
+        assert named == {"large"}, call
+    here("export", "executions", "-o", "rows.jsonl", "--max-size", "1k")
+    assert '"small' in Path("rows.jsonl").read_text()
+
+
 def test_prune_wants_to_see_all(here: Here, store: LocalArtifactStore) -> None:
     here("replay", "results", "--catalog", "c.db")
     told = here("replay", "results", "--catalog", "c.db", "--prune", "--provider", "pmp", code=2)

@@ -75,6 +75,29 @@ def test_show_tells_where_each_value_comes_from(here: Here, stores: Path, monkey
     assert origins["clean_folder"] == "default"
 
 
+def test_show_tells_options_from_variables_and_check_names_those_that_nothing_reads(
+    here: Here, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "TIMEOUT": "7", "RETRIES": "3", "TRANSFER_ORDER": "smallest", "DB_CHECK_VERBOSE": "1", "TOKEN": SECRET,
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"EMDSTORE_{name}", value)
+    said = here("config", "show", "--retries", "0", "--json")
+    assert SECRET not in said.out
+    found = {each["name"]: (each["value"], each["origin"]) for each in said.json["items"]}
+    assert found["timeout"] == ("7.0", "EMDSTORE_TIMEOUT")
+    assert found["retries"] == ("0", "--retries")
+    assert found["connect_timeout"] == found["config"] == (None, "default")
+    assert found["transfer --order"] == ("smallest", "EMDSTORE_TRANSFER_ORDER")
+    assert found["db check --verbose"] == ("1", "EMDSTORE_DB_CHECK_VERBOSE")
+    here("config", "check")
+    monkeypatch.setenv("EMDSTORE_TRANSFER_ODER", "largest")
+    monkeypatch.setenv("EMDSTORE_RESULT", "results")
+    said = here("config", "check", code=1)
+    assert "EMDSTORE_TRANSFER_ODER: no option has this variable: is EMDSTORE_TRANSFER_ORDER meant?" in said.out
+    assert "EMDSTORE_RESULT: no option has this variable: is EMDSTORE_RESULTS meant?" in said.out
+
+
 def test_check_tries_each_named_store(here: Here, stores: Path) -> None:
     assert here("config", "check").out.splitlines()[0].startswith("ok  archive: ")
     with Path("emdstore.toml").open("a") as file:

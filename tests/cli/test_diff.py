@@ -55,8 +55,11 @@ def test_what_differs_is_said_one_a_line(here: Here, both: None) -> None:
 def test_a_repetition_is_told_apart_by_its_values(here: Here, both: None) -> None:
     one, other = f"results/{FRAGMENT}", f"results/{OTHER}"
     said = here("diff", one, other, "--values", code=1).out
-    assert "value  value  metric=bias, region=global: 0.5 and 0.75" in said
-    assert "only in A  value  metric=bias, region=arctic" in said
+    assert "value  value metric=bias, region=global: 0.5 and 0.75" in said
+    assert "only in A  value metric=bias, region=arctic" in said
+    series = Path(one, "series.json")
+    series.write_text(series.read_text().replace("1.0", "2.0"))
+    assert "value  series region=global at 1850: 2 and 1" in here("diff", one, other, "--values", code=1).out
     assert "give --values" in here("diff", one, other, "--tolerance", "0.1", code=2).err
 
 
@@ -70,3 +73,17 @@ def test_what_is_left_out_is_no_equality(here: Here, both: None) -> None:
     Path("copy/nowhere").symlink_to("gone")
     assert "left out  nowhere" in here("diff", "results", "copy", code=1).err
     here("diff", "results", "copy", "--accept-left-out")
+
+
+def test_what_was_published_of_scratch_differs_only_in_what_was_not(here: Here) -> None:
+    here("init")
+    run = ("run", "--provider", "p", "--diagnostic", "d", "--", "sh", "-c", 'echo {} > "$EMDSTORE_OUTPUT_DIR/notes"')
+    here(*run, code=None)
+    fragment = here("list", "--json").json["items"][0]["fragment"]
+    here("commit", "--pending", code=None)
+    assert f"only in A  key {fragment}/notes" in here("diff", "scratch", "results", code=1).out.splitlines()
+    Path("scratch", fragment, "notes").unlink()
+    said = here("diff", "scratch", "results", code=None)
+    assert "record" not in said.out
+    Path("results", fragment, "out.log").write_text("another")
+    assert "key out.log" in here("diff", f"scratch/{fragment}", f"results/{fragment}", code=1).out

@@ -148,11 +148,11 @@ def test_a_signal_ends_the_program_and_leaves_a_run_that_can_be_committed(
         [*COMMAND, *RUN, "--", "sh", "-c", program],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    give_up = time.monotonic() + 30
-    while not (tmp_path / "pid").exists() and time.monotonic() < give_up:
+    while not (tmp_path / "pid").exists():
+        assert running.poll() is None
         time.sleep(0.02)
     running.send_signal(number)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate()
     assert running.returncode == code, err
     assert "Traceback" not in err
     assert "next: emdstore commit" in out + err
@@ -203,8 +203,8 @@ def test_what_somebody_else_commits_is_told_and_is_a_failure_only_if_it_was_name
 def test_commit_wants_to_know_what(here: Here, workspace: Workspace) -> None:
     assert "give --pending" in here("commit", code=2).err
     assert "give --pending" in here("commit", "x", "--pending", code=2).err
-    assert "no execution 'nope'" in here("commit", "nope", code=2).err
-    assert here("commit", "nope", "--json", code=2).json["error"]["type"] == "ExecutionNotFoundError"
+    assert "no execution 'nope'" in here("commit", "nope", code=4).err
+    assert here("commit", "nope", "--json", code=4).json["error"]["type"] == "ExecutionNotFoundError"
     running = in_state(workspace, "running")
     assert "is running and cannot become pending_upload" in here("commit", running.fragment, code=1).out
 
@@ -287,7 +287,7 @@ def test_abort_recover_and_reingest(here: Here, workspace: Workspace) -> None:
     assert "nothing was recovered" in here("recover").err
     (new,) = (each["fragment"] for each in here("reingest", uploaded.fragment, "--json").json["items"])
     assert workspace.catalog.execution(new).status == "uploaded"
-    assert "has no published set" in here("reingest", execution.fragment, code=2).err
+    assert "has no published set" in here("reingest", execution.fragment, code=4).err
 
 
 def test_recover_of_other_machines_needs_an_age(here: Here, workspace: Workspace) -> None:
@@ -374,5 +374,5 @@ def test_a_file_with_a_password_is_its_owners_alone_and_an_open_one_is_warned_of
     assert "chmod 600" not in closed.err
     file.chmod(0o640)
     opened = here("list", "--config", "new", code=3)
-    assert f"chmod 600 {file}" in opened.err
+    assert opened.err.count(f"chmod 600 {file}") == 1
     assert secret not in said.out + said.err + closed.out + closed.err + opened.out + opened.err

@@ -28,6 +28,10 @@ def test_the_page_and_the_help_have_every_code_with_its_meaning(here: Here) -> N
     ("error", "code"),
     [
         (NothingMatchedError("x"), 4),
+        (errors.ArtifactNotFoundError("x"), 4),
+        (errors.ExecutionNotFoundError("x"), 4),
+        (errors.ReleaseNotFoundError("x"), 4),
+        (errors.SnapshotNotFoundError("x"), 4),
         (WrongCallError("x"), 2),
         (errors.StoreUnavailableError("x"), 3),
         (errors.CatalogUnavailableError("x"), 3),
@@ -35,6 +39,7 @@ def test_the_page_and_the_help_have_every_code_with_its_meaning(here: Here) -> N
         (errors.StoreAccessError("x"), 2),
         (errors.StoreNotFoundError("x"), 2),
         (errors.SelectionError("x"), 2),
+        (errors.ExportError("x"), 2),
         (errors.CatalogError("x"), 1),
         (errors.RecordError("x"), 1),
         (errors.IntegrityError("x"), 1),

@@ -57,7 +57,7 @@ def run(text: str, here: Path) -> subprocess.CompletedProcess[str]:
     given = {name: value.format(here=here) for name, value in VARIABLES[text].items()}
     environ = environment(**given)
     environ["PATH"] = f"{here / 'bin'}:{environ['PATH']}"
-    return subprocess.run(["bash", "-c", text], cwd=here, env=environ, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["bash", "-c", text], cwd=here, env=environ, capture_output=True, text=True, timeout=300)
 
 
 def taken_in(here: Path) -> list[tuple[str, str, str | None, int]]:
@@ -72,6 +72,7 @@ def test_every_script_is_one_that_bash_understands(text: str) -> None:
     assert subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True).stderr == ""
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("text", [SLURM, PBS], ids=["slurm", "pbs"])
 def test_a_job_publishes_what_it_ran_and_cleans_up(text: str, here: Path) -> None:
     done = run(text, here)
@@ -94,6 +95,7 @@ def test_a_program_that_takes_too_long_is_ended_and_its_log_is_published(here: P
     assert log.read_text().startswith("begun")
 
 
+@pytest.mark.once
 def test_what_a_killed_job_left_is_shipped_later(here: Path) -> None:
     killed = SLURM.partition("emdstore commit")[0]
     VARIABLES[killed] = VARIABLES[SLURM]
@@ -115,5 +117,5 @@ def test_the_service_is_as_systemd_wants_it_and_its_command_can_be_called(tmp_pa
     unit = tmp_path / "emdstore.service"
     for text, accepted in ((UNIT, True), (UNIT.replace("Restart=on-failure", "Restart=never-ever"), False)):
         unit.write_text(text.replace(command[0], "/bin/true"))
-        done = subprocess.run([systemd, "verify", unit], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([systemd, "verify", unit], capture_output=True, text=True, timeout=300, check=False)
         assert ((done.returncode, done.stderr) == (0, "")) == accepted, done

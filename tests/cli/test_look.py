@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Here
+from tests.ensembles import INCOMPLETE
 from tests.sets.examples import FAILURE, FRAGMENT, put
 from tests.sets.published import OTHER, publish
 
+from emdstore import retract
 from emdstore.executions.workspace import Workspace
 from emdstore.stores import LocalArtifactStore
 
@@ -54,7 +56,10 @@ def test_cat_writes_the_bytes_as_they_are_or_lays_them_out(here: Here, store: Lo
     assert '\n  "RESULTS": {\n' in laid_out.out
     assert laid_out.json["RESULTS"]["global"]["bias"] == 0.5
     assert "is not JSON" in here("cat", "results", f"{FRAGMENT}/out.log", "--pretty", code=2).err
-    here("cat", "results", "no/such", code=1)
+    assert here("cat", "results", "no/such", "--json", code=4).json["error"]["key"] == "no/such"
+    store.write_bytes("bytes", b"\xff\x00")
+    texts = [here("cat", "results", key, "--json").json for key in (f"{FRAGMENT}/out.log", "bytes")]
+    assert [(each["encoding"], each["content"]) for each in texts] == [("utf-8", "it ran\n"), ("base64", "/wA=")]
 
 
 def test_stat_tells_what_the_record_says_and_whether_it_is_so(here: Here, store: LocalArtifactStore) -> None:
@@ -69,6 +74,19 @@ def test_stat_tells_what_the_record_says_and_whether_it_is_so(here: Here, store:
     assert "as recorded      False" in here("stat", "results", f"{FRAGMENT}/index.html", code=1).out
     assert "state       failed" in here("stat", "results", BIAS).out
     assert "no artifact and no set" in here("stat", "results", "nowhere", code=4).err
+
+
+def test_whoever_takes_an_artifact_of_a_retracted_set_is_warned(here: Here, store: LocalArtifactStore) -> None:
+    key = f"{FRAGMENT}/index.html"
+    assert "retracted" not in here("cat", "results", key).err
+    retract(store, FRAGMENT, reason="wrong sign", successor=BIAS)
+    taken = here("cat", "results", key)
+    assert taken.out == here("cat", "results", key, "--json").json["content"]
+    assert f"{FRAGMENT} is retracted: wrong sign; use {BIAS}" in taken.err
+    for what in (key, FRAGMENT):
+        assert f"wrong sign; use {BIAS}" in here("stat", "results", what).out
+    assert here("stat", "results", key, "--json").json["items"][0]["retracted"] == f"wrong sign; use {BIAS}"
+    assert "retracted" not in here("cat", "results", "README.md").err
 
 
 def test_tree_shows_each_folder_once_and_counts_below_its_depth(here: Here, store: LocalArtifactStore) -> None:
@@ -111,6 +129,15 @@ def test_status_tells_what_waits_and_what_failed(here: Here) -> None:
         workspace.catalog.claims.claim(row.fragment, owner="me", lease_seconds=60, allowed_from=("stopped",))
     assert "is being committed" in here("status").out
     assert here("status", "--json").json["items"][0]["owner"] == "me"
+
+
+def test_status_tells_what_is_incomplete_from_what_failed(here: Here, demo_folder: Path) -> None:
+    for name in ("catalog.db", "results", "scratch"):
+        Path(name).symlink_to(demo_folder / name)
+    here("init", "--catalog", "catalog.db")
+    concerns = {each["fragment"]: each["concern"] for each in here("status", "--json").json["items"]}
+    assert concerns[INCOMPLETE] == "incomplete"
+    assert set(concerns.values()) == {"incomplete", "failed"}
 
 
 def test_a_log_is_shown_from_scratch_or_from_results(here: Here) -> None:

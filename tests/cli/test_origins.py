@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_an_execution_came_from_and_what_depends_on_a_dataset(folder: Path) -> None:
-    said, nothing, affected, pattern, document, nobody, took, exported = answers_to(
+    said, nothing, affected, pattern, document, nobody, some, all_of_them, no_run, took, exported = answers_to(
         [
             f"inputs {FULL.fragment} --catalog catalog.db",
             "show ilamb/bias/1 --catalog catalog.db",
@@ -32,6 +32,9 @@ def test_what_an_execution_came_from_and_what_depends_on_a_dataset(folder: Path)
             "affected 'CMIP6.*' era5 --catalog catalog.db",
             "affected era5 --json --catalog catalog.db",
             "affected ERA --catalog catalog.db",
+            "affected era5 ERA --catalog catalog.db",
+            "affected --catalog catalog.db",
+            "resources --catalog catalog.db --provider nobody",
             "resources --catalog catalog.db --provider pmp",
             "export inputs -o inputs.csv --catalog catalog.db",
         ],
@@ -48,7 +51,10 @@ def test_what_an_execution_came_from_and_what_depends_on_a_dataset(folder: Path)
         (FULL.fragment, "reference"),
     ]
     assert {row["fragment"] for row in document.json["items"]} == {FULL.fragment, "ilamb/bias/1"}
+    assert (nobody.code, nobody.out) == (4, "")
     assert "no execution is known to have read ERA" in nobody.err
+    assert (some.code, some.err) == (1, "no execution is known to have read ERA\n")
+    assert (all_of_them.code, no_run.code) == (2, 4)
     assert took.out.splitlines()[1].split() == ["pmp/enso", "1", *["61.5"] * 3, *["240.25"] * 2, *["8.6", "GB"] * 2]
     assert exported.code == 0
     assert len((folder / "inputs.csv").read_text().splitlines()) == 5
@@ -98,6 +104,7 @@ def test_sets_are_retracted_by_what_they_are_with_the_latest_of_their_group_inst
                 execution.add_input("ERA5")
                 execution.add_scalar(1.0, metric="m")
             execution.commit_output_assets()
+    here("release", "create", "r1", "--latest")
     said = ("--reason", "wrong sign")
     shown = here("retract", "--dataset", "era5", "--diagnostic", "one", *said, "--dry-run", "--json").json["items"]
     assert [(each["fragment"], each["retraction"]) for each in shown] == [("p/one/g/1", None), ("p/one/g/2", None)]
@@ -106,3 +113,8 @@ def test_sets_are_retracted_by_what_they_are_with_the_latest_of_their_group_inst
     assert one == "p/one/g/1 is retracted: wrong sign; use p/one/g/2\n"
     rest = here("retract", "--provider", "p", "--successor", "latest", *said, "--results", "results").out
     assert rest.splitlines() == ["p/one/g/2 is retracted: wrong sign", "p/two/g/1 is retracted: wrong sign"]
+    # What is left out because of it is told.
+    here("replay", "results", "--catalog", "catalog.db")
+    assert "3 executions that read it left out, because retracted" in here("affected", "era5").err
+    assert "2 sets of the release left out" in here("export", "scalars", "--release", "r1", "-o", "x.csv").err
+    assert "left out" not in here("export", "scalars", "--release", "r1", "--retracted", "-o", "x.csv").err

@@ -185,8 +185,12 @@ def test_a_log_file_keeps_what_was_called_said_and_how_it_ended(
     monkeypatch.setenv("EMDSTORE_LOG_FORMAT", "json")
     here("transfer", results, "copy", "nothing", code=1)
     lines = [json.loads(line) for line in Path("b.log").read_text().splitlines()]
-    assert all(line.keys() == {"time", "level", "logger", "message"} for line in lines)
-    assert [line["level"] for line in lines] == ["info", "error", "info", "info"]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+    said = [line for line in lines if line["logger"] == "emdstore.said"]
+    assert [line["level"] for line in said] == ["info", "error", "info", "info"]
+    (did,) = [line for line in lines if line not in said]
+    assert (did["operation"], did["artifacts.missing"], did["dry_run"]) == ("transfer", 1, False)
+    assert did["seconds"] >= 0
     assert Path("a.log").read_text() == text
     assert "cannot be written" in here("ls", results, "--log-file", "no/such/folder/x", code=2).err
 

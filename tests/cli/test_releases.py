@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from tests.cli.conftest import Here
 from tests.cli.test_export import answers_to
 from tests.ensembles import GOOD
@@ -24,7 +25,7 @@ def test_a_release_is_made_promoted_and_verified_on_a_copy(demo_folder: Path, tm
         [
             f"release create 2026.1 {GOOD} {other} --results results -m 'for the report' --by ann",
             "release create 2026.1 --results results",
-            "release alias production 2026.1 --why first --results results",
+            "release alias production 2026.1 --reason first --results results",
             "release list --results results",
             "release show production --json --results results",
             "release verify production --results results",
@@ -42,7 +43,7 @@ def test_a_release_is_made_promoted_and_verified_on_a_copy(demo_folder: Path, tm
     assert listed.out.splitlines()[1].split()[:3] == ["2026.1", "production", "2"]
     assert [each["fragment"] for each in shown.json["release"]["sets"]] == sorted([GOOD, other])
     assert (checked.code, checked.out) == (0, "release 2026.1: 2 of 2 sets as released\n")
-    assert (nothing.code, unknown.code) == (1, 2)
+    assert (nothing.code, unknown.code) == (1, 4)
     assert "there are 2026.1, 2026.2, production" in unknown.err
     assert [each.name for each in list_releases(results)] == ["2026.1", "2026.2"]
     assert diff.json["release"]["name"] == "2026.2"
@@ -117,7 +118,7 @@ def test_only_what_a_release_names_is_copied_and_verified_and_references_are_com
     assert {each.fragment for each in list_sets("copy")} == {"p/d/a/1", "p/d/b/1"}
     assert "2 of 2 sets as released" in here("release", "verify", "2026.1", "--results", "copy").out
     assert "leave out other names" in here("transfer", "results", "copy", "p/d/c/1", "--release", "2026.1", code=2).err
-    assert "no release 'x'" in here("transfer", "results", "copy", "--release", "x", code=2).err
+    assert "no release 'x'" in here("transfer", "results", "copy", "--release", "x", code=4).err
 
 
 def test_nothing_gets_to_a_protected_target_to_which_a_check_objects(here: Here, tmp_path: Path) -> None:
@@ -158,7 +159,36 @@ def test_nothing_gets_to_a_protected_target_to_which_a_check_objects(here: Here,
         assert [each.name for each in list_releases("public")] == ["2026.1", told["release"]]
         again = here("promote", "staging", "production", "--yes")
         assert "stands behind exactly these sets already" in again.err
-    assert "`emdstore promote` moves it" in here("release", "alias", "production", "2026.1", code=2).err
+    for store in ((), ("--results", "public")):
+        refused = here("release", "alias", "production", "2026.1", *store, code=2).err
+        assert "`emdstore promote` moves it" in refused
+    here("release", "alias", "seen", "2026.1", "--results", "public")
     assert "no target 'x': there are staging, production" in here("promote", "x", "production", code=2).err
     settings.write_text(settings.read_text().replace("protected = true", "protect = true"))
     assert "[targets.production] has store, protected" in here("promote", "staging", "production", code=2).err
+
+
+@pytest.mark.parametrize("dest", ["public", "./public/", "public/p/d", "links/public", "production", "archive:", "."])
+def test_a_plain_transfer_to_a_protected_target_is_refused_however_it_is_named(
+    here: Here, tmp_path: Path, dest: str
+) -> None:
+    here("init")
+    settings = Path("emdstore.toml")
+    named = '[stores.archive]\nurl = "public"\n[targets.staging]\n[targets.production]\nstore = "archive:"\n'
+    settings.write_text(f'{settings.read_text()}{named}protected = true\n[targets.open]\nstore = "elsewhere"\n')
+    (tmp_path / "links").symlink_to(tmp_path)
+    Path("source").mkdir()
+    Path("source/a.txt").write_text("a")
+    said = here("transfer", "source", dest, code=2).err
+    assert "production is a protected target" in said
+    assert "`emdstore promote FROM production` brings results there" in said
+    others = (
+        ("transfer", "source", "elsewhere", "--delete", "--yes", "--backup-dir", dest),
+        ("materialize", "source", dest, "--fragment", "p/d/g/1"),
+        ("adopt", "cmec", "source", dest),
+    )
+    for command in others:
+        assert "production is a protected target" in here(*command, code=2).err
+    here("transfer", "source", "elsewhere")
+    here("transfer", "source", "results")
+    assert not Path("public").is_dir() or not any(Path("public").iterdir())

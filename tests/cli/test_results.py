@@ -38,7 +38,7 @@ def test_a_materialized_set_is_published_and_the_second_time_unchanged(cli: CLI,
 
 def test_who_the_execution_is_can_be_said(cli: CLI, run: Path, tmp_path: Path) -> None:
     identity = ("--fragment", "a/b/c", "--provider", "P", "--diagnostic", "D", "--group", "G")
-    cli("materialize", run, "somewhere", *BUNDLES, *identity)
+    cli("materialize", run, "somewhere", *identity)  # its bundles have the usual names
     written = record(tmp_path / "somewhere")
     assert [written[name] for name in ("fragment", "provider", "diagnostic", "group")] == ["a/b/c", "P", "D", "G"]
 
@@ -60,7 +60,7 @@ def test_a_failed_run_promotes_its_log_and_that_is_well(cli: CLI, run: Path, tmp
     [
         ("out.log", BUNDLES, "the run left no log"),
         (PLOT, BUNDLES, f"missing: {PLOT}"),
-        ("", (), "names no metric bundle"),
+        ("diagnostic.json", (), "names no metric bundle"),
         ("", ("--metric", "../diagnostic.json"), "rejected: ../diagnostic.json"),
     ],
 )
@@ -152,4 +152,4 @@ def test_one_execution_is_forgotten_by_name(cli: CLI, demo_folder: Path, tmp_pat
     with Catalog(tmp_path / "catalog.db") as catalog:
         row = next(row for row in catalog.executions(status="uploaded"))
     assert row.fragment in cli("forget", row.fragment, "--catalog", "catalog.db").out
-    assert "no execution" in cli("show", row.fragment, "--catalog", "catalog.db", code=2).err
+    assert "no execution" in cli("show", row.fragment, "--catalog", "catalog.db", code=4).err

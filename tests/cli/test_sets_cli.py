@@ -87,10 +87,11 @@ def test_a_set_is_retracted_and_taken_back_in_a_store(cli: CLI, store: LocalArti
     told = cli("unretract", FRAGMENT, "--results", "results").out
     assert told == f"{FRAGMENT} is not retracted any more; the reason was: wrong sign\n"
     assert cli("unretract", FRAGMENT, "--results", "results").out == f"{FRAGMENT} was not retracted\n"
+    cli("unretract", "p/no/such", "--results", "results", code=4)
 
 
 def test_a_retraction_that_makes_no_sense_is_a_wrong_call(cli: CLI, store: LocalArtifactStore) -> None:
-    assert "no set at 'x/y'" in cli("retract", "x/y", "--reason", "wrong", "--results", "results", code=2).err
+    assert "no set at 'x/y'" in cli("retract", "x/y", "--reason", "wrong", "--results", "results", code=4).err
     assert "reason" in cli("retract", FRAGMENT, "--results", "results", code=2).err
     assert "needs a reason" in cli("retract", FRAGMENT, "--reason", " ", "--results", "results", code=2).err
     assert "give --results" in cli("retract", FRAGMENT, "--reason", "wrong", code=2).err

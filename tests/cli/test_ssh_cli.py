@@ -11,6 +11,7 @@ from tests.cli.test_executions_cli import PROGRAM, RUN
 from tests.servers.sshd import SSHServer
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["ssh", "sftp"])
 def test_a_run_is_committed_verified_taken_back_and_replayed(

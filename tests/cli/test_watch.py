@@ -6,20 +6,22 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
+import attrs
 import pytest
 from tests.children import start_python
-from tests.cli.conftest import COMMAND, environment
+from tests.cli.conftest import environment, with_seconds_to_end
 from tests.servers.s3 import free_ports
 from tests.sets.examples import SUCCESS, promote, put, small_run
 
+from emdstore import system
 from emdstore.catalog import Catalog
 from emdstore.cli.app import run
+from emdstore.cli.watch import until_told
 from emdstore.emds import RECORD_NAME
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore
 
@@ -85,10 +87,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def run(*options: object, store: object = "results", catalog: str = "catalog.db", seconds: str = "0.05") -> Watch:
-        command = [*COMMAND, "replay", str(store), "--catalog", catalog, "--watch", seconds, *map(str, options)]
+        call = ["replay", str(store), "--catalog", catalog, "--watch", seconds, *map(str, options)]
         process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+            [*with_seconds_to_end(_PATIENCE), *call],
+            cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
         processes.append(process)
         return Watch(process)
 
@@ -149,38 +152,48 @@ def test_what_is_away_is_told_and_found_again(start: Start, results: LocalArtifa
 
 
 CHILD = """
-import logging, sys, time
+import logging, signal, sys
 from emdstore import Catalog, LocalArtifactStore, replay
+from emdstore.catalog.database import Database
 from emdstore.cli.options import Output
 from emdstore.cli.watch import watch
 
-def slowly(outcome, done, total):
-    print(done, file=sys.stderr, flush=True)
-    time.sleep(0.02)
+results, catalog, number, where = sys.argv[1:]
+seen = 0
+
+def told(_, done, total):
+    global seen
+    seen = done
+    if done == 2 and where == "between two":
+        signal.raise_signal(int(number))
+
+def insert_rows(self, connection, table, rows):
+    if seen >= 2 and where == "within one" and table.name == "scalar_value":
+        signal.raise_signal(int(number))
+    return insert(self, connection, table, rows)
+
+insert, Database.insert_rows = Database.insert_rows, insert_rows
 
 def replay_once():
-    with Catalog(sys.argv[2]) as catalog:
-        return replay(LocalArtifactStore(sys.argv[1]), catalog, on_progress=slowly)
+    with Catalog(catalog) as database:
+        return replay(LocalArtifactStore(results), database, on_progress=told)
 
 logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # as commands do
 sys.exit(watch(replay_once, 300, Output(as_json=True)))
 """
 
 
-@pytest.mark.parametrize(("number", "code", "patience"), [(signal.SIGTERM, 0, 0.0), (signal.SIGINT, 130, 0.023)])
+@pytest.mark.parametrize(
+    ("number", "code", "where"), [(signal.SIGTERM, 0, "between two"), (signal.SIGINT, 130, "within one")]
+)
 def test_a_signal_in_the_middle_of_a_round_leaves_whole_executions(
-    tmp_path: Path, number: signal.Signals, code: int, patience: float
+    tmp_path: Path, number: signal.Signals, code: int, where: str
 ) -> None:
     results = LocalArtifactStore(tmp_path / "results")
     for n in range(12):
         publish(results, f"p/d/g/{n:02}")
-    with start_python(CHILD, results.root, tmp_path / "catalog.db") as child:
-        assert child.stderr is not None
-        while child.stderr.readline() != "2\n":
-            assert child.poll() is None
-        time.sleep(patience)
-        child.send_signal(number)
-        out, errors = child.communicate(timeout=_PATIENCE)
+    with start_python(CHILD, results.root, tmp_path / "catalog.db", int(number), where) as child:
+        out, errors = child.communicate(timeout=200)
     assert child.returncode == code, errors
     assert "Traceback" not in errors
     (line,) = out.splitlines()
@@ -210,7 +223,7 @@ def test_the_service_has_the_workspaces_places_reads_them_anew_and_begins_a_roun
     places = 'scratch = "scratch"\nresults = "results"\ncatalog = "{}"\n'
     config.write_text(places.format("one.db"))
     process = subprocess.Popen(
-        [*COMMAND, "watch", "--every", "1h", "--json"],
+        [*with_seconds_to_end(_PATIENCE), "watch", "--every", "1h", "--json"],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     watch = Watch(process)
@@ -253,3 +266,25 @@ def test_what_is_wrong_from_the_start_ends_it(tmp_path: Path, capsys: pytest.Cap
         call = ["replay", str(tmp_path / store), "--catalog", str(tmp_path / "other.db"), "--watch", "1"]
         assert run(call) == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_just_before_the_long_wait_is_heard_all_the_same(number: signal.Signals) -> None:
+    here, left = system.current(), [1000]
+
+    def sleep(seconds: float) -> None:
+        """Sleep on a machine on which the signal came before the system's call began, which it does not interrupt."""
+        left[0] -= 1
+        assert left[0] > 0, "it would have slept for hours"
+        if seconds > 10:
+            left[0] = 1  # so long nobody hears anything
+        elif left[0] == 990:
+            signal.raise_signal(number)
+
+    with until_told(reloads=True) as signals, system.using(attrs.evolve(here, sleep=sleep)):
+        if number == signal.SIGHUP:
+            signals.sleep(3600)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                signals.sleep(3600)
+    assert left[0] == 990

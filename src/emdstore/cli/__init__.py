@@ -26,6 +26,9 @@ def main() -> int:
 
         print(f"error: {MissingExtraError.of('the command line', 'cli')}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # from `run` on it is told as the command tells all else
+        print("error: interrupted", file=sys.stderr)
+        return 130
     gc.freeze()
     gc.enable()
     code = run(arguments)
@@ -72,7 +75,7 @@ def _leave_threads_behind(code: int) -> None:
         return
     import os
 
-    from emdstore.stores.local.files import discard_staged
+    from emdstore.stores.local.sessions import discard_staged
 
     discard_staged()
     sys.stdout.flush()

@@ -26,6 +26,7 @@ from emdstore.cli.exit_codes import BROKEN_PIPE, FAILED, INTERRUPTED, OK, SIGNAL
 from emdstore.cli.logs import SAID, begin_logging, keep_nothing_said
 from emdstore.cli.manners import Manners, behave, manners
 from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.paths import understand
 from emdstore.cli.render import note, printable, show_document
 from emdstore.errors import EmdstoreError, redact, secrets_in
 
@@ -41,6 +42,7 @@ COMMANDS = {  # name: where it is, and its first line; a command is imported whe
     "diff": ("diff:diff", "Tell which sets and keys of two stores differ, and how."),
     "verify": ("results:verify_store", "Hash every artifact again and compare it with its record."),
     "sets": ("sets:show_sets", "List the sets of a results store, each with its state."),
+    "events": ("events:events", "Show what happened in a results store, and pass it on."),
     "repair": ("sets:repair_set", "Mend a damaged set from a good copy of its bytes."),
     "check": ("check:check", "Check bundles and series files against the JSON Schemas of EMDS."),
     "retract": ("sets:retract_set", "Say that a published set is not to be used any more."),
@@ -81,10 +83,12 @@ COMMANDS = {  # name: where it is, and its first line; a command is imported whe
     "release alias": ("releases:alias", "Point an alias, such as production, at a release."),
     "release sign": ("releases:sign", "Sign a release with an SSH key."),
     "promote": ("promoting:promote", "Promote results from one target to another, through checks."),
+    "adopt": ("adopting:adopt_folder", "Publish what ESMValTool, PMP, ILAMB or CMEC have written."),
     "deposit": ("exchanging:deposit", "Pack published sets for an archive: RO-Crate, BagIt."),
     "cite": ("exchanging:cite", "Print what to cite for published sets."),
     "provenance": ("exchanging:provenance", "Print what made published sets, from what: PROV-JSON."),
     "datastore": ("exchanging:datastore", "Write a datastore of published data files for intake-esm."),
+    "snapshot": ("snapshots:snapshot", "Write the catalog as Parquet files beside the results."),
     "compare": ("compare:compare", "Tell what a new run, release or site changes, within tolerances."),
     "doctor": ("doctor:doctor", "Look at this installation, and try a store."),
     "help": ("help:show_help", "Tell about exit codes, filters, URLs, or the environment."),
@@ -105,13 +109,14 @@ _GROUPS = {
 }
 
 SECTIONS = {
-    "Look at a store": ("ls", "tree", "stat", "cat", "du", "sets", "diff", "manifest"),
+    "Look at a store": ("ls", "tree", "stat", "cat", "du", "sets", "events", "diff", "manifest"),
     "Move, prove and mend": ("transfer", "materialize", "verify", "repair", "check", "rm", "retract", "unretract"),
     "Run and publish, in a workspace": (
-        "init", "run", "commit", "status", "logs", "list", "history", "abort", "recover", "reingest", "gc",
+        "init", "run", "commit", "adopt", "status", "logs", "list", "history", "abort", "recover", "reingest", "gc",
     ),
     "Load and ask a catalog": (
-        "replay", "watch", "show", "inputs", "affected", "resources", "compare", "export", "datastore", "forget", "db",
+        "replay", "watch", "show", "inputs", "affected", "resources", "compare", "export", "snapshot", "datastore",
+        "forget", "db",
     ),
     "Stand behind results": ("release", "promote", "cite", "deposit", "provenance"),
     "Look in a browser": ("serve", "report"),
@@ -184,6 +189,7 @@ def run(arguments: Sequence[str]) -> int:
                 about = {"key": error.key, "store": error.store}
                 code = _fail(exit_code(error), type(error).__name__, str(error), about=about)
             except KeyboardInterrupt as error:
+                signal.setitimer(signal.ITIMER_REAL, 0)  # nothing is left to do but to say so
                 code = _fail(INTERRUPTED, "Interrupted", str(error) or "interrupted")
             except BrokenPipeError:
                 raise
@@ -231,6 +237,8 @@ def _ended_as_by_ctrl_c(command: tuple[str, ...]) -> Iterator[list[int]]:
         signal.raise_signal(signal.SIGINT)
 
     def leave(*_: object) -> NoReturn:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(each, signal.SIG_IGN)  # what is said now is said whole
         code = SIGNALLED + came[0] if came else INTERRUPTED
         try:
             said = "interrupted before the work in hand came to its end; run the command again to finish"
@@ -262,6 +270,7 @@ def _run(arguments: Sequence[str]) -> int:
         command, bound, _ = app.parse_args(list(arguments), exit_on_error=False, print_error=False)
     except ValueError as error:  # from a class that takes several options, and refuses the combination
         raise WrongCallError(_without_values(str(error))) from error
+    understand(bound.arguments)
     output = next((value for value in bound.arguments.values() if isinstance(value, Output)), PLAIN)
     behave(output.manners())
     begin_logging(output, arguments, printable, lambda text: redact(text, _known_secrets()))

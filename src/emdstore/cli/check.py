@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,17 +11,20 @@ from cyclopts import Parameter
 
 from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import say, show_document
-from emdstore.emds import load_vocabulary
+from emdstore.emds import Vocabulary, load_vocabulary
 from emdstore.emds.checking import BundleCheck, check_bundle
+from emdstore.errors import MissingExtraError
 from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME
 
+_CLIMATE_REF = "climate-ref"
 _USUAL = (METRIC_NAME, OUTPUT_NAME, SERIES_NAME)
 
 
 def check(
     *files: Path,
     kind: Annotated[Literal["metric", "output", "series"] | None, Parameter()] = None,
-    vocabulary: Path | None = None,
+    vocabulary: str | None = None,
+    strict: bool = False,
     output: Output = PLAIN,
 ) -> int:
     """Check metric bundles, output bundles and series files against the JSON Schemas of EMDS. Nothing is changed.
@@ -34,23 +38,37 @@ def check(
     kind
         The kind of the files; by default their content decides.
     vocabulary
-        A controlled vocabulary (YAML) to check dimensions and values against.
+        A controlled vocabulary to check dimensions and values against: a YAML file, or climate-ref for that of the
+        Climate-REF that is installed.
+    strict
+        Exit code 1 for oddities, too, so that a pipeline stops there.
     """
     if not files:
         raise WrongCallError("name the files to check, or an execution's folder")
-    terms = load_vocabulary(vocabulary) if vocabulary is not None else None
+    terms = _vocabulary(vocabulary) if vocabulary is not None else None
     checked = {
         str(file): check_bundle(_read(file), name=str(file), kind=kind, vocabulary=terms)
         for given in files
         for file in _files(given)
     }
-    code = 0 if all(each.ok for each in checked.values()) else 1
+    code = 0 if all(each.ok and not (strict and each.warnings) for each in checked.values()) else 1
     if output.json:
         bundles = [{"file": name, "ok": each.ok, **attrs.asdict(each)} for name, each in checked.items()]
         return show_document("check", {"bundles": bundles}, code)
     for name, each in checked.items():
         _show(name, each)
     return code
+
+
+def _vocabulary(told: str) -> Vocabulary:
+    """Return the vocabulary in a file, or that of the installed Climate-REF, which need not be imported for it."""
+    if told != _CLIMATE_REF:
+        return load_vocabulary(Path(told))
+    spec = find_spec("climate_ref_core")
+    for folder in () if spec is None else spec.submodule_search_locations or ():
+        for file in sorted((Path(folder) / "pycmec").glob("cv_*.yaml")):
+            return load_vocabulary(file)
+    raise MissingExtraError.of("the vocabulary of Climate-REF", _CLIMATE_REF)
 
 
 def _files(given: Path) -> list[Path]:

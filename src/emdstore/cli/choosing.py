@@ -13,7 +13,7 @@ import attrs
 from cyclopts import Group, Parameter, Token
 
 from emdstore import system
-from emdstore.cli.options import NothingMatchedError, WrongCallError
+from emdstore.cli.options import NothingMatchedError, WrongCallError, as_folder
 from emdstore.selection import ALL, Rule, Selection, parse_rules
 from emdstore.sets.state import SetState
 
@@ -96,13 +96,13 @@ class Choosing:
         """Return the keys and folders that the file names; None if no file was given."""
         if self.files_from is None:
             return None
-        data = sys.stdin.buffer.read() if self.files_from == _STDIN else _read(Path(self.files_from))
+        data = sys.stdin.buffer.read() if self.files_from == _STDIN else _read(Path(self.files_from).expanduser())
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise WrongCallError(f"the names in {self.files_from!r} are not UTF-8: {error}") from error
         lines = text.split("\0") if self.null else text.splitlines()
-        return tuple(line.removeprefix("./").removesuffix("/") for line in lines if line.strip())
+        return tuple(as_folder(line) for line in lines if line.strip())
 
     def selection(self, *, names: Iterable[str] | None = None) -> Selection:
         """Return the selection; with the names of a file only if they are passed."""
@@ -123,7 +123,7 @@ class Choosing:
             provider=self.provider,
             diagnostic=self.diagnostic,
             group=self.group,
-            execution=tuple(each.removesuffix("/") for each in self.execution),
+            execution=tuple(map(as_folder, self.execution)),
             state=self.state,
             latest=self.latest,
         )

@@ -9,9 +9,9 @@ from cyclopts import Parameter
 
 from emdstore.catalog.rows import Status
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
-from emdstore.cli.options import PATIENT, PLAIN, Config, Folder, Output, Patience, WrongCallError
+from emdstore.cli.options import PLAIN, Folder, Output, WrongCallError
 from emdstore.cli.render import confirmed, note, say, show_document, size_text, sum_up
-from emdstore.cli.workspaces import NoCatalog, open_workspace
+from emdstore.cli.workspaces import OWN, NoCatalog, Own
 from emdstore.selection import Selection
 from emdstore.web.text import count_text
 
@@ -32,8 +32,7 @@ def gc(
     stale: bool = False,
     uploads: bool = False,
     yes: bool = False,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Remove scratch folders that are no longer needed, and what killed commands have left behind.
@@ -69,7 +68,7 @@ def gc(
         "stale": stale,
         "uploads": uploads,
     }
-    with open_workspace(config, patience) as workspace:
+    with own.open() as workspace:
         if not yes:
             preview = workspace.gc_executions(**what, dry_run=True)
             _refuse_unmatched(preview, selection, workspace)
@@ -109,8 +108,7 @@ def _show_gc(report: GcReport) -> None:
 def abort(
     *executions: Folder,
     reason: str | None = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Abandon executions that were not shipped. Their scratch folders stay until gc removes them.
@@ -124,7 +122,7 @@ def abort(
     """
     if not executions:
         raise WrongCallError("name the executions to abandon")
-    with open_workspace(config, patience) as workspace:
+    with own.open() as workspace:
         handles = [workspace.resume_execution(each) for each in executions]
         for execution in handles:
             execution.abort(reason)
@@ -139,8 +137,7 @@ def recover(
     *,
     older_than: Annotated[timedelta | None, Parameter()] = None,
     no_catalog: NoCatalog = False,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Stop running executions whose processes are gone, so that their logs can be committed.
@@ -152,7 +149,7 @@ def recover(
     no_catalog
         Only those that ran without the catalog, which is not used.
     """
-    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
+    with own.open(no_catalog=no_catalog) as workspace:
         stopped = workspace.recover(older_than=older_than)
         known = set(stopped) - {row.fragment for row in workspace.list_executions(status="stopped")}
     if output.json:

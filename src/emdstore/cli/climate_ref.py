@@ -19,7 +19,7 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.progress import set_progress
 from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, sum_up
-from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.replay_report import ReplayInterrupted, ReplayReport
 
 
 def replay(

@@ -182,8 +182,8 @@ def _inside(place: str, current: str) -> Iterator[str]:
 
 
 def _executions() -> Iterator[str]:
-    from emdstore.cli.workspaces import find_workspace
+    from emdstore.cli.workspaces import Own
 
-    with find_workspace(None, Patience(**_quick())) as workspace:
+    with Own(reach=Patience(**_quick())).find() as workspace:
         for row in workspace.catalog.executions():
             yield row.fragment

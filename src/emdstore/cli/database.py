@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from emdstore.cli.options import (
-    ANY,
-    PATIENT,
     PLAIN,
-    Access,
     Config,
     Folder,
     OptionalCatalogURL,
@@ -21,7 +18,7 @@ from emdstore.cli.options import (
     catalog_is_configuration,
 )
 from emdstore.cli.render import say, show_document, show_fields
-from emdstore.cli.workspaces import find_workspace
+from emdstore.cli.workspaces import OWN_AND_STORES, Own, OwnAndStores
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog, CatalogStatus
@@ -53,8 +50,7 @@ def rebind(
     *,
     force: bool = False,
     catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Tell the catalog where its results store is now, after checking that it is the same one.
@@ -74,8 +70,8 @@ def rebind(
     from emdstore.ingestion.binding import rebind as bind_anew
 
     with catalog_is_configuration():
-        ours = functools.cache(lambda: find_workspace(config, access, instead="the results store and --catalog"))
-        store = ours().results if results is None else open_existing(results, access)
+        ours = functools.cache(lambda: own.find(instead="the results store and --catalog"))
+        store = ours().results if results is None else open_existing(results, own.reach)
         chosen = ours().catalog if catalog is None else Catalog(catalog, create=False)
     with chosen as database:
         report = bind_anew(database, store, force=force)
@@ -117,7 +113,7 @@ def _catalog(url: str | None, config: Config) -> Iterator[Catalog]:
     from emdstore.catalog import Catalog
 
     with catalog_is_configuration():
-        chosen = Catalog(url) if url is not None else find_workspace(config, PATIENT, instead="--catalog").catalog
+        chosen = Catalog(url) if url is not None else Own(config).find(instead="--catalog").catalog
         with chosen as catalog:
             yield catalog
 

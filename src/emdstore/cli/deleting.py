@@ -10,7 +10,7 @@ from emdstore.sets.mirroring import Leftover, find_leftovers, refuse_too_many, r
 from emdstore.stores import ArtifactStore
 
 
-class Removal:
+class Surplus:
     """What a mirror holds and its source does not, and what became of it.
 
     Parameters

@@ -50,16 +50,16 @@ def diff(
     prefix
         Only what lies in this folder of both.
     values
-        Compare the scalars of sets instead of their bytes: what did a repetition change?
+        Compare the scalars and series of sets instead of their bytes: what did a repetition change?
     tolerance
-        How far apart two scalars may be, relative to the larger one.
+        How far apart two numbers may be, relative to the larger one.
     checksum
         Read every artifact, also those that records prove.
     """
     if tolerance < 0:
         raise WrongCallError(f"--tolerance is 0 or more, not {tolerance:g}")
     if tolerance and not values:
-        raise WrongCallError("--tolerance is about scalars: give --values, too")
+        raise WrongCallError("--tolerance is about numbers: give --values, too")
     one, other, selection = open_existing(a, access), open_existing(b, access), choosing.of_sets()
     left_out = FirstLeftOut()
     apart = tolerance if values else None
@@ -97,11 +97,14 @@ def diff(
 
 
 def _said(each: Difference) -> str:
-    place = f"{each.kind} {each.name}"
-    if each.kind == "value":
+    place = f"{each.kind} {each.name}".rstrip()  # of a set's own folder there is no name
+    if each.kind in ("value", "series"):
         place += " " + ", ".join(f"{name}={value}" for name, value in each.dimensions.items())
+        place += "" if each.at is None else f" at {each.at}"
     if each.how in ("only-in-a", "only-in-b"):
         return f"only in {each.how[-1].upper()}  {place}"
+    if each.how == "index":
+        return f"other points  {place}: {each.a} and {each.b} of them"
     if each.how in ("size", "state", "value"):
         return f"{each.how}  {place}: {_word(each.a)} and {_word(each.b)}"
     return f"{each.how}  {place}" + (f": {each.a}" if each.how == "unreadable" else "")

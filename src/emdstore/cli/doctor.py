@@ -55,7 +55,7 @@ def doctor(store: str | None = None, /, *, access: Access = ANY, output: Output 
     if variables:
         say(f"\nset in the environment: {', '.join(variables)}")
     if store is None:
-        note("\nname a store to have it tried")
+        note("\nname a store to try it, too")
         return code
     say("")
     show_table(("tried", "outcome", "found"), [(each.name, each.outcome, each.detail) for each in checks])

@@ -15,7 +15,6 @@ from typing import Any
 import attrs
 
 from emdstore.errors import QueryError
-from emdstore.exchange.chosen import EXPECTED
 from emdstore.sets.verify import HARMLESS
 
 LAYOUT = 1
@@ -41,7 +40,7 @@ def _no_errors(_: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _of_items(items: str, kind: str, name: str, message: str, harmless: Iterable[object]) -> Callable[..., Any]:
-    """Return what makes errors of the items of which something is not among what does no harm."""
+    """Return a function that turns items into errors unless one of their properties is harmless."""
     known = frozenset(harmless)
 
     def errors(document: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -63,11 +62,18 @@ def _of_commit(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_error(each["type"], each["fragment"], each["error"]) for each in document["errors"]]
 
 
+def _of_adopt(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    failed = [_error(type(each.error).__name__, each.fragment, each.error) for each in document["sets"] if each.error]
+    return failed + [_error("lost", each.name, each.reason) for each in document["left"] if each.lost]
+
+
 def _of_check(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [_error("invalid", each["file"], "not as EMDS says") for each in document["bundles"] if not each["ok"]]
 
 
 def _left_of(left: Mapping[str, str]) -> list[dict[str, Any]]:
+    from emdstore.exchange.chosen import EXPECTED  # what imports much, and few documents need
+
     return [_error(state, name, f"the set is {state}") for name, state in left.items() if state not in EXPECTED]
 
 
@@ -115,7 +121,7 @@ class Layout:
     errors: Callable[[Mapping[str, Any]], list[dict[str, Any]]] = _no_errors
 
 
-_COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value")
+_COMPARED = ("only-in-a", "only-in-b", "size", "digest", "record", "state", "value", "index")
 _NO_FAILURES = ("is being committed", "runs", "was started", "waits to be committed", "failed")
 _READ = ("published", "failed", "publishing", "incomplete", "changed", "bare")
 _REPLAY = Layout("executions", errors=_of_replay)
@@ -123,8 +129,13 @@ _COMMIT = Layout("executions", named=("fragment", "status"), errors=_of_commit)
 
 LAYOUTS: Mapping[str, Layout] = {
     "abort": Layout("aborted", named=("fragment",)),
-    "affected": Layout("executions"),
+    "adopt": Layout("sets", errors=_of_adopt),
+    "affected": Layout("executions", errors=lambda told: [
+        _error("unknown", each, "no execution is known to have read it") for each in told["unknown"]
+    ]),
+    "cat": Layout(),
     "check": Layout("bundles", errors=_of_check),
+    "cite": Layout(errors=lambda told: _left_of(told["left"])),
     "climate-ref replay": _REPLAY,
     "climate-ref retractions": Layout("retracted", named=("fragment",), errors=lambda told: [
         _error("failed", each["fragment"], each["error"]) for each in told["failed"]
@@ -134,6 +145,7 @@ LAYOUTS: Mapping[str, Layout] = {
         _error(each["verdict"], f"{each['provider']}/{each['diagnostic']}/{each['group']}", "")
         for each in told["pairs"] if each["verdict"] in ("missing", "new", "changed")
     ]),
+    "completion": Layout(),
     "config check": Layout("stores", errors=_of_items("stores", "ok", "name", "detail", (True,))),
     "config show": Layout("settings"),
     "datastore": Layout(errors=lambda told: _left_of(told["left"])),
@@ -148,19 +160,24 @@ LAYOUTS: Mapping[str, Layout] = {
     ]),
     "du": Layout("usage"),
     "error": Layout(items="", errors=_of_error),
+    "events": Layout("events", errors=lambda told: list(told["errors"])),
     "export": Layout(),
     "forget": Layout(),
     "gc": Layout("removed"),
+    "help": Layout("topics"),
     "history": Layout("executions"),
     "init": Layout(),
     "inputs": Layout("inputs"),
     "list": Layout("executions"),
     "logs": Layout(),
     "ls": Layout("artifacts"),
+    "man": Layout("pages"),
+    "manifest": Layout("artifacts"),
     "materialize": Layout(errors=_of_materialize),
     "promote": Layout("checks", errors=lambda told: [
         _error("objection", each["check"], finding) for each in told["checks"] for finding in each["findings"]
     ]),
+    "provenance": Layout(errors=lambda told: _left_of(told["left"])),
     "recover": Layout("recovered", named=("fragment",)),
     "reingest": _COMMIT,
     "release alias": Layout(one="alias"),
@@ -181,9 +198,11 @@ LAYOUTS: Mapping[str, Layout] = {
     "retract": Layout("sets"),
     "rm": Layout("removed", errors=_of_items("removed", "outcome", "name", "refusal", ("removed", "would be removed"))),
     "run": Layout(one="execution"),
+    "schema": Layout("schemas"),
     "serve": Layout(),
     "sets": Layout("sets", errors=_of_items("sets", "state", "fragment", "reason", _READ)),
     "show": Layout(one="execution"),
+    "snapshot": Layout("snapshots"),
     "stat": Layout("artifacts"),
     "status": Layout("executions", errors=_of_items("executions", "concern", "fragment", "reason", _NO_FAILURES)),
     "transfer": Layout("artifacts", errors=_of_transfer),

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 from cyclopts import Parameter
 
-from emdstore.cli.options import WrongCallError
+from emdstore.cli.options import LocalName, WrongCallError
 from emdstore.cli.render import note
 from emdstore.errors import ExecutorError, MissingExtraError, redact
 
@@ -35,7 +35,7 @@ class Workers:
     """
 
     workers: int | None = None
-    dask: str | None = None
+    dask: LocalName | None = None
     parsl: Path | None = None
 
     def __attrs_post_init__(self) -> None:

@@ -28,6 +28,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "verify": ("emdstore verify results", "emdstore verify s3://bucket/results --newer 1d --json"),
     "sets": ("emdstore sets results --state changed --state publishing", "emdstore sets results pmp --latest --json"),
+    "events": (
+        "emdstore events results --since 7d",
+        "emdstore events results --cursor read.json --json-lines",
+        "emdstore events s3://bucket/results --follow --sink webhook=https://example.org/hook",
+    ),
     "repair": (
         "emdstore repair results pmp/enso/h/1 --from s3://bucket/results",
         "emdstore repair results pmp/enso/h/1 --from scratch/pmp/enso/h/1",
@@ -57,6 +62,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "serve": ("emdstore serve", "emdstore serve results --catalog catalog.db --port 8000"),
     "report": ("emdstore report -o pages", "emdstore report results --catalog catalog.db -o pages --provider pmp"),
+    "adopt": (
+        "emdstore adopt esmvaltool recipe_tcr_20260716_140604 --dry-run",
+        "emdstore adopt pmp metrics_results s3://bucket/results --json",
+    ),
     "init": ("emdstore init", "emdstore init project --results s3://bucket/results --catalog postgresql://host/name"),
     "run": (
         "emdstore run --provider pmp --diagnostic enso -- python enso.py",
@@ -93,7 +102,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "release diff": ("emdstore release diff 2026.1 2026.2", "emdstore release diff production 2026.2 --json"),
     "release alias": (
         "emdstore release alias production 2026.1",
-        "emdstore release alias production 2026.2 --why 'corrected sign'",
+        "emdstore release alias production 2026.2 --reason 'corrected sign'",
     ),
     "release sign": (
         "emdstore release sign 2026.1 ~/.ssh/id_ed25519",
@@ -114,6 +123,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "cite": ("emdstore cite results pmp/enso", "emdstore cite results --release 2026.1 --format cff"),
     "provenance": ("emdstore provenance results pmp/enso", "emdstore provenance s3://bucket/results --latest"),
+    "snapshot": (
+        "emdstore snapshot results --catalog catalog.db --keep 7",
+        "emdstore snapshot results --list",
+    ),
     "datastore": (
         "emdstore datastore results -o catalogs",
         "emdstore datastore s3://bucket/results pmp -o catalogs --name pmp",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
+import attrs
 from cyclopts import Parameter
 
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
@@ -18,9 +20,20 @@ from emdstore.exchange.provenance import as_prov_json
 from emdstore.stores.port import ArtifactStore, SupportsPath
 from emdstore.web.text import count_text
 
-Release = Annotated[
-    str | None, Parameter(name="--release", help="Only the sets of this release, or of what this alias points at.")
-]
+
+@Parameter(name="*")
+@attrs.frozen
+class Which:
+    """Which published sets are meant, and how to reach them."""
+
+    release: Annotated[
+        str | None, Parameter(help="Only the sets of this release, or of what this alias points at.")
+    ] = None
+    choosing: Choosing = ANYTHING
+    access: Access = ANY
+
+
+ANY_SETS = Which()
 
 
 def deposit(
@@ -30,12 +43,10 @@ def deposit(
     *,
     folder: Annotated[Path, Parameter(name=("--output", "-o"))],
     bag: bool = False,
-    release: Release = None,
     title: str | None = None,
     description: str | None = None,
     license: str = "https://spdx.org/licenses/CC-BY-4.0",
-    choosing: Choosing = ANYTHING,
-    access: Access = ANY,
+    which: Which = ANY_SETS,
     output: Output = PLAIN,
 ) -> int:
     """Pack published sets for an archive: a Process Run Crate (RO-Crate 1.1), in a BagIt bag if wished.
@@ -61,8 +72,8 @@ def deposit(
     license
         The license of the data, as a URL.
     """
-    source = open_existing(store, access)
-    chosen = _chosen(source, prefix, choosing, release)
+    source = open_existing(store, which.access)
+    chosen = _chosen(source, prefix, which)
     made = pack(source, folder, chosen=chosen, bag=bag, title=title, description=description, license=license)
     code = 1 if chosen.doubtful else 0
     if output.json:
@@ -79,9 +90,8 @@ def cite(
     /,
     *,
     format: Literal["bibtex", "cff"] = "bibtex",
-    release: Release = None,
-    choosing: Choosing = ANYTHING,
-    access: Access = ANY,
+    which: Which = ANY_SETS,
+    output: Output = PLAIN,
 ) -> int:
     """Print what to cite for published sets: the datasets that they read, and the software.
 
@@ -94,10 +104,14 @@ def cite(
     format
         BibTeX, or a CITATION.cff.
     """
-    chosen = _chosen(open_existing(store, access), prefix, choosing, release)
+    chosen = _chosen(open_existing(store, which.access), prefix, which)
+    text = as_bibtex(chosen.records) if format == "bibtex" else as_cff(chosen.records, title=which.release or store)
+    code = 1 if chosen.doubtful else 0
+    if output.json:
+        return show_document("cite", {"format": format, "text": text, "left": chosen.left}, code)
     _tell_left(chosen)
-    print(as_bibtex(chosen.records) if format == "bibtex" else as_cff(chosen.records, title=release or store), end="")
-    return 1 if chosen.doubtful else 0
+    print(text, end="")
+    return code
 
 
 def provenance(
@@ -105,9 +119,8 @@ def provenance(
     prefix: Folder = "",
     /,
     *,
-    release: Release = None,
-    choosing: Choosing = ANYTHING,
-    access: Access = ANY,
+    which: Which = ANY_SETS,
+    output: Output = PLAIN,
 ) -> int:
     """Print which run made which file, from which datasets, by which software, as PROV-JSON.
 
@@ -118,10 +131,13 @@ def provenance(
     prefix
         Only sets in this folder.
     """
-    chosen = _chosen(open_existing(store, access), prefix, choosing, release)
+    chosen = _chosen(open_existing(store, which.access), prefix, which)
+    text, code = as_prov_json(chosen.records), 1 if chosen.doubtful else 0
+    if output.json:
+        return show_document("provenance", {"provenance": json.loads(text), "left": chosen.left}, code)
     _tell_left(chosen)
-    print(as_prov_json(chosen.records))
-    return 1 if chosen.doubtful else 0
+    print(text)
+    return code
 
 
 def datastore(
@@ -131,9 +147,7 @@ def datastore(
     *,
     folder: Annotated[str, Parameter(name=("--output", "-o"))],
     name: str = "emdstore",
-    release: Release = None,
-    choosing: Choosing = ANYTHING,
-    access: Access = ANY,
+    which: Which = ANY_SETS,
     output: Output = PLAIN,
 ) -> int:
     """Write a datastore that intake-esm opens: a table of the NetCDF files and Zarr groups of published sets.
@@ -149,10 +163,10 @@ def datastore(
     name
         What it is called.
     """
-    source = open_existing(store, access)
-    chosen = _chosen(source, prefix, choosing, release)
+    source = open_existing(store, which.access)
+    chosen = _chosen(source, prefix, which)
     place = str(source.local_path()) if isinstance(source, SupportsPath) else store
-    files = write_datastore(chosen.records, open_dest(folder, access), place=place, name=name)
+    files = write_datastore(chosen.records, open_dest(folder, which.access), place=place, name=name)
     code = 1 if chosen.doubtful else 0
     if output.json:
         document = {"name": name, "folder": folder, "sets": len(chosen.records), "files": files, "left": chosen.left}
@@ -162,13 +176,14 @@ def datastore(
     return code
 
 
-def _chosen(source: ArtifactStore, prefix: str, choosing: Choosing, release: str | None) -> Chosen:
-    selection = choosing.of_sets()
-    chosen = choose_records(source, prefix, selection=selection, release=release)
+def _chosen(source: ArtifactStore, prefix: str, which: Which) -> Chosen:
+    selection = which.choosing.of_sets()
+    chosen = choose_records(source, prefix, selection=selection, release=which.release)
     refuse_unmatched(len(chosen.records) + len(chosen.left), selection, "set", store=repr(source))
     if not chosen.records:
         told = "".join(f"; {name} is {why}" for name, why in chosen.left.items())
-        raise NothingMatchedError(f"no published set in {source!r}{told}", key=prefix or None)
+        where = f"below {prefix!r} in {source!r}" if prefix else f"in {source!r}"
+        raise NothingMatchedError(f"no published set {where}{told}", key=prefix or None)
     return chosen
 
 

@@ -6,17 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 from cyclopts import Parameter
 
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
-    PATIENT,
     PLAIN,
-    Config,
     Folder,
     Output,
-    Patience,
     WrongCallError,
 )
 from emdstore.cli.progress import set_progress
@@ -30,11 +28,11 @@ from emdstore.cli.render import (
     size_text,
     sum_up,
 )
-from emdstore.cli.workspaces import NoCatalog, open_workspace
+from emdstore.cli.workspaces import OWN, NoCatalog, Own
 from emdstore.errors import EmdstoreError
 from emdstore.executions.batch import CommitInterrupted
 from emdstore.executions.settings import write_config
-from emdstore.executions.without_catalog import publish_pending_executions
+from emdstore.executions.without_catalog import known_only_to_scratch, publish_pending_executions
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.stores.views import scoped
@@ -42,7 +40,7 @@ from emdstore.transfers import Unchanged
 from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
-    from emdstore.executions.report import UploadReport
+    from emdstore.executions.upload_report import UploadReport
 
 _TOP_FOLDER = Path()
 
@@ -99,8 +97,7 @@ def commit(
     replace: bool = False,
     no_catalog: NoCatalog = False,
     on: Workers = HERE,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Ship executions: bytes first, then the record, then the rows in the catalog.
@@ -109,6 +106,7 @@ def commit(
 
     With --no-catalog no rows are written, and the catalog is not used: `emdstore replay` loads the executions later.
     --pending then means all stopped executions in scratch; what is published already is compared and left alone.
+    Without it, --pending names what ran without the catalog, and leaves it alone.
 
     Parameters
     ----------
@@ -137,7 +135,7 @@ def commit(
     selection = choosing.of_sets()
     if executions and not selection.is_all:
         raise WrongCallError(f"{selection} chooses among all that wait: give --pending, and no names")
-    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
+    with own.open(no_catalog=no_catalog) as workspace:
         ship = partial(publish_pending_executions, workspace) if no_catalog else workspace.commit_pending_executions
         try:
             with on.executor() as executor, set_progress("commit") as on_progress:
@@ -155,6 +153,11 @@ def commit(
             return _show_report(
                 "commit", workspace, interrupted.report, output, interrupted=True, no_catalog=no_catalog
             )
+        if pending and not no_catalog:
+            beside = known_only_to_scratch(workspace, selection)
+            report = attrs.evolve(
+                report, errors=(*report.errors, *beside.errors), skipped={**report.skipped, **beside.skipped}
+            )
         told = len(report.statuses) + len(report.skipped) + len(report.errors)
         refuse_unmatched(told, selection, "waiting execution", store=repr(workspace.scratch))
         return _show_report(
@@ -162,9 +165,7 @@ def commit(
         )
 
 
-def reingest(
-    execution: Folder, /, *, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN
-) -> int:
+def reingest(execution: Folder, /, *, own: Own = OWN, output: Output = PLAIN) -> int:
     """Publish and ingest an execution's set again, as a new execution of the same group. Nothing runs.
 
     Parameters
@@ -172,7 +173,7 @@ def reingest(
     execution
         Its fragment, or the end of it.
     """
-    with open_workspace(config, patience) as workspace:
+    with own.open() as workspace:
         return _show_report("reingest", workspace, workspace.reingest(execution), output)
 
 

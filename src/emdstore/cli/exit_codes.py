@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from emdstore.cli.options import NothingMatchedError, WrongCallError
+from emdstore.cli.options import WrongCallError
 from emdstore.errors import (
+    ArtifactNotFoundError,
     CatalogUnavailableError,
     CatalogVersionError,
     EmdstoreError,
-    ExecutionNotFoundError,
+    ExportError,
     IntegrityError,
     InvalidKeyError,
     MissingExtraError,
     QueryError,
-    ReleaseNotFoundError,
+    ReadOnlyCatalogError,
     SameStoreError,
     SelectionError,
+    SnapshotError,
     StoreAccessError,
     StoreError,
     StoreUnavailableError,
@@ -39,19 +41,20 @@ MEANINGS: Mapping[int, str] = {
     INTERRUPTED: "interrupted by Ctrl-C; the same command goes on from there",
     HUNG_UP: "ended by SIGHUP, as by Ctrl-C",
     TERMINATED: "ended by SIGTERM, as by Ctrl-C",
-    BROKEN_PIPE: "whoever read the output stopped reading",
+    BROKEN_PIPE: "the reader of the output stopped reading",
 }
 
 _WRONG_CALLS = (
     WrongCallError,
     CatalogVersionError,
-    ExecutionNotFoundError,
+    ExportError,
     InvalidKeyError,
     MissingExtraError,
     QueryError,
-    ReleaseNotFoundError,
+    ReadOnlyCatalogError,
     SameStoreError,
     SelectionError,
+    SnapshotError,
     StoreAccessError,
     StoreURLError,
     VocabularyError,
@@ -60,8 +63,8 @@ _WRONG_CALLS = (
 
 
 def exit_code(error: EmdstoreError) -> int:
-    """Tell a wrong call or configuration from something that failed, or cannot be reached."""
-    if isinstance(error, NothingMatchedError):
+    """Tell a wrong call or configuration from something that failed, is not there, or cannot be reached."""
+    if isinstance(error, LookupError | ArtifactNotFoundError):  # of a set, an execution, a release, a snapshot, a key
         return UNMATCHED
     if isinstance(error, _WRONG_CALLS):
         return WRONG_CALL

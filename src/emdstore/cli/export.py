@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import PurePosixPath
 from typing import Annotated, Any, BinaryIO, Literal, get_args
 
 from cyclopts import Parameter
@@ -16,11 +15,10 @@ from emdstore.catalog.export import Format
 from emdstore.catalog.rows import Status
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.options import (
-    ANY,
     PLAIN,
     Access,
-    Config,
     Folder,
+    NothingMatchedError,
     OptionalCatalogURL,
     Output,
     WrongCallError,
@@ -29,10 +27,11 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.progress import set_progress
 from emdstore.cli.render import note, show_document, size_text, sum_up
-from emdstore.cli.workspaces import open_catalog_of
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores, OwnCatalog
 from emdstore.errors import redact_url
 from emdstore.stores import SupportsStreaming
 from emdstore.stores.port import ArtifactWriter
+from emdstore.web.text import count_text
 
 Kind = Literal["executions", "artifacts", "outputs", "scalars", "series", "inputs", "warnings"]
 
@@ -47,6 +46,7 @@ def export(
     file: Annotated[str, Parameter(name=("--output", "-o"), allow_leading_hyphen=True)],
     format: Format | None = None,
     where: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = (),
+    index: tuple[str, ...] = (),
     status: tuple[Status, ...] = (),
     choosing: Choosing = ANYTHING,
     fragment: Folder = "",
@@ -56,8 +56,7 @@ def export(
     superseded: bool = False,
     outliers: Literal["flag", "hide"] | None = None,
     catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Write rows of the catalog to a file, each dimension a column. However many there are, memory is bounded.
@@ -74,6 +73,8 @@ def export(
         How to write it; by default what the file's name ends in.
     where
         Only rows with this value of a dimension, as NAME=VALUE; conditions on several dimensions must all hold.
+    index
+        Only series along the index of this name, such as time: NetCDF and Zarr hold those of one.
     status
         Only rows of executions in this state.
     fragment
@@ -103,13 +104,17 @@ def export(
         raise WrongCallError(f"{kind} have no dimensions: --where is for {', '.join(_WITH_DIMENSIONS)}")
     if where:
         filters["dimensions"] = _dimensions(where)
+    if index:
+        if kind != "series":
+            raise WrongCallError(f"--index is about series, not {kind}")
+        filters["index_name"] = list(index)
     if kind in _WITH_DIMENSIONS and release is None:
         filters["superseded"] = True if superseded else None
     if outliers is not None:
         if kind != "scalars":
             raise WrongCallError(f"--outliers is about scalars, not {kind}")
         filters["outliers"] = outliers
-    with open_catalog_of(catalog, config, access) as database:
+    with OwnCatalog(catalog, own).open() as database:
         if fragment:
             refuse_empty(
                 database.executions(fragment=fragment, retracted=None).count(),
@@ -123,12 +128,20 @@ def export(
             if kind in _WITH_DIMENSIONS:
                 filters["superseded"] = superseded or release is not None
             refuse_unmatched(len(filters["ids"]), selection, "execution", store=database.url)
-        rows, size = _write(getattr(database, kind)(**filters), chosen, file, access)
+        query = getattr(database, kind)(**filters)
+        is_chosen = bool(where or index or status or dataset or fragment or not selection.is_all)
+        if is_chosen and not query.count():
+            raise NothingMatchedError(f"no {kind} in {database.url} match", store=database.url)
+        rows, size = _write(query, chosen, file, own.reach)
+        of_release = database.executions(release=release, retracted=True) if release and not retracted else None
+        left_out = 0 if of_release is None else of_release.count()
     if output.json:
         document = {"kind": kind, "file": redact_url(file), "format": chosen, "rows": rows, "bytes": size}
         return show_document("export", document)
     if file != _STDOUT:
         sum_up(f"{rows} {kind} ({size_text(size)}) written to {redact_url(file)}")
+    if left_out:
+        note(f"{count_text(left_out, 'set')} of the release left out, because retracted: --retracted takes them, too")
     if not rows:
         note("no rows were found")
     return 0
@@ -167,6 +180,7 @@ def _open_file(file: str, access: Access) -> Iterator[ArtifactWriter | BinaryIO]
     if "://" in file:
         folder, _, name = file.rpartition("/")
     else:
+        file = os.path.expanduser(file)
         if os.path.exists(file) and not os.path.isfile(file):
             raise WrongCallError(f"{file!r} is there and is not a file: give another name, or - for stdout")
         folder, name = os.path.split(os.path.realpath(file))  # through a link, as a redirection would
@@ -177,15 +191,22 @@ def _open_file(file: str, access: Access) -> Iterator[ArtifactWriter | BinaryIO]
         yield writer
 
 
-_FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".nc": "nc"}
+_FORMATS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".nc": "nc",
+    ".zarr.zip": "zarr",
+}
 
 
 def _format_of(file: str) -> Format:
-    format = _FORMATS.get(PurePosixPath(file).suffix.lower())
-    if format is None:
-        what = "stdout tells no format" if file == _STDOUT else f"{file!r} ends in none of {', '.join(_FORMATS)}"
-        raise WrongCallError(f"{what}: give --format, one of {', '.join(get_args(Format))}")
-    return format
+    for suffix, format in _FORMATS.items():
+        if file.lower().endswith(suffix):
+            return format
+    what = "stdout tells no format" if file == _STDOUT else f"{file!r} ends in none of {', '.join(_FORMATS)}"
+    raise WrongCallError(f"{what}: give --format, one of {', '.join(get_args(Format))}")
 
 
 def _dimensions(where: Sequence[str]) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What is told beside each command's own help: exit codes, how to choose, URLs, the environment; and completion."""
+"""Help that is not about one command: exit codes, how to choose, URLs, the environment; and completion."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from emdstore.cli.completing import SCRIPTS, Shell
 from emdstore.cli.exit_codes import table
-from emdstore.cli.options import WrongCallError
-from emdstore.cli.render import say
+from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.render import say, show_document
 
 Topic = Literal["exit-codes", "filters", "urls", "environment"]
 
@@ -82,7 +82,7 @@ NO_COLOR, COLUMNS      as everywhere
 EMDSTORE_OUTPUT_DIR    is told to the program of `emdstore run`"""
 
 
-def show_help(topic: Topic | None = None, /) -> int:
+def show_help(topic: Topic | None = None, /, *, output: Output = PLAIN) -> int:
     """Tell about exit codes, filters, URLs, or the environment.
 
     Parameters
@@ -90,17 +90,21 @@ def show_help(topic: Topic | None = None, /) -> int:
     topic
         What to tell about; without it the topics are listed.
     """
+    texts = {"exit-codes": table(), "filters": _FILTERS, "urls": _URLS, "environment": _ENVIRONMENT}
+    if output.json:
+        topics = [{"topic": name, "text": text} for name, text in texts.items() if topic in (name, None)]
+        return show_document("help", {"topics": topics})
     if topic is None:
         say("`emdstore --help` lists the commands, `emdstore COMMAND --help` explains one;")
-        say("`emdstore help TOPIC` tells about one of")
-        for each in get_args(Topic):
+        say("`emdstore help TOPIC` explains one of")
+        for each in texts:
             say(f"  {each}")
         return 0
-    say({"exit-codes": table(), "filters": _FILTERS, "urls": _URLS, "environment": _ENVIRONMENT}[topic])
+    say(texts[topic])
     return 0
 
 
-def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
+def completion(shell: Shell | None = None, /, *, install: bool = False, output: Output = PLAIN) -> int:
     """Print what a shell needs to complete commands, options, stores and sets, or install it for this user.
 
     Parameters
@@ -118,6 +122,8 @@ def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
         shells = ", ".join(get_args(Shell))
         raise WrongCallError(f"{name or 'SHELL'!r} is no shell that can complete: name one of {shells}")
     if not install:
+        if output.json:
+            return show_document("completion", {"shell": wanted, "script": SCRIPTS[wanted], "file": None})
         print(SCRIPTS[wanted], end="")
         return 0
     file = get_default_completion_path(wanted, "emdstore").absolute()
@@ -125,5 +131,7 @@ def completion(shell: Shell | None = None, /, *, install: bool = False) -> int:
     file.write_text(SCRIPTS[wanted], encoding="utf-8")
     if wanted != "fish":  # which looks there by itself
         add_to_rc_file(file, "emdstore", wanted)
+    if output.json:
+        return show_document("completion", {"shell": wanted, "script": SCRIPTS[wanted], "file": str(file)})
     say(f"{file} is read by new shells")
     return 0

@@ -13,9 +13,9 @@ from emdstore.catalog.choosing import chosen_executions
 from emdstore.catalog.filters import Filters
 from emdstore.catalog.rows import Status
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
-from emdstore.cli.options import PATIENT, PLAIN, Config, Folder, OptionalCatalogURL, Output, Patience
+from emdstore.cli.options import PLAIN, Folder, Output
 from emdstore.cli.render import say, show_document, show_fields, show_table, value_table
-from emdstore.cli.workspaces import open_catalog_of
+from emdstore.cli.workspaces import OWN_CATALOG, OwnCatalog
 
 if TYPE_CHECKING:
     from emdstore.catalog import Catalog, ExecutionRow
@@ -25,9 +25,7 @@ def list_executions(
     *,
     status: Annotated[tuple[Status, ...], Parameter()] = (),
     choosing: Choosing = ANYTHING,
-    catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    catalog: OwnCatalog = OWN_CATALOG,
     output: Output = PLAIN,
 ) -> int:
     """List the executions of the workspace, or of a catalog.
@@ -38,7 +36,7 @@ def list_executions(
         Only those in this state; may be given several times.
     """
     selection = choosing.of_sets()
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         filters: Filters = {"status": status} if status else {}
         rows = list(chosen_executions(database, selection, **filters))
         refuse_unmatched(len(rows), selection, "execution", store=database.url)
@@ -72,10 +70,8 @@ def show(
     execution: Folder,
     /,
     *,
-    catalog: OptionalCatalogURL = None,
+    catalog: OwnCatalog = OWN_CATALOG,
     limit: Annotated[int, Parameter(alias="-n")] = 20,
-    config: Config = None,
-    patience: Patience = PATIENT,
     output: Output = PLAIN,
 ) -> int:
     """Show what the catalog holds of one execution: status, counts, warnings, artifacts, values.
@@ -87,7 +83,7 @@ def show(
     limit
         How many rows to show of each kind; 0 for all. JSON has all.
     """
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         return _show_one(database, execution, limit=limit, output=output)
 
 

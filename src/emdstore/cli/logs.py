@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from emdstore.cli.manners import manners
 from emdstore.cli.options import Output, WrongCallError
@@ -17,11 +18,12 @@ from emdstore.cli.options import Output, WrongCallError
 SAID = logging.getLogger("emdstore.said")
 """What a command says to people on a terminal; only a log file takes it."""
 
+_USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "color_message"})
 _TEXT = "%(levelname)s %(name)s: %(message)s"
 
 
 def keep_nothing_said() -> None:
-    """Have what is said go nowhere else, until `begin_logging` knows of a file for it."""
+    """Hold log lines back until `begin_logging` has a file for them."""
     SAID.handlers = []
     SAID.setLevel(logging.CRITICAL + 1)  # without handlers Python would print it
 
@@ -66,7 +68,7 @@ def begin_logging(
 
 def _open(file: Path) -> logging.FileHandler:
     try:
-        return logging.FileHandler(file.expanduser(), encoding="utf-8", errors="backslashreplace")
+        return logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise WrongCallError(f"--log-file {os.fspath(file)!r} cannot be written: {error.strerror}") from error
 
@@ -95,7 +97,7 @@ class _Text(logging.Formatter):
 
 
 class _Lines(logging.Formatter):
-    """JSON Lines."""
+    """JSON Lines, with the fields that a record has besides the usual ones."""
 
     def __init__(self, redact: Callable[[str], str], printable: Callable[[str], str] = str) -> None:
         super().__init__()
@@ -103,8 +105,11 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
-        said = {"time": _moment(record), "level": record.levelname.lower(), "logger": record.name}
+        said: dict[str, Any] = {"time": _moment(record), "level": record.levelname.lower(), "logger": record.name}
         said["message"] = self._redact(record.getMessage())
+        for name, value in vars(record).items():
+            if name not in _USUAL and name not in said:
+                said[name] = value if isinstance(value, int | float | None) else self._redact(str(value))
         if record.exc_info:
             said["traceback"] = self._redact(self.formatException(record.exc_info))
         return json.dumps(said)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import groupby, takewhile
 from typing import Annotated, Any
 
@@ -24,13 +26,14 @@ from emdstore.cli.options import (
     open_existing,
     refuse_empty,
 )
-from emdstore.cli.render import say, show_document, show_fields, show_left_out, show_table, size_text
+from emdstore.cli.render import note, say, show_document, show_fields, show_left_out, show_table, size_text
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError
-from emdstore.keys import join_key
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutionNotFoundError
+from emdstore.keys import join_key, key_below
 from emdstore.selection import folders_above
 from emdstore.sets.listing import iter_chosen, summary_of
 from emdstore.sets.record import read_record
+from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.sets.state import look_at_set
 from emdstore.sets.usage import By, Usage, usage
 from emdstore.stores import ArtifactInfo, ArtifactStore, SupportsInfo, SupportsStreaming
@@ -93,7 +96,7 @@ def cat(
     access: Access = ANY,
     output: Output = PLAIN,
 ) -> int:
-    """Write an artifact's bytes to stdout.
+    """Write an artifact's bytes to stdout; with --json its text in the document, or its bytes as base64.
 
     Parameters
     ----------
@@ -105,14 +108,25 @@ def cat(
         Lay JSON out, such as a bundle or a record.
     """
     opened = open_existing(store, access)
-    if output.json:
-        raise WrongCallError("cat writes the artifact itself: leave out --json, and ask `emdstore stat` about it")
+    _warn_if_retracted(opened, key)
+    try:
+        return _write_out(opened, key, pretty=pretty, output=output)
+    except ArtifactNotFoundError as error:
+        raise NothingMatchedError(f"there is no artifact {key!r} in {opened!r}", key=key) from error
+
+
+def _write_out(opened: ArtifactStore, key: str, *, pretty: bool, output: Output) -> int:
     if pretty:
         try:
-            print(json.dumps(json.loads(opened.read_bytes(key)), indent=2))
+            value = json.loads(opened.read_bytes(key))
         except ValueError as error:
             raise WrongCallError(f"{key!r} is not JSON: leave out --pretty", key=key) from error
+        if output.json:
+            return show_document("cat", {"key": key, "encoding": "json", "content": value})
+        print(json.dumps(value, indent=2))
         return 0
+    if output.json:
+        return show_document("cat", {"key": key} | _content(opened.read_bytes(key)))
     sys.stdout.flush()
     if not isinstance(opened, SupportsStreaming):
         sys.stdout.buffer.write(opened.read_bytes(key))
@@ -122,6 +136,13 @@ def cat(
                 sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
     return 0
+
+
+def _content(data: bytes) -> dict[str, str]:
+    try:
+        return {"encoding": "utf-8", "content": data.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "content": b64encode(data).decode()}
 
 
 def stat(store: str, key: Folder, /, *, access: Access = ANY, output: Output = PLAIN) -> int:
@@ -155,11 +176,14 @@ def stat(store: str, key: Folder, /, *, access: Access = ANY, output: Output = P
 def _stat_set(store: ArtifactStore, folder: str, output: Output) -> int:
     try:
         found = summary_of(look_at_set(store, folder, bundles=False))
-    except EmdstoreError as error:
+    except ExecutionNotFoundError as error:
         raise NothingMatchedError(f"there is no artifact and no set {folder!r} in {store!r}", key=folder) from error
     if output.json:
         return show_document("stat", {"artifacts": [found]})
-    show_fields({name: value for name, value in attrs.asdict(found, recurse=False).items() if value is not None})
+    facts = {name: value for name, value in attrs.asdict(found, recurse=False).items() if value is not None}
+    if found.retraction is not None:
+        facts["retraction"] = _retracted_text(found.retraction)
+    show_fields(facts)
     return 0
 
 
@@ -175,15 +199,29 @@ def _recorded(store: ArtifactStore, key: str) -> dict[str, Any]:
         record = read_record(scoped(store, folder))
         if record is None:
             continue
-        inside = key[len(folder) + 1 :] if folder else key
+        inside = key_below(key, folder)
         named = next((each for each in record.artifacts if each.key == inside), None)
         word = "it is the record" if inside == RECORD_NAME else "not named by the record" if named is None else None
         about: dict[str, Any] = {"set": record.fragment, "state": record.state, "role": word}
+        if (retraction := read_retraction(store, folder)) is not None:
+            about["retracted"] = _retracted_text(retraction)
         if named is not None:
             about |= {"role": named.role, "recorded_sha256": named.sha256, "media_type": named.media_type}
             about["as_recorded"] = digest_of(store, join_key(folder, named.key)) == (named.size, named.sha256)
         return about
     return {}
+
+
+def _retracted_text(retraction: Retraction) -> str:
+    return retraction.reason + (f"; use {retraction.successor}" if retraction.successor else "")
+
+
+def _warn_if_retracted(store: ArtifactStore, key: str) -> None:
+    """Warn if an artifact belongs to a retracted set; without the right to look, show it all the same."""
+    for folder in folders_above(key):
+        with suppress(EmdstoreError):
+            if (retraction := read_retraction(store, folder)) is not None:
+                note(f"{folder} is retracted: {_retracted_text(retraction)}")
 
 
 def tree(
@@ -227,9 +265,8 @@ def tree(
 
 def _lines(keys: Iterable[str], prefix: str, depth: int) -> Iterator[tuple[int, str, int | None]]:
     """Yield level and name of each folder and artifact; of a folder that is not opened also how much it holds."""
-    inside = len(prefix) + 1 if prefix else 0
     before: list[str] = []
-    for (shown, is_closed), together in groupby(_cut(key[inside:].split("/"), depth) for key in keys):
+    for (shown, is_closed), together in groupby(_cut(key_below(key, prefix).split("/"), depth) for key in keys):
         folders = list(shown if is_closed else shown[:-1])
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(folders, before, strict=False)))
         for level in range(common, len(folders) - is_closed):

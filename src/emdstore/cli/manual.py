@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from emdstore._version import __version__
 from emdstore.cli.examples import EXAMPLES
 from emdstore.cli.exit_codes import MEANINGS
-from emdstore.cli.options import WrongCallError
-from emdstore.cli.render import say
+from emdstore.cli.options import PLAIN, Output, WrongCallError
+from emdstore.cli.render import say, show_document
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _FOLDER = Path("~/.local/share/man/man1")
 
 
-def man(*command: str, install: bool = False, folder: Path = _FOLDER) -> int:
+def man(*command: str, install: bool = False, folder: Path = _FOLDER, output: Output = PLAIN) -> int:
     """Print the manual page of a command, or of emdstore, for `man -l -`; or install all of them for this user.
 
     Parameters
@@ -37,17 +37,27 @@ def man(*command: str, install: bool = False, folder: Path = _FOLDER) -> int:
 
     summaries = {name: summary for name, (_, summary) in COMMANDS.items()}
     name = " ".join(command)
-    if install:
-        target = folder.expanduser()
-        target.mkdir(parents=True, exist_ok=True)
-        for each in ("", *COMMANDS):
-            text = _page_of(each, summaries[each], make_app(each.split())) if each else _overview(summaries, sections())
-            (target / f"{_title(each)}.1").write_text(text, encoding="utf-8")
-        say(f"{len(COMMANDS) + 1} pages are in {target}: man emdstore-transfer")
-        return 0
     if name and name not in COMMANDS:
         raise WrongCallError(f"there is no command {name!r}: `emdstore --help` lists them")
-    print(_page_of(name, summaries[name], make_app(command)) if name else _overview(summaries, sections()), end="")
+
+    def page(of: str) -> str:
+        return _page_of(of, summaries[of], make_app(of.split())) if of else _overview(summaries, sections())
+
+    if not install:
+        if output.json:
+            return show_document("man", {"pages": [{"name": _title(name), "page": page(name)}]})
+        print(page(name), end="")
+        return 0
+    target = folder.expanduser()
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for each in ("", *COMMANDS):
+        file = target / f"{_title(each)}.1"
+        file.write_text(page(each), encoding="utf-8")
+        written.append({"name": _title(each), "file": str(file)})
+    if output.json:
+        return show_document("man", {"pages": written})
+    say(f"{len(written)} pages are in {target}: man emdstore-transfer")
     return 0
 
 

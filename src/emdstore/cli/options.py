@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
-from cyclopts import Group, Parameter, Token
+from cyclopts import Group, Parameter
 
 from emdstore.cli.manners import Manners
 from emdstore.errors import CatalogError, CatalogUnavailableError, CatalogVersionError, EmdstoreError
@@ -30,13 +30,29 @@ class NothingMatchedError(EmdstoreError, LookupError):
     """Nothing that was asked for exists."""
 
 
-def _without_slash(_: object, tokens: Sequence[Token]) -> str:
-    """Accept a folder as a shell completes it: ``clim/`` and ``./clim`` are ``clim``."""
-    return tokens[0].value.removeprefix("./").removesuffix("/")
+def as_folder(name: str) -> str:
+    """Accept a folder as people and shells write it: ``clim/`` and ``./clim`` are ``clim``, and ``.`` is all."""
+    while name.startswith("./"):
+        name = name[2:].lstrip("/") or ALL_OF_IT
+    return "" if name == ALL_OF_IT else name.rstrip("/") if name.strip("/") else name
 
 
-Folder = Annotated[str, Parameter(converter=_without_slash)]
+ALL_OF_IT = "."
+"""How all of a store is named where keys and folders are, so that a variable that is not set does not mean it."""
+
+
+def _as_name(name: str) -> str:
+    return as_folder(name) or (ALL_OF_IT if name else name)
+
+
+Folder = Annotated[str, Parameter(converter=lambda _, tokens: as_folder(tokens[0].value))]
 """A folder of a store, or an execution, which has one."""
+
+Name = Annotated[str, Parameter(converter=lambda _, tokens: _as_name(tokens[0].value))]
+"""A key or folder of a store; ``.`` for all of it."""
+
+LocalName = Annotated[str, Parameter(converter=lambda _, tokens: os.path.expanduser(tokens[0].value))]
+"""A file or folder of this machine, where a word or a URL may stand, too."""
 
 Latest = Annotated[
     bool,
@@ -56,7 +72,7 @@ AcceptLeftOut = Annotated[
     Parameter(
         name="--accept-left-out",
         negative=(),
-        help="Do not fail because of what is left out: names that no key can spell, files that nobody can read.",
+        help="Do not fail because a listing leaves something out: names that are no keys, files that cannot be read.",
     ),
 ]
 
@@ -70,11 +86,12 @@ Config = Annotated[
 ]
 
 _DATABASE = "The database: a SQLite file, or a URL such as postgresql://host/name"
+_OR_SNAPSHOT = f"{_DATABASE}; or, to read only, a store with a snapshot"
 
 CatalogURL = Annotated[str, Parameter(name="--catalog", env_var="EMDSTORE_CATALOG", help=f"{_DATABASE}.")]
 OptionalCatalogURL = Annotated[
     str | None,
-    Parameter(name="--catalog", env_var="EMDSTORE_CATALOG", help=f"{_DATABASE}; by default the workspace's."),
+    Parameter(name="--catalog", env_var="EMDSTORE_CATALOG", help=f"{_OR_SNAPSHOT}; by default the workspace's."),
 ]
 
 
@@ -153,8 +170,12 @@ class Patience:
         if self.retries is not None and self.retries < 0:
             raise WrongCallError(f"--retries is 0 or more, not {self.retries}")
 
+    def options_for(self, place: str) -> dict[str, Any]:
+        """Return the options for `open_store`."""
+        return dict(self.bounds())
+
     def bounds(self) -> dict[str, float | str]:
-        """Return these options for `open_store`."""
+        """Return those of them that are bounds."""
         given = {
             "timeout": self.timeout,
             "connect_timeout": self.connect_timeout,
@@ -194,7 +215,7 @@ class Access(Patience):
     profile: str | None = None
     anonymous: Annotated[bool, Parameter(negative="")] = False
     requester_pays: Annotated[bool, Parameter(negative="")] = False
-    ca_bundle: str | None = None
+    ca_bundle: LocalName | None = None
     verify: Annotated[bool, Parameter(negative="--no-verify")] = True
 
     def options_for(self, place: str) -> dict[str, Any]:
@@ -267,12 +288,16 @@ def catalog_is_configuration() -> Iterator[None]:
         raise WrongCallError(str(error), store=error.store) from error
 
 
-def open_catalog(url: str, *, create: bool) -> Catalog:
-    """Open a catalog and check that it can be used."""
+def open_catalog(url: str, access: Patience = ANY, *, create: bool) -> Catalog:
+    """Open a catalog and check that it can be used, also for writing if it may be created."""
     from emdstore.catalog import Catalog
+    from emdstore.catalog.catalog import is_database
 
     with catalog_is_configuration():
-        catalog = Catalog(url, create=create)
+        place = url if is_database(url) else open_store(url, **access.options_for(url))
+        catalog = Catalog(place, create=create)
+        if create:
+            catalog.refuse_to_write()
         catalog.executions().first()
     return catalog
 
@@ -280,7 +305,7 @@ def open_catalog(url: str, *, create: bool) -> Catalog:
 def fragment_of(place: str) -> str:
     """Return the fragment of an execution's folder from its place: the last four segments of the path."""
     place, _ = located(place)
-    path = place.partition("://")[2].partition("/")[2] if "://" in place else os.path.abspath(place)
+    path = place.partition("://")[2].partition("/")[2] if "://" in place else os.path.abspath(os.path.expanduser(place))
     segments = [segment for segment in path.split("/") if segment]
     if not segments:
         raise WrongCallError(f"{place!r} does not tell which execution it is: give --fragment")

@@ -6,18 +6,17 @@ from typing import Any
 
 from emdstore.catalog import ExecutionRow, InputRow
 from emdstore.catalog.resources import Percentiles, resources_by_diagnostic
-from emdstore.cli.options import PATIENT, PLAIN, Config, Folder, Latest, OptionalCatalogURL, Output, Patience
+from emdstore.cli.options import PLAIN, Folder, Latest, NothingMatchedError, Output, WrongCallError
 from emdstore.cli.render import note, say, show_document, show_fields, show_table, size_text
-from emdstore.cli.workspaces import open_catalog_of
+from emdstore.cli.workspaces import OWN_CATALOG, OwnCatalog
+from emdstore.web.text import count_text
 
 
 def inputs(
     execution: Folder,
     /,
     *,
-    catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    catalog: OwnCatalog = OWN_CATALOG,
     output: Output = PLAIN,
 ) -> int:
     """Show what an execution came from: what it read, the versions of what computed it, and what that took.
@@ -27,7 +26,7 @@ def inputs(
     execution
         Its fragment, or the end of it, or its id.
     """
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         row = database.execution(execution)
         read = [
             each for each in database.inputs(fragment=row.fragment, retracted=None) if each.fragment == row.fragment
@@ -50,20 +49,21 @@ def inputs(
         say("")
         show_table(("role", "input", "version", "variable", "identifier"), map(_listed, read))
     else:
-        note("nobody told what it read")
+        note("what it read was not reported")
     if row.software:
         say("")
         show_table(("software", "version"), sorted(row.software.items()))
     return 0
 
 
+_NOBODY_READ = "no execution is known to have read"
+
+
 def affected(
     *datasets: str,
     latest: Latest = False,
     retracted: bool = False,
-    catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    catalog: OwnCatalog = OWN_CATALOG,
     output: Output = PLAIN,
 ) -> int:
     """List the executions that read a dataset, and so depend on it.
@@ -75,19 +75,31 @@ def affected(
     retracted
         Also executions that were retracted.
     """
+    if not datasets:
+        raise WrongCallError("name the datasets: `emdstore inputs EXECUTION` lists those of an execution")
     filters: dict[str, Any] = {"dataset": list(datasets), "retracted": None if retracted else False}
     if latest:
         filters["latest"] = True
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         rows = {row.fragment: row for row in database.executions(**filters)}
         read = list(database.inputs(**filters))
+        left_out = 0 if retracted else database.executions(dataset=list(datasets), retracted=True).count()
+        unknown = [each for each in datasets if not database.executions(dataset=[each], retracted=None).count()]
+        if len(unknown) == len(datasets):
+            raise NothingMatchedError(f"{_NOBODY_READ} {', '.join(unknown)}", store=database.url)
+    code = 1 if unknown else 0
     if output.json:
-        return show_document("affected", {"executions": list(rows.values()), "inputs": read})
+        document = {"executions": list(rows.values()), "inputs": read, "unknown": unknown}
+        return show_document("affected", document, code)
     columns = ("execution", "state", "published", "input", "version", "role")
     show_table(columns, [_affected(rows[each.fragment], each) for each in read if each.fragment in rows])
-    if not rows:
-        note(f"no execution is known to have read {', '.join(datasets)}")
-    return 0
+    if unknown:
+        note(f"{_NOBODY_READ} {', '.join(unknown)}")
+    if left_out:
+        note(
+            f"{count_text(left_out, 'execution')} that read it left out, because retracted: --retracted shows them, too"
+        )
+    return code
 
 
 def resources(
@@ -95,9 +107,7 @@ def resources(
     provider: tuple[str, ...] = (),
     diagnostic: tuple[str, ...] = (),
     latest: Latest = False,
-    catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    catalog: OwnCatalog = OWN_CATALOG,
     output: Output = PLAIN,
 ) -> int:
     """Tell what the runs of each diagnostic took: the median, what nine out of ten stay below, and the most.
@@ -114,8 +124,10 @@ def resources(
     }
     if latest:
         filters["latest"] = True
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         found = resources_by_diagnostic(database.executions(**filters))
+        if not found and (provider or diagnostic):
+            raise NothingMatchedError(f"no run of {', '.join((*provider, *diagnostic))} is known", store=database.url)
     if output.json:
         return show_document("resources", {"diagnostics": found})
     columns = (

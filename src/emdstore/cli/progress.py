@@ -52,7 +52,7 @@ class Stand:
 
     @property
     def seconds_left(self) -> float | None:
-        """For how many seconds it will go on at this rate; None if nobody knows."""
+        """The seconds left at this rate; None if unknown."""
         return None if self.total is None or not self.rate else max(0.0, self.total - self.done) / self.rate
 
     def text(self, width: int) -> str:

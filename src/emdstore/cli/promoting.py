@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from emdstore import system
 from emdstore.catalog.comparing import Rules, read_tolerances
 from emdstore.cli.compare import show_pairs
-from emdstore.cli.options import ANY, PLAIN, Access, Config, Output, WrongCallError, open_dest
+from emdstore.cli.options import PLAIN, Output, WrongCallError, open_dest
 from emdstore.cli.render import confirmed, note, say, show_document
-from emdstore.cli.workspaces import open_workspace
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores
 from emdstore.emds import load_vocabulary
 from emdstore.executions.settings import Target, named_targets
-from emdstore.gates.promotion import Promotion, promote as carry_out, propose
+from emdstore.gates.promotion import Promotion, name_for, promote as carry_out, propose
 from emdstore.stores import ArtifactStore
 from emdstore.web.text import count_text
 
@@ -32,8 +32,7 @@ def promote(
     yes: bool = False,
     dry_run: bool = False,
     limit: Annotated[int, Parameter(alias="-n")] = 20,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Promote what one target stands behind to another one: compare, check, ask, and only then release it.
@@ -51,7 +50,7 @@ def promote(
     to_target
         Where it goes to.
     name
-        The name of the new release; by default that of TO with the date.
+        The name of the new release; by default that of TO with the date, and a number if there is one of today already.
     release
         Promote the sets of this release instead.
     note_
@@ -65,13 +64,13 @@ def promote(
     limit
         How many things to show of each pair and check; 0 for all. JSON has all.
     """
-    targets = named_targets(config)
+    targets = named_targets(own.config)
     one, other = (_target(targets, each) for each in (from_target, to_target))
     if one == other:
         raise WrongCallError("a target cannot be promoted to itself")
-    with open_workspace(config, access, no_catalog=True) as workspace:
+    with own.open(no_catalog=True) as workspace:
         stores: list[ArtifactStore] = [
-            workspace.results if each.store is None else open_dest(each.store, access) for each in (one, other)
+            workspace.results if each.store is None else open_dest(each.store, own.reach) for each in (one, other)
         ]
         rules = Rules(contents=other.contents)
         promotion = propose(
@@ -83,7 +82,7 @@ def promote(
             rules=rules if other.tolerances is None else read_tolerances(other.tolerances, rules),
             vocabulary=workspace.vocabulary if other.vocabulary is None else load_vocabulary(other.vocabulary),
         )
-        called = name or f"{other.name}-{system.current().now():%Y-%m-%d}"
+        called = name or name_for(promotion, f"{other.name}-{system.current().now():%Y-%m-%d}")
         if not output.json:
             _show(promotion, limit or None)
         promoted = promotion.is_done
@@ -106,6 +105,7 @@ def promote(
             "promoted": promoted,
             "sets": list(promotion.records),
             "pairs": pairs,
+            "retracted": list(promotion.retracted),
         }
         return show_document("promote", document, code)
     if promoted and not promotion.is_done:
@@ -128,6 +128,8 @@ def _show(promotion: Promotion, limit: int | None) -> None:
         moved = sum(pair.verdict not in ("equal", "within") for pair in promotion.pairs)
         behind = promotion.before.name
         say(f"{count_text(len(promotion.records), 'set')}; {moved} of {len(promotion.pairs)} differ from {behind}")
+    for fragment, word in promotion.retracted.items():
+        say(f"retracted  {fragment}: {word.reason}; it will be retracted at the target, too")
     for verdict in promotion.verdicts:
         say(f"{'passed' if verdict.ok else 'objects'}  {verdict.check}", style=None if verdict.ok else "red")
         for finding in verdict.findings[:limit]:

@@ -14,17 +14,15 @@ from emdstore.cli.options import (
     ANY,
     PLAIN,
     Access,
-    Config,
     Folder,
     NothingMatchedError,
     Output,
     WrongCallError,
     open_existing,
 )
+from emdstore.cli.protecting import refuse_alias
 from emdstore.cli.render import say, show_document, show_fields, show_table
-from emdstore.cli.workspaces import open_workspace
-from emdstore.executions.settings import named_targets
-from emdstore.ingestion.replay import note_releases
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores
 from emdstore.sets.manifest import iter_manifest
 from emdstore.sets.release import ReleaseDiff, list_aliases, list_releases, point_alias, read_release
 from emdstore.sets.releasing import check_release, create_release
@@ -38,15 +36,14 @@ if TYPE_CHECKING:
 
 @Parameter(name="*")
 @attrs.frozen
-class Place:
+class ReleaseStore:
     """In which results store releases are."""
 
     results: Annotated[str | None, Parameter(help="The results store, or a copy; by default the workspace's.")] = None
-    config: Config = None
-    access: Access = ANY
+    own: OwnAndStores = OWN_AND_STORES
 
 
-OWN = Place()
+OF_WORKSPACE = ReleaseStore()
 
 
 def create(
@@ -61,7 +58,7 @@ def create(
     note: Annotated[str, Parameter(name=("--note", "-m"))] = "",
     by: str | None = None,
     key: Annotated[Path | None, Parameter(name="--sign")] = None,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """Name exactly these sets, as they are, in a list that never changes. Every byte of them is read before.
@@ -113,7 +110,7 @@ def create(
     return 0
 
 
-def list_all(*, place: Place = OWN, output: Output = PLAIN) -> int:
+def list_all(*, place: ReleaseStore = OF_WORKSPACE, output: Output = PLAIN) -> int:
     """List the releases of a results store, and the aliases that point at them."""
     with _store_and_catalog(place) as (store, _):
         releases, aliases = list_releases(store), list_aliases(store)
@@ -135,7 +132,7 @@ def show(
     name: str,
     /,
     *,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """Show which sets a release names.
@@ -152,7 +149,7 @@ def show(
     about = {"release": release.name, "made": release.at, "by": release.by, "note": release.note}
     show_fields(about | ({} if release.promoted_from is None else {"promoted from": release.promoted_from}))
     for verdict in release.checks:
-        say(f"{verdict.check}: {'passed' if verdict.ok else f'{verdict.count} objections'}")
+        say(f"{verdict.check}: {'passed' if verdict.ok else count_text(verdict.count, 'objection')}")
     say("")
     show_table(("set", "record"), [(each.fragment, each.record) for each in release.sets])
     return 0
@@ -163,7 +160,7 @@ def check(
     /,
     *,
     signers: Path | None = None,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """Read every byte that a release names, and tell whether all is as it was released. Exit code 1 if it is not.
@@ -198,7 +195,7 @@ def diff(
     other: str,
     /,
     *,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """List what is different from one release to another. Exit code 1 if anything is.
@@ -228,7 +225,7 @@ def sign(
     key: Path,
     /,
     *,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """Sign a release with an SSH key, so that others can tell who stands behind it, also in a copy.
@@ -256,9 +253,9 @@ def alias(
     release: str,
     /,
     *,
-    why: Annotated[str, Parameter(name=("--why", "-m"))] = "",
+    why: Annotated[str, Parameter(name=("--reason", "-m"))] = "",
     by: str | None = None,
-    place: Place = OWN,
+    place: ReleaseStore = OF_WORKSPACE,
     output: Output = PLAIN,
 ) -> int:
     """Point an alias, such as production, at a release. Where it pointed before is kept, with who moved it and why.
@@ -274,10 +271,8 @@ def alias(
     by
         Who moves it; by default the user and the host.
     """
-    target = named_targets(place.config).get(name) if place.results is None else None
-    if target is not None and target.protected:
-        raise WrongCallError(f"{name} is a protected target: `emdstore promote` moves it, after the checks")
     with _store_and_catalog(place) as (store, _):
+        refuse_alias(name, store, place.results, place.own)
         pointed = point_alias(store, name, release, why=why, by=by)
     if output.json:
         return show_document("release alias", {"alias": pointed})
@@ -286,12 +281,14 @@ def alias(
 
 
 @contextmanager
-def _store_and_catalog(place: Place) -> Iterator[tuple[ArtifactStore, Catalog | None]]:
+def _store_and_catalog(place: ReleaseStore) -> Iterator[tuple[ArtifactStore, Catalog | None]]:
     """Open a results store, and the workspace's catalog where it is the workspace's; the catalog learns of releases."""
     if place.results is not None:
-        yield open_existing(place.results, place.access), None
+        yield open_existing(place.results, place.own.reach), None
         return
-    with open_workspace(place.config, place.access, instead="--results") as workspace:
+    from emdstore.ingestion.replay import note_releases
+
+    with place.own.open(instead="--results") as workspace:
         yield workspace.results, workspace.catalog
         note_releases(workspace.results, workspace.catalog)
 
@@ -303,6 +300,7 @@ def manifest(
     *,
     release: str | None = None,
     access: Access = ANY,
+    output: Output = PLAIN,
 ) -> int:
     """Print the SHA-256 of every artifact that is published, as `sha256sum -c` takes it in the store's folder.
 
@@ -319,10 +317,13 @@ def manifest(
     """
     opened = open_existing(store, access)
     named = None if release is None else read_release(opened, release)
-    found = False
+    found, listed = False, []
     for sha256, key in iter_manifest(opened, prefix, release=named):
         found = True
-        print(f"{sha256}  {key}")
+        if output.json:
+            listed.append({"key": key, "sha256": sha256})
+        else:
+            print(f"{sha256}  {key}")
     if not found:
         raise NothingMatchedError(f"no set is published below {prefix!r} in {opened!r}", key=prefix)
-    return 0
+    return show_document("manifest", {"artifacts": listed}) if output.json else 0

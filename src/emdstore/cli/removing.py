@@ -10,43 +10,38 @@ import attrs
 from cyclopts import Parameter
 
 from emdstore.cli.options import (
-    ANY,
+    ALL_OF_IT,
     PLAIN,
-    Access,
-    Config,
-    Folder,
-    NothingMatchedError,
+    Name,
     Output,
     WrongCallError,
     catalog_is_configuration,
     open_existing,
 )
 from emdstore.cli.render import confirmed, note, say, say_first, show_document, size_text, sum_up
-from emdstore.cli.workspaces import find_workspace
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, StoreUnavailableError, WorkspaceError
-from emdstore.executions.unpublish import unpublish
 from emdstore.keys import in_folder
-from emdstore.sets.removing import Doomed, Rules, expand, look_before_removal, remove
+from emdstore.sets.removing import Doomed, RemovalRules, expand, plan_removal, remove
 from emdstore.stores import ArtifactStore
 from emdstore.stores.place import place_of
 from emdstore.web.text import count_text
 
-Act = Callable[[str, Rules, bool], Doomed]
+Act = Callable[[str, RemovalRules, bool], Doomed]
 """Looks at what lies under a name, and removes it unless it is only a dry run."""
 
 
 def rm(
     store: str,
     /,
-    *names: Folder,
+    *names: Name,
     copy: str | None = None,
     recursive: Annotated[bool, Parameter(alias="-r")] = False,
     unnamed: bool = False,
     force: bool = False,
     dry_run: bool = False,
     yes: bool = False,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Remove sets and keys by their names, as far as nothing is lost.
@@ -77,9 +72,11 @@ def rm(
     """
     if not names:
         raise WrongCallError("name the sets and keys to remove")
-    opened = open_existing(store, access)
-    rules = Rules(None if copy is None else open_existing(copy, access), force, unnamed)
-    with _acting_on(opened, config, access) as act:
+    if not {"", ALL_OF_IT}.isdisjoint(names):
+        raise WrongCallError("a name is empty, or means all of the store: name the folders that are to go")
+    opened = open_existing(store, own.reach)
+    rules = RemovalRules(None if copy is None else open_existing(copy, own.reach), force, unnamed)
+    with _acting_on(opened, own) as act:
         wanted = list(dict.fromkeys(each for name in names for each in _meant(opened, name, recursive=recursive)))
         looked = [_told(act, each, rules, dry_run=True) for each in wanted]
         removable = [each.name for each in looked if each.refusal is None]
@@ -129,36 +126,36 @@ def _meant(store: ArtifactStore, name: str, *, recursive: bool) -> list[str]:
     return [*sets, *keys]
 
 
-def _told(act: Act, name: str, rules: Rules, *, dry_run: bool) -> Doomed:
-    """Return what became of one name; what cannot be done of it stops no other."""
+def _told(act: Act, name: str, rules: RemovalRules, *, dry_run: bool) -> Doomed:
+    """Return the outcome for one name; a failure does not stop the others."""
     try:
         return act(name, rules, dry_run)
-    except ArtifactNotFoundError as error:
-        raise NothingMatchedError(str(error), key=name, store=error.store) from error
-    except StoreUnavailableError:
+    except (ArtifactNotFoundError, StoreUnavailableError):
         raise
     except EmdstoreError as error:
         return Doomed(name, "set", refusal=str(error))
 
 
 @contextmanager
-def _acting_on(store: ArtifactStore, config: Config, access: Access) -> Iterator[Act]:
+def _acting_on(store: ArtifactStore, own: OwnAndStores) -> Iterator[Act]:
     """Yield what looks and removes: in the results store of a workspace under its claims."""
 
-    def plainly(name: str, rules: Rules, dry_run: bool) -> Doomed:
-        return look_before_removal(store, name, rules) if dry_run else remove(store, name, rules)
+    def plainly(name: str, rules: RemovalRules, dry_run: bool) -> Doomed:
+        return plan_removal(store, name, rules) if dry_run else remove(store, name, rules)
 
     with ExitStack() as opened_ones:
         try:
-            workspace = opened_ones.enter_context(find_workspace(config, access))
+            workspace = opened_ones.enter_context(own.find())
         except WorkspaceError:
-            if config is not None:
+            if own.config is not None:
                 raise
             workspace = None
         inside = None if workspace is None else _inside(store, workspace.results)
         if workspace is None or inside is None:
             yield plainly
             return
+        from emdstore.executions.unpublish import unpublish
+
         with catalog_is_configuration():
             workspace.bind()
         owned = workspace

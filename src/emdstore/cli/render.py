@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import attrs
 
 from emdstore import system
-from emdstore.cli.documents import envelope, schema_of
 from emdstore.cli.logs import SAID
 from emdstore.cli.manners import manners
 from emdstore.errors import redact
@@ -34,7 +34,7 @@ _FIRST = 20
 
 
 def console_of(stream: TextIO) -> Console:
-    """Return what lays out and styles text for a stream."""
+    """Return the console that lays out and styles text for a stream."""
     from rich.console import Console
 
     class OurConsole(Console):
@@ -181,7 +181,7 @@ def note(text: str, *, style: str | None = None, always: bool = False) -> None:
 
 
 def confirmed(question: str) -> bool:
-    """Ask on a terminal; whoever is not on one did not agree."""
+    """Ask on a terminal; without one the answer is no."""
     if not sys.stdin.isatty():
         return False
     note(f"{question} [y/N]")
@@ -214,6 +214,9 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
     one_line
         Without line breaks, for a command that prints one document after the other.
     """
+    signal.setitimer(signal.ITIMER_REAL, 0)  # after Ctrl-C work is cut off in the end, but not what is said of it
+    from emdstore.cli.documents import envelope  # here and below, because most commands print no document
+
     whole = _plain(envelope(schema, document, code))
     if manners().lines:
         for each in whole.pop("items"):
@@ -228,6 +231,8 @@ def show_document(schema: str, document: Mapping[str, Any], code: int = 0, *, on
 
 def show_event(command: str, event: str, about: Mapping[str, Any]) -> None:
     """Print a line of `--json-lines`, at once."""
+    from emdstore.cli.documents import schema_of
+
     now = system.current().now().isoformat(timespec="milliseconds")
     _print_json(_plain({"schema": schema_of(command), "event": event, "time": now} | dict(about)))
     sys.stdout.flush()

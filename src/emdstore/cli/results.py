@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 from cyclopts import Parameter
 
-from emdstore.catalog.references import REFERENCE, Conflict, conflicting_references
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
@@ -21,6 +20,7 @@ from emdstore.cli.options import (
     Access,
     CatalogURL,
     Folder,
+    LocalName,
     Output,
     ReleaseName,
     WrongCallError,
@@ -32,6 +32,7 @@ from emdstore.cli.options import (
     refuse_nothing,
 )
 from emdstore.cli.progress import set_progress, transfer_progress
+from emdstore.cli.protecting import refuse_protected
 from emdstore.cli.render import (
     counts_text,
     note,
@@ -47,22 +48,25 @@ from emdstore.cli.stores import show_transfer
 from emdstore.cli.watch import watch as watch_store
 from emdstore.emds import load_vocabulary
 from emdstore.errors import LookRefusedError, redact_url
-from emdstore.ingestion.replay import replay as replay_sets
-from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.replay_report import ReplayInterrupted, ReplayReport
 from emdstore.keys import join_key, validate_key
 from emdstore.selection import Selection
 from emdstore.sets.decision import StatusDecision, resolve_status
-from emdstore.sets.materialize import MaterializeOutcome, materialize_outputs
+from emdstore.sets.events import announce
+from emdstore.sets.materialize import materialize_outputs
+from emdstore.sets.outcome import MaterializeOutcome
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, read_record
 from emdstore.sets.releasing import released_around
-from emdstore.sets.result import ExecutionResult
+from emdstore.sets.result import METRIC_NAME, OUTPUT_NAME, SERIES_NAME, ExecutionResult
 from emdstore.sets.verify import HARMLESS, VerifyInterrupted, VerifyReport, verify
 from emdstore.stores import ArtifactStore
 from emdstore.transfers import TransferInterrupted, Unchanged
 from emdstore.web.text import count_text
 
 if TYPE_CHECKING:
+    from emdstore.catalog.references import Conflict
+
     pass
 
 
@@ -76,8 +80,8 @@ def materialize(
     series: str | None = None,
     failed: bool = False,
     retryable: bool = False,
-    output_directory: str | None = None,
-    fragment: str | None = None,
+    output_directory: LocalName | None = None,
+    fragment: Folder | None = None,
     provider: str | None = None,
     diagnostic: str | None = None,
     group: str | None = None,
@@ -100,11 +104,11 @@ def materialize(
     dest
         The execution's own folder in results.
     metric
-        The metric bundle's name, usually diagnostic.json.
+        The metric bundle's name; by default diagnostic.json, if the run did not fail and that is there.
     output_bundle
-        The output bundle's name, usually output.json.
+        The output bundle's name; by default output.json, likewise.
     series
-        The series file's name, usually series.json.
+        The series file's name; by default series.json, likewise.
     failed
         The run failed: only its log is promoted.
     retryable
@@ -132,6 +136,7 @@ def materialize(
     if retryable and not failed:
         raise WrongCallError("--retryable is about a failed run: give --failed too")
     run, results = open_existing(source, access), open_dest(dest, access)
+    refuse_protected(dest, results, access)
     published = None
     if fragment is None:
         with contextlib.suppress(LookRefusedError):
@@ -145,11 +150,15 @@ def materialize(
             if value
         },
     )
+
+    def usual(name: str) -> str | None:
+        return name if not failed and run.exists(name) else None
+
     result = ExecutionResult(
         successful=not failed,
-        metric_bundle_filename=metric,
-        output_bundle_filename=output_bundle,
-        series_filename=series,
+        metric_bundle_filename=metric or usual(METRIC_NAME),
+        output_bundle_filename=output_bundle or usual(OUTPUT_NAME),
+        series_filename=series or usual(SERIES_NAME),
         retryable=retryable,
         output_directory=output_directory,
     )
@@ -164,6 +173,8 @@ def materialize(
                 refuse = None if replace else released_around(dest, results, identity.fragment, whole)
                 done = publish_set(identity, result, source=run, dest=results, before_replacing=refuse, **how)
                 outcome, decision = done.outcome, done.decision
+                if whole is not None:
+                    announce(whole, done.events())
                 said = "withheld" if done.record is None else "written" if done.record_written else "unchanged"
             else:
                 how |= {"fragment": identity.fragment, "results": whole}
@@ -214,6 +225,7 @@ def replay_store(
     prune: bool = False,
     prune_any: bool = False,
     watch: float | None = None,
+    state_file: Path | None = None,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -246,7 +258,12 @@ def replay_store(
         Remove any number of rows.
     watch
         Replay repeatedly, with this many seconds in between.
+    state_file
+        After an interruption the same call goes on, because the catalog keeps what is loaded. Of a store whose
+        listing tells no versions, each record is read to see that: this file keeps which need not be read again.
     """
+    from emdstore.ingestion.replay import replay as replay_sets  # with SQLAlchemy, which other commands do not need
+
     terms = load_vocabulary(vocabulary) if vocabulary is not None else None
     selection = choosing.of_sets()
     if not selection.is_all and (prune or prune_any):
@@ -266,6 +283,7 @@ def replay_store(
                 prune="any" if prune_any else prune,
                 executor=executor,
                 on_progress=on_progress,
+                state_file=state_file,
             )
 
     try:
@@ -359,6 +377,8 @@ def _conflicting_references(
     store: ArtifactStore, prefix: str, selection: Selection, release: str | None
 ) -> list[Conflict]:
     from emdstore.catalog import Catalog
+    from emdstore.catalog.references import REFERENCE, conflicting_references
+    from emdstore.ingestion.replay import replay as replay_sets
 
     filters: dict[str, Any] = {} if release is None else {"release": release}
     with Catalog("sqlite://") as values:

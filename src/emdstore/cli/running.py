@@ -16,9 +16,9 @@ import attrs
 import msgspec
 from cyclopts import Parameter
 
-from emdstore.cli.options import PATIENT, PLAIN, Config, Output, Patience, WrongCallError
+from emdstore.cli.options import PLAIN, Output, WrongCallError
 from emdstore.cli.render import note, show_document, show_fields, sum_up
-from emdstore.cli.workspaces import NoCatalog, open_workspace
+from emdstore.cli.workspaces import OWN, NoCatalog, Own
 from emdstore.errors import EmdstoreError
 from emdstore.sets.origin import Dataset
 from emdstore.sets.result import METRIC_NAME
@@ -42,8 +42,7 @@ def run(
     software: tuple[str, ...] = (),
     prefix: bool = False,
     no_catalog: NoCatalog = False,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Run a program as an execution: emdstore run --provider pmp --diagnostic enso -- python enso.py.
@@ -93,7 +92,7 @@ def run(
     selectors = dict(_name_and_value(each, "a selector is NAME=VALUE") for each in selector)
     versions = dict(_name_and_value(each, "--software is NAME=VERSION") for each in software)
     datasets = [*(Dataset(name=name) for name in reads), *(_datasets_in(inputs) if inputs is not None else ())]
-    with open_workspace(config, patience, no_catalog=no_catalog) as workspace:
+    with own.open(no_catalog=no_catalog) as workspace:
         execution = workspace.start_execution(
             provider=provider,
             diagnostic=diagnostic,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -16,7 +15,6 @@ from emdstore.cli.options import (
     PLAIN,
     AcceptLeftOut,
     Access,
-    Config,
     Folder,
     NothingMatchedError,
     Output,
@@ -25,8 +23,7 @@ from emdstore.cli.options import (
     refuse_empty,
 )
 from emdstore.cli.render import counts_text, note, say, show_document, show_left_out, show_table, size_text, sum_up
-from emdstore.cli.workspaces import open_workspace
-from emdstore.ingestion.replay import replay
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores
 from emdstore.selection import Selection
 from emdstore.sets.listing import list_sets
 from emdstore.sets.repair import repair
@@ -145,8 +142,7 @@ def retract_set(
     dry_run: bool = False,
     by: str | None = None,
     results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Say that published sets are not to be used any more. Their records and artifacts stay as they are.
@@ -185,12 +181,12 @@ def retract_set(
         raise WrongCallError("--dataset asks the catalog of a workspace, which --results has not: name the sets")
     wanted = list(fragments)
     if dataset:
-        with open_workspace(config, access) as workspace:
+        with own.open() as workspace:
             wanted = [row.fragment for row in workspace.catalog.executions(dataset=list(dataset)) if row.state]
         if not wanted:
             raise NothingMatchedError(f"no set that is not retracted is known to have read {', '.join(dataset)}")
     said: list[dict[str, Any]] = []
-    with _results_store(results, config, access, wanted) as store:
+    with _results_store(results, own, wanted) as store:
         if not chosen.is_all:
             listed = [each.fragment for each in list_sets(store, selection=chosen) if each.retraction is None]
             wanted[:] = [each for each in listed if not dataset or each in wanted]
@@ -233,8 +229,7 @@ def unretract_set(
     reason: str = "",
     by: str | None = None,
     results: Results = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Take a set's retraction back.
@@ -248,7 +243,7 @@ def unretract_set(
     by
         Who says so; by default the user and the host.
     """
-    with _results_store(results, config, access, [fragment]) as store:
+    with _results_store(results, own, [fragment]) as store:
         before = unretract(store, fragment, reason=reason, by=by)
     if output.json:
         return show_document("unretract", {"fragment": fragment, "taken_back": before})
@@ -258,15 +253,15 @@ def unretract_set(
 
 
 @contextmanager
-def _results_store(
-    place: str | None, config: Path | None, access: Access, fragments: Sequence[str]
-) -> Iterator[ArtifactStore]:
+def _results_store(place: str | None, own: OwnAndStores, fragments: Sequence[str]) -> Iterator[ArtifactStore]:
     """Open the results store in which sets are retracted, and then update the workspace's catalog."""
     if place is not None:
-        yield open_existing(place, access)
+        yield open_existing(place, own.reach)
         note("catalogs learn of it by `emdstore replay`")
         return
-    with open_workspace(config, access, instead="--results") as workspace:
+    from emdstore.ingestion.replay import replay
+
+    with own.open(instead="--results") as workspace:
         try:
             yield workspace.results
         finally:  # also for those that were reached before one failed

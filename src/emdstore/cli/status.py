@@ -1,4 +1,4 @@
-"""Commands on where a workspace stands: what waits, what an execution says, what became of a group."""
+"""Commands about the state of a workspace: what waits, an execution's log, the history of a group."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from emdstore import system
 from emdstore.catalog import ExecutionRow
 from emdstore.catalog.history import history_of, when
 from emdstore.cli.options import (
-    PATIENT,
     PLAIN,
-    Config,
     Folder,
     NothingMatchedError,
-    OptionalCatalogURL,
     Output,
-    Patience,
 )
 from emdstore.cli.render import note, say, show_document, show_table, size_text, sum_up
-from emdstore.cli.workspaces import open_catalog_of, open_workspace
+from emdstore.cli.workspaces import OWN, OWN_CATALOG, Own, OwnCatalog
 from emdstore.executions.process import is_gone
 from emdstore.executions.workspace import Workspace
 from emdstore.sets.result import LOG_NAME
@@ -36,12 +32,12 @@ _LIVE = ("created", "running")
 _FOLLOW_SECONDS = 0.5
 
 
-def status(*, config: Config = None, patience: Patience = PATIENT, output: Output = PLAIN) -> int:
+def status(*, own: Own = OWN, output: Output = PLAIN) -> int:
     """Tell where the workspace stands: what runs, waits and failed, who holds it, the disks, and the last replay.
 
     Exit code 1 if something failed to upload, or is held by a process that is gone: commit it again.
     """
-    with open_workspace(config, patience) as workspace:
+    with own.open() as workspace:
         rows = list(workspace.list_executions())
         disks, replayed = _disks(workspace), workspace.catalog.replays.last()
     counts = Counter(row.status for row in rows)
@@ -84,7 +80,7 @@ def _concern(row: ExecutionRow) -> tuple[str, bool] | None:
     if row.status == "stopped":
         return "waits to be committed", False
     if row.status == "failed":
-        return "failed", False
+        return "incomplete" if row.failure == "result" else "failed", False
     return None
 
 
@@ -108,8 +104,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    own: Own = OWN,
     output: Output = PLAIN,
 ) -> int:
     """Write an execution's log to stdout: from scratch while it is there, otherwise from the results store.
@@ -121,7 +116,7 @@ def logs(
     follow
         Go on as it grows, until the execution has stopped.
     """
-    with open_workspace(config, patience) as workspace:
+    with own.open() as workspace:
         fragment = workspace.catalog.execution(execution).fragment
         folders = [scoped(store, fragment) for store in (workspace.scratch, workspace.results)]
         folder = next((each for each in folders if each.exists(LOG_NAME)), None)
@@ -156,9 +151,7 @@ def history(
     group: Folder,
     /,
     *,
-    catalog: OptionalCatalogURL = None,
-    config: Config = None,
-    patience: Patience = PATIENT,
+    catalog: OwnCatalog = OWN_CATALOG,
     output: Output = PLAIN,
 ) -> int:
     """Tell what became of an execution group: each of its executions, the newest first, and which one is the latest.
@@ -171,7 +164,7 @@ def history(
     group
         The group, alone or after its provider and diagnostic, as provider/diagnostic/group.
     """
-    with open_catalog_of(catalog, config, patience) as database:
+    with catalog.open() as database:
         groups = {
             (row.provider, row.diagnostic, row.group): None
             for row in database.executions(retracted=None)

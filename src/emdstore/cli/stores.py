@@ -6,20 +6,23 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from emdstore.cli.bandwidth import parse_bandwidth
 from emdstore.cli.choosing import ANYTHING, Choosing, refuse_unmatched, size_of
-from emdstore.cli.deleting import Removal
+from emdstore.cli.deleting import Surplus
 from emdstore.cli.engines import HERE, Workers
 from emdstore.cli.options import (
+    ALL_OF_IT,
     ANY,
     PLAIN,
     AcceptLeftOut,
     Access,
     Folder,
+    Name,
     Output,
     ReleaseName,
     WrongCallError,
@@ -29,6 +32,7 @@ from emdstore.cli.options import (
     refuse_nothing,
 )
 from emdstore.cli.progress import transfer_progress
+from emdstore.cli.protecting import refuse_protected
 from emdstore.cli.render import note, say, say_first, show_document, show_event, show_left_out, size_text, sum_up
 from emdstore.selection import Selection
 from emdstore.sets.listing import iter_chosen
@@ -122,7 +126,7 @@ def transfer_artifacts(
     source: str,
     dest: str,
     /,
-    *keys: Folder,
+    *keys: Name,
     choosing: Choosing = ANYTHING,
     release: ReleaseName = None,
     dry_run: bool = False,
@@ -137,6 +141,7 @@ def transfer_artifacts(
     backup_dir: str | None = None,
     yes: bool = False,
     flush: bool = False,
+    state_file: Path | None = None,
     accept_left_out: AcceptLeftOut = False,
     on: Workers = HERE,
     access: Access = ANY,
@@ -148,6 +153,8 @@ def transfer_artifacts(
     meanwhile. To resume after an interruption, run it again. Nothing is deleted without --delete.
 
     If --include, --exclude and the like select only part of a set, it gets no record, unless the rest is there.
+
+    A protected target of the workspace gets nothing by this command: `emdstore promote` checks what it brings.
 
     Things at the source that are not artifacts, such as dangling links, are reported, and the exit code is 1.
 
@@ -187,6 +194,9 @@ def transfer_artifacts(
         Remove it without asking.
     flush
         Return only when everything that was copied survives a power cut.
+    state_file
+        Keep in this file which sets were compared or copied, so that --unchanged digest and never do not read or copy
+        them again after an interruption, unless something was written since. When all has arrived it is removed.
     """
     if checksum and unchanged not in (None, "digest"):
         raise WrongCallError(f"--checksum is --unchanged digest, not --unchanged {unchanged}: give one of them")
@@ -196,9 +206,13 @@ def transfer_artifacts(
     if bandwidth is not None and (on.dask or on.parsl):
         raise WrongCallError("--bwlimit holds back the threads of this process: leave out --dask and --parsl")
     opened, to = open_existing(source, access), open_dest(dest, access)
+    refuse_protected(dest, to, access)
     aside = None if backup_dir is None else open_dest(backup_dir, access)
+    if backup_dir is not None and aside is not None:
+        refuse_protected(backup_dir, aside, access)
     selection, listed = choosing.selection(), choosing.names()
-    named = None if not keys and listed is None else (*keys, *(listed or ()))
+    some = bool(keys) or listed is not None
+    named = (*keys, *(listed or ())) if some and ALL_OF_IT not in keys else None
     if release is not None and named is not None:
         raise WrongCallError("a release names its sets: leave out other names")
     if delete and (named is not None or release is not None or not selection.is_all):
@@ -221,6 +235,7 @@ def transfer_artifacts(
                 max_bytes=max_transfer,
                 bandwidth=bandwidth,
                 on_progress=on_progress,
+                state_file=state_file,
             )
     except TransferInterrupted as interrupted:
         return show_transfer("transfer", interrupted.report, output, interrupted=True)
@@ -235,7 +250,7 @@ def transfer_artifacts(
     if not report.ok:
         note("nothing is removed, because not all has arrived")
         return show_transfer("transfer", report, output)
-    removal = Removal(opened, to, aside, max_delete=max_delete, only_show=dry_run)
+    removal = Surplus(opened, to, aside, max_delete=max_delete, only_show=dry_run)
     if (yes and not dry_run) or (not output.json and removal.ask()):
         removal.remove()
     return show_transfer("transfer", report, output, removal=removal)
@@ -248,7 +263,7 @@ def show_transfer(
     *,
     interrupted: bool = False,
     accept_left_out: bool = False,
-    removal: Removal | None = None,
+    removal: Surplus | None = None,
 ) -> int:
     """Show what a transfer did (until it was interrupted), and return the exit code."""
     ok = report.ok or (accept_left_out and not report.failures and not report.is_cut)

@@ -14,7 +14,7 @@ from emdstore.cli.exit_codes import INTERRUPTED, OK, WRONG_CALL, exit_code
 from emdstore.cli.options import Output, WrongCallError
 from emdstore.cli.render import counts_text, note, say, show_document, sum_up
 from emdstore.errors import CatalogVersionError, EmdstoreError
-from emdstore.ingestion.report import ReplayInterrupted, ReplayReport
+from emdstore.ingestion.replay_report import ReplayInterrupted, ReplayReport
 
 
 def watch(
@@ -55,7 +55,7 @@ def watch(
     if not (seconds > 0 and math.isfinite(seconds)):
         raise WrongCallError(f"--watch takes a number of seconds above 0, not {seconds:g}")
     rounds = _Rounds(command, seconds, output, accept_left_out)
-    with _terminated(reloads) as signals:
+    with until_told(reloads) as signals:
         try:
             while not signals.came:
                 try:
@@ -72,6 +72,9 @@ def watch(
     return OK if signals.came else INTERRUPTED
 
 
+_LONGEST_SLEEP = 1.0
+
+
 class _Woken(Exception):
     """SIGHUP came while nothing was done."""
 
@@ -85,7 +88,10 @@ class _Signals:
 
     def end(self, _: int, __: object) -> None:
         self.came = True
-        raise KeyboardInterrupt
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)  # so what defers Ctrl-C defers this
+        else:  # ignored, as in the background of a script
+            raise KeyboardInterrupt
 
     def wake(self, _: int, __: object) -> None:
         self._is_woken = True
@@ -96,8 +102,11 @@ class _Signals:
         """Wait for the next round, unless it was asked for at once."""
         try:
             self._sleeps = True
-            if not self._is_woken:
-                system.current().sleep(seconds)
+            machine = system.current()
+            end = machine.monotonic() + seconds
+            # A signal that comes just before a sleep begins is seen only when that ends, so none is long.
+            while not self._is_woken and (left := end - machine.monotonic()) > 0:
+                machine.sleep(min(left, _LONGEST_SLEEP))
         except _Woken:
             pass
         finally:
@@ -105,7 +114,7 @@ class _Signals:
 
 
 @contextmanager
-def _terminated(reloads: bool) -> Iterator[_Signals]:
+def until_told(reloads: bool = False) -> Iterator[_Signals]:
     """Treat SIGTERM like Ctrl-C, and remember that it came; have SIGHUP begin the next round, if it is to."""
     signals = _Signals()
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, signals.end)}

@@ -8,29 +8,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from emdstore import system
 from emdstore.catalog.rows import Status
 from emdstore.cli.options import (
-    ANY,
     PLAIN,
-    Access,
-    Config,
     Folder,
+    NothingMatchedError,
     OptionalCatalogURL,
     Output,
     ReleaseName,
     WrongCallError,
-    open_catalog,
-    open_existing,
-    refuse_empty,
 )
 from emdstore.cli.progress import set_progress
 from emdstore.cli.render import note, say, show_document, size_text, sum_up
-from emdstore.cli.workspaces import open_workspace
+from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores, open_both
 from emdstore.errors import ArtifactExistsError, MissingExtraError
 from emdstore.ingestion.replay import note_releases
 from emdstore.sets.releasing import expect_release
@@ -45,10 +40,10 @@ _TOKEN = "EMDSTORE_TOKEN"
 
 @contextmanager
 def _opened(
-    store: str | None, catalog: str | None, release: str | None, config: Path | None, access: Access
+    store: str | None, catalog: str | None, release: str | None, own: OwnAndStores
 ) -> Iterator[tuple[Catalog, ArtifactStore]]:
     """Open what to show: a results store with its catalog, or the workspace; or only the sets of a release."""
-    with _whole(store, catalog, config, access) as (database, results):
+    with open_both(store, catalog, own) as (database, results):
         if release is None:
             yield database, results
             return
@@ -57,21 +52,6 @@ def _opened(
         narrowed = database.of_release(release)
         narrowed.executions(retracted=None).first()
         yield narrowed, results
-
-
-@contextmanager
-def _whole(
-    store: str | None, catalog: str | None, config: Path | None, access: Access
-) -> Iterator[tuple[Catalog, ArtifactStore]]:
-    if store is None:
-        with open_workspace(config, access, instead="STORE and --catalog") as workspace:
-            yield workspace.catalog, workspace.results
-        return
-    if catalog is None:
-        raise WrongCallError("give the catalog that was loaded from this store: --catalog URL")
-    results = open_existing(store, access)
-    with open_catalog(catalog, create=False) as database:
-        yield database, results
 
 
 def serve(
@@ -83,8 +63,7 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, Parameter(alias="-p")] = 8000,
     metrics: Path | None = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Look at what was ingested in a browser: executions, plots, values. Nothing is ever changed. Ctrl-C ends it.
@@ -104,7 +83,7 @@ def serve(
         A file that tells the perfect values of metrics, besides those that are known.
     """
     try:
-        from emdstore.web import access as access_to
+        from emdstore.web.access import Admission
         from emdstore.web.app import make_app
         from emdstore.web.server import make_server
         from emdstore.web.site import require_extra
@@ -112,8 +91,8 @@ def serve(
         require_extra()
     except ModuleNotFoundError as error:
         raise MissingExtraError.of("`emdstore serve`", "web") from error
-    admitted = access_to.Access.to(host, os.environ.get(_TOKEN) or None)
-    with _opened(store, catalog, release, config, access) as (database, results), _listening(host, port) as listening:
+    admitted = Admission.to(host, os.environ.get(_TOKEN) or None)
+    with _opened(store, catalog, release, own) as (database, results), _listening(host, port) as listening:
         server = make_server(make_app(database, results, access=admitted, metrics=metrics))
         url = _url(listening, admitted.token)
         if output.json:
@@ -143,8 +122,7 @@ def report(
     fragment: Folder = "",
     data: Annotated[bool, Parameter(negative="--no-data")] = True,
     metrics: Path | None = None,
-    config: Config = None,
-    access: Access = ANY,
+    own: OwnAndStores = OWN_AND_STORES,
     output: Output = PLAIN,
 ) -> int:
     """Write the pages of `emdstore serve` as files, to be opened, put on a web server or into a bucket.
@@ -174,17 +152,17 @@ def report(
         A file that tells the perfect values of metrics, besides those that are known.
     """
     from emdstore.web.report import write_report
-    from emdstore.web.selection import Selection
+    from emdstore.web.selection import PageSelection
 
     chosen = {"status": status, "provider": provider, "diagnostic": diagnostic, "group": group}
-    selection = Selection(chosen={name: values for name, values in chosen.items() if values}, fragment=fragment)
-    with _opened(store, catalog, release, config, access) as (database, results):
-        if fragment:
-            refuse_empty(
-                database.executions(fragment=fragment, retracted=None).count(),
-                fragment,
-                "execution",
-                store=database.url,
+    selection = PageSelection(chosen={name: values for name, values in chosen.items() if values}, fragment=fragment)
+    with _opened(store, catalog, release, own) as (database, results):
+        asked = [f"{name} {' or '.join(values)}" for name, values in selection.chosen.items()]
+        asked += [f"folder {fragment}"] if fragment else []
+        filters: dict[str, Any] = {**selection.chosen}
+        if asked and not database.executions(**filters, fragment=fragment, retracted=None).count():
+            raise NothingMatchedError(
+                f"no execution of {database.url} is of the {', '.join(asked)}", store=database.url
             )
         try:
             with set_progress("report") as on_progress:
