@@ -23,6 +23,7 @@ from emdstore.sets.state import look_at_set
 from emdstore.stores.identity import is_own
 
 _SHIPPED = ("uploaded", "failed")
+_COPIERS = ("bring", "send", "mend")  # their records are those of another place, and say what was replaced there
 
 
 @attrs.frozen
@@ -59,6 +60,8 @@ class Watch:
         Those of them that were published for the first time, which opens nothing: of two who do that at once each may
         write between the other's bytes and its record. These are older than the record then, and believed, see R2; who
         reads every byte finds out.
+    opened_over_a_run
+        Sets that stand open, and were opened while scratch had the run and nobody else was at work.
     lost_for_good
         Those of the lost that scratch may lack by right.
     unknown
@@ -84,6 +87,7 @@ class Watch:
         self.unopened: set[str] = set()
         self._writers: dict[str, set[Actor]] = {}
         self._opened_by: dict[str, Actor] = {}
+        self.opened_over_a_run: set[str] = set()
         self.spoiled: set[str] = set()
         self.pruned = False
         self.unknown: set[str] = set()
@@ -91,7 +95,8 @@ class Watch:
         self.records: dict[str, ExecutionRecord] = {}
         self.words: dict[str, Retraction] = {}
         self.released: dict[str, str] = {}
-        self._moves: list[tuple[str, str, str]] = []
+        self._claimed_from: dict[str, str] = {}
+        self._moves: list[tuple[str, str, str, str | None, str | None]] = []
         self._standing: dict[str, bytes] = {}
         self.wrote_last: dict[str, dict[str, bytes]] = {}
         for fragment, state in zip(world.scene.fragments, world.scene.sets, strict=True):
@@ -162,7 +167,7 @@ class Watch:
 
     def spoils(self, fragment: str, key: str) -> None:
         self.spoiled.add(fragment)
-        del self.wrote_last[fragment][key]
+        self.wrote_last[fragment].pop(key, None)  # it may have been dropped before
 
     def strays(self, fragment: str) -> None:
         self.strange.add(fragment)
@@ -171,6 +176,8 @@ class Watch:
 
     def said(self, fragment: str, word: Retraction | None) -> None:
         """Take note of what was said of a set, and that it was written; its later words count."""
+        if fragment in self.lost & self.meddled:
+            return  # it may have gone with the set, right after it was written
         if word is not None and (fragment not in self.words or self.words[fragment].at < word.at):
             self.words[fragment] = word
 
@@ -185,7 +192,7 @@ class Watch:
             standing = self._standing.get(each.fragment)
             if standing is not None and sha256(standing) == each.record:
                 self.released[each.fragment] = each.record
-            else:
+            elif each.fragment not in self.lost:  # an operator may remove it while the release is told of
                 self._blame(4, f"the release {release.name} names a record of {each.fragment} that is not there")
 
     def loses(self, fragment: str) -> None:
@@ -211,15 +218,21 @@ class Watch:
 
     # -- what seams tell -----------------------------------------------------------------------------------------
 
-    def moved(self, fragment: str, before: str, after: str) -> None:
-        """Take note of a change of status that is not committed yet."""
-        self._moves.append((fragment, before, after))
+    def begun(self) -> None:
+        """Forget changes of whoever was in a transaction and did not come to its end."""
+        self._moves.clear()
+
+    def moved(self, fragment: str, before: str, after: str, owner: str | None, next_owner: str | None) -> None:
+        """Take note of a change of status or owner that is not committed yet."""
+        self._moves.append((fragment, before, after, owner, next_owner))
 
     def committed(self) -> None:
-        """Judge changes of status that now are for all to see."""
+        """Judge changes of status and owner that now are for all to see."""
         moves, self._moves = self._moves, []
-        who = self._who()
-        for fragment, before, after in moves:
+        who, actor = self._who(), self._kernel.running()
+        for fragment, before, after, owner, next_owner in moves:
+            if owner is not None and next_owner is None and actor is not None and f":{actor.process}:" not in owner:
+                self._blame(6, f"{who} gave back the claim of {fragment} that {owner} had")
             if after == "aborted":
                 self.aborted.add(fragment)
             # Rows follow the record there; and a claim under which nothing was changed gives back what was.
@@ -227,9 +240,12 @@ class Watch:
             follows_record |= before == "pending_upload" and "pending_upload" in TRANSITIONS[after]
             if before != after and after not in TRANSITIONS.get(before, ()) and not follows_record:
                 self._blame(4, f"{who} moved {fragment} from {before} to {after}, which no table allows")
+            if before != after == "pending_upload":
+                self._claimed_from[fragment] = before
             if before != after and after in _SHIPPED and fragment not in self.lost:
                 record = self._standing.get(fragment) or self._world.held().get(f"{fragment}/{RECORD_NAME}")
-                if record is None:
+                gives_back = after == self._claimed_from.get(fragment) and is_bare(self._world, fragment)
+                if record is None and not gives_back:
                     self._blame(3, f"{who} called {fragment} {after}, and there is no record of it")
 
     def wrote(self, verb: str = "", key: str = "", actor: Actor | None = None) -> None:
@@ -292,15 +308,18 @@ class Watch:
         if actor is None or record is None:
             return
         self._opened_by[fragment] = actor
+        self.opened_over_a_run.discard(fragment)
         if record.state != "publishing":
             self._writers.get(fragment, set()).discard(actor)
+        elif not self._are_others() and (self._world.scratch / fragment / RECORD_NAME).exists():
+            self.opened_over_a_run.add(fragment)
         # A later publication takes the place of what was; what is in scratch stays, unless somebody may have proved
         # already that it was published.
         if actor.name == "bring" and fragment in self._behind and record.state == "publishing":
             scratch = {} if self._are_others() else self._world.in_scratch()
             for key, last in list(self.wrote_last[fragment].items()):
                 if scratch.get(f"{fragment}/{key}") != last:
-                    del self.wrote_last[fragment][key]
+                    self.wrote_last[fragment].pop(key, None)  # it may have been dropped before
 
     def cut_power(self, cut: Callable[[], object]) -> None:
         """Cut the power, and judge what is left; what a program wrote and the disk forgot is nobody's fault."""
@@ -345,7 +364,14 @@ class Watch:
                 f"{self._who()} put a record of generation {record.generation} of {fragment} in the place of one of "
                 f"generation {old.generation}",
             )
-        if old is not None and old.state == "published" and record.state in ("failed", "incomplete"):
+        if old is not None and not self._who().startswith(_COPIERS):
+            replaced = old.replaces if old.state == "publishing" else sha256(before or b"")
+            if record.replaces != replaced and record.artifacts != old.artifacts:
+                self._blame(4, f"{self._who()} put a record of {fragment} in the place of one that it had not seen")
+        was_published = old is not None and (
+            old.state == "published" or (opened is not None and opened.state == "published")
+        )
+        if was_published and record.state in ("failed", "incomplete"):
             self._blame(4, f"{self._who()} made the published set {fragment} {record.state}")
 
     def _records_now(self) -> dict[str, bytes]:
@@ -451,6 +477,21 @@ def broken_sets(world: World, watch: Watch, *, committed: bool = False) -> Itera
             yield Violation(2, f"{fragment} is called published, and {wrong[0]}")
 
 
+def open_without_a_run(world: World, watch: Watch) -> Iterator[Violation]:
+    """Check 6: scratch keeps the run of a set that stands open, so that a commit can bring it to its end."""
+    scratch, held = world.in_scratch(), world.held()
+    for fragment in watch.opened_over_a_run - watch.aborted:
+        record = watch._decoded(held.get(f"{fragment}/{RECORD_NAME}", b""))
+        if record is not None and record.state == "publishing" and f"{fragment}/{RECORD_NAME}" not in scratch:
+            yield Violation(6, f"{fragment} stands open, and its run was removed from scratch")
+
+
+def is_bare(world: World, fragment: str) -> bool:
+    """Tell whether a set lies in the results without a record; its metrics come last of its bytes."""
+    held = world.held()
+    return f"{fragment}/{RECORD_NAME}" not in held and f"{fragment}/diagnostic.json" in held
+
+
 def _wrong_of(world: World, watch: Watch, fragment: str) -> list[str]:
     """Return what is not as the record says, of a set whose record says published."""
     held = world.held()
@@ -531,6 +572,8 @@ def wrong_rows(world: World, watch: Watch, rows: Rows, up_to_date: Container[str
             if record is None:
                 yield Violation(5, f"the rows of {fragment} are of a record that never was there")
                 continue
+            if record.state == "publishing":
+                yield Violation(5, f"the rows of {fragment} are of a set that stood open")
             named = {each.key: each.sha256 for each in record.artifacts}
             if row["artifacts"] != named:
                 yield Violation(5, f"the artifact rows of {fragment} are not those of their record")
@@ -593,10 +636,10 @@ def unshipped(world: World, watch: Watch, rows: Rows) -> Iterator[Violation]:
             continue
         record = watch._decoded(world.held().get(f"{fragment}/{RECORD_NAME}", b""))
         said = None if record is None else record.state
-        # What lacks files is published as what it is, and never in the place of a complete publication: that stays, or
-        # stays open, if its replacement was begun before the files were gone.
+        # What lacks files is published as what it is, and never in the place of a complete publication, also without a
+        # record: that stays, or stays open, if its replacement was begun before the files were gone.
         wanted = ("failed", "incomplete") if row["status"] == "failed" else ("published", "publishing")
-        if fragment not in watch.spoiled or said not in wanted:
+        if fragment not in watch.spoiled or not (said in wanted or is_bare(world, fragment)):
             yield Violation(6, f"{fragment} stays {row['status']}, though it was committed when all was quiet")
 
 

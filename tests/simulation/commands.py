@@ -100,9 +100,9 @@ def _search(given: argparse.Namespace, seeds: range) -> _Found:
 
 
 def _pairs_all(given: argparse.Namespace) -> int:
-    from tests.simulation.exhaustive import PAIRED
+    from tests.simulation.actors import ACTORS
 
-    parts = [(given, first) for first in given.first or PAIRED]
+    parts = [(given, first) for first in given.first or ACTORS]
     return _sum(_in_processes(given.jobs, _pairs, parts))
 
 
@@ -160,8 +160,11 @@ def _in_processes(jobs: int, function, parts: list) -> Iterator:  # type: ignore
     # Each part begins in a process of its own, in which a fault can be put back before the library is imported.
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         waiting: list[Future] = [pool.submit(function, *each) for each in parts]
-        for each in as_completed(waiting):
-            yield each.result()
+        try:
+            for each in as_completed(waiting):
+                yield each.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # if one fails, the others need not be waited for
 
 
 # -- one ---------------------------------------------------------------------------------------------------------------

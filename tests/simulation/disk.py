@@ -12,8 +12,8 @@ from unittest import mock
 
 from tests.simulation.kernel import Kernel
 
-Files = dict[str, tuple[bytes, int]]
-"""What lies in a folder, also what no listing shows: bytes and time by path."""
+Files = dict[str, tuple[bytes, int, int]]
+"""What lies in a folder, also what no listing shows: bytes, time and inode by path."""
 
 
 class Disk:
@@ -46,7 +46,11 @@ class Disk:
         for number, folder in enumerate(self._folders):
             now, sure = dict(_files_below(folder)), self._flushed[folder]
             if kind == "cut-names":
-                kept = {path: found if sure.get(path) == found else (b"", found[1]) for path, found in now.items()}
+                flushed = {(data, inode) for data, _, inode in sure.values()}  # under this name or an earlier one
+                kept = {
+                    path: (data if (data, inode) in flushed else b"", when, inode)
+                    for path, (data, when, inode) in now.items()
+                }
             elif kind == "cut-results" and number == 0:
                 continue
             else:
@@ -74,19 +78,20 @@ class Disk:
             yield
 
 
-def _files_below(folder: str) -> Iterator[tuple[str, tuple[bytes, int]]]:
+def _files_below(folder: str) -> Iterator[tuple[str, tuple[bytes, int, int]]]:
     for above, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(above, name)
             with io.FileIO(path) as file:
-                yield os.path.relpath(path, folder), (file.read(), os.fstat(file.fileno()).st_mtime_ns)
+                status = os.fstat(file.fileno())
+                yield os.path.relpath(path, folder), (file.read(), status.st_mtime_ns, status.st_ino)
 
 
 def _put(folder: str, files: Files) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     os.mkdir(folder)
-    for name, (data, when) in files.items():
+    for name, (data, when, _) in files.items():
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

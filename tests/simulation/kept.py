@@ -59,5 +59,15 @@ KEPT: dict[str, str] = {
         "('memory', ('behind',), (('commit', 0), ('idle', 0), ('commit-and-clean', 0)), ((0, 30), (2, 88), (0, None), "
         "(2, None)), (), (0.0, 0.0, -3600.0), 'replay')"
     ),
+    # A power cut left an empty retraction, and a commit of the set ended with an error.
+    "a retraction has its bytes before it has its name": (
+        "('local', ('edited',), (('retract', 0), ('publish', 0)), ((0, 3), (1, None)), ((1, 1, 'cut-names'),), (), "
+        "'replay')"
+    ),
+    # A file of a set went after the earlier publication was opened to replace it, which then became incomplete.
+    "a publication that is open does not end as less": (
+        "('local', ('edited',), (('commit-and-clean', 0), ('write', 0)), ((0, 36), (1, None), (0, None)), (), (), "
+        "'replay')"
+    ),
 }
 """By what they show, as `Schedule.parse` reads them; a fault at step 0 is one at each step in turn."""

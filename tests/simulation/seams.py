@@ -7,8 +7,6 @@ import errno
 import functools
 import os
 import sqlite3
-import sys
-import typing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -224,7 +222,7 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], root: str, wrote: Wr
     def scanning(*args: Any) -> Any:
         if kernel.running() is not None and kernel.step("os.scandir", "", changes=False) == "before":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real["scandir"](*args)
+        return _InOrder(real["scandir"](*args))
 
     def writing(fd: int, data: Any, /) -> int:
         count = real["write"](fd, data)
@@ -253,6 +251,32 @@ def stepping_files(kernel: Kernel, changes: dict[int, int], root: str, wrote: Wr
         DigestIndex._clock = look_at_clock  # type: ignore[method-assign]
 
 
+class _InOrder:
+    """The entries of a folder by name, as file systems have orders of their own, and a seed has to mean one thing.
+
+    Folders come last, since that is how Python 3.13 removes a tree, and 3.11 in the order in which it is listed.
+    """
+
+    def __init__(self, entries: Any) -> None:
+        with entries:
+            self._entries = iter(sorted(entries, key=lambda each: (each.is_dir(follow_symlinks=False), each.name)))
+
+    def __enter__(self) -> _InOrder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[os.DirEntry[str]]:
+        return self._entries
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+    def close(self) -> None:
+        self._entries = iter(())
+
+
 def _moment(kernel: Kernel) -> int:
     return round(kernel.files_now().timestamp() * 1e6) * 1000
 
@@ -265,8 +289,9 @@ def times_of_changes(changes: dict[int, int]) -> Iterator[None]:
     """
 
     def described(key: str, status: os.stat_result) -> ArtifactInfo:
-        when = changes.get(status.st_ino, status.st_mtime_ns)
-        return attrs.evolve(describe(key, status), changed=when / 1e9)
+        info = describe(key, status)
+        object.__setattr__(info, "changed", changes.get(status.st_ino, status.st_mtime_ns) / 1e9)  # nobody has it yet
+        return info
 
     def stamped(side: Any, key: str) -> tuple[int, ...] | None:
         found = stamp(side, key)
@@ -282,7 +307,7 @@ def times_of_changes(changes: dict[int, int]) -> Iterator[None]:
 
 # -- SQL ---------------------------------------------------------------------------------------------------------------
 
-Moved = Callable[[str, str, str], None]
+Moved = Callable[[str, str, str, str | None, str | None], None]
 
 
 @attrs.define(eq=False)
@@ -301,10 +326,11 @@ class Engines:
     def __init__(self) -> None:
         self._seats: dict[int, _Seat] = {}
         self._compiled: dict[Any, Any] = {}
+        self.begun: Callable[[], object] = lambda: None
         self.committed: Callable[[], object] = lambda: None
 
     def database(self, path: str, kernel: Kernel, actor: Actor, moved: Moved) -> Database:
-        """Return the database at a path as an actor uses it; `moved` is told of each change of a status."""
+        """Return the database at a path as an actor uses it; `moved` is told of each change of a status or an owner."""
         seat = self._seats.setdefault(actor.number, _Seat(kernel, actor, moved))
         if seat.actor.state == "dead" and seat.engine is not None:
             seat.engine.dispose(close=False)  # its connections were closed when it was killed
@@ -330,21 +356,29 @@ class Engines:
         @event.listens_for(engine, "connect")
         def connected(connection: sqlite3.Connection, _: object) -> None:
             connection.execute("PRAGMA synchronous = OFF")
-            connection.create_function("moved", 3, lambda *args: seat.moved(*args))
+            connection.create_function("moved", 5, lambda *args: seat.moved(*args))
             connection.execute(
-                "CREATE TEMP TRIGGER watch_status AFTER UPDATE OF status ON main.execution BEGIN "
-                "SELECT moved(OLD.fragment, OLD.status, NEW.status); END"
+                "CREATE TEMP TRIGGER watch_execution AFTER UPDATE OF status, owner ON main.execution BEGIN "
+                "SELECT moved(OLD.fragment, OLD.status, NEW.status, OLD.owner, NEW.owner); END"
             )
             seat.actor.connections.append(connection)
 
-        @event.listens_for(engine, "before_cursor_execute")
-        def before(_: object, _cursor: object, statement: str, *_rest: object) -> None:
+        def execute(cursor: sqlite3.Cursor, statement: str, values: Any, context: object = None) -> None:
+            step(statement)
+            cursor.execute(statement, values)
+
+        def execute_many(cursor: sqlite3.Cursor, statement: str, values: Any, context: object = None) -> None:
+            step(statement)
+            cursor.executemany(statement, values)
+
+        def step(statement: str) -> None:
             kernel = seat.kernel
             immediate = statement.startswith("BEGIN IMMEDIATE")
             if kernel.step("sql", statement, changes=immediate) == "before":
                 raise sqlite3.OperationalError("disk I/O error")
             if immediate:
                 kernel.take_turn_to_write()
+                self.begun()
 
         do_commit, do_rollback = engine.dialect.do_commit, engine.dialect.do_rollback
 
@@ -365,7 +399,9 @@ class Engines:
             do_rollback(connection)
             seat.kernel.end_turn_to_write(getattr(connection, "driver_connection", connection))
 
-        engine.dialect.do_commit, engine.dialect.do_rollback = commit, rollback  # type: ignore[method-assign]
+        # Not by events, which SQLAlchemy looks for at each statement once there is one.
+        calls = {"do_execute": execute, "do_executemany": execute_many, "do_commit": commit, "do_rollback": rollback}
+        vars(engine.dialect).update(calls)
         return engine
 
 
@@ -402,14 +438,19 @@ def pools_in_place() -> Iterator[None]:
 
 @contextmanager
 def quick_protocols() -> Iterator[None]:
-    """Have Python 3.11 remember what a protocol asks for, as later ones do; it looks for it at each `isinstance`."""
-    if sys.version_info >= (3, 12):
-        yield
-        return
-    names = ("_get_protocol_attrs", "_is_callable_members_only")
-    with contextlib.ExitStack() as stack:
-        for name in names:
-            stack.enter_context(mock.patch.object(typing, name, functools.cache(getattr(typing, name))))
+    """Look once for each class whether it does what a protocol asks for, inside the block: here the class decides."""
+    kind: Any = type(ArtifactStore)
+    look = kind.__instancecheck__
+    known: dict[tuple[type, type], bool] = {}
+
+    def remembered(protocol: type, instance: object) -> bool:
+        asked = protocol, type(instance)
+        found = known.get(asked)
+        if found is None:
+            found = known[asked] = look(protocol, instance)
+        return found
+
+    with mock.patch.object(kind, "__instancecheck__", remembered):
         yield
 
 

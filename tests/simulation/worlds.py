@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -76,22 +75,32 @@ def version_of(number: int) -> dict[str, bytes]:
 
 @attrs.define(eq=False)
 class Template:
-    """A scene as it was made: files, the database, and what lies in memory."""
+    """A scene as it was made: folders and files with their times, the database, and what lies in memory."""
 
-    folder: Path
+    tree: dict[str, tuple[bytes, int] | None]
     rows: dict[str, list[tuple[Any, ...]]]
     held: dict[str, Any]
     mirrored: dict[str, Any]
 
 
 class World:
-    """The place of one process in which runs take place, one after the other."""
+    """The place of one process in which runs take place, one after the other.
 
-    def __init__(self) -> None:
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    Parameters
+    ----------
+    base
+        A folder for its files; by default in memory, where there is such a place.
+    """
+
+    def __init__(self, base: str | None = None) -> None:
+        if base is None and os.access("/dev/shm", os.W_OK):
+            base = "/dev/shm"
         self._temporary = tempfile.TemporaryDirectory(prefix="emdstore-simulation-", dir=base)
         self.folder = Path(self._temporary.name)
         self._work = self.folder / "work"
+        self.scratch, self.local_results = self._work / "scratch", self._work / "results"
+        # It stays from run to run with its connections; only its rows are put back.
+        self.catalog = self.folder / "catalog.db"
         self._database: sqlite3.Connection | None = None
         self._templates: dict[Scene, Template] = {}
         self.changes: dict[int, int] = {}
@@ -107,19 +116,6 @@ class World:
         self._temporary.cleanup()
 
     # -- where everything is -------------------------------------------------------------------------------------
-
-    @property
-    def scratch(self) -> Path:
-        return self._work / "scratch"
-
-    @property
-    def catalog(self) -> Path:
-        """The database, which stays from run to run with its connections; only its rows are put back."""
-        return self.folder / "catalog.db"
-
-    @property
-    def local_results(self) -> Path:
-        return self._work / "results"
 
     @property
     def results(self) -> ArtifactStore:
@@ -187,8 +183,8 @@ class World:
         template = self._templates[scene]
         forget_owners()
         self.changes.clear()
-        shutil.rmtree(self._work, ignore_errors=True)
-        _copy_tree(str(template.folder), str(self._work))
+        _remove_tree(str(self._work))
+        _write_tree(str(self._work), template.tree)
         with self.database() as connection:
             for table, rows in template.rows.items():
                 connection.execute(f"DELETE FROM {table}")
@@ -209,7 +205,7 @@ class World:
         )
 
     def _make(self, scene: Scene) -> Template:
-        shutil.rmtree(self._work, ignore_errors=True)
+        _remove_tree(str(self._work))
         self.scene = scene
         if self.catalog.exists():
             with self.database() as connection:
@@ -253,8 +249,7 @@ class World:
                     if state == "unknown":
                         connection.execute("DELETE FROM execution WHERE fragment = ?", (fragment,))
                 rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in _tables(connection)}
-            folder = self.folder / f"template{len(self._templates)}"
-            _copy_tree(str(self._work), str(folder))
+            tree = dict(_read_tree(str(self._work)))
             held = dict(self._memory._objects)
             for fragment, state in zip(scene.fragments, scene.sets, strict=True):
                 if state == "behind":  # what happens from here on, only the other site knows
@@ -262,7 +257,7 @@ class World:
                     workspace.resume_execution(fragment).commit_output_assets()
                     transfer(workspace.results, self.mirror)
             workspace.catalog.close()
-        return Template(folder, rows, held, dict(self.mirror._objects))
+        return Template(tree, rows, held, dict(self.mirror._objects))
 
     def _run_again(self, workspace: Workspace, fragment: str, number: int) -> None:
         for key, data in version_of(number).items():
@@ -286,18 +281,43 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in found]
 
 
-def _copy_tree(source: str, target: str) -> None:
-    """Copy a folder, with times, quicker than `shutil.copytree`."""
-    os.mkdir(target)
-    for entry in _listed(source):
-        path = f"{target}/{entry.name}"
+def _read_tree(folder: str, below: str = "") -> Iterator[tuple[str, tuple[bytes, int] | None]]:
+    """Yield what lies in a folder, each folder before what it holds: None for it, of a file its bytes and time."""
+    for entry in _listed(folder):
+        path = f"{below}/{entry.name}"
         if entry.is_dir(follow_symlinks=False):
-            _copy_tree(entry.path, path)
+            yield path, None
+            yield from _read_tree(entry.path, path)
         else:
-            when = entry.stat().st_mtime_ns
-            with io.FileIO(entry.path) as read, io.FileIO(path, "w") as written:
-                written.write(read.read())
-            os.utime(path, ns=(when, when))
+            with io.FileIO(entry.path) as file:
+                yield path, (file.read(), entry.stat().st_mtime_ns)
+
+
+def _write_tree(folder: str, tree: dict[str, tuple[bytes, int] | None]) -> None:
+    os.mkdir(folder)
+    for below, held in tree.items():
+        path = folder + below
+        if held is None:
+            os.mkdir(path)
+            continue
+        data, when = held
+        with io.FileIO(path, "w") as file:
+            file.write(data)
+        os.utime(path, ns=(when, when))
+
+
+def _remove_tree(folder: str) -> None:
+    """Remove a folder, quicker than `shutil.rmtree`, as nobody changes it meanwhile; whether it is there or not."""
+    try:
+        listed = _listed(folder)
+    except FileNotFoundError:
+        return
+    for entry in listed:
+        if entry.is_dir(follow_symlinks=False):
+            _remove_tree(entry.path)
+        else:
+            os.unlink(entry.path)
+    os.rmdir(folder)
 
 
 def _files_in(folder: str, prefix: str = "") -> Iterator[tuple[str, bytes]]:
