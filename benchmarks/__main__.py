@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import over_ssh, scale
+from benchmarks import curves, over_clouds, over_ssh, scale
 from benchmarks.contenders import peers
 from benchmarks.disks import Disks
 from benchmarks.measure import RunFailedError
@@ -30,13 +30,17 @@ WORKLOADS = (
     "noop",
     "remote",
     "ssh",
+    "clouds",
     "ingest",
     "climate-ref",
     "memory",
     "startup",
     "costs",
     "scale",
+    "curves",
 )
+
+WITH_GOALS = ("W1", "W2", "W3", "commit", "noop", "remote", "ingest", "startup", "ssh")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.repeats < 1:
         _parser().error(f"--repeats is at least 1, not {options.repeats}")
+    if not options.workload and not options.goals:
+        _parser().error("say what to run: --goals, or --workload and its name")
     options.cache.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     failed = ""
@@ -51,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         disks = Disks.at(Path(work), in_memory=not options.on_disk)
         _say(f"{platform.platform()}, {os.cpu_count()} cores; Python {platform.python_version()}; {disks.described}")
         bench = Bench(options.cache, disks, options.repeats, options.quick, peers(options.cache, _say), _say)
-        wanted = WORKLOADS if "all" in options.workload else options.workload
+        wanted = WORKLOADS if "all" in options.workload else options.workload or WITH_GOALS
         try:
             for workload in wanted:
                 rows += _run(bench, workload, options.route or ROUTES)
@@ -59,7 +65,11 @@ def main(arguments: list[str] | None = None) -> int:
             failed = str(error)
         finally:
             disks.close()
-    print(f"\n{table(rows)}\n{goals_table(rows)}")
+    print(f"\n{goals_table(rows)}" if options.goals else f"\n{table(rows)}\n{goals_table(rows)}")
+    if drawn := [row for row in rows if row.route == "curves"]:
+        print(f"\n{curves.table(drawn)}")
+        if options.figure is not None:
+            curves.draw(drawn, options.figure)
     if options.json is not None:
         machine = {"platform": platform.platform(), "cores": os.cpu_count(), "python": platform.python_version()}
         about = {"machine": machine, "disks": disks.described, "repeats": options.repeats, "quick": options.quick}
@@ -79,7 +89,9 @@ def _run(bench: Bench, workload: str, routes: Sequence[str]) -> list[Row]:
         "startup": bench.startup,
         "costs": bench.costs,
         "scale": partial(scale.measure, bench),
+        "curves": partial(curves.measure, bench),
         "ssh": partial(over_ssh.measure, bench),
+        "clouds": partial(over_clouds.measure, bench),
     }
     if workload in simple:
         try:
@@ -113,11 +125,13 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure emdstore beside other tools.")
     add = parser.add_argument
-    add("--workload", action="append", choices=(*WORKLOADS, "all"), required=True, help="may be given several times")
+    add("--workload", action="append", choices=(*WORKLOADS, "all"), default=[], help="may be given several times")
+    add("--goals", action="store_true", help="run the workloads that have goals, and print only how they compare")
     add("--route", action="append", choices=ROUTES, help="only these routes; may be given several times")
     add("--repeats", type=int, default=5, help="how often everybody runs, after a first time that does not count")
     add("--quick", action="store_true", help="with a tenth of the bytes, to try things out")
     add("--json", type=Path, help="a file for the results")
+    add("--figure", type=Path, help="a file for the curves, as SVG")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "emdstore-benchmarks"
     add("--cache", type=Path, default=cache, help=f"where workloads and peers are kept (default: {cache})")
     add("--work", type=Path, default=None, help="where copies go (default: the system's temporary folder)")

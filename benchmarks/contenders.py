@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from benchmarks import goals
 from benchmarks.places import Folder, Objects, Place
 
 Command = Callable[[Place, Place], "Sequence[str] | None"]
@@ -53,6 +54,12 @@ def emdstore(*, inside: bool = False, flush: bool = False) -> Contender:
     start = [sys.executable, "-m", "benchmarks.inside" if inside else "emdstore", "transfer"]
     more = ["--flush"] if flush else []
     return Contender(name, lambda source, dest: [*start, source.url, dest.url, *more])
+
+
+def least() -> Contender:
+    """Return the bare copy, which is no tool but shows how fast any can be here."""
+    start = [sys.executable, "-m", "benchmarks.inside", "least"]
+    return Contender(goals.LIMIT, lambda source, dest: [*start, source.url, dest.url])
 
 
 def peers(cache: Path, report: Callable[[str], None]) -> list[Contender]:
@@ -106,12 +113,12 @@ def _rsync(name: str, cache: Path) -> Contender:
 
 
 def _rclone(name: str, cache: Path) -> Contender:
-    program = _installed("rclone", cache)
+    program = installed("rclone", cache)
     return Contender(name, lambda a, b: [program, "copy", _for_rclone(a), _for_rclone(b), *_RCLONE])
 
 
 def _s5cmd(name: str, cache: Path) -> Contender:
-    program = _installed("s5cmd", cache)
+    program = installed("s5cmd", cache)
 
     def command(verb: str) -> Command:
         def made(source: Place, dest: Place) -> Sequence[str] | None:
@@ -126,7 +133,7 @@ def _s5cmd(name: str, cache: Path) -> Contender:
 
 
 def _s3fs(name: str, cache: Path) -> Contender:
-    _installed("s5cmd", cache)
+    installed("s5cmd", cache)
     python = _folder(cache) / "bin" / "python"
     if subprocess.run([python, "-c", "import s3fs"], capture_output=True, check=False).returncode:
         raise MissingPeerError("it is not installed beside the others")
@@ -169,7 +176,7 @@ def _program(name: str) -> str:
     return found
 
 
-def _installed(name: str, cache: Path) -> str:
+def installed(name: str, cache: Path) -> str:
     """Return the path of a program from PyPI, installed once into an environment of the peers' own."""
     folder = _folder(cache)
     program = folder / "bin" / name

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import attrs
 
-_BUFFER = 1024 * 1024
+_BUFFER = 64 * 1024
 
 
 @attrs.frozen
@@ -44,20 +45,26 @@ PROMISES: Mapping[str, Promises] = {
 
 def copy_tree(source: Path, dest: Path, promises: Promises) -> None:
     """Copy a tree with one thread and one buffer."""
-    buffer = memoryview(bytearray(_BUFFER))
-    for folder, _, names in os.walk(source):
-        to = os.path.join(dest, os.path.relpath(folder, source))
-        os.makedirs(to, exist_ok=True)
-        folder_fd = os.open(to, os.O_RDONLY)
-        try:
-            for name in names:
-                _copy_file(os.path.join(folder, name), folder_fd, name, buffer, promises)
-        finally:
-            os.close(folder_fd)
+    found = (Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+    copy_files(source, dest, [file.relative_to(source).as_posix() for file in found], promises)
     if promises.flushed == "batch":
         fd = os.open(dest, os.O_RDONLY)
         ctypes.CDLL(None).syncfs(fd)
         os.close(fd)
+
+
+def copy_files(source: Path, dest: Path, names: Iterable[str], promises: Promises) -> None:
+    """Copy some files of a tree with one thread and one buffer; folder by folder, as they are named."""
+    buffer = memoryview(bytearray(_BUFFER))
+    for folder, paths in itertools.groupby(names, os.path.dirname):
+        to = os.path.join(dest, folder)
+        os.makedirs(to, exist_ok=True)
+        folder_fd = os.open(to, os.O_RDONLY)
+        try:
+            for path in paths:
+                _copy_file(os.path.join(source, path), folder_fd, os.path.basename(path), buffer, promises)
+        finally:
+            os.close(folder_fd)
 
 
 def _copy_file(path: str, folder_fd: int, name: str, buffer: memoryview, promises: Promises) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import sqlite3
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import costs
+from benchmarks import costs, limits
 from benchmarks.workloads import metric_bundle, series_list
 from emdstore import Catalog, LocalArtifactStore, Workspace, ingest, open_store, replay, transfer
 from emdstore.sets.publish import publish_set
@@ -35,10 +36,33 @@ class Clock:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        started, cpu_started = time.perf_counter(), sum(os.times()[:4])  # with the processes that it waited for
-        yield
-        self.told["cpu_seconds"] = sum(os.times()[:4]) - cpu_started
+        started, cpu_started = time.perf_counter(), _cpu_seconds()
+        with self._statements():
+            yield
+        self.told["cpu_seconds"] = _cpu_seconds() - cpu_started
         self.told["seconds"] = time.perf_counter() - started
+
+    @contextlib.contextmanager
+    def _statements(self) -> Iterator[None]:
+        """Count the statements of SQL, where there may be any; rows are inserted without being counted."""
+        if "sqlalchemy" not in sys.modules:
+            yield
+            return
+        from sqlalchemy import Engine, event
+
+        def note(*_: object) -> None:
+            self.told["statements"] += 1
+
+        self.told["statements"] = 0
+        event.listen(Engine, "before_cursor_execute", note)
+        yield
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it waited for."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def copy(clock: Clock, source: str, dest: str, *more: str) -> None:
@@ -50,6 +74,13 @@ def copy(clock: Clock, source: str, dest: str, *more: str) -> None:
     with clock.running():
         report = transfer(*stores, flush="--flush" in more)
     report.raise_for_failures()
+
+
+def least(clock: Clock, source: str, dest: str) -> None:
+    if any(place.startswith("s3://") for place in (source, dest)):
+        import obstore  # noqa: F401
+    with clock.running():
+        limits.copy(source, dest)
 
 
 # -- executions --------------------------------------------------------------------------------------------------------
@@ -103,10 +134,13 @@ def _publish(folder: str, metric: object, series: object) -> None:
     publish_set(ExecutionRecord.at(_FRAGMENT), result, source=LocalArtifactStore(scratch), dest=dest)
 
 
-def ingest_set(clock: Clock, folder: str) -> None:
+def ingest_set(clock: Clock, folder: str, url: str = "") -> None:
+    """Ingest a set into a new catalog, or into that of an empty database."""
     store, database = LocalArtifactStore(Path(folder) / "results"), Path(folder) / "catalog.db"
-    with new_catalog(database) as catalog, clock.running():
-        done = ingest(store, _FRAGMENT, catalog)
+    with contextlib.closing(Catalog(url)) if url else new_catalog(database) as catalog:
+        catalog.upgrade()
+        with clock.running():
+            done = ingest(store, _FRAGMENT, catalog)
     clock.told["rows"] = done.scalars + done.series
 
 
@@ -122,6 +156,23 @@ def insert_raw(clock: Clock, folder: str, table: str) -> None:
         with clock.running(), new:
             new.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         clock.told["rows"] = new.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def insert_raw_into(clock: Clock, folder: str, table: str, url: str) -> None:
+    """Insert the rows of one table into it again, in an empty database on PostgreSQL, with the driver."""
+    import psycopg
+
+    ingest_set(clock, folder, url)
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        rows = connection.execute(f"SELECT * FROM {table}").fetchall()  # type: ignore[call-overload]
+        connection.execute(f"TRUNCATE {table}")  # type: ignore[call-overload]
+        connection.commit()
+        plain = [tuple(json.dumps(each) if isinstance(each, dict | list) else each for each in row) for row in rows]
+        marks = ", ".join(["%s"] * len(rows[0]))
+        with clock.running():
+            connection.cursor().executemany(f"INSERT INTO {table} VALUES ({marks})", plain)  # type: ignore[arg-type]
+            connection.commit()
+    clock.told["rows"] = len(rows)
 
 
 def publish_many(clock: Clock, folder: str, count: str) -> None:
@@ -147,8 +198,8 @@ def replay_all(clock: Clock, folder: str) -> None:
     tenths: list[float] = []
     started = time.perf_counter()
 
-    def note(_: object, done: int, total: int) -> None:
-        if done % (total // 10) == 0:
+    def note(_: object, done: int, total: int | None) -> None:
+        if total and done % (total // 10) == 0:
             tenths.append(round(time.perf_counter() - started, 3))
 
     with new_catalog(Path(folder) / "catalog.db") as catalog:
@@ -184,6 +235,7 @@ def cost(clock: Clock, promise: str, source: str, dest: str) -> None:
 
 _CALLS: dict[str, Callable[..., None]] = {
     "transfer": copy,
+    "least": least,
     "stage-executions": stage_executions,
     "commit": commit,
     "publish-scalars": publish_scalars,
@@ -191,6 +243,7 @@ _CALLS: dict[str, Callable[..., None]] = {
     "publish-many": publish_many,
     "ingest": ingest_set,
     "insert-raw": insert_raw,
+    "insert-raw-into": insert_raw_into,
     "replay": replay_all,
     "cost": cost,
 }

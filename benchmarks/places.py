@@ -7,6 +7,7 @@ import http.client
 import os
 import shutil
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,11 +69,20 @@ class Objects:
         _ask(_Connections(self.endpoint), "PUT", f"/{self.bucket}")
 
     def load(self, folder: Folder, keys: list[str]) -> None:
-        """Put files there, to copy them from there."""
+        """Put files there, to copy them from there; their ETags are MD5s, as they are with servers elsewhere."""
 
         def put(connections: _Connections, key: str) -> None:
             with (folder.path / key).open("rb") as file:
-                _ask(connections, "PUT", self._path(f"{self.prefix}/{key}"), file, os.fstat(file.fileno()).st_size)
+                headers = {"Content-MD5": b64encode(hashlib.file_digest(file, "md5").digest()).decode()}
+                size = file.tell()
+                file.seek(0)
+                _ask(
+                    connections,
+                    "PUT",
+                    self._path(f"{self.prefix}/{key}"),
+                    file,
+                    {**headers, "Content-Length": str(size)},
+                )
 
         self._each(put, keys)
 
@@ -150,9 +160,11 @@ class _Connections:
         return connection
 
 
-def _ask(connections: _Connections, method: str, path: str, body: Any = None, size: int = 0) -> bytes:
+def _ask(
+    connections: _Connections, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+) -> bytes:
     connection = connections.mine()
-    connection.request(method, path, body, {"Content-Length": str(size)})
+    connection.request(method, path, body, headers or {"Content-Length": "0"})
     answer = connection.getresponse()
     data = answer.read()
     if answer.status >= 300:

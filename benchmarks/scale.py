@@ -56,13 +56,14 @@ def measure(bench: Bench) -> list[Row]:
     for kind, counts in sizes.items():
         for count in counts:
             try:
-                rows += _measure(bench, kind, count // (10 if bench.quick else 1))
+                rows += measure_one(bench, kind, count // (10 if bench.quick else 1))
             except MissingServerError as error:
                 bench.report(f"skipped: scale {kind}: {error}")
     return rows
 
 
-def _measure(bench: Bench, kind: str, keys: int) -> list[Row]:
+def measure_one(bench: Bench, kind: str, keys: int) -> list[Row]:
+    """Measure every operation on one store of so many keys."""
     rows = []
     with (
         tempfile.TemporaryDirectory(dir=bench.disks.work, prefix="scale-") as work,

@@ -16,7 +16,7 @@ import attrs
 from tests.servers.sshd import SSHServer
 
 from benchmarks import goals, over_ssh, workloads
-from benchmarks.contenders import Contender, emdstore, environment
+from benchmarks.contenders import Contender, emdstore, environment, least
 from benchmarks.costs import PROMISES
 from benchmarks.disks import Disks
 from benchmarks.measure import Run, RunFailedError, Summary, run
@@ -79,6 +79,8 @@ class Bench:
         contenders = [*self.peers, emdstore(), emdstore(inside=True)]
         if route == "local-local":
             contenders += [emdstore(flush=True), emdstore(flush=True, inside=True)]
+        if server is LOOPBACK:
+            contenders.append(least())  # parts of an object at once, which a distant server needs, it does not know
         if name != "W1" or server is REMOTE:
             contenders = [each for each in contenders if each.name != goals.S3FS]  # minutes that tell nothing new
         with self._server(route, server) as endpoint:
@@ -143,15 +145,19 @@ class Bench:
                 return done
 
             # The peers' time for the files alone, in the same turns.
-            peers = self.peers if far is None else over_ssh.peers(far, self.report)
-            wanted = {"local-local": goals.RSYNC, "local-s3": goals.S5CMD, "local-ssh": goals.SSH_RSYNC}[route]
+            peers = [*self.peers, emdstore(inside=True)] if far is None else over_ssh.peers(far, self.report)
+            wanted = {
+                "local-local": {goals.RSYNC, goals.EMDSTORE + goals.LIBRARY},
+                "local-s3": {goals.S5CMD, goals.RCLONE, goals.EMDSTORE + goals.LIBRARY},
+                "local-ssh": {goals.SSH_RSYNC},
+            }[route]
             source = workload.folder
 
             def peer(contender: Contender) -> Run:
                 with self._dest(workload, route, endpoint, far) as dest:
                     return run(contender.copy(source, dest) or (), env)
 
-            calls = {each.name: _call(peer, each) for each in peers if each.name == wanted}
+            calls = {each.name: _call(peer, each) for each in peers if each.name in wanted}
             calls[goals.COMMIT + goals.LIBRARY] = once
             return self.in_turn(f"W3{label}", f"{route} commit", calls, workload)
 
@@ -165,6 +171,9 @@ class Bench:
         shapes = {"100,000 scalars": (10, 20, 50 // less, 10), "10,000 scalars": (10, 20, 5, 10)}
         for name, shape in shapes.items():
             rows += self._ingest(name, ["publish-scalars", *map(str, shape)], "scalar_value", env)
+        rows += self._ingest_into_postgresql(
+            "100,000 scalars", ["publish-scalars", *map(str, shapes["100,000 scalars"])], env
+        )
         rows += self._ingest("2,000 series of 200", ["publish-series", str(2000 // less), "200"], "series_value", env)
         with self._folder() as folder:
             count = 10_000 // less
@@ -172,6 +181,27 @@ class Bench:
             calls = {"emdstore replay": lambda: run([*_INSIDE, "replay", folder], env)}
             rows += self.in_turn(f"{count:,} small executions", "replay", calls, count)
         return rows
+
+    def _ingest_into_postgresql(self, name: str, publish: list[str], env: Mapping[str, str]) -> list[Row]:
+        with self._folder() as folder, contextlib.ExitStack() as stack:
+            run([*_INSIDE, publish[0], folder, *publish[1:]], env)
+            try:
+                from tests.servers.postgres import run_postgres
+
+                server = stack.enter_context(run_postgres())
+            except (ImportError, RuntimeError) as error:
+                self.report(f"skipped: {name} on PostgreSQL: {error}")
+                return []
+
+            def once(*what: str) -> Run:
+                with server.new_database() as url:
+                    return run([*_INSIDE, *what, url], env)
+
+            calls = {
+                "emdstore ingest": lambda: once("ingest", folder),
+                "raw executemany": lambda: once("insert-raw-into", folder, "scalar_value"),
+            }
+            return self.in_turn(f"{name}, PostgreSQL", "ingest", calls, once("ingest", folder).told["rows"])
 
     def _ingest(self, name: str, publish: list[str], table: str, env: Mapping[str, str]) -> list[Row]:
         with self._folder() as folder:

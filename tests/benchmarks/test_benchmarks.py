@@ -6,16 +6,23 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from benchmarks.__main__ import main
-from benchmarks.contenders import Contender, peers
+from benchmarks.contenders import Contender, environment, peers
 from benchmarks.disks import Disks
+from benchmarks.goals import Goal
 from benchmarks.measure import RunFailedError, run
+from benchmarks.over_clouds import Bucket
 from benchmarks.places import DifferingBytesError, Folder, Objects, check
 from benchmarks.servers import MissingServerError, build_server, run_server, wait_until_listening
 from benchmarks.suites import Bench
+
+from benchmarks import limits
 
 
 def test_a_missing_peer_is_reported_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +62,18 @@ def test_a_server_that_ends_is_told() -> None:
 def test_a_contender_that_fails_is_told_with_what_it_said() -> None:
     with pytest.raises(RunFailedError, match="ended with 7: no such bucket"):
         run([sys.executable, "-c", "print('no such bucket'); raise SystemExit(7)"], {})
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("google", "azure")])
+def test_differing_bytes_in_a_cloud_are_found(name: str, request: pytest.FixtureRequest) -> None:
+    server = request.getfixturevalue(f"{name}_server")
+    place: Any = Bucket(server, server.make_bucket(), "copied")
+    put = server.hooks(place.bucket, place.prefix)["raw_put"]
+    put("a/x", b"12345")
+    check(place, {"a/x": (5, sha256(b"12345").hexdigest())})
+    put("a/x", b"12344")
+    with pytest.raises(DifferingBytesError, match="1 of 1 files differ"):
+        check(place, {"a/x": (5, sha256(b"12345").hexdigest())})
 
 
 @pytest.mark.parametrize("harm", ["flipped", "missing", "extra", "renamed"])
@@ -105,12 +124,46 @@ def test_a_copy_that_differs_fails_the_run(
     assert "does not hold what was copied there: 500 of 500 files differ" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_peer_that_cannot_do_it_is_reported_and_left_out(tmp_path: Path) -> None:
     said: list[str] = []
-    broken = Contender("broken", lambda source, dest: [sys.executable, "-c", "raise SystemExit(5)"])
-    bench = Bench(tmp_path, Disks.at(tmp_path, in_memory=False), 1, True, [broken], said.append)
-    rows = bench.copy("W1", "local-local")
-    assert "broken" not in {row.contender for row in rows}
+    bench = Bench(tmp_path, Disks(tmp_path, in_memory=False), 1, True, [], said.append)
+    programs = {"broken": "raise SystemExit(5)", "emdstore": "pass"}
+    calls = {name: partial(run, [sys.executable, "-c", program], {}) for name, program in programs.items()}
+    rows = bench.in_turn("W1", "local-local", calls, 1)
+    assert [row.contender for row in rows] == ["emdstore"]
     assert any("skipped" in line and "broken" in line for line in said)
-    assert {"emdstore", "emdstore (library)"} <= {row.contender for row in rows}
+    with pytest.raises(RunFailedError, match="ended with 5"):  # a fault of ours is never passed over
+        bench.in_turn("W1", "local-local", {"emdstore": calls["broken"]}, 1)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "limit", "verdict"),
+    [
+        ([0.5, 0.7], None, "met"),
+        ([0.5, 0.9], None, "unclear"),
+        ([0.9, 1.2], None, "not met"),
+        ([0.9, 1.0], 0.95, "at the limit"),
+        ([0.9, 1.2], 0.95, "unclear"),
+        ([0.9, 1.2], 0.5, "not met"),
+        ([0.5, 0.7], 0.95, "met"),
+    ],
+)
+def test_a_verdict_is_given_only_where_all_turns_agree(ratios: list[float], limit: float | None, verdict: str) -> None:
+    assert Goal("W1", "local-local", "emdstore", "rsync -a", 0.8).judge(ratios, limit) == verdict
+
+
+def test_the_bare_copy_that_shows_the_limit_copies_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in (("a", 0), ("b/c", 5), ("b/d/e", 9 * 1024 * 1024), ("f/g", 70_000)):
+        file = tmp_path / "from" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(size))
+    source = Folder(tmp_path / "from")
+    near, back = Folder(tmp_path / "near"), Folder(tmp_path / "back")
+    with run_server([str(build_server(tmp_path))]) as endpoint:
+        there, beside = Objects(endpoint, "bucket", "there"), Objects(endpoint, "bucket", "beside")
+        there.make_bucket()
+        for name, value in environment(endpoint, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        for one, other in ((source, near), (source, there), (there, beside), (beside, back)):
+            limits.copy(one.url, other.url)
+            check(other, source.manifest())
