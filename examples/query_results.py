@@ -2,7 +2,7 @@
 
     python query_results.py [FOLDER]
 
-It needs pandas and xarray: `pip install 'emdstore[pandas,xarray]'`.
+It needs pandas, xarray and DuckDB: `pip install 'emdstore[pandas,snapshot,xarray]'`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emdstore import Catalog
+from emdstore import Catalog, write_snapshot
 from emdstore.demo import Ensemble, write_ensemble
 
 
@@ -35,6 +35,12 @@ def main(root: Path) -> None:
         with (root / "errors.csv").open("wb") as file:
             file.writelines(errors.export("csv"))
         print(f"{len((root / 'errors.csv').read_text().splitlines()) - 1} rows in errors.csv")
+
+        # Beside the results, the catalog can be asked by everybody who can read them, without the database.
+        write_snapshot(catalog, root / "results")
+    with Catalog(root / "results") as catalog:
+        best = catalog.scalars(diagnostic="surface-temperature").where("value", "<", 0.5).order_by("value")
+        print(f"{best.count()} errors below 0.5 in the snapshot")
 
 
 if __name__ == "__main__":
