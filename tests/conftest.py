@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.real_sets import CannotFetchError, RealSets, fetch, make
 
 # In this order: one imports the one before it, whose assertions could no longer be rewritten then.
@@ -15,14 +16,25 @@ pytest_plugins = [
     "tests.servers.google",
     "tests.servers.azure",
     "tests.servers.webdav",
+    "tests.servers.web",
+    "tests.servers.ftp",
     "tests.servers.postgres",
     "tests.servers.sshd",
     "tests.groups",
     "tests.places",
 ]
 
-settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.register_profile(
+    "untimed",
+    deadline=None,  # a busy machine is no failure
+    suppress_health_check=[HealthCheck.differing_executors],  # mutmut runs the tests again and again in one process
+)
 settings.load_profile("untimed")
+
+# Images of containers often have Python keep nothing that it compiles: each of the many programs that are started here
+# would compile all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell without job control has what it starts in the background ignore Ctrl-C, and all that this starts in turn;
 # `nohup` does so with SIGHUP.

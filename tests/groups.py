@@ -13,6 +13,7 @@ a program that a machine may lack. A test belongs to it
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import os
 import shutil
@@ -83,10 +84,13 @@ def _on_its_python(release: Release) -> Group:
 
 
 GROUPS: Mapping[str, Group] = {
-    "tables": Group(TEST_ALL, ("h5netcdf", "numpy", "pandas", "polars", "pyarrow", "xarray")),
+    "tables": Group(TEST_ALL, ("h5netcdf", "numpy", "pandas", "polars", "pyarrow", "xarray", "zarr")),
+    "snapshots": Group(TEST_ALL, ("duckdb", "pandas", "pyarrow")),
     "pictures": Group(TEST_ALL, ("imagehash",)),
     "figures": Group(TEST_ALL, ("matplotlib", "plotly")),
     "notebook": Group(TEST_ALL, ("ipykernel", "nbclient")),
+    "adopters": Group("nox -s adopters", ("esmvalcore", "ILAMB", "ilamb3"), everywhere=False),
+    "crate-validator": Group("nox -s adopters", ("rocrate_validator",), everywhere=False),
     "exchange": Group(TEST_ALL, ("bibtexparser", "intake_esm", "xarray")),
     "dask": Group(TEST_ALL, ("distributed",), fixtures=["dask_client"]),
     "parsl": Group(TEST_ALL, ("parsl",), fixtures=["parsl_executor", "parsl_file"]),
@@ -146,12 +150,16 @@ class Missing:
         names |= {name for name, group in GROUPS.items() if group.fixtures & used}
         return next((name for name in sorted(names) if not self.is_here(name)), None)
 
+    @functools.cached_property
+    def modules(self) -> Mapping[str, str]:
+        """The modules that are missing, each with a group that needs it."""
+        return {module: name for name, group in GROUPS.items() for module in group.missing_modules}
+
     def imported_by(self, path: Path) -> str | None:
         """Return the group whose modules are missing, and are imported at the top of a file."""
-        absent = {module: name for name, group in GROUPS.items() for module in group.missing_modules}
-        if not absent:
+        if not self.modules:
             return None
-        return next((absent[module] for module in sorted(imports(path)) if module in absent), None)
+        return next((self.modules[module] for module in sorted(imports(path)) if module in self.modules), None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as what a worker can send."""

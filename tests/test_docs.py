@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import builtins
 import concurrent.futures
+import functools
 import importlib.util
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -27,11 +28,11 @@ PAGES = {page.relative_to(ROOT).as_posix(): page for page in sorted([*ROOT.glob(
 EXTERNAL = {"http", "https", "mailto"}
 
 
-def tokens(page: Path) -> Iterator[Token]:
-    """Iterate over what a page consists of."""
-    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
-        yield token
-        yield from token.children or ()
+@functools.cache
+def tokens(page: Path) -> Sequence[Token]:
+    """Return what a page consists of."""
+    found = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    return [each for token in found for each in (token, *(token.children or ()))]
 
 
 def links(page: Path) -> Iterator[str]:
@@ -119,6 +120,7 @@ PUBLIC = [
     "emdstore.catalog",
     "emdstore.demo",
     "emdstore.emds",
+    "emdstore.adoption",
     "emdstore.exchange",
     "emdstore.stores",
     "emdstore.testing",
@@ -126,6 +128,7 @@ PUBLIC = [
 # Of systemd, of floating point, of PostgreSQL, of OpenSSH; rights of S3.
 FOREIGN = {"ExecStart", "RestartSec", "NaN", "current_database"}
 FOREIGN |= {"BatchMode", "ConnectTimeout", "ControlMaster", "MaxSessions", "MaxStartups", "ServerAliveInterval"}
+FOREIGN |= {"CalendarMonths"}  # of PMP
 FOREIGN |= {"DeleteObject", "GetObject", "ListBucket", "PutObject"}
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import emdstore
+import emdstore.emds
 
 SOURCE = Path(emdstore.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -70,6 +73,12 @@ def test_the_public_names_are_listed_once_and_sorted() -> None:
     listed = re.findall(r"^    (\w+) as \1,$", (SOURCE / "__init__.pyi").read_text(), re.MULTILINE)
     assert sorted([*listed, "__version__"]) == emdstore.__all__ == dir(emdstore)
     assert len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize("package", [emdstore, emdstore.emds], ids=lambda package: package.__name__)
+def test_what_is_imported_when_it_is_used_has_no_modules_name(package: ModuleType) -> None:
+    # Whoever imports the module puts it in the place of what is called like it.
+    assert set(package.__all__).isdisjoint(each.name for each in pkgutil.iter_modules(package.__path__))
 
 
 def test_every_error_of_the_library_is_public_and_lies_in_errors() -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from tests.real_sets import BUNDLES, PROVIDERS, UNNAMED, Counts, RealSets, fetch, make
-
-import emdstore
-from emdstore import Catalog
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +47,8 @@ def test_what_was_fetched_is_not_fetched_again_unless_it_was_harmed(
     assert {path.name for path in tmp_path.iterdir()} <= {path.name for path in whole.values()} | {"fetching.lock"}
 
 
+@pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.parametrize(("ci", "outcome"), [("", "2 skipped"), ("true", "2 errors")])
 def test_without_an_index_the_tests_skip_and_fail_where_they_must_not(ci: str, outcome: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "tests/emds/test_real_sets.py", "-k", "test_every_s"]
@@ -69,28 +67,3 @@ def test_without_an_index_the_tests_skip_and_fail_where_they_must_not(ci: str, o
     assert len(reasons) == (2 if ci else 1), done.stdout
     assert "pip cannot download" in done.stdout
     assert list(tmp_path.glob("*/*")) == [tmp_path / "emdstore-tests" / "fetching.lock"]
-
-
-@pytest.mark.slow
-@pytest.mark.once
-def test_the_page_about_real_results_does_what_it_says(real_sets: RealSets, tmp_path: Path) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / "real-results.md").read_text(), re.DOTALL)
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "".join(blocks)],
-        cwd=tmp_path,
-        env=os.environ | {"PATH": programs, "PYTHONPATH": str(Path(emdstore.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "94 ingested, 0 unchanged;" in done.stdout
-    with Catalog(tmp_path / "real.db") as catalog:
-        assert catalog.scalars().count() == real_sets.total.scalars
-        assert catalog.series().count() == real_sets.total.series
-        assert {row.code for row in catalog.warnings()} == {"missing-artifact"}
-        seasons = catalog.scalars(provider="pmp", dimensions={"season": "DJF"}).count()
-    assert len((tmp_path / "djf.csv").read_text().splitlines()) == 1 + seasons > 1
-    assert len([path for path in (tmp_path / "elsewhere").rglob("*") if path.is_file()]) == 3 * 94

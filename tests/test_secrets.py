@@ -99,6 +99,7 @@ def test_no_url_is_shown_with_its_secret(drawn: tuple[str, str]) -> None:
 @OFTEN
 @given(URL)
 @example(("postgresql://?sig=Q722222@Q722222", "Q722222@Q722222"))
+@example(("ftp://model:Q722222/Q722222@127.0.0.1:1/out/run", "Q722222/Q722222"))
 def test_no_store_or_catalog_shows_it(drawn: tuple[str, str]) -> None:
     url, secret = drawn
     assume(not IS_USER_OF_SSH(url))

@@ -23,7 +23,7 @@ from emdstore import (
     scoped,
 )
 from emdstore.catalog.rows import SeriesRow
-from emdstore.ingestion.report import IngestOutcome
+from emdstore.ingestion.replay_report import IngestOutcome
 from emdstore.notebook import Progress
 from emdstore.sets.record import RecordedArtifact
 from emdstore.shown import Shown
