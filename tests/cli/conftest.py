@@ -21,8 +21,15 @@ COMMAND = [sys.executable, "-m", "emdstore"]
 
 
 def with_seconds_to_end(seconds: float) -> list[str]:
-    """Return the command that gives work in hand so long after Ctrl-C; two seconds may be too few on a busy machine."""
-    code = f"import sys; from emdstore.cli import app, main; app._SECONDS_TO_END = {seconds}; sys.exit(main())"
+    """Return the command that gives work in hand so long after Ctrl-C; two seconds may be too few on a busy machine.
+
+    A minute also lets uploads be given up, however long the server takes to hear of it.
+    """
+    code = (
+        "import sys; from emdstore.cli import app, main; from emdstore.stores.objects import streams; "
+        f"from emdstore.transfers import run; app._SECONDS_TO_END = {seconds}; "
+        f"run._LAST_SECONDS_OF_UPLOADS = streams._LAST_SECONDS = {seconds if seconds == 60 else 1.5}; sys.exit(main())"
+    )
     return [sys.executable, "-c", code]
 
 

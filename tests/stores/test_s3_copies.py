@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import Any
+from xml.sax.saxutils import escape
 
 import attrs
 import pytest
@@ -32,6 +33,13 @@ class Buckets:
         assert session is not None
         return session
 
+    def inside(self) -> CopySession:
+        """Return copies from a folder of the source bucket to another one of it."""
+        store = S3ArtifactStore(f"s3://{self.source}", **self.proxy.server.options, retries=0)
+        session = store.scope("two").copy_from(store.scope("one"))
+        assert session is not None
+        return session
+
     def put(self, bucket: str, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=bucket, Key=key, Body=data)
 
@@ -47,9 +55,9 @@ class Buckets:
         """Answer requests to copy, without the server."""
         self.proxy.refuses = lambda request, _: (status, body) if "x-amz-copy-source" in request.headers else None
 
-    def put_in_parts(self, key: str, data: bytes) -> None:
+    def put_in_parts(self, key: str, data: bytes, bucket: str | None = None) -> None:
         """Upload an object in parts of 5 MiB, with metadata and a type."""
-        name, client = {"Bucket": self.source, "Key": key}, self.client
+        name, client = {"Bucket": bucket or self.source, "Key": key}, self.client
         begun = client.create_multipart_upload(**name, Metadata={"mtime": "7"}, ContentType="text/x")["UploadId"]
         parts = []
         for number, start in enumerate(range(0, len(data), 5 * MIB), 1):
@@ -68,6 +76,7 @@ def buckets(s3_faults: FaultProxy, seaweed_server: S3Server) -> Buckets:
     return between(s3_faults, seaweed_server)
 
 
+NO_UPLOAD = b"<Error><Code>NoSuchUpload</Code></Error>"
 LARGE = bytes(range(256)) * (11 * MIB // 256)
 
 
@@ -99,6 +108,40 @@ def test_a_copy_between_buckets_whose_tag_differs_is_made_again_from_the_bytes(b
     buckets.answer_orders(200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>")
     assert buckets.session().copy("k").sha256 == sha256(b"right").hexdigest()
     assert buckets.copies() == {"k": b"right"}
+
+
+def test_an_older_object_in_parts_is_not_taken_for_the_copy_because_of_its_size_and_time(
+    buckets: Buckets,
+) -> None:
+    buckets.put_in_parts("k", LARGE)
+    buckets.put_in_parts("k", LARGE[::-1], buckets.dest)  # of this size, and younger than the source
+    buckets.answer_orders(200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>")
+    assert buckets.session().copy("k").sha256 == sha256(LARGE).hexdigest()
+    assert buckets.copies() == {"k": LARGE}
+
+
+def test_an_older_object_in_parts_is_not_taken_for_a_copy_in_the_same_bucket_either(buckets: Buckets) -> None:
+    buckets.put_in_parts("one/k", LARGE)
+    buckets.put_in_parts("two/k", LARGE[::-1])
+    buckets.answer_orders(200, b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>")
+    with pytest.raises(StoreUnavailableError, match="what is there is not the copy"):
+        buckets.inside().copy("k")
+
+
+def test_the_copy_of_an_object_in_parts_is_known_by_the_tag_that_the_server_gave_it(buckets: Buckets) -> None:
+    buckets.put_in_parts("one/k", LARGE)
+
+    def copy_as_aws_does(request: Request, status: int | None) -> tuple[int, bytes] | None:
+        if "x-amz-copy-source" not in request.headers:
+            return None
+        tag = buckets.client.put_object(Bucket=buckets.source, Key="two/k", Body=LARGE)["ETag"]
+        return 200, f"<CopyObjectResult><ETag>{escape(tag)}</ETag></CopyObjectResult>".encode()
+
+    buckets.proxy.refuses = copy_as_aws_does
+    assert buckets.inside().copy("k") == Copied(None, None)
+    here, there = (buckets.client.head_object(Bucket=buckets.source, Key=f"{each}/k") for each in ("one", "two"))
+    assert here["ETag"] != there["ETag"]
+    assert buckets.proxy.seen("^GET ") == []
 
 
 @pytest.fixture
@@ -144,11 +187,14 @@ def test_a_copy_in_parts_whose_answer_is_lost_is_made_by_the_next_attempt(
     assert buckets.copies() == {"k": LARGE}
 
 
-def test_an_upload_that_is_not_there_any_more_may_have_been_completed(buckets: Buckets, in_parts: None) -> None:
-    buckets.put_in_parts("k", LARGE)
-    gone = 404, b"<Error><Code>NoSuchUpload</Code></Error>"
-    buckets.proxy.refuses = lambda request, status: (
-        gone if status and request.method == "POST" and "uploadId" in request.path else None
-    )
-    assert buckets.session().copy("k") == Copied(None, None)
-    assert buckets.copies() == {"k": LARGE}
+def test_a_copy_in_parts_that_was_completed_unheard_is_proved_by_its_tag_or_else_streamed(
+    buckets: Buckets, moto_server: S3Server, in_parts: None
+) -> None:
+    with FaultProxy(moto_server) as proxy:
+        for each in (between(proxy, moto_server), buckets):  # the tags of one are those of AWS
+            each.put_in_parts("k", LARGE)
+            each.proxy.fail("drop-response", "^POST .*uploadId", times=1)
+            each.proxy.fail("status", "^POST .*uploadId", status=404, body=NO_UPLOAD, times=1)
+            digest = sha256(LARGE).hexdigest() if each is buckets else None
+            assert each.session(retries=1).copy("k").sha256 == digest
+            assert each.copies() == {"k": LARGE}

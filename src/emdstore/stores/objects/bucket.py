@@ -157,6 +157,11 @@ def time_in(attributes: Mapping[str, Any]) -> int | None:
     return None
 
 
+def in_quotes(tag: str | None) -> str | None:
+    """Return an ETag in quotes: some answers have it so, others of the same server without."""
+    return f'"{tag}"' if tag and not tag.endswith('"') else tag
+
+
 @attrs.frozen
 class Page:
     """A page of a listing, with unchanged names.
@@ -299,10 +304,8 @@ class Bucket:
 
     def describe(self, key: str, entry: Any) -> ArtifactInfo:
         """Return an artifact's info from what obstore or a listing says of the object."""
-        tag = entry["e_tag"]
-        if tag and not tag.endswith('"'):  # some answers have it in quotes, others of the same server without
-            tag = f'"{tag}"'
-        return ArtifactInfo(key, entry["size"], entry["last_modified"].timestamp(), tag, self.checksum_of(entry))
+        tag, modified = in_quotes(entry["e_tag"]), entry["last_modified"].timestamp()
+        return ArtifactInfo(key, entry["size"], modified, tag, self.checksum_of(entry))
 
     def spell_time(self, seconds: int, nanoseconds: int) -> str:
         """Return a time as rclone writes it into the metadata of this service."""

@@ -26,31 +26,32 @@ class ServerCopies:
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`."""
-        digest = None
+        here, digest = self._source.look_at(key), None
         if not self._dest.tags_tell_content and (digest := self._digest_of(self._source, key)) is None:
             return self._stream(key, moved)
         try:
-            self._order(key)
+            made = self._order(here)
         except ArtifactNotFoundError:
             raise
         except StoreError:
-            if self._source.look_at(key).size <= LARGEST_COPY:
+            if here.size <= LARGEST_COPY:
                 raise
-            return self._copy_large(key, moved)
-        if not self._is_copy(self._source.look_at(key), digest):
+            return self._copy_large(here, moved)
+        if not self._is_copy(here, digest, made):
             self._raise_no_copy(key)
         return Copied(None, None)
 
-    def _order(self, key: str) -> None:
-        """Have the server copy by one request."""
-        from_name, to_name = self._source.object_name(key), self._dest.object_name(key)
+    def _order(self, here: ArtifactInfo) -> str | None:
+        """Have the server copy by one request; return the tag that it says it gave the copy, which the engine hides."""
+        from_name, to_name = self._source.object_name(here.key), self._dest.object_name(here.key)
         obs, client = self._dest.client()
-        with self._source.errors.translating("copy", key):
+        with self._source.errors.translating("copy", here.key):
             obs.copy(client, from_name, to_name)
+        return None
 
-    def _copy_large(self, key: str, moved: Callable[[int], object] | None) -> Copied:
+    def _copy_large(self, here: ArtifactInfo, moved: Callable[[int], object] | None) -> Copied:
         """Copy an object that is too large for one request."""
-        return self._stream(key, moved)
+        return self._stream(here.key, moved)
 
     def _digest_of(self, bucket: Bucket, key: str) -> str | None:
         """Return the SHA-256 that an object carries, if it does."""
@@ -60,15 +61,18 @@ class ServerCopies:
         bucket.described(key, found.meta)
         return str(found.attributes.get(SHA256) or "") or None
 
-    def _is_copy(self, here: ArtifactInfo, digest: str | None) -> bool:
-        """Tell whether the copy of what is here is there: the engine trusts any answer with a success status."""
+    def _is_copy(self, here: ArtifactInfo, digest: str | None, made: str | None) -> bool:
+        """Tell whether the copy of what is here is there: the engine trusts any answer with a success status.
+
+        The same tag proves it. The copy of an object that came in parts may have another one: then what is there has to
+        bear the tag that the server gave its copy of this very version.
+        """
         there = self._look_at_copy(here.key)
-        if there is not None and here.size == there.size:
-            if digest is not None and self._digest_of(self._dest, here.key) == digest:
-                return True
-            in_parts = "-" in f"{here.version}{there.version}"  # the copy of a multipart upload is not one
-            return digest is None and (here.version == there.version or (in_parts and there.modified >= here.modified))
-        return False
+        if there is None or here.size != there.size:
+            return False
+        if digest is not None:
+            return self._digest_of(self._dest, here.key) == digest
+        return there.version is not None and there.version in (here.version, made)
 
     def _raise_no_copy(self, key: str) -> NoReturn:
         raise StoreUnavailableError(

@@ -26,7 +26,7 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from emdstore.stores.objects.bucket import MOST_PARTS
+from emdstore.stores.objects.bucket import MOST_PARTS, in_quotes
 from emdstore.stores.objects.copies import LARGEST_COPY, ServerCopies
 from emdstore.stores.port import ArtifactInfo, Copied
 from emdstore.stores.s3.bucket import SignedBucket, quoted
@@ -49,26 +49,30 @@ class SignedCopies(ServerCopies):
         super().__init__(source, dest)
         self._from, self._to = source, dest
 
-    def _copy_large(self, key: str, moved: Callable[[int], object] | None) -> Copied:
+    def _order(self, here: ArtifactInfo) -> str | None:
+        if _parts_of(here.version):  # the copy gets another tag, so what the server says of it is needed
+            return _copy_whole(self._from, self._to, here)
+        return super()._order(here)
+
+    def _copy_large(self, here: ArtifactInfo, moved: Callable[[int], object] | None) -> Copied:
         try:
-            return self._in_parts(self._from.look_at(key), moved)
+            return self._in_parts(here, moved)
         except (ArtifactNotFoundError, StoreUnavailableError):
             raise
         except StoreError as error:
-            _log.info("the server does not copy %r in parts, so it is streamed: %s", key, error)
-            return self._stream(key, moved)
+            _log.info("the server does not copy %r in parts, so it is streamed: %s", here.key, error)
+            return self._stream(here.key, moved)
 
     def _in_parts(self, here: ArtifactInfo, moved: Callable[[int], object] | None) -> Copied:
         digest = self._digest(here.key)
-        copy_in_parts(self._from, self._to, here, moved)
-        return self._proved(here, digest)
+        return self._proved(here, digest, copy_in_parts(self._from, self._to, here, moved))
 
     def _digest(self, key: str) -> str | None:
         """Return the SHA-256 that an object carries, where tags do not tell what it contains."""
         return None if self._to.tags_tell_content else self._digest_of(self._from, key)
 
-    def _proved(self, here: ArtifactInfo, digest: str | None) -> Copied:
-        if self._is_copy(here, digest):
+    def _proved(self, here: ArtifactInfo, digest: str | None, made: str | None) -> Copied:
+        if self._is_copy(here, digest, made):
             return Copied(None, None)
         # Where a bucket encrypts with keys of its own, not even the right bytes have the same tag.
         said = f"the copy of {here.key!r} in {self._to!r} is not like its source"
@@ -90,8 +94,7 @@ class CopiesBetweenBuckets(SignedCopies):
                     return self._stream(key, moved)
                 if here.size > LARGEST_COPY or (here.size > _PART and _parts_of(here.version)):
                     return self._in_parts(here, moved)
-                _copy_whole(self._from, self._to, here)
-                return self._proved(here, digest)
+                return self._proved(here, digest, _copy_whole(self._from, self._to, here))
             except StoreUnavailableError:
                 raise
             except StoreError as error:
@@ -100,16 +103,17 @@ class CopiesBetweenBuckets(SignedCopies):
         return self._stream(key, moved)
 
 
-def _copy_whole(source: SignedBucket, dest: SignedBucket, here: ArtifactInfo) -> None:
-    """Have the server copy an object by one request."""
+def _copy_whole(source: SignedBucket, dest: SignedBucket, here: ArtifactInfo) -> str | None:
+    """Have the server copy an object by one request, and return the tag that it says it gave the copy."""
+    name, headers = dest.object_name(here.key), _source(source, here)
     with _Servers(dest, here.size) as servers:
-        headers = _source(source, here)
-        _asked(servers, source, here, lambda server: server.put(dest.object_name(here.key), {}, headers), "CopyObject")
+        said = _asked(servers, source, here, lambda server: server.put(name, {}, headers), "CopyObject")
+        return in_quotes(said.get("ETag"))
 
 
 def copy_in_parts(
     source: SignedBucket, dest: SignedBucket, here: ArtifactInfo, moved: Callable[[int], object] | None = None
-) -> None:
+) -> str | None:
     """Have the server copy an object part by part, several at once; it shows when all are there.
 
     Parameters
@@ -120,6 +124,11 @@ def copy_in_parts(
         The version to copy.
     moved
         Called now and then with 0; if it raises, the copy ends.
+
+    Returns
+    -------
+    str or None
+        The tag that the server says it gave the copy; None if its answer was lost.
 
     Raises
     ------
@@ -151,7 +160,9 @@ def copy_in_parts(
             )
             whole = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
             with contextlib.suppress(ArtifactNotFoundError):  # the answer to an earlier attempt was lost
-                asked(lambda server: server.post(name, upload, {}, whole), "CompleteMultipartUpload")
+                made = asked(lambda server: server.post(name, upload, {}, whole), "CompleteMultipartUpload")
+                return in_quotes(made.get("ETag"))
+            return None
         except BaseException as error:
             with contextlib.suppress(EmdstoreError, OSError), ServerConnection(dest) as server:
                 server.delete(name, upload)
