@@ -699,3 +699,22 @@ def test_what_is_flushed_is_flushed_before_the_records_that_vouch_for_it(
     assert len(records) == 2
     assert calls.index("flush") < min(calls.index(record) for record in records)
     assert calls[-1] == "flush"
+
+
+@pytest.mark.parametrize("where", ["one bucket", "two buckets"])
+def test_what_was_damaged_after_its_record_is_found_also_where_the_server_copies_it(
+    moto_server: S3Server, where: str
+) -> None:
+    bucket = moto_server.make_bucket()
+    other = bucket if where == "one bucket" else moto_server.make_bucket()
+    source = S3ArtifactStore(f"s3://{bucket}/from", **moto_server.options)
+    archive = S3ArtifactStore(f"s3://{other}/to", **moto_server.options)
+    publish(source)
+    time.sleep(1.1)  # the server's times are whole seconds
+    put(source, {PLOT: b"\x89PNG blot"})
+    report = transfer(source, archive)
+    assert words(report) == {FRAGMENT: "failed"}
+    (failed,) = [each for each in report.outcomes if each.outcome == "failed"]
+    assert (failed.key, type(failed.error)) == (PLOT, IntegrityError)
+    assert state(archive) is None
+    assert not looks_bare(archive)
