@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -172,3 +173,10 @@ def test_a_sqlite_catalog_lets_readers_and_the_writer_at_it_together(sqlite_url:
 def test_importing_pulls_in_no_more_than_is_needed(statement: str, absent: set[str]) -> None:
     code = f"import sys; {statement}; sys.exit(', '.join({absent} & sys.modules.keys()) or 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_of_the_catalog_names_every_table() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "catalog.md").read_text(encoding="utf-8")
+    rows = [line for line in page.partition("## The tables")[2].splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert told == set(metadata.tables)

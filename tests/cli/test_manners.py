@@ -18,7 +18,7 @@ import pytest
 from tests.cli.conftest import CLI, COMMAND, environment, with_seconds_to_end
 from tests.cli.terminal import on_a_terminal
 from tests.ensembles import GOOD
-from tests.servers.s3 import FaultProxy, S3Server
+from tests.servers.s3 import FaultProxy, Request, S3Server
 
 import emdstore
 from emdstore import LocalArtifactStore
@@ -349,10 +349,17 @@ def test_a_batch_system_ends_a_command_as_ctrl_c_does(
     tmp_path: Path, moto_server: S3Server, sent: signal.Signals
 ) -> None:
     (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "large").write_bytes(bytes(30_000_000))
-    ended = threading.Event()
+    (tmp_path / "source" / "large").write_bytes(bytes(80_000_000))
+    was_sent = threading.Event()
+
+    def hold(request: Request) -> None:
+        if "partNumber" in request.path:  # until a part gets through, the upload cannot be given up
+            if was_sent.is_set():
+                time.sleep(0.3)
+            was_sent.wait(60)
+
     with FaultProxy(moto_server) as slow:
-        slow.before = lambda request: ended.wait(60) if "partNumber" in request.path else None
+        slow.before = hold
         place = f"s3://{moto_server.make_bucket()}/x"
         env = environment(
             AWS_ACCESS_KEY_ID=moto_server.access_key,
@@ -369,8 +376,8 @@ def test_a_batch_system_ends_a_command_as_ctrl_c_does(
         )
         wait_until(lambda: slow.seen("partNumber"), running)
         running.send_signal(sent)
+        was_sent.set()
         out, _ = running.communicate()
-        ended.set()
         assert slow.seen("DELETE ")  # the upload was given up
     assert running.returncode == 128 + sent
     assert (json.loads(out)["interrupted"], json.loads(out)["ok"]) == (True, False)

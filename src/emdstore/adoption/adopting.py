@@ -347,7 +347,7 @@ def _publish(
 def _refuse_others(results: ArtifactStore, fragment: str) -> None:
     """Refuse to replace a set that was not adopted and has the same name by chance."""
     record = read_record(scoped(results, fragment))
-    if record is not None and record.state != "publishing" and _MARK not in record.extra:
+    if record is not None and not record.is_open and _MARK not in record.extra:
         raise ArtifactExistsError(
             f"{fragment!r} in {results!r} is the set of a run, and was not adopted: give another name",
             key=fragment,

@@ -152,7 +152,7 @@ def _is_open(locations: Locations, fragment: str) -> bool:
     """Tell whether a set is open, or may be because it cannot be read."""
     with contextlib.suppress(EmdstoreError):
         record = read_record(scoped(locations.results, fragment))
-        return record is not None and record.state == "publishing"
+        return record is not None and record.is_open
     return True
 
 

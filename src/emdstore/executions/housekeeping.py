@@ -396,7 +396,7 @@ def _stale(
 
 def _find_stale(folder: ArtifactStore, force: bool) -> tuple[ExecutionRecord | None, tuple[str, ...]]:
     record = read_record(folder)
-    if record is None or record.state == "publishing":
+    if record is None or record.is_open:
         return record, ()  # it is not known yet what is part of it
     # What a record lists as missing is not stale either: if it is there, somebody has restored it.
     named = {artifact.key for artifact in record.artifacts}.union(record.missing, record.rejected, record.unreadable)

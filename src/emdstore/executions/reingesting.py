@@ -56,7 +56,7 @@ def reingest(locations: Locations, execution: str) -> UploadReport:
         raise ExecutionNotFoundError(
             f"execution {fragment!r} has no published set to ingest again: commit it first", key=fragment
         )
-    if old.state == "publishing":  # what it says is of the new version, and what it names of the one before
+    if old.is_open:  # what it says is of the new version, and what it names of the one before
         raise IncompleteSetError(
             f"{fragment!r} is being published, or whoever did so was stopped: wait, or commit it again", key=fragment
         )

@@ -88,7 +88,7 @@ def _read(store: ArtifactStore, folder: str) -> list[tuple[str, str]] | Emdstore
         return []  # it went meanwhile
     except EmdstoreError as error:
         return error
-    if record.state == "publishing":
+    if record.is_open:
         return IncompleteSetError(f"{folder!r} is being published: wait for that, or commit it again", key=folder)
     lines = [(artifact.sha256, join_key(folder, artifact.key)) for artifact in record.artifacts]
     return [*lines, (sha256_of(data), key)]

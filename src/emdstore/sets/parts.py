@@ -165,7 +165,7 @@ def _without_record(folder: str, steps: Sequence[Step], standing: Standing) -> U
     if standing.data is None:
         return Unit(folder, bundles_last(folder, steps), is_part=True)
     record = standing.record
-    if record is None or record.state == "publishing":
+    if record is None or record.is_open:
         raise RecordError(
             f"{folder!r} has an open or unreadable record at the destination: move the whole set", key=folder
         )

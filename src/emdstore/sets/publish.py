@@ -231,7 +231,7 @@ def _no_less(record: ExecutionRecord, before: ExecutionRecord | None) -> Executi
 
     Whoever promotes a folder again may know nothing but the folder.
     """
-    if before is None or before.state == "publishing" or before.artifacts != record.artifacts:
+    if before is None or before.is_open or before.artifacts != record.artifacts:
         return record
     untold = (name for name in _TOLD_OF_THE_RUN if not getattr(record, name))
     return attrs.evolve(record, **{name: getattr(before, name) for name in untold})
@@ -248,7 +248,7 @@ def _superseded(standing: Standing, outcome: MaterializeOutcome) -> tuple[str, .
 
 def _replaced(standing: Standing) -> str | None:
     """Return the SHA-256 of the final record that a final one replaces, regardless of open records in between."""
-    if standing.record is not None and standing.record.state == "publishing":
+    if standing.record is not None and standing.record.is_open:
         return standing.record.replaces
     return standing.digest
 

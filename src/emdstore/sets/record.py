@@ -195,6 +195,11 @@ class ExecutionRecord(Shown):
         told: dict[str, Any] = {"provider": provider, "diagnostic": diagnostic, "group": group, "fragment": fragment}
         return cls(**told | fields)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it says that its set is being written, or was left so."""
+        return self.state == "publishing"
+
     def is_older_than(self, other: ExecutionRecord) -> bool:
         """Tell whether this is an older publication than another one of the same execution.
 

@@ -220,7 +220,7 @@ def _doomed_set(store: ArtifactStore, look: SetLook, rules: RemovalRules) -> Doo
 
 def is_being_removed(look: SetLook) -> bool:
     """Tell whether the removal of a set was begun: it is open, and nothing will be published."""
-    return look.record is not None and look.record.state == "publishing" and not look.record.planned
+    return look.record is not None and look.record.is_open and not look.record.planned
 
 
 def _refusal(store: ArtifactStore, look: SetLook, rules: RemovalRules) -> str | None:
@@ -313,7 +313,7 @@ def _unproved(
     doubts = []
     for each in record.artifacts:
         key, wanted = join_key(doomed.name, each.key), (each.size, each.sha256)
-        if key not in doomed.keys and record.state == "publishing":
+        if key not in doomed.keys and record.is_open:
             continue  # it went before
         if _digest(store, key) != wanted:
             doubts.append(f"{each.key}: here it is not what its record says")

@@ -69,9 +69,7 @@ class Standing:
     def is_publication(self) -> bool:
         """Whether a complete set was published here, even if a writer was stopped while replacing it."""
         record = self.record
-        return record is not None and (
-            record.state == "published" or (record.state == "publishing" and bool(record.artifacts))
-        )
+        return record is not None and (record.state == "published" or (record.is_open and bool(record.artifacts)))
 
     @property
     def is_bare(self) -> bool:
@@ -112,7 +110,7 @@ def standing_at(dest: ArtifactStore, found: Listing, *, name: str = RECORD_NAME)
         raise
     except RecordError:
         return Standing(found, data)
-    if record.state == "publishing":  # it may have been opened after the listing, which then proves nothing
+    if record.is_open:  # it may have been opened after the listing, which then proves nothing
         return Standing(list_set(dest, record), data, record, was_open=True)
     return Standing(found, data, record)
 
@@ -203,7 +201,7 @@ def opened(standing: Standing, identity: ExecutionRecord, planned: Collection[st
     """Return the record that says that a set's bytes are changing."""
     machine, before = system.current(), standing.record
     replaces = standing.digest
-    if before is not None and before.state == "publishing":
+    if before is not None and before.is_open:
         replaces = before.replaces  # a writer was stopped, so what it replaced is what counts
     return attrs.evolve(
         identity,

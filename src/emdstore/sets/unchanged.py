@@ -28,13 +28,12 @@ def proved_by(record: ExecutionRecord, found: Listing) -> dict[str, str]:
     listed = found.get(RECORD_NAME)
     if listed is None:
         return {}
-    is_open = record.state == "publishing"
     return {
         each.key: each.sha256
         for each in record.artifacts
         if (info := found.get(each.key)) is not None
         and info.size == each.size
-        and (listed.is_newer(info) if is_open else not info.is_newer(listed))
+        and (listed.is_newer(info) if record.is_open else not info.is_newer(listed))
     }
 
 

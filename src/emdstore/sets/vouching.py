@@ -54,7 +54,7 @@ def plan_sealed(
             raise
         # Of some other program, perhaps: it vouches for nothing, and is a file like others.
         return _unvouched(group, data, standing, unchanged)
-    if record.state == "publishing":
+    if record.is_open:
         raise RecordError(
             f"{group.folder!r} is in flux at the source (publishing since {record.opened_at}, by {record.opened_by}): "
             "it is left for the next run",
@@ -212,7 +212,7 @@ def plan_bare(group: Group, standing: Standing | None, unchanged: Unchanged) -> 
     if standing is None or standing.data is None:
         return _unvouched(group, None, standing, unchanged)
     record, proved = standing.record, standing.proved()
-    named = {} if record is None or record.state == "publishing" else {each.key: each for each in record.artifacts}
+    named = {} if record is None or record.is_open else {each.key: each for each in record.artifacts}
     steps = []
     for pair in group.pairs:
         if not pair.here:
