@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.sets.examples import FAILURE, SUCCESS, put, small_run
+from tests.sets.published import publish, publish_later_version
 
 from emdstore import (
     Catalog,
@@ -20,6 +21,8 @@ from emdstore.emds import RECORD_NAME
 from emdstore.errors import DemotionRefusedError, StoreError
 from emdstore.sets.publish import publish_set
 from emdstore.sets.record import read_record
+from emdstore.sets.seal import open_set, standing_of
+from emdstore.stores.checksums import sha256_of
 from emdstore.testing import Fault, FaultyStore
 
 FRAGMENT = "esmvaltool/sea-ice/historical/1"
@@ -155,3 +158,18 @@ def test_a_publication_stays_open_if_scratch_loses_a_file_while_the_next_one_is_
     asked = publish_set(identity, SUCCESS, source=scratch, dest=results, before_record=lose, replace=True)
     assert asked.record is not None
     assert asked.record.state == "incomplete"
+
+
+def test_a_record_names_the_publication_that_it_replaced_however_often_its_writers_were_stopped() -> None:
+    store = InMemoryArtifactStore()
+    assert publish(store, FRAGMENT).replaces is None
+    folder = scoped(store, FRAGMENT)
+    first = folder.read_bytes(RECORD_NAME)
+    for number in range(2):  # two writers, each stopped when it had opened the set
+        standing = standing_of(folder)
+        open_set(folder, standing, ExecutionRecord.at(FRAGMENT), ["plots/map.png"])
+        record = read_record(folder)
+        assert record is not None
+        assert (record.state, record.replaces, record.planned) == ("publishing", sha256_of(first), ("plots/map.png",))
+        assert record.reason is not None, number
+    assert publish_later_version(store, FRAGMENT).replaces == sha256_of(first)
