@@ -783,7 +783,7 @@ class TestListing:
         for n in range(40):
             (root / f"{n:02}" / "below").mkdir(parents=True)
             (root / f"{n:02}" / "below" / "file").touch()
-        between = tampering(seconds=0.005)
+        between = tampering(seconds=0.02)
         side = opened(between, root)
         listing = side.iter_found("")
         assert isinstance(next(listing), ArtifactInfo)
@@ -1013,7 +1013,7 @@ class TestManyAtOnce:
         assert all(isinstance(outcome(each.result), StoreUnavailableError) for each in pending)
 
     def test_nobody_waits_for_the_answers_of_another(self, opened: Open, root: Path) -> None:
-        between = tampering(seconds=0.005)
+        between = tampering(seconds=0.02)
         side = opened(between, root)
         with ThreadPoolExecutor(32) as pool:
             list(pool.map(lambda n: side.write_bytes(f"{n}", b"x"), range(64)))
@@ -1021,7 +1021,7 @@ class TestManyAtOnce:
 
     @pytest.mark.parametrize("way", ["up", "down"])
     def test_a_large_artifact_takes_few_round_trips(self, opened: Open, root: Path, way: str) -> None:
-        between = tampering(seconds=0.003)
+        between = tampering(seconds=0.02)
         side = opened(between, root)
         data = os.urandom(4_000_000)
         side.write_bytes("a", data)
