@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from xml.sax.saxutils import escape
@@ -10,6 +11,7 @@ import attrs
 import pytest
 from tests.servers.s3 import FaultProxy, Request, S3Server
 
+from emdstore import transfer
 from emdstore.errors import SourceChangedError, StoreUnavailableError
 from emdstore.stores.port import Copied, CopySession
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
@@ -198,3 +200,34 @@ def test_a_copy_in_parts_that_was_completed_unheard_is_proved_by_its_tag_or_else
             digest = sha256(LARGE).hexdigest() if each is buckets else None
             assert each.session(retries=1).copy("k").sha256 == digest
             assert each.copies() == {"k": LARGE}
+
+
+def test_what_was_listed_is_not_asked_for_again_when_the_server_copies_it(buckets: Buckets) -> None:
+    store = S3ArtifactStore(f"s3://{buckets.source}", **buckets.proxy.server.options)
+    source, dest = store.scope("one"), store.scope("two")
+    for number in range(8):
+        source.write_bytes(f"{number}.nc", b"bytes of %d" % number)
+    buckets.proxy.requests.clear()
+    report = transfer(source, dest)
+    assert report.ok
+    assert {each.size for each in report.outcomes} == {10}
+    assert len(buckets.orders()) == len(buckets.proxy.seen("^HEAD .*/two/")) == 8
+    assert buckets.proxy.seen("^HEAD .*/one/") == []
+    assert all(dest.read_bytes(key) == source.read_bytes(key) for key in source.iter_keys())
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["whole", "in parts"])
+def test_what_was_replaced_since_it_was_listed_is_copied_as_it_is_now(buckets: Buckets, large: bool) -> None:
+    put = buckets.put_in_parts if large else partial(buckets.put, buckets.source)
+    put("one/k", LARGE if large else b"old")
+
+    def replace(request: Request) -> None:
+        if "x-amz-copy-source" in request.headers and len(buckets.orders()) < 2:
+            put("one/k", LARGE[::-1] if large else b"new")
+
+    buckets.proxy.before = replace
+    store = S3ArtifactStore(f"s3://{buckets.source}", **buckets.proxy.server.options)
+    report = transfer(store.scope("one"), store.scope("two"))
+    assert [each.outcome for each in report.outcomes] == ["copied"]
+    there = buckets.client.get_object(Bucket=buckets.source, Key="two/k")["Body"].read()
+    assert there == (LARGE[::-1] if large else b"new")

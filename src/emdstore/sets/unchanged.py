@@ -62,7 +62,8 @@ def step_of_artifact(
         )
         return Step(key, "failed", here.size, damage)
     doubt = here is not None and listed is not None and here.is_newer(listed)
-    told = Step(key, "copy", artifact.size, here=artifact.sha256, doubt=doubt)
+    version = None if here is None else here.version
+    told = Step(key, "copy", artifact.size, here=artifact.sha256, doubt=doubt, version=version)
     if not pair.there or unchanged == "never" or (dest is not None and dest.size != artifact.size):
         return told
     if unchanged == "stat" and there is not None:

@@ -24,6 +24,7 @@ class _Known(threading.local):
     digest = ""
     written_ns: int | None = None
     is_expected: bool = False
+    listed: tuple[int, str] | None = None
 
 
 _known = _Known()
@@ -60,6 +61,21 @@ def expecting(sha256: str | None) -> Iterator[None]:
         yield
     finally:
         _known.is_expected = False
+
+
+@contextlib.contextmanager
+def listed(size: int | None, version: str | None) -> Iterator[None]:
+    """Let a server's copy in this thread be compared with what a listing said of the source, and not ask again."""
+    _known.listed = None if size is None or version is None else (size, version)
+    try:
+        yield
+    finally:
+        _known.listed = None
+
+
+def as_listed() -> tuple[int, str] | None:
+    """Return the size and the version that a listing gave what is to be copied; None if `listed` does not say."""
+    return _known.listed
 
 
 def md5_of_etag(etag: str | None) -> str | None:

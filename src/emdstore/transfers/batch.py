@@ -150,7 +150,7 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
             return KeyOutcome(step.key, "unchanged" if same else "copied", *here)
     if step.once:
         return _put_once(source, dest, step)
-    copied = route.copy(step.key, step.size, step.here)
+    copied = route.copy(step.key, step.size, step.here, step.version)
     _check(step, source, copied.sha256)
     return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
 

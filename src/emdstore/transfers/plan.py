@@ -74,6 +74,8 @@ class Step:
         The bytes to write, if this is not a copy.
     once
         Whether it is put only where nothing lies: nobody may look whether its place belongs to a set.
+    version
+        What the source's listing said of the version to copy, if anything.
     """
 
     key: str
@@ -86,6 +88,7 @@ class Step:
     doubt: bool = False
     data: bytes | None = None
     once: bool = False
+    version: str | None = None
 
 
 def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
@@ -225,12 +228,13 @@ def _listed(
 
 def step_of(pair: KeyPair, unchanged: Unchanged) -> Step:
     """Decide for one key at the source that no record vouches for."""
-    size = pair.size
+    size, version = pair.size, None if pair.source is None else pair.source.version
     if not pair.there or unchanged == "never":
-        return Step(pair.key, "copy", size)
+        return Step(pair.key, "copy", size, version=version)
     if pair.source is None or pair.dest is None:
         return Step(pair.key, "compare", size)
-    return Step(pair.key, decide(pair.source, pair.dest, unchanged), size, checksum=pair.dest.checksum)
+    action = decide(pair.source, pair.dest, unchanged)
+    return Step(pair.key, action, size, checksum=pair.dest.checksum, version=version)
 
 
 def check_rule(unchanged: str) -> None:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from emdstore.errors import EmdstoreError, SourceChangedError
-from emdstore.stores.checksums import Check, expecting, knowing, sha256_of
+from emdstore.stores.checksums import Check, expecting, knowing, listed, sha256_of
 from emdstore.stores.port import (
     CHUNK_SIZE,
     ArtifactInfo,
@@ -91,7 +91,7 @@ class Route:
     ) -> None:
         self._opened.__exit__(kind, error, traceback)
 
-    def copy(self, key: str, size: int | None, sha256: str | None = None) -> Copied:
+    def copy(self, key: str, size: int | None, sha256: str | None = None, version: str | None = None) -> Copied:
         """Copy one artifact, entirely or not at all.
 
         Parameters
@@ -103,6 +103,8 @@ class Route:
         sha256
             The SHA-256 that it should have, if known: then the store's own checksum is not computed beside. Other bytes
             are copied only if they have that one.
+        version
+            What a listing said of its version, if anything: then the server that copies it is not asked again.
 
         Raises
         ------
@@ -110,7 +112,8 @@ class Route:
             If the source changed meanwhile. The destination keeps its old value, as after any other error.
         """
         if self._copies is not None:
-            copied = self._copies.copy(key, self._monitor)
+            with listed(size, version):
+                copied = self._copies.copy(key, self._monitor)
             if copied.size is None and size is not None:  # the server copied it, and the bytes were not counted
                 if isinstance(self._monitor, Watch):
                     self._monitor.count(size)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
-from typing import NoReturn
+from contextlib import suppress
 
-from emdstore.errors import ArtifactNotFoundError, StoreError, StoreUnavailableError
+from emdstore.errors import ArtifactNotFoundError, SourceChangedError, StoreError, StoreUnavailableError
+from emdstore.stores.checksums import as_listed
 from emdstore.stores.objects.bucket import SHA256, Bucket
 from emdstore.stores.objects.streams import ObjectReader, ObjectWriter
 from emdstore.stores.port import ArtifactInfo, Copied
@@ -26,9 +28,27 @@ class ServerCopies:
 
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`."""
-        here, digest = self._source.look_at(key), None
-        if not self._dest.tags_tell_content and (digest := self._digest_of(self._source, key)) is None:
-            return self._stream(key, moved)
+        copied, digest = None, None
+        if not self._dest.tags_tell_content:
+            if (digest := self._digest_of(self._source, key)) is None:
+                return self._stream(key, moved)
+        elif (known := as_listed()) is not None:
+            size, version = known
+            with suppress(SourceChangedError):  # or it is another one since it was listed
+                copied = self._ordered(ArtifactInfo(key, size, math.nan, version), digest, moved)
+        if copied is None:
+            copied = self._ordered(self._source.look_at(key), digest, moved)
+        if copied is None:
+            raise StoreUnavailableError(
+                f"cannot copy {key!r} in {self._dest!r}: the server says that it did, and what is there is not the "
+                "copy; try again",
+                key=key,
+                store=repr(self._dest),
+            )
+        return copied
+
+    def _ordered(self, here: ArtifactInfo, digest: str | None, moved: Callable[[int], object] | None) -> Copied | None:
+        """Have a version copied; None if what is there then is not the copy."""
         try:
             made = self._order(here)
         except ArtifactNotFoundError:
@@ -37,9 +57,7 @@ class ServerCopies:
             if here.size <= LARGEST_COPY:
                 raise
             return self._copy_large(here, moved)
-        if not self._is_copy(here, digest, made):
-            self._raise_no_copy(key)
-        return Copied(None, None)
+        return Copied(None, None) if self._is_copy(here, digest, made) else None
 
     def _order(self, here: ArtifactInfo) -> str | None:
         """Have the server copy by one request; return the tag that it says it gave the copy, which the engine hides."""
@@ -73,14 +91,6 @@ class ServerCopies:
         if digest is not None:
             return self._digest_of(self._dest, here.key) == digest
         return there.version is not None and there.version in (here.version, made)
-
-    def _raise_no_copy(self, key: str) -> NoReturn:
-        raise StoreUnavailableError(
-            f"cannot copy {key!r} in {self._dest!r}: the server says that it did, and what is there is not the copy; "
-            "try again",
-            key=key,
-            store=repr(self._dest),
-        )
 
     def _look_at_copy(self, key: str) -> ArtifactInfo | None:
         try:
