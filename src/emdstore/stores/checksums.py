@@ -35,6 +35,14 @@ def sha256_of(data: bytes | bytearray) -> str:
     return _known.digest if data is _known.data else hashlib.sha256(data).hexdigest()
 
 
+def has_digest(data: bytes, digest: str) -> bool:
+    """Tell whether bytes have this SHA-256. Then `sha256_of` knows it in this thread, until it is told of others."""
+    if hashlib.sha256(data).hexdigest() != digest:
+        return False
+    _known.data, _known.digest, _known.written_ns = data, digest, None
+    return True
+
+
 def written_ns_of(data: bytes | bytearray) -> int | None:
     """Return when bytes were written at their source, in POSIX nanoseconds; None if `knowing` does not say."""
     return _known.written_ns if data is _known.data else None

@@ -73,6 +73,7 @@ class Route:
         # A store that streams promises to read one version. Others are asked before and after.
         self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
         self._dated = isinstance(dest, TellsWritten)
+        self._times: KnowsWritten | None = None
         if self._dated and not isinstance(source, SupportsSession):
             self._whole_size = -1  # an open reader knows the time without another request
 
@@ -84,6 +85,7 @@ class Route:
             self._reader = self._opened.enter_context(self._source.session())
         if isinstance(self._dest, SupportsSession):
             self._writer = self._opened.enter_context(self._dest.session())
+        self._times = self._reader if self._dated and isinstance(self._reader, KnowsWritten) else None
         return self
 
     def __exit__(
@@ -146,7 +148,8 @@ class Route:
             opened = source.open_reader(key)
         with opened as reader, dest.open_writer(key) as writer:
             if isinstance(writer, ExpectsSize):
-                writer.expect(reader.info.size, self._written_ns(reader, reader.info))
+                times = reader if self._dated and isinstance(reader, KnowsWritten) else None
+                writer.expect(reader.info.size, self._written_ns(times, reader.info))
             while chunk := reader.read(CHUNK_SIZE):
                 digest.update(chunk)
                 writer.write(chunk)
@@ -161,12 +164,12 @@ class Route:
                 raise _UnexpectedError
         return Copied(size, digest.hexdigest())
 
-    def _written_ns(self, reader: object, info: ArtifactInfo | None = None) -> int | None:
+    def _written_ns(self, times: KnowsWritten | None, info: ArtifactInfo | None = None) -> int | None:
         """Return when the bytes were first written, as far as the destination keeps it."""
         if not self._dated:
             return None
-        if isinstance(reader, KnowsWritten) and reader.written_ns is not None:
-            return reader.written_ns
+        if times is not None and times.written_ns is not None:
+            return times.written_ns
         return None if info is None or math.isnan(info.modified) else int(info.modified * 1e9)
 
     def _whole(self, key: str, sha256: str | None) -> Copied:
@@ -180,7 +183,7 @@ class Route:
         digest = sha256_of(data)
         if sha256 not in (None, digest):
             raise _UnexpectedError
-        with knowing(data, digest, self._written_ns(self._reader, before)):
+        with knowing(data, digest, self._written_ns(self._times, before)):
             self._writer.write_bytes(key, data)
         return Copied(len(data), digest)
 
