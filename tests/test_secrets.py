@@ -146,6 +146,7 @@ def test_no_header_shows_it(secret: str, header: str) -> None:
 
 @settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(URL, st.sampled_from(["", "--json", "-v", "-vv"]), st.sampled_from(["store", "catalog", "endpoint", "key"]))
+@example(("HTTP://model:Q722222/Q722223@127.0.0.1:1/out/run", "Q722222/Q722223"), "-vv", "store")
 def test_no_command_shows_it(
     capsys: pytest.CaptureFixture[str],
     tmp_path_factory: pytest.TempPathFactory,

@@ -305,6 +305,8 @@ _NO_USER = frozenset({"file", "gcs", "gs", "local", "memory", "s3", "s3a", "sqli
 _HIDDEN = "***"
 _SHORTEST_SECRET = 4
 """Shorter secrets are not searched for in other texts: they would match parts of words."""
+_SHORTEST_PIECE = 6
+_MARKS = re.compile(r"[/?#@:]")
 
 # A URL in a text ends at white space, or at the quote or bracket that a sentence puts after it.
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>[^\s\"'`<>]*)")
@@ -366,7 +368,11 @@ def redact_url(url: str) -> str:
 
 
 def secrets_in(url: str) -> tuple[str, ...]:
-    """Return the secrets of a URL, both as written and percent-decoded."""
+    """Return the secrets of a URL, both as written and percent-decoded.
+
+    Of one with a mark in it that ends a part of a URL, such as an unquoted slash, also the pieces: other people's
+    parsers break it there, and show one of them.
+    """
     from urllib.parse import unquote
 
     scheme, mark, rest = url.partition("://")
@@ -382,8 +388,9 @@ def secrets_in(url: str) -> tuple[str, ...]:
         name, equals, value = piece.partition("=")
         if name.lower() not in _SHOWN_PARAMETERS:
             found.append(value if equals else piece)
-    forms = (form for each in found for form in (each, unquote(each)))
-    return tuple(dict.fromkeys(form for form in forms if len(form) >= _SHORTEST_SECRET))
+    forms = [form for each in found for form in (each, unquote(each))]
+    pieces = [piece for form in forms for piece in _MARKS.split(form) if len(piece) >= _SHORTEST_PIECE]
+    return tuple(dict.fromkeys([form for form in forms if len(form) >= _SHORTEST_SECRET] + pieces))
 
 
 def has_secrets(url: str) -> bool:

@@ -168,6 +168,7 @@ _INSTALL_COMPLETION, _COMPLETE = "--install-completion", "--complete"
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. No user error leaves a traceback."""
+    _given[:] = arguments
     if arguments[:1] == [_INSTALL_COMPLETION]:  # as other programs call it
         arguments = ["completion", *arguments[1:], "--install"]
     if arguments[:1] == [_COMPLETE]:  # as the scripts of `emdstore completion` call it
@@ -321,10 +322,14 @@ _SECRET_VARIABLES = (
 )  # fmt: skip
 
 
+_given: list[str] = []
+"""The arguments of the command that runs."""
+
+
 def _known_secrets() -> list[str]:
-    """Return the secrets in this process' arguments and environment."""
+    """Return the secrets in the arguments and the environment."""
     ours = [value for name, value in os.environ.items() if name.startswith(("EMDSTORE_", "AWS_ENDPOINT", "REF_"))]
-    urls = [text.partition("=")[2] if text.startswith("--") else text for text in sys.argv[1:]]
+    urls = [text.partition("=")[2] if text.startswith("--") else text for text in _given]
     given = [secret for url in (*urls, *ours) for secret in secrets_in(url)]
     return [*given, *(os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))]
 
