@@ -108,7 +108,7 @@ class _Signals:
             while not self._is_woken and (left := end - machine.monotonic()) > 0:
                 machine.sleep(min(left, _LONGEST_SLEEP))
         except _Woken:
-            pass
+            pass  # the next round begins
         finally:
             self._sleeps = self._is_woken = False
 

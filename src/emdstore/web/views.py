@@ -167,7 +167,7 @@ def _file(catalog: Catalog, results: ArtifactStore) -> bytes | None:
         try:
             return (Path(path).parent / FILE).read_bytes()
         except FileNotFoundError:
-            pass
+            pass  # it may lie in the results
     try:
         return results.read_bytes(FILE)
     except ArtifactNotFoundError:
