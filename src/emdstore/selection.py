@@ -84,7 +84,7 @@ class Selection:
         for pattern in (*self.include, *self.exclude, *(rule.pattern for rule in self.rules)):
             compiled(pattern)  # raises
 
-    @property
+    @cached_property  # a transfer asks it for each key
     def is_all(self) -> bool:
         """Whether everything is selected."""
         return self == ALL

@@ -17,7 +17,7 @@ from emdstore.stores.local.store import LocalArtifactStore
 from emdstore.stores.objects import streams
 from emdstore.stores.port import Copied
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
-from emdstore.transfers.routes import Route
+from emdstore.transfers.routes import Route, Stores
 
 LARGE = bytes(range(251)) * (19 * MIB // 251)
 PARTS = r"^GET /[^/]*/large$"
@@ -172,7 +172,7 @@ def test_bytes_whose_digest_is_known_are_not_compared_with_another_checksum(
 ) -> None:
     dest, digest = LocalArtifactStore(tmp_path), hashlib.sha256(LARGE).hexdigest()
     bucket.proxy.fail("flip-response", PARTS, times=1)  # then the whole is read again, with the checksum
-    with Route(bucket.store, dest) as route:
+    with Route(Stores(bucket.store, dest)) as route:
         assert route.copy("large", len(LARGE), digest) == Copied(len(LARGE), digest)
         assert dest.read_bytes("large") == LARGE
         monkeypatch.setattr(hashlib, "md5", None)
@@ -181,7 +181,7 @@ def test_bytes_whose_digest_is_known_are_not_compared_with_another_checksum(
 
 def test_bytes_that_are_not_what_is_known_are_compared_with_the_stores_checksum(bucket: Bucket, tmp_path: Path) -> None:
     bucket.proxy.fail("flip-response", PARTS)
-    with Route(bucket.store, LocalArtifactStore(tmp_path)) as route, pytest.raises(DamagedOnTheWayError):
+    with Route(Stores(bucket.store, LocalArtifactStore(tmp_path))) as route, pytest.raises(DamagedOnTheWayError):
         route.copy("large", len(LARGE), hashlib.sha256(LARGE).hexdigest())
     assert not list(tmp_path.iterdir())
 

@@ -80,8 +80,10 @@ class SetSealing:
         another way.
         """
         key, size = pair.key, pair.size
+        if not pair.there:
+            return step_of(pair, unchanged)
         is_snapshot = snapshots.rank_of(key) > 0
-        if not (pair.there and (is_snapshot or key.startswith(_NAMED_ONCE))):
+        if not (is_snapshot or key.startswith(_NAMED_ONCE)):
             return step_of(pair, unchanged)
         may_follow = partial(snapshots.continues, store=dest) if is_snapshot else continues
         try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
 
@@ -48,37 +47,44 @@ def written_ns_of(data: bytes | bytearray) -> int | None:
     return _known.written_ns if data is _known.data else None
 
 
-@contextlib.contextmanager
-def knowing(data: bytes, digest: str, written_ns: int | None = None) -> Iterator[None]:
+class _Forgets:
+    """A block at whose end this thread forgets something. Every artifact opens some, and generators take longer."""
+
+    __slots__ = ("_forgotten", "_name")
+
+    def __init__(self, name: str, forgotten: object) -> None:
+        self._name, self._forgotten = name, forgotten
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        setattr(_known, self._name, self._forgotten)
+
+
+_forgets_data, _forgets_listed = _Forgets("data", None), _Forgets("listed", None)
+_expects_none = _Forgets("is_expected", False)
+
+
+def knowing(data: bytes, digest: str, written_ns: int | None = None) -> _Forgets:
     """Let `sha256_of` and `written_ns_of` know these bytes in this thread, for stores that send either along."""
     _known.data, _known.digest, _known.written_ns = data, digest, written_ns
-    try:
-        yield
-    finally:
-        _known.data = None
+    return _forgets_data
 
 
-@contextlib.contextmanager
-def expecting(sha256: str | None) -> Iterator[None]:
+def expecting(sha256: str | None) -> _Forgets:
     """Let what is opened in this thread leave out the comparison with the store's own checksum, if a SHA-256 is known.
 
     The caller compares it, and if it differs reads again without this, to tell whether that happened on the way.
     """
     _known.is_expected = sha256 is not None
-    try:
-        yield
-    finally:
-        _known.is_expected = False
+    return _expects_none
 
 
-@contextlib.contextmanager
-def listed(size: int | None, version: str | None) -> Iterator[None]:
+def listed(size: int | None, version: str | None) -> _Forgets:
     """Let a server's copy in this thread be compared with what a listing said of the source, and not ask again."""
     _known.listed = None if size is None or version is None else (size, version)
-    try:
-        yield
-    finally:
-        _known.listed = None
+    return _forgets_listed
 
 
 def as_listed() -> tuple[int, str] | None:

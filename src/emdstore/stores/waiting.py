@@ -23,7 +23,7 @@ def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
 
     The engine may then still finish the request, in a thread that does not keep the process alive.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.get_ident() != threading.main_thread().ident:
         return call(*args, **options)
     helpers = _idle.get()
     helper = helpers.pop() if helpers else _Helper()

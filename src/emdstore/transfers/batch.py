@@ -28,7 +28,7 @@ from emdstore.stores.port import ArtifactStore, Copied, SupportsCreate
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import Step
-from emdstore.transfers.routes import Route, digest_of
+from emdstore.transfers.routes import Route, Stores, digest_of
 from emdstore.transfers.seals import write_seal
 from emdstore.workers.watch import Monitor, Stopped
 
@@ -62,24 +62,21 @@ class BatchResult:
     seconds: float
 
 
-def run_batch(
-    source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None, distance: Distance | None, batch: Batch
-) -> BatchResult:
+def run_batch(stores: Stores, monitor: Monitor | None, distance: Distance | None, batch: Batch) -> BatchResult:
     """Do the steps of one batch, one after the other; errors become outcomes. By then it is known whether it is far."""
     started = system.current().monotonic()
     outcomes: list[KeyOutcome] = []
     far = distance is not None and distance.is_far
     with contextlib.suppress(Stopped):
-        for outcome in run_steps(source, dest, [step for _, step in batch], monitor, far=far):
+        for outcome in run_steps(stores, [step for _, step in batch], monitor, far=far):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, system.current().monotonic() - started)
 
 
-def run_steps(
-    source: ArtifactStore, dest: ArtifactStore, steps: Sequence[Step], monitor: Monitor | None, *, far: bool
-) -> Iterator[KeyOutcome]:
+def run_steps(stores: Stores, steps: Sequence[Step], monitor: Monitor | None, *, far: bool) -> Iterator[KeyOutcome]:
     """Do steps and yield their outcomes in order; errors become outcomes."""
-    with Route(source, dest, monitor, far=far) as route:
+    source, dest = stores.source, stores.dest
+    with Route(stores, monitor, far=far) as route:
         for are_plain, group in itertools.groupby(steps, is_plain_copy):
             run = list(group)
             copies = route.copy_many([step.key for step in run]) if are_plain and len(run) > 1 else None
@@ -111,7 +108,7 @@ def _next_of(copies: Iterator[Copied | EmdstoreError]) -> Copied | EmdstoreError
 def move_in_order(source: ArtifactStore, dest: ArtifactStore, steps: Iterable[Step]) -> list[KeyOutcome]:
     """Do a few steps in this thread, up to the first that fails; errors become outcomes."""
     outcomes: list[KeyOutcome] = []
-    with Route(source, dest) as route:
+    with Route(Stores(source, dest)) as route:
         for step in steps:
             outcomes.append(_run_step(source, dest, step, route))
             if outcomes[-1].outcome not in ("copied", "unchanged"):

@@ -138,10 +138,11 @@ class Outcomes(Sequence[KeyOutcome]):
         """Record the outcome of a key."""
         self._codes[position] = _CODES[outcome.outcome]
         size, digest = outcome.size, outcome.sha256
-        if outcome.error is not None or not (_packs_size(size) and _packs_digest(digest)):
+        is_sized, is_hashed = _packs_size(size), digest is not None and _is_sha256(digest) is not None
+        if outcome.error is not None or not is_sized or (digest is not None and not is_hashed):
             self._kept[position] = outcome
-        self._sizes[position] = size if size is not None and _packs_size(size) else _UNKNOWN
-        if digest is not None and _packs_digest(digest):
+        self._sizes[position] = size if size is not None and is_sized else _UNKNOWN
+        if digest is not None and is_hashed:
             start = position * _SHA256_BYTES
             if len(self._digests) < start + _SHA256_BYTES:
                 self._digests.extend(bytes(start + _SHA256_BYTES - len(self._digests)))
@@ -163,6 +164,14 @@ class Outcomes(Sequence[KeyOutcome]):
         if any(map(self._codes.count, codes)):
             yield from (self[position] for position, code in enumerate(self._codes) if code in codes)
 
+    def keys_of(self, outcome: Outcome) -> Iterator[tuple[int, str]]:
+        """Yield the positions and keys with this outcome; that takes less than making the outcomes."""
+        code = _CODES[outcome]
+        if code in self._codes:
+            for position, each in enumerate(self._codes):
+                if each == code:
+                    yield position, self._key(position)
+
     def bytes_of(self, outcome: Outcome) -> int:
         """Return the total size of the keys with this outcome, as far as it is known."""
         code = _CODES[outcome]
@@ -181,16 +190,19 @@ class Outcomes(Sequence[KeyOutcome]):
         position = range(len(self))[index]  # as a tuple takes it
         if (kept := self._kept.get(position)) is not None:
             return kept
-        folder, name = self._folders[self._folder_of[position]], self._names[position]
         start = position * _SHA256_BYTES
         digest = self._digests[start : start + _SHA256_BYTES]
         size = self._sizes[position]
         return KeyOutcome(
-            f"{folder}/{name}" if folder else name,
+            self._key(position),
             OUTCOMES[self._codes[position]],
             None if size == _UNKNOWN else size,
             digest.hex() if any(digest) else None,
         )
+
+    def _key(self, position: int) -> str:
+        folder, name = self._folders[self._folder_of[position]], self._names[position]
+        return f"{folder}/{name}" if folder else name
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outcomes | tuple):
@@ -216,7 +228,3 @@ def _are_equal(one: KeyOutcome, other: object) -> bool:
 
 def _packs_size(size: int | None) -> bool:
     return size is None or 0 <= size <= _LARGEST
-
-
-def _packs_digest(digest: str | None) -> bool:
-    return digest is None or _is_sha256(digest) is not None

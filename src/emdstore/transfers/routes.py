@@ -17,6 +17,8 @@ from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
 
+import attrs
+
 from emdstore.errors import EmdstoreError, SourceChangedError
 from emdstore.stores.checksums import Check, expecting, knowing, listed, sha256_of
 from emdstore.stores.port import (
@@ -46,12 +48,61 @@ class _UnexpectedError(Exception):
     """The bytes have another SHA-256 than expected. They are read again, to tell whether it happened on the way."""
 
 
+@attrs.frozen
+class Stores:
+    """Two stores, and what they can do for a copy from one to the other, which takes long to find out; pickles.
+
+    Attributes
+    ----------
+    source, dest
+        The stores.
+    copying
+        The destination, if it may copy from the source by itself.
+    reading, writing
+        The source and the destination, if they have sessions.
+    streams
+        Both, if both have streams.
+    asked
+        The source, if it must be asked before and after something is read. A store that streams promises to read one
+        version.
+    dated
+        Whether the destination keeps when bytes were first written.
+    has_files
+        Whether the source's artifacts are local files.
+    """
+
+    source: ArtifactStore
+    dest: ArtifactStore
+    copying: SupportsCopyFrom | None = attrs.field(init=False)
+    reading: SupportsSession | None = attrs.field(init=False)
+    writing: SupportsSession | None = attrs.field(init=False)
+    streams: tuple[SupportsStreaming, SupportsStreaming] | None = attrs.field(init=False)
+    asked: SupportsInfo | None = attrs.field(init=False)
+    dated: bool = attrs.field(init=False)
+    has_files: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        source, dest = self.source, self.dest
+        has_streams = isinstance(source, SupportsStreaming)
+        found = {
+            "copying": dest if isinstance(dest, SupportsCopyFrom) else None,
+            "reading": source if isinstance(source, SupportsSession) else None,
+            "writing": dest if isinstance(dest, SupportsSession) else None,
+            "streams": (source, dest) if has_streams and isinstance(dest, SupportsStreaming) else None,
+            "asked": source if not has_streams and isinstance(source, SupportsInfo) else None,
+            "dated": isinstance(dest, TellsWritten),
+            "has_files": isinstance(source, SupportsPath),
+        }
+        for name, value in found.items():
+            object.__setattr__(self, name, value)  # this is how a frozen value sets what it derives from its fields
+
+
 class Route:
     """The way from one store to another, for any number of artifacts; a context manager.
 
     Parameters
     ----------
-    source, dest
+    stores
         The stores.
     monitor
         Called with the number of bytes as they move.
@@ -59,32 +110,29 @@ class Route:
         Whether a store is far away, so that many such routes are used at once.
     """
 
-    def __init__(
-        self, source: ArtifactStore, dest: ArtifactStore, monitor: Monitor | None = None, *, far: bool = False
-    ) -> None:
-        self._source, self._dest, self._monitor = source, dest, monitor
+    def __init__(self, stores: Stores, monitor: Monitor | None = None, *, far: bool = False) -> None:
+        self._stores, self._monitor = stores, monitor
         self._copies: CopySession | None = None
-        self._reader: ArtifactStore | StoreSession = source
-        self._writer: ArtifactStore | StoreSession = dest
+        self._reader: ArtifactStore | StoreSession = stores.source
+        self._writer: ArtifactStore | StoreSession = stores.dest
         self._opened = ExitStack()
         # A file is read into one buffer, but of many such buffers the allocator keeps too much. An object arrives in
         # pieces: put together it takes several times its size.
-        self._whole_size = 4 * _MIB if isinstance(source, SupportsPath) and not far else _MIB
-        # A store that streams promises to read one version. Others are asked before and after.
-        self._ask = source if isinstance(source, SupportsInfo) and not isinstance(source, SupportsStreaming) else None
-        self._dated = isinstance(dest, TellsWritten)
+        self._whole_size = 4 * _MIB if stores.has_files and not far else _MIB
+        self._ask, self._dated = stores.asked, stores.dated
         self._times: KnowsWritten | None = None
-        if self._dated and not isinstance(source, SupportsSession):
+        if self._dated and stores.reading is None:
             self._whole_size = -1  # an open reader knows the time without another request
 
     def __enter__(self) -> Self:
-        if isinstance(self._dest, SupportsCopyFrom) and (copies := self._dest.copy_from(self._source)) is not None:
+        stores = self._stores
+        if stores.copying is not None and (copies := stores.copying.copy_from(stores.source)) is not None:
             self._copies = self._opened.enter_context(copies)
             return self
-        if isinstance(self._source, SupportsSession):
-            self._reader = self._opened.enter_context(self._source.session())
-        if isinstance(self._dest, SupportsSession):
-            self._writer = self._opened.enter_context(self._dest.session())
+        if stores.reading is not None:
+            self._reader = self._opened.enter_context(stores.reading.session())
+        if stores.writing is not None:
+            self._writer = self._opened.enter_context(stores.writing.session())
         self._times = self._reader if self._dated and isinstance(self._reader, KnowsWritten) else None
         return self
 
@@ -130,13 +178,15 @@ class Route:
 
     def _through_here(self, key: str, size: int | None, sha256: str | None) -> Copied:
         small = size is not None and size <= self._whole_size
-        if not small and isinstance(self._source, SupportsStreaming) and isinstance(self._dest, SupportsStreaming):
-            return self._stream(self._source, self._dest, key, sha256)
+        if not small and self._stores.streams is not None:
+            return self._stream(*self._stores.streams, key, sha256)
         return self._whole(key, sha256)
 
     def copy_many(self, keys: Sequence[str]) -> Iterator[Copied | EmdstoreError] | None:
         """Copy small artifacts that are under way at once, see `CopiesMany`; None if there is no such way."""
-        return self._copies.copy_many(keys, self._monitor) if isinstance(self._copies, CopiesMany) else None
+        if self._copies is None or not isinstance(self._copies, CopiesMany):
+            return None
+        return self._copies.copy_many(keys, self._monitor)
 
     def digest_of(self, store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
         """Hash an artifact in one of the two stores, no faster than it may be read; see `digest_of`."""

@@ -29,6 +29,7 @@ from emdstore.transfers.ledger import Ledger
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
 from emdstore.transfers.plan import Listing, Step, Unchanged
+from emdstore.transfers.routes import Stores
 from emdstore.transfers.transfer_report import TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfers.unit_runs import UnitRuns
 from emdstore.transfers.units import Limited, Order, Sealing, Unit, ordered, plan_move
@@ -213,7 +214,7 @@ class _Run:
         bandwidth: Bandwidth | None = None,
         arrived: Callable[[Unit], object] = lambda _: None,
     ) -> None:
-        self._source, self._dest, self._plan = source, dest, plan
+        self._stores, self._plan = Stores(source, dest), plan
         self._ahead = 1 if in_order else _PLAN_AHEAD  # what is planned last would be started first
         self._flushed = dest if flush and isinstance(dest, SupportsFlush) else None
         self._on_progress, self._executor = on_progress, executor
@@ -224,9 +225,12 @@ class _Run:
         else:  # how many workers it has, and how busy they are, is its own business
             self._pace = Pace(source, dest, max_workers or MAX_IN_FLIGHT, MOST_KEYS)
             self._most_bytes = math.inf
-        self._stream_bytes = (0 if isinstance(source, SupportsPath) else _DOWN_BYTES) + (
+        # What an artifact takes of memory while it is moved, at most.
+        self._held_at_most = (0 if isinstance(source, SupportsPath) else _DOWN_BYTES) + (
             0 if isinstance(dest, SupportsPath) else _UP_BYTES
         )
+        if self._pace.local:
+            self._held_at_most = _COPY_BYTES
         # This thread goes on showing progress, and forks could not wait for each other.
         self._is_slow = bandwidth is not None
         self._watch = Watch(None if bandwidth is None else Throttle(bandwidth))
@@ -278,7 +282,7 @@ class _Run:
         started = system.current().monotonic()
         outcomes: list[KeyOutcome] = []
         steps = [step for _, step in batch]
-        for outcome in run_steps(self._source, self._dest, steps, self._watch, far=self._pace.is_far):
+        for outcome in run_steps(self._stores, steps, self._watch, far=self._pace.is_far):
             self._settle(*batch[len(outcomes)], outcome)
             outcomes.append(outcome)
             self._tell()
@@ -294,7 +298,7 @@ class _Run:
                 stack.push(partial(_end_workers, executor))
             stack.callback(self._stop_workers)
             backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
-                executor, run_batch, self._source, self._dest, monitor, None if self._elsewhere else self._pace
+                executor, run_batch, self._stores, monitor, None if self._elsewhere else self._pace
             )
             while True:
                 # Planning continues beside the work, in small portions, so that no worker waits for it.
@@ -372,10 +376,11 @@ class _Run:
             keys, workers, least = self._pace.together, _GROUPS, _LEAST_TOGETHER
         if not self._elsewhere:  # so that all workers have some at the end
             keys = min(keys, max(least, len(self._ledger.waiting) // workers))
+        largest = self._largest_in(room)
         while self._ledger.waiting and len(batch) < keys and size < _BATCH_BYTES:
             step = self._ledger.waiting[0][1]
             is_large = _is_large(step)
-            if (is_large and (batch or not large)) or self._held_by(step) > room:
+            if (is_large and (batch or not large)) or (math.inf if step.size is None else step.size) > largest:
                 break
             if together and not self._goes_together(step):
                 break
@@ -385,19 +390,21 @@ class _Run:
                 break
         return batch
 
+    def _largest_in(self, room: float) -> float:
+        """Return the size of the largest artifact that is moved within so many bytes of memory; -1 if there is none."""
+        if room >= self._held_at_most:
+            return math.inf
+        return -1 if self._pace.local else room / _COPIES
+
     def _goes_together(self, step: Step) -> bool:
         return self._pace.together > 1 and is_plain_copy(step)
 
-    def _held_by(self, step: Step) -> int:
-        """Return how many bytes of the artifact are in memory at once while it is moved, at most."""
+    def _most_held(self, batch: Batch) -> int:
+        """Return how many bytes of an artifact of a batch are in memory at once, at most."""
         if self._pace.local:
             return _COPY_BYTES
-        if step.size is None:
-            return self._stream_bytes
-        return min(_COPIES * step.size, self._stream_bytes)
-
-    def _most_held(self, batch: Batch) -> int:
-        return max(self._held_by(step) for _, step in batch)
+        largest = max([math.inf if step.size is None else step.size for _, step in batch])
+        return int(min(_COPIES * largest, self._held_at_most))
 
     def _collect(self, batch: Batch, result: BatchResult | ExecutorError) -> None:
         self._in_memory -= self._most_held(batch)

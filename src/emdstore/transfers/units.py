@@ -171,15 +171,19 @@ class _Grouping:
         self._stores = source, dest
         self._open = [_Folder(path, "plain") for path in above] or [_Folder("")]
         self._waiting = 0
+        self._certain_in: _Folder | None = None  # the last open folder, if no open folder holds anything back
 
     def run(self, pairs: Iterable[KeyPair]) -> Iterator[KeyPair | Group]:
         for pair in pairs:
             path, _, name = pair.key.rpartition("/")
             last = self._open[-1]
+            if last is self._certain_in and last.path == path and name != self._name:
+                yield pair
+                continue
             if is_another := last.path != path:
                 last = self._enter(path)
             if name == self._name:
-                last.kind = "sealed"
+                last.kind, self._certain_in = "sealed", None
             elif last.kind is None:
                 self._pass(last, name)
                 last.hinted |= name == self._hint and pair.here
@@ -225,6 +229,7 @@ class _Grouping:
 
     def _certain(self) -> Iterator[KeyPair | Group]:
         """Release what does not belong to an open folder."""
+        self._certain_in = None
         for folder in self._open:
             if folder.kind is None and self._waiting > _MOST_WAITING:
                 self._ask(folder)
@@ -233,6 +238,7 @@ class _Grouping:
             self._waiting -= len(folder.held)
             yield from folder.held
             folder.held = []
+        self._certain_in = self._open[-1]
 
     def _ask(self, folder: _Folder) -> None:
         if any(store.exists(join_key(folder.path, self._name)) for store in self._stores):
@@ -469,7 +475,11 @@ def _planned(
                 unit = at_once(item)  # a thread's turn takes longer than that
                 ahead.append(unit or pool.submit(sealing.plan, item, source, dest, unchanged))
             elif item.here and sealing.takes(item):
-                ahead.append(sealing.step(item, source, dest, unchanged))
+                step = sealing.step(item, source, dest, unchanged)
+                if not ahead:
+                    yield step
+                    continue
+                ahead.append(step)
             while ahead and (len(ahead) > _SEALS_AHEAD or not isinstance(ahead[0], Future) or ahead[0].done()):
                 first = ahead.popleft()
                 yield first.result() if isinstance(first, Future) else first

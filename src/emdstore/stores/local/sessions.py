@@ -135,6 +135,11 @@ class FileSession:
     def stage(self, key: str) -> int:
         """Open a staging file beside the key's place; another process may prune the folder at any time."""
         folder, _, name = key.rpartition("/")
+        if folder == self._folder:
+            try:
+                return self._stage(name, key)
+            except FileNotFoundError:
+                self.close()
         for _ in races():
             if folder != self._folder:
                 try:

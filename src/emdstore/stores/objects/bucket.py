@@ -52,10 +52,12 @@ class _Heard:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(extension(), name)
-        return functools.partial(heard, found) if callable(found) else found
+        made = functools.partial(heard, found) if callable(found) else found
+        setattr(self, name, made)  # so that this is not asked again for each artifact
+        return made
 
 
-_HEARD = _Heard()
+_heard: PerProcess[_Heard] = PerProcess(_Heard)
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ class BucketClients:
         The engine has one limit for a server's silence, and the time of an upload counts towards it. So there is a more
         patient client for large uploads.
         """
-        return _HEARD, (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
+        return _heard.get(), (self._sending if sending > _SENT_AT_ONCE else self._asking).get()
 
     def _connect(self, sending: bool) -> Any:
         around = frozenset((name, value) for name, value in os.environ.items() if name.startswith(_CONFIGURING))

@@ -132,6 +132,8 @@ class Translating:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error is None:
+            return
         if is_panic(error):
             raise self._errors.broken_down(self._verb, self._key) from None
         if isinstance(error, Exception) and is_of_engine(error):

@@ -28,14 +28,20 @@ class Whole:
         What the server said of it.
     attributes
         What was uploaded with it.
-    version
-        What the engine must be given to replace just this version.
+    number
+        Its version, if the bucket keeps versions.
     """
 
     data: bytes
     info: ArtifactInfo
     attributes: Mapping[str, str]
-    version: Mapping[str, str]
+    number: str | None
+
+    @property
+    def version(self) -> dict[str, str]:
+        """What the engine must be given to replace just this version."""
+        said = {"e_tag": self.info.version, "version": self.number}
+        return {name: value for name, value in said.items() if value}
 
 
 def read_object(bucket: Bucket, key: str) -> Whole:
@@ -45,15 +51,15 @@ def read_object(bucket: Bucket, key: str) -> Whole:
     with bucket.errors.translating("read", key):
         found = obs.get(client, name)
         data: bytes = heard(found.bytes).to_bytes()
-    info = bucket.described(key, found.meta)
-    uploaded = found.attributes.get(SHA256)
+    meta, attributes = found.meta, found.attributes  # which are made anew each time
+    info = bucket.described(key, meta)
+    uploaded = attributes.get(SHA256)
     # The SHA-256 that came along proves as much as the server's checksum, and whoever asks for it next has it.
     if not uploaded or len(data) != info.size or len(data) > _SMALL or not has_digest(data, str(uploaded)):
-        proof = ObjectProof(bucket, info, found.attributes)
+        proof = ObjectProof(bucket, info, attributes)
         proof.update(data)
         proof.finish()
-    said = {"e_tag": info.version, "version": found.meta["version"]}
-    return Whole(data, info, found.attributes, {name: value for name, value in said.items() if value})
+    return Whole(data, info, attributes, meta["version"])
 
 
 class ObjectProof(ArrivalCheck):
