@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
 import attrs
 import pytest
 from sqlalchemy import Engine, event
+from tests.servers.s3 import S3Server
 
-from emdstore import Catalog, InMemoryArtifactStore, Workspace, replay, transfer, verify
+from emdstore import (
+    Catalog,
+    InMemoryArtifactStore,
+    LocalArtifactStore,
+    S3ArtifactStore,
+    Workspace,
+    replay,
+    transfer,
+    verify,
+)
 from emdstore.testing import RecordingStore
 
 MORE = 15
@@ -102,3 +115,54 @@ def test_each_set_costs_the_same_however_many_there_are(site: Site) -> None:
         for first, second, third, each in zip(*(costs[name] for costs in rounds), most, strict=True):
             assert second - first == third - second, name
             assert second - first <= each * MORE, name
+
+
+PYTHON = {"between folders": 72, "to S3": 118, "from S3": 133}
+"""How many functions of Python may be called for each small artifact of a transfer, in all threads.
+
+It is Python's lock that threads wait for, so where everything is near, this decides how fast a transfer is.
+"""
+
+
+def _calls_of(work: Callable[[], object]) -> int:
+    """Return how many calls of functions in Python something takes, in this thread and those that it starts."""
+    calls = count()
+
+    def note(_: object, event: str, __: object) -> None:
+        if event == "call":
+            next(calls)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return next(calls)
+
+
+@pytest.mark.parametrize("route", PYTHON)
+def test_an_artifact_costs_few_calls_of_python(route: str, tmp_path: Path, moto_server: S3Server) -> None:
+    options = moto_server.options
+    bucket = S3ArtifactStore(f"s3://{moto_server.make_bucket()}", **options)
+    sizes = (100, 200)
+    for size in sizes:
+        files = LocalArtifactStore(tmp_path / f"{size}")
+        for number in range(size):
+            files.write_bytes(f"run{number // 20:03}/file{number % 20:02}.nc", b"x" * number)
+        if route != "to S3":
+            transfer(files, bucket.scope(f"{size}"))
+
+    def cost(size: int) -> int:
+        here, there = tmp_path / f"{size}", bucket.scope(f"{size}")
+        source, dest = {
+            "between folders": (here, tmp_path / f"copy{size}"),
+            "to S3": (here, there),
+            "from S3": (there, tmp_path / f"copy{size}"),
+        }[route]
+        with ThreadPoolExecutor(1) as one:
+            return _calls_of(lambda: transfer(source, dest, executor=one, max_workers=1))
+
+    each = (cost(sizes[1]) - cost(sizes[0])) / (sizes[1] - sizes[0])
+    assert each <= PYTHON[route]

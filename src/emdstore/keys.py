@@ -29,7 +29,6 @@ DIGESTS_NAME = STAGING_PREFIX + "digests"
 _NO_LETTER = r"\x00-\x1f\x7f-\x9f\\/"
 _SEGMENT = rf"[^.{_NO_LETTER}][^{_NO_LETTER}]*"
 _SEGMENTS = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z").match
-_PLAIN = re.compile(rf"(?=.{{1,{MAX_SEGMENT_BYTES}}}\Z){_SEGMENT}(?:/{_SEGMENT})*\Z").match
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _CONTROL = _CONTROLS.search
 
@@ -70,7 +69,7 @@ def is_valid_key(key: str) -> bool:
 
 
 def _is_plain(key: str) -> bool:
-    if _PLAIN(key) is None:
+    if len(key) > MAX_SEGMENT_BYTES or _SEGMENTS(key) is None:
         return False
     try:
         return key.isascii() or len(key.encode()) <= MAX_SEGMENT_BYTES

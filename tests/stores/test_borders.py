@@ -266,6 +266,7 @@ def test_an_engine_that_breaks_down_is_an_error_of_the_family(
         monkeypatch.setattr(bucket, "_clients", PerProcess(dict))
         store = attrs.evolve(store)
     monkeypatch.setattr(bucket, "extension", Panicking)
+    monkeypatch.setattr(bucket, "_heard", PerProcess(bucket._Heard))
     if verb.startswith("iter") and broken == "to ask":
         return  # listings are not the engine's
     with pytest.raises(StoreError, match="broke down") as caught:

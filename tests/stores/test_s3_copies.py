@@ -12,8 +12,9 @@ import pytest
 from tests.servers.s3 import FaultProxy, Request, S3Server
 
 from emdstore import transfer
-from emdstore.errors import SourceChangedError, StoreUnavailableError
-from emdstore.stores.port import Copied, CopySession
+from emdstore.errors import EmdstoreError, SourceChangedError, StoreAccessError, StoreUnavailableError
+from emdstore.stores.checksums import listed
+from emdstore.stores.port import Copied, CopiesMany, CopySession
 from emdstore.stores.s3.store import MIB, S3ArtifactStore
 
 
@@ -214,6 +215,70 @@ def test_what_was_listed_is_not_asked_for_again_when_the_server_copies_it(bucket
     assert len(buckets.orders()) == len(buckets.proxy.seen("^HEAD .*/two/")) == 8
     assert buckets.proxy.seen("^HEAD .*/one/") == []
     assert all(dest.read_bytes(key) == source.read_bytes(key) for key in source.iter_keys())
+
+
+KEYS = [f"{number}.nc" for number in range(8)]
+ONE_LISTING = "^GET .*max-keys=12"
+
+
+def copied_together(buckets: Buckets, *, between_them: bool) -> list[Copied | EmdstoreError]:
+    """Have what was listed in the source copied by one session, at once."""
+    source = S3ArtifactStore(f"s3://{buckets.source}/one", **buckets.proxy.server.options)
+    dest = S3ArtifactStore(
+        f"s3://{buckets.dest if between_them else buckets.source}/two", **buckets.proxy.server.options
+    )
+    for key in KEYS:
+        source.write_bytes(key, b"bytes of " + key.encode())
+    session = dest.copy_from(source)
+    assert isinstance(session, CopiesMany)
+    found = list(source.iter_info())
+    buckets.proxy.requests.clear()
+    with session, listed((each.key, each.size, each.version) for each in found):
+        copied = list(session.copy_many(KEYS))
+    for key, each in zip(KEYS, copied, strict=True):
+        if isinstance(each, Copied):
+            there = buckets.client.get_object(Bucket=dest.bucket, Key=f"two/{key}")["Body"].read()
+            assert there == b"bytes of " + key.encode()
+    return copied
+
+
+@pytest.mark.parametrize("between_them", [False, True])
+def test_one_listing_proves_all_copies_that_it_shows(buckets: Buckets, between_them: bool) -> None:
+    assert copied_together(buckets, between_them=between_them) == [Copied(None, None)] * 8
+    assert len(buckets.orders()) == 8
+    assert len(buckets.proxy.seen(ONE_LISTING)) == 1
+    assert buckets.proxy.seen("^HEAD") == []
+
+
+def test_what_a_listing_shows_differently_is_copied_again(buckets: Buckets) -> None:
+    def replace(request: Request) -> None:
+        if "max-keys" in request.path:
+            buckets.put(buckets.source, "two/3.nc", b"another")
+
+    buckets.proxy.before = replace
+    assert copied_together(buckets, between_them=False) == [Copied(None, None)] * 8
+    assert len(buckets.orders()) == 9
+    assert {request.path for request in buckets.proxy.seen("^HEAD .*/two/")} == {f"/{buckets.source}/two/3.nc"}
+
+
+@pytest.mark.parametrize(
+    "answer", [(403, b""), (200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")]
+)
+def test_where_a_listing_shows_no_copies_each_is_looked_at(buckets: Buckets, answer: tuple[int, bytes]) -> None:
+    buckets.proxy.refuses = lambda request, _: answer if "max-keys" in request.path else None
+    assert copied_together(buckets, between_them=False) == [Copied(None, None)] * 8
+    assert len(buckets.proxy.seen(ONE_LISTING)) == 1
+    assert len(buckets.proxy.seen("^HEAD .*/two/")) == 8
+
+
+def test_what_cannot_be_copied_does_not_stop_the_others(buckets: Buckets) -> None:
+    buckets.proxy.refuses = lambda request, _: (
+        (403, b"<Error><Code>AccessDenied</Code></Error>")
+        if request.method == "PUT" and request.path.endswith("/two/2.nc")
+        else None
+    )
+    copied = copied_together(buckets, between_them=False)
+    assert [isinstance(each, StoreAccessError) for each in copied] == [key == "2.nc" for key in KEYS]
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["whole", "in parts"])

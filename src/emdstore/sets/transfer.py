@@ -201,10 +201,10 @@ def _events_of(report: TransferReport, dest: ArtifactStore) -> Iterator[Event]:
     if report.dry_run:
         return
     digests: dict[str, str | None] = {}
-    for position, key in report.outcomes.keys_of("copied"):
-        folder, _, name = key.rpartition("/")
+    for each in report.outcomes.ending_in(".json", "copied"):
+        folder, _, name = each.key.rpartition("/")
         if name == RECORD_NAME:
-            digests[folder] = report.outcomes[position].sha256
+            digests[folder] = each.sha256
         elif name == RETRACTION_NAME and (word := word_at(dest, folder)) is not None:
             yield make_event("retracted" if word.retracted else "unretracted", folder, about=word.reason)
         elif folder in (RELEASES, ALIASES) and name.endswith(".json"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +23,7 @@ class _Known(threading.local):
     digest = ""
     written_ns: int | None = None
     is_expected: bool = False
-    listed: tuple[int, str] | None = None
+    listed: Mapping[str, tuple[int, str]] | None = None
 
 
 _known = _Known()
@@ -81,15 +81,18 @@ def expecting(sha256: str | None) -> _Forgets:
     return _expects_none
 
 
-def listed(size: int | None, version: str | None) -> _Forgets:
-    """Let a server's copy in this thread be compared with what a listing said of the source, and not ask again."""
-    _known.listed = None if size is None or version is None else (size, version)
+def listed(found: Iterable[tuple[str, int | None, str | None]]) -> _Forgets:
+    """Let a server's copies in this thread be compared with what a listing said of the sources, and not ask again.
+
+    It said the key, the size and the version of each.
+    """
+    _known.listed = {key: (size, version) for key, size, version in found if size is not None and version is not None}
     return _forgets_listed
 
 
-def as_listed() -> tuple[int, str] | None:
+def as_listed(key: str) -> tuple[int, str] | None:
     """Return the size and the version that a listing gave what is to be copied; None if `listed` does not say."""
-    return _known.listed
+    return None if _known.listed is None else _known.listed.get(key)
 
 
 def md5_of_etag(etag: str | None) -> str | None:

@@ -79,7 +79,7 @@ def run_steps(stores: Stores, steps: Sequence[Step], monitor: Monitor | None, *,
     with Route(stores, monitor, far=far) as route:
         for are_plain, group in itertools.groupby(steps, is_plain_copy):
             run = list(group)
-            copies = route.copy_many([step.key for step in run]) if are_plain and len(run) > 1 else None
+            copies = route.copy_many(run) if are_plain and len(run) > 1 else None
             if copies is None:
                 for step in run:
                     yield _run_step(source, dest, step, route)

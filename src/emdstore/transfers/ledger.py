@@ -44,7 +44,8 @@ class Ledger:
 
     def give(self, step: Step) -> None:
         """Add a step that does not wait for others."""
-        position = self.reserve(step)
+        self.bytes_planned += step.size or 0
+        position = self.outcomes.reserve(step.key)
         if self.only_prove and step.action == "compare":
             step = attrs.evolve(step, action="prove")
         if step.action in SETTLED or (self.only_prove and step.action != "prove"):

@@ -68,6 +68,14 @@ class _Texts:
         self._bytes += text.encode("utf-8", "surrogatepass")  # of names that are no keys, too
         self._ends.append(len(self._bytes))
 
+    def ending_in(self, suffix: bytes) -> Iterator[int]:
+        """Yield the positions of the texts that end so."""
+        start, texts = 0, bytes(self._bytes)
+        for position, end in enumerate(self._ends):
+            if texts.endswith(suffix, start, end):
+                yield position
+            start = end
+
     def __getitem__(self, position: int) -> str:
         start = self._ends[position - 1] if position else 0
         return self._bytes[start : self._ends[position]].decode("utf-8", "surrogatepass")
@@ -164,13 +172,13 @@ class Outcomes(Sequence[KeyOutcome]):
         if any(map(self._codes.count, codes)):
             yield from (self[position] for position, code in enumerate(self._codes) if code in codes)
 
-    def keys_of(self, outcome: Outcome) -> Iterator[tuple[int, str]]:
-        """Yield the positions and keys with this outcome; that takes less than making the outcomes."""
+    def ending_in(self, suffix: str, outcome: Outcome) -> Iterator[KeyOutcome]:
+        """Yield the outcomes of this kind whose keys end so; of the others nothing is made."""
         code = _CODES[outcome]
         if code in self._codes:
-            for position, each in enumerate(self._codes):
-                if each == code:
-                    yield position, self._key(position)
+            for position in self._names.ending_in(suffix.encode()):
+                if self._codes[position] == code:
+                    yield self[position]
 
     def bytes_of(self, outcome: Outcome) -> int:
         """Return the total size of the keys with this outcome, as far as it is known."""
@@ -190,19 +198,16 @@ class Outcomes(Sequence[KeyOutcome]):
         position = range(len(self))[index]  # as a tuple takes it
         if (kept := self._kept.get(position)) is not None:
             return kept
+        folder, name = self._folders[self._folder_of[position]], self._names[position]
         start = position * _SHA256_BYTES
         digest = self._digests[start : start + _SHA256_BYTES]
         size = self._sizes[position]
         return KeyOutcome(
-            self._key(position),
+            f"{folder}/{name}" if folder else name,
             OUTCOMES[self._codes[position]],
             None if size == _UNKNOWN else size,
             digest.hex() if any(digest) else None,
         )
-
-    def _key(self, position: int) -> str:
-        folder, name = self._folders[self._folder_of[position]], self._names[position]
-        return f"{folder}/{name}" if folder else name
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Outcomes | tuple):

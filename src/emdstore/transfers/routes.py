@@ -39,6 +39,7 @@ from emdstore.stores.port import (
     SupportsStreaming,
     TellsWritten,
 )
+from emdstore.transfers.plan import Step
 from emdstore.workers.watch import Monitor, Watch
 
 _MIB = 1024 * 1024
@@ -162,15 +163,11 @@ class Route:
             If the source changed meanwhile. The destination keeps its old value, as after any other error.
         """
         if self._copies is not None:
-            with listed(size, version):
+            if self._stores.has_files:
+                return self._copies.copy(key, self._monitor)
+            with listed([(key, size, version)]):
                 copied = self._copies.copy(key, self._monitor)
-            if copied.size is None and size is not None:  # the server copied it, and the bytes were not counted
-                if isinstance(self._monitor, Watch):
-                    self._monitor.count(size)
-                elif self._monitor is not None:
-                    self._monitor(size)
-                return Copied(size, None)
-            return copied
+            return self._counted(copied, size)
         if sha256 is not None:
             with suppress(_UnexpectedError):
                 return self._through_here(key, size, sha256)
@@ -182,11 +179,26 @@ class Route:
             return self._stream(*self._stores.streams, key, sha256)
         return self._whole(key, sha256)
 
-    def copy_many(self, keys: Sequence[str]) -> Iterator[Copied | EmdstoreError] | None:
+    def _counted(self, copied: Copied, size: int | None) -> Copied:
+        """Count the bytes of a copy that a server made, which did not come by here."""
+        if copied.size is not None or size is None:
+            return copied
+        if isinstance(self._monitor, Watch):
+            self._monitor.count(size)
+        elif self._monitor is not None:
+            self._monitor(size)
+        return Copied(size, None)
+
+    def copy_many(self, steps: Sequence[Step]) -> Iterator[Copied | EmdstoreError] | None:
         """Copy small artifacts that are under way at once, see `CopiesMany`; None if there is no such way."""
         if self._copies is None or not isinstance(self._copies, CopiesMany):
             return None
-        return self._copies.copy_many(keys, self._monitor)
+        with listed((step.key, step.size, step.version) for step in steps):
+            copies = self._copies.copy_many([step.key for step in steps], self._monitor)
+        return (
+            self._counted(each, step.size) if isinstance(each, Copied) else each
+            for step, each in zip(steps, copies, strict=False)
+        )
 
     def digest_of(self, store: ArtifactStore, key: str, check: Check | None = None) -> tuple[int, str]:
         """Hash an artifact in one of the two stores, no faster than it may be read; see `digest_of`."""

@@ -452,50 +452,42 @@ def _planned(
     items: Iterator[KeyPair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
 ) -> Iterator[Step | Unit]:
     """Plan what comes; the seals of many folders are read in parallel if they are not local files."""
-    items = _with_the_last_at_the_end(items, sealing)
+    last: list[tuple[int, KeyPair]] = []
     with ExitStack() as stack:
         here, there = (
             stack.enter_context(near) if (near := _nearby(each)) is not None else None for each in (source, dest)
         )
-
-        def at_once(group: Group) -> Unit | None:
-            return None if here is None else sealing.plan_at_once(group, here, there, unchanged)
-
-        if isinstance(source, SupportsPath) and isinstance(dest, SupportsPath):
-            for item in items:
-                if isinstance(item, Group):
-                    yield at_once(item) or sealing.plan(item, source, dest, unchanged)
-                elif item.here and sealing.takes(item):
-                    yield sealing.step(item, source, dest, unchanged)
-            return
+        pool = None
+        if not (isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)):
+            pool = stack.enter_context(ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan"))
         ahead: deque[Step | Unit | Future[Unit]] = deque()
-        pool = stack.enter_context(ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan"))
         for item in items:
+            planned: Step | Unit | Future[Unit] | None
             if isinstance(item, Group):
-                unit = at_once(item)  # a thread's turn takes longer than that
-                ahead.append(unit or pool.submit(sealing.plan, item, source, dest, unchanged))
-            elif item.here and sealing.takes(item):
-                step = sealing.step(item, source, dest, unchanged)
-                if not ahead:
-                    yield step
-                    continue
-                ahead.append(step)
+                # A thread's turn takes longer than that.
+                planned = None if here is None else sealing.plan_at_once(item, here, there, unchanged)
+                if planned is None and pool is not None:
+                    planned = pool.submit(sealing.plan, item, source, dest, unchanged)
+                elif planned is None:
+                    planned = sealing.plan(item, source, dest, unchanged)
+            elif not item.here or not sealing.takes(item):
+                continue
+            elif rank := sealing.comes_last(item.key):
+                last.append((rank, item))
+                continue
+            else:
+                planned = sealing.step(item, source, dest, unchanged)
+            if not ahead and not isinstance(planned, Future):
+                yield planned
+                continue
+            ahead.append(planned)
             while ahead and (len(ahead) > _SEALS_AHEAD or not isinstance(ahead[0], Future) or ahead[0].done()):
                 first = ahead.popleft()
                 yield first.result() if isinstance(first, Future) else first
         for first in ahead:
             yield first.result() if isinstance(first, Future) else first
-
-
-def _with_the_last_at_the_end(items: Iterable[KeyPair | Group], sealing: Sealing) -> Iterator[KeyPair | Group]:
-    last: list[tuple[int, KeyPair]] = []
-    for item in items:
-        if isinstance(item, KeyPair) and (rank := sealing.comes_last(item.key)):
-            last.append((rank, item))
-        else:
-            yield item
     for _, pair in sorted(last, key=lambda each: each[0]):
-        yield pair
+        yield sealing.step(pair, source, dest, unchanged)
 
 
 def _nearby(store: ArtifactStore) -> AbstractContextManager[Reads] | None:

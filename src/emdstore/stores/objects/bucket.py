@@ -98,6 +98,10 @@ class BucketClients:
         Whether any answer has proved that the bucket exists.
     knows_conditions
         Whether the server may support conditional puts; False once it has said that it does not.
+    shows_copies
+        Whether a listing may show what was just copied; False once it has not.
+    idle
+        Connections without the engine that wait for their next request, and since when.
     """
 
     def __init__(self, kind: str, opening: Callable[[bool], Opening], errors: ErrorTranslator) -> None:
@@ -106,6 +110,8 @@ class BucketClients:
         self._sending: PerProcess[Any] = PerProcess(lambda: self._connect(True))
         self.bucket_seen = False
         self.knows_conditions = True
+        self.shows_copies = True
+        self.idle: PerProcess[list[tuple[Any, float]]] = PerProcess(list)
 
     def client(self, sending: int = 0) -> tuple[Any, Any]:
         """Return obstore's functions, and this process' client for requests that send so many bytes.

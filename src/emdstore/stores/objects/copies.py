@@ -32,7 +32,7 @@ class ServerCopies:
         if not self._dest.tags_tell_content:
             if (digest := self._digest_of(self._source, key)) is None:
                 return self._stream(key, moved)
-        elif (known := as_listed()) is not None:
+        elif (known := as_listed(key)) is not None:
             size, version = known
             with suppress(SourceChangedError):  # or it is another one since it was listed
                 copied = self._ordered(ArtifactInfo(key, size, math.nan, version), digest, moved)

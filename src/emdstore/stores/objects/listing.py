@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from emdstore.errors import StoreError
-from emdstore.keys import in_folder, is_valid_key, why_invalid
+from emdstore.keys import is_valid_key, why_invalid
 from emdstore.stores.objects.bucket import Bucket
 from emdstore.stores.port import LeftOut
 
@@ -40,6 +40,9 @@ class BucketListing:
     bucket: Bucket
     folder: str
     in_order: bool
+    _within: str = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.folder + "/" if self.folder else "", takes_self=True)
+    )
 
     def __iter__(self) -> Iterator[Entry | LeftOut]:
         return self._streamed() if self.in_order else self._sorted(self.folder)
@@ -94,7 +97,7 @@ class BucketListing:
         """Return how an entry is listed; None for an empty marker of a folder."""
         name = self.bucket.key_of(entry["path"])
         if is_valid_key(name):
-            return entry if in_folder(entry["path"], self.folder) else None
+            return entry if entry["path"].startswith(self._within) else None
         if name.endswith("/") and not entry["size"]:
             return None
         if name == "":  # the marker of the store's own folder

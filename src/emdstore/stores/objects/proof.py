@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from emdstore.stores.checksums import ArrivalCheck, has_digest, sha256_of
-from emdstore.stores.objects.bucket import SHA256, Bucket
+from emdstore.stores.objects.bucket import SHA256, Bucket, in_quotes
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.waiting import heard
 
@@ -24,23 +24,19 @@ class Whole:
     ----------
     data
         Its checked bytes.
-    info
-        What the server said of it.
     attributes
         What was uploaded with it.
-    number
-        Its version, if the bucket keeps versions.
     """
 
     data: bytes
-    info: ArtifactInfo
     attributes: Mapping[str, str]
-    number: str | None
+    _found: Any = attrs.field(repr=False)
 
     @property
     def version(self) -> dict[str, str]:
         """What the engine must be given to replace just this version."""
-        said = {"e_tag": self.info.version, "version": self.number}
+        meta = self._found.meta
+        said = {"e_tag": in_quotes(meta["e_tag"]), "version": meta["version"]}
         return {name: value for name, value in said.items() if value}
 
 
@@ -51,15 +47,14 @@ def read_object(bucket: Bucket, key: str) -> Whole:
     with bucket.errors.translating("read", key):
         found = obs.get(client, name)
         data: bytes = heard(found.bytes).to_bytes()
-    meta, attributes = found.meta, found.attributes  # which are made anew each time
-    info = bucket.described(key, meta)
+    attributes = found.attributes
     uploaded = attributes.get(SHA256)
     # The SHA-256 that came along proves as much as the server's checksum, and whoever asks for it next has it.
-    if not uploaded or len(data) != info.size or len(data) > _SMALL or not has_digest(data, str(uploaded)):
-        proof = ObjectProof(bucket, info, attributes)
+    if not uploaded or len(data) > _SMALL or not has_digest(data, str(uploaded)):
+        proof = ObjectProof(bucket, bucket.described(key, found.meta), attributes)
         proof.update(data)
         proof.finish()
-    return Whole(data, info, attributes, meta["version"])
+    return Whole(data, attributes, found)
 
 
 class ObjectProof(ArrivalCheck):

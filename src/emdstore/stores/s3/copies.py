@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Self
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -26,16 +25,20 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from emdstore.stores.checksums import as_listed
 from emdstore.stores.objects.bucket import MOST_PARTS, in_quotes
 from emdstore.stores.objects.copies import LARGEST_COPY, ServerCopies
 from emdstore.stores.port import ArtifactInfo, Copied
 from emdstore.stores.s3.bucket import SignedBucket, quoted
-from emdstore.stores.s3.http import Answer, ServerConnection, asked_patiently
+from emdstore.stores.s3.http import Answer, ServerConnection, asked_patiently, lent_connection
+from emdstore.stores.s3.pages import page_between
 from emdstore.stores.unfinished import forget_upload, note_upload
 
 _log = logging.getLogger(__name__)
 
 _PART = 256 * 1024 * 1024
+_WORTH_LISTING = 4
+_MORE = 4  # names that may lie between those that were copied
 _AT_ONCE = 8
 _SLOWEST = 50_000_000  # bytes a second that a server copies
 _IN_PARTS = re.compile(r'"?(\w+)-(\d+)"?\Z').match
@@ -45,9 +48,62 @@ _KEPT = ("content-type", "content-encoding", "content-language", "content-dispos
 class SignedCopies(ServerCopies):
     """See `ServerCopies`; in one bucket."""
 
+    _is_refused = False
+    """Whether the server does not copy from where the source is."""
+
     def __init__(self, source: SignedBucket, dest: SignedBucket) -> None:
         super().__init__(source, dest)
         self._from, self._to = source, dest
+
+    def copy_many(
+        self, keys: Sequence[str], moved: Callable[[int], object] | None = None, /
+    ) -> Iterator[Copied | EmdstoreError]:
+        """See `CopiesMany.copy_many`: one listing proves all copies that bear the tags of their sources."""
+        return self._together({key: as_listed(key) for key in keys}, moved)
+
+    def _together(
+        self, known: Mapping[str, tuple[int, str] | None], moved: Callable[[int], object] | None
+    ) -> Iterator[Copied | EmdstoreError]:
+        made: dict[str, str | None] = {}
+        if self._to.tags_tell_content and not self._is_refused:
+            for key, listed in known.items():
+                if moved is not None:
+                    moved(0)
+                if listed is None:
+                    continue
+                try:
+                    made[key] = self._order(ArtifactInfo(key, listed[0], math.nan, listed[1]))
+                except EmdstoreError:  # it and the rest are copied one by one, and what comes then is told
+                    break
+        there = self._shown(sorted(made))
+        for key, listed in known.items():
+            if listed is not None and there.get(key) in {(listed[0], listed[1]), (listed[0], made.get(key) or "")}:
+                yield Copied(None, None)
+                continue
+            try:
+                yield self.copy(key, moved)
+            except EmdstoreError as error:
+                yield error
+
+    def _shown(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Return the sizes and tags of copies that a listing shows."""
+        server = self._to.connection
+        if len(keys) < _WORTH_LISTING or not server.shows_copies:
+            return {}
+        names = {self._to.object_name(key): key for key in keys}
+        try:
+            page = page_between(self._to, min(names), max(names), len(names) + _MORE)
+        except StoreError as error:
+            _log.info("%r is not listed, so each copy in it is looked at: %s", self._to, error)
+            server.shows_copies = False
+            return {}
+        found = {
+            names[each["path"]]: (each["size"], in_quotes(each["e_tag"]) or "-")
+            for each in page.objects
+            if each["path"] in names
+        }
+        server.shows_copies = 2 * len(found) >= len(names)
+        return found
 
     def _order(self, here: ArtifactInfo) -> str | None:
         if _parts_of(here.version):  # the copy gets another tag, so what the server says of it is needed
@@ -82,8 +138,6 @@ class SignedCopies(ServerCopies):
 class CopiesBetweenBuckets(SignedCopies):
     """See `ServerCopies`: from one bucket to another."""
 
-    _is_refused = False
-
     def copy(self, key: str, moved: Callable[[int], object] | None = None, /) -> Copied:
         """See `CopySession.copy`."""
         here = self._from.look_at(key)
@@ -94,7 +148,7 @@ class CopiesBetweenBuckets(SignedCopies):
                     return self._stream(key, moved)
                 if here.size > LARGEST_COPY or (here.size > _PART and _parts_of(here.version)):
                     return self._in_parts(here, moved)
-                return self._proved(here, digest, _copy_whole(self._from, self._to, here))
+                return self._proved(here, digest, self._order(here))
             except StoreUnavailableError:
                 raise
             except StoreError as error:
@@ -102,13 +156,16 @@ class CopiesBetweenBuckets(SignedCopies):
                 self._is_refused = True
         return self._stream(key, moved)
 
+    def _order(self, here: ArtifactInfo) -> str | None:
+        return _copy_whole(self._from, self._to, here)
+
 
 def _copy_whole(source: SignedBucket, dest: SignedBucket, here: ArtifactInfo) -> str | None:
     """Have the server copy an object by one request, and return the tag that it says it gave the copy."""
     name, headers = dest.object_name(here.key), _source(source, here)
-    with _Servers(dest, here.size) as servers:
-        said = _asked(servers, source, here, lambda server: server.put(name, {}, headers), "CopyObject")
-        return in_quotes(said.get("ETag"))
+    dest = _patient(dest, here.size)
+    said = _asked(dest, source, here, lambda server: server.put(name, {}, headers), "CopyObject")
+    return in_quotes(said.get("ETag"))
 
 
 def copy_in_parts(
@@ -137,43 +194,40 @@ def copy_in_parts(
     """
     name = dest.object_name(here.key)
     size, kept = _parts_and_headers(source, here)
-    with _Servers(dest, size) as servers:
-        asked = partial(_asked, servers, source, here)
-        upload = {
-            "uploadId": asked(lambda server: server.post(name, {"uploads": ""}, kept), "InitiateMultipartUpload")[
-                "UploadId"
-            ]
-        }
-        note_upload(servers)
+    asked = partial(_asked, _patient(dest, size), source, here)
+    upload = {
+        "uploadId": asked(lambda server: server.post(name, {"uploads": ""}, kept), "InitiateMultipartUpload")[
+            "UploadId"
+        ]
+    }
+    note_upload(asked)
 
-        def order(number: int) -> str:
-            span = f"bytes={(number - 1) * size}-{min(number * size, here.size) - 1}"
-            headers = {**_source(source, here), "x-amz-copy-source-range": span}
-            query = {"partNumber": str(number), **upload}
-            return asked(lambda server: server.put(name, query, headers), "CopyPart")["ETag"]
+    def order(number: int) -> str:
+        span = f"bytes={(number - 1) * size}-{min(number * size, here.size) - 1}"
+        headers = {**_source(source, here), "x-amz-copy-source-range": span}
+        query = {"partNumber": str(number), **upload}
+        return asked(lambda server: server.put(name, query, headers), "CopyPart")["ETag"]
 
-        try:
-            tags = _in_parallel(order, -(-here.size // size), moved)
-            parts = "".join(
-                f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(tag)}</ETag></Part>"
-                for number, tag in enumerate(tags, 1)
-            )
-            whole = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-            with contextlib.suppress(ArtifactNotFoundError):  # the answer to an earlier attempt was lost
-                made = asked(lambda server: server.post(name, upload, {}, whole), "CompleteMultipartUpload")
-                return in_quotes(made.get("ETag"))
-            return None
-        except BaseException as error:
-            with contextlib.suppress(EmdstoreError, OSError), ServerConnection(dest) as server:
-                server.delete(name, upload)
-            if isinstance(error, ArtifactNotFoundError):
-                said = (
-                    f"while {here.key!r} was copied, it was removed in {source!r}, or the upload in {dest!r}; try again"
-                )
-                raise StoreUnavailableError(said, key=here.key, store=repr(dest)) from None
-            raise
-        finally:
-            forget_upload(servers)
+    try:
+        tags = _in_parallel(order, -(-here.size // size), moved)
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(tag)}</ETag></Part>"
+            for number, tag in enumerate(tags, 1)
+        )
+        whole = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+        with contextlib.suppress(ArtifactNotFoundError):  # the answer to an earlier attempt was lost
+            made = asked(lambda server: server.post(name, upload, {}, whole), "CompleteMultipartUpload")
+            return in_quotes(made.get("ETag"))
+        return None
+    except BaseException as error:
+        with contextlib.suppress(EmdstoreError, OSError), ServerConnection(dest) as server:
+            server.delete(name, upload)
+        if isinstance(error, ArtifactNotFoundError):
+            said = f"while {here.key!r} was copied, it was removed in {source!r}, or the upload in {dest!r}; try again"
+            raise StoreUnavailableError(said, key=here.key, store=repr(dest)) from None
+        raise
+    finally:
+        forget_upload(asked)
 
 
 def _in_parallel(order: Callable[[int], str], count: int, moved: Callable[[int], object] | None) -> list[str]:
@@ -190,47 +244,28 @@ def _in_parallel(order: Callable[[int], str], count: int, moved: Callable[[int],
         return [each.result() for each in parts]
 
 
-class _Servers:
-    """Connections to one server, each for one request at a time, which may take as long as copying so many bytes."""
-
-    def __init__(self, bucket: SignedBucket, size: int) -> None:
-        self.bucket = attrs.evolve(bucket, timeout=bucket.timeout + size / _SLOWEST)
-        self._idle: SimpleQueue[ServerConnection] = SimpleQueue()
-
-    def ask(self, ask: Callable[[ServerConnection], Answer]) -> Answer:
-        try:
-            server = self._idle.get_nowait()
-        except Empty:
-            server = ServerConnection(self.bucket)
-        answer = ask(server)  # after an error it is not asked again
-        self._idle.put(server)
-        return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                self._idle.get_nowait().close()
+def _patient(bucket: SignedBucket, size: int) -> SignedBucket:
+    """Return a bucket whose server may take as long for an answer as copying so many bytes takes."""
+    return attrs.evolve(bucket, timeout=bucket.timeout + size / _SLOWEST)
 
 
 def _asked(
-    servers: _Servers, source: SignedBucket, here: ArtifactInfo, ask: Callable[[ServerConnection], Answer], kind: str
+    bucket: SignedBucket, source: SignedBucket, here: ArtifactInfo, ask: Callable[[ServerConnection], Answer], kind: str
 ) -> dict[str, str]:
     """Ask patiently, and return what the server says of what it has done."""
 
     def once() -> dict[str, str]:
-        with servers.bucket.errors.translating("copy", here.key):
+        with bucket.errors.translating("copy", here.key):
             try:
-                return _said(servers.ask(ask), f"{kind}Result")
+                with lent_connection(bucket) as server:
+                    return _said(ask(server), f"{kind}Result")
             except OSError as error:
                 if not str(error).startswith("status code: 412"):
                     raise
                 said = f"{here.key!r} in {source!r} was replaced while it was copied; run it again"
                 raise SourceChangedError(said, key=here.key, store=repr(source)) from None
 
-    return asked_patiently(servers.bucket, once)
+    return asked_patiently(bucket, once)
 
 
 def _parts_and_headers(source: SignedBucket, here: ArtifactInfo) -> tuple[int, dict[str, str]]:

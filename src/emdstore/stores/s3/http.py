@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import random
 import ssl
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ from emdstore.errors import StoreUnavailableError
 from emdstore.stores.s3.bucket import SignedBucket
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0
+_IDLE_SECONDS = 4.0  # after which a server may have closed a connection; most wait longer
+_MOST_IDLE = 16
 _T = TypeVar("_T")
 
 
@@ -41,30 +44,30 @@ class ServerConnection:
     """A connection to a bucket's server that stays open between requests, unless a proxy is on the way."""
 
     def __init__(self, bucket: SignedBucket) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
         self._open: http.client.HTTPConnection | None = None
 
     def get(self, query: Mapping[str, str]) -> Answer:
         """Ask for a listing; any other status than 200 is an `OSError` in the words that `ErrorTranslator` reads."""
-        return self._ask("GET", *self._bucket.signed("GET", "", query))
+        return self._ask("GET", *self.bucket.signed("GET", "", query))
 
     def head(self, object_name: str, query: Mapping[str, str] = {}) -> Answer:
         """Ask for an object's headers."""
-        return self._ask("HEAD", *self._bucket.signed("HEAD", object_name, query))
+        return self._ask("HEAD", *self.bucket.signed("HEAD", object_name, query))
 
     def delete(self, object_name: str, query: Mapping[str, str]) -> Answer:
         """Delete what the query names of an object, such as an upload."""
-        return self._ask("DELETE", *self._bucket.signed("DELETE", object_name, query))
+        return self._ask("DELETE", *self.bucket.signed("DELETE", object_name, query))
 
     def put(self, object_name: str, query: Mapping[str, str], headers: Mapping[str, str]) -> Answer:
         """Write an object, or a part of one, that the headers say where to copy from."""
-        return self._ask("PUT", *self._bucket.signed("PUT", object_name, query, headers))
+        return self._ask("PUT", *self.bucket.signed("PUT", object_name, query, headers))
 
     def post(
         self, object_name: str, query: Mapping[str, str], headers: Mapping[str, str] = {}, body: bytes = b""
     ) -> Answer:
         """Begin or complete an upload."""
-        return self._ask("POST", *self._bucket.signed("POST", object_name, query, headers, body), body)
+        return self._ask("POST", *self.bucket.signed("POST", object_name, query, headers, body), body)
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str], sent: bytes = b"") -> Answer:
         try:
@@ -83,12 +86,12 @@ class ServerConnection:
         parts = urlsplit(url)
         if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
             request = urllib.request.Request(url, data, dict(headers), method=method)
-            with _opener(self._bucket).open(request, timeout=self._bucket.timeout) as answer:
+            with _opener(self.bucket).open(request, timeout=self.bucket.timeout) as answer:
                 return answer.status, answer.getheaders(), answer.read()
         if self._open is None:
             self._open = self._connect(parts.scheme, parts.netloc)
         if self._open.sock is not None:
-            self._open.sock.settimeout(self._bucket.timeout)
+            self._open.sock.settimeout(self.bucket.timeout)
         self._open.request(method, f"{parts.path or '/'}?{parts.query}", data, dict(headers))
         answer = self._open.getresponse()
         body = answer.read()
@@ -97,11 +100,11 @@ class ServerConnection:
         return answer.status, answer.getheaders(), body
 
     def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
-        patience = self._bucket.connect_timeout
+        patience = self.bucket.connect_timeout
         connection = (
             http.client.HTTPConnection(netloc, timeout=patience)
             if scheme == "http"
-            else http.client.HTTPSConnection(netloc, timeout=patience, context=_context(self._bucket))
+            else http.client.HTTPSConnection(netloc, timeout=patience, context=_context(self.bucket))
         )
         connection.connect()
         return connection
@@ -112,11 +115,38 @@ class ServerConnection:
             self._open.close()
             self._open = None
 
+    def __del__(self) -> None:
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def lent_connection(bucket: SignedBucket) -> Iterator[ServerConnection]:
+    """Lend a connection that is open from before, or a new one, and keep it open unless the block fails."""
+    idle, now = bucket.connection.idle.get(), system.current().monotonic()
+    connection = ServerConnection(bucket)
+    while idle:
+        with contextlib.suppress(IndexError):  # another thread was faster
+            left, since = idle.pop()
+            if now - since < _IDLE_SECONDS:
+                connection = left
+                break
+            left.close()
+    connection.bucket = bucket  # which may be more patient than the last one
+    try:
+        yield connection
+    except BaseException:
+        connection.close()
+        raise
+    if len(idle) < _MOST_IDLE:
+        idle.append((connection, system.current().monotonic()))
+    else:
+        connection.close()
 
 
 def asked_patiently(bucket: SignedBucket, ask: Callable[[], _T]) -> _T:

@@ -8,6 +8,7 @@ that is not a whole page is an error.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import unquote_plus
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 from emdstore.stores.objects.bucket import Page
 from emdstore.stores.objects.listing import Entry
 from emdstore.stores.s3.bucket import SignedBucket
-from emdstore.stores.s3.http import ServerConnection, asked_patiently
+from emdstore.stores.s3.http import ServerConnection, asked_patiently, lent_connection
 
 
 def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Iterator[Page]:
@@ -43,6 +44,18 @@ def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Ite
             if token is None:
                 return
             query["continuation-token"] = token
+
+
+def page_between(bucket: SignedBucket, first: str, last: str, most: int) -> Page:
+    """Return a page of names from one to another, perhaps with a few before them, after one request and no other.
+
+    What it shows is there. What it does not show may be there, too: not every server goes by the order of the names.
+    """
+    prefix = os.path.commonprefix([first, last])  # noqa: RUF071 - of two texts: a prefix need not end with a folder
+    query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": first[:-1]}
+    query["max-keys"] = str(most)
+    with lent_connection(bucket) as connection, bucket.errors.translating("list", prefix):
+        return _read(connection.get(query).body, prefix, query)[0]
 
 
 def _ask(

@@ -152,7 +152,7 @@ class S3ArtifactStore(ObjectArtifactStore):
         StoreError
             If the server does not tell of uploads, or does not abort one.
         """
-        return remove_uploads(self._stand(self.ground.connection), older_than=older_than, dry_run=dry_run)
+        return remove_uploads(self._signed_ground(), older_than=older_than, dry_run=dry_run)
 
     def copy_from(self, source: ArtifactStore, /) -> ServerCopies | None:
         """See `SupportsCopyFrom.copy_from`: on the server, from any of its buckets, with the same credentials."""
@@ -168,10 +168,14 @@ class S3ArtifactStore(ObjectArtifactStore):
             return ServerCopies(source.ground, self.ground) if is_inside else None
         from emdstore.stores.s3.copies import CopiesBetweenBuckets, SignedCopies  # seldom needed
 
-        here, there = (each._stand(each.ground.connection) for each in stores)
+        here, there = (each._signed_ground() for each in stores)
         return SignedCopies(here, there) if is_inside else CopiesBetweenBuckets(here, there)
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _signed_ground(self) -> S3Folder:
+        assert isinstance(self.ground, S3Folder)
+        return self.ground
 
     def _parse(self) -> tuple[str, str, str]:
         return "s3", *_parse(self.url)
