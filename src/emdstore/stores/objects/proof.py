@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from emdstore.stores.checksums import ArrivalCheck, has_digest, sha256_of
+from emdstore.stores.checksums import ArrivalCheck, has_digest, is_proved, sha256_of
 from emdstore.stores.objects.bucket import SHA256, Bucket, in_quotes
 from emdstore.stores.port import ArtifactInfo
 from emdstore.stores.waiting import heard
@@ -51,9 +51,11 @@ def read_object(bucket: Bucket, key: str) -> Whole:
     uploaded = attributes.get(SHA256)
     # The SHA-256 that came along proves as much as the server's checksum, and whoever asks for it next has it.
     if not uploaded or len(data) > _SMALL or not has_digest(data, str(uploaded)):
-        proof = ObjectProof(bucket, bucket.described(key, found.meta), attributes)
-        proof.update(data)
-        proof.finish()
+        info = bucket.described(key, found.meta)
+        if not is_proved(data, info):
+            proof = ObjectProof(bucket, info, attributes)
+            proof.update(data)
+            proof.finish()
     return Whole(data, attributes, found)
 
 
