@@ -1,5 +1,5 @@
 """The least that a copy takes with the same parts and a digest of every byte: nothing staged or reported, and compared
-only with an MD5 that the server has, as `rclone` does too.
+only with an MD5 that the server has, as `rclone` does too, or over SSH with the digest of the other end.
 
 Where a transfer is close to this, only another part could make it faster: another engine, another hash, another disk.
 """
@@ -10,12 +10,15 @@ import hashlib
 import itertools
 import multiprocessing
 import os
+import shlex
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from benchmarks import stream
 from benchmarks.costs import PROMISES, copy_files
 
 if TYPE_CHECKING:
@@ -30,6 +33,10 @@ _RECEIVING, _SENDING, _ASKING = 4, 8, 32
 
 def copy(source: str, dest: str) -> None:
     """Copy what lies at one URL to another."""
+    if source.startswith("ssh://"):
+        return _over_ssh(source, "send", lambda given: stream.receive(given, dest))
+    if dest.startswith("ssh://"):
+        return _over_ssh(dest, "receive", lambda out: stream.send(out, source))
     if not source.startswith("s3://") and not dest.startswith("s3://"):
         return _copy_files(Path(source), Path(dest))
     if source.startswith("s3://") and dest.startswith("s3://"):
@@ -108,6 +115,28 @@ def _copy_objects(source: str, dest: str) -> None:
         obstore.copy(store, key, to + key.removeprefix(prefix))
 
     _each(_ASKING, order, list(_keys(store, prefix)))
+
+
+def _over_ssh(url: str, there: str, here: Callable[[IO[bytes]], None]) -> None:
+    """Send all files in one stream, or receive them, with `benchmarks.stream` at the other end."""
+    parts = urlsplit(url)
+    start = [*shlex.split(os.environ["EMDSTORE_SSH"]), "-c", "aes128-gcm@openssh.com", "-p", str(parts.port)]
+    program = ["python3", "-c", Path(stream.__file__).read_text(encoding="utf-8"), there, parts.path]
+    with subprocess.Popen(
+        [*start, f"{parts.username}@{parts.hostname}", shlex.join(program)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=256 * 1024,
+    ) as ssh:
+        assert ssh.stdin is not None
+        assert ssh.stdout is not None
+        if there == "send":
+            here(ssh.stdout)
+        else:
+            here(ssh.stdin)
+            ssh.stdin.close()
+            assert ssh.stdout.read() == b"done\n"
+    assert ssh.returncode == 0
 
 
 def _each(threads: int, function: Callable[[_T], None], items: list[_T]) -> None:
