@@ -25,7 +25,7 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from emdstore.stores.checksums import as_listed
+from emdstore.stores.checksums import as_listed, listed
 from emdstore.stores.objects.bucket import MOST_PARTS, in_quotes
 from emdstore.stores.objects.copies import LARGEST_COPY, ServerCopies
 from emdstore.stores.port import ArtifactInfo, Copied
@@ -59,37 +59,54 @@ class SignedCopies(ServerCopies):
         self, keys: Sequence[str], moved: Callable[[int], object] | None = None, /
     ) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`: one listing proves all copies that bear the tags of their sources."""
-        return self._together({key: as_listed(key) for key in keys}, moved)
+        found = [(key, as_listed(key)) for key in keys]  # which is forgotten when this returns
+        known = {key: ArtifactInfo(key, each[0], math.nan, each[1]) for key, each in found if each is not None}
+        return self._together(keys, known, moved)
 
     def _together(
-        self, known: Mapping[str, tuple[int, str] | None], moved: Callable[[int], object] | None
+        self, keys: Sequence[str], known: Mapping[str, ArtifactInfo], moved: Callable[[int], object] | None
     ) -> Iterator[Copied | EmdstoreError]:
-        made: dict[str, str | None] = {}
-        if self._to.tags_tell_content and not self._is_refused:
-            for key, listed in known.items():
-                if moved is not None:
-                    moved(0)
-                if listed is None:
-                    continue
-                try:
-                    made[key] = self._order(ArtifactInfo(key, listed[0], math.nan, listed[1]))
-                except EmdstoreError:  # it and the rest are copied one by one, and what comes then is told
-                    break
+        made = self._ordered_together(known, moved) if self._may_show(len(known)) else {}
         there = self._shown(sorted(made))
-        for key, listed in known.items():
-            if listed is not None and there.get(key) in {(listed[0], listed[1]), (listed[0], made.get(key) or "")}:
+        for key in keys:
+            here = known.get(key)
+            if here is not None and there.get(key) in {(here.size, here.version), (here.size, made.get(key) or "")}:
                 yield Copied(None, None)
                 continue
             try:
-                yield self.copy(key, moved)
+                if here is not None and key in made and self._is_copy(here, None, made[key]):
+                    yield Copied(None, None)
+                    continue
+                with listed([] if here is None or key in made else [(key, here.size, here.version)]):
+                    copied = self.copy(key, moved)
+                yield copied
             except EmdstoreError as error:
                 yield error
 
+    def _may_show(self, count: int) -> bool:
+        """Tell whether a listing is worth its request, and may prove what the server has copied."""
+        is_shown = self._to.tags_tell_content and self._to.connection.shows_copies
+        return count >= _WORTH_LISTING and is_shown and not self._is_refused
+
+    def _ordered_together(
+        self, known: Mapping[str, ArtifactInfo], moved: Callable[[int], object] | None
+    ) -> dict[str, str | None]:
+        """Have the server copy one after the other, up to an error; return the tags that it says it gave the copies."""
+        made: dict[str, str | None] = {}
+        for key, here in known.items():
+            if moved is not None:
+                moved(0)
+            try:
+                made[key] = self._order(here)
+            except EmdstoreError:  # it and the rest are copied one by one, and what comes then is told
+                break
+        return made
+
     def _shown(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Return the sizes and tags of copies that a listing shows."""
-        server = self._to.connection
-        if len(keys) < _WORTH_LISTING or not server.shows_copies:
+        if not keys:
             return {}
+        server = self._to.connection
         names = {self._to.object_name(key): key for key in keys}
         try:
             page = page_between(self._to, min(names), max(names), len(names) + _MORE)
