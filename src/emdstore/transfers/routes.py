@@ -163,11 +163,10 @@ class Route:
             If the source changed meanwhile. The destination keeps its old value, as after any other error.
         """
         if self._copies is not None:
-            if self._stores.has_files:
-                return self._copies.copy(key, self._monitor)
+            if self._stores.has_files:  # what was listed of files proves no copy of them
+                return self._counted(self._copies.copy(key, self._monitor), size)
             with listed([(key, size, version)]):
-                copied = self._copies.copy(key, self._monitor)
-            return self._counted(copied, size)
+                return self._counted(self._copies.copy(key, self._monitor), size)
         if sha256 is not None:
             with suppress(_UnexpectedError):
                 return self._through_here(key, size, sha256)

@@ -50,6 +50,11 @@ def page_between(bucket: SignedBucket, first: str, last: str, most: int) -> Page
     """Return a page of names from one to another, perhaps with a few before them, after one request and no other.
 
     What it shows is there. What it does not show may be there, too: not every server goes by the order of the names.
+
+    Raises
+    ------
+    StoreError
+        If the server does not answer, or not with a page of this listing; it is not asked again.
     """
     prefix = os.path.commonprefix([first, last])  # noqa: RUF071 - of two texts: a prefix need not end with a folder
     query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "start-after": first[:-1]}
