@@ -803,6 +803,40 @@ def test_a_session_opens_a_folder_anew_that_has_gone_stale(
         assert getattr(session, call)("a/x", *arguments) == (None if arguments else b"value")
 
 
+def test_what_others_put_into_a_folder_that_was_just_made_is_found_by_the_rename(
+    store: LocalArtifactStore, root: Path, outside: Path
+) -> None:
+    (outside / "file").write_bytes(b"theirs")
+    with store.session() as session:
+        session.write_bytes("a/x", b"ours")
+        (root / "a" / "folder").mkdir()
+        (root / "a" / "folder" / "y").write_bytes(b"theirs")
+        (root / "a" / "link").symlink_to(outside / "file")
+        session.write_bytes("a/link", b"ours")
+        with pytest.raises(KeyConflictError, match="a file cannot be a folder too"):
+            session.write_bytes("a/folder", b"ours")
+    assert not (root / "a" / "link").is_symlink()
+    assert {key: store.read_bytes(key) for key in store.iter_keys()} == {
+        "a/folder/y": b"theirs",
+        "a/link": b"ours",
+        "a/x": b"ours",
+    }
+    assert (outside / "file").read_bytes() == b"theirs"
+    assert sorted(os.listdir(root / "a")) == ["folder", "link", "x"]
+
+
+def test_what_lies_in_a_folder_that_was_there_is_looked_at_before_a_byte_moves(
+    store: LocalArtifactStore, root: Path, outside: Path
+) -> None:
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "link").symlink_to(outside / "file")
+    with store.session() as session:
+        session.write_bytes("b/x", b"ours")  # in a folder that was made here
+        with pytest.raises(UnsafePathError):
+            session.write_bytes("a/link", b"ours")
+    assert (root / "a" / "link").is_symlink()
+
+
 def test_equal_folders_are_equal_stores(root: Path) -> None:
     assert LocalArtifactStore(root) == LocalArtifactStore(str(root)) == LocalArtifactStore(root / "x" / "..")
     assert len({LocalArtifactStore(root), LocalArtifactStore(root)}) == 1

@@ -92,6 +92,26 @@ def test_what_a_call_returns_or_raises_comes_back() -> None:
     assert heard(threading.current_thread) is not threading.current_thread()
 
 
+def _fork_in_a_thread(said: Connection) -> None:
+    def make() -> None:
+        if os.fork() == 0:
+            said.send(heard(threading.current_thread) is threading.current_thread())
+            os._exit(0)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+
+
+def test_the_only_thread_of_a_fork_is_its_main_thread_whichever_made_it() -> None:
+    ours, theirs = FORKS.Pipe()
+    child = FORKS.Process(target=_fork_in_a_thread, args=(theirs,))
+    child.start()
+    assert ours.poll(60)
+    assert ours.recv() is False
+    child.join()
+
+
 def test_what_takes_too_long_is_left_to_itself() -> None:
     began = time.monotonic()
     assert briefly(0.1, time.sleep, 30) is None

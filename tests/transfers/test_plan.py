@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,14 @@ KEPT = "md5:0123"
 
 def info(size: int, modified: float, key: str = "a") -> ArtifactInfo:
     return ArtifactInfo(key, size, modified)
+
+
+def test_a_step_arrives_at_a_worker_as_it_was() -> None:
+    plain = Step("a/x", "copy", 3)
+    full = Step("a", "write", 4, None, "f" * 64, "e" * 64, KEPT, True, b"data", True, "v1")
+    assert [pickle.loads(pickle.dumps(each)) for each in (plain, full)] == [plain, full]
+    failed = pickle.loads(pickle.dumps(Step("a", "failed", error=StoreError("no", key="a"))))
+    assert (failed.key, failed.action, str(failed.error), failed.error.key) == ("a", "failed", "no", "a")
 
 
 class TestDecide:

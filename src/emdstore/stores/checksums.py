@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from emdstore.errors import DamagedOnTheWayError
@@ -23,7 +24,7 @@ class _Known(threading.local):
     digest = ""
     written_ns: int | None = None
     is_expected: bool = False
-    listed: Mapping[str, tuple[int, str]] | None = None
+    listed: Mapping[str, tuple[int, str]] = MappingProxyType({})
 
 
 _known = _Known()
@@ -62,7 +63,7 @@ class _Forgets:
         setattr(_known, self._name, self._forgotten)
 
 
-_forgets_data, _forgets_listed = _Forgets("data", None), _Forgets("listed", None)
+_forgets_data, _forgets_listed = _Forgets("data", None), _Forgets("listed", _Known.listed)
 _expects_none = _Forgets("is_expected", False)
 
 
@@ -92,7 +93,12 @@ def listed(found: Iterable[tuple[str, int | None, str | None]]) -> _Forgets:
 
 def as_listed(key: str) -> tuple[int, str] | None:
     """Return the size and the version that a listing gave what is to be copied; None if `listed` does not say."""
-    return None if _known.listed is None else _known.listed.get(key)
+    return all_listed().get(key)
+
+
+def all_listed() -> Mapping[str, tuple[int, str]]:
+    """Return the sizes and versions that a listing gave what is to be copied, as far as `listed` says them."""
+    return _known.listed
 
 
 def md5_of_etag(etag: str | None) -> str | None:
@@ -213,13 +219,13 @@ def has_checksum(checksum: str | None, size: int, chunks: Iterable[bytes]) -> bo
     return check.fits()
 
 
-def is_proved(data: bytes, info: ArtifactInfo) -> bool:
+def is_proved(data: bytes, size: int, checksum: str | None) -> bool:
     """Tell at once, as of nearly all artifacts, that bytes have a plain MD5; if not, `ArrivalCheck` tells more.
 
     Nothing is computed if a SHA-256 is known, see `expecting`.
     """
-    kind, _, found = (info.checksum or "").partition(":")
-    if kind != "md5" or "-" in found or len(data) != info.size:
+    kind, _, found = (checksum or "").partition(":")
+    if kind != "md5" or "-" in found or len(data) != size:
         return False
     return _known.is_expected or hashlib.md5(data, usedforsecurity=False).hexdigest() == found
 

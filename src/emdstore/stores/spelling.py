@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from urllib.parse import urlsplit
@@ -63,6 +64,7 @@ def unknown_scheme(place: str) -> StoreURLError:
     return StoreURLError(f"nothing serves the scheme {scheme!r} of {redact_url(place)!r}; {meant}")
 
 
+@functools.lru_cache(64)  # each batch of copies asks again where its stores are
 def check_endpoint(address: str) -> str:
     """Return the address of a server as it is to be used: with a scheme, and without a slash at its end.
 

@@ -7,6 +7,7 @@ waits for it in a way that signals interrupt. Other threads call the engine dire
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -18,12 +19,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+# Asked for each artifact, and `threading.main_thread` takes several calls to answer.
+_main_thread = threading.main_thread().ident
+
+
+def _note_fork() -> None:
+    global _main_thread
+    _main_thread = threading.get_ident()  # the thread that forks is the only one that a child has
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
 def heard(call: Callable[P, R], /, *args: P.args, **options: P.kwargs) -> R:
     """Call an engine; in the main thread a signal ends the wait.
 
     The engine may then still finish the request, in a thread that does not keep the process alive.
     """
-    if threading.get_ident() != threading.main_thread().ident:
+    if threading.get_ident() != _main_thread:
         return call(*args, **options)
     helpers = _idle.get()
     helper = helpers.pop() if helpers else _Helper()

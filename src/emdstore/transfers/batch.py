@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,6 +87,9 @@ def run_steps(stores: Stores, steps: Sequence[Step], monitor: Monitor | None, *,
                 continue
             for step in run:
                 copied = _next_of(copies)
+                if isinstance(copied, Copied) and step.here is None:
+                    yield KeyOutcome(step.key, "copied", copied.size, copied.sha256)
+                    continue
                 again = isinstance(copied, StoreUnavailableError)
                 yield _run_step(source, dest, step, route, None if again else copied)
 
@@ -126,7 +130,7 @@ def _run_step(
         if copied is not None:
             _check(step, source, copied.sha256)
             return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
-        return patiently(lambda: _move(source, dest, step, route), source, dest)
+        return patiently(functools.partial(_move, source, dest, step, route), source, dest)
     except Exception as error:  # noqa: BLE001 - whatever a store raises is this key's outcome and stops no other
         return outcome_of(step.key, error, step.size)
 
@@ -148,7 +152,8 @@ def _move(source: ArtifactStore, dest: ArtifactStore, step: Step, route: Route) 
     if step.once:
         return _put_once(source, dest, step)
     copied = route.copy(step.key, step.size, step.here, step.version)
-    _check(step, source, copied.sha256)
+    if step.here is not None:
+        _check(step, source, copied.sha256)
     return KeyOutcome(step.key, "copied", copied.size, copied.sha256 or step.here)
 
 

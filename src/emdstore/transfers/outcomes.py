@@ -6,7 +6,6 @@ is kept as it is.
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, overload
@@ -21,7 +20,7 @@ _PENDING, _UNCHANGED = len(OUTCOMES), _CODES["unchanged"]
 _UNKNOWN = -1
 _LARGEST = 2**63 - 1
 _SHA256_BYTES = 32
-_is_sha256 = re.compile(r"(?!0{64})[0-9a-f]{64}\Z").match  # with zeros alone stands for none
+_NO_SHA256 = bytes(_SHA256_BYTES)
 
 
 @attrs.frozen
@@ -50,6 +49,9 @@ class KeyOutcome:
     size: int | None = None
     sha256: str | None = None
     error: Exception | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return KeyOutcome, (self.key, self.outcome, self.size, self.sha256, self.error)  # as fast as steps have to go
 
 
 class _Texts:
@@ -146,15 +148,15 @@ class Outcomes(Sequence[KeyOutcome]):
         """Record the outcome of a key."""
         self._codes[position] = _CODES[outcome.outcome]
         size, digest = outcome.size, outcome.sha256
-        is_sized, is_hashed = _packs_size(size), digest is not None and _is_sha256(digest) is not None
-        if outcome.error is not None or not is_sized or (digest is not None and not is_hashed):
+        is_sized, packed = _packs_size(size), None if digest is None else _packed_digest(digest)
+        if outcome.error is not None or not is_sized or (digest is not None and packed is None):
             self._kept[position] = outcome
         self._sizes[position] = size if size is not None and is_sized else _UNKNOWN
-        if digest is not None and is_hashed:
+        if packed is not None:
             start = position * _SHA256_BYTES
-            if len(self._digests) < start + _SHA256_BYTES:
-                self._digests.extend(bytes(start + _SHA256_BYTES - len(self._digests)))
-            self._digests[start : start + _SHA256_BYTES] = bytes.fromhex(digest)
+            if len(self._digests) < start:
+                self._digests.extend(bytes(start - len(self._digests)))
+            self._digests[start : start + _SHA256_BYTES] = packed
 
     def settled(self) -> Outcomes:
         """Return the known outcomes: all of them, unless the transfer was interrupted."""
@@ -229,6 +231,15 @@ def packed(outcomes: Iterable[KeyOutcome]) -> Outcomes:
 
 def _are_equal(one: KeyOutcome, other: object) -> bool:
     return one == other
+
+
+def _packed_digest(digest: str) -> bytes | None:
+    """Return the bytes of a SHA-256; None if this is none, or the one of zeros alone, which stand for none."""
+    try:
+        found = bytes.fromhex(digest)
+    except ValueError:
+        return None
+    return found if len(found) == _SHA256_BYTES and found.hex() == digest and found != _NO_SHA256 else None
 
 
 def _packs_size(size: int | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
@@ -89,6 +90,12 @@ class Step:
     data: bytes | None = None
     once: bool = False
     version: str | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Step, _values_of(self)  # that goes to forks by the thousand, and attrs' own way takes five times as long
+
+
+_values_of = operator.attrgetter(*(field.name for field in attrs.fields(Step)))
 
 
 def decide(source: ArtifactInfo, dest: ArtifactInfo | None, unchanged: Unchanged = "stat") -> Action:
@@ -183,27 +190,28 @@ def pairs_of(
     also
         A name that is reported even if it comes later at the destination's root.
     """
-    listed = _listed(source, prefix, left_out)
+    listed = _listed(source, prefix, left_out, without=IDENTITY_KEY)  # a copy is another store
     below = _listed(dest, prefix, left_out if whole else None)  # which begins to connect
     ahead = list(itertools.islice(listed, _LISTED_AHEAD))
     sides = itertools.chain(ahead, listed), below
     (here, info), (there, known) = (next(each, _END) for each in sides)
     last = ""
-    while here is not None:
-        if here == IDENTITY_KEY:  # a copy is another store
-            here, info = next(sides[0], _END)
-            continue
+    while here is not None and there is not None:
         last = here
         if here == there:
             yield KeyPair(here, True, True, info, known)
             here, info = next(sides[0], _END)
             there, known = next(sides[1], _END)
-        elif there is None or here < there:
+        elif here < there:
             yield KeyPair(here, True, False, info)
             here, info = next(sides[0], _END)
         else:
             yield KeyPair(there, False, True, None, known)
             there, known = next(sides[1], _END)
+    while here is not None:
+        last = here
+        yield KeyPair(here, True, False, info)
+        here, info = next(sides[0], _END)
     while there is not None and (whole or (also is not None and _is_near(there, last, prefix))):
         yield KeyPair(there, False, True, None, known)
         there, known = next(sides[1], _END)
@@ -216,24 +224,29 @@ def _is_near(key: str, last: str, prefix: str) -> bool:
 
 
 def _listed(
-    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object] | None
+    store: ArtifactStore, prefix: str, left_out: Callable[[LeftOut], object] | None, *, without: str = ""
 ) -> Iterator[tuple[str, ArtifactInfo | None]]:
-    if left_out is None and isinstance(store, SupportsInfo):
-        return ((info.key, info) for info in store.iter_info(prefix))
-    if left_out is None:
-        return ((key, None) for key in store.iter_keys(prefix))
-    found = iter_known(store, prefix, left_out=left_out)
-    return ((each, None) if isinstance(each, str) else (each.key, each) for each in found)
+    if left_out is not None:
+        return _keyed(iter_known(store, prefix, left_out=left_out), without)
+    return _keyed(store.iter_info(prefix) if isinstance(store, SupportsInfo) else store.iter_keys(prefix), without)
+
+
+def _keyed(found: Iterable[ArtifactInfo | str], without: str) -> Iterator[tuple[str, ArtifactInfo | None]]:
+    for each in found:
+        key, info = (each, None) if isinstance(each, str) else (each.key, each)
+        if key != without:
+            yield key, info
 
 
 def step_of(pair: KeyPair, unchanged: Unchanged) -> Step:
     """Decide for one key at the source that no record vouches for."""
-    size, version = pair.size, None if pair.source is None else pair.source.version
+    source = pair.source
+    size, version = (None, None) if source is None else (source.size, source.version)
     if not pair.there or unchanged == "never":
         return Step(pair.key, "copy", size, version=version)
-    if pair.source is None or pair.dest is None:
+    if source is None or pair.dest is None:
         return Step(pair.key, "compare", size)
-    action = decide(pair.source, pair.dest, unchanged)
+    action = decide(source, pair.dest, unchanged)
     return Step(pair.key, action, size, checksum=pair.dest.checksum, version=version)
 
 

@@ -68,8 +68,8 @@ class Stores:
         version.
     dated
         Whether the destination keeps when bytes were first written.
-    has_files
-        Whether the source's artifacts are local files.
+    has_files, into_files
+        Whether the source's artifacts are local files, and whether those of the destination will be.
     """
 
     source: ArtifactStore
@@ -81,6 +81,7 @@ class Stores:
     asked: SupportsInfo | None = attrs.field(init=False)
     dated: bool = attrs.field(init=False)
     has_files: bool = attrs.field(init=False)
+    into_files: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         source, dest = self.source, self.dest
@@ -93,6 +94,7 @@ class Stores:
             "asked": source if not has_streams and isinstance(source, SupportsInfo) else None,
             "dated": isinstance(dest, TellsWritten),
             "has_files": isinstance(source, SupportsPath),
+            "into_files": isinstance(dest, SupportsPath) and not isinstance(dest, TellsWritten),
         }
         for name, value in found.items():
             object.__setattr__(self, name, value)  # this is how a frozen value sets what it derives from its fields
@@ -167,16 +169,12 @@ class Route:
                 return self._counted(self._copies.copy(key, self._monitor), size)
             with listed([(key, size, version)]):
                 return self._counted(self._copies.copy(key, self._monitor), size)
+        is_large = size is None or size > self._whole_size
+        through_here = self._stream if is_large and self._stores.streams is not None else self._whole
         if sha256 is not None:
             with suppress(_UnexpectedError):
-                return self._through_here(key, size, sha256)
-        return self._through_here(key, size, None)
-
-    def _through_here(self, key: str, size: int | None, sha256: str | None) -> Copied:
-        small = size is not None and size <= self._whole_size
-        if not small and self._stores.streams is not None:
-            return self._stream(*self._stores.streams, key, sha256)
-        return self._whole(key, sha256)
+                return through_here(key, sha256)
+        return through_here(key, None)
 
     def _counted(self, copied: Copied, size: int | None) -> Copied:
         """Count the bytes of a copy that a server made, which did not come by here."""
@@ -195,7 +193,7 @@ class Route:
         with listed((step.key, step.size, step.version) for step in steps):
             copies = self._copies.copy_many([step.key for step in steps], self._monitor)
         return (
-            self._counted(each, step.size) if isinstance(each, Copied) else each
+            self._counted(each, step.size) if isinstance(each, Copied) and each.size is None else each
             for step, each in zip(steps, copies, strict=False)
         )
 
@@ -203,7 +201,9 @@ class Route:
         """Hash an artifact in one of the two stores, no faster than it may be read; see `digest_of`."""
         return digest_of(store, key, check, self._monitor.slow_down if isinstance(self._monitor, Watch) else None)
 
-    def _stream(self, source: SupportsStreaming, dest: SupportsStreaming, key: str, sha256: str | None) -> Copied:
+    def _stream(self, key: str, sha256: str | None) -> Copied:
+        assert self._stores.streams is not None
+        source, dest = self._stores.streams
         digest, size = hashlib.sha256(), 0
         with expecting(sha256):
             opened = source.open_reader(key)
@@ -235,8 +235,11 @@ class Route:
 
     def _whole(self, key: str, sha256: str | None) -> Copied:
         before = self._ask.info(key) if self._ask is not None else None
-        with expecting(sha256):
+        if sha256 is None:
             data = self._reader.read_bytes(key)
+        else:
+            with expecting(sha256):
+                data = self._reader.read_bytes(key)
         if self._monitor is not None:
             self._monitor(len(data))
         if self._ask is not None and before is not None and (self._ask.info(key) != before or len(data) != before.size):
@@ -244,8 +247,11 @@ class Route:
         digest = sha256_of(data)
         if sha256 not in (None, digest):
             raise _UnexpectedError
-        with knowing(data, digest, self._written_ns(self._times, before)):
+        if self._stores.into_files:  # which carry neither digest nor time
             self._writer.write_bytes(key, data)
+        else:
+            with knowing(data, digest, self._written_ns(self._times, before)):
+                self._writer.write_bytes(key, data)
         return Copied(len(data), digest)
 
 

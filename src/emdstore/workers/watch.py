@@ -43,7 +43,10 @@ class Watch:
 
     def __call__(self, count: int, /) -> None:
         """See `Monitor`."""
-        self.count(count)
+        if self._stopped:
+            raise Stopped
+        with self._lock:
+            self.bytes += count
         if self._throttle is not None:
             self.slow_down(count)
 

@@ -60,8 +60,15 @@ class Root:
     def __repr__(self) -> str:
         return self.name
 
-    def open_folder(self, folder: str, key: str, *, create: bool = False) -> int:
+    def open_folder(self, folder: str, key: str) -> int:
         """Return an open descriptor of a folder of this store, which the caller closes; `key` is for errors."""
+        return self._open_folder(folder, key, create=False)[0]
+
+    def make_folder(self, folder: str, key: str) -> tuple[int, bool]:
+        """Open a folder as `open_folder` does, and make it if there is none; tell whether it was made."""
+        return self._open_folder(folder, key, create=True)
+
+    def _open_folder(self, folder: str, key: str, *, create: bool) -> tuple[int, bool]:
         for _ in range(_MOST_LINKS):
             try:
                 fd = self._open_root(create=create)
@@ -77,10 +84,11 @@ class Root:
                 raise raised from error
             except OSError as error:
                 self.raise_error(error, key, "open")
-            done = 0
+            done, is_new = 0, False
             segments = folder.split("/") if folder else []
             try:
                 for segment in segments:
+                    is_new = False
                     try:
                         below = os.open(segment, FOLDER, dir_fd=fd)
                     except FileNotFoundError:
@@ -88,13 +96,14 @@ class Root:
                             self.raise_not_found(key)
                         with contextlib.suppress(FileExistsError):
                             os.mkdir(segment, dir_fd=fd)
+                            is_new = True
                         if self.durability == "object":
                             os.fsync(fd)
                         below = os.open(segment, FOLDER, dir_fd=fd)
                     os.close(fd)
                     fd = below
                     done += 1
-                return fd
+                return fd, is_new
             except OSError as error:
                 os.close(fd)
                 if error.errno not in (errno.ENOTDIR, errno.ELOOP) or isinstance(error, EmdstoreError):

@@ -48,6 +48,7 @@ class FileSession:
         self._folder: str | None = None
         self._folder_fd = -1
         self._read_from = KeptFolders(root)
+        self._is_new = False  # whether the folder was made here
         self._folds: bool | None = None  # whether the folder treats different spellings as one name
         self._staged = STAGING_PREFIX + system.current().token(8)
         self.written_ns: int | None = None
@@ -143,7 +144,7 @@ class FileSession:
         for _ in races():
             if folder != self._folder:
                 try:
-                    self._enter(folder, self.root.open_folder(folder, key, create=True))
+                    self._enter(folder, *self.root.make_folder(folder, key))
                 except ArtifactNotFoundError:
                     continue
             try:
@@ -157,7 +158,8 @@ class FileSession:
     def _stage(self, name: str, key: str) -> int:
         """Open the staging file; first refuse, before a byte moves, a key that could not be put in place."""
         try:
-            if self.root.what_is(self._folder_fd, name, key) == "folder":
+            # Nothing was in a folder that was made here. What others have put there since, the rename finds.
+            if not self._is_new and self.root.what_is(self._folder_fd, name, key) == "folder":
                 # A folder without artifacts does not exist for the store, so it must not be in the way of one.
                 remove_empty_folders(self._folder_fd, name)
             fd = os.open(self._staged, STAGE, 0o666, dir_fd=self._folder_fd)
@@ -298,9 +300,9 @@ class FileSession:
             if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
                 raise
 
-    def _enter(self, folder: str, fd: int) -> None:
+    def _enter(self, folder: str, fd: int, is_new: bool) -> None:
         self._leave()
-        self._folder, self._folder_fd, self._folds = folder, fd, None
+        self._folder, self._folder_fd, self._folds, self._is_new = folder, fd, None, is_new
 
 
 def _raise_folder(root: Root, key: str) -> NoReturn:

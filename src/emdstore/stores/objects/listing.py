@@ -7,13 +7,13 @@ artifacts around them, and are reported as `LeftOut`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import attrs
 
 from emdstore.errors import StoreError
-from emdstore.keys import is_valid_key, why_invalid
+from emdstore.keys import are_plain, is_valid_key, why_invalid
 from emdstore.stores.objects.bucket import Bucket
 from emdstore.stores.port import LeftOut
 
@@ -49,17 +49,20 @@ class BucketListing:
 
     def _streamed(self) -> Iterator[Entry | LeftOut]:
         last = ""
-        for entry in self._objects(self.folder):
-            name = entry["path"]
-            if name < last:
-                raise StoreError(
-                    f"{self.bucket!r} does not list in the order of the keys' bytes ({name!r} comes after {last!r}); "
-                    "open it with in_order=False",
-                    store=repr(self.bucket),
-                )
-            if name > last and (found := self._what_is(entry)) is not None:
-                yield found
-            last = name
+        for page in self.bucket.iter_pages(self.folder):
+            news = []
+            for entry in page.objects:
+                name = entry["path"]
+                if name < last:
+                    raise StoreError(
+                        f"{self.bucket!r} does not list in the order of the keys' bytes ({name!r} comes after "
+                        f"{last!r}); open it with in_order=False",
+                        store=repr(self.bucket),
+                    )
+                if name > last:
+                    news.append(entry)
+                last = name
+            yield from self._listed(news)
 
     def _sorted(self, folder: str) -> Iterator[Entry | LeftOut]:
         """Sort the server's answers: a small folder at once, a large one folder by folder."""
@@ -67,7 +70,7 @@ class BucketListing:
         if len(found) <= SORTED_AT_ONCE:
             # In a dict, because during writes a server may show one object on two pages.
             by_name = {entry["path"]: entry for entry in found}
-            yield from filter(None, (self._what_is(by_name[name]) for name in sorted(by_name)))
+            yield from self._listed([by_name[name] for name in sorted(by_name)])
             return
         del found
         by_name, folders = self._children(folder)
@@ -92,6 +95,15 @@ class BucketListing:
             objects.update((entry["path"], entry) for entry in page.objects)
             folders.update(page.folders)
         return objects, folders
+
+    def _listed(self, entries: Sequence[Entry]) -> Iterable[Entry | LeftOut]:
+        """Return how entries in order are listed. That all are plain keys, as nearly always, shows at once."""
+        names = [entry["path"] for entry in entries]
+        if not names or not (names[0].startswith(self._within) and names[-1].startswith(self._within)):
+            are_keys = False  # what lies between two names that begin with it does, too
+        else:
+            are_keys = are_plain("", [self.bucket.key_of(name) for name in names])
+        return entries if are_keys else filter(None, map(self._what_is, entries))
 
     def _what_is(self, entry: Entry) -> Entry | LeftOut | None:
         """Return how an entry is listed; None for an empty marker of a folder."""

@@ -41,7 +41,18 @@ class Whole:
 
 
 def read_object(bucket: Bucket, key: str) -> Whole:
-    """Read an object by one request."""
+    """Read an object by one request, with what came along."""
+    data, found = _read(bucket, key)
+    return Whole(data, found.attributes, found)
+
+
+def read_checked(bucket: Bucket, key: str) -> bytes:
+    """Read an object by one request, and return its checked bytes."""
+    return _read(bucket, key)[0]
+
+
+def _read(bucket: Bucket, key: str) -> tuple[bytes, Any]:
+    """Return an object's checked bytes and the engine's answer. Of a transfer this is the innermost loop."""
     name = bucket.object_name(key)
     obs, client = bucket.client()
     with bucket.errors.translating("read", key):
@@ -51,12 +62,12 @@ def read_object(bucket: Bucket, key: str) -> Whole:
     uploaded = attributes.get(SHA256)
     # The SHA-256 that came along proves as much as the server's checksum, and whoever asks for it next has it.
     if not uploaded or len(data) > _SMALL or not has_digest(data, str(uploaded)):
-        info = bucket.described(key, found.meta)
-        if not is_proved(data, info):
-            proof = ObjectProof(bucket, info, attributes)
+        meta = found.meta
+        if not is_proved(data, meta["size"], bucket.checksum_of(meta)):
+            proof = ObjectProof(bucket, bucket.described(key, meta), attributes)
             proof.update(data)
             proof.finish()
-    return Whole(data, attributes, found)
+    return data, found
 
 
 class ObjectProof(ArrivalCheck):

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Hashable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -20,7 +21,7 @@ from emdstore.stores.objects.changes import create, remove, replace
 from emdstore.stores.objects.copies import ServerCopies
 from emdstore.stores.objects.errors import ErrorTranslator
 from emdstore.stores.objects.listing import BucketListing
-from emdstore.stores.objects.proof import read_object
+from emdstore.stores.objects.proof import read_checked
 from emdstore.stores.objects.streams import ObjectReader, ObjectWriter, put_whole
 from emdstore.stores.place import most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
@@ -250,7 +251,7 @@ class ObjectArtifactStore:
 
     def read_bytes(self, key: str, /) -> bytes:
         """See `ArtifactStore.read_bytes`."""
-        return read_undamaged(lambda: read_object(self.ground, key).data, self.retries)
+        return read_undamaged(partial(read_checked, self.ground, key), self.retries)
 
     def write_bytes(self, key: str, data: bytes, /) -> None:
         """See `ArtifactStore.write_bytes`."""

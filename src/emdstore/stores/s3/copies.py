@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from xml.etree import ElementTree
@@ -25,7 +25,7 @@ from emdstore.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from emdstore.stores.checksums import as_listed, listed
+from emdstore.stores.checksums import all_listed, listed
 from emdstore.stores.objects.bucket import MOST_PARTS, in_quotes
 from emdstore.stores.objects.copies import LARGEST_COPY, ServerCopies
 from emdstore.stores.port import ArtifactInfo, Copied
@@ -42,6 +42,7 @@ _MORE = 4  # names that may lie between those that were copied
 _AT_ONCE = 8
 _SLOWEST = 50_000_000  # bytes a second that a server copies
 _IN_PARTS = re.compile(r'"?(\w+)-(\d+)"?\Z').match
+_BY_SERVER = Copied(None, None)
 _KEPT = ("content-type", "content-encoding", "content-language", "content-disposition", "cache-control")
 
 
@@ -59,25 +60,23 @@ class SignedCopies(ServerCopies):
         self, keys: Sequence[str], moved: Callable[[int], object] | None = None, /
     ) -> Iterator[Copied | EmdstoreError]:
         """See `CopiesMany.copy_many`: one listing proves all copies that bear the tags of their sources."""
-        found = [(key, as_listed(key)) for key in keys]  # which is forgotten when this returns
-        known = {key: ArtifactInfo(key, each[0], math.nan, each[1]) for key, each in found if each is not None}
-        return self._together(keys, known, moved)
+        return self._together(keys, all_listed(), moved)  # which is forgotten when this returns
 
     def _together(
-        self, keys: Sequence[str], known: Mapping[str, ArtifactInfo], moved: Callable[[int], object] | None
+        self, keys: Sequence[str], known: Mapping[str, tuple[int, str]], moved: Callable[[int], object] | None
     ) -> Iterator[Copied | EmdstoreError]:
         made = self._ordered_together(known, moved) if self._may_show(len(known)) else {}
-        there = self._shown(sorted(made))
+        there = self._shown(made)
         for key in keys:
-            here = known.get(key)
-            if here is not None and there.get(key) in {(here.size, here.version), (here.size, made.get(key) or "")}:
-                yield Copied(None, None)
+            here, shown = known.get(key), there.get(key)
+            if here is not None and shown is not None and shown in (here, (here[0], made[key])):
+                yield _BY_SERVER
                 continue
             try:
-                if here is not None and key in made and self._is_copy(here, None, made[key]):
-                    yield Copied(None, None)
+                if here is not None and key in made and self._is_copy(_info(key, *here), None, made[key]):
+                    yield _BY_SERVER
                     continue
-                with listed([] if here is None or key in made else [(key, here.size, here.version)]):
+                with listed([] if here is None or key in made else [(key, *here)]):
                     copied = self.copy(key, moved)
                 yield copied
             except EmdstoreError as error:
@@ -89,25 +88,23 @@ class SignedCopies(ServerCopies):
         return count >= _WORTH_LISTING and is_shown and not self._is_refused
 
     def _ordered_together(
-        self, known: Mapping[str, ArtifactInfo], moved: Callable[[int], object] | None
+        self, known: Mapping[str, tuple[int, str]], moved: Callable[[int], object] | None
     ) -> dict[str, str | None]:
         """Have the server copy one after the other, up to an error; return the tags that it says it gave the copies."""
         made: dict[str, str | None] = {}
-        for key, here in known.items():
-            if moved is not None:
-                moved(0)
-            try:
-                made[key] = self._order(here)
-            except EmdstoreError:  # it and the rest are copied one by one, and what comes then is told
-                break
+        with contextlib.suppress(EmdstoreError):  # what failed and the rest are copied one by one; what comes is told
+            for key, here in known.items():
+                if moved is not None:
+                    moved(0)
+                made[key] = self._order(_info(key, *here))
         return made
 
-    def _shown(self, keys: Sequence[str]) -> dict[str, tuple[int, str]]:
+    def _shown(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:
         """Return the sizes and tags of copies that a listing shows."""
         if not keys:
             return {}
         server = self._to.connection
-        names = {self._to.object_name(key): key for key in keys}
+        names = {self._to.base + key: key for key in keys}
         try:
             page = page_between(self._to, min(names), max(names), len(names) + _MORE)
         except StoreError as error:
@@ -123,7 +120,8 @@ class SignedCopies(ServerCopies):
         return found
 
     def _order(self, here: ArtifactInfo) -> str | None:
-        if _parts_of(here.version):  # the copy gets another tag, so what the server says of it is needed
+        # The copy of an object in parts gets another tag, so what the server says of it is needed.
+        if "-" in (here.version or "") and _parts_of(here.version):
             return _copy_whole(self._from, self._to, here)
         return super()._order(here)
 
@@ -175,6 +173,10 @@ class CopiesBetweenBuckets(SignedCopies):
 
     def _order(self, here: ArtifactInfo) -> str | None:
         return _copy_whole(self._from, self._to, here)
+
+
+def _info(key: str, size: int, version: str) -> ArtifactInfo:
+    return ArtifactInfo(key, size, math.nan, version)
 
 
 def _copy_whole(source: SignedBucket, dest: SignedBucket, here: ArtifactInfo) -> str | None:

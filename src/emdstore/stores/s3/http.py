@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
@@ -84,7 +84,7 @@ class ServerConnection:
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         data = sent if method in ("PUT", "POST") else None
         parts = urlsplit(url)
-        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
+        if self._open is None and _is_behind_proxy(parts):
             request = urllib.request.Request(url, data, dict(headers), method=method)
             with _opener(self.bucket).open(request, timeout=self.bucket.timeout) as answer:
                 return answer.status, answer.getheaders(), answer.read()
@@ -170,6 +170,10 @@ class _AnyStatus(urllib.request.HTTPErrorProcessor):
         return response
 
     https_response = http_response
+
+
+def _is_behind_proxy(parts: SplitResult) -> bool:
+    return parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or "")
 
 
 def _opener(bucket: SignedBucket) -> urllib.request.OpenerDirector:
