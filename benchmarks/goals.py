@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import attrs
 
-LIMIT = "limit"
-"""The bare copy of `benchmarks.limits`; a goal below it is 1.1 times as much instead."""
+LIMIT, STARTED_LIMIT = "limit", "limit, started"
+"""The bare copy of `benchmarks.limits`, and the same as a program of its own; a goal below it is 1.1 times as much
+instead.
+"""
 
 RSYNC, DURABLE_RSYNC, CP = "rsync -a", "rsync -a --fsync", "cp -a"
 S5CMD, S3FS, RCLONE = "s5cmd", "s3fs", "rclone, tuned"
@@ -45,6 +47,11 @@ class Goal:
     subject: str
     peer: str
     most: float
+
+    @property
+    def least(self) -> str:
+        """The bare copy that the subject is compared with."""
+        return LIMIT if self.subject.endswith(LIBRARY) else STARTED_LIMIT
 
     def judge(self, ratios: Sequence[float], limit: float | None) -> str:
         """Return a verdict.

@@ -22,6 +22,7 @@ from benchmarks import stream
 from benchmarks.costs import PROMISES, copy_files
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import S3Store
 
 _T = TypeVar("_T")
@@ -83,7 +84,7 @@ def _download(source: str, dest: Path) -> None:
                     check.update(part)
         assert check is None or check.hexdigest() == tag
 
-    _each(_RECEIVING, fetch, list(_keys(store, prefix)))
+    _each(_RECEIVING, fetch, [each["path"] for each in _listed(store, prefix)])
 
 
 def _upload(source: Path, dest: str) -> None:
@@ -106,15 +107,17 @@ def _upload(source: Path, dest: str) -> None:
 
 
 def _copy_objects(source: str, dest: str) -> None:
-    """Have the server copy, inside one bucket, as the other contenders do."""
+    """Have the server copy, inside one bucket, as the other contenders do; a listing must show what it says it did."""
     (store, prefix), (_, to) = _bucket(source), _bucket(dest)
+    wanted = _tags(store, prefix)
 
-    def order(key: str) -> None:
+    def order(name: str) -> None:
         import obstore
 
-        obstore.copy(store, key, to + key.removeprefix(prefix))
+        obstore.copy(store, prefix + name, to + name)
 
-    _each(_ASKING, order, list(_keys(store, prefix)))
+    _each(_ASKING, order, list(wanted))
+    assert _tags(store, to) == wanted
 
 
 def _over_ssh(url: str, there: str, here: Callable[[IO[bytes]], None]) -> None:
@@ -161,7 +164,12 @@ def _bucket(url: str) -> tuple[S3Store, str]:
     return store, parts.path.strip("/") + "/"
 
 
-def _keys(store: S3Store, prefix: str) -> Iterator[str]:
+def _listed(store: S3Store, prefix: str) -> Iterator[ObjectMeta]:
     import obstore
 
-    return (each["path"] for each in itertools.chain.from_iterable(obstore.list(store, prefix)))
+    return itertools.chain.from_iterable(obstore.list(store, prefix))
+
+
+def _tags(store: S3Store, prefix: str) -> dict[str, tuple[int, str | None]]:
+    """Return the size and the tag of each object below a prefix."""
+    return {each["path"].removeprefix(prefix): (each["size"], each["e_tag"]) for each in _listed(store, prefix)}

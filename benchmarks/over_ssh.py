@@ -94,10 +94,10 @@ def _copy(bench: Bench, server: SSHServer, name: str, route: str, *, delay: bool
     workload = bench.workload(name)
     env = environment(None, bench.cache) | access(server)
     known = [*peers(server, bench.report), emdstore(), emdstore(inside=True), _by_sftp(), _by_sftp(inside=True)]
-    known += [least()] if name == "W1" else []  # of large files, one stream that takes turns with a hash is no limit
+    known += least() if name == "W1" else []  # of large files, one stream that takes turns with a hash is no limit
     if delay:  # the others take minutes, which tell nothing new
         known = [
-            each for each in known if each.name in (goals.SSH_RSYNC, goals.LIMIT) or each.name.startswith("emdstore")
+            each for each in known if each.name == goals.SSH_RSYNC or each.name.startswith(("emdstore", goals.LIMIT))
         ]
     if not delay and (name, route) == ("W1", "local-ssh"):
         known += [emdstore(flush=True), emdstore(flush=True, inside=True)]
@@ -125,7 +125,7 @@ def _copy(bench: Bench, server: SSHServer, name: str, route: str, *, delay: bool
     rows = bench.in_turn(label, route, {each.name: partial(once, each) for each in known}, workload)
     if delay or name != "W1":
         return rows
-    known = [each for each in known if each.name != goals.LIMIT]
+    known = [each for each in known if not each.name.startswith(goals.LIMIT)]
     with bench.disks.fresh(len(known) * workload.bytes) as root:
         calls: dict[str, Callable[[], Run]] = {}
         for number, contender in enumerate(known):

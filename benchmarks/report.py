@@ -44,7 +44,7 @@ def goals_table(rows: Iterable[Row]) -> str:
     for goal in goals.GOALS:
         commits = goal.subject.startswith(goals.COMMIT)
         subject, peer, least = (
-            by_place.get((goal.workload, goal.route, name, commits)) for name in (goal.subject, goal.peer, goals.LIMIT)
+            by_place.get((goal.workload, goal.route, name, commits)) for name in (goal.subject, goal.peer, goal.least)
         )
         if subject is None or peer is None:
             continue

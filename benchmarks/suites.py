@@ -80,7 +80,7 @@ class Bench:
         if route == "local-local":
             contenders += [emdstore(flush=True), emdstore(flush=True, inside=True)]
         if server is LOOPBACK:
-            contenders.append(least())  # parts of an object at once, which a distant server needs, it does not know
+            contenders += least()  # parts of an object at once, which a distant server needs, it does not know
         if name != "W1" or server is REMOTE:
             contenders = [each for each in contenders if each.name != goals.S3FS]  # minutes that tell nothing new
         with self._server(route, server) as endpoint:

@@ -16,13 +16,14 @@ from benchmarks.__main__ import main
 from benchmarks.contenders import Contender, environment, peers
 from benchmarks.disks import Disks
 from benchmarks.goals import Goal
-from benchmarks.measure import RunFailedError, run
+from benchmarks.measure import Run, RunFailedError, Summary, run
 from benchmarks.over_clouds import Bucket
 from benchmarks.places import DifferingBytesError, Folder, Objects, check
+from benchmarks.report import goals_table
 from benchmarks.servers import MissingServerError, build_server, run_server, wait_until_listening
-from benchmarks.suites import Bench
+from benchmarks.suites import Bench, Row
 
-from benchmarks import limits
+from benchmarks import contenders, goals, limits
 
 
 def test_a_missing_peer_is_reported_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +153,18 @@ def test_a_verdict_is_given_only_where_all_turns_agree(ratios: list[float], limi
     assert Goal("W1", "local-local", "emdstore", "rsync -a", 0.8).judge(ratios, limit) == verdict
 
 
+def test_a_command_is_judged_beside_a_bare_copy_that_has_to_start_too() -> None:
+    assert [each.name for each in contenders.least()] == [goals.LIMIT, goals.STARTED_LIMIT]
+    taken = {goals.EMDSTORE: 0.9, goals.RSYNC: 1.0, goals.LIMIT: 0.5, goals.STARTED_LIMIT: 0.85}
+    taken[goals.EMDSTORE + goals.LIBRARY] = 0.7
+    rows = [
+        Row("W1", "local-local", name, Summary([Run(seconds, seconds, 1, {})], 1)) for name, seconds in taken.items()
+    ]
+    lines = [line.split("|")[3:9] for line in goals_table(rows).splitlines() if goals.RSYNC + " |" in line]
+    verdicts = {cells[0].strip(): (cells[4].strip(), cells[5].strip()) for cells in lines}
+    assert verdicts == {goals.EMDSTORE: ("0.85", "at the limit"), "emdstore (library)": ("0.50", "not met")}
+
+
 def test_the_bare_copy_that_shows_the_limit_copies_every_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in (("a", 0), ("b/c", 5), ("b/d/e", 9 * 1024 * 1024), ("f/g", 70_000)):
         file = tmp_path / "from" / name
@@ -167,3 +180,9 @@ def test_the_bare_copy_that_shows_the_limit_copies_every_byte(tmp_path: Path, mo
         for one, other in ((source, near), (source, there), (there, beside), (beside, back)):
             limits.copy(one.url, other.url)
             check(other, source.manifest())
+        monkeypatch.setattr("obstore.copy", lambda *_: None)
+        with pytest.raises(AssertionError):  # what the server says it copied is looked at
+            limits.copy(there.url, Objects(endpoint, "bucket", "nowhere").url)
+    again = Folder(tmp_path / "again")
+    run([sys.executable, "-m", "benchmarks.bare", source.url, again.url], environment(None, tmp_path))
+    check(again, source.manifest())
