@@ -7,6 +7,7 @@ contain a credential. Errors can be pickled, with everything they carry.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -359,6 +360,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     return _SCHEME_OF_HEADER.sub(_hidden, text)
 
 
+@functools.lru_cache(64)  # each store and each error of it says where it is
 def redact_url(url: str) -> str:
     """Return a URL without its secrets: like `redact`, for a text that is nothing but a URL, whatever it contains."""
     scheme, mark, rest = url.partition("://")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import pickle
+import socket
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -582,6 +583,36 @@ def test_a_server_that_is_not_there_is_unavailable(verb: str) -> None:
     )
     with pytest.raises(StoreUnavailableError, match="endpoint_url"):
         every_verb(store)[verb]()
+
+
+@pytest.mark.parametrize("when", ["while it was idle", "when it was asked"])
+def test_a_connection_that_the_server_has_closed_is_opened_again(strict: Place, when: str) -> None:
+    store = strict.store(retries=0)
+    strict.put("a")
+    assert list(store.iter_keys()) == ["a"]
+    ((connection, _),) = store.ground.connection.idle.get()
+    if when == "while it was idle":
+        connection._open.sock.shutdown(socket.SHUT_RDWR)
+    else:
+        ours, theirs = socket.socketpair()
+        connection._open.sock.close()
+        connection._open.sock = ours
+
+        def hang_up() -> None:
+            theirs.recv(100_000)
+            theirs.close()
+
+        threading.Thread(target=hang_up).start()
+    assert list(store.iter_keys()) == ["a"]
+
+
+def test_a_listing_that_is_left_early_leaves_no_answer_to_the_next(place: Place) -> None:
+    store = place.store()
+    for name in ("a", "b/c", "d"):
+        place.put(name)
+    for _ in range(3):
+        assert next(store.iter_keys()) == "a"
+        assert list(store.iter_keys("b")) == ["b/c"]
 
 
 @pytest.mark.parametrize("size", [100, 3 * MIB])

@@ -88,16 +88,29 @@ class ServerConnection:
             request = urllib.request.Request(url, data, dict(headers), method=method)
             with _opener(self.bucket).open(request, timeout=self.bucket.timeout) as answer:
                 return answer.status, answer.getheaders(), answer.read()
-        if self._open is None:
-            self._open = self._connect(parts.scheme, parts.netloc)
-        if self._open.sock is not None:
-            self._open.sock.settimeout(self.bucket.timeout)
-        self._open.request(method, f"{parts.path or '/'}?{parts.query}", data, dict(headers))
-        answer = self._open.getresponse()
+        answer = self._answer(method, parts, headers, data)
         body = answer.read()
         if answer.will_close:
             self.close()
         return answer.status, answer.getheaders(), body
+
+    def _answer(
+        self, method: str, parts: SplitResult, headers: Mapping[str, str], data: bytes | None
+    ) -> http.client.HTTPResponse:
+        was_open = self._open is not None
+        if self._open is None:
+            self._open = self._connect(parts.scheme, parts.netloc)
+        if self._open.sock is not None:
+            self._open.sock.settimeout(self.bucket.timeout)
+        try:
+            self._open.request(method, f"{parts.path or '/'}?{parts.query}", data, dict(headers))
+            return self._open.getresponse()
+        except ConnectionError:
+            # The server may have closed a connection that was idle. It may also have done what it was asked.
+            if not was_open or method == "POST":
+                raise
+            self.close()
+            return self._answer(method, parts, headers, data)
 
     def _connect(self, scheme: str, netloc: str) -> http.client.HTTPConnection:
         patience = self.bucket.connect_timeout

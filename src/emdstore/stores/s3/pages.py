@@ -37,7 +37,7 @@ def iter_pages(bucket: SignedBucket, folder: str, *, delimiter: str = "") -> Ite
     """
     prefix = folder and folder + "/"
     query = {"list-type": "2", "encoding-type": "url", "prefix": prefix, "delimiter": delimiter}
-    with ServerConnection(bucket) as connection:
+    with lent_connection(bucket) as connection:
         while True:
             page, token = _ask(bucket, connection, folder, prefix, query)
             yield page
