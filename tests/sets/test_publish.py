@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
-from tests.sets.examples import FAILURE, SUCCESS, put, small_run
+from tests.sets.examples import FAILURE, SUCCESS, held, output_bundle, put, small_run
+from tests.sets.late import Halting, Turn
 from tests.sets.published import publish, publish_later_version
 
 from emdstore import (
@@ -18,12 +22,13 @@ from emdstore import (
     scoped,
 )
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import DemotionRefusedError, StoreError
-from emdstore.sets.publish import publish_set
+from emdstore.errors import DemotionRefusedError, OvertakenError, StoreError
+from emdstore.sets.publish import Publication, publish_set
 from emdstore.sets.record import read_record
 from emdstore.sets.seal import open_set, standing_of
+from emdstore.stores import ArtifactStore
 from emdstore.stores.checksums import sha256_of
-from emdstore.testing import Fault, FaultyStore
+from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 FRAGMENT = "esmvaltool/sea-ice/historical/1"
 RESULT = ExecutionResult(
@@ -173,3 +178,111 @@ def test_a_record_names_the_publication_that_it_replaced_however_often_its_write
         assert (record.state, record.replaces, record.planned) == ("publishing", sha256_of(first), ("plots/map.png",))
         assert record.reason is not None, number
     assert publish_later_version(store, FRAGMENT).replaces == sha256_of(first)
+
+
+# -- what a publication tells, and what it asks ------------------------------------------------------------------------
+
+
+def _publish_run(dest: ArtifactStore, *, identity: ExecutionRecord | None = None, **more: Any) -> Publication:
+    run = put(InMemoryArtifactStore(), small_run())
+    return publish_set(identity or ExecutionRecord.at(FRAGMENT), SUCCESS, source=run, dest=dest, **more)
+
+
+def test_the_news_of_a_publication_name_its_record_and_there_are_none_of_what_was_there() -> None:
+    results = InMemoryArtifactStore()
+    identity = attrs.evolve(ExecutionRecord.at(FRAGMENT), generation=3)
+    (news,) = _publish_run(results, identity=identity).events()
+    assert (news.kind, news.name, news.generation) == ("published", FRAGMENT, 3)
+    assert news.record == sha256_of(results.read_bytes(RECORD_NAME))
+    assert _publish_run(results).events() == ()
+    full = FaultyStore(InMemoryArtifactStore(), Fault(verbs={"write_bytes"}, keys={"data/tas.nc"}, error=StoreError))
+    failed = _publish_run(full)
+    assert (failed.decision.status, failed.events()) == ("upload_failed", ())
+
+
+@pytest.mark.parametrize(
+    ("reingest_of", "more", "dirty"),
+    [(None, {}, False), (None, {"update_dirty": False}, None), ("p/d/g/1", {}, None)],
+)
+def test_a_publication_settles_whether_a_group_is_dirty_unless_it_is_of_a_reingest(
+    reingest_of: str | None, more: dict[str, Any], dirty: bool | None
+) -> None:
+    identity = attrs.evolve(ExecutionRecord.at(FRAGMENT), reingest_of=reingest_of)
+    published = _publish_run(InMemoryArtifactStore(), identity=identity, **more)
+    assert published.decision.dirty is dirty
+    assert published.record is not None
+    assert published.record.dirty is dirty
+
+
+def test_who_replaces_a_publication_is_asked_with_its_record_before_a_byte_changes() -> None:
+    results = InMemoryArtifactStore()
+    _publish_run(results)
+    before = held(results)
+    digest = sha256_of(results.read_bytes(RECORD_NAME))
+    asked: list[str] = []
+
+    def refuse(record: str) -> None:
+        asked.append(record)
+        raise StoreError("not now")
+
+    other = put(InMemoryArtifactStore(), small_run(index=b"<p>later"))
+    with pytest.raises(StoreError, match="not now"):
+        publish_set(ExecutionRecord.at(FRAGMENT), SUCCESS, source=other, dest=results, before_replacing=refuse)
+    assert (asked, held(results)) == ([digest], before)
+
+
+class _Counting(ThreadPoolExecutor):
+    submitted = 0
+
+    def submit(self, *call: Any, **options: Any) -> Future[Any]:
+        self.submitted += 1
+        return super().submit(*call, **options)
+
+
+def test_an_executor_that_was_given_ships_the_files() -> None:
+    many = {f"plots/{number}.png": b"\x89PNG" for number in range(200)}
+    run = put(InMemoryArtifactStore(), small_run(output=output_bundle(plots=many)) | many)
+    with _Counting(1) as executor:
+        publish_set(ExecutionRecord.at(FRAGMENT), SUCCESS, source=run, dest=InMemoryArtifactStore(), executor=executor)
+    assert executor.submitted
+
+
+def test_what_is_proved_to_be_there_is_not_read_again() -> None:
+    results = InMemoryArtifactStore()
+    _publish_run(results)
+    seen = RecordingStore(results)
+    assert not _publish_run(seen).record_written
+    assert [call.key for call in seen.calls if call.verb in ("read_bytes", "open_reader")] == [RECORD_NAME]
+
+
+# -- taking over from a writer that was halted -------------------------------------------------------------------------
+
+
+class _Always(Turn):
+    def at(self, verb: str, key: str) -> None:
+        if verb in ("create_bytes", "replace_bytes", "write_bytes") and key.endswith(RECORD_NAME):
+            self._others()
+
+
+def test_what_a_halted_writer_puts_between_the_files_and_their_record_is_shipped_again() -> None:
+    results = InMemoryArtifactStore()
+    turn = Turn(RECORD_NAME, lambda: results.write_bytes("out.log", b"it was\n"))  # as long, and older than the record
+    published = _publish_run(Halting(results, turn), taken_over=True)
+    assert turn.has_come
+    assert results.read_bytes("out.log") == small_run()["out.log"]
+    assert read_record(results) == published.record
+
+
+def test_a_writer_that_goes_on_and_on_is_told_of() -> None:
+    results = InMemoryArtifactStore()
+    busy = Halting(results, _Always(RECORD_NAME, lambda: results.write_bytes("out.log", b"it was\n")))
+    with pytest.raises(OvertakenError) as caught:
+        _publish_run(busy, taken_over=True)
+    assert repr(FRAGMENT) in str(caught.value)
+    assert caught.value.store == repr(busy)
+
+
+def test_nothing_is_read_back_where_nobody_had_begun() -> None:
+    results = InMemoryArtifactStore()
+    _publish_run(Halting(results, Turn(RECORD_NAME, lambda: results.write_bytes("out.log", b"it was\n"))))
+    assert results.read_bytes("out.log") == b"it was\n"  # which `verify` tells
