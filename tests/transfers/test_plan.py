@@ -14,12 +14,13 @@ from hypothesis import given, strategies as st
 from tests.transfers.stores import FourMethods, fill
 
 from emdstore.errors import ArtifactNotFoundError, InvalidKeyError, StoreAccessError, StoreError, UnsafePathError
+from emdstore.stores.identity import IDENTITY_KEY
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.memory import InMemoryArtifactStore
-from emdstore.stores.port import ArtifactInfo
+from emdstore.stores.port import ArtifactInfo, LeftOut
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfers import Step, Unchanged, decide, plan_steps
-from emdstore.transfers.plan import KeyPair, step_of
+from emdstore.transfers.plan import KeyPair, pairs_of, step_of
 
 NOON = 1_700_000_000.0
 KEPT = "md5:0123"
@@ -66,6 +67,42 @@ class TestDecide:
     )
     def test_by_stat(self, source: ArtifactInfo, dest: ArtifactInfo | None, expected: str) -> None:
         assert decide(source, dest) == expected
+
+    @pytest.mark.parametrize(
+        ("source", "dest", "expected"),
+        [
+            # both are local files: a copy has the time of its source, and was made after the source was last touched
+            ((NOON, NOON + 0.25), (NOON, NOON + 0.28), "unchanged"),
+            ((NOON, NOON + 0.25), (NOON, NOON + 0.25 + 0.02), "compare"),
+            ((NOON, NOON + 0.25), (NOON, NOON + 0.24), "compare"),
+            ((NOON, NOON + 0.25), (NOON + 1, NOON + 9), "compare"),
+            ((NOON + 1, NOON + 1.25), (NOON, NOON + 9), "compare"),
+            # a file system that keeps whole seconds, or pairs of them
+            ((NOON, NOON), (NOON, NOON + 1.9), "compare"),
+            ((NOON, NOON), (NOON, NOON + 2), "compare"),
+            ((NOON, NOON), (NOON, NOON + 2.1), "unchanged"),
+        ],
+    )
+    def test_between_local_files_by_the_time_of_any_change(
+        self, source: tuple[float, float], dest: tuple[float, float], expected: str
+    ) -> None:
+        here, there = (ArtifactInfo("a", 5, modified, changed=changed) for modified, changed in (source, dest))
+        assert decide(here, there) == expected
+
+    def test_a_time_of_change_on_one_side_alone_says_nothing_of_the_other(self) -> None:
+        there = attrs.evolve(info(5, NOON - 60), changed=NOON + 60)
+        assert decide(info(5, NOON + 0.5), there) == "copy"
+
+    @pytest.mark.parametrize(
+        ("here", "there", "expected"),
+        [(KEPT, KEPT, "unchanged"), (KEPT, "md5:4567", "compare"), (KEPT, None, "compare"), (None, None, "compare")],
+    )
+    def test_equal_checksums_of_two_stores_are_equal_digests(
+        self, here: str | None, there: str | None, expected: str
+    ) -> None:
+        one, other = (attrs.evolve(info(5, NOON), checksum=each) for each in (here, there))
+        assert decide(one, other, "digest") == expected
+        assert decide(one, other, "never") == "copy"
 
     @pytest.mark.parametrize(
         ("dest", "digest", "never"),
@@ -208,6 +245,53 @@ class TestWholeStores:
         source = FaultyStore(LocalArtifactStore(tmp_path), Fault(verbs={"iter_info"}, error=StoreAccessError))
         with pytest.raises(StoreError):
             list(plan_steps(source, InMemoryArtifactStore()))
+
+
+class Leaving(Told):
+    """A store whose listing leaves something out."""
+
+    def __init__(self, held: dict[str, tuple[int, int]], name: str) -> None:
+        super().__init__(held)
+        self._name = name
+
+    def iter_found(self, prefix: str = "", /) -> Iterator[ArtifactInfo | LeftOut]:
+        yield LeftOut(self._name, "is no key")
+        yield from self.iter_info(prefix)
+
+
+class TestPairs:
+    @given(holdings, holdings, st.booleans())
+    def test_both_sides_are_merged_as_far_as_the_source_goes_or_to_the_end(
+        self, source: dict[str, tuple[int, int]], dest: dict[str, tuple[int, int]], whole: bool
+    ) -> None:
+        def side(held: dict[str, tuple[int, int]], key: str) -> ArtifactInfo | None:
+            return ArtifactInfo(key, *held[key]) if key in held else None
+
+        last = max(source, default="")
+        there = [key for key in dest if whole or key < last]
+        assert list(pairs_of(Told(source), Told(dest), whole=whole)) == [
+            KeyPair(key, key in source, key in dest, side(source, key), side(dest, key))
+            for key in sorted({*source, *there})
+        ]
+
+    def test_the_identity_of_the_source_is_not_that_of_its_copy(self) -> None:
+        held = {"a": (1, 1), IDENTITY_KEY: (1, 1), "z": (1, 1)}
+        for dest in ({}, {"z": (1, 1)}):
+            assert [pair.key for pair in pairs_of(Told(held), Told(dest)) if pair.here] == ["a", "z"]
+
+    @pytest.mark.parametrize(("whole", "told"), [(False, ["x//"]), (True, ["x//", "y//"])])
+    def test_what_the_listings_leave_out_is_told(self, whole: bool, told: list[str]) -> None:
+        found: list[LeftOut] = []
+        held = {"a": (1, 1)}
+        pairs = list(pairs_of(Leaving(held, "x//"), Leaving(held, "y//"), found.append, whole=whole))
+        assert [pair.key for pair in pairs] == ["a"]
+        assert [each.name for each in found] == told
+
+    def test_a_name_at_the_root_over_there_is_told_even_if_it_comes_later(self) -> None:
+        source, dest = Told({"a/x": (1, 1)}), Told({"a/x": (1, 1), "b/x": (1, 1), "record": (1, 1)})
+        assert [pair.key for pair in pairs_of(source, dest, also="record")] == ["a/x", "record"]
+        assert [pair.key for pair in pairs_of(source, dest)] == ["a/x"]
+        assert [pair.key for pair in pairs_of(source, dest, also="other")] == ["a/x"]
 
 
 class TestGivenKeys:
