@@ -332,6 +332,12 @@ def test_a_folder_without_a_record_is_moved_like_one_where_none_stands(there: St
     assert (unit.folder, unit.seal, unit.loose) == (FOLDER, None, ())
 
 
+@pytest.mark.parametrize(("unchanged", "action"), [("stat", "unchanged"), ("never", "copy")])
+def test_the_rule_holds_for_a_folder_without_a_record_too(unchanged: Any, action: str) -> None:
+    unit = bare(info("x.nc", at=1.5), there=standing(None, info("x.nc", at=5.5)), unchanged=unchanged)
+    assert names(unit.ranks[0]) == [("x.nc", action)]
+
+
 @pytest.mark.parametrize(
     ("here", "there", "unchanged", "action"),
     [
