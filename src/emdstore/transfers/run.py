@@ -415,11 +415,8 @@ class _Run:
             return
         if not _is_large(batch[0][1]) and not self._goes_together(batch[0][1]):
             self._pace.learn(result)
-        belongs, record = self._units.settle, self._ledger.record
         for (position, step), outcome in zip(batch, result.outcomes, strict=False):
-            if not belongs(position, step, outcome):
-                record(position, step, outcome)
-            self._latest = step.key
+            self._settle(position, step, outcome)
 
     def _settle(self, position: int, step: Step, outcome: KeyOutcome) -> None:
         self._latest = step.key

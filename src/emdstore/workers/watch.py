@@ -43,10 +43,7 @@ class Watch:
 
     def __call__(self, count: int, /) -> None:
         """See `Monitor`."""
-        if self._stopped:
-            raise Stopped
-        with self._lock:
-            self.bytes += count
+        self.count(count)
         if self._throttle is not None:
             self.slow_down(count)
 
