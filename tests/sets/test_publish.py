@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import functools
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +154,7 @@ def test_a_publication_stays_open_if_scratch_loses_a_file_while_the_next_one_is_
     def lose() -> None:  # the set is about to be opened
         scratch.delete("data/tas.nc")
 
-    with pytest.raises(DemotionRefusedError, match=r"missing: data/tas.nc.*stays open"):
+    with pytest.raises(DemotionRefusedError, match=rf"^'{FRAGMENT}'.*missing: data/tas.nc.*stays open"):
         publish_set(identity, SUCCESS, source=scratch, dest=results, before_record=lose)
     opened = read_record(results)
     assert opened is not None
@@ -253,6 +256,91 @@ def test_what_is_proved_to_be_there_is_not_read_again() -> None:
     seen = RecordingStore(results)
     assert not _publish_run(seen).record_written
     assert [call.key for call in seen.calls if call.verb in ("read_bytes", "open_reader")] == [RECORD_NAME]
+
+
+def test_a_record_tells_when_its_set_was_published_and_how_long_it_took() -> None:
+    before = datetime.now(UTC)
+    slow = Halting(InMemoryArtifactStore(), Turn("out.log", lambda: time.sleep(0.01)))
+    record = _publish_run(slow).record
+    assert record is not None
+    assert record.published_at is not None
+    assert before <= record.published_at <= datetime.now(UTC)
+    assert record.upload_duration is not None
+    assert 0.01 <= record.upload_duration <= (datetime.now(UTC) - before).total_seconds() + 0.001
+    assert record.upload_duration == round(record.upload_duration, 6)
+
+
+def test_what_an_earlier_publication_left_is_told_from_what_others_put_there() -> None:
+    results = InMemoryArtifactStore()
+    _publish_run(results)
+    results.write_bytes("notes.txt", b"by hand")
+    fewer = put(InMemoryArtifactStore(), small_run(output=output_bundle(data=["data/tas.nc"], html=["index.html"])))
+    for index in (b"<p>later", b"<p>last"):  # the second knows it from the first one's record
+        fewer.write_bytes("index.html", index)
+        record = publish_set(ExecutionRecord.at(FRAGMENT), SUCCESS, source=fewer, dest=results).record
+        assert record is not None
+        assert set(record.stale) == {"plots/map (°C).png", "notes.txt"}
+        assert record.superseded == ("plots/map (°C).png",)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_what_could_not_be_shipped_is_reported_and_nothing_is_published(published: bool) -> None:
+    results = InMemoryArtifactStore()
+    if published:
+        _publish_run(results)
+    full = FaultyStore(results, Fault(verbs={"write_bytes"}, keys={"index.html"}, error=StoreError))
+    other = put(InMemoryArtifactStore(), small_run(index=b"<p>later"))
+    failed = publish_set(ExecutionRecord.at(FRAGMENT), SUCCESS, source=other, dest=full)
+    assert [each.key for each in failed.outcome.artifacts_failed] == ["index.html"]
+    assert (failed.decision.status, failed.record, failed.record_written) == ("upload_failed", None, False)
+
+
+def test_a_record_that_is_there_already_is_returned_with_what_was_found() -> None:
+    results = InMemoryArtifactStore()
+    first, again = _publish_run(results), _publish_run(results)
+    assert (first.record_written, again.record_written) == (True, False)
+    assert again.record is not None
+    assert again.record.artifacts == first.outcome.artifacts
+    assert (again.outcome, again.decision) == (first.outcome, first.decision)
+
+
+@pytest.mark.parametrize("writes", ["the one that opens it", "the final one", "that of what was shipped by half"])
+def test_a_writer_that_may_not_go_on_writes_no_record(writes: str) -> None:
+    results = InMemoryArtifactStore()
+    dest: ArtifactStore = results
+    if writes == "that of what was shipped by half":  # without a record, and the bytes did not arrive
+        dest = FaultyStore(results, Fault(verbs={"write_bytes"}, keys={"index.html"}, error=StoreError))
+    elif writes == "the one that opens it":
+        _publish_run(results)
+    before = results.read_bytes(RECORD_NAME) if results.exists(RECORD_NAME) else None
+
+    def refuse() -> None:
+        raise OvertakenError("another has the claim", key=FRAGMENT)
+
+    run = put(InMemoryArtifactStore(), small_run(index=b"<p>later"))
+    ship = functools.partial(publish_set, ExecutionRecord.at(FRAGMENT), SUCCESS, source=run, before_record=refuse)
+    if dest is results:
+        with pytest.raises(OvertakenError, match="another has the claim"):
+            ship(dest=dest)
+    else:
+        assert ship(dest=dest).decision.status == "upload_failed"
+    assert (results.read_bytes(RECORD_NAME) if results.exists(RECORD_NAME) else None) == before
+
+
+def test_who_replaces_only_a_record_is_asked_too_and_tells_nothing_of_what_it_does_not_publish() -> None:
+    results = InMemoryArtifactStore()
+    known = ExecutionRecord.at(FRAGMENT, dataset_hash="abc")
+    _publish_run(results, identity=known)
+    digest = sha256_of(results.read_bytes(RECORD_NAME))
+    asked: list[str] = []
+    run = small_run()
+    fewer = put(InMemoryArtifactStore(), {name: data for name, data in run.items() if name != "series.json"})
+    result = attrs.evolve(SUCCESS, series_filename=None)
+    identity = ExecutionRecord.at(FRAGMENT)
+    published = publish_set(identity, result, source=fewer, dest=results, before_replacing=asked.append)
+    assert published.record is not None
+    assert published.record.replaces == digest
+    assert (published.record.dataset_hash, asked) == (None, [digest])  # no byte changed, and it is another set
 
 
 # -- taking over from a writer that was halted -------------------------------------------------------------------------
