@@ -233,9 +233,11 @@ class FarEnd:
             call.put(self._error)
 
     def begin(self) -> tuple[int, SimpleQueue[_Frame | EmdstoreError]]:
-        """Return a number for a request, and where its answers will be."""
+        """Return a number for a request, and where its answers will be; what the connection was cut by is there at once."""
         number = next(self._numbers) & 0xFFFFFFFF
         frames = self._calls[number] = SimpleQueue[_Frame | EmdstoreError]()
+        if self._error is not None:  # set before the calls are told of it: so this one is told, here or there
+            frames.put(self._error)
         return number, frames
 
     def forget(self, number: int) -> None:
