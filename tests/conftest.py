@@ -47,8 +47,8 @@ for number in (signal.SIGHUP, signal.SIGQUIT):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Take one more than the processors that this process may use: many tests wait for a server or a child."""
-    return None if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else len(os.sched_getaffinity(0)) + 1
+    """Take two more than the processors that this process may use: many tests wait for a server or a child."""
+    return None if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.hookimpl(wrapper=True)

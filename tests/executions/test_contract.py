@@ -25,6 +25,8 @@ from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.replay import replay
 from emdstore.sets.result import ExecutionResult
 
+pytestmark = pytest.mark.once
+
 # -- what was run --------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ from emdstore.sets.seal import open_set, standing_of
 from emdstore.stores import InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.testing import Fault, FaultyStore
 
+pytestmark = pytest.mark.once
+
 HOUR = timedelta(hours=1)
 
 

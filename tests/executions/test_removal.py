@@ -46,6 +46,8 @@ from emdstore.stores import LocalArtifactStore, S3ArtifactStore, scoped
 from emdstore.stores.local.trees import look_at_tree, remove_tree, trash_in
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
+pytestmark = pytest.mark.once
+
 PLOT = "plots/map.png"
 
 

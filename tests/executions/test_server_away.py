@@ -19,6 +19,8 @@ from emdstore.ingestion.replay import replay
 from emdstore.ingestion.replay_report import ReplayReport
 from emdstore.stores import LocalArtifactStore
 
+pytestmark = pytest.mark.once
+
 SETS = 40
 
 

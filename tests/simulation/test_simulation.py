@@ -17,6 +17,8 @@ from tests.simulation.worlds import Scene
 
 import emdstore
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 FRESH = int(os.environ.get("EMDSTORE_SIMULATION_SCHEDULES", "250"))
 
@@ -60,7 +62,6 @@ def test_what_failed_once_does_not_fail_again(stage: Stageplay, name: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize(("late", "other", "state"), PAIRS)
 def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
     stage: Stageplay, late: str, other: str, state: str
@@ -70,7 +71,6 @@ def test_whoever_acts_while_another_is_at_any_step_loses_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize(("kind", "results", "state"), KILLED)
 def test_whoever_is_killed_at_any_step_loses_nothing(stage: Stageplay, kind: str, results: str, state: str) -> None:
     failed = first_failure(stage, single_kills(stage, kind, Scene(results, (state,))))
@@ -91,7 +91,6 @@ TOLD = {
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize("fault", TOLD)
 def test_a_fault_that_is_put_back_is_found(fault: str) -> None:
     path = os.pathsep.join([str(ROOT), *sys.path])
@@ -108,7 +107,6 @@ def test_faults_are_still_texts_of_the_library() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize("late", ["publish", "commit"])
 def test_bytes_of_whoever_was_overtaken_do_not_stay_under_a_later_record(stage: Stageplay, late: str) -> None:
     failed = first_failure(stage, overtaken(stage, late, "commit", Scene("memory", ("littered",))))
@@ -116,7 +114,6 @@ def test_bytes_of_whoever_was_overtaken_do_not_stay_under_a_later_record(stage: 
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> None:
     said = os.environ.get("EMDSTORE_SIMULATION_SEED", "fresh")
     first = int.from_bytes(os.urandom(4), "big") if said == "fresh" else int(said)
@@ -129,7 +126,6 @@ def test_no_order_of_events_that_is_drawn_breaks_a_promise(stage: Stageplay) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_a_schedule_is_the_same_in_every_process(stage: Stageplay, tmp_path: Path) -> None:
     seeds = range(8)
     here = [fingerprint(stage.play(draw(seed))) for seed in seeds]

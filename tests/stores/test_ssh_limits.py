@@ -18,6 +18,8 @@ from tests.servers.sshd import SSHServer, run_sshd
 from emdstore import LocalArtifactStore, SSHArtifactStore, transfer
 from emdstore.errors import EmdstoreError, StoreAccessError, StoreError, StoreUnavailableError
 
+pytestmark = pytest.mark.once
+
 MIB = 1024 * 1024
 SCHEMES = ["ssh", "sftp"]
 SFTP_SERVER = "/usr/lib/openssh/sftp-server"

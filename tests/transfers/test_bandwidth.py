@@ -16,6 +16,8 @@ from emdstore.cli.options import WrongCallError
 from emdstore.transfers.bandwidth import Throttle
 from emdstore.workers import forks
 
+pytestmark = pytest.mark.once
+
 MONDAY = datetime(2026, 6, 1)
 
 
