@@ -51,6 +51,9 @@ class Pace:
         self._least = self.limit = fixed or min(self.most, (os.cpu_count() or 1) if self.local else 4, 4)
         self._least_seconds = math.inf
         self._between = tuple(place.server for place in places)
+        # What a server copies inside a bucket is only ordered here, and one listing proves a whole batch.
+        is_inside = len(places) == 2 and places[0].server is not None and places[0].server == places[1].server
+        self._longer = 2 if is_inside else 1
         seconds, noted = self._known.get(self._between, (math.inf, -math.inf))
         if system.current().monotonic() < noted + self._MEMORY_SECONDS:
             self._keep_to(seconds)
@@ -65,7 +68,8 @@ class Pace:
     def _keep_to(self, seconds: float) -> None:
         self._least_seconds = seconds = max(seconds, 1e-6)
         self.limit = min(self.most, max(self._least, round(seconds * self._SMALL_PER_SECOND)))
-        self.batch_keys = min(MOST_KEYS, max(self._least_keys, round(self._BATCH_SECONDS / seconds)))
+        keys = max(self._least_keys, round(self._longer * self._BATCH_SECONDS / seconds))
+        self.batch_keys = min(self._longer * MOST_KEYS, keys)
 
     def fix(self, limit: int) -> None:
         """Run so many batches at once from now on."""
