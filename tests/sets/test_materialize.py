@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,8 @@ from emdstore.errors import DemotionRefusedError, SameStoreError, StoreError, St
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.record import decode_record, publish_record
 from emdstore.sets.result import ExecutionResult
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, Place
+from emdstore.stores.views import StoreView
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 # -- the four promises -------------------------------------------------------------------------------------------------
@@ -93,6 +95,37 @@ def test_the_log_goes_first(scratch: LocalArtifactStore) -> None:
     written = [call.key for call in dest.calls if call.verb in ("write_bytes", "open_writer")]
     assert written[0] == "out.log"
     assert sorted(written) == sorted(CURATED)
+
+
+class _Distant(StoreView):
+    """A store on a slow server; whoever writes one of two bundles waits until the other is written, too."""
+
+    def __init__(self, inner: ArtifactStore) -> None:
+        super().__init__(inner)
+        self.written: list[str] = []
+        self._both = threading.Barrier(2)
+
+    def _within(self, place: Place) -> Place:
+        return attrs.evolve(place, remote=True)
+
+    def _enter(self, verb: str, key: str) -> str:
+        time.sleep(0.005)
+        if verb in ("write_bytes", "open_writer"):
+            self.written.append(key)
+            if key in ("output.json", "series.json"):
+                self._both.wait(10)
+        return super()._enter(verb, key)
+
+
+def test_the_other_bundles_go_at_once_to_a_distant_store_and_the_metric_bundle_after_them(
+    scratch: LocalArtifactStore,
+) -> None:
+    dest = _Distant(InMemoryArtifactStore())
+    outcome = materialize_outputs(SUCCESS, source=scratch, dest=dest)
+    assert {each.key for each in outcome.artifacts} == set(CURATED)
+    assert dest.written[0] == "out.log"
+    assert set(dest.written[-3:-1]) == {"output.json", "series.json"}
+    assert dest.written[-1] == "diagnostic.json"
 
 
 def test_artifacts_are_told_in_curated_order_with_what_they_are(

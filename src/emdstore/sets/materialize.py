@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 import attrs
 
 from emdstore import system
-from emdstore.emds import RECORD_NAME, RETRACTION_NAME, ArtifactSet, BundleWarning
+from emdstore.emds import RECORD_NAME, RETRACTION_NAME, BundleWarning
 from emdstore.errors import ArtifactNotFoundError, EmdstoreError, StoreError, StoreUnavailableError
 from emdstore.progress import tell
 from emdstore.sets.cause import read_cause
@@ -325,28 +325,22 @@ def _ship(
     if files := [key for key in todo if key != LOG_NAME and not read.frozen.exists(key)]:
         report = move(source, dest, files, unchanged="never", executor=executor, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
-    late = [key for key in _bundles_last(read.set) if key in todo and read.frozen.exists(key)]
+    late = {each.key: each.role for each in read.set.artifacts if each.key in todo and read.frozen.exists(each.key)}
+    if bundles := [key for key, role in late.items() if role != "metric"]:
+        report = move(read.frozen, dest, bundles, unchanged="never")  # at once, if the other side is far away
+        outcomes.update((each.key, each) for each in report.outcomes)
+        progress.add(list(report.outcomes))
+    metric = [key for key, role in late.items() if role == "metric"]
     if broken := [key for key, each in outcomes.items() if each.outcome == "failed"]:
         # The metric bundle makes a folder look like a set, so it waits for what did not arrive.
-        for key in [each.key for each in read.set.artifacts if each.role == "metric" and each.key in late]:
+        for key in metric:
             held = StoreError(f"{key!r} waits until all of its set has arrived, and {broken[0]!r} did not", key=key)
             outcomes[key] = KeyOutcome(key, "left", error=held)
-            late.remove(key)
-    steps = [Step(key, "copy", len(read.frozen.read_bytes(key))) for key in late]
-    moved = move_in_order(read.frozen, dest, steps)
+        metric = []
+    moved = move_in_order(read.frozen, dest, [Step(key, "copy", len(read.frozen.read_bytes(key))) for key in metric])
     outcomes.update((each.key, each) for each in moved)
-    for step in steps[len(moved) :]:
-        held = StoreError(f"{step.key!r} waits for {moved[-1].key!r}, which did not arrive", key=step.key)
-        outcomes[step.key] = KeyOutcome(step.key, "left", error=held)
     progress.add(moved, complete=True)
     return outcomes
-
-
-def _bundles_last(found: ArtifactSet) -> list[str]:
-    """Return the bundles in the order in which they are shipped: the metric bundle at the very end."""
-    order = {"series": 0, "output": 1, "metric": 2}
-    bundles = [each for each in found.artifacts if each.role in order]
-    return [each.key for each in sorted(bundles, key=lambda each: order[each.role])]
 
 
 class _JoinedProgress:

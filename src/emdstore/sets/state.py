@@ -7,12 +7,13 @@ decoded has the recorded digest (R1), and everything that the record names is th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 
+from emdstore import system
 from emdstore.emds import RECORD_NAME, RETRACTION_NAME, ArtifactSet, artifact_set, decode_output_bundle
 from emdstore.errors import (
     ArtifactNotFoundError,
@@ -34,6 +35,7 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
+from emdstore.workers.together import ask_together, is_far
 
 SetState = Literal["published", "failed", "publishing", "incomplete", "changed", "bare", "unreadable", "newer-schema"]
 """The states of a set; each set is in exactly one. See `docs/lifecycle.md`."""
@@ -267,8 +269,10 @@ def _look(
     folder: ArtifactStore, fragment: str, location: str, stamp: Stamp | None, bundles: bool, every_digest: bool
 ) -> SetLook:
     record: ExecutionRecord | EmdstoreError
+    began = system.current().monotonic()
     try:
         data, told = read_with_stamp(folder, RECORD_NAME)
+        answered = system.current().monotonic()
     except ArtifactNotFoundError:
         return _look_at_bare(folder, fragment, location, stamp, bundles)
     except EmdstoreError as error:
@@ -288,23 +292,12 @@ def _look(
     )
     if isinstance(record, EmdstoreError) or seen.state in ("publishing", "unreadable"):
         return _judged(seen)
-    listing = list_set(folder, record)
+    at_once = is_far(folder, answered - began)
+    listing, digests, read = _listed_and_read(folder, record, bundles=bundles, at_once=at_once)
     seen = attrs.evolve(seen, word=last_word(folder, "") if RETRACTION_NAME in listing else None)
-    digests: dict[str, Digest] = {}
-    read: dict[str, bytes] = {}
     wanted = [each.key for each in record.artifacts] if every_digest else []
-    if bundles:
-        for artifact in record.artifacts:
-            if artifact.role in _BUNDLES and artifact.key in listing and artifact.role not in read:
-                try:
-                    content = folder.read_bytes(artifact.key)
-                except EmdstoreError as error:
-                    digests[artifact.key] = error
-                else:
-                    digests[artifact.key] = (len(content), sha256_of(content))
-                    read[artifact.role] = content
-        if record.state == "failed" and record.cause is None:  # written before records had it, or by somebody else
-            seen = attrs.evolve(seen, cause=_read_cause(folder, record, listing, digests))
+    if bundles and record.state == "failed" and record.cause is None:  # written before records had it, or by others
+        seen = attrs.evolve(seen, cause=_read_cause(folder, record, listing, digests))
     doubtful = judge(record, listing, digests).doubtful
     for key in dict.fromkeys((*wanted, *doubtful)):
         if key in digests:
@@ -315,6 +308,29 @@ def _look(
             digests[key] = error
     judgement = judge(record, listing, digests)
     return _judged(attrs.evolve(seen, judgement=judgement, listing=listing, digests=digests, bundles=read))
+
+
+def _listed_and_read(
+    folder: ArtifactStore, record: ExecutionRecord, *, bundles: bool, at_once: bool
+) -> tuple[Listing, dict[str, Digest], dict[str, bytes]]:
+    """List a set's folder and read its bundles: their digests by key, and their bytes by role."""
+    wanted = [each for each in record.artifacts if bundles and each.role in _BUNDLES]
+    asked: list[Callable[[], Any]] = [partial(list_set, folder, record)]
+    asked += [partial(folder.read_bytes, each.key) for each in wanted]
+    listing, *contents = ask_together(asked, at_once=at_once)
+    if isinstance(listing, EmdstoreError):
+        raise listing
+    digests: dict[str, Digest] = {}
+    read: dict[str, bytes] = {}
+    for artifact, content in zip(wanted, contents, strict=True):
+        if artifact.key not in listing or artifact.role in read:
+            continue
+        if isinstance(content, EmdstoreError):
+            digests[artifact.key] = content
+        else:
+            digests[artifact.key] = (len(content), sha256_of(content))
+            read[artifact.role] = content
+    return listing, digests, read
 
 
 def _read_cause(
@@ -333,7 +349,9 @@ def _read_cause(
 
 
 def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: Stamp | None, bundles: bool) -> SetLook:
+    began = system.current().monotonic()
     listing = listing_of(folder)
+    at_once = is_far(folder, system.current().monotonic() - began)
     if METRIC_NAME not in listing:
         raise ExecutionNotFoundError(
             f"no set at {fragment!r} in {folder!r}: neither a record ({RECORD_NAME}) nor a metric bundle", key=fragment
@@ -357,8 +375,14 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
         stamp=stamp,
         word=last_word(folder, "") if RETRACTION_NAME in listing else None,
     )
+    wanted = {role: name for role, name in names.items() if bundles or role == "output"}
+    asked = [partial(folder.read_bytes, name) for name in wanted.values()]
+    read: dict[str, bytes] = {}
     try:
-        read = {role: folder.read_bytes(name) for role, name in names.items() if bundles or role == "output"}
+        for role, content in zip(wanted, ask_together(asked, at_once=at_once), strict=True):
+            if isinstance(content, EmdstoreError):
+                raise content
+            read[role] = content
         if "output" in names:
             bundle = decode_output_bundle(read["output"], name=names["output"])
             named = name_all(bundle=bundle)

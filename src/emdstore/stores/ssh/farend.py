@@ -233,7 +233,7 @@ class FarEnd:
             call.put(self._error)
 
     def begin(self) -> tuple[int, SimpleQueue[_Frame | EmdstoreError]]:
-        """Return a number for a request, and where its answers will be; what the connection was cut by is there at once."""
+        """Return a number for a request, and where its answers will be: at once the error by which the line was cut."""
         number = next(self._numbers) & 0xFFFFFFFF
         frames = self._calls[number] = SimpleQueue[_Frame | EmdstoreError]()
         if self._error is not None:  # set before the calls are told of it: so this one is told, here or there

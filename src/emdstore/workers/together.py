@@ -1,0 +1,56 @@
+"""Asking a store several things, at once if each answer takes long."""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from emdstore.errors import EmdstoreError
+from emdstore.per_process import PerProcess
+from emdstore.stores.place import place_of
+from emdstore.stores.port import ArtifactStore
+from emdstore.workers.backlog import executor_or_threads
+
+T = TypeVar("T")
+
+_FAR_SECONDS = 0.005  # from here on threads, which have to be started, save time
+_AT_ONCE = 8
+_fastest = PerProcess[dict[Hashable, float]](dict)
+
+
+def is_far(store: ArtifactStore, seconds: float) -> bool:
+    """Tell whether a store's answers take long, after one that took so many seconds.
+
+    The fastest one so far decides: on a busy machine most of them are slow.
+    """
+    if (server := place_of(store).server) is None:
+        return False
+    known = _fastest.get()
+    known[server] = least = min(seconds, known.get(server, math.inf))
+    return least > _FAR_SECONDS
+
+
+def ask_together(asked: Sequence[Callable[[], T]], *, at_once: bool) -> list[T | EmdstoreError]:
+    """Ask one after the other, or all at once, and return each answer, or the error of ours instead of it.
+
+    Parameters
+    ----------
+    asked
+        What to ask. What is asked only reads, so that nobody has to wait for it after Ctrl-C.
+    at_once
+        Whether to, because each answer takes long: see `is_far`.
+    """
+    if not at_once or len(asked) < 2:
+        return [_answer(ask) for ask in asked]
+    with executor_or_threads(None, min(len(asked), _AT_ONCE), "asking", only_read=True) as threads:
+        answers = [threads.submit(contextvars.copy_context().run, _answer, ask) for ask in asked]
+        return [each.result() for each in answers]
+
+
+def _answer(ask: Callable[[], T]) -> T | EmdstoreError:
+    try:
+        return ask()
+    except EmdstoreError as error:
+        return error

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from emdstore import InMemoryArtifactStore, system
+from emdstore.errors import StoreError
+from emdstore.per_process import PerProcess
+from emdstore.stores import ArtifactStore, Place
+from emdstore.stores.views import StoreView
+from emdstore.workers import together
+from emdstore.workers.together import ask_together, is_far
+
+
+class Remote(StoreView):
+    """A store that says that it is on a server."""
+
+    def _within(self, place: Place) -> Place:
+        return attrs.evolve(place, remote=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "_fastest", PerProcess(dict))
+
+
+def _fail() -> str:
+    raise StoreError("no")
+
+
+def test_what_takes_long_is_asked_at_once_and_answered_in_order() -> None:
+    all_ask = threading.Barrier(3)
+
+    def ask(number: int) -> Callable[[], int]:
+        return lambda: number + 0 * all_ask.wait(10)
+
+    assert ask_together([ask(0), ask(1), ask(2)], at_once=True) == [0, 1, 2]
+
+
+def test_what_is_near_is_asked_one_after_the_other_without_threads() -> None:
+    threads: list[int] = []
+    ask_together([lambda: threads.append(threading.get_ident())] * 3, at_once=False)
+    ask_together([lambda: threads.append(threading.get_ident())], at_once=True)  # one needs no other thread
+    assert threads == [threading.get_ident()] * 4
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_error_of_a_store_stands_for_its_answer_and_any_other_is_raised(at_once: bool) -> None:
+    first, second = ask_together([_fail, lambda: "there"], at_once=at_once)
+    assert isinstance(first, StoreError)
+    assert second == "there"
+    with pytest.raises(ZeroDivisionError):
+        ask_together([lambda: 1 // 0, lambda: 1], at_once=at_once)
+
+
+def test_threads_ask_on_the_same_machine() -> None:
+    here = attrs.evolve(system.current(), host=lambda: "elsewhere")
+    with system.using(here):
+        assert ask_together([lambda: system.current().host()] * 2, at_once=True) == ["elsewhere"] * 2
+
+
+def test_more_than_a_few_are_asked_by_as_many_threads() -> None:
+    names: list[str] = []
+    ask_together([lambda: names.append(threading.current_thread().name)] * 50, at_once=True)
+    assert len(names) == 50
+    assert len(set(names)) <= 8
+
+
+def test_the_fastest_answer_tells_how_far_a_server_is() -> None:
+    far: ArtifactStore = Remote(InMemoryArtifactStore())
+    assert [is_far(far, seconds) for seconds in (0.5, 0.03, 0.001, 0.03)] == [True, True, False, False]
+    assert is_far(Remote(InMemoryArtifactStore()), 0.03)  # another one
+
+
+def test_what_is_on_no_server_is_never_far() -> None:
+    assert not is_far(InMemoryArtifactStore(), 10)
