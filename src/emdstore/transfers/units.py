@@ -7,6 +7,7 @@ memory as possible.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +20,11 @@ import attrs
 from emdstore.errors import EmdstoreError, LookRefusedError, SelectionError
 from emdstore.keys import in_folder, join_key
 from emdstore.selection import folders_above, roots_of
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, LeftOut, StoreSession, SupportsPath, SupportsSession
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import KeyPair, Listing, Step, Unchanged, check_rule, pairs_of, plan_steps
+from emdstore.workers.together import ask_together
 
 _MOST_WAITING = 2000
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
@@ -218,14 +221,14 @@ class _Grouping:
         """Leave the last folder, and return what was listed in it."""
         folder = self._open.pop()
         if folder.kind == "sealed":
-            pairs = tuple(_flat(folder.held))
-            self._waiting -= len(pairs) - 1
-            return [Group(folder.path, "sealed", pairs)]
-        if folder.kind == "bare" or (folder.kind is None and folder.hinted):
-            inside = [each for each in folder.held if _is_sealed(each)]
+            left: list[KeyPair | Group] = [Group(folder.path, "sealed", tuple(_flat(folder.held)))]
+        elif folder.kind == "bare" or (folder.kind is None and folder.hinted):
             own = tuple(_flat(each for each in folder.held if not _is_sealed(each)))
-            return [*inside, Group(folder.path, "bare", own)]
-        return folder.held
+            left = [*filter(_is_sealed, folder.held), Group(folder.path, "bare", own)]
+        else:
+            left = folder.held
+        self._waiting -= len(folder.held) - len(left)  # a group waits as one
+        return left
 
     def _certain(self) -> Iterator[KeyPair | Group]:
         """Release what does not belong to an open folder."""
@@ -270,26 +273,35 @@ def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: 
 
     A seal at the source that nobody may look at could not be moved, and counts for none.
     """
-    sealed: dict[str, bool] = {}
-    hidden: set[str] = set()
+    stores = (source, dest) if source is not dest else (dest,)
+    is_remote = any(place_of(store).remote for store in stores)
     found: dict[str, str] = {}
-    untold = set()
-    for key in keys:
-        folder = ""
-        for segment in (*key.split("/")[:-1], ""):
-            if folder not in sealed:
-                at = join_key(folder, name)
-                told = [_holds(store, at) for store in ((source, dest) if source is not dest else (dest,))]
-                sealed[folder] = any(told)
-                if told[-1] is None:
-                    hidden.add(folder)
-            if sealed[folder]:
-                found[key] = folder
-                break
-            if folder in hidden:
+    untold: set[str] = set()
+    left = {key: ("", *reversed(folders_above(key))) for key in keys}
+    for depth in itertools.count():  # nothing is asked of a folder in a sealed one
+        asked = dict.fromkeys(above[depth] for above in left.values())
+        answers = ask_together([partial(_is_there, stores, join_key(each, name)) for each in asked], at_once=is_remote)
+        told = dict(zip(asked, answers, strict=True))
+        for key, above in [*left.items()]:
+            answer = told[above[depth]]
+            if isinstance(answer, EmdstoreError):
+                raise answer
+            is_sealed, is_told = answer
+            if is_sealed:
+                found[key] = above[depth]
+            elif not is_told:
                 untold.add(key)
-            folder = join_key(folder, segment) if segment else folder
+            if is_sealed or depth + 1 == len(above):
+                del left[key]
+        if not left:
+            break
     return Sealed(found, frozenset(untold - found.keys()))
+
+
+def _is_there(stores: Sequence[ArtifactStore], key: str) -> tuple[bool, bool]:
+    """Tell whether any of the stores holds a key, and whether the last one tells."""
+    told = [_holds(store, key) for store in stores]
+    return any(told), told[-1] is not None
 
 
 def _holds(store: ArtifactStore, key: str) -> bool | None:
