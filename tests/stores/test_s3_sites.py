@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.servers.s3 import FaultProxy, Request, S3Server
 
 from emdstore.errors import ArtifactChangedError, ArtifactRetainedError, StoreError, StoreURLError
 from emdstore.sets.transfer import transfer
+from emdstore.stores import checksums
 from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.objects.store import MIB
 from emdstore.stores.port import TellsWritten
@@ -66,6 +68,26 @@ def test_an_object_carries_its_digest_and_is_compared_with_it_where_the_etag_is_
     )
     with pytest.raises(StoreError, match="damaged"):
         store.read_bytes("a")
+
+
+def test_the_digest_of_what_a_transfer_streams_is_told_and_not_computed_again(
+    moto_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[int] = []
+
+    def note(data: bytes) -> Any:
+        hashed.append(len(data))
+        return sha256(data)
+
+    bucket, data = moto_server.make_bucket(), bytes(range(256)) * (3 * MIB // 256)
+    source = LocalArtifactStore(tmp_path)
+    source.write_bytes("a", data)
+    dest = S3ArtifactStore(f"s3://{bucket}", **moto_server.options, encryption="aws:kms")
+    monkeypatch.setattr(checksums, "hashlib", SimpleNamespace(sha256=note))
+    (told,) = transfer(source, dest).outcomes
+    assert (told.outcome, told.sha256) == ("copied", sha256(data).hexdigest())
+    assert len(data) not in hashed
+    assert of_object(moto_server, bucket, "a")["Metadata"]["sha256"] == told.sha256
 
 
 @pytest.mark.parametrize("how", ["off", "when-required", None, "environment"])

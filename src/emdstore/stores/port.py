@@ -284,6 +284,15 @@ class ExpectsSize(Protocol):
 
 
 @runtime_checkable
+class TakesDigest(Protocol):
+    """What a writer has besides if it sends the digest of an artifact along with its bytes."""
+
+    def take_digest(self, sha256: str, /) -> None:
+        """Tell, after the last bytes, what their SHA-256 is, so that they are not hashed once more."""
+        ...
+
+
+@runtime_checkable
 class KnowsWritten(Protocol):
     """What a reader or a session has besides if it knows when the bytes were written, to the nanosecond.
 

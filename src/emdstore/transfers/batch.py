@@ -7,7 +7,6 @@ import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
 
 import attrs
 
@@ -42,15 +41,6 @@ _log = logging.getLogger(__name__)
 _ONCE_BYTES = 64 * 1024 * 1024
 
 
-class Distance(Protocol):
-    """Knows how far away the stores are."""
-
-    @property
-    def is_far(self) -> bool:
-        """Whether waiting for the answers one after the other would take longer than starting threads."""
-        ...
-
-
 Batch = Sequence[tuple[int, Step]]
 """Steps with their positions in the report."""
 
@@ -63,21 +53,20 @@ class BatchResult:
     seconds: float
 
 
-def run_batch(stores: Stores, monitor: Monitor | None, distance: Distance | None, batch: Batch) -> BatchResult:
-    """Do the steps of one batch, one after the other; errors become outcomes. By then it is known whether it is far."""
+def run_batch(stores: Stores, monitor: Monitor | None, batch: Batch) -> BatchResult:
+    """Do the steps of one batch, one after the other; errors become outcomes."""
     started = system.current().monotonic()
     outcomes: list[KeyOutcome] = []
-    far = distance is not None and distance.is_far
     with contextlib.suppress(Stopped):
-        for outcome in run_steps(stores, [step for _, step in batch], monitor, far=far):
+        for outcome in run_steps(stores, [step for _, step in batch], monitor):
             outcomes.append(outcome)  # noqa: PERF402 - kept when a later step is stopped
     return BatchResult(outcomes, system.current().monotonic() - started)
 
 
-def run_steps(stores: Stores, steps: Sequence[Step], monitor: Monitor | None, *, far: bool) -> Iterator[KeyOutcome]:
+def run_steps(stores: Stores, steps: Sequence[Step], monitor: Monitor | None) -> Iterator[KeyOutcome]:
     """Do steps and yield their outcomes in order; errors become outcomes."""
     source, dest = stores.source, stores.dest
-    with Route(stores, monitor, far=far) as route:
+    with Route(stores, monitor) as route:
         for are_plain, group in itertools.groupby(steps, is_plain_copy):
             run = list(group)
             copies = route.copy_many(run) if are_plain and len(run) > 1 else None

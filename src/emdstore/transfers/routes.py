@@ -37,6 +37,7 @@ from emdstore.stores.port import (
     SupportsPath,
     SupportsSession,
     SupportsStreaming,
+    TakesDigest,
     TellsWritten,
 )
 from emdstore.transfers.plan import Step
@@ -109,19 +110,15 @@ class Route:
         The stores.
     monitor
         Called with the number of bytes as they move.
-    far
-        Whether a store is far away, so that many such routes are used at once.
     """
 
-    def __init__(self, stores: Stores, monitor: Monitor | None = None, *, far: bool = False) -> None:
+    def __init__(self, stores: Stores, monitor: Monitor | None = None) -> None:
         self._stores, self._monitor = stores, monitor
         self._copies: CopySession | None = None
         self._reader: ArtifactStore | StoreSession = stores.source
         self._writer: ArtifactStore | StoreSession = stores.dest
         self._opened = ExitStack()
-        # A file is read into one buffer, but of many such buffers the allocator keeps too much. An object arrives in
-        # pieces: put together it takes several times its size.
-        self._whole_size = 4 * _MIB if stores.has_files and not far else _MIB
+        self._whole_size = _MIB  # of many larger buffers the allocator keeps too much
         self._ask, self._dated = stores.asked, stores.dated
         self._times: KnowsWritten | None = None
         if self._dated and stores.reading is None:
@@ -221,9 +218,12 @@ class Route:
                 raise SourceChangedError(
                     f"{key!r} had {reader.info.size} bytes when it was opened and gave {size}; run it again", key=key
                 )
-            if sha256 not in (None, digest.hexdigest()):
+            found = digest.hexdigest()
+            if sha256 not in (None, found):
                 raise _UnexpectedError
-        return Copied(size, digest.hexdigest())
+            if isinstance(writer, TakesDigest):
+                writer.take_digest(found)
+        return Copied(size, found)
 
     def _written_ns(self, times: KnowsWritten | None, info: ArtifactInfo | None = None) -> int | None:
         """Return when the bytes were first written, as far as the destination keeps it."""

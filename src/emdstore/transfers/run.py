@@ -282,7 +282,7 @@ class _Run:
         started = system.current().monotonic()
         outcomes: list[KeyOutcome] = []
         steps = [step for _, step in batch]
-        for outcome in run_steps(self._stores, steps, self._watch, far=self._pace.is_far):
+        for outcome in run_steps(self._stores, steps, self._watch):
             self._settle(*batch[len(outcomes)], outcome)
             outcomes.append(outcome)
             self._tell()
@@ -297,9 +297,7 @@ class _Run:
                 executor, monitor = self._own_workers()
                 stack.push(partial(_end_workers, executor))
             stack.callback(self._stop_workers)
-            backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](
-                executor, run_batch, self._stores, monitor, None if self._elsewhere else self._pace
-            )
+            backlog = self._backlog = Backlog[tuple[int, Step], BatchResult](executor, run_batch, self._stores, monitor)
             while True:
                 # Planning continues beside the work, in small portions, so that no worker waits for it.
                 planned = self._plan_some()

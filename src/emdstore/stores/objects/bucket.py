@@ -325,6 +325,7 @@ class Bucket:
         data: bytes | bytearray | None = None,
         written_ns: int | None = None,
         *,
+        sha256: str | None = None,
         also: Mapping[str, str] = {},
     ) -> dict[str, Any]:
         """Return the arguments of the engine for attributes and tags that are uploaded with an artifact's bytes.
@@ -335,13 +336,15 @@ class Bucket:
             The artifact, and its bytes if they are known before they are sent.
         written_ns
             When these were written where they come from, if that is known otherwise than by `written_ns_of`.
+        sha256
+            The digest of the bytes, if it is known otherwise than by `sha256_of`.
         also
             Other attributes.
         """
         kind = content_type(key)
         attributes = {**self.attributes, **({} if kind is None else {"Content-Type": kind}), **also}
         if data is not None and self.tells_digests:
-            attributes[SHA256] = sha256_of(data)
+            attributes[SHA256] = sha256 or sha256_of(data)
         if written_ns is None and data is not None:
             written_ns = written_ns_of(data)
         if written_ns is not None and 0 <= written_ns < _LATEST:

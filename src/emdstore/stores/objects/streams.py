@@ -224,12 +224,14 @@ def _stream(found: Any) -> Iterator[bytes]:
     return iter(found.stream(min_chunk_size=CHUNK_SIZE // 2))
 
 
-def put_whole(bucket: Bucket, key: str, data: bytes | bytearray, written_ns: int | None = None) -> None:
+def put_whole(
+    bucket: Bucket, key: str, data: bytes | bytearray, written_ns: int | None = None, sha256: str | None = None
+) -> None:
     """Put an object by one request; see `Bucket.sent_with`."""
     name = bucket.object_name(key)
     obs, client = bucket.client(len(data))
     with bucket.errors.translating("write", key):
-        obs.put(client, name, data, use_multipart=False, **bucket.sent_with(key, data, written_ns))
+        obs.put(client, name, data, use_multipart=False, **bucket.sent_with(key, data, written_ns, sha256=sha256))
 
 
 class ObjectWriter:
@@ -237,6 +239,7 @@ class ObjectWriter:
 
     _file: Any = None
     _written_ns: int | None = None
+    _sha256: str | None = None
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._size = bucket, key, 0
@@ -250,6 +253,10 @@ class ObjectWriter:
         self._part_size = self._bucket.part_size_for(self._key, size)
         self._is_large = size > self._part_size
         self._written_ns = written_ns
+
+    def take_digest(self, sha256: str, /) -> None:
+        """See `TakesDigest.take_digest`."""
+        self._sha256 = sha256
 
     def write(self, data: bytes, /) -> None:
         """See `ArtifactWriter.write`."""
@@ -293,7 +300,7 @@ class ObjectWriter:
     ) -> None:
         if self._file is None:
             if kind is None:
-                put_whole(self._bucket, self._key, self._first, self._written_ns)
+                put_whole(self._bucket, self._key, self._first, self._written_ns, self._sha256)
             return
         try:
             self._finish(kind, error, traceback)
