@@ -524,12 +524,13 @@ class TestFound:
         assert contents(dest) == contents({"same": b"1", "new": b"2", "changed": b"33", "other": b"4"})
 
 
-@pytest.mark.parametrize(("far_seconds", "verb"), [(math.inf, "write_bytes"), (0.0, "open_writer")])
-def test_a_file_of_some_mebibytes_goes_in_one_piece_to_a_near_store_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far_seconds: float, verb: str
+@pytest.mark.parametrize(("more", "verb"), [(0, "write_bytes"), (1, "open_writer")])
+@pytest.mark.parametrize("far_seconds", [math.inf, 0.0])
+def test_a_file_of_a_mebibyte_goes_in_one_piece_and_a_larger_one_as_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, far_seconds: float, more: int, verb: str
 ) -> None:
     monkeypatch.setattr(engine.Pace, "_FAR_SECONDS", far_seconds)
-    source = fill(LocalArtifactStore(tmp_path), {"a": b"1", "b": bytes(2 * 1024 * 1024)})
+    source = fill(LocalArtifactStore(tmp_path), {"a": b"1", "b": bytes(1024 * 1024 + more)})
     dest = RecordingStore(InMemoryArtifactStore())
     assert transfer(source, dest).ok
     assert [call.verb for call in dest.calls if call.key == "b" and "writ" in call.verb] == [verb]
