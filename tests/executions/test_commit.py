@@ -31,7 +31,7 @@ from tests.executions.runs import (
     snapshot,
     work,
 )
-from tests.sets.examples import encode, held, metric_bundle, put, rows_of
+from tests.sets.examples import SUCCESS, encode, held, metric_bundle, put, rows_of, small_run
 from tests.sets.late import Halting, Turn
 
 from emdstore import system
@@ -42,6 +42,7 @@ from emdstore.errors import (
     CatalogError,
     ClaimHeldError,
     ClaimLostError,
+    DemotionRefusedError,
     EmdstoreError,
     RecordError,
     RecordVersionError,
@@ -58,6 +59,7 @@ from emdstore.executions.without_catalog import publish_execution
 from emdstore.executions.workspace import Workspace
 from emdstore.ingestion.reading import read_set
 from emdstore.ingestion.replay import ingest
+from emdstore.sets.publish import publish_set
 from emdstore.sets.record import ExecutionRecord, encode_record, read_record
 from emdstore.sets.result import ExecutionResult
 from emdstore.sets.state import look_at_set
@@ -356,6 +358,52 @@ def test_an_owner_of_this_machine_whose_process_is_gone_is_taken_over_at_once(wo
     claim(workspace, execution, owner_that_is_gone())
     execution.commit_output_assets()
     assert (execution.status, execution.row.owner) == ("uploaded", None)
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_what_is_taken_over_is_read_back_as_its_first_owner_may_go_on(workspace: Workspace, taken_over: bool) -> None:
+    execution = ran(workspace)
+    if taken_over:
+        claim(workspace, execution, owner_that_is_gone())
+    log = f"{execution.fragment}/out.log"
+    late = b"x" * len(workspace.scratch.read_bytes(log))
+    # They land before the record, so that no time tells of them.
+    halting = Halting(workspace.results, Turn(RECORD_NAME, lambda: workspace.results.write_bytes(log, late)))
+    again(attrs.evolve(workspace, results=halting), execution).commit_output_assets()
+    assert (workspace.results.read_bytes(log) == late) is not taken_over
+
+
+def test_a_commit_reports_what_it_published_as_news(workspace: Workspace) -> None:
+    execution = ran(workspace)
+    (news,) = execution.commit_output_assets().events
+    row = execution.row
+    assert (news.kind, news.name, news.record, news.generation) == (
+        "published",
+        execution.fragment,
+        row.record_digest,
+        row.generation,
+    )
+    assert execution.commit_output_assets().events == ()
+
+
+@pytest.mark.parametrize("status", ["stopped", "pending_upload"])
+def test_a_refused_demotion_keeps_the_status_unless_it_was_halfway(workspace: Workspace, status: str) -> None:
+    execution = ran(workspace)
+    complete = put(InMemoryArtifactStore(), small_run())
+    done = publish_set(
+        ExecutionRecord.at(execution.fragment),
+        SUCCESS,
+        source=complete,
+        dest=scoped(workspace.results, execution.fragment),
+    )
+    workspace.scratch.delete(f"{execution.fragment}/plots/map.png")
+    if status == "pending_upload":
+        claim(workspace, execution, owner_that_is_gone())
+    with pytest.raises(DemotionRefusedError, match=r"plots/map\.png") as caught:
+        execution.commit_output_assets()
+    told = ("stopped", None) if status == "stopped" else ("upload_failed", str(caught.value))
+    assert (execution.row.status, execution.row.error) == told
+    assert record_of(execution) == done.record
 
 
 # -- stores and catalogs that fail ---------------------------------------------------------------------------------

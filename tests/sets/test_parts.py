@@ -63,7 +63,7 @@ def recorded(store: ArtifactStore) -> ExecutionRecord:
 
 def is_left(unit: Unit, *keys: str) -> bool:
     """Tell whether nothing of it is done, and each key tells why."""
-    told = all(step.error is unit.error for step in unit.loose)
+    told = unit.folder == FRAGMENT and all(step.error is unit.error for step in unit.loose)
     return unit.error is not None and actions(steps_of(unit)) == dict.fromkeys(keys, "left") and told
 
 
@@ -196,6 +196,37 @@ def test_a_record_that_would_lack_something_stays(
     assert repr(LOG) in str(named.error)
     assert named.error is not None
     assert named.error.key == AT
+
+
+def test_all_that_the_record_names_is_looked_for(source: InMemoryArtifactStore, dest: InMemoryArtifactStore) -> None:
+    names = [each.key for each in recorded(source).artifacts]
+    for lacking in names:
+        keys = [key for key in KEYS if key != f"{FRAGMENT}/{lacking}"]
+        for unit in (part(source, dest, AT, *keys), some(source, dest, *copies(AT, *keys))):
+            assert isinstance(unit.error, RecordError)
+            assert repr(f"{FRAGMENT}/{lacking}") in str(unit.error)
+            assert unit.folder == FRAGMENT
+
+
+def test_what_is_known_to_be_there_is_compared_with_the_record_all_the_same(
+    source: InMemoryArtifactStore, dest: InMemoryArtifactStore
+) -> None:
+    put(dest, {name: small_run()[name] for name in CURATED}, FRAGMENT)
+    for action in ("unchanged", "compare"):
+        steps = [Step(key, cast("Any", action), 8) for key in KEYS]
+        unit = some(source, dest, Step(AT, "copy", 8), *steps)
+        assert {step.action for rank in unit.ranks for step in rank} == {"compare"}
+    publish(dest)
+    unit = some(source, dest, Step(LOG, "unchanged", 7))
+    assert (actions(unit.loose), unit.folder) == ({LOG: "compare"}, FRAGMENT)
+
+
+def test_what_was_written_after_its_record_is_doubted(
+    source: InMemoryArtifactStore, dest: InMemoryArtifactStore
+) -> None:
+    source.write_bytes(DATA, small_run()["data/tas.nc"])
+    found = {step.key: step.doubt for step in steps_of(part(source, dest, DATA, LOG))}
+    assert found == {DATA: True, LOG: False}
 
 
 @pytest.mark.parametrize("unchanged", ["stat", "never"])
