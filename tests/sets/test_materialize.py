@@ -32,7 +32,14 @@ from tests.sets.examples import (
 from tests.sets.published import disagreeing, state
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import DemotionRefusedError, SameStoreError, StoreError, StoreUnavailableError
+from emdstore.errors import (
+    DemotionRefusedError,
+    EmdstoreError,
+    SameStoreError,
+    StoreError,
+    StoreUnavailableError,
+    UnsafePathError,
+)
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.record import decode_record, publish_record
 from emdstore.sets.result import ExecutionResult
@@ -126,6 +133,20 @@ def test_the_other_bundles_go_at_once_to_a_distant_store_and_the_metric_bundle_a
     assert dest.written[0] == "out.log"
     assert set(dest.written[-3:-1]) == {"output.json", "series.json"}
     assert dest.written[-1] == "diagnostic.json"
+
+
+@pytest.mark.parametrize("error", [StoreError, UnsafePathError])
+@pytest.mark.parametrize("name", ["output.json", "series.json", "index.html"])
+def test_the_metric_bundle_waits_for_what_did_not_arrive(
+    scratch: LocalArtifactStore, name: str, error: type[EmdstoreError]
+) -> None:
+    results = InMemoryArtifactStore()
+    dest = FaultyStore(results, Fault(verbs={"write_bytes", "open_writer"}, keys={name}, error=error))
+    outcome = materialize_outputs(SUCCESS, source=scratch, dest=dest)
+    # A file that may not stand where it should leaves a set that lacks it; without a bundle nobody would know.
+    waits = error is StoreError or name != "index.html"
+    assert results.exists("diagnostic.json") is not waits
+    assert ("diagnostic.json" in outcome.artifacts_held_back) is waits
 
 
 def test_artifacts_are_told_in_curated_order_with_what_they_are(

@@ -326,12 +326,14 @@ def _ship(
         report = move(source, dest, files, unchanged="never", executor=executor, on_progress=progress.part())
         outcomes.update((each.key, each) for each in report.outcomes)
     late = {each.key: each.role for each in read.set.artifacts if each.key in todo and read.frozen.exists(each.key)}
-    if bundles := [key for key, role in late.items() if role != "metric"]:
+    metric = [key for key, role in late.items() if role == "metric"]
+    if bundles := [key for key in late if key not in metric]:
         report = move(read.frozen, dest, bundles, unchanged="never")  # at once, if the other side is far away
         outcomes.update((each.key, each) for each in report.outcomes)
         progress.add(list(report.outcomes))
-    metric = [key for key, role in late.items() if role == "metric"]
-    if broken := [key for key, each in outcomes.items() if each.outcome == "failed"]:
+    broken = [key for key, each in outcomes.items() if each.outcome == "failed"]
+    broken += [key for key in bundles if outcomes[key].outcome not in ("copied", "failed")]
+    if broken:
         # The metric bundle makes a folder look like a set, so it waits for what did not arrive.
         for key in metric:
             held = StoreError(f"{key!r} waits until all of its set has arrived, and {broken[0]!r} did not", key=key)
