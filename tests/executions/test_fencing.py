@@ -149,7 +149,7 @@ def test_an_owner_that_is_alive_keeps_its_claim_beyond_its_lease(scene: Scene) -
     at = BEFORE["the first artifact"](scene.steps())
     undisturbed = end_state(scene.workspace, scene.fragment)
     scene.reset()
-    with scene.child(at=at, action=Linger(2 * LEASE)) as owner:
+    with scene.child(at=at, action=Linger(3 * LEASE)) as owner:
         while scene.workspace.catalog.execution(scene.fragment).status != "pending_upload":
             time.sleep(0.01)
         until = time.monotonic() + 1.3 * LEASE
