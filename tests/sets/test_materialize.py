@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.distant import Distant
 from tests.executions.runs import WRITES
 from tests.sets.examples import (
     CURATED,
@@ -43,8 +43,7 @@ from emdstore.errors import (
 from emdstore.sets.materialize import materialize_outputs
 from emdstore.sets.record import decode_record, publish_record
 from emdstore.sets.result import ExecutionResult
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, Place
-from emdstore.stores.views import StoreView
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore, LocalArtifactStore
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 # -- the four promises -------------------------------------------------------------------------------------------------
@@ -104,35 +103,23 @@ def test_the_log_goes_first(scratch: LocalArtifactStore) -> None:
     assert sorted(written) == sorted(CURATED)
 
 
-class _Distant(StoreView):
-    """A store on a slow server; whoever writes one of two bundles waits until the other is written, too."""
-
-    def __init__(self, inner: ArtifactStore) -> None:
-        super().__init__(inner)
-        self.written: list[str] = []
-        self._both = threading.Barrier(2)
-
-    def _within(self, place: Place) -> Place:
-        return attrs.evolve(place, remote=True)
-
-    def _enter(self, verb: str, key: str) -> str:
-        time.sleep(0.005)
-        if verb in ("write_bytes", "open_writer"):
-            self.written.append(key)
-            if key in ("output.json", "series.json"):
-                self._both.wait(10)
-        return super()._enter(verb, key)
-
-
 def test_the_other_bundles_go_at_once_to_a_distant_store_and_the_metric_bundle_after_them(
     scratch: LocalArtifactStore,
 ) -> None:
-    dest = _Distant(InMemoryArtifactStore())
-    outcome = materialize_outputs(SUCCESS, source=scratch, dest=dest)
+    written: list[str] = []
+
+    def is_other_bundle(verb: str, key: str) -> bool:
+        time.sleep(0.005)  # so it takes a while to get there
+        if verb not in ("write_bytes", "open_writer"):
+            return False
+        written.append(key)
+        return key in ("output.json", "series.json")
+
+    outcome = materialize_outputs(SUCCESS, source=scratch, dest=Distant(InMemoryArtifactStore(), is_other_bundle, 2))
     assert {each.key for each in outcome.artifacts} == set(CURATED)
-    assert dest.written[0] == "out.log"
-    assert set(dest.written[-3:-1]) == {"output.json", "series.json"}
-    assert dest.written[-1] == "diagnostic.json"
+    assert written[0] == "out.log"
+    assert set(written[-3:-1]) == {"output.json", "series.json"}
+    assert written[-1] == "diagnostic.json"
 
 
 @pytest.mark.parametrize("error", [StoreError, UnsafePathError])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.distant import Distant
 from tests.sets.examples import (
     FAILURE,
     FRAGMENT,
@@ -45,9 +45,8 @@ from emdstore.sets.record import ExecutionRecord, RecordedArtifact, encode_recor
 from emdstore.sets.retraction import retract
 from emdstore.sets.state import SET_STATES, judge, look_at_set
 from emdstore.sets.verify import verify
-from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, Place, scoped
+from emdstore.stores import ArtifactInfo, ArtifactStore, InMemoryArtifactStore, LocalArtifactStore, scoped
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.views import StoreView
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 
 HASH, OTHER_HASH = "a" * 64, "b" * 64
@@ -425,24 +424,13 @@ def test_a_path_is_as_good_as_a_store(tmp_path: Path) -> None:
 BUNDLES = ("diagnostic.json", "output.json", "series.json")
 
 
-class _AtOnce(StoreView):
-    """A store on a server; whoever lists it or reads a bundle waits until so many do."""
+def _is_bundle(verb: str, key: str) -> bool:
+    return verb == "read_bytes" and key.endswith(BUNDLES)
 
-    def __init__(self, inner: ArtifactStore, count: int) -> None:
-        super().__init__(inner)
-        self._count, self._all_ask = count, threading.Barrier(count)
 
-    def _within(self, place: Place) -> Place:
-        return attrs.evolve(place, remote=True)
-
-    def _enter(self, verb: str, key: str) -> str:
-        entered = super()._enter(verb, key)
-        if verb.startswith("iter_") or (verb == "read_bytes" and key.endswith(BUNDLES)):
-            self._all_ask.wait(10)
-        return entered
-
-    def _arguments(self) -> tuple[object, ...]:
-        return self._inner, self._count
+def _at_once(results: ArtifactStore) -> Distant:
+    """Return a store on a server that answers once it is asked for the listing and the three bundles."""
+    return Distant(results, lambda verb, key: verb.startswith("iter_") or _is_bundle(verb, key), 4)
 
 
 @pytest.fixture
@@ -457,19 +445,14 @@ def test_the_listing_and_the_bundles_of_a_distant_set_are_asked_for_at_once(slow
     results = InMemoryArtifactStore()
     promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     near = look_at_set(results, FRAGMENT)
-    far = look_at_set(_AtOnce(results, 4), FRAGMENT)
+    far = look_at_set(_at_once(results), FRAGMENT)
     assert (far.state, far.bundles, far.digests) == ("published", near.bundles, near.digests)
     assert far.record == near.record
 
 
 def test_the_bundles_of_a_distant_bare_set_are_asked_for_at_once(slow: None) -> None:
     results = put(InMemoryArtifactStore(), small_run(), FRAGMENT)
-
-    class Bundles(_AtOnce):
-        def _enter(self, verb: str, key: str) -> str:
-            return StoreView._enter(self, verb, key) if verb.startswith("iter_") else super()._enter(verb, key)
-
-    look = look_at_set(Bundles(results, 3), FRAGMENT)
+    look = look_at_set(Distant(results, _is_bundle, 3), FRAGMENT)
     assert (look.state, set(look.bundles)) == ("bare", {"metric", "output", "series"})
 
 
@@ -479,8 +462,8 @@ def test_a_bundle_that_a_distant_store_lacks_or_cannot_read_is_told_as_of_a_near
     promote(SUCCESS, put(InMemoryArtifactStore(), small_run()), results)
     key = f"{FRAGMENT}/{name}"
     refusing = FaultyStore(results, Fault(verbs={"read_bytes", "open_reader"}, keys={key}, error=StoreError))
-    far = look_at_set(_AtOnce(refusing, 4), FRAGMENT)
+    far = look_at_set(_at_once(refusing), FRAGMENT)
     assert (far.state, far.judgement.unread) == ("unreadable", (name,))
     results.delete(key)
-    far, near = look_at_set(_AtOnce(results, 4), FRAGMENT), look_at_set(results, FRAGMENT)
+    far, near = look_at_set(_at_once(results), FRAGMENT), look_at_set(results, FRAGMENT)
     assert (far.state, far.judgement.lacking, far.digests) == ("changed", (name,), near.digests)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
-import attrs
 import pytest
+from tests.distant import Distant
 from tests.sets.examples import put
 
 from emdstore.emds import RECORD_NAME
 from emdstore.errors import LookRefusedError, StoreAccessError, StoreUnavailableError
 from emdstore.sets.sealing import SetSealing
-from emdstore.stores import ArtifactStore, InMemoryArtifactStore, Place
-from emdstore.stores.views import StoreView
+from emdstore.stores import ArtifactStore, InMemoryArtifactStore
 from emdstore.testing import Fault, FaultyStore, RecordingStore
 from emdstore.transfers import units
 from emdstore.transfers.plan import KeyPair
@@ -106,28 +104,11 @@ def test_a_key_is_untold_if_nobody_may_look_for_a_record_above_it(dest: Artifact
     assert sealed_folders(KEYS, RECORD_NAME, hidden, dest).untold == frozenset()  # it could not be moved
 
 
-class _Remote(StoreView):
-    """A store on a server, which is asked for so many things at once."""
-
-    def __init__(self, inner: ArtifactStore, count: int) -> None:
-        super().__init__(inner)
-        self._count, self._all_ask = count, threading.Barrier(count)
-
-    def _within(self, place: Place) -> Place:
-        return attrs.evolve(place, remote=True)
-
-    def _enter(self, verb: str, key: str) -> str:
-        if key.count("/") == 3:
-            self._all_ask.wait(10)
-        return super()._enter(verb, key)
-
-    def _arguments(self) -> tuple[object, ...]:
-        return self._inner, self._count
-
-
 def test_a_remote_store_is_asked_for_many_folders_at_once(dest: ArtifactStore) -> None:
     keys = [f"a/b/{number}/x" for number in range(8)]
-    found = sealed_folders(keys, RECORD_NAME, InMemoryArtifactStore(), _Remote(dest, 8))
+    found = sealed_folders(
+        keys, RECORD_NAME, InMemoryArtifactStore(), Distant(dest, lambda verb, key: key.count("/") == 3, 8)
+    )
     assert found.folders == {"a/b/1/x": "a/b/1"}
 
 
@@ -137,6 +118,6 @@ def test_a_store_that_cannot_be_asked_is_an_error(dest: ArtifactStore, remote: b
         dest, Fault(verbs={"exists"}, keys={f"a/b/{RECORD_NAME}"}, error=StoreAccessError)
     )
     with pytest.raises(StoreAccessError):
-        sealed_folders(KEYS, RECORD_NAME, InMemoryArtifactStore(), _Remote(broken, 1) if remote else broken)
+        sealed_folders(KEYS, RECORD_NAME, InMemoryArtifactStore(), Distant(broken) if remote else broken)
     away = Fault(verbs={"exists"}, keys={f"a/b/{RECORD_NAME}"}, nth={1}, error=StoreUnavailableError)
     assert sealed_folders(KEYS, RECORD_NAME, InMemoryArtifactStore(), FaultyStore(dest, away)).folders

@@ -5,21 +5,14 @@ from collections.abc import Callable
 
 import attrs
 import pytest
+from tests.distant import Distant
 
 from emdstore import InMemoryArtifactStore, system
 from emdstore.errors import StoreError
 from emdstore.per_process import PerProcess
-from emdstore.stores import ArtifactStore, Place
-from emdstore.stores.views import StoreView
+from emdstore.stores import ArtifactStore
 from emdstore.workers import together
-from emdstore.workers.together import ask_together, is_far
-
-
-class Remote(StoreView):
-    """A store that says that it is on a server."""
-
-    def _within(self, place: Place) -> Place:
-        return attrs.evolve(place, remote=True)
+from emdstore.workers.together import answers_to, ask_together, is_far
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +45,9 @@ def test_an_error_of_a_store_stands_for_its_answer_and_any_other_is_raised(at_on
     first, second = ask_together([_fail, lambda: "there"], at_once=at_once)
     assert isinstance(first, StoreError)
     assert second == "there"
+    with pytest.raises(StoreError):
+        answers_to([lambda: "there", _fail], at_once=at_once)
+    assert answers_to([lambda: "there"] * 2, at_once=at_once) == ["there"] * 2
     with pytest.raises(ZeroDivisionError):
         ask_together([lambda: 1 // 0, lambda: 1], at_once=at_once)
 
@@ -70,9 +66,9 @@ def test_more_than_a_few_are_asked_by_as_many_threads() -> None:
 
 
 def test_the_fastest_answer_tells_how_far_a_server_is() -> None:
-    far: ArtifactStore = Remote(InMemoryArtifactStore())
+    far: ArtifactStore = Distant(InMemoryArtifactStore())
     assert [is_far(far, seconds) for seconds in (0.5, 0.03, 0.001, 0.03)] == [True, True, False, False]
-    assert is_far(Remote(InMemoryArtifactStore()), 0.03)  # another one
+    assert is_far(Distant(InMemoryArtifactStore()), 0.03)  # another one
 
 
 def test_what_is_on_no_server_is_never_far() -> None:

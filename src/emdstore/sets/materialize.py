@@ -331,9 +331,8 @@ def _ship(
         report = move(read.frozen, dest, bundles, unchanged="never")  # at once, if the other side is far away
         outcomes.update((each.key, each) for each in report.outcomes)
         progress.add(list(report.outcomes))
-    broken = [key for key, each in outcomes.items() if each.outcome == "failed"]
-    broken += [key for key in bundles if outcomes[key].outcome not in ("copied", "failed")]
-    if broken:
+    lost = (key for key in bundles if outcomes[key].outcome != "copied")
+    if broken := [*(key for key, each in outcomes.items() if each.outcome == "failed"), *lost]:
         # The metric bundle makes a folder look like a set, so it waits for what did not arrive.
         for key in metric:
             held = StoreError(f"{key!r} waits until all of its set has arrived, and {broken[0]!r} did not", key=key)

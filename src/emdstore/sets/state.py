@@ -35,7 +35,7 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
-from emdstore.workers.together import ask_together, is_far
+from emdstore.workers.together import answers_to, ask_together, is_far
 
 SetState = Literal["published", "failed", "publishing", "incomplete", "changed", "bare", "unreadable", "newer-schema"]
 """The states of a set; each set is in exactly one. See `docs/lifecycle.md`."""
@@ -377,12 +377,8 @@ def _look_at_bare(folder: ArtifactStore, fragment: str, location: str, stamp: St
     )
     wanted = {role: name for role, name in names.items() if bundles or role == "output"}
     asked = [partial(folder.read_bytes, name) for name in wanted.values()]
-    read: dict[str, bytes] = {}
     try:
-        for role, content in zip(wanted, ask_together(asked, at_once=at_once), strict=True):
-            if isinstance(content, EmdstoreError):
-                raise content
-            read[role] = content
+        read = dict(zip(wanted, answers_to(asked, at_once=at_once), strict=True))
         if "output" in names:
             bundle = decode_output_bundle(read["output"], name=names["output"])
             named = name_all(bundle=bundle)

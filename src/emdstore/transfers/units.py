@@ -24,7 +24,7 @@ from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, LeftOut, StoreSession, SupportsPath, SupportsSession
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import KeyPair, Listing, Step, Unchanged, check_rule, pairs_of, plan_steps
-from emdstore.workers.together import ask_together
+from emdstore.workers.together import answers_to
 
 _MOST_WAITING = 2000
 _SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
@@ -275,33 +275,27 @@ def sealed_folders(keys: Iterable[str], name: str, source: ArtifactStore, dest: 
     """
     stores = (source, dest) if source is not dest else (dest,)
     is_remote = any(place_of(store).remote for store in stores)
-    found: dict[str, str] = {}
-    untold: set[str] = set()
-    left = {key: ("", *reversed(folders_above(key))) for key in keys}
-    for depth in itertools.count():  # nothing is asked of a folder in a sealed one
-        asked = dict.fromkeys(above[depth] for above in left.values())
-        answers = ask_together([partial(_is_there, stores, join_key(each, name)) for each in asked], at_once=is_remote)
-        told = dict(zip(asked, answers, strict=True))
-        for key, above in [*left.items()]:
-            answer = told[above[depth]]
-            if isinstance(answer, EmdstoreError):
-                raise answer
-            is_sealed, is_told = answer
-            if is_sealed:
-                found[key] = above[depth]
-            elif not is_told:
-                untold.add(key)
-            if is_sealed or depth + 1 == len(above):
-                del left[key]
+    inside = {key: key.rpartition("/")[0] for key in keys}
+    sealed: dict[str, str] = {}
+    hidden: set[str] = set()
+    left = {folder: ("", *reversed(folders_above(f"{folder}/"))) if folder else ("",) for folder in inside.values()}
+    for depth in itertools.count():
+        left = {folder: above for folder, above in left.items() if folder not in sealed and depth < len(above)}
         if not left:
             break
-    return Sealed(found, frozenset(untold - found.keys()))
+        asked = list(dict.fromkeys(above[depth] for above in left.values()))
+        answers = answers_to([partial(_is_there, stores, join_key(each, name)) for each in asked], at_once=is_remote)
+        told = dict(zip(asked, answers, strict=True))
+        sealed |= {folder: above[depth] for folder, above in left.items() if told[above[depth]]}
+        hidden |= {folder for folder, above in left.items() if told[above[depth]] is None}
+    found = {key: sealed[folder] for key, folder in inside.items() if folder in sealed}
+    return Sealed(found, frozenset(key for key, folder in inside.items() if folder in hidden) - found.keys())
 
 
-def _is_there(stores: Sequence[ArtifactStore], key: str) -> tuple[bool, bool]:
-    """Tell whether any of the stores holds a key, and whether the last one tells."""
+def _is_there(stores: Sequence[ArtifactStore], key: str) -> bool | None:
+    """Tell whether any of the stores holds a key; None if the last one does not tell, and no other one has it."""
     told = [_holds(store, key) for store in stores]
-    return any(told), told[-1] is not None
+    return True if any(told) else None if told[-1] is None else False
 
 
 def _holds(store: ArtifactStore, key: str) -> bool | None:

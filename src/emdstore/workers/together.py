@@ -35,10 +35,13 @@ def is_far(store: ArtifactStore, seconds: float) -> bool:
 def ask_together(asked: Sequence[Callable[[], T]], *, at_once: bool) -> list[T | EmdstoreError]:
     """Ask one after the other, or all at once, and return each answer, or the error of ours instead of it.
 
+    Any other error passes through. Nothing is changed by it: what is asked only reads, and after Ctrl-C nobody waits
+    for it.
+
     Parameters
     ----------
     asked
-        What to ask. What is asked only reads, so that nobody has to wait for it after Ctrl-C.
+        What to ask.
     at_once
         Whether to, because each answer takes long: see `is_far`.
     """
@@ -47,6 +50,16 @@ def ask_together(asked: Sequence[Callable[[], T]], *, at_once: bool) -> list[T |
     with executor_or_threads(None, min(len(asked), _AT_ONCE), "asking", only_read=True) as threads:
         answers = [threads.submit(contextvars.copy_context().run, _answer, ask) for ask in asked]
         return [each.result() for each in answers]
+
+
+def answers_to(asked: Sequence[Callable[[], T]], *, at_once: bool) -> list[T]:
+    """Ask as `ask_together` does, and raise the first error instead of returning it."""
+    answers = []
+    for answer in ask_together(asked, at_once=at_once):
+        if isinstance(answer, EmdstoreError):
+            raise answer
+        answers.append(answer)
+    return answers
 
 
 def _answer(ask: Callable[[], T]) -> T | EmdstoreError:
