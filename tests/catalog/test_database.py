@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -15,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from tests.catalog.examples import (
     FULL,
     arrive_first,
@@ -30,7 +32,8 @@ from tests.servers.postgres import PostgresServer, name_in
 from tests.servers.s3 import free_ports
 
 from emdstore.catalog import Catalog
-from emdstore.errors import CatalogError
+from emdstore.catalog.database import Database
+from emdstore.errors import CatalogError, CatalogUnavailableError
 
 FORK = multiprocessing.get_context("fork")
 
@@ -133,6 +136,38 @@ def test_threads_can_share_a_catalog(catalog: Catalog) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(24))) == [20] * 24
     assert catalog.scalars().count() == 480
+
+
+def test_threads_that_write_to_a_file_take_turns_without_asking_for_its_lock_again_and_again(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    def watched(*args: object, **options: object) -> sa.Engine:
+        engine: sa.Engine = sa.create_engine(*args, **options)  # type: ignore[call-overload]
+        sa.event.listen(engine, "before_cursor_execute", lambda c, cursor, sql, *_: begun.append(sql))
+        return engine
+
+    database = Database(tmp_path / "catalog.db", busy_timeout=30, engine_factory=watched)
+    with contextlib.closing(database), Catalog(database) as catalog, ThreadPoolExecutor(1) as pool:
+        catalog.replace_execution(FULL)
+        begun.clear()
+        with database.writing():
+            late = pool.submit(catalog.replace_execution, execution_of("b"))
+            with pytest.raises(TimeoutError):
+                late.result(0.3)
+            assert begun.count("BEGIN IMMEDIATE") == 1
+        late.result(30)
+        assert catalog.executions().count() == 2
+
+
+def test_a_thread_does_not_wait_for_another_one_for_ever(tmp_path: Path) -> None:
+    database = Database(tmp_path / "catalog.db", busy_timeout=0.2)
+    with contextlib.closing(database), Catalog(database) as catalog, ThreadPoolExecutor(1) as pool:
+        catalog.replace_execution(FULL)
+        with database.writing():
+            late = pool.submit(catalog.replace_execution, execution_of("b"))
+            with pytest.raises(CatalogUnavailableError, match="locked: another process or thread"):
+                late.result(30)
+        catalog.replace_execution(execution_of("b"))
 
 
 @pytest.mark.parametrize("where", ["in memory", "elsewhere"])

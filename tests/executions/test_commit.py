@@ -466,7 +466,7 @@ def test_a_catalog_that_is_locked_in_the_middle_is_no_success_and_can_be_gone_on
         if not other.in_transaction:
             other.execute("BEGIN IMMEDIATE")
 
-    with pytest.raises(CatalogError, match="another process is holding a transaction open"):
+    with pytest.raises(CatalogError, match="another process or thread is holding a transaction open"):
         impatient.commit_output_assets(progress_callback=lock)
     other.execute("ROLLBACK")
     other.close()

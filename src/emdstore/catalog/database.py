@@ -65,6 +65,7 @@ class _Connections:
         self.is_prepared = False
         self.opening = threading.RLock()
         self.turn = turn
+        self.writer = threading.Lock()
 
     def close(self) -> None:
         if self.engine is not None:
@@ -330,12 +331,29 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, write: bool, same_instant: bool = False) -> Iterator[sa.Connection]:
-        with self._here.get().turn, self._own_errors(), self._open().connect() as connection:
+        here = self._here.get()
+        turn = self._turn_to_write(here) if write and not self.is_postgresql else nullcontext()
+        with here.turn, self._own_errors(), turn, self._open().connect() as connection:
             if same_instant and self.is_postgresql:  # by default each statement sees what was committed before it began
                 connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 self._set_up(connection, write)
                 yield connection
+
+    @contextmanager
+    def _turn_to_write(self, here: _Connections) -> Iterator[None]:
+        """Wait for other threads that write. SQLite itself asks again and again, less and less often, and in no order.
+
+        Other processes are waited for in that way.
+        """
+        if not here.writer.acquire(timeout=self.busy_timeout):
+            from sqlite3 import OperationalError  # needed here only
+
+            raise OperationalError("database is locked")  # as SQLite says it
+        try:
+            yield
+        finally:
+            here.writer.release()
 
     def _open(self) -> sa.Engine:
         if self._is_closed:

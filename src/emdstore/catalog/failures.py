@@ -60,7 +60,7 @@ _BY_TEXT = {
     "not a database": Failure(advice="the file is something else; give the catalog another path"),
     "readonly": Failure(advice="the catalog cannot be written to; check the permissions of the file and its folder"),
     "is locked": Failure(
-        CatalogUnavailableError, "another process is holding a transaction open; end it or try again later"
+        CatalogUnavailableError, "another process or thread is holding a transaction open; end it or try again later"
     ),
     "full": Failure(advice="free some space and try again"),
     "UNIQUE constraint": _REFUSED,
