@@ -20,7 +20,7 @@ from emdstore.errors import (
     UploadFailedError,
 )
 from emdstore.executions.batch import BatchProgress
-from emdstore.executions.pool import answer_seconds, commits_at_once
+from emdstore.executions.pool import answer_seconds, at_once
 from emdstore.executions.transitions import STATUSES
 from emdstore.executions.upload_report import RoleCounts, UploadReport
 from emdstore.executions.workspace import Workspace
@@ -156,8 +156,12 @@ def test_the_report_is_plain_values_for_json(workspace: Workspace) -> None:
     assert [each["type"] for each in plain["errors"]] == ["RecordError"]
 
 
-@pytest.mark.parametrize(("seconds", "workers"), [(0.0, 4), (0.01, 10), (0.05, 16)])
-def test_more_are_committed_at_once_the_longer_the_results_take_to_answer(seconds: float, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "commits", "senders"), [(0.0, 4, 16), (0.01, 10, 16), (0.02, 20, 20), (0.05, 24, 50), (1.0, 24, 64)]
+)
+def test_more_are_committed_and_sent_at_once_the_longer_the_results_take_to_answer(
+    seconds: float, commits: int, senders: int
+) -> None:
     now = 0.0
 
     class Distant(StoreView):
@@ -167,9 +171,9 @@ def test_more_are_committed_at_once_the_longer_the_results_take_to_answer(second
             return super().exists(key)
 
     with system.using(attrs.evolve(system.REAL, monotonic=lambda: now)):
-        assert commits_at_once(answer_seconds(Distant(InMemoryArtifactStore()))) == workers
+        assert at_once(answer_seconds(Distant(InMemoryArtifactStore()))) == (commits, senders)
 
 
 def test_results_that_do_not_answer_are_left_for_each_commit_to_tell_of() -> None:
     away = FaultyStore(InMemoryArtifactStore(), Fault(verbs=("exists",), error=StoreUnavailableError))
-    assert commits_at_once(answer_seconds(away)) == 4
+    assert at_once(answer_seconds(away)) == (4, 16)

@@ -93,12 +93,16 @@ def test_the_same_folder_of_a_file_system_of_fsspecs_is_one_place() -> None:
     refuse_same_place(FsspecArtifactStore("memory://results2"), store)
 
 
-@pytest.mark.parametrize(("allowed", "most"), [(100, 10), (30, 1), (4096, 64), (resource.RLIM_INFINITY, 64)])
+@pytest.mark.parametrize(
+    ("allowed", "most", "of_others"),
+    [(100, 10, 10), (30, 1, 1), (500, 110, 64), (4096, 256, 64), (resource.RLIM_INFINITY, 256, 64)],
+)
 def test_where_few_files_may_be_open_few_artifacts_are_under_way(
-    allowed: int, most: int, monkeypatch: pytest.MonkeyPatch
+    allowed: int, most: int, of_others: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda what: (allowed, allowed))
-    assert _BUCKET.place().requests == most
+    assert _BUCKET.place().requests == LocalArtifactStore(tmp_path).place().requests == most
+    assert _MEMORY.place().requests == of_others
 
 
 def test_what_one_server_holds_is_far_away_alike(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from emdstore.stores.sameness import is_shared
 from emdstore.workers.backlog import executor_or_threads
 
 WORKERS = 4  # for local results: one fork more than cores, because each waits for its flush
-MOST_WORKERS = 16
-_SENDERS = 16
+_MOST_COMMITS = 24
+_LEAST_SENDERS, _MOST_SENDERS = 16, 64
 _WORTH_FORKING = 8
 
 
@@ -46,11 +46,12 @@ def batch_workers(
         with executor_or_threads(executor, WORKERS, "commit") as pool:
             yield pool, None
         return
+    commits, senders = at_once(answer_seconds(results))
     with (
-        executor_or_threads(None, _SENDERS, "send") as senders,
-        executor_or_threads(None, commits_at_once(answer_seconds(results)), "commit") as pool,
+        executor_or_threads(None, senders, "send") as sending,
+        executor_or_threads(None, commits, "commit") as pool,
     ):
-        yield pool, senders
+        yield pool, sending
 
 
 def answer_seconds(results: ArtifactStore) -> float:
@@ -66,8 +67,10 @@ def answer_seconds(results: ArtifactStore) -> float:
     return seconds
 
 
-def commits_at_once(answer_seconds: float) -> int:
-    """Return how many commits to run at once: each sends the results store a dozen requests, and waits for the
-    answers.
+def at_once(answer_seconds: float) -> tuple[int, int]:
+    """Return how many commits to run at once, and how many files to send, so that all these answers keep a core busy.
+
+    Each commit waits for some answers one after the other, and sends a dozen files. It holds some MB meanwhile.
     """
-    return max(WORKERS, min(MOST_WORKERS, round(answer_seconds * 1000)))
+    wanted = round(answer_seconds * 1000)
+    return max(WORKERS, min(_MOST_COMMITS, wanted)), max(_LEAST_SENDERS, min(_MOST_SENDERS, wanted))

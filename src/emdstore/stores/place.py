@@ -10,16 +10,19 @@ import resource
 from emdstore.stores.port import ArtifactStore, Place, SupportsPlace
 
 _MOST_REQUESTS = 64
+MANY_REQUESTS = 256
+"""What a service for objects takes of one client, and what tools that are made for it send."""
+
 _SET_ASIDE = 60  # open files of Python, the engines, logs and whoever else is in this process
 _FOR_EACH = 4  # a connection, or the file; the staging file; the folders of both
 
 
-def most_requests() -> int:
+def most_requests(most: int = _MOST_REQUESTS) -> int:
     """Return how many artifacts this process may move at once: fewer if it may open only few files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return _MOST_REQUESTS
-    return max(1, min(_MOST_REQUESTS, (soft - _SET_ASIDE) // _FOR_EACH))
+        return most
+    return max(1, min(most, (soft - _SET_ASIDE) // _FOR_EACH))
 
 
 def place_of(store: ArtifactStore) -> Place:

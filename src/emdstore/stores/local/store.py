@@ -27,7 +27,7 @@ from emdstore.stores.local.files import FileReader, describe, read_whole, sync_f
 from emdstore.stores.local.listing import iter_files, iter_infos, remove_staging
 from emdstore.stores.local.root import Durability, Root
 from emdstore.stores.local.sessions import FileSession, FileWriter
-from emdstore.stores.place import most_requests
+from emdstore.stores.place import MANY_REQUESTS, most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, CopySession, LeftOut, Place
 
 
@@ -186,7 +186,7 @@ class LocalArtifactStore:
     def place(self) -> Place:
         """See `SupportsPlace.place`."""
         path = os.path.realpath(self.root).strip("/")
-        return Place("file system", path, remote=False, shared=True, requests=most_requests())
+        return Place("file system", path, remote=False, shared=True, requests=most_requests(MANY_REQUESTS))
 
     def scope(self, prefix: str, /) -> Self:
         """See `SupportsScope.scope`; `UnsafePathError` if a link leads the folder out of the root."""

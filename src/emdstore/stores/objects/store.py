@@ -23,7 +23,7 @@ from emdstore.stores.objects.errors import ErrorTranslator
 from emdstore.stores.objects.listing import BucketListing
 from emdstore.stores.objects.proof import read_checked
 from emdstore.stores.objects.streams import ObjectReader, ObjectWriter, put_whole
-from emdstore.stores.place import most_requests
+from emdstore.stores.place import MANY_REQUESTS, most_requests
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, Place
 from emdstore.stores.secrecy import (
     FOUND_AGAIN,
@@ -317,9 +317,8 @@ class ObjectArtifactStore:
 
     def place(self) -> Place:
         """See `SupportsPlace.place`."""
-        return Place(
-            self._holder(), self.prefix, remote=True, shared=True, requests=most_requests(), retries=self.retries
-        )
+        requests = most_requests(MANY_REQUESTS)
+        return Place(self._holder(), self.prefix, remote=True, shared=True, requests=requests, retries=self.retries)
 
     def scope(self, prefix: str, /) -> Self:
         """See `SupportsScope.scope`."""
