@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,14 @@ import attrs
 import pytest
 from tests.servers.s3 import FaultProxy, Kind, Request, S3Server
 
-from emdstore.errors import DamagedOnTheWayError, SourceChangedError, StoreError, StoreUnavailableError
+from emdstore.errors import (
+    ArtifactNotFoundError,
+    DamagedOnTheWayError,
+    SourceChangedError,
+    StoreError,
+    StoreUnavailableError,
+)
+from emdstore.per_process import PerProcess
 from emdstore.stores.local.store import LocalArtifactStore
 from emdstore.stores.objects import streams
 from emdstore.stores.port import Copied
@@ -114,6 +123,23 @@ def test_what_is_no_larger_than_a_part_is_one_request(bucket: Bucket) -> None:
         bucket.proxy.requests.clear()
         assert bucket.read("one") == LARGE[:size]
         assert len(bucket.proxy.requests) == 1
+
+
+def test_of_many_readers_the_later_ones_begin_with_less(
+    bucket: Bucket, near: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "_firsts", PerProcess(lambda: threading.Semaphore(2)))
+    with contextlib.suppress(ArtifactNotFoundError), bucket.store.open_reader("none"):  # keeps no place
+        pass
+    with contextlib.ExitStack() as opened:
+        for _ in range(2):
+            opened.enter_context(bucket.store.open_reader("large"))
+        bucket.proxy.requests.clear()
+        read_all(bucket)
+        assert spans(bucket) == [(0, MIB), (MIB, len(LARGE))]
+    bucket.proxy.requests.clear()
+    read_all(bucket)
+    assert spans(bucket) == [(0, 4 * MIB), (4 * MIB, len(LARGE))]
 
 
 @pytest.mark.parametrize("where", ["near", "far"])

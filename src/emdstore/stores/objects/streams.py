@@ -24,7 +24,8 @@ from emdstore.stores.waiting import briefly, heard
 _log = logging.getLogger(__name__)
 
 _LAST_SECONDS = 1.5
-_FIRST_PART = 4 * 1024 * 1024
+_FIRST_PART, _SMALLER_FIRST_PART = 4 * 1024 * 1024, 1024 * 1024
+_MOST_FIRST_PARTS = 16
 _NEAR_SECONDS = 0.03  # for the first part: a connection as fast as this is as good as several
 _PART = 1024 * 1024
 _MOST_AHEAD = 12
@@ -35,6 +36,8 @@ _MOST_UNPROVED = 4  # of these; an MD5 takes longer than everything else that is
 _provers = PerProcess(lambda: threading.Semaphore(max(1, (os.cpu_count() or 1) // 2)))
 # For the parts that readers in this process have read ahead. Each may hold one more, which it is returning.
 _places = PerProcess(lambda: threading.Semaphore(_MOST_AHEAD_OF_ALL))
+# A reader holds its first part. Beyond so many open ones it is a smaller one.
+_firsts = PerProcess(lambda: threading.Semaphore(_MOST_FIRST_PARTS))
 
 
 class ObjectReader:
@@ -59,8 +62,15 @@ class ObjectReader:
     def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket, self._key, self._name = bucket, key, bucket.object_name(key)
         asked = system.current().monotonic()
-        with bucket.errors.translating("read", key):
-            found = self._begin()
+        places = _firsts.get()
+        self._place = places if places.acquire(blocking=False) else None
+        self._first = _SMALLER_FIRST_PART if self._place is None else _FIRST_PART
+        try:
+            with bucket.errors.translating("read", key):
+                found = self._begin()
+        except BaseException:
+            self._give_back()
+            raise
         self._waited = system.current().monotonic() - asked
         self.info = bucket.described(key, found.meta)
         self.written_ns: int | None = time_in(found.attributes)
@@ -98,7 +108,7 @@ class ObjectReader:
 
     def _begin(self) -> Any:
         try:
-            return self._ask({"range": (0, _FIRST_PART)})
+            return self._ask({"range": (0, self._first)})
         except Exception as error:
             # An empty object has no ranges, and some servers do not support them.
             if is_of_engine(error) and has_no_such_range(error):
@@ -111,10 +121,10 @@ class ObjectReader:
         chunks: Iterable[bytes] = list(_stream(first))
         if self._waited + system.current().monotonic() - asked < _NEAR_SECONDS:
             yield from chunks
-            yield from _stream(self._part(_FIRST_PART, self.info.size))
+            yield from _stream(self._part(self._first, self.info.size))
             return
         places = _places.get()
-        starts = deque(range(_FIRST_PART, self.info.size, _PART))
+        starts = deque(range(self._first, self.info.size, _PART))
         ahead: deque[Future[bytes]] = deque()
         pool = ThreadPoolExecutor(_MOST_AHEAD, thread_name_prefix="emdstore-parts")
         try:
@@ -158,6 +168,12 @@ class ObjectReader:
     def __exit__(self, kind: object, error: object, traceback: TracebackType | None) -> None:
         self._chunks, self._rest = iter(()), b""  # deleting a stream closes its connection
         self._proof.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._place is not None:
+            self._place.release()
+        self._place = None
 
 
 class ProofBehind:
