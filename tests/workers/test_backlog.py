@@ -90,7 +90,7 @@ def test_a_million_items_are_never_a_million_futures() -> None:
     ahead = []
     with ThreadPoolExecutor(2) as pool:
         items = (next(taken) for _ in range(5000))
-        for item, _ in map_batches(pool, doubled, items=items, size=10, given=4):
+        for item, _ in map_batches(pool, doubled, items=items, size=10, given=lambda: 4):
             ahead.append(next(taken) - item)
             taken = itertools.count(ahead[-1] + item)
     assert 0 < max(ahead) <= 10 * (4 + 1) + 10
@@ -104,7 +104,7 @@ def test_that_there_are_no_more_items_is_known_before_the_last_result() -> None:
         ended.append(True)
 
     with Prompt(1) as pool:
-        known = [bool(ended) for _ in map_batches(pool, doubled, items=items(), given=4)]
+        known = [bool(ended) for _ in map_batches(pool, doubled, items=items(), given=lambda: 4)]
     assert (known[0], known[-1]) == (False, True)
 
 
@@ -211,7 +211,7 @@ def test_a_pool_that_is_broken_for_good_is_an_error_for_each_of_its_items(tmp_pa
         store.write_bytes(f"{number:02}", b"%d" % number)
     deadly = Deadly(store, "read_bytes", "03", tmp_path / "deaths", 100)
     with ProcessPoolExecutor(1, mp_context=SPAWN) as pool:
-        found = dict(map_batches(pool, read, deadly, items=store.iter_keys(), given=2))
+        found = dict(map_batches(pool, read, deadly, items=store.iter_keys(), given=lambda: 2))
     assert list(found) == list(store.iter_keys())
     read_before = [key for key, each in found.items() if not isinstance(each, ExecutorError)]
     assert read_before == ["00", "01", "02"]

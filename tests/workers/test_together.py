@@ -5,19 +5,10 @@ from collections.abc import Callable
 
 import attrs
 import pytest
-from tests.distant import Distant
 
-from emdstore import InMemoryArtifactStore, system
+from emdstore import system
 from emdstore.errors import StoreError
-from emdstore.per_process import PerProcess
-from emdstore.stores import ArtifactStore
-from emdstore.workers import together
-from emdstore.workers.together import answers_to, ask_together, is_far
-
-
-@pytest.fixture(autouse=True)
-def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "_fastest", PerProcess(dict))
+from emdstore.workers.together import answers_to, ask_together
 
 
 def _fail() -> str:
@@ -62,14 +53,4 @@ def test_more_than_a_few_are_asked_by_as_many_threads() -> None:
     names: list[str] = []
     ask_together([lambda: names.append(threading.current_thread().name)] * 50, at_once=True)
     assert len(names) == 50
-    assert len(set(names)) <= 8
-
-
-def test_the_fastest_answer_tells_how_far_a_server_is() -> None:
-    far: ArtifactStore = Distant(InMemoryArtifactStore())
-    assert [is_far(far, seconds) for seconds in (0.5, 0.03, 0.001, 0.03)] == [True, True, False, False]
-    assert is_far(Distant(InMemoryArtifactStore()), 0.03)  # another one
-
-
-def test_what_is_on_no_server_is_never_far() -> None:
-    assert not is_far(InMemoryArtifactStore(), 10)
+    assert len(set(names)) <= 32

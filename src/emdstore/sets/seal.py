@@ -31,6 +31,7 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, SupportsFlush, SupportsInfo
 from emdstore.transfers import Listing, Step, listing_of
 from emdstore.transfers.seals import write_seal
+from emdstore.workers.distance import noting_answer
 
 _NAMED = 5
 
@@ -101,7 +102,8 @@ def standing_at(dest: ArtifactStore, found: Listing, *, name: str = RECORD_NAME)
     if RECORD_NAME not in found:
         return Standing(found)
     try:
-        data = dest.read_bytes(RECORD_NAME)
+        with noting_answer(dest):
+            data = dest.read_bytes(RECORD_NAME)
     except ArtifactNotFoundError:
         return Standing(found)
     try:

@@ -35,6 +35,7 @@ from emdstore.transfers import Step, Unchanged
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import KeyPair, step_of
 from emdstore.transfers.units import Group, Reads, Unit, steps_of
+from emdstore.workers.distance import noting_answer
 
 _NAMED_ONCE = (f"{RELEASES}/", f"{ALIASES}/")
 
@@ -150,7 +151,8 @@ class SetSealing:
             if record is None or not record.here:
                 guard = _standing(dest, group) if record is not None else None
                 return plan_bare(group, guard, unchanged)
-            data = source.read_bytes(at)
+            with noting_answer(source):
+                data = source.read_bytes(at)
             was_proved = self.proved is not None and self.proved.record_of(group.folder) == sha256_of(data)
             rule: Unchanged = "stat" if was_proved else unchanged
             if rule == "stat" and holds_the_same(group.folder, data, record, found) and _has_it(dest, record, data):
@@ -197,7 +199,8 @@ def _has_it(dest: ArtifactStore, record: KeyPair, data: bytes) -> bool:
     if record.dest is not None and _has_checksum_of(record.dest, data):
         return True
     try:
-        return dest.read_bytes(record.key) == data
+        with noting_answer(dest):
+            return dest.read_bytes(record.key) == data
     except ArtifactNotFoundError:
         return False
 

@@ -35,7 +35,8 @@ from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsStreaming
 from emdstore.stores.views import scoped
 from emdstore.transfers import Listing, digest_of, listing_of
-from emdstore.workers.together import answers_to, ask_together, is_far
+from emdstore.workers.distance import is_far
+from emdstore.workers.together import answers_to, ask_together
 
 SetState = Literal["published", "failed", "publishing", "incomplete", "changed", "bare", "unreadable", "newer-schema"]
 """The states of a set; each set is in exactly one. See `docs/lifecycle.md`."""

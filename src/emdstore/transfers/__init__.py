@@ -2,6 +2,7 @@
 
 from emdstore.transfers.bandwidth import Bandwidth
 from emdstore.transfers.batch import move_in_order, outcome_of
+from emdstore.transfers.moves import plan_move
 from emdstore.transfers.outcomes import KeyOutcome, Outcome
 from emdstore.transfers.plan import Listing, Step, Unchanged, decide, listing_of, plan_steps
 from emdstore.transfers.routes import digest_of
@@ -12,7 +13,6 @@ from emdstore.transfers.transfer_report import (
     TransferProgress,
     TransferReport,
 )
-from emdstore.transfers.units import plan_move
 
 __all__ = [
     "Bandwidth",

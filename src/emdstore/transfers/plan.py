@@ -10,6 +10,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal
 
 import attrs
@@ -25,7 +26,9 @@ from emdstore.errors import (
 from emdstore.keys import validate_key
 from emdstore.stores.identity import IDENTITY_KEY
 from emdstore.stores.left_out import iter_known
+from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut, SupportsInfo, SupportsPath
+from emdstore.workers.together import answers_to
 
 Unchanged = Literal["stat", "digest", "never"]
 """When an artifact at the destination counts as unchanged; see `emdstore.transfers.transfer`."""
@@ -326,8 +329,14 @@ def _plan_keys(
     while some := list(itertools.islice(remaining, _LOOK_UP)):
         valid = [key for key in some if _error_of(key) is None]
         at_source, at_dest = _list_some(source, valid), _list_some(dest, valid) if found is None else found
-        for key in some:
-            yield _plan_key(*sides, key, at_source, at_dest, unchanged)
+        plan = partial(_plan_key, *sides, at_source=at_source, at_dest=at_dest, unchanged=unchanged)
+        # What a listing of the source does not show is asked for: it may have come meanwhile, or be a folder.
+        asked = [source] if any(key not in (at_source or ()) for key in some) else []
+        asked += [dest] if at_dest is None else []
+        if any(not isinstance(store, SupportsPath) and place_of(store).remote for store in asked):
+            yield from answers_to([partial(plan, key) for key in some], at_once=True)
+        else:
+            yield from map(plan, some)
 
 
 def _error_of(key: str) -> InvalidKeyError | None:
@@ -354,6 +363,7 @@ def _plan_key(
     source: _Side,
     dest: _Side,
     key: str,
+    *,
     at_source: Listing | None,
     at_dest: Listing | None,
     unchanged: Unchanged,

@@ -26,13 +26,14 @@ from emdstore.stores.unfinished import uploads_are_under_way
 from emdstore.transfers.bandwidth import Bandwidth, Throttle
 from emdstore.transfers.batch import SMALL_SIZE, Batch, BatchResult, is_plain_copy, run_batch, run_steps
 from emdstore.transfers.ledger import Ledger
+from emdstore.transfers.moves import plan_move
 from emdstore.transfers.outcomes import KeyOutcome
 from emdstore.transfers.pace import MOST_KEYS, Pace
 from emdstore.transfers.plan import Listing, Step, Unchanged
 from emdstore.transfers.routes import Stores
 from emdstore.transfers.transfer_report import TransferInterrupted, TransferProgress, TransferReport
 from emdstore.transfers.unit_runs import UnitRuns
-from emdstore.transfers.units import Limited, Order, Sealing, Unit, ordered, plan_move
+from emdstore.transfers.units import Limited, Order, Sealing, Unit, ordered
 from emdstore.workers.backlog import MAX_IN_FLIGHT, Backlog
 from emdstore.workers.watch import Monitor, Watch, is_fork
 

@@ -8,10 +8,7 @@ memory as possible.
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal, Protocol
 
@@ -19,15 +16,15 @@ import attrs
 
 from emdstore.errors import EmdstoreError, LookRefusedError, SelectionError
 from emdstore.keys import in_folder, join_key
-from emdstore.selection import folders_above, roots_of
+from emdstore.selection import folders_above
 from emdstore.stores.place import place_of
-from emdstore.stores.port import ArtifactStore, LeftOut, StoreSession, SupportsPath, SupportsSession
+from emdstore.stores.port import ArtifactStore, StoreSession
 from emdstore.transfers.patience import patiently
-from emdstore.transfers.plan import KeyPair, Listing, Step, Unchanged, check_rule, pairs_of, plan_steps
+from emdstore.transfers.plan import KeyPair, Step, Unchanged
 from emdstore.workers.together import answers_to
 
 _MOST_WAITING = 2000
-_SEALS_AT_ONCE, _SEALS_AHEAD = 16, 64
+_SEALS_AT_ONCE = 16
 
 Kind = Literal["sealed", "bare"]
 
@@ -376,128 +373,3 @@ def steps_of(unit: Unit) -> Sequence[Step]:
     if unit.seal is not None:
         steps.append(unit.seal)
     return sorted(steps, key=lambda step: step.key)
-
-
-def plan_move(
-    source: ArtifactStore,
-    dest: ArtifactStore,
-    keys: Iterable[str] | None = None,
-    *,
-    unchanged: Unchanged = "stat",
-    found: Listing | None = None,
-    proved: Mapping[str, str] | None = None,
-    expected: Mapping[str, str] | None = None,
-    sealing: Sealing | None = None,
-    left_out: Callable[[LeftOut], object] | None = None,
-) -> Iterator[Step | Unit]:
-    """Plan like `plan_steps`, with units for the folders that are moved as a whole."""
-    if sealing is not None and keys is None:
-        check_rule(unchanged)
-        pairs = pairs_of(source, dest, left_out, also=sealing.name)
-        return _planned(grouped(pairs, sealing, source, dest), sealing, source, dest, unchanged)
-    steps = plan_steps(
-        source, dest, keys, unchanged=unchanged, found=found, proved=proved, expected=expected, left_out=left_out
-    )
-    return steps if sealing is None else _named(steps, unchanged, sealing, source, dest, left_out)
-
-
-def _named(
-    steps: Iterator[Step],
-    unchanged: Unchanged,
-    sealing: Sealing,
-    source: ArtifactStore,
-    dest: ArtifactStore,
-    left_out: Callable[[LeftOut], object] | None,
-) -> Iterator[Step | Unit]:
-    """Group the steps of given keys by sealed folder, each group at the place of its first key.
-
-    The name of a folder stands for everything in it.
-    """
-    planned = list(steps)
-    names = {step.key for step in planned if step.action == "missing" and _holds_something(source, step.key)}
-    folders = set(roots_of(names))
-    outside = [
-        step
-        for step in planned
-        if not (step.key in names or _lies_in(step.key, folders)) and sealing.takes(KeyPair(step.key, True, False))
-    ]
-    sealed_ones = sealed_folders(
-        (*folders, *(step.key for step in outside if step.action != "rejected")), sealing.name, source, dest
-    )
-    inside = sealed_ones.folders
-    for folder in sorted(folders & inside.keys()):  # a part of a set
-        within = [key for key in source.iter_keys(folder) if sealing.takes(KeyPair(key, True, False))]
-        outside += plan_steps(source, dest, within, unchanged=unchanged)
-        inside |= {step.key: inside[folder] for step in outside if in_folder(step.key, folder)}
-    whole = [step.key for step in planned if step.key in folders and step.key not in inside]
-    together: dict[str, list[Step]] = {}
-    for step in outside:
-        if (sealed := inside.get(step.key)) is not None:
-            together.setdefault(sealed, []).append(step)
-    for step in outside:
-        sealed = inside.get(step.key)
-        if sealed is None:
-            yield attrs.evolve(step, once=step.key in sealed_ones.untold and not sealing.replace)
-        elif (some := together.pop(sealed, None)) is not None:
-            yield sealing.plan_some(sealed, some, source, dest)
-    for folder in whole:
-        pairs = pairs_of(source, dest, left_out, prefix=folder, also=sealing.name)
-        above = ["", *reversed(folders_above(folder))]
-        yield from _planned(grouped(pairs, sealing, source, dest, above=above), sealing, source, dest, unchanged)
-
-
-def _holds_something(store: ArtifactStore, folder: str) -> bool:
-    return patiently(lambda: next(iter(store.iter_keys(folder)), None) is not None, store)
-
-
-def _lies_in(key: str, folders: Collection[str]) -> bool:
-    return any(folder in folders for folder in folders_above(key))
-
-
-def _planned(
-    items: Iterator[KeyPair | Group], sealing: Sealing, source: ArtifactStore, dest: ArtifactStore, unchanged: Unchanged
-) -> Iterator[Step | Unit]:
-    """Plan what comes; the seals of many folders are read in parallel if they are not local files."""
-    last: list[tuple[int, KeyPair]] = []
-    with ExitStack() as stack:
-        here, there = (
-            stack.enter_context(near) if (near := _nearby(each)) is not None else None for each in (source, dest)
-        )
-        pool = None
-        if not (isinstance(source, SupportsPath) and isinstance(dest, SupportsPath)):
-            pool = stack.enter_context(ThreadPoolExecutor(_SEALS_AT_ONCE, thread_name_prefix="emdstore-plan"))
-        ahead: deque[Step | Unit | Future[Unit]] = deque()
-        for item in items:
-            planned: Step | Unit | Future[Unit] | None
-            if isinstance(item, Group):
-                # A thread's turn takes longer than that.
-                planned = None if here is None else sealing.plan_at_once(item, here, there, unchanged)
-                if planned is None and pool is not None:
-                    planned = pool.submit(sealing.plan, item, source, dest, unchanged)
-                elif planned is None:
-                    planned = sealing.plan(item, source, dest, unchanged)
-            elif not item.here or not sealing.takes(item):
-                continue
-            elif rank := sealing.comes_last(item.key):
-                last.append((rank, item))
-                continue
-            else:
-                planned = sealing.step(item, source, dest, unchanged)
-            if not ahead and not isinstance(planned, Future):
-                yield planned
-                continue
-            ahead.append(planned)
-            while ahead and (len(ahead) > _SEALS_AHEAD or not isinstance(ahead[0], Future) or ahead[0].done()):
-                first = ahead.popleft()
-                yield first.result() if isinstance(first, Future) else first
-        for first in ahead:
-            yield first.result() if isinstance(first, Future) else first
-    for _, pair in sorted(last, key=lambda each: each[0]):
-        yield sealing.step(pair, source, dest, unchanged)
-
-
-def _nearby(store: ArtifactStore) -> AbstractContextManager[Reads] | None:
-    """Return what reads local files in the order of their keys; None if they are not local."""
-    if not isinstance(store, SupportsPath):
-        return None
-    return store.session() if isinstance(store, SupportsSession) else nullcontext(store)

@@ -255,7 +255,7 @@ def map_batches(
     *common: Any,
     items: Iterable[Item],
     size: int = 1,
-    given: int = MAX_IN_FLIGHT,
+    given: Callable[[], int] = lambda: MAX_IN_FLIGHT,
 ) -> Generator[tuple[Item, Result | ExecutorError], None, None]:
     """Call a function in an executor on batches of items, and yield each item with its result, in order.
 
@@ -270,7 +270,7 @@ def map_batches(
     size
         How many items make a batch.
     given
-        How many batches are in progress at a time, at most, including finished ones that wait for an earlier one.
+        Returns how many batches may be in progress at a time, including finished ones that wait for an earlier one.
 
     Yields
     ------
@@ -293,7 +293,7 @@ def map_batches(
             taken = tuple(itertools.islice(numbered, size))
             while taken or backlog:
                 # Results that wait for their turn count, too: a slow early batch must not let the rest pile up.
-                while taken and len(backlog) + len(back) // size < given:
+                while taken and len(backlog) + len(back) // size < given():
                     backlog.submit(taken)
                     taken = tuple(itertools.islice(numbered, size))  # so the end is known before the last result
                 for batch, results in backlog.finished():

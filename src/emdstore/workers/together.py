@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import contextvars
-import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from emdstore.errors import EmdstoreError
-from emdstore.per_process import PerProcess
-from emdstore.stores.place import place_of
-from emdstore.stores.port import ArtifactStore
 from emdstore.workers.backlog import executor_or_threads
 
 T = TypeVar("T")
 
-_FAR_SECONDS = 0.005  # from here on threads, which have to be started, save time
-_AT_ONCE = 8
-_fastest = PerProcess[dict[Hashable, float]](dict)
-
-
-def is_far(store: ArtifactStore, seconds: float) -> bool:
-    """Tell whether a store's answers take long, after one that took so many seconds.
-
-    The fastest one so far decides: on a busy machine most of them are slow.
-    """
-    if (server := place_of(store).server) is None:
-        return False
-    known = _fastest.get()
-    known[server] = least = min(seconds, known.get(server, math.inf))
-    return least > _FAR_SECONDS
+_AT_ONCE = 32
 
 
 def ask_together(asked: Sequence[Callable[[], T]], *, at_once: bool) -> list[T | EmdstoreError]:
