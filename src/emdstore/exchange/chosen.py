@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import IncompleteSetError
+from emdstore.errors import EmdstoreError, IncompleteSetError
 from emdstore.keys import join_key
 from emdstore.selection import ALL, Selection
 from emdstore.sets.listing import look_at_sets
+from emdstore.sets.reading_records import reading_records
 from emdstore.sets.record import ExecutionRecord, decode_record
 from emdstore.sets.release import read_release
 from emdstore.stores.checksums import sha256_of
@@ -70,18 +71,22 @@ def choose_records(
     source = as_source(store)
     released = None if release is None else read_release(source, release)
     wanted = None if released is None else released.records
-    records, left = {}, {}
+    fit, records, left = {}, {}, {}
     for found, listed in look_at_sets(source, prefix, selection):
         if wanted is not None and listed.fragment not in wanted:
             continue
         if listed.retraction is not None or listed.state != "published":
             left[listed.fragment] = listed.state if listed.retraction is None else "retracted"
             continue
-        data = source.read_bytes(join_key(found.location, RECORD_NAME))
-        if wanted is not None and sha256_of(data) != wanted[listed.fragment]:
-            left[listed.fragment] = "changed"
-            continue
-        records[found.location] = decode_record(data, name=join_key(found.location, RECORD_NAME))
+        fit[found.location] = listed.fragment
+    with reading_records(source, fit) as read:
+        for folder, data in read:
+            if isinstance(data, EmdstoreError):
+                raise data
+            if data is None or (wanted is not None and sha256_of(data) != wanted[fit[folder]]):
+                left[fit[folder]] = "changed"
+            else:
+                records[folder] = decode_record(data, name=join_key(folder, RECORD_NAME))
     if wanted is not None:
         wrong = sorted(wanted.keys() - {each.fragment for each in records.values()})
         if wrong:

@@ -11,7 +11,13 @@ import attrs
 from emdstore.catalog import Catalog
 from emdstore.catalog.comparing import Pair, Rules, Side, compare_results
 from emdstore.emds import Vocabulary
-from emdstore.errors import ExecutionNotFoundError, ReleaseError, ReleaseNotFoundError, StoreNotFoundError
+from emdstore.errors import (
+    ExecutionNotFoundError,
+    ExecutorError,
+    ReleaseError,
+    ReleaseNotFoundError,
+    StoreNotFoundError,
+)
 from emdstore.gates.checks import Proposal, run_checks
 from emdstore.ingestion.replay import replay
 from emdstore.selection import Selection
@@ -23,6 +29,7 @@ from emdstore.sets.transfer import transfer
 from emdstore.stores.port import ArtifactStore
 from emdstore.stores.sameness import is_same_place
 from emdstore.stores.urls import StoreLike, as_source, as_store
+from emdstore.workers.several import several_at_once
 
 
 @attrs.frozen(kw_only=True)
@@ -147,12 +154,25 @@ def _retracted_since(
     """Yield the sets that were retracted at the source, and not yet at the destination."""
     if is_same_place(source, dest):
         return  # what is retracted is left out there anyway
-    for fragment in fragments:
-        word = last_word(source, fragment)
-        if word is not None and word.retracted:
-            there = last_word(dest, fragment)
-            if there is None or (not there.retracted and there.at < word.at):
+    with several_at_once(_new_words, source, dest, items=fragments, stores=(source, dest), name="promote") as words:
+        for fragment, word in words:
+            if isinstance(word, ExecutorError):
+                raise word
+            if word is not None:
                 yield fragment, word
+
+
+def _new_words(source: ArtifactStore, dest: ArtifactStore, fragments: Sequence[str]) -> list[Retraction | None]:
+    """Return the retraction of each set that the destination does not know yet."""
+    return [_new_word(source, dest, each) for each in fragments]
+
+
+def _new_word(source: ArtifactStore, dest: ArtifactStore, fragment: str) -> Retraction | None:
+    word = last_word(source, fragment)
+    if word is None or not word.retracted:
+        return None
+    there = last_word(dest, fragment)
+    return word if there is None or (not there.retracted and there.at < word.at) else None
 
 
 def promote(

@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -44,16 +44,14 @@ from emdstore.sets.retraction import Retraction, read_retraction
 from emdstore.sets.state import SetState, look_at_set
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore
-from emdstore.workers.backlog import executor_or_threads, map_batches
+from emdstore.workers.several import several_at_once
 
 if TYPE_CHECKING:
     pass
 
 
 Prune = bool | Literal["any"]
-_READERS = 8
-_AHEAD = 16  # each may hold all values of a set
-_AHEAD_ELSEWHERE = 32
+_MOST_AHEAD = 32  # each may hold all values of a set
 _ASKED_AT_ONCE = 500
 _SORTED_AT_ONCE = 4096
 _NOT_TAKEN: Mapping[SetState, State] = {
@@ -175,14 +173,20 @@ def replay_into(
 ) -> ReplayReport:
     """Load every set below a prefix into a database; see `replay`."""
     run = _Replay(sink, reader.store, on_progress, proved)
-    ahead = _AHEAD if executor is None else _AHEAD_ELSEWHERE
     prefixes = [prefix] if only is None else _folders(only, prefix)
     changed = run.changed(prefixes, selection)
     try:
         with (
             proved or nullcontext(),
-            executor_or_threads(executor, _READERS, "read", only_read=True) as readers,
-            closing(map_batches(readers, _read_changed, reader, items=changed, given=ahead)) as sets,
+            several_at_once(
+                _read_changed,
+                reader,
+                items=changed,
+                stores=[reader.store],
+                name="read",
+                executor=executor,
+                most=_MOST_AHEAD,
+            ) as sets,
         ):
             for (found, fragment, known), read in sets:
                 run.settle(

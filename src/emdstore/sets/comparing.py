@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
 from math import inf, isnan
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -29,9 +28,8 @@ from emdstore.transfers import digest_of
 from emdstore.transfers.patience import patiently
 from emdstore.transfers.plan import KeyPair, pairs_of
 from emdstore.transfers.units import Group, grouped
-from emdstore.workers.backlog import executor_or_threads, map_batches
+from emdstore.workers.several import several_at_once
 
-_READERS = 8
 _IN_SCRATCH = "in scratch"
 
 How = Literal["only-in-a", "only-in-b", "size", "digest", "record", "state", "value", "index", "unreadable"]
@@ -145,10 +143,9 @@ def compare(
     above, rule = _above(prefix), Strictness(every_digest, tolerance)
     told = (pair for pair in pairs if pair.key != IDENTITY_KEY and not in_folder(pair.key, EVENTS))
     items = grouped(told, SetSealing(), one, other, above=above)
-    with (
-        executor_or_threads(executor, _READERS, "diff", only_read=True) as workers,
-        closing(map_batches(workers, _compare_each, one, other, rule, items=chosen.among(items))) as compared,
-    ):
+    with several_at_once(
+        _compare_each, one, other, rule, items=chosen.among(items), stores=(one, other), name="diff", executor=executor
+    ) as compared:
         for item, found in compared:
             if isinstance(found, ExecutorError):
                 yield _unreadable(item, found)

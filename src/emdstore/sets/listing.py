@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
 from datetime import datetime
 
 import attrs
@@ -19,9 +18,7 @@ from emdstore.sets.state import SetLook, SetState, look_at_set
 from emdstore.stores.left_out import iter_known
 from emdstore.stores.port import ArtifactInfo, ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
-from emdstore.workers.backlog import executor_or_threads, map_batches
-
-_READERS = 8
+from emdstore.workers.several import several_at_once
 
 
 @attrs.frozen(kw_only=True)
@@ -201,10 +198,7 @@ def _looked_at(
     store: ArtifactStore, found: Iterator[SetFolder], selection: Selection, executor: Executor | None
 ) -> Iterator[tuple[SetFolder, ListedSet]]:
     named = (each for each in found if not each.location or selection.takes_folder(each.location))
-    with (
-        executor_or_threads(executor, _READERS, "sets", only_read=True) as workers,
-        closing(map_batches(workers, _list_each, store, items=named)) as sets,
-    ):
+    with several_at_once(_list_each, store, items=named, stores=[store], name="sets", executor=executor) as sets:
         for each, listed in sets:
             if isinstance(listed, ExecutorError):
                 yield each, ListedSet(fragment=each.location, state="unreadable", reason=str(listed))

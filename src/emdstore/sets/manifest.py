@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutorError, IncompleteSetError, ReleaseChangedError
+from emdstore.errors import EmdstoreError, IncompleteSetError, ReleaseChangedError
 from emdstore.keys import join_key
-from emdstore.sets.finding import SetFolder, find_sets
+from emdstore.sets.finding import find_sets
+from emdstore.sets.reading_records import reading_records
 from emdstore.sets.record import decode_record
 from emdstore.sets.release import Release
 from emdstore.stores.checksums import sha256_of
-from emdstore.stores.port import ArtifactStore
 from emdstore.stores.urls import StoreLike, as_source
-from emdstore.workers.backlog import executor_or_threads, map_batches
-
-_READERS = 8
 
 
 def iter_manifest(store: StoreLike, prefix: str = "", *, release: Release | None = None) -> Iterator[tuple[str, str]]:
@@ -51,22 +47,18 @@ def iter_manifest(store: StoreLike, prefix: str = "", *, release: Release | None
     opened = as_source(store)
     expected = None if release is None else release.records
     if expected is None:
-        sets = (each for each in find_sets(opened, prefix) if each.published)
+        folders = (each.location for each in find_sets(opened, prefix) if each.published)
     else:
         below = prefix + "/" if prefix else ""
-        sets = (SetFolder(each, True) for each in expected if each == prefix or each.startswith(below))
-    with (
-        executor_or_threads(None, _READERS, "manifest", only_read=True) as readers,
-        closing(map_batches(readers, _read_each, opened, items=sets)) as read,
-    ):
-        for each, lines in read:
-            if isinstance(lines, EmdstoreError | ExecutorError):
-                raise lines
-            if lines and expected is not None and lines[-1][0] != expected[each.location]:
-                raise _changed(each.location)
-            if expected is not None and not lines:
-                raise _changed(each.location)
-            yield from lines
+        folders = (each for each in expected if each == prefix or each.startswith(below))
+    with reading_records(opened, folders) as records:
+        for folder, read in records:
+            if isinstance(read, EmdstoreError):
+                raise read
+            if expected is not None and (read is None or sha256_of(read) != expected[folder]):
+                raise _changed(folder)
+            if read is not None:  # or it went meanwhile
+                yield from _lines_of(folder, read)
 
 
 def _changed(folder: str) -> ReleaseChangedError:
@@ -75,20 +67,10 @@ def _changed(folder: str) -> ReleaseChangedError:
     )
 
 
-def _read_each(store: ArtifactStore, batch: Sequence[SetFolder]) -> list[list[tuple[str, str]] | EmdstoreError]:
-    return [_read(store, each.location) for each in batch]
-
-
-def _read(store: ArtifactStore, folder: str) -> list[tuple[str, str]] | EmdstoreError:
+def _lines_of(folder: str, data: bytes) -> list[tuple[str, str]]:
     key = join_key(folder, RECORD_NAME)
-    try:
-        data = store.read_bytes(key)
-        record = decode_record(data, name=key)
-    except ArtifactNotFoundError:
-        return []  # it went meanwhile
-    except EmdstoreError as error:
-        return error
+    record = decode_record(data, name=key)
     if record.is_open:
-        return IncompleteSetError(f"{folder!r} is being published: wait for that, or commit it again", key=folder)
+        raise IncompleteSetError(f"{folder!r} is being published: wait for that, or commit it again", key=folder)
     lines = [(artifact.sha256, join_key(folder, artifact.key)) for artifact in record.artifacts]
     return [*lines, (sha256_of(data), key)]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
 from functools import partial
 from typing import Any, Literal
 
 import attrs
 
 from emdstore import system
-from emdstore.emds import RECORD_NAME
 from emdstore.errors import (
-    ArtifactNotFoundError,
     EmdstoreError,
     ExecutorError,
     LookRefusedError,
@@ -22,9 +19,10 @@ from emdstore.errors import (
     ReleasedSetError,
     ReleaseError,
 )
-from emdstore.keys import join_key, validate_key
+from emdstore.keys import validate_key
 from emdstore.sets.events import announce, make_event, whoever_says_so
 from emdstore.sets.finding import SetFolder, find_sets
+from emdstore.sets.reading_records import reading_records
 from emdstore.sets.release import (
     CheckVerdict,
     Release,
@@ -41,9 +39,8 @@ from emdstore.shown import Shown
 from emdstore.stores.checksums import sha256_of
 from emdstore.stores.port import ArtifactStore, SupportsDelete, SupportsPath
 from emdstore.stores.urls import StoreLike, as_source, as_store
-from emdstore.workers.backlog import executor_or_threads, map_batches
+from emdstore.workers.several import several_at_once
 
-_WORKERS = 8
 _NAMED = 5
 
 # A set in one of these states is about to change, or is damaged. To leave it out without a word would hide that.
@@ -224,30 +221,14 @@ def expect_release(store: StoreLike, name: str) -> Release:
     release = read_release(results, name)
     expected = release.records
     findings: dict[str, ReleaseFinding] = {}
-    with (
-        executor_or_threads(None, _WORKERS, "release", only_read=True) as workers,
-        closing(map_batches(workers, _digests_of_records, results, items=expected)) as digests,
-    ):
-        for fragment, found in digests:
-            if isinstance(found, EmdstoreError | ExecutorError):
-                raise found
-            if found != expected[fragment]:
-                findings[fragment] = "missing" if found is None else "changed"
+    with reading_records(results, expected) as records:
+        for fragment, read in records:
+            if isinstance(read, EmdstoreError):
+                raise read
+            if read is None or sha256_of(read) != expected[fragment]:
+                findings[fragment] = "missing" if read is None else "changed"
     ReleaseCheck(release, len(expected) - len(findings), findings).raise_for_findings()
     return release
-
-
-def _digests_of_records(store: ArtifactStore, fragments: Sequence[str]) -> list[str | EmdstoreError | None]:
-    return [_digest_of_record(store, fragment) for fragment in fragments]
-
-
-def _digest_of_record(store: ArtifactStore, fragment: str) -> str | EmdstoreError | None:
-    try:
-        return sha256_of(store.read_bytes(join_key(fragment, RECORD_NAME)))
-    except ArtifactNotFoundError:
-        return None
-    except EmdstoreError as error:
-        return error
 
 
 def check_release(store: StoreLike, release: Release, *, executor: Executor | None = None) -> ReleaseCheck:
@@ -357,10 +338,7 @@ class _Looked:
 
 
 def _look_at_each(store: ArtifactStore, found: Iterable[SetFolder], executor: Executor | None) -> list[_Looked]:
-    with (
-        executor_or_threads(executor, _WORKERS, "release", only_read=True) as workers,
-        closing(map_batches(workers, _look_at_some, store, items=found)) as looks,
-    ):
+    with several_at_once(_look_at_some, store, items=found, stores=[store], name="release", executor=executor) as looks:
         return [
             _Looked(each.location, "unreadable", error=str(looked)) if isinstance(looked, ExecutorError) else looked
             for each, looked in looks

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 import attrs
 
 from emdstore.emds import RECORD_NAME
-from emdstore.errors import EmdstoreError
+from emdstore.errors import RecordError
 from emdstore.selection import ALL, Selection, folders_above
 from emdstore.sets.listing import find_chosen, iter_chosen
-from emdstore.sets.record import read_record, split_fragment
+from emdstore.sets.reading_records import Read, reading_records
+from emdstore.sets.record import decode_record, split_fragment
 from emdstore.stores.port import ArtifactStore, LeftOut
-from emdstore.stores.views import scoped
 
 By = Literal["provider", "diagnostic", "group", "set", "role"]
 
@@ -58,9 +59,10 @@ def usage(
     """
     sets = {each.location: "" for each in find_chosen(store, prefix, left_out=lambda _: None)}
     roles: dict[str, str] = {}
-    for location in sets:
-        sets[location], named = _name_and_roles(store, location, by)
-        roles |= named
+    with reading_records(store, tuple(sets)) as records:
+        for location, read in records:
+            sets[location], named = _name_and_roles(location, read, by)
+            roles |= named
     found: dict[str, Usage] = {}
     seen: dict[str, set[str]] = {}
     for each in iter_chosen(store, prefix, selection, left_out=left_out):
@@ -76,11 +78,11 @@ def usage(
     return sorted(found.values(), key=lambda each: (-each.bytes, each.name))
 
 
-def _name_and_roles(store: ArtifactStore, location: str, by: By) -> tuple[str, dict[str, str]]:
-    try:
-        record = read_record(scoped(store, location))
-    except EmdstoreError:
-        record = None  # it cannot be read: where it lies is all that is known
+def _name_and_roles(location: str, read: Read, by: By) -> tuple[str, dict[str, str]]:
+    record = None
+    if isinstance(read, bytes):  # otherwise where it lies is all that is known
+        with suppress(RecordError):
+            record = decode_record(read)
     told = split_fragment(location or ".") if record is None else (record.provider, record.diagnostic, record.group)
     if by == "role":
         named = () if record is None else record.artifacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import attrs
@@ -25,9 +25,7 @@ from emdstore.shown import Shown
 from emdstore.stores.left_out import FirstLeftOut
 from emdstore.stores.port import ArtifactStore, LeftOut
 from emdstore.stores.urls import StoreLike, as_source
-from emdstore.workers.backlog import executor_or_threads, map_batches
-
-_WORKERS = 8
+from emdstore.workers.several import several_at_once
 
 Finding = Literal["corrupt", "missing", "stale", "unreadable", "publishing", "incomplete", "bare", "newer-schema"]
 
@@ -213,8 +211,7 @@ def verify(
     try:
         with (
             proved or nullcontext(),
-            executor_or_threads(executor, _WORKERS, "verify", only_read=True) as workers,
-            closing(map_batches(workers, _verify_sets, store, items=found)) as sets,
+            several_at_once(_verify_sets, store, items=found, stores=[store], name="verify", executor=executor) as sets,
         ):
             for (each, _), checked in sets:
                 if isinstance(checked, ExecutorError):
