@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Here
+from tests.distant import Distant
 from tests.ensembles import GOOD, INCOMPLETE
 
+from emdstore import InMemoryArtifactStore
 from emdstore.catalog import Catalog
+from emdstore.cli.removing import told_of_each
+from emdstore.errors import StoreError
+from emdstore.sets.removing import Doomed, RemovalRules
 
 CATALOG = "sqlite:///catalog.db"
 
@@ -45,6 +51,22 @@ def test_what_stays_is_told_with_the_reason_and_stops_no_other(here: Here, resul
     assert [each["name"] for each in answer["errors"]] == [f"{GOOD}/out.log", GOOD]
     assert not (results / "notes.txt").exists()
     assert (results / GOOD / "out.log").exists()
+
+
+def test_names_in_a_distant_store_are_taken_several_at_a_time_and_told_in_order() -> None:
+    meeting = threading.Barrier(8)
+
+    def act(name: str, rules: RemovalRules, dry_run: bool) -> Doomed:
+        meeting.wait(10)
+        if name == "5":
+            raise StoreError("it is locked")
+        return Doomed(name, "set")
+
+    names = [str(number) for number in range(16)]
+    stores = [Distant(InMemoryArtifactStore())]
+    found = list(told_of_each(act, names, RemovalRules(), stores, dry_run=False))
+    assert [each.name for each in found] == names
+    assert {each.name: each.refusal for each in found if each.refusal} == {"5": "it is locked"}
 
 
 def test_a_folder_with_several_sets_is_meant_only_if_that_is_said(here: Here, results: Path) -> None:

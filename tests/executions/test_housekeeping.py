@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import pytest
 from tests.children import start_python
+from tests.distant import Counting
 from tests.executions.runs import (
     IDENTITY,
     committed,
@@ -69,6 +70,22 @@ def test_a_preview_tells_what_would_go_and_removes_nothing(workspace: Workspace)
     assert not execution.output_directory.exists()
     assert execution.status == "uploaded"
     assert workspace.gc_executions().removed == ()
+
+
+def test_folders_of_distant_results_are_looked_at_and_removed_several_at_a_time(workspace: Workspace) -> None:
+    results = Counting(InMemoryArtifactStore())
+    far = attrs.evolve(workspace, results=results)
+    executions = [committed(far, selectors={"member": f"r{number}"}) for number in range(8)]
+    lost = executions[3].fragment
+    results.delete(f"{lost}/out.log")  # type: ignore[attr-defined]
+    results.most = 0
+    preview = far.gc_executions(dry_run=True)
+    assert results.most == 8
+    report = far.gc_executions()
+    assert [each.name for each in report.removed] == [each.name for each in preview.removed]
+    assert {each.name for each in report.removed} == {each.fragment for each in executions if each.fragment != lost}
+    assert list(report.refused) == list(report.lost) == [lost]
+    assert [each.output_directory.exists() for each in executions] == [number == 3 for number in range(8)]
 
 
 def test_work_that_was_not_shipped_is_refused_unless_forced(workspace: Workspace) -> None:

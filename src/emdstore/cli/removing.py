@@ -20,12 +20,13 @@ from emdstore.cli.options import (
 )
 from emdstore.cli.render import confirmed, note, say, say_first, show_document, size_text, sum_up
 from emdstore.cli.workspaces import OWN_AND_STORES, OwnAndStores
-from emdstore.errors import ArtifactNotFoundError, EmdstoreError, StoreUnavailableError, WorkspaceError
+from emdstore.errors import ArtifactNotFoundError, EmdstoreError, ExecutorError, StoreUnavailableError, WorkspaceError
 from emdstore.keys import in_folder
 from emdstore.sets.removing import Doomed, RemovalRules, expand, plan_removal, remove
 from emdstore.stores import ArtifactStore
 from emdstore.stores.place import place_of
 from emdstore.web.text import count_text
+from emdstore.workers.several import several_at_once
 
 Act = Callable[[str, RemovalRules, bool], Doomed]
 """Looks at what lies under a name, and removes it unless it is only a dry run."""
@@ -78,7 +79,8 @@ def rm(
     rules = RemovalRules(None if copy is None else open_existing(copy, own.reach), force, unnamed)
     with _acting_on(opened, own) as act:
         wanted = list(dict.fromkeys(each for name in names for each in _meant(opened, name, recursive=recursive)))
-        looked = [_told(act, each, rules, dry_run=True) for each in wanted]
+        stores = [opened] if rules.copy is None else [opened, rules.copy]
+        looked = list(told_of_each(act, wanted, rules, stores, dry_run=True))
         removable = [each.name for each in looked if each.refusal is None]
         is_sure = not dry_run and bool(removable)
         if is_sure and not yes:
@@ -88,7 +90,8 @@ def rm(
             if not is_sure and not output.json:
                 note("nothing was removed; give --yes to remove it")
                 return int(len(removable) < len(looked))
-        done = {each: _told(act, each, rules, dry_run=False) for each in removable} if is_sure else {}
+        told = told_of_each(act, removable if is_sure else [], rules, stores, dry_run=False)
+        done = dict(zip(removable, told, strict=False))
     found = [done.get(each.name, each) for each in looked]
     code = int(any(each.refusal is not None for each in found))
     if output.json:
@@ -124,6 +127,19 @@ def _meant(store: ArtifactStore, name: str, *, recursive: bool) -> list[str]:
         what = f"{count_text(len(sets), 'set')} and {count_text(len(keys), 'other key')}"
         raise WrongCallError(f"{name!r} is a folder with {what}: name what is to go, or give --recursive")
     return [*sets, *keys]
+
+
+def told_of_each(
+    act: Act, names: Sequence[str], rules: RemovalRules, stores: Sequence[ArtifactStore], *, dry_run: bool
+) -> Iterator[Doomed]:
+    """Yield the outcome for each name; several are under way at once if a store is far away."""
+
+    def tell(some: Sequence[str]) -> list[Doomed]:
+        return [_told(act, each, rules, dry_run=dry_run) for each in some]
+
+    with several_at_once(tell, items=names, stores=stores, name="rm", only_servers=True, only_read=dry_run) as outcomes:
+        for name, outcome in outcomes:
+            yield Doomed(name, "set", refusal=str(outcome)) if isinstance(outcome, ExecutorError) else outcome
 
 
 def _told(act: Act, name: str, rules: RemovalRules, *, dry_run: bool) -> Doomed:

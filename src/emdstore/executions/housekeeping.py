@@ -42,6 +42,7 @@ from emdstore.stores.local import LocalArtifactStore
 from emdstore.stores.local.trees import TRASH_PREFIX, Tree, look_at_tree, remove_at_once, trash_in
 from emdstore.stores.port import ArtifactStore, SupportsDelete
 from emdstore.stores.views import scoped
+from emdstore.workers.several import several_at_once
 
 _UPLOAD_AGE = timedelta(days=1)
 _LEFTOVER_AGE = timedelta(hours=1)
@@ -173,8 +174,11 @@ def gc_executions(
     takes = takes_execution(locations.catalog, selection, partial(size_in_scratch, locations.scratch))
     rows = filter(takes, list_executions(locations, status=status))
     due = [row for row in rows if now - _last_moved(row) >= older_than]
-    for row in due:
-        cleaning.clean(row)
+    with several_at_once(
+        cleaning.clean_each, items=due, stores=[locations.results], name="gc", only_servers=True, only_read=False
+    ) as outcomes:
+        for row, outcome in outcomes:
+            cleaning.note(row, outcome)
     removed, refused = cleaning.removed, cleaning.refused
     if selection.is_all:
         cleaning.finish_what_was_killed()
@@ -201,11 +205,11 @@ def gc_executions(
             ]
         except EmdstoreError as error:
             refused[repr(locations.results)] = f"its unfinished uploads stay: {error}"
-    return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed, tuple(dict.fromkeys(cleaning.lost)))
+    return GcReport(tuple(removed), refused, dry_run, cleaning.unnamed, tuple(sorted(set(cleaning.lost))))
 
 
 class _Cleaning:
-    """Removes executions' folders from scratch, one after the other."""
+    """Removes executions' folders from scratch. Several may be cleaned at once, in threads."""
 
     def __init__(self, locations: Locations, *, force: bool, unnamed: bool, dry_run: bool) -> None:
         self._locations, self._force, self._with_unnamed, self._dry_run = locations, force, unnamed or force, dry_run
@@ -214,21 +218,28 @@ class _Cleaning:
         self.unnamed: dict[str, tuple[str, ...]] = {}
         self.lost: list[str] = []
 
-    def clean(self, row: ExecutionRow) -> None:
-        """Remove the folder of an execution, or return why it stays."""
+    def clean_each(self, rows: Sequence[ExecutionRow]) -> list[Removal | str | None]:
+        """Remove the folders of executions; return what was removed, or why it stays; None where there is nothing."""
+        return [self._clean_one(row) for row in rows]
+
+    def note(self, row: ExecutionRow, outcome: Removal | str | EmdstoreError | None) -> None:
+        """Keep what became of an execution's folder, for the report."""
+        if isinstance(outcome, Removal):
+            self.removed.append(outcome)
+        elif outcome is not None:
+            self.refused[row.fragment] = str(outcome)
+
+    def _clean_one(self, row: ExecutionRow) -> Removal | str | None:
         fragment = row.fragment
         try:
             tree = look_at_tree(self._locations.scratch.ground, fragment)
             if tree is None:
-                return
+                return None
             if (reason := _refusal(row, self._force)) is None:
                 reason = self._clean(row, tree)
-            if reason is None:
-                self.removed.append(Removal("scratch", fragment, len(tree.files), tree.bytes))
         except (EmdstoreError, OSError) as error:
             reason = f"it stays: {error}"
-        if reason is not None:
-            self.refused[fragment] = reason
+        return Removal("scratch", fragment, len(tree.files), tree.bytes) if reason is None and tree else reason
 
     def _clean(self, row: ExecutionRow, tree: Tree) -> str | None:
         fragment, locations = row.fragment, self._locations
