@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any
 from unittest import mock
@@ -406,10 +406,13 @@ class Engines:
 
 
 class _Prepared(Database):
-    """A database whose schema is known to be there: it was copied."""
+    """A database whose schema is known to be there, as it was copied. Whose turn it is to write, the kernel says."""
 
     def _prepare(self) -> None:
         pass
+
+    def _turn_to_write(self, here: object) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 # -- pools -------------------------------------------------------------------------------------------------------------
@@ -431,7 +434,7 @@ class InPlace(ThreadPoolExecutor):
 def pools_in_place() -> Iterator[None]:
     """Have the library's own pools do their work in place, inside the block."""
     with contextlib.ExitStack() as stack:
-        for module in ("workers.backlog", "transfers.run", "transfers.units"):
+        for module in ("workers.backlog", "transfers.run", "transfers.moves"):
             stack.enter_context(mock.patch(f"emdstore.{module}.ThreadPoolExecutor", InPlace))
         yield
 
