@@ -170,3 +170,24 @@ def test_a_refusal_says_which_set_stays_and_why(
     assert isinstance(error, kind)
     assert error.key == "run/a"
     assert why in str(error)
+
+
+@pytest.mark.parametrize(
+    ("held", "content"),
+    [
+        (Held(None, 5, LATER, None, "stopped"), attrs.evolve(FAILED, generation=1)),  # no rows yet that could be newer
+        (Held("bare", 5, LATER, None, "uploaded"), attrs.evolve(OTHER["bare"], generation=1)),
+        (Held("bare", 5, LATER, None, "uploaded"), attrs.evolve(PUBLISHED, generation=1)),
+    ],
+    ids=["an execution without rows", "a set without a record by another one", "and by a publication"],
+)
+def test_what_has_no_record_is_replaced_whatever_numbers_it_has(held: Held, content: ExecutionContent) -> None:
+    assert refusal(held, content) is None
+
+
+def test_what_is_older_is_refused_with_both_times_and_by_name() -> None:
+    held = Held("published", 3, LATER, "another", "uploaded")
+    refused = refusal(held, attrs.evolve(PUBLISHED, generation=2, published_at=None))
+    assert isinstance(refused, DemotionRefusedError)
+    assert refused.key == "run/a"
+    assert f"(generation 2, no time) than the catalog has (3, {LATER})" in str(refused)

@@ -75,9 +75,11 @@ def redraw(workspace: Workspace, fragment: str, number: int) -> None:
 def test_a_record_is_not_put_over_one_that_its_writer_has_not_seen(results: ArtifactStore, nth: int) -> None:
     publish(results, 0)
     turn = Turn(RECORD_NAME, lambda: publish(results, 2), nth)
-    with pytest.raises(OvertakenError, match=FRAGMENT):
+    with pytest.raises(OvertakenError, match=FRAGMENT) as raised:
         publish(Halting(results, turn), 1)
     assert turn.has_come
+    assert (raised.value.key, raised.value.store is None) == (FRAGMENT, False)
+    assert "`emdstore repair` mends it); if not, do it again" in str(raised.value)
     assert is_version(results, 2)
 
 
