@@ -152,7 +152,7 @@ def test_an_artifact_costs_few_calls_of_python(
     options = moto_server.options
     bucket = S3ArtifactStore(f"s3://{moto_server.make_bucket()}", **options)
     sizes = (100, 200)
-    for size in sizes:
+    for size in (1, *sizes):
         files = LocalArtifactStore(tmp_path / f"{size}")
         for number in range(size):
             files.write_bytes(f"run{number // 20:03}/file{number % 20:02}.nc", b"x" * number)
@@ -169,5 +169,6 @@ def test_an_artifact_costs_few_calls_of_python(
         with ThreadPoolExecutor(1) as one:
             return _calls_of(lambda: transfer(source, dest, executor=one, max_workers=1))
 
+    cost(1)  # imports what the others need, too
     each = (cost(sizes[1]) - cost(sizes[0])) / (sizes[1] - sizes[0])
     assert each <= PYTHON[route]

@@ -346,6 +346,7 @@ class Database:
 
         Other processes are waited for in that way.
         """
+        self._open()  # its driver's errors are told apart from others
         if not here.writer.acquire(timeout=self.busy_timeout):
             from sqlite3 import OperationalError  # needed here only
 

@@ -53,6 +53,7 @@ _COPY_BYTES = _MIB  # from file to file: a buffer
 _DOWN_BYTES = 5 * _MIB  # what comes as a stream: the first part of an object, and a buffer; readers limit the rest
 _UP_BYTES = 20 * _MIB  # what goes as a stream: the parts of an upload
 _COPIES = 4  # what an engine receives, what it makes of that, what Python gets, and what the allocator keeps
+_STREAMED_COPIES = 2  # what was collected of a stream, and what is sent of it
 _MOST_BYTES = 4 * _UP_BYTES
 _TICK_SECONDS = 0.2
 _LAST_SECONDS = 1.0  # for workers that are interrupted; some may wait for a silent server
@@ -403,7 +404,8 @@ class _Run:
         if self._pace.local:
             return _COPY_BYTES
         largest = max([math.inf if step.size is None else step.size for _, step in batch])
-        return int(min(_COPIES * largest, self._held_at_most))
+        copies = _COPIES if largest <= SMALL_SIZE else _STREAMED_COPIES
+        return int(min(copies * largest, self._held_at_most))
 
     def _collect(self, batch: Batch, result: BatchResult | ExecutorError) -> None:
         self._in_memory -= self._most_held(batch)

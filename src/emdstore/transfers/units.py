@@ -24,7 +24,6 @@ from emdstore.transfers.plan import KeyPair, Step, Unchanged
 from emdstore.workers.together import answers_to
 
 _MOST_WAITING = 2000
-_SEALS_AT_ONCE = 16
 
 Kind = Literal["sealed", "bare"]
 

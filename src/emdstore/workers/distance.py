@@ -18,7 +18,7 @@ from emdstore.stores.place import place_of
 from emdstore.stores.port import ArtifactStore, Place, SupportsPath
 
 _FAR_SECONDS = 0.005  # from here on threads, which have to be started, save time
-_PER_SECOND = 2000  # what one core does with answers: a set is read, a commit takes its next step
+_PER_SECOND = 2000  # so many answers about sets keep one core busy
 _fastest = PerProcess[dict[Hashable, float]](dict)
 
 
