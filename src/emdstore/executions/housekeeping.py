@@ -235,11 +235,10 @@ class _Cleaning:
             tree = look_at_tree(self._locations.scratch.ground, fragment)
             if tree is None:
                 return None
-            if (reason := _refusal(row, self._force)) is None:
-                reason = self._clean(row, tree)
+            reason = _refusal(row, self._force) or self._clean(row, tree)
         except (EmdstoreError, OSError) as error:
-            reason = f"it stays: {error}"
-        return Removal("scratch", fragment, len(tree.files), tree.bytes) if reason is None and tree else reason
+            return f"it stays: {error}"
+        return reason or Removal("scratch", fragment, len(tree.files), tree.bytes)
 
     def _clean(self, row: ExecutionRow, tree: Tree) -> str | None:
         fragment, locations = row.fragment, self._locations
