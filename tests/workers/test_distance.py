@@ -137,6 +137,19 @@ def test_few_are_in_progress_where_answers_come_at_once() -> None:
     assert most <= 8
 
 
+def test_what_is_quickly_read_is_handed_over_together_unless_a_server_is_asked() -> None:
+    seen: dict[str, set[int]] = {"far": set(), "near": set()}
+
+    def read(where: str, batch: Sequence[int]) -> Sequence[int]:
+        seen[where].add(len(batch))
+        return batch
+
+    for where, store in (("far", _far()), ("near", InMemoryArtifactStore())):
+        with several_at_once(read, where, items=range(40), stores=[store], name="read", nearby=16) as found:
+            assert [number for number, _ in found] == list(range(40))
+    assert seen == {"far": {1}, "near": {16, 8}}
+
+
 def test_an_executor_decides_itself_how_many_it_runs() -> None:
     begun = threading.Barrier(12)
 

@@ -55,10 +55,10 @@ def iter_manifest(store: StoreLike, prefix: str = "", *, release: Release | None
         for folder, read in records:
             if isinstance(read, EmdstoreError):
                 raise read
-            if expected is not None and (read is None or sha256_of(read) != expected[folder]):
+            lines = [] if read is None else _lines_of(folder, read)  # without one it went meanwhile
+            if expected is not None and (not lines or lines[-1][0] != expected[folder]):
                 raise _changed(folder)
-            if read is not None:  # or it went meanwhile
-                yield from _lines_of(folder, read)
+            yield from lines
 
 
 def _changed(folder: str) -> ReleaseChangedError:

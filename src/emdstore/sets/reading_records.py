@@ -20,7 +20,7 @@ Read: TypeAlias = bytes | EmdstoreError | None
 @contextmanager
 def reading_records(store: ArtifactStore, folders: Iterable[str]) -> Iterator[Iterator[tuple[str, Read]]]:
     """Read the record of each folder, and yield what yields them in the order of the folders."""
-    with several_at_once(_read_each, store, items=folders, stores=[store], name="records") as records:
+    with several_at_once(_read_each, store, items=folders, stores=[store], name="records", nearby=16) as records:
         yield records
 
 

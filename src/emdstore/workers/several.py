@@ -28,6 +28,7 @@ def several_at_once(
     executor: Executor | None = None,
     most: int = MAX_IN_FLIGHT,
     only_servers: bool = False,
+    nearby: int = 1,
     only_read: bool = True,
 ) -> Iterator[Iterator[tuple[Item, Result | ExecutorError]]]:
     """Call a function on many items, and yield what yields each with its result, in order.
@@ -46,6 +47,8 @@ def several_at_once(
         How many items are in progress at a time, at most.
     only_servers
         Whether stores that are on no server are used in this thread.
+    nearby
+        How many items a thread takes at once from such stores: several, if each takes less time than handing it over.
     only_read
         Whether the function changes nothing: then nobody waits after Ctrl-C for what is in progress.
     """
@@ -53,9 +56,9 @@ def several_at_once(
     if executor is None and only_servers and not in_flight.servers:
         yield ((item, function(*common, [item])[0]) for item in items)
         return
-    given = in_flight if executor is None else lambda: most
+    given, size = in_flight if executor is None else lambda: most, 1 if in_flight.servers else nearby
     with (
         executor_or_threads(executor, in_flight.most, name, only_read=only_read) as workers,
-        closing(map_batches(workers, function, *common, items=items, given=given)) as results,
+        closing(map_batches(workers, function, *common, items=items, size=size, given=given)) as results,
     ):
         yield results

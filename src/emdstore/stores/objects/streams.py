@@ -68,16 +68,16 @@ class ObjectReader:
         try:
             with bucket.errors.translating("read", key):
                 found = self._begin()
+            self._waited = system.current().monotonic() - asked
+            self.info = bucket.described(key, found.meta)
+            self.written_ns: int | None = time_in(found.attributes)
+            self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
+            self._rest = b""
+            self._left = self.info.size
+            self._proof = ProofBehind(ObjectProof(bucket, self.info, found.attributes), self.info.size)
         except BaseException:
             self._give_back()
             raise
-        self._waited = system.current().monotonic() - asked
-        self.info = bucket.described(key, found.meta)
-        self.written_ns: int | None = time_in(found.attributes)
-        self._chunks = self._in_parts(found) if found.range[1] < self.info.size else _stream(found)
-        self._rest = b""
-        self._left = self.info.size
-        self._proof = ProofBehind(ObjectProof(bucket, self.info, found.attributes), self.info.size)
 
     def read(self, size: int = CHUNK_SIZE, /) -> bytes:
         """See `ArtifactReader.read`."""
